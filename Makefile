@@ -1,0 +1,40 @@
+# make demo   sets up .venv, animates the example portrait with the example speech, prints where the mp4 is
+# make test   the same set-up, then lint, types and tests
+# PYTHON=/path/to/python3.12 picks the interpreter, TORCH_INDEX=URL the index torch comes from (docs/install.md).
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test lint types docs-check clean
+
+export PYTHON TORCH_INDEX
+
+VENV_PYTHON := .venv/bin/python
+DEMO_OUTPUT ?= outputs/demo.mp4
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+setup:
+	@scripts/setup.sh
+
+setup-dev:
+	@scripts/setup.sh dev
+
+demo: setup
+	@mkdir -p $(dir $(DEMO_OUTPUT))
+	@$(VENV_PYTHON) -m fantasytalking.cli demo --output $(DEMO_OUTPUT) --overwrite
+
+test: lint types
+	$(VENV_PYTHON) -m pytest
+
+lint: setup-dev
+	$(VENV_PYTHON) -m ruff check .
+
+types: setup-dev
+	$(VENV_PYTHON) -m mypy
+
+docs-check: setup-dev
+	$(VENV_PYTHON) -m pytest tests/test_docs.py
+
+clean:
+	rm -rf .venv build dist outputs .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,50 @@
+"""A portrait talks: image and speech to video with FantasyTalking (arXiv 2504.04842).
+
+The names below are the public ones. They are imported when they are first used, so that `import fantasytalking` and
+the command line's help need no framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Audio": "fantasytalking.media.audio",
+    "Conditions": "fantasytalking.conditioning.conditions",
+    "FantasyTalkingError": "fantasytalking.errors",
+    "FantasyTalkingPipeline": "fantasytalking.pipeline.pipeline",
+    "FantasyTalkingTransformer3DModel": "fantasytalking.transformer.model",
+    "GenerationSettings": "fantasytalking.pipeline.settings",
+    "MeshAutoencoder": "fantasytalking.autoencoder.mesh",
+    "TalkingVideo": "fantasytalking.pipeline.result",
+}
+# Not part of the interface: where `model_index.json` names a class of a library that does not name it itself.
+_BORROWED = {"WhisperEncoder": "transformers.models.whisper.modeling_whisper"}
+
+__all__ = [*sorted(_HOMES), "__version__"]
+
+if TYPE_CHECKING:
+    from fantasytalking.autoencoder.mesh import MeshAutoencoder as MeshAutoencoder
+    from fantasytalking.conditioning.conditions import Conditions as Conditions
+    from fantasytalking.errors import FantasyTalkingError as FantasyTalkingError
+    from fantasytalking.media.audio import Audio as Audio
+    from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline as FantasyTalkingPipeline
+    from fantasytalking.pipeline.result import TalkingVideo as TalkingVideo
+    from fantasytalking.pipeline.settings import GenerationSettings as GenerationSettings
+    from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel as FantasyTalkingTransformer3DModel
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name) or _BORROWED.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,168 @@
+"""The embedded model's reference-guided autoencoder: a face-mesh motion codec, a warp of the portrait, a mouth painter.
+
+It answers the same interface as Wan's VAE, so the transformer and the pipeline do not know which of the two they drive. Encoding
+keeps motion only (no look of the source face), so one person's motion fits another; decoding moves the photo's own pixels, so the
+result has the photo's size and sharpness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fantasytalking.autoencoder.base import Reference, first_frame_mask, from_uint8, to_uint8
+from fantasytalking.autoencoder.mesh_codec import MeshCodec
+from fantasytalking.autoencoder.painter import MouthPainter, crop_transform, draw_masks, painter_input, take_crop
+from fantasytalking.autoencoder.warp import PortraitWarper
+from fantasytalking.geometry import Strides
+from fantasytalking.perception.landmarks import face_mesh, track_mesh
+
+
+class MeshAutoencoder(ModelMixin, ConfigMixin):
+    """Video <-> motion latents of `MeshCodec`, guided by the portrait.
+
+    Args:
+        coefficients: expression coefficients kept (PCA).
+        latent_height, latent_width: cells of the face canvas.
+        stride: canvas pixels to a cell; the lip mask is drawn on the canvas at this ratio.
+        painter_widths: channels of the mouth painter's levels.
+        max_turn: largest head rotation away from the portrait, radians; beyond it a flat photo cannot be turned credibly.
+        max_deviations: expression coefficients are limited to this many standard deviations of the training set.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        coefficients: int = 24,
+        latent_height: int = 6,
+        latent_width: int = 4,
+        stride: int = 16,
+        painter_widths: tuple[int, ...] = (32, 48, 64, 96),
+        max_turn: float = 0.3,
+        max_deviations: float = 4.0,
+    ) -> None:
+        super().__init__()
+        self.codec = MeshCodec(coefficients, latent_height, latent_width, stride)
+        self.painter = MouthPainter(tuple(painter_widths))
+
+    @property
+    def strides(self) -> Strides:
+        """Time stride 4; in space the canvas does not depend on the portrait's size."""
+        return self.codec.strides
+
+    @property
+    def latent_channels(self) -> int:
+        """16: four displacement fields for each of a group's four frames."""
+        return self.codec.channels
+
+    def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """(C, f, h, w); h and w are the canvas's whatever the portrait's size."""
+        return self.latent_channels, self.strides.latent_frames(num_frames), self.codec.height, self.codec.width
+
+    def _portraits(self, reference: Reference) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        images = to_uint8(reference.images)
+        faces = reference.faces or (None,) * len(images)
+        return [(image, face_mesh(image, face).points) for image, face in zip(images, faces, strict=True)]
+
+    @torch.no_grad()
+    def encode(self, video: Tensor, reference: Reference) -> Tensor:
+        """[B, 3, F, H, W] in [-1, 1] -> [B, 16, f, h, w]; the face is tracked through each clip.
+
+        Raises:
+            FaceError: no face in a portrait or in a clip.
+        """
+        latents = []
+        for clip, (_, mesh) in zip(video, self._portraits(reference), strict=True):
+            points, _ = track_mesh(to_uint8(clip.movedim(0, 1)))
+            parameters = self.codec.parameters_of(torch.from_numpy(points), torch.from_numpy(mesh))
+            latents.append(self.codec.to_latents(parameters[None]))
+        return torch.cat(latents).to(video.device)
+
+    @torch.no_grad()
+    def condition(self, reference: Reference, num_frames: int) -> Tensor:
+        """Mask (first frame given) and the portrait's shape, repeated over time: [B, 20, f, h, w]."""
+        frames = self.strides.latent_frames(num_frames)
+        shapes = [self.codec.shape_latents(torch.from_numpy(mesh)) for _, mesh in self._portraits(reference)]
+        latents = torch.stack(shapes).expand(-1, -1, frames, -1, -1)
+        mask = first_frame_mask(len(shapes), frames, self.codec.height, self.codec.width, self.strides.time)
+        return torch.cat([mask, latents], 1).to(reference.images.device)
+
+    def decode(self, latents: Tensor, reference: Reference) -> Tensor:
+        """[B, 16, f, h, w] -> [B, 3, F, H, W] in [-1, 1] at the portrait's own size."""
+        faces = reference.faces
+        clips = []
+        for i, sample in enumerate(latents):
+            one = Reference(reference.images[i : i + 1], None if faces is None else faces[i : i + 1])
+            clips.append(from_uint8(np.stack(list(self.decode_frames(sample[None], one)))).movedim(0, 1))
+        return torch.stack(clips)
+
+    @torch.no_grad()
+    def decode_frames(self, latents: Tensor, reference: Reference) -> Iterator[NDArray[np.uint8]]:
+        """Frames of one sample as they are made, [H, W, 3] uint8 each.
+
+        Raises:
+            FaceError: no face in the portrait.
+        """
+        ((image, mesh),) = self._portraits(reference)
+        parameters = self._limit(self.codec.from_latents(latents.float().cpu())[0])
+        moved = self.codec.points_of(parameters, torch.from_numpy(mesh)).numpy()
+        yield from self.render(image, mesh, moved)
+
+    def _limit(self, parameters: Tensor) -> Tensor:
+        """Hold motion inside what the training set and a single photo allow."""
+        k = self.config.coefficients
+        bound = self.config.max_deviations * self.codec.coefficient_std
+        expression = torch.maximum(torch.minimum(parameters[:, :k], bound), -bound)
+        limit = self.config.max_turn
+        turn = limit * torch.tanh(parameters[:, k : k + 3] / limit)
+        zoom_and_shift = 0.5 * torch.tanh(parameters[:, k + 3 :] / 0.5)
+        return torch.cat([expression, turn, zoom_and_shift], -1)
+
+    @torch.no_grad()
+    def render(
+        self, image: NDArray[np.uint8], mesh: NDArray[np.float32], moved: NDArray[np.float32]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Portrait [H, W, 3] with its mesh [468, 3] moved to each of `moved` [F, 468, 3]: frames [H, W, 3] uint8."""
+        warper = PortraitWarper(image, mesh)
+        own = crop_transform(mesh)
+        portrait_crop, portrait_inner = take_crop(image, own), draw_masks(mesh, own)[0]
+        for points in moved:
+            frame = warper(points)
+            transform = crop_transform(points)
+            crop = take_crop(frame, transform)
+            inputs = painter_input(
+                crop[None], portrait_crop[None], draw_masks(points, transform)[None], portrait_inner[None]
+            )
+            paint, mask = self.painter(inputs.to(self.device, self.dtype))
+            yield _paste(frame, to_uint8(paint)[0], mask[0, 0].float().cpu().numpy(), transform)
+
+
+def _paste(
+    frame: NDArray[np.uint8], paint: NDArray[np.uint8], mask: NDArray[np.float32], transform: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """Blend a painted crop into the frame where the mask says so."""
+    height, width = frame.shape[:2]
+    inverse = cv2.invertAffineTransform(transform)
+    side = paint.shape[0]
+    corners = np.array([[0, 0], [side, 0], [0, side], [side, side]], np.float32) @ inverse[:, :2].T + inverse[:, 2]
+    x0, y0 = np.clip(np.floor(corners.min(0)).astype(int), 0, (width, height))
+    x1, y1 = np.clip(np.ceil(corners.max(0)).astype(int), 0, (width, height))
+    if x1 <= x0 or y1 <= y0:
+        return frame
+    inverse = inverse - np.array([[0, 0, x0], [0, 0, y0]], np.float32)
+    size = (int(x1 - x0), int(y1 - y0))
+    pixels = cv2.warpAffine(paint, inverse, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    alpha = cv2.warpAffine(mask, inverse, size, flags=cv2.INTER_LINEAR)[..., None]
+    result = frame.copy()
+    patch = result[y0:y1, x0:x1].astype(np.float32)
+    result[y0:y1, x0:x1] = np.round(patch + alpha * (pixels.astype(np.float32) - patch)).astype(np.uint8)
+    return result

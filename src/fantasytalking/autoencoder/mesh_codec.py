@@ -1,0 +1,223 @@
+"""Face motion as a small latent video: the arithmetic of the embedded model's autoencoder.
+
+A frame of a talking face is described relative to the portrait by ``K`` expression coefficients (PCA of the pose-free
+displacement of the 468-point face mesh) and six numbers of rigid head motion. Both are laid out as displacement fields over a
+canonical face canvas, four frames to a latent frame, so that the transformer sees an ordinary latent video of 16 channels:
+
+    channel 4 * part + sub  with part in (expression dx, expression dy, rigid dx, rigid dy) and sub in 0..3
+
+The map from coefficients to cells is linear and injective; decoding is its pseudo-inverse, so whatever the transformer
+produces is projected onto shapes that a face can take. Zero latents are the still portrait.
+
+Letters: B batch, F video frames, f latent frames, V mesh points (468), K expression coefficients, P = K + 6 motion numbers,
+H x W cells of the canvas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from fantasytalking.geometry import Strides
+
+NUM_POINTS = 468
+POSE_DIMENSIONS = 6  # rotation vector (3), log scale (1), translation x, y (2)
+PARTS = 4
+
+
+def rotation_from_vector(vector: Tensor) -> Tensor:
+    """Rodrigues' formula: rotation vectors [..., 3] (radians) -> matrices [..., 3, 3]."""
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    return torch.linalg.matrix_exp(skew)
+
+
+def vector_from_rotation(matrix: Tensor) -> Tensor:
+    """Inverse of `rotation_from_vector` for angles below pi: [..., 3, 3] -> [..., 3] (radians)."""
+    cosine = ((matrix.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1)
+    angle = torch.arccos(cosine)
+    axis = torch.stack(
+        [
+            matrix[..., 2, 1] - matrix[..., 1, 2],
+            matrix[..., 0, 2] - matrix[..., 2, 0],
+            matrix[..., 1, 0] - matrix[..., 0, 1],
+        ],
+        -1,
+    )
+    # angle / (2 sin angle) -> 1/2 as the angle vanishes
+    factor = torch.where(angle > 1e-4, angle / (2 * torch.sin(angle).clamp_min(1e-8)), torch.full_like(angle, 0.5))
+    return axis * factor[..., None]
+
+
+def similarity_fit(points: Tensor, template: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weighted Umeyama fit ``points ~ scale * rotation @ template + translation``.
+
+    Args:
+        points: [..., V, 3], any unit.
+        template: [V, 3].
+        weights: [V], non-negative.
+
+    Returns:
+        scale [...], rotation [..., 3, 3], translation [..., 3].
+    """
+    w = (weights / weights.sum())[:, None]
+    mean_t = (w * template).sum(0)
+    mean_p = (w * points).sum(-2)
+    centred_t = template - mean_t
+    centred_p = points - mean_p[..., None, :]
+    covariance = torch.einsum("...vi,vj->...ij", centred_p * w, centred_t)
+    u, s, vh = torch.linalg.svd(covariance)
+    sign = torch.ones_like(s)
+    sign[..., 2] = torch.sign(torch.linalg.det(u @ vh))
+    rotation = u @ (sign[..., None] * vh)
+    scale = (s * sign).sum(-1) / (w * centred_t.square()).sum()
+    translation = mean_p - scale[..., None] * torch.einsum("...ij,j->...i", rotation, mean_t)
+    return scale, rotation, translation
+
+
+def _wiener(cells: Tensor, std: Tensor, noise: float) -> Tensor:
+    """Linear estimate [P, cells] of x ~ N(0, std^2) from cells @ x + N(0, noise^2)."""
+    scaled = cells * std
+    gram = scaled.T @ scaled + noise**2 * torch.eye(len(std), device=cells.device)
+    return std[:, None] * torch.linalg.solve(gram, scaled.T)
+
+
+@dataclass(frozen=True)
+class MeshMotion:
+    """Expression coefficients [..., K], scale [...] (pixels per unit), rotation [..., 3, 3] and translation [..., 3] (pixels)."""
+
+    expression: Tensor
+    scale: Tensor
+    rotation: Tensor
+    translation: Tensor
+
+    def __getitem__(self, index: slice | int) -> MeshMotion:
+        return MeshMotion(self.expression[index], self.scale[index], self.rotation[index], self.translation[index])
+
+    def relative_to(self, portrait: MeshMotion) -> Tensor:
+        """Motion numbers [F, P] of F frames relative to one portrait."""
+        turn = vector_from_rotation(self.rotation @ portrait.rotation.T)
+        zoom = torch.log(self.scale / portrait.scale)[:, None]
+        shift = (self.translation - portrait.translation)[:, :2] / portrait.scale
+        return torch.cat([self.expression - portrait.expression, turn, zoom, shift], -1)
+
+
+class MeshCodec(nn.Module):
+    """Linear, invertible map between face meshes relative to a portrait and a latent video.
+
+    Every array is a buffer, filled by `fantasytalking.training.codec.fit_mesh_codec` from the training split and stored with the
+    weights. ``template`` is a frontal face of unit inter-ocular distance; x right, y down, z away from the camera.
+    """
+
+    template: Tensor
+    weights: Tensor
+    analysis: Tensor
+    basis: Tensor
+    layout: Tensor
+    coefficient_std: Tensor
+    expression_cells: Tensor
+    pose_cells: Tensor
+    shape_cells: Tensor
+    pose_std: Tensor
+
+    def __init__(self, coefficients: int = 24, height: int = 8, width: int = 8, stride: int = 16) -> None:
+        super().__init__()
+        self.coefficients, self.height, self.width = coefficients, height, width
+        self.strides = Strides(height=stride, width=stride)
+        cells = 2 * height * width
+        self.register_buffer("template", torch.zeros(NUM_POINTS, 3))
+        self.register_buffer("weights", torch.ones(NUM_POINTS))  # of the points in the rigid fit: still points count
+        self.register_buffer("analysis", torch.zeros(coefficients, NUM_POINTS, 3))  # displacement -> coefficients
+        self.register_buffer("basis", torch.zeros(coefficients, NUM_POINTS, 3))  # coefficients -> displacement
+        self.register_buffer("layout", torch.zeros(NUM_POINTS, 2))  # mesh points on the canvas, canvas pixels
+        self.register_buffer("coefficient_std", torch.ones(coefficients))
+        self.register_buffer("expression_cells", torch.eye(cells, coefficients))  # coefficients -> cells, scaled
+        self.register_buffer("pose_cells", torch.eye(cells, POSE_DIMENSIONS))
+        self.register_buffer("shape_cells", torch.zeros(cells, 2 * NUM_POINTS))  # portrait shape -> cells, scaled
+        self.register_buffer("pose_std", torch.ones(POSE_DIMENSIONS))
+
+    @property
+    def channels(self) -> int:
+        """Latent channels: four fields of `PARTS` for each frame of a group."""
+        return PARTS * self.strides.time
+
+    def local_shape(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Take head pose out of meshes.
+
+        Args:
+            points: [..., V, 3] in pixels.
+
+        Returns:
+            local [..., V, 3] in template units, scale [...] (pixels per unit), rotation [..., 3, 3], translation [..., 3] (pixels).
+        """
+        scale, rotation, translation = similarity_fit(points, self.template, self.weights)
+        centred = points - translation[..., None, :]
+        local = torch.einsum("...ji,...vj->...vi", rotation, centred) / scale[..., None, None]
+        return local, scale, rotation, translation
+
+    def describe(self, points: Tensor) -> MeshMotion:
+        """Meshes [..., V, 3] in pixels as expression and pose, each for itself."""
+        local, scale, rotation, translation = self.local_shape(points)
+        expression = torch.einsum("...vi,kvi->...k", local - self.template, self.analysis)
+        return MeshMotion(expression, scale, rotation, translation)
+
+    def parameters_of(self, points: Tensor, reference: Tensor) -> Tensor:
+        """Meshes [F, V, 3] relative to the portrait's mesh [V, 3] (both in pixels) as motion numbers [F, P]."""
+        return self.describe(points).relative_to(self.describe(reference))
+
+    def points_of(self, parameters: Tensor, reference: Tensor) -> Tensor:
+        """Inverse of `parameters_of`: motion numbers [F, P] and the portrait's mesh [V, 3] -> meshes [F, V, 3] in pixels.
+
+        The portrait's own shape is kept exactly; only the motion is projected onto the basis.
+        """
+        k = self.coefficients
+        local0, scale0, rotation0, translation0 = self.local_shape(reference)
+        local = local0 + torch.einsum("fk,kvi->fvi", parameters[:, :k], self.basis)
+        turn = rotation_from_vector(parameters[:, k : k + 3]) @ rotation0
+        scale = scale0 * torch.exp(parameters[:, k + 3])
+        shift = torch.nn.functional.pad(parameters[:, k + 4 : k + 6] * scale0, (0, 1))
+        return scale[:, None, None] * torch.einsum("fij,fvj->fvi", turn, local) + (translation0 + shift)[:, None, :]
+
+    def to_latents(self, parameters: Tensor) -> Tensor:
+        """Motion numbers [B, F, P] with F = 4 f - 3 -> latents [B, 16, f, H, W]; frame 0 fills its group by repetition."""
+        k, group = self.coefficients, self.strides.time
+        first = repeat(parameters[:, :1], "b 1 p -> b s p", s=group - 1)
+        grouped = rearrange(torch.cat([first, parameters], 1), "b (f s) p -> b f s p", s=group)
+        expression = grouped[..., :k] @ self.expression_cells.T
+        pose = grouped[..., k:] @ self.pose_cells.T
+        fields = torch.stack([expression, pose], -2)  # b f s part (xy h w)
+        return rearrange(
+            fields, "b f s part (xy h w) -> b (part xy s) f h w", xy=2, h=self.height, w=self.width
+        ).contiguous()
+
+    def from_latents(self, latents: Tensor, noise: float = 0.05) -> Tensor:
+        """Inverse of `to_latents`: [B, 16, f, H, W] -> [B, 4 f - 3, P].
+
+        The most probable motion for latents with Gaussian error of standard deviation `noise` (Wiener): rare, fine components are
+        not blown up by what the transformer leaves of its noise. With `noise` 0 it is the exact inverse.
+        """
+        fields = rearrange(
+            latents.float(), "b (part xy s) f h w -> b f s part (xy h w)", part=2, xy=2, s=self.strides.time
+        )
+        expression = fields[..., 0, :] @ _wiener(self.expression_cells, self.coefficient_std, noise).T
+        pose = fields[..., 1, :] @ _wiener(self.pose_cells, self.pose_std, noise).T
+        grouped = rearrange(torch.cat([expression, pose], -1), "b f s p -> b (f s) p")
+        return grouped[:, self.strides.time - 1 :]
+
+    def shape_latents(self, reference: Tensor) -> Tensor:
+        """What the portrait looks like to the transformer: its pose-free shape and its pose as cells [16, 1, H, W].
+
+        Without it a displacement says nothing about the mouth: a portrait may smile or be open-mouthed already.
+        """
+        local, _, rotation, _ = self.local_shape(reference)
+        shape = self.shape_cells @ (local - self.template)[:, :2].T.flatten()
+        turn = torch.cat([vector_from_rotation(rotation), torch.zeros(3, device=reference.device)])
+        pose = self.pose_cells @ turn
+        fields = torch.stack([shape, pose])
+        return repeat(
+            fields, "part (xy h w) -> (part xy s) 1 h w", xy=2, h=self.height, w=self.width, s=self.strides.time
+        ).contiguous()

@@ -1,0 +1,133 @@
+"""Moving a portrait with a face mesh: backward maps from triangles, with rings around the head that let it go smoothly.
+
+Everything visible in the photo is moved, never repainted, so the result is as sharp as the photo. The 468 points of the face
+mesh move exactly; rings of points around the face oval follow the head rigidly near it (hair, ears) and not at all far from it
+(background), which leaves the background still.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fantasytalking.perception.landmarks import FACE_OVAL, TRIANGLES
+
+Array = NDArray[np.float32]
+
+# Rings are the face oval grown about its centre. Head: share of the head's rigid motion that the ring takes; own: share of what the
+# oval does beyond that (jaw opening, turning). The last ring stands still.
+RING_GROWTH = (1.12, 1.3, 1.6, 2.1, 3.0)
+RING_HEAD = (1.0, 1.0, 0.85, 0.4, 0.0)
+RING_OWN = (0.6, 0.25, 0.0, 0.0, 0.0)
+MAX_RASTER = 384  # longest side of the raster on which maps are computed; larger portraits get the map enlarged
+_OVAL = np.asarray(FACE_OVAL)
+_UPPER_OVAL = np.concatenate([_OVAL[:9], _OVAL[28:]])  # ear to ear over the forehead: moves with the skull only
+
+
+def _ring_triangles() -> NDArray[np.int64]:
+    """Triangles between the oval and the rings; ring points follow the 468 mesh points, 36 to a ring."""
+    n = len(_OVAL)
+    loops = [_OVAL] + [468 + n * k + np.arange(n) for k in range(len(RING_GROWTH))]
+    quads = [(a, np.roll(a, -1), b, np.roll(b, -1)) for a, b in zip(loops[:-1], loops[1:], strict=True)]
+    return np.concatenate([np.stack(t, 1) for a, a1, b, b1 in quads for t in ((a, a1, b), (a1, b1, b))])
+
+
+_RINGS = _ring_triangles()
+
+
+def similarity_2d(source: Array, target: Array) -> tuple[Array, Array]:
+    """Least-squares ``target ~ source @ matrix.T + shift`` with matrix = scale * rotation; points [N, 2]."""
+    mean_s, mean_t = source.mean(0), target.mean(0)
+    s, t = source - mean_s, target - mean_t
+    a = (s * t).sum() / (s * s).sum()
+    b = (s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum() / (s * s).sum()
+    matrix = np.array([[a, -b], [b, a]], np.float32)
+    return matrix, (mean_t - matrix @ mean_s).astype(np.float32)
+
+
+def triangle_map(target: Array, source: Array, triangles: NDArray[np.int64], height: int, width: int) -> Array:
+    """Backward map of a triangle mesh: for every pixel of the target raster the position in the source.
+
+    Args:
+        target: [N, 2] points in target pixels.
+        source: [N, 2] the same points in source pixels.
+        triangles: [T, 3] indices, painted in this order (later ones cover earlier ones).
+        height, width: raster size in target pixels.
+
+    Returns:
+        [height, width, 2] source x, y; NaN where no triangle lies.
+    """
+    corners = target[triangles]
+    homogeneous = np.concatenate([corners, np.ones_like(corners[..., :1])], -1).astype(np.float64)
+    flat = np.abs(np.linalg.det(homogeneous)) < 1e-3
+    homogeneous[flat] = np.eye(3)
+    affine = np.linalg.solve(homogeneous, source[triangles].astype(np.float64)).astype(np.float32)
+    index = np.full((height, width), -1, np.int32)
+    fixed = np.round(corners * 16).astype(np.int32)
+    for number in np.flatnonzero(~flat):
+        cv2.fillConvexPoly(index, fixed[number], int(number), cv2.LINE_8, 4)
+    ys, xs = np.nonzero(index >= 0)
+    chosen = affine[index[ys, xs]]
+    result = np.full((height, width, 2), np.nan, np.float32)
+    result[ys, xs] = xs[:, None] * chosen[:, 0] + ys[:, None] * chosen[:, 1] + chosen[:, 2]
+    return result
+
+
+class PortraitWarper:
+    """Moves one portrait.
+
+    Args:
+        image: [H, W, 3] uint8 RGB.
+        mesh: [468, 3] the portrait's face mesh in pixels.
+    """
+
+    def __init__(self, image: NDArray[np.uint8], mesh: Array) -> None:
+        self.image = image
+        self.mesh = mesh.astype(np.float32)
+        oval = self.mesh[_OVAL, :2]
+        self.centre = oval.mean(0)
+        self.rings = np.stack([self.centre + (oval - self.centre) * g for g in RING_GROWTH])
+        height, width = image.shape[:2]
+        outer = self.rings[-1]
+        low = np.floor(np.clip(outer.min(0), 0, (width - 1, height - 1))).astype(int)
+        high = np.ceil(np.clip(outer.max(0), 1, (width, height))).astype(int)
+        self.box = (int(low[0]), int(low[1]), int(max(high[0], low[0] + 1)), int(max(high[1], low[1] + 1)))
+        longest = max(self.box[2] - self.box[0], self.box[3] - self.box[1])
+        self.raster_scale = min(1.0, MAX_RASTER / longest)
+
+    def ring_points(self, points: Array) -> Array:
+        """Where the rings go when the mesh goes to `points` [468, 2 or 3]: [rings, 36, 2]."""
+        matrix, shift = similarity_2d(self.mesh[_UPPER_OVAL, :2], points[_UPPER_OVAL, :2])
+        own = points[_OVAL, :2] - (self.mesh[_OVAL, :2] @ matrix.T + shift)
+        moved = []
+        for ring, head, share in zip(self.rings, RING_HEAD, RING_OWN, strict=True):
+            moved.append(ring + head * (ring @ matrix.T + shift - ring) + share * own)
+        return np.stack(moved)
+
+    def backward_map(self, points: Array) -> Array:
+        """Map for the box `self.box`: [h, w, 2] portrait positions in pixels, for mesh points [468, 3] of the new frame."""
+        x0, y0, x1, y1 = self.box
+        scale = self.raster_scale
+        height, width = max(1, round((y1 - y0) * scale)), max(1, round((x1 - x0) * scale))
+        rings = self.ring_points(points)
+        target = np.concatenate([points[:, :2], rings.reshape(-1, 2)])
+        source = np.concatenate([self.mesh[:, :2], self.rings.reshape(-1, 2)])
+        depth = points[TRIANGLES, 2].mean(1)
+        order = np.concatenate([_RINGS[::-1], TRIANGLES[np.argsort(-depth)]])  # the nearest triangles are painted last
+        raster = triangle_map((target - (x0, y0) + 0.5) * scale - 0.5, source, order, height, width)
+        ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
+        still = np.stack([(xs + 0.5) / scale - 0.5 + x0, (ys + 0.5) / scale - 0.5 + y0], -1)
+        raster = np.where(np.isnan(raster), still, raster).astype(np.float32)
+        if scale < 1:
+            raster = cv2.resize(raster, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
+        return raster
+
+    def __call__(self, points: Array) -> NDArray[np.uint8]:
+        """The portrait with its mesh moved to `points` [468, 3] (pixels): [H, W, 3] uint8."""
+        x0, y0, x1, y1 = self.box
+        mapping = self.backward_map(points)
+        moved = cv2.remap(self.image, mapping[..., 0], mapping[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        result = self.image.copy()
+        result[y0:y1, x0:x1] = moved
+        return result

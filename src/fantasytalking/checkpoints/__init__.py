@@ -1,0 +1,16 @@
+"""Reading, converting and writing weights: Wan2.1-I2V and the FantasyTalking adapter, in every layout in which they
+circulate."""
+
+from fantasytalking.checkpoints.fantasytalking import AdapterLayout, convert_adapter, load_adapter, save_adapter
+from fantasytalking.checkpoints.loading import load_image_encoder, load_text_encoder, load_transformer, load_vae
+
+__all__ = [
+    "AdapterLayout",
+    "convert_adapter",
+    "load_adapter",
+    "load_image_encoder",
+    "load_text_encoder",
+    "load_transformer",
+    "load_vae",
+    "save_adapter",
+]

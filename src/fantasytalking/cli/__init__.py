@@ -1,0 +1,1 @@
+"""The command line: `fantasytalking COMMAND`, one file a command."""

@@ -1,0 +1,33 @@
+"""`fantasytalking demo`: the packaged portrait says the packaged speech; needs no argument and no download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from fantasytalking.cli.options import RunOptions, SettingOptions, generate_file, given_settings, parse
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Animate the example portrait with the example speech. The path of the video is the last line of the output."""
+
+    output: Path = Path("demo.mp4")
+    """The video to write."""
+    run: RunOptions = field(default_factory=RunOptions)
+    """How and where the command runs."""
+    settings: SettingOptions = field(default_factory=SettingOptions)
+    """How the video is made. A model folder may bring defaults of its own; what is given here wins."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; see `fantasytalking demo --help`."""
+    options = parse(Demo, "demo", arguments)
+    settings = given_settings(options.settings)
+    example = files("fantasytalking") / "models" / "demo" / "example"
+    with as_file(example / "portrait.png") as portrait, as_file(example / "speech.wav") as speech:
+        return generate_file(portrait, speech, options.output, "demo", options.run, settings)

@@ -1,0 +1,36 @@
+"""`fantasytalking generate`: one portrait, one speech, one video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fantasytalking.cli.options import RunOptions, SettingOptions, generate_file, given_settings, parse
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Make a portrait speak. The path of the video is the last line of the output."""
+
+    image: Path
+    """The portrait: any common picture format."""
+    audio: Path
+    """The speech: a sound file, or a video whose sound is used."""
+    output: Path
+    """The video to write: mp4, mov or mkv."""
+    model: str = "demo"
+    """demo (comes with the package), a model folder, or the name of a repository on the Hugging Face hub."""
+    run: RunOptions = field(default_factory=RunOptions)
+    """How and where the command runs."""
+    settings: SettingOptions = field(default_factory=SettingOptions)
+    """How the video is made. A model folder may bring defaults of its own; what is given here wins."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; see `fantasytalking generate --help`."""
+    options = parse(Generate, "generate", arguments)
+    settings = given_settings(options.settings)
+    return generate_file(options.image, options.audio, options.output, options.model, options.run, settings)

@@ -1,0 +1,131 @@
+"""`fantasytalking info`: what a bug report needs, and what this installation can do."""
+
+from __future__ import annotations
+
+import importlib.util
+import json as json_module
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fantasytalking import __version__
+from fantasytalking.cli.options import parse
+
+__all__ = ["collect", "main"]
+
+_PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "huggingface-hub",
+    "av",
+    "opencv-python-headless",
+    "ai-edge-litert",
+    "numpy",
+    "soxr",
+)
+
+# Module -> (extra that installs it, what it enables).
+_OPTIONAL = {
+    "insightface": ("perception", "the InsightFace backend of face embeddings"),
+    "tensorboard": ("train", "training curves"),
+    "skimage": ("eval", "structural similarity in the benchmarks"),
+}
+
+
+@dataclass(frozen=True)
+class Info:
+    """Versions, devices, what is installed and what that enables."""
+
+    json: bool = False
+    """Print one JSON object, for programs."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; see `fantasytalking info --help`."""
+    options = parse(Info, "info", arguments)
+    facts = collect()
+    print(json_module.dumps(facts, indent=2) if options.json else _text(facts))
+    return 0
+
+
+def collect() -> dict[str, Any]:
+    """Everything that `info` prints, as plain values."""
+    return {
+        "fantasytalking": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "devices": _devices(),
+        "optional": [
+            {"module": name, "installed": importlib.util.find_spec(name) is not None, "extra": extra, "enables": what}
+            for name, (extra, what) in _OPTIONAL.items()
+        ],
+        "embedded_model": _embedded_model(),
+        "encoders": _encoders(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> list[dict[str, Any]]:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    name = platform.processor() or platform.machine()
+    found: list[dict[str, Any]] = [{"device": "cpu", "name": name, "cores": cores}]
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        memory = round(properties.total_memory / 2**30, 1)
+        found.append({"device": f"cuda:{index}", "name": properties.name, "memory_gib": memory})
+    if torch.backends.mps.is_available():
+        found.append({"device": "mps", "name": "Apple GPU"})
+    return found
+
+
+def _embedded_model() -> dict[str, Any]:
+    folder = Path(str(files("fantasytalking") / "models" / "demo"))
+    weights = list(folder.rglob("*.safetensors"))
+    megabytes = round(sum(path.stat().st_size for path in weights) / 1e6, 1)
+    return {"installed": (folder / "model_index.json").is_file(), "megabytes": megabytes}
+
+
+def _encoders() -> dict[str, bool]:
+    from av.codec import codecs_available
+
+    return {name: name in codecs_available for name in ("libx264", "aac")}
+
+
+def _text(facts: dict[str, Any]) -> str:
+    lines = [f"fantasytalking {facts['fantasytalking']} on Python {facts['python']}, {facts['platform']}"]
+    lines += ["", "packages"]
+    lines += [f"  {name:<24}{version or 'not installed'}" for name, version in facts["packages"].items()]
+    lines += ["", "devices"]
+    for device in facts["devices"]:
+        sizes = [f"{device[key]} {unit}" for key, unit in (("cores", "cores"), ("memory_gib", "GiB")) if key in device]
+        lines.append("  " + " ".join([f"{device['device']:<24}{device['name']}", *sizes]))
+    lines += ["", "what this enables"]
+    model, encoders = facts["embedded_model"], facts["encoders"]
+    lines.append(_row(model["installed"], f"the embedded model ({model['megabytes']} MB), without any download"))
+    lines.append(_row(all(encoders.values()), "mp4 files with H.264 picture and AAC sound"))
+    lines.append(_row(len(facts["devices"]) > 1, "the 14B model at a usable speed (needs a GPU)"))
+    for part in facts["optional"]:
+        way = "" if part["installed"] else f": pip install 'fantasytalking[{part['extra']}]'"
+        lines.append(_row(part["installed"], f"{part['enables']} ({part['module']}){way}"))
+    return "\n".join(lines)
+
+
+def _row(works: bool, text: str) -> str:
+    return f"  {'yes' if works else 'no':<5}{text}"

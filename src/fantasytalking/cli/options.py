@@ -1,0 +1,150 @@
+"""What the commands share: reading options, those made from the settings, loading a model, printing the result."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from fantasytalking.errors import SettingsError
+from fantasytalking.media.output import check_output
+from fantasytalking.pipeline.progress import TerminalProgress
+from fantasytalking.pipeline.settings import Setting, settings_list
+
+if TYPE_CHECKING:
+    from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+
+__all__ = ["RunOptions", "SettingOptions", "generate_file", "given_settings", "parse"]
+
+T = TypeVar("T")
+_METAVAR = {int: "INT", float: "NUMBER", str: "TEXT", bool: "BOOL"}
+
+
+def _help(setting: Setting) -> str:
+    shown = {None: "", "": " (default: empty)"}.get(setting.default, f" (default: {setting.default})")
+    if isinstance(setting.default, str) and len(setting.default) > 20:
+        shown = ""
+    unit = f" ({setting.unit})" if setting.unit else ""
+    accepted = "" if setting.accepted == "text" else f" Accepts {setting.accepted}{unit}."
+    return f"{setting.help}{accepted}{shown}"
+
+
+def _option(setting: Setting) -> tuple[str, Any, Any]:
+    # Every value is text here: `Setting` knows what it accepts, and its messages are one sentence.
+    metavar = "|".join(setting.choices) or _METAVAR[setting.kind]
+    argument = tyro.conf.arg(help=_help(setting), metavar=metavar, help_behavior_hint="")
+    return setting.name, Annotated[str | None, argument], dataclasses.field(default=None)
+
+
+if TYPE_CHECKING:
+
+    class SettingOptions:
+        """Every setting as text; None where it was not given."""
+
+else:
+    SettingOptions = dataclasses.make_dataclass("SettingOptions", map(_option, settings_list()), frozen=True)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How and where the command runs."""
+
+    overwrite: bool = False
+    """Replace the output if it exists."""
+    json: bool = False
+    """Print one JSON object instead of the output path, for programs."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1, mps."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the weights: auto is bfloat16 on an accelerator, float32 on a processor."""
+
+
+def parse(kind: type[T], command: str, arguments: Sequence[str]) -> T:
+    """Read a command's options.
+
+    Raises:
+        SettingsError: An option that does not exist; the nearest one is offered.
+        SystemExit: Help was asked for (0), or an option is missing or malformed (2), after printing what and why.
+    """
+    options, unknown = tyro.cli(
+        kind,
+        prog=f"fantasytalking {command}",
+        args=list(arguments),
+        return_unknown_args=True,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+    )
+    for word in unknown:
+        if not word.startswith("--"):
+            raise SettingsError(f"{word!r} belongs to no option; 'fantasytalking {command} --help' lists them.")
+        names = _option_names(kind)
+        nearest = difflib.get_close_matches(word.partition("=")[0], names, n=1, cutoff=0.5)
+        way_out = f"did you mean {nearest[0]}?" if nearest else f"'fantasytalking {command} --help' lists them."
+        raise SettingsError(f"There is no option {word.partition('=')[0]}; {way_out}")
+    return options
+
+
+def _option_names(kind: Any) -> list[str]:
+    names = []
+    for field in dataclasses.fields(kind):
+        inner = {"settings": SettingOptions, "run": RunOptions}.get(field.name)
+        names += _option_names(inner) if inner else ["--" + field.name.replace("_", "-")]
+    return names
+
+
+def given_settings(options: Any) -> dict[str, Any]:
+    """The settings that were given, parsed: name -> value.
+
+    Raises:
+        SettingsError: A text that is not a value of its setting.
+    """
+    given = ((setting, getattr(options, setting.name)) for setting in settings_list())
+    return {setting.name: setting.parse(text) for setting, text in given if text is not None}
+
+
+def generate_file(
+    image: str | os.PathLike[str],
+    audio: str | os.PathLike[str],
+    output: Path,
+    model: str,
+    run: RunOptions,
+    settings: dict[str, Any],
+) -> int:
+    """Generate one video and print where it is: the shared body of `generate` and `demo`.
+
+    Everything that can be wrong is looked at before the model is loaded.
+    """
+    target = check_output(output, run.overwrite)
+    progress = TerminalProgress()
+    pipeline = _load(model, run, progress)
+    video = pipeline(image, audio, progress=progress, **settings)
+    with progress.stage("writing"):
+        path = video.save(target, run.overwrite)
+    if run.json:
+        print(json.dumps({"output": str(path), "model": model, **video.summary()}, ensure_ascii=False))
+    else:
+        total = sum(progress.seconds.values())
+        print(f"{video.duration:.2f} s of video in {total:.1f} s, seed {video.settings.seed}", file=sys.stderr)
+        print(path)
+    return 0
+
+
+def _load(model: str, run: RunOptions, progress: TerminalProgress) -> FantasyTalkingPipeline:
+    with progress.stage("loading"):
+        # Here and not above: --help and a mistyped option must not wait for the frameworks.
+        from diffusers.utils import logging as diffusers_logging
+        from transformers.utils import logging as transformers_logging
+
+        from fantasytalking.pipeline.loading import load_pipeline
+
+        for logging in (diffusers_logging, transformers_logging):
+            logging.set_verbosity_error()
+            logging.disable_progress_bar()
+        return load_pipeline(model, run.device, run.dtype)

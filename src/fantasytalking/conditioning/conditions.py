@@ -1,0 +1,223 @@
+"""What the transformer is told besides noise and time, as one frozen record.
+
+Letters: B batch, f latent frames, t speech tokens, l text tokens, li image tokens, d width of a token.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name torch's own documentation uses
+
+from fantasytalking.errors import InputError
+
+Scale = float | torch.Tensor
+
+
+@dataclass(frozen=True)
+class AudioCondition:
+    """Speech that the video follows.
+
+    Attributes:
+        features: [B, t, d] features of the speech encoder, not yet projected.
+        ranges: int64 [B, f, 2] of `audio_windows.window_ranges`: each latent frame listens to its own window (frame
+            mode, stage 2 and inference). None: all video tokens listen to the whole clip (clip mode, stage 1).
+        lengths: int64 [B], how many of the t features are real; the rest are masked. None: all.
+        scale: factor of the audio attention, a number or [B]; 1 as trained, 0 is exactly "no audio".
+    """
+
+    features: torch.Tensor
+    ranges: torch.Tensor | None = None
+    lengths: torch.Tensor | None = None
+    scale: Scale = 1.0
+
+    def __post_init__(self) -> None:
+        batch = self.features.shape[0]
+        _check("audio.features [B, t, d]", self.features, (batch, None, None))
+        _check("audio.ranges [B, f, 2]", self.ranges, (batch, None, 2))
+        _check("audio.lengths [B]", self.lengths, (batch,))
+        _check_scale("audio.scale [B]", self.scale, batch)
+
+
+@dataclass(frozen=True)
+class IdentityCondition:
+    """The face that the video keeps.
+
+    Attributes:
+        embedding: [B, e] unit-length face embedding.
+        scale: factor of the identity attention, a number or [B]; 0.5 in the paper.
+    """
+
+    embedding: torch.Tensor
+    scale: Scale = 0.5
+
+    def __post_init__(self) -> None:
+        batch = self.embedding.shape[0]
+        _check("identity.embedding [B, e]", self.embedding, (batch, None))
+        _check_scale("identity.scale [B]", self.scale, batch)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """One record per batch; `replace(conditions, audio=None)` makes a guidance branch.
+
+    Attributes:
+        text: [B, l, dt] text embeddings. Wan does not mask their padding, so l is part of the model's input: the
+            released model wants 512, zero-padded.
+        image: [B, li, di] image embeddings of the portrait. None: the model has no image attention, or it is off.
+        audio: None: no speech, equal to audio scale 0.
+        identity: None: no face, equal to identity scale 0.
+        motion: [B, 2] intensities (face, body) in 0..1. None: nothing is added to the timestep embedding.
+    """
+
+    text: torch.Tensor
+    image: torch.Tensor | None = None
+    audio: AudioCondition | None = None
+    identity: IdentityCondition | None = None
+    motion: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        batch = self.text.shape[0]
+        _check("text [B, l, d]", self.text, (batch, None, None))
+        _check("image [B, l, d]", self.image, (batch, None, None))
+        _check("motion [B, 2]", self.motion, (batch, 2))
+        if self.audio is not None:
+            _check("audio.features [B, t, d]", self.audio.features, (batch, None, None))
+        if self.identity is not None:
+            _check("identity.embedding [B, e]", self.identity.embedding, (batch, None))
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return self.text.shape[0]
+
+    def to(
+        self,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        non_blocking: bool = False,
+    ) -> Conditions:
+        """Move to a device; embeddings and features also take the type, scales and intensities stay as they are."""
+
+        def cast(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.to(device=device, dtype=dtype, non_blocking=non_blocking)
+
+        def move(value: object) -> object:
+            return value.to(device=device, non_blocking=non_blocking) if isinstance(value, torch.Tensor) else value
+
+        changes: dict[str, object] = {"text": cast(self.text), "motion": move(self.motion)}
+        if self.image is not None:
+            changes["image"] = cast(self.image)
+        if self.audio is not None:
+            moved = {name: move(getattr(self.audio, name)) for name in ("ranges", "lengths", "scale")}
+            changes["audio"] = AudioCondition(cast(self.audio.features), **moved)  # type: ignore[arg-type]
+        if self.identity is not None:
+            scale = move(self.identity.scale)
+            changes["identity"] = IdentityCondition(cast(self.identity.embedding), scale)  # type: ignore[arg-type]
+        return replace(self, **changes)
+
+    @staticmethod
+    def cat(parts: Sequence[Conditions]) -> Conditions:
+        """Join batches of different clips or guidance branches.
+
+        Speech of different lengths is padded and masked; where a part has no audio or identity, its rows get scale 0.
+
+        Raises:
+            InputError: if nothing is given, or the parts differ in text length, in having an image or intensities, or
+                in their audio mode.
+        """
+        if not parts:
+            raise InputError("There are no conditions to join; give at least one.")
+        texts = {part.text.shape[1:] for part in parts}
+        if len(texts) > 1:
+            raise InputError(f"Joined conditions must have one text length and width, but have {sorted(texts)}.")
+        return Conditions(
+            text=torch.cat([part.text for part in parts]),
+            image=_cat_or_none("image", [part.image for part in parts]),
+            audio=_cat_audio(parts),
+            identity=_cat_identity(parts),
+            motion=_cat_or_none("motion", [part.motion for part in parts]),
+        )
+
+
+def replace(conditions: Conditions, **changes: object) -> Conditions:
+    """A copy with some fields changed; a misspelt name is a TypeError."""
+    return dataclasses.replace(conditions, **changes)  # type: ignore[arg-type]
+
+
+def scale_rows(scale: Scale, batch: int, like: torch.Tensor) -> torch.Tensor:
+    """A scale as float32 [B] on the device of `like`."""
+    return torch.as_tensor(scale, dtype=torch.float32, device=like.device).expand(batch)
+
+
+def _cat_audio(parts: Sequence[Conditions]) -> AudioCondition | None:
+    present = [part.audio for part in parts if part.audio is not None]
+    if not present:
+        return None
+    frames = {None if audio.ranges is None else audio.ranges.shape[1] for audio in present}
+    if len(frames) > 1:
+        raise InputError(
+            f"Joined audio must have one mode and one number of latent frames, but has {frames} (None is clip mode)."
+        )
+    longest = max(audio.features.shape[1] for audio in present)
+    rows = [_audio_rows(part, present[0], longest) for part in parts]
+    return AudioCondition(
+        features=torch.cat([row.features for row in rows]),
+        ranges=_cat_or_none("audio.ranges", [row.ranges for row in rows]),
+        lengths=_cat_or_none("audio.lengths", [row.lengths for row in rows]),
+        scale=torch.cat([scale_rows(row.scale, row.features.shape[0], row.features) for row in rows]),
+    )
+
+
+def _audio_rows(part: Conditions, like: AudioCondition, longest: int) -> AudioCondition:
+    """The audio of one part, padded to `longest` features with explicit lengths; silent rows where it has none."""
+    batch = part.batch_size
+    if part.audio is None:
+        ranges = None if like.ranges is None else like.ranges.new_zeros(batch, *like.ranges.shape[1:])
+        lengths = torch.zeros(batch, dtype=torch.int64, device=like.features.device)
+        return AudioCondition(like.features.new_zeros(batch, longest, like.features.shape[2]), ranges, lengths, 0.0)
+    features = part.audio.features
+    count = features.shape[1]
+    given = part.audio.lengths
+    real = torch.full((batch,), count, device=features.device) if given is None else given.to(torch.int64)
+    return dataclasses.replace(part.audio, features=F.pad(features, (0, 0, 0, longest - count)), lengths=real)
+
+
+def _cat_identity(parts: Sequence[Conditions]) -> IdentityCondition | None:
+    present = [part.identity for part in parts if part.identity is not None]
+    if not present:
+        return None
+    like = present[0].embedding
+    rows = [
+        part.identity or IdentityCondition(like.new_zeros(part.batch_size, like.shape[1]), scale=0.0) for part in parts
+    ]
+    return IdentityCondition(
+        embedding=torch.cat([row.embedding for row in rows]),
+        scale=torch.cat([scale_rows(row.scale, row.embedding.shape[0], row.embedding) for row in rows]),
+    )
+
+
+def _cat_or_none(name: str, tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    present = [tensor for tensor in tensors if tensor is not None]
+    if present and len(present) < len(tensors):
+        raise InputError(f"Joined conditions must all have `{name}` or none of them, but only some have it.")
+    return torch.cat(present) if present else None
+
+
+def _check(name: str, tensor: torch.Tensor | None, shape: tuple[int | None, ...]) -> None:
+    if tensor is None:
+        return
+    fits = tensor.ndim == len(shape) and all(
+        want is None or got == want for got, want in zip(tensor.shape, shape, strict=True)
+    )
+    if not fits:
+        wanted = tuple("any" if side is None else side for side in shape)
+        raise InputError(f"Condition {name} must have the shape {wanted}, but has {tuple(tensor.shape)}.")
+
+
+def _check_scale(name: str, scale: Scale, batch: int) -> None:
+    if isinstance(scale, torch.Tensor) and scale.shape not in ((), (batch,)):
+        raise InputError(f"Condition {name} must be a number or hold {batch} numbers, but has {tuple(scale.shape)}.")

@@ -1,0 +1,28 @@
+"""The lip-tracing mask: from pixels to latents (paper, section 3.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def lip_mask_to_latents(mask: Tensor, latent_frames: int, height: int, width: int) -> Tensor:
+    """Bring a pixel mask to latent size by trilinear interpolation.
+
+    Wan's first latent frame holds one video frame and each later one holds four; the first frame is therefore repeated three
+    times, so that every latent frame is the mean of its own frames and the mask does not lag.
+
+    Args:
+        mask: [B, F, H, W], 0..1, with F = 4 f - 3.
+        latent_frames, height, width: f, h, w.
+
+    Returns:
+        [B, 1, f, h, w], 0..1.
+    """
+    group = 4 if mask.shape[1] > 1 else 1
+    padded = torch.cat([mask[:, :1].expand(-1, group - 1, -1, -1), mask], 1)[:, None].float()
+    # antialiased in space first: trilinear sampling alone would read 2 x 2 of the 8 x 8 pixels under a latent
+    batch, _, frames, rows, columns = padded.shape
+    small = F.adaptive_avg_pool3d(padded, (frames, min(rows, 2 * height), min(columns, 2 * width)))
+    return F.interpolate(small, (latent_frames, height, width), mode="trilinear", align_corners=False)

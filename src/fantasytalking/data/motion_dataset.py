@@ -1,0 +1,237 @@
+"""Training samples of the embedded model, cut from cached face tracks.
+
+The order is a pure function of seed and step; every window moves speech and face together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fantasytalking.autoencoder.base import first_frame_mask
+from fantasytalking.autoencoder.mesh_codec import MeshCodec, MeshMotion
+from fantasytalking.conditioning.audio_windows import resample_features
+from fantasytalking.data.sample import Sample
+from fantasytalking.data.tracks import TRACK_FPS, FaceTrack
+from fantasytalking.geometry import AUDIO_TOKEN_RATE
+from fantasytalking.perception.landmarks import lip_mask
+from fantasytalking.data.lip_mask import lip_mask_to_latents
+
+SPEECH_PER_FRAME = int(AUDIO_TOKEN_RATE / TRACK_FPS)
+_FLIP = torch.tensor([-1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Variety for few identities. Zero everywhere gives the plain windows (validation).
+
+    Attributes:
+        mirror: probability of a left-right mirror.
+        tempo: largest relative change of speed; speech and face are stretched together.
+        speech_noise: standard deviation of noise on speech features (their own is about 0.8).
+        identity_noise: standard deviation of noise on the unit-norm face embedding, in units of its own component size.
+    """
+
+    mirror: float = 0.5
+    tempo: float = 0.1
+    speech_noise: float = 0.1
+    identity_noise: float = 0.5
+
+
+NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass
+class PreparedTrack:
+    """A track in the codec's terms.
+
+    Attributes:
+        points: smoothed mesh [F, 468, 3] in pixels.
+        speech: features [t, d] at 50 Hz.
+        embedding: [e].
+    """
+
+    name: str
+    identity: str
+    kind: str
+    points: Tensor
+    speech: Tensor
+    embedding: Tensor
+    _described: dict[bool, MeshMotion] = field(default_factory=dict, repr=False)
+
+    def described(self, codec: MeshCodec, mirror: Tensor | None) -> MeshMotion:
+        """Expression and pose of every frame, plain or mirrored; computed once."""
+        key = mirror is not None
+        if key not in self._described:
+            points = self.points if mirror is None else self.points[:, mirror] * _FLIP
+            self._described[key] = codec.describe(points)
+        return self._described[key]
+
+
+def smooth(points: Tensor, sigma: float = 0.7) -> Tensor:
+    """Gaussian over time ([F, ...], sigma in frames): takes out the jitter of the mesh network, keeps syllables."""
+    reach = max(1, int(3 * sigma))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+    flat = F.pad(points.flatten(1).T[:, None], (reach, reach), mode="replicate")
+    return F.conv1d(flat, (kernel / kernel.sum())[None, None])[:, 0].T.unflatten(1, points.shape[1:])
+
+
+def prepare(track: FaceTrack, offset: int = 0) -> PreparedTrack:
+    """Smooth the mesh and put speech and face in step.
+
+    Args:
+        track: the cached measurements.
+        offset: frames by which the face lags behind the speech; the speech is delayed by as much.
+    """
+    points = smooth(torch.from_numpy(track.points))
+    speech = torch.from_numpy(track.speech.astype(np.float32))
+    shift = offset * SPEECH_PER_FRAME
+    if shift > 0:
+        points = points[offset:]
+        speech = speech[: len(speech) - shift]
+    elif shift < 0:
+        speech = speech[-shift:]
+    frames = min(len(points), len(speech) // SPEECH_PER_FRAME)
+    return PreparedTrack(
+        track.info.file,
+        track.info.identity,
+        track.info.kind,
+        points[:frames].contiguous(),
+        speech[: frames * SPEECH_PER_FRAME],
+        torch.from_numpy(track.embedding),
+    )
+
+
+class MotionDataset:
+    """Windows of tracks as `Sample`s.
+
+    Args:
+        tracks: prepared tracks of one split.
+        codec: fitted codec.
+        num_frames: 4n+1 frames to a window; tracks shorter than that are left out.
+        intensity: maps raw window motion [2] to intensities in 0..1.
+        augmentation: see `Augmentation`.
+        generated_weight: how often an identity of kind "generated" is drawn against a real one.
+        text: embedding of the empty prompt [l, dt].
+    """
+
+    def __init__(
+        self,
+        tracks: Sequence[PreparedTrack],
+        codec: MeshCodec,
+        num_frames: int,
+        intensity: IntensityScale,
+        augmentation: Augmentation,
+        generated_weight: float,
+        text: Tensor,
+    ) -> None:
+        self.codec, self.num_frames, self.intensity = codec, num_frames, intensity
+        self.augmentation, self.text = augmentation, text
+        self.groups: dict[str, list[PreparedTrack]] = {}
+        for track in tracks:
+            if len(track.points) >= num_frames * (1 + augmentation.tempo) + 2:
+                self.groups.setdefault(track.identity, []).append(track)
+        self.names = sorted(self.groups)
+        # the square root lets identities with more footage count more, but not in proportion
+        weights = [
+            (generated_weight if self.groups[n][0].kind == "generated" else 1.0)
+            * sum(len(t.points) for t in self.groups[n]) ** 0.5
+            for n in self.names
+        ]
+        self.weights = np.array(weights) / np.sum(weights)
+        self.mirror = _mirror(codec)
+        self.mask = canvas_lip_mask(codec, (num_frames - 1) // 4 + 1)
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        """One random window."""
+        group = self.groups[self.names[rng.choice(len(self.names), p=self.weights)]]
+        lengths = np.array([len(t.points) for t in group], float)
+        track = group[rng.choice(len(group), p=lengths / lengths.sum())]
+        aug = self.augmentation
+        span = self.num_frames * float(np.exp(rng.uniform(-aug.tempo, aug.tempo)))
+        start = int(rng.integers(0, max(1, int(len(track.points) - span - 1))))
+        return self.window(track, start, span, rng)
+
+    def window(self, track: PreparedTrack, start: int, span: float, rng: np.random.Generator | None = None) -> Sample:
+        """The window that begins at frame `start` and lasts `span` frames, stretched to `num_frames`."""
+        aug = self.augmentation
+        frames = round(span)
+        mirror = self.mirror if rng is not None and rng.random() < aug.mirror else None
+        motion = track.described(self.codec, mirror)[start : start + frames]
+        portrait = track.points[start] if mirror is None else track.points[start, mirror] * _FLIP
+        speech = track.speech[SPEECH_PER_FRAME * start : SPEECH_PER_FRAME * (start + frames)]
+        embedding = track.embedding
+        if rng is not None:
+            noise = torch.from_numpy(rng.standard_normal((len(speech), speech.shape[1]), np.float32))
+            speech = speech + aug.speech_noise * noise
+            noise = torch.from_numpy(rng.standard_normal(len(embedding), np.float32))
+            embedding = F.normalize(embedding + aug.identity_noise * len(embedding) ** -0.5 * noise, dim=0)
+        parameters = resample_features(motion.relative_to(motion[0]), self.num_frames)
+        parameters = parameters - parameters[:1]
+        latents = self.codec.to_latents(parameters[None])[0]
+        shape = self.codec.shape_latents(portrait).expand(-1, latents.shape[1], -1, -1)
+        given = first_frame_mask(1, latents.shape[1], self.codec.height, self.codec.width)[0]
+        return Sample(
+            latents=latents,
+            condition=torch.cat([given, shape]),
+            lip_mask=self.mask,
+            text=self.text,
+            audio=resample_features(speech, self.num_frames * SPEECH_PER_FRAME),
+            identity=embedding,
+            motion=self.intensity(window_motion(self.codec, parameters)),
+            name=f"{track.name}@{start}",
+        )
+
+
+def window_motion(codec: MeshCodec, parameters: Tensor) -> Tensor:
+    """Raw motion [2] of a window's motion numbers [F, P]: variance over time of the pose-free mesh and of the head's pose.
+
+    The face part is the variance of the landmarks after pose is taken out, the body part that of the head's six pose numbers in
+    units of the training set's deviations (in face crops the head is the body's visible part). Paper, section 3.3.
+    """
+    k = codec.coefficients
+    gram = torch.einsum("kvi,lvi->kl", codec.basis, codec.basis) / len(codec.template)
+    face = (torch.cov(parameters[:, :k].T) * gram).sum()  # = mean over points of the variance of their positions
+    body = (parameters[:, k:] / codec.pose_std).var(0).mean()
+    return torch.stack([face, body])
+
+
+class IntensityScale:
+    """Raw motion -> 0..1 by the training set's percentiles: 0.5 is the median window.
+
+    Args:
+        percentiles: [n, 2] rising values at evenly spaced ranks 0..1, for face and body.
+    """
+
+    def __init__(self, percentiles: Tensor) -> None:
+        self.percentiles = percentiles
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Intensities [2] of raw motion [2]."""
+        ranks = np.linspace(0, 1, len(self.percentiles))
+        values = [np.interp(float(raw[i]), self.percentiles[:, i].numpy(), ranks) for i in range(2)]
+        return torch.tensor(values, dtype=torch.float32)
+
+    @classmethod
+    def fit(cls, raw: Tensor, count: int = 21) -> IntensityScale:
+        """From the raw motion [N, 2] of many training windows."""
+        return cls(torch.quantile(raw, torch.linspace(0, 1, count), dim=0))
+
+
+def _mirror(codec: MeshCodec) -> Tensor:
+    """Index of each mesh point's mirror image [468], from the template."""
+    mirrored = codec.template * _FLIP
+    return torch.cdist(mirrored, codec.template).argmin(1)
+
+
+def canvas_lip_mask(codec: MeshCodec, latent_frames: int) -> Tensor:
+    """The lip-tracing mask on the codec's canvas [1, f, h, w]; the canvas moves with the face, so the mask stays put."""
+    height, width = codec.height * codec.strides.height, codec.width * codec.strides.width
+    pixels = torch.from_numpy(lip_mask(codec.layout.numpy(), height, width, dilate=0.1)).float()
+    frames = (latent_frames - 1) * codec.strides.time + 1
+    return lip_mask_to_latents(pixels.expand(1, frames, -1, -1), latent_frames, codec.height, codec.width)[0]

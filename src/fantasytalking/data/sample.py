@@ -1,0 +1,114 @@
+"""What one training step is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fantasytalking.conditioning.audio_windows import window_ranges
+from fantasytalking.conditioning.conditions import AudioCondition, Conditions, IdentityCondition
+from fantasytalking.geometry import TIME_STRIDE
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip as the transformer is trained on it. Letters as in the transformer.
+
+    Attributes:
+        latents: clean latents [C, f, h, w].
+        condition: the portrait, 4 mask channels and C latents [4 + C, f, h, w].
+        lip_mask: [1, f, h, w], 0..1.
+        text: [l, dt].
+        audio: speech features of exactly the clip's time [t, d], or None.
+        image: [li, di] image embedding, or None.
+        identity: [e] face embedding, or None.
+        motion: [2] intensities w_face, w_body in 0..1, or None.
+        name: where it comes from, for reports.
+    """
+
+    latents: Tensor
+    condition: Tensor
+    lip_mask: Tensor
+    text: Tensor
+    audio: Tensor | None = None
+    image: Tensor | None = None
+    identity: Tensor | None = None
+    motion: Tensor | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Probability with which each condition is dropped, independently (paper: 0.1 each)."""
+
+    reference: float = 0.1
+    audio: float = 0.1
+    text: float = 0.1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one size, collated; drops are already drawn."""
+
+    latents: Tensor
+    condition: Tensor
+    lip_mask: Tensor
+    conditions: Conditions
+
+
+def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    present = [t for t in tensors if t is not None]
+    return torch.stack(present) if len(present) == len(tensors) and present else None
+
+
+def collate(
+    samples: Sequence[Sample], mode: str, dropout: Dropout, identity_scale: float, generator: torch.Generator
+) -> Batch:
+    """Join samples of one size and draw the dropout of conditions.
+
+    A dropped audio or identity gets scale 0, a dropped prompt or image zeros, a dropped reference image a zero condition (mask
+    included) and no identity, all of it per sample.
+
+    Args:
+        samples: of equal latent size.
+        mode: "clip" (stage 1) or "frame" (stage 2).
+        dropout: probabilities.
+        identity_scale: lambda_2 of the paper.
+        generator: for the draws; the same state gives the same batch.
+    """
+
+    def keep(probability: float) -> Tensor:
+        return (torch.rand(len(samples), generator=generator) >= probability).float()
+
+    keep_reference, keep_audio, keep_text = keep(dropout.reference), keep(dropout.audio), keep(dropout.text)
+    latents = torch.stack([s.latents for s in samples])
+    condition = torch.stack([s.condition for s in samples]) * keep_reference.view(-1, 1, 1, 1, 1)
+    text = torch.stack([s.text for s in samples]) * keep_text.view(-1, 1, 1)
+    image = _stack([s.image for s in samples])
+    identity = _stack([s.identity for s in samples])
+    conditions = Conditions(
+        text=text,
+        image=None if image is None else image * keep_reference.view(-1, 1, 1),
+        audio=_collate_audio([s.audio for s in samples], latents.shape[2], mode, keep_audio),
+        identity=None if identity is None else IdentityCondition(identity, identity_scale * keep_reference),
+        motion=_stack([s.motion for s in samples]),
+    )
+    return Batch(latents, condition, torch.stack([s.lip_mask for s in samples]), conditions)
+
+
+def _collate_audio(
+    features: Sequence[Tensor | None], latent_frames: int, mode: str, scale: Tensor
+) -> AudioCondition | None:
+    present = [f for f in features if f is not None]
+    if not present or len(present) < len(features):
+        return None
+    lengths = torch.tensor([len(f) for f in present])
+    padded = torch.nn.utils.rnn.pad_sequence(list(present), batch_first=True)
+    if mode == "clip":
+        return AudioCondition(padded, None, lengths, scale)
+    num_frames = (latent_frames - 1) * TIME_STRIDE + 1
+    ranges = torch.stack([window_ranges(len(f), num_frames) for f in present])
+    return AudioCondition(padded, ranges, lengths, scale)

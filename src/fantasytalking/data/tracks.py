@@ -1,0 +1,148 @@
+"""Face tracks: what training the embedded model needs of a talking video, computed once and cached as one file a clip.
+
+A track holds the face mesh of every frame at the model's frame rate, the speech features of the same stretch of time, and the face
+embedding. The pictures stay in the video; the mouth painter reads its crops from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from fantasytalking.conditioning.audio import SpeechEncoder
+from fantasytalking.errors import FantasyTalkingError, InputError
+from fantasytalking.media.audio import load_audio, normalise_loudness
+from fantasytalking.media.video import read_frames
+from fantasytalking.perception.faces import detect_faces
+from fantasytalking.perception.identity import embed_face
+from fantasytalking.perception.landmarks import track_mesh
+
+TRACK_FPS = 25.0
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """One row of a catalogue: where a clip is and where it comes from."""
+
+    file: str
+    identity: str
+    kind: str  # "real" or "generated"
+    split: str  # "train" or "val"
+    source: str = ""
+    terms: str = ""
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """Cached measurements of one clip.
+
+    Attributes:
+        info: the clip's row.
+        points: [F, 468, 3] float32 face mesh in pixels at `TRACK_FPS`.
+        scores: [F] face presence, 0..1.
+        speech: [t, d] float16 speech features at 50 Hz, covering F / TRACK_FPS seconds.
+        embedding: [e] float32 unit-norm face embedding, mean over several frames.
+    """
+
+    info: ClipInfo
+    points: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    speech: NDArray[np.float16]
+    embedding: NDArray[np.float32]
+
+
+def read_catalogue(path: Path) -> list[ClipInfo]:
+    """Read a catalogue: one JSON object a line with at least file, identity, kind and split; other keys are ignored.
+
+    Raises:
+        InputError: the file is missing or a row lacks a key.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no catalogue at {path}; give the folder that holds catalogue.jsonl.")
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        row = json.loads(line)
+        missing = {"file", "identity", "kind", "split"} - row.keys()
+        if missing:
+            raise InputError(f"Row {number} of {path} lacks {', '.join(sorted(missing))}; each row needs file, identity, kind and split.")
+        rows.append(ClipInfo(*(str(row.get(k, "")) for k in ("file", "identity", "kind", "split", "source", "terms"))))
+    return rows
+
+
+def mean_embedding(frames: NDArray[np.uint8], count: int = 5) -> NDArray[np.float32]:
+    """Unit-norm mean of the face embedding over `count` frames spread over the clip [F, H, W, 3]."""
+    vectors = []
+    for i in np.linspace(0, len(frames) - 1, count).astype(int):
+        faces = detect_faces(frames[i])
+        if faces:
+            vectors.append(embed_face(frames[i], faces[0]))
+    if not vectors:
+        raise InputError("No face was found in the clip; a face track needs one visible face.")
+    mean = np.mean(vectors, 0)
+    return (mean / np.linalg.norm(mean)).astype(np.float32)
+
+
+def make_track(video: Path, info: ClipInfo, encoder: SpeechEncoder, max_seconds: float = 80.0) -> FaceTrack:
+    """Measure one clip.
+
+    Raises:
+        InputError: the video has no face, no sound, or cannot be read.
+    """
+    frames, _ = read_frames(video, fps=TRACK_FPS, max_frames=int(max_seconds * TRACK_FPS))
+    points, scores = track_mesh(frames)
+    audio = load_audio(video, max_seconds=None, min_seconds=0.0)
+    needed = int(len(frames) / TRACK_FPS * audio.sample_rate)
+    samples = np.zeros(needed, np.float32)
+    samples[: min(needed, len(audio.samples))] = audio.samples[:needed]
+    speech = encoder.encode(normalise_loudness(samples)).numpy()
+    return FaceTrack(
+        info,
+        points.astype(np.float32),
+        np.asarray(scores, np.float32),
+        np.asarray(speech, np.float16),
+        mean_embedding(frames),
+    )
+
+
+def save_track(track: FaceTrack, path: Path) -> None:
+    """Write a track as safetensors, under a temporary name first."""
+    arrays = {"points": track.points, "scores": track.scores, "speech": track.speech, "embedding": track.embedding}
+    temporary = path.with_suffix(".part")
+    save_file(arrays, temporary, metadata={"info": json.dumps(asdict(track.info)), "schema": str(SCHEMA)})
+    os.replace(temporary, path)
+
+
+def load_track(path: Path) -> FaceTrack:
+    """Read what `save_track` wrote."""
+    with safe_open(path, "numpy") as file:
+        info = ClipInfo(**json.loads(file.metadata()["info"]))
+        return FaceTrack(info, *(file.get_tensor(k) for k in ("points", "scores", "speech", "embedding")))
+
+
+def prepare_tracks(folder: Path, cache: Path, encoder: SpeechEncoder, clips: Iterable[ClipInfo]) -> dict[str, str]:
+    """Cache a track for each clip that has none yet; clips that cannot be used are left out.
+
+    Returns:
+        File name -> reason, for the clips left out (also written to ``cache/left_out.json``).
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    left_out = {}
+    for info in clips:
+        target = cache / (Path(info.file).stem + ".safetensors")
+        if target.exists():
+            continue
+        try:
+            save_track(make_track(folder / info.file, info, encoder), target)
+        except FantasyTalkingError as error:
+            left_out[info.file] = str(error)
+    (cache / "left_out.json").write_text(json.dumps(left_out, indent=1))
+    return left_out

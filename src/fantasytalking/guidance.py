@@ -1,0 +1,150 @@
+"""Three-way guidance: one scale for the prompt, one for the speech.
+
+    v = v_neg + g_prompt * (v_text - v_neg) + g_audio * (v_audio - v_text)
+
+v_neg is the velocity under the negative prompt without speech, v_text under the prompt without speech, and v_audio
+under the prompt with speech. Sorted by pass it is a weighted sum,
+
+    v = (1 - g_prompt) * v_neg + (g_prompt - g_audio) * v_text + g_audio * v_audio,
+
+so a pass with weight 0 need not run: equal scales, as in the released defaults, take two passes instead of three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+
+from fantasytalking.conditioning.conditions import Conditions, replace
+from fantasytalking.errors import SettingsError
+
+
+class Pass(StrEnum):
+    """A network pass of one denoising step, by what it is told."""
+
+    NEGATIVE = "negative"
+    TEXT = "text"
+    AUDIO = "audio"
+
+
+def three_way(
+    v_neg: torch.Tensor, v_text: torch.Tensor, v_audio: torch.Tensor, g_prompt: float, g_audio: float
+) -> torch.Tensor:
+    """The guided velocity of all three passes, by the formula at the top.
+
+    Args:
+        v_neg: negative prompt, no speech.
+        v_text: prompt, no speech; same shape.
+        v_audio: prompt and speech; same shape.
+        g_prompt: prompt guidance scale; 1 leaves the prompt as it is.
+        g_audio: audio guidance scale; 1 leaves the speech as it is, 0 is without speech.
+    """
+    return v_neg + g_prompt * (v_text - v_neg) + g_audio * (v_audio - v_text)
+
+
+def pass_weights(
+    g_prompt: float, g_audio: float, has_audio: bool = True, has_negative: bool = True
+) -> dict[Pass, float]:
+    """Weight of each pass that has to run, in the order of the formula; the weights sum to 1.
+
+    Args:
+        g_prompt: prompt guidance scale.
+        g_audio: audio guidance scale.
+        has_audio: whether there is speech; without it, v_audio is v_text.
+        has_negative: whether the negative prompt differs from the prompt; otherwise v_neg is v_text.
+    """
+    audio = g_audio if has_audio else 0.0
+    negative = 1.0 - g_prompt if has_negative else 0.0
+    weights = {Pass.NEGATIVE: negative, Pass.TEXT: 1.0 - negative - audio, Pass.AUDIO: audio}
+    if has_negative:
+        # Exact where the scales are equal; 1 - (1 - g) need not be.
+        weights[Pass.TEXT] = g_prompt - audio
+    return {which: weight for which, weight in weights.items() if weight != 0.0}
+
+
+def passes_needed(
+    g_prompt: float, g_audio: float, has_audio: bool = True, has_negative: bool = True
+) -> tuple[Pass, ...]:
+    """The passes with a weight other than 0: one to three; arguments as in `pass_weights`."""
+    return tuple(pass_weights(g_prompt, g_audio, has_audio, has_negative))
+
+
+def branch(conditions: Conditions, which: Pass, negative_text: torch.Tensor | None = None) -> Conditions:
+    """What the network is told in one pass.
+
+    Args:
+        conditions: with prompt and speech.
+        which: the pass.
+        negative_text: [B, l, d] embeddings of the negative prompt; needed by `Pass.NEGATIVE` only.
+
+    Raises:
+        SettingsError: if the negative pass is asked for without a negative prompt.
+    """
+    if which is Pass.AUDIO:
+        return conditions
+    if which is Pass.TEXT:
+        return replace(conditions, audio=None)
+    if negative_text is None:
+        raise SettingsError("The negative guidance pass needs a negative prompt, but there is none; give one.")
+    return replace(conditions, audio=None, text=negative_text)
+
+
+@dataclass(frozen=True)
+class GuidancePlan:
+    """Guidance over all steps of one sampling.
+
+    Audio guidance acts from `audio_start_percent` up to `audio_end_percent` of the steps; on the other steps its scale
+    is 0 and the video is guided by the prompt alone. The authors advise at least 70 % of the steps; on all of them
+    the first frame may shift in colour.
+
+    Attributes:
+        prompt_scale: g_prompt, 0 or more.
+        audio_scale: g_audio, 0 or more.
+        audio_start_percent: first step, in percent of the steps, 0 to 100.
+        audio_end_percent: end, in percent of the steps, 0 to 100, not before the start.
+        has_audio: whether there is speech.
+        has_negative: whether the negative prompt differs from the prompt.
+
+    Raises:
+        SettingsError: if a number is out of range.
+    """
+
+    prompt_scale: float = 5.0
+    audio_scale: float = 5.0
+    audio_start_percent: float = 0.0
+    audio_end_percent: float = 100.0
+    has_audio: bool = True
+    has_negative: bool = True
+
+    def __post_init__(self) -> None:
+        if min(self.prompt_scale, self.audio_scale) < 0:
+            raise SettingsError(
+                f"Guidance scales must be 0 or more, but are {self.prompt_scale} for the prompt "
+                f"and {self.audio_scale} for the audio."
+            )
+        if not 0 <= self.audio_start_percent <= self.audio_end_percent <= 100:
+            raise SettingsError(
+                "Audio guidance must start and end between 0 and 100 percent of the steps and end after its start, "
+                f"but goes from {self.audio_start_percent} to {self.audio_end_percent}."
+            )
+
+    def audio_acts(self, step: int, num_steps: int) -> bool:
+        """Whether audio guidance acts on a step, counted from 0."""
+        return self.audio_start_percent <= 100 * step / num_steps < self.audio_end_percent
+
+    def weights(self, step: int, num_steps: int) -> dict[Pass, float]:
+        """Weight of each pass that has to run on a step, counted from 0."""
+        audible = self.has_audio and self.audio_acts(step, num_steps)
+        return pass_weights(self.prompt_scale, self.audio_scale, audible, self.has_negative)
+
+    def passes(self, step: int, num_steps: int) -> tuple[Pass, ...]:
+        """The passes that have to run on a step, counted from 0."""
+        return tuple(self.weights(step, num_steps))
+
+    def combine(self, velocities: Mapping[Pass, torch.Tensor], step: int, num_steps: int) -> torch.Tensor:
+        """The guided velocity of a step, float32, from the velocities of its `passes`."""
+        weighted = [weight * velocities[which].float() for which, weight in self.weights(step, num_steps).items()]
+        return torch.stack(weighted).sum(0)

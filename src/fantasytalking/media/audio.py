@@ -1,0 +1,304 @@
+"""Speech from any file that holds sound: decoded, mixed to mono, resampled in one streaming pass, checked.
+
+Dimensions: n samples, c channels.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+import soxr
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+
+from fantasytalking.errors import AudioError
+from fantasytalking.media.container import open_media, picture_stream, seconds_of
+from fantasytalking.media.loudness import SILENCE_DBFS, is_silent, normalise_loudness
+
+__all__ = ["Audio", "is_silent", "load_audio", "normalise_loudness"]
+
+Samples = npt.NDArray[np.float32]
+
+# A damaged timestamp may claim hours; a real pause in a recording is shorter than this.
+_LONGEST_GAP_SECONDS = 30.0
+_SMALLEST_GAP_SECONDS = 0.05
+# Of 5.1 and 7.1 sound the speech is in the centre, and the low-frequency channel holds none.
+_CHANNEL_WEIGHTS = {"FC": 1.0, "LFE": 0.0, "LFE2": 0.0}
+_SIDE_WEIGHT = 0.5
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Mono sound.
+
+    Attributes:
+        samples: float32 [n], in -1..1.
+        sample_rate: Samples a second.
+    """
+
+    samples: Samples
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return len(self.samples) / self.sample_rate
+
+
+def load_audio(
+    path: str | os.PathLike[str],
+    sample_rate: int = 16000,
+    max_seconds: float | None = None,
+    min_seconds: float = 0.2,
+    *,
+    start: float = 0.0,
+    seconds: float | None = None,
+    allow_silent: bool = False,
+) -> Audio:
+    """Reads the sound of an audio or video file as mono.
+
+    Second 0 is the first video frame where the file has a picture (so that a face and its speech stay together),
+    otherwise the first sample. Channels are mixed with the centre of surround sound in front; where the channels cancel
+    each other out, the loudest one is taken.
+
+    Args:
+        path: A sound or video file of any container and codec that PyAV reads.
+        sample_rate: Samples a second of the result.
+        max_seconds: Longest accepted duration; None accepts any. Longer files are an error, never cut silently.
+        min_seconds: Shortest accepted duration.
+        start: Seconds to skip at the beginning.
+        seconds: Read only so many seconds from `start` on, an explicit cut; None reads to the end.
+        allow_silent: Accept a file without audible sound.
+
+    Returns:
+        float32 mono samples in -1..1 (scaled down if the file exceeds that) at `sample_rate`.
+
+    Raises:
+        AudioError: The file is missing, empty, not media, without sound, corrupt, silent, too short or too long.
+    """
+    limit = None if max_seconds is None else max_seconds + start
+    window = _Window(sample_rate, start, seconds, limit)
+    samples, channel = _read(path, window, None)
+    if channel is not None:
+        samples, _ = _read(path, window, channel)
+    file = Path(path)
+    if len(samples) < min_seconds * sample_rate:
+        raise AudioError(
+            f"The audio '{file}' lasts {len(samples) / sample_rate:.2f} s{f' after second {start:g}' if start else ''} "
+            f"and at least {min_seconds:g} s are needed; give a longer recording."
+        )
+    if not allow_silent and is_silent(samples, sample_rate):
+        raise AudioError(
+            f"The audio '{file}' is silent (nothing above {SILENCE_DBFS:g} dBFS); check that the right file or "
+            "track was exported, or allow silence explicitly (allow_silent=True) for a face that does not speak."
+        )
+    return Audio(samples, sample_rate)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Which part of the sound is read: all in seconds, on the clock whose 0 is the first video frame or sample."""
+
+    sample_rate: int
+    start: float
+    seconds: float | None
+    limit: float | None
+
+    @property
+    def first(self) -> int:
+        return round(self.start * self.sample_rate)
+
+    @property
+    def last(self) -> int | None:
+        return None if self.seconds is None else self.first + round(self.seconds * self.sample_rate)
+
+
+def _read(path: str | os.PathLike[str], window: _Window, channel: int | None) -> tuple[Samples, int | None]:
+    """Reads one window; the second result is the channel to read instead where the mix cancelled itself out."""
+    energy: dict[int, float] = {}
+    mixed = 0.0
+    pieces: list[Samples] = []
+    total = 0
+    with open_media(path, "audio", AudioError) as container:
+        stream = _sound_stream(container, path)
+        claimed, end = _claimed_seconds(container, stream), _exact_end(container, stream)
+        resampler = _Resampler(window.sample_rate)
+        for chunk, rate in _chunks(container, stream, path):
+            for index, value in enumerate(np.square(chunk.planes, dtype=np.float64).sum(axis=1)):
+                energy[index] = energy.get(index, 0.0) + float(value)
+            mono = chunk.mixed() if channel is None else chunk.planes[min(channel, len(chunk.planes) - 1)]
+            mixed += float(np.square(mono, dtype=np.float64).sum())
+            pieces.append(resampler.push(mono, rate))
+            total += len(pieces[-1])
+            _refuse_long(path, total / window.sample_rate, claimed, window)
+            if window.last is not None and total >= window.last:
+                break
+        pieces.append(resampler.finish())
+    samples = np.concatenate(pieces)
+    if end is not None and 0.0 < len(samples) / window.sample_rate - end < _SMALLEST_GAP_SECONDS:
+        samples = samples[: round(end * window.sample_rate)]
+    if window.last is None:
+        _warn_of_loss(path, len(samples) / window.sample_rate, end)
+    samples = samples[window.first : window.last]
+    peak = float(np.abs(samples).max(initial=0.0))
+    samples = np.ascontiguousarray(samples / peak if peak > 1.0 else samples, dtype=np.float32)
+    loudest = max(energy, key=lambda index: energy[index], default=0)
+    cancelled = channel is None and len(energy) > 1 and mixed < 0.01 * energy[loudest]
+    return samples, loudest if cancelled else None
+
+
+def _sound_stream(container: InputContainer, path: str | os.PathLike[str]) -> AudioStream:
+    if not container.streams.audio:
+        what = "a picture but no sound" if container.streams.video else "no sound"
+        raise AudioError(f"The file '{Path(path)}' has {what}; give a recording of speech or a video with sound.")
+    stream = container.streams.best("audio") or container.streams.audio[0]
+    assert isinstance(stream, AudioStream)
+    if stream.codec_context is None:
+        raise AudioError(f"The sound of '{Path(path)}' has an unknown codec; convert it to wav, flac, mp3 or m4a.")
+    return stream
+
+
+def _origin(container: InputContainer, stream: AudioStream) -> float | None:
+    """Second 0 of this module on the clock of the file."""
+    picture = picture_stream(container) or stream
+    return seconds_of(picture.start_time, picture.time_base)
+
+
+def _exact_end(container: InputContainer, stream: AudioStream) -> float | None:
+    """Where the sound ends, in containers that know it exactly, although the last block may be padded."""
+    begin, origin = seconds_of(stream.start_time, stream.time_base), _origin(container, stream)
+    length = seconds_of(stream.duration, stream.time_base)
+    exact = {"mov", "mp4", "flac"} & set(container.format.name.split(","))
+    return begin + length - origin if exact and begin is not None and origin is not None and length else None
+
+
+def _warn_of_loss(path: str | os.PathLike[str], seconds: float, end: float | None) -> None:
+    if end is not None and seconds < 0.95 * end - 0.1:
+        warnings.warn(
+            f"The audio '{Path(path)}' is incomplete: {seconds:.1f} of its {end:.1f} s could be read and are used.",
+            stacklevel=4,
+        )
+
+
+def _claimed_seconds(container: InputContainer, stream: AudioStream) -> float | None:
+    claimed = seconds_of(stream.duration, stream.time_base)
+    return claimed if claimed is not None else None if container.duration is None else container.duration / av.time_base
+
+
+def _refuse_long(path: str | os.PathLike[str], read: float, claimed: float | None, window: _Window) -> None:
+    # What the header claims may be an estimate, so only what was decoded decides. Encoders pad the end by up to two
+    # blocks of 1,152 samples, which nobody asked for and nobody hears.
+    if window.limit is None or window.seconds is not None or read <= window.limit + 0.1:
+        return
+    accepted = window.limit - window.start
+    lasts = f"{claimed - window.start:.1f} s" if claimed is not None and claimed > read else f"more than {accepted:g} s"
+    raise AudioError(
+        f"The audio '{Path(path)}' lasts {lasts} and at most {accepted:g} s are accepted; "
+        f"give a shorter recording, or pass --max-seconds {accepted:g} to use only its beginning."
+    )
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    planes: Samples  # [c, n]
+    names: tuple[str, ...]
+
+    def mixed(self) -> Samples:
+        """The channels as one [n], weighted so that the speech comes first."""
+        if len(self.names) < 3:
+            return self.planes.mean(axis=0, dtype=np.float32)
+        weights = np.array([_CHANNEL_WEIGHTS.get(name, _SIDE_WEIGHT) for name in self.names], np.float32)
+        mix: Samples = weights @ self.planes / max(float(weights.sum()), 1e-6)
+        return mix.astype(np.float32)
+
+
+def _chunks(
+    container: InputContainer, stream: AudioStream, path: str | os.PathLike[str]
+) -> Iterator[tuple[_Chunk, int]]:
+    """Decodes to float planes with gaps in the timestamps filled by silence; broken packets are skipped."""
+    expected = _origin(container, stream)
+    decoded = 0
+    for frame in _frames(container, stream):
+        planes = _planes(frame)
+        if planes.size == 0:
+            continue
+        names = tuple(channel.name for channel in frame.layout.channels)
+        if frame.time is not None:
+            expected = frame.time if expected is None else expected
+            late = frame.time - expected
+            if decoded == 0 and late < 0.0:
+                planes = planes[:, min(planes.shape[1], round(-late * frame.sample_rate)) :]
+                late = 0.0
+                if planes.shape[1] == 0:
+                    continue
+            smallest = 1.0 / frame.sample_rate if decoded == 0 else _SMALLEST_GAP_SECONDS
+            if smallest < late < _LONGEST_GAP_SECONDS:
+                silence = np.zeros((len(planes), round(late * frame.sample_rate)), np.float32)
+                planes = np.concatenate([silence, planes], axis=1)
+            elif late >= _LONGEST_GAP_SECONDS or late < -_SMALLEST_GAP_SECONDS:
+                expected = frame.time
+        decoded += 1
+        if expected is not None:
+            expected += planes.shape[1] / frame.sample_rate
+        yield _Chunk(planes, names), frame.sample_rate
+    if decoded == 0:
+        raise AudioError(f"The sound of '{Path(path)}' cannot be decoded; the file is corrupt, give another copy.")
+
+
+def _frames(container: InputContainer, stream: AudioStream) -> Iterator[av.AudioFrame]:
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, av.error.FFmpegError):
+            # A truncated file ends in an error of the demuxer: what was read before it is good.
+            return
+        try:
+            yield from (frame for frame in packet.decode() if isinstance(frame, av.AudioFrame))
+        except av.error.FFmpegError:
+            continue
+
+
+def _planes(frame: av.AudioFrame) -> Samples:
+    """A decoded frame as float32 [c, n] in -1..1, whatever its sample format."""
+    array: npt.NDArray[Any] = frame.to_ndarray()
+    planes = array if frame.format.is_planar else array.reshape(-1, len(frame.layout.channels)).T
+    if array.dtype == np.uint8:
+        return (planes.astype(np.float32) - 128.0) / 128.0
+    if array.dtype.kind == "i":
+        return planes.astype(np.float32) / np.float32(2 ** (8 * array.dtype.itemsize - 1))
+    return np.nan_to_num(planes.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+class _Resampler:
+    """Streaming resampling, restarted where a stream changes its own rate."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._target = sample_rate
+        self._source = 0
+        self._stream: soxr.ResampleStream | None = None
+
+    def push(self, samples: Samples, rate: int) -> Samples:
+        head = np.zeros(0, np.float32)
+        if rate != self._source:
+            head = self.finish()
+            self._source = rate
+            self._stream = None if rate == self._target else soxr.ResampleStream(rate, self._target, 1, dtype="float32")
+        samples = np.ascontiguousarray(samples, dtype=np.float32)
+        body = samples if self._stream is None else self._stream.resample_chunk(samples)
+        return np.concatenate([head, body]) if len(head) else body
+
+    def finish(self) -> Samples:
+        if self._stream is None:
+            return np.zeros(0, np.float32)
+        tail: Samples = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        self._stream = None
+        return tail

@@ -1,0 +1,101 @@
+"""Opening media files: what every reader of sound or video checks first."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.reformatter import Interpolation
+from av.video.stream import VideoStream
+
+from fantasytalking.errors import InputError
+
+__all__ = ["SCALING", "existing_file", "open_media", "picture_stream", "seconds_of"]
+
+# Without exact rounding the conversion between RGB and YUV loses one to two grey levels each way.
+SCALING = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
+
+# A playlist names other files or addresses: given as a portrait's speech it would read what its sender may not.
+_INDIRECT_FORMATS = frozenset({"hls", "applehttp", "dash", "concat", "imf", "sdp", "rtsp", "rtp", "sap", "vapoursynth"})
+
+
+def existing_file(path: str | os.PathLike[str], what: str, error: type[InputError]) -> Path:
+    """Checks that a path names a readable file with something in it.
+
+    Args:
+        path: The file.
+        what: How messages call it, such as "audio".
+        error: The class to raise.
+
+    Returns:
+        The path, with a leading `~` expanded.
+
+    Raises:
+        InputError: As the given class: missing, a folder, empty or not readable.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise error(f"The {what} '{file}' is a folder; give the path of one file.")
+    if not file.exists():
+        raise error(f"The {what} file '{file}' does not exist; check the path.")
+    if not os.access(file, os.R_OK):
+        raise error(f"The {what} file '{file}' is not readable; change its permissions.")
+    if file.is_file() and file.stat().st_size == 0:
+        raise error(f"The {what} file '{file}' is empty (0 bytes); give a complete one.")
+    return file
+
+
+@contextlib.contextmanager
+def open_media(path: str | os.PathLike[str], what: str, error: type[InputError]) -> Iterator[InputContainer]:
+    """Opens a media file of any container that PyAV reads.
+
+    Args:
+        path: The file.
+        what: How messages call it, such as "audio".
+        error: The class to raise.
+
+    Yields:
+        The open container.
+
+    Raises:
+        InputError: As the given class: not a readable file, or not a media file.
+    """
+    file = existing_file(path, what, error)
+    try:
+        # The prefix keeps a file called "a:b.mp4" from being read as a protocol.
+        container = av.open(f"file:{file.absolute()}", options=_only_this_file(), metadata_errors="replace")
+    except (av.error.FFmpegError, OSError, ValueError) as cause:
+        raise error(
+            f"The {what} file '{file}' is not a readable media file ({_reason(cause)}); "
+            "give a common format such as wav, mp3, m4a, flac, ogg, mp4, mov, mkv or webm."
+        ) from cause
+    with container:
+        yield container
+
+
+@functools.cache
+def _only_this_file() -> dict[str, str]:
+    formats = ",".join(sorted(av.formats_available - _INDIRECT_FORMATS))
+    return {"protocol_whitelist": "file", "format_whitelist": formats}
+
+
+def picture_stream(container: InputContainer) -> VideoStream | None:
+    """The main video stream of a container; the cover picture of a sound file is none."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    return streams[0] if streams else None
+
+
+def seconds_of(timestamp: int | None, time_base: Fraction | None) -> float | None:
+    """A timestamp in seconds, or None where the file holds none."""
+    return None if timestamp is None or time_base is None else float(timestamp * time_base)
+
+
+def _reason(cause: BaseException) -> str:
+    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__

@@ -1,0 +1,73 @@
+"""How loud speech is, and bringing it to one loudness.
+
+Dimensions: n samples.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["SILENCE_DBFS", "is_silent", "normalise_loudness"]
+
+Samples = npt.NDArray[np.float32]
+
+SILENCE_DBFS = -70.0
+_BLOCK_SECONDS = 0.05
+
+
+def is_silent(samples: Samples, sample_rate: int = 16000, threshold: float = SILENCE_DBFS) -> bool:
+    """Whether no stretch of 50 ms is louder than a threshold.
+
+    Args:
+        samples: [n] in -1..1.
+        sample_rate: Samples a second.
+        threshold: RMS level in dB relative to full scale.
+    """
+    levels = _block_levels(samples, max(1, int(sample_rate * _BLOCK_SECONDS)))
+    return levels.size == 0 or float(levels.max()) < 10.0 ** (threshold / 20.0)
+
+
+def normalise_loudness(
+    samples: Samples, sample_rate: int = 16000, target: float = -20.0, peak: float = 0.95, max_gain: float = 50.0
+) -> Samples:
+    """Brings speech to one loudness, so that quiet and loud recordings give the same features.
+
+    The level is the RMS of the blocks of 50 ms within 20 dB of the loudest ones, so pauses do not count and a click
+    hardly does. Peaks above 0.8 of `peak` are bent smoothly below `peak`, so that a single click does not keep the
+    speech quiet.
+
+    Args:
+        samples: float32 [n], any level.
+        sample_rate: Samples a second.
+        target: Level to reach, RMS in dB relative to full scale.
+        peak: Largest absolute value of the result, 0..1.
+        max_gain: Largest amplification in dB, which keeps silence from becoming noise.
+
+    Returns:
+        float32 [n] without constant offset; silence is returned as it is.
+    """
+    if is_silent(samples, sample_rate, threshold=target - max_gain - 20.0):
+        return samples
+    centred = samples - np.float32(samples.mean(dtype=np.float64))
+    levels = _block_levels(centred, max(1, int(sample_rate * _BLOCK_SECONDS)))
+    loud = float(np.quantile(levels, 0.95))
+    level = float(np.sqrt(np.mean(np.square(np.minimum(levels[levels >= 0.1 * loud], loud)))))
+    gain = min(10.0 ** (target / 20.0) / max(level, 1e-12), 10.0 ** (max_gain / 20.0))
+    return _limit_peaks(centred * np.float32(gain), peak)
+
+
+def _limit_peaks(samples: Samples, peak: float) -> Samples:
+    knee = 0.8 * peak
+    magnitude = np.abs(samples)
+    bent = knee + (peak - knee) * np.tanh((magnitude - knee) / (peak - knee))
+    return np.where(magnitude > knee, np.copysign(bent, samples), samples).astype(np.float32)
+
+
+def _block_levels(samples: Samples, block: int) -> npt.NDArray[np.float64]:
+    """RMS of each block, the rest at the end included as a block of its own."""
+    if samples.size == 0:
+        return np.zeros(0)
+    starts = np.arange(0, samples.size, block)
+    energy = np.add.reduceat(np.square(samples, dtype=np.float64), starts)
+    return np.sqrt(energy / np.diff(np.append(starts, samples.size)))

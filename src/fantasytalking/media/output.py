@@ -1,0 +1,120 @@
+"""Files appear complete or not at all: a hidden temporary name in the target's folder, then one rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+
+from fantasytalking.errors import OutputError
+
+__all__ = ["atomic_path", "check_output", "full_disk_error"]
+
+_FULL = {errno.ENOSPC: "the disk is full", errno.EFBIG: "the file would exceed the size limit"}
+if hasattr(errno, "EDQUOT"):
+    _FULL[errno.EDQUOT] = "the disk quota is used up"
+
+
+def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+    """Checks, before any long work, that a file can be written.
+
+    Args:
+        path: The file to write.
+        overwrite: Whether an existing file may be replaced.
+
+    Returns:
+        The path, with a leading `~` expanded.
+
+    Raises:
+        OutputError: The path is a folder, exists already, or its folder is missing or not writable.
+    """
+    target = Path(path).expanduser()
+    if target.is_dir():
+        raise OutputError(f"The output '{target}' is a folder; give the name of a file in it.")
+    if not target.name:
+        raise OutputError(f"The output '{target}' has no file name; give one, such as 'out.mp4'.")
+    if target.exists() and not overwrite:
+        raise OutputError(
+            f"The output '{target}' exists already; choose another name, or pass --overwrite to replace it."
+        )
+    folder = target.parent
+    if not folder.is_dir():
+        raise OutputError(f"The output folder '{folder}' does not exist; create it or choose another one.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"The output folder '{folder}' is not writable; choose another one or change its permissions."
+        )
+    return target
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+    """Gives a temporary path beside `path`, and renames it to `path` when the block ends well.
+
+    The temporary file exists (empty) on entry, keeps the suffix of `path`, and is removed on any exception,
+    `KeyboardInterrupt` included, so that neither a half file nor a temporary one remains.
+
+    Args:
+        path: The file to write.
+        overwrite: Whether an existing file may be replaced; checked on entry and again before the rename.
+
+    Yields:
+        The path to write to.
+
+    Raises:
+        OutputError: The file cannot be written (see `check_output`), or the disk is full.
+    """
+    target = check_output(path, overwrite)
+    temporary = _create_beside(target)
+    try:
+        yield temporary
+        if target.exists() and not overwrite:
+            raise OutputError(
+                f"The output '{target}' was created by someone else meanwhile; pass --overwrite to replace it."
+            )
+        os.replace(temporary, target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and not isinstance(error, OutputError) and error.errno in _FULL:
+            raise OutputError(_full_message(target, error)) from error
+        raise
+
+
+def _create_beside(target: Path) -> Path:
+    # The stem is cut because a name near the limit of 255 bytes leaves no room for ours.
+    temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(4)}.part{target.suffix}")
+    try:
+        # Not tempfile: its files are readable by the owner only, and the rename would keep that.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+    except OSError as error:
+        if error.errno in _FULL:
+            raise OutputError(_full_message(target, error)) from error
+        raise OutputError(
+            f"The output '{target}' cannot be written ({error.strerror}); choose another folder."
+        ) from error
+    return temporary
+
+
+def _full_message(target: Path, error: OSError) -> str:
+    return (
+        f"The output '{target}' could not be written because {_FULL[error.errno or 0]}; "
+        "free some space or choose another folder (nothing was left behind)."
+    )
+
+
+@contextlib.contextmanager
+def full_disk_error(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns a failure to write (disk full, limit reached, disk error), PyAV's included, into an `OutputError`."""
+    try:
+        yield
+    except (av.error.FFmpegError, OSError) as error:
+        reason = _FULL.get(error.errno or 0) or error.strerror or str(error)
+        raise OutputError(
+            f"The output '{Path(path)}' could not be written ({reason}); free some space or choose another folder."
+        ) from error

@@ -1,0 +1,257 @@
+"""Frames and sound to an mp4: H.264 and AAC of one length, complete or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+import numpy.typing as npt
+import soxr
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.video.reformatter import ColorRange, Colorspace
+from av.video.stream import VideoStream
+
+from fantasytalking.errors import OutputError, VideoError
+from fantasytalking.media.audio import Audio
+from fantasytalking.media.container import SCALING
+from fantasytalking.media.output import atomic_path, check_output, full_disk_error
+
+__all__ = ["VideoWriter", "exact_rate", "write_video"]
+
+_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+_NTSC = {round(1000 * n / 1001, 3): Fraction(1000 * n, 1001) for n in (24, 30, 48, 60, 120)}
+# One rate for every sound: all players know it, and the encoder needs no table of rates.
+_SOUND_RATE = 48000
+
+
+def exact_rate(fps: float | Fraction) -> Fraction:
+    """A frame rate as an exact fraction; 23.976, 29.97 and their like become the broadcast rates they stand for.
+
+    Raises:
+        VideoError: The rate is not within 0..1000.
+    """
+    if not 0 < fps <= 1000:
+        raise VideoError(f"The frame rate {fps} is not usable; give frames a second above 0 and up to 1000.")
+    if isinstance(fps, Fraction):
+        return fps
+    near = [exact for exact in _NTSC.values() if abs(float(exact) - fps) < 0.0051 and fps != round(fps)]
+    return near[0] if near else Fraction(fps).limit_denominator(10000)
+
+
+class VideoWriter:
+    """Writes frames as they come; the file appears when the block ends well, and never otherwise.
+
+    Example:
+        ```python
+        with VideoWriter("out.mp4", fps=23, audio=audio) as writer:
+            for frame in frames:
+                writer.write(frame)
+        ```
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        fps: float | Fraction,
+        audio: Audio | None = None,
+        overwrite: bool = False,
+        crf: int = 17,
+        preset: str = "medium",
+        audio_bitrate: int = 128_000,
+    ) -> None:
+        """Checks the output; nothing is written before the block is entered.
+
+        Args:
+            path: mp4, m4v, mov or mkv file to write.
+            fps: Frames a second.
+            audio: Sound from the first frame on; cut or continued with silence to the length of the picture; None for
+                none.
+            overwrite: Whether an existing file may be replaced.
+            crf: Quality of H.264, 0 (lossless) to 51; 17 is visually lossless.
+            preset: Speed of x264, `ultrafast` to `veryslow`.
+            audio_bitrate: Bits a second of the sound.
+
+        Raises:
+            OutputError: The path cannot be written or its suffix is none of the above.
+        """
+        self.path = check_output(path, overwrite)
+        self.fps = exact_rate(fps)
+        self.frames = 0
+        if self.path.suffix.lower() not in _FORMATS:
+            raise OutputError(
+                f"The output '{self.path}' ends in '{self.path.suffix}'; accepted are {', '.join(_FORMATS)}, "
+                f"so name it '{self.path.with_suffix('.mp4').name}'."
+            )
+        self._overwrite = overwrite
+        self._options = {"crf": str(crf), "preset": preset}
+        self._sound = None if audio is None else _prepared(audio)
+        self._sound_bitrate = audio_bitrate
+        self._sound_written = 0
+        self._stack = contextlib.ExitStack()
+        self._container: OutputContainer | None = None
+        self._picture: VideoStream | None = None
+        self._track: AudioStream | None = None
+
+    def __enter__(self) -> VideoWriter:
+        """Creates the temporary file."""
+        with contextlib.ExitStack() as stack:
+            temporary = stack.enter_context(atomic_path(self.path, self._overwrite))
+            self._container = _open(temporary, self.path)
+            stack.callback(self._close_quietly)
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, frame: npt.NDArray[np.uint8]) -> None:
+        """Adds one frame.
+
+        Args:
+            frame: uint8 RGB [H, W, 3], every frame of the same size. An odd side grows by one repeated row or column,
+                because H.264 with 4:2:0 colour has none.
+
+        Raises:
+            VideoError: The array is not such a frame.
+            OutputError: The disk is full.
+        """
+        assert self._container is not None, "write() needs the block of `with VideoWriter(...)`"
+        array = _even(_checked(frame))
+        if self._picture is None:
+            self._begin(array.shape[1], array.shape[0])
+        assert self._picture is not None
+        if array.shape[:2] != (self._picture.height, self._picture.width):
+            raise VideoError(
+                f"Frame {self.frames} is {frame.shape[1]} x {frame.shape[0]} px, unlike the first one; "
+                "give frames of one size."
+            )
+        picture = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, interpolation=SCALING
+        )
+        picture.pts = self.frames
+        picture.time_base = 1 / self.fps
+        self.frames += 1
+        with full_disk_error(self.path):
+            self._container.mux(self._picture.encode(picture))
+            self._write_sound()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Completes the file, or removes every trace of it."""
+        if kind is None:
+            with self._stack:
+                self._finish()
+        else:
+            self._stack.__exit__(kind, error, trace)
+
+    def _begin(self, width: int, height: int) -> None:
+        assert self._container is not None
+        self._picture = self._container.add_stream("libx264", rate=self.fps, options=self._options)
+        self._picture.width, self._picture.height = width, height
+        self._picture.pix_fmt = "yuv420p"
+        context = self._picture.codec_context
+        context.time_base = 1 / self.fps
+        context.profile = "High"
+        # Players guess the colour matrix of untagged files by their size, and skin shifts: so these are tagged.
+        context.colorspace = context.color_primaries = context.color_trc = Colorspace.ITU709
+        context.color_range = ColorRange.MPEG
+        if self._sound is not None:
+            self._track = self._container.add_stream("aac", rate=_SOUND_RATE, layout="mono")
+            self._track.codec_context.bit_rate = self._sound_bitrate
+
+    def _write_sound(self) -> None:
+        """Writes the sound up to the end of the last frame, so that both tracks lie interleaved in the file."""
+        if self._track is None or self._sound is None or self._container is None:
+            return
+        end = round(self.frames / self.fps * _SOUND_RATE)
+        piece = self._sound[self._sound_written : end]
+        piece = np.pad(piece, (0, end - self._sound_written - len(piece)))
+        frame = av.AudioFrame.from_ndarray(piece[None], format="fltp", layout="mono")
+        frame.sample_rate = _SOUND_RATE
+        frame.time_base = Fraction(1, _SOUND_RATE)
+        frame.pts = self._sound_written
+        self._sound_written = end
+        self._container.mux(self._track.encode(frame))
+
+    def _finish(self) -> None:
+        if self._picture is None or self._container is None:
+            raise VideoError(f"There is no frame to write to '{self.path}'; give at least one.")
+        with full_disk_error(self.path):
+            self._container.mux(self._picture.encode(None))
+            if self._track is not None:
+                self._container.mux(self._track.encode(None))
+            self._container.close()
+
+    def _close_quietly(self) -> None:
+        # After a failure closing may fail as well (the disk is still full): the first error is the one to tell.
+        with contextlib.suppress(av.error.FFmpegError, OSError):
+            if self._container is not None:
+                self._container.close()
+
+
+def write_video(
+    path: str | os.PathLike[str],
+    frames: Iterable[npt.NDArray[np.uint8]],
+    fps: float | Fraction,
+    audio: Audio | None = None,
+    overwrite: bool = False,
+    crf: int = 17,
+    preset: str = "medium",
+) -> Path:
+    """Writes a video with sound in one call.
+
+    Args:
+        path: mp4, m4v, mov or mkv file to write.
+        frames: uint8 RGB [H, W, 3] each, of one size; an array [F, H, W, 3] or anything that yields them.
+        fps: Frames a second.
+        audio: Sound from the first frame on, cut or continued with silence to the length of the picture; None for none.
+        overwrite: Whether an existing file may be replaced.
+        crf: Quality of H.264, 0 (lossless) to 51.
+        preset: Speed of x264.
+
+    Returns:
+        The path written.
+
+    Raises:
+        OutputError: The path cannot be written, exists already, or the disk is full. Nothing is left behind.
+        VideoError: There is no frame, or a frame has another type or size.
+    """
+    with VideoWriter(path, fps, audio, overwrite, crf, preset) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return writer.path
+
+
+def _open(temporary: Path, target: Path) -> OutputContainer:
+    kind = _FORMATS[target.suffix.lower()]
+    # faststart: the index in front, so that a browser plays before it has the whole file.
+    options = {"movflags": "+faststart"} if kind in ("mp4", "mov") else {}
+    with full_disk_error(target):
+        return av.open(f"file:{temporary.absolute()}", mode="w", format=kind, container_options=options)
+
+
+def _prepared(audio: Audio) -> npt.NDArray[np.float32]:
+    samples = np.asarray(audio.samples, np.float32)
+    if audio.sample_rate != _SOUND_RATE:
+        samples = soxr.resample(samples, audio.sample_rate, _SOUND_RATE)
+    return np.clip(samples, -1.0, 1.0)
+
+
+def _checked(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        given = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise VideoError(f"A frame is {given}; give uint8 RGB arrays of shape [height, width, 3].")
+    if 0 in frame.shape:
+        raise VideoError(f"A frame is empty ({frame.shape[1]} x {frame.shape[0]} px); give at least one pixel.")
+    return frame
+
+
+def _even(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    height, width = frame.shape[:2]
+    padded = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") if height % 2 or width % 2 else frame
+    return np.ascontiguousarray(padded)

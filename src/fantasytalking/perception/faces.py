@@ -1,0 +1,176 @@
+"""Faces in an image: where they are, five points on each, and crops of them."""
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from fantasytalking.errors import FaceError, SettingsError
+from fantasytalking.perception.alignment import similarity
+from fantasytalking.perception.mesh_points import (
+    LEFT_EYE,
+    MOUTH_CORNER_LEFT,
+    MOUTH_CORNER_RIGHT,
+    NOSE_TIP,
+    RIGHT_EYE,
+)
+from fantasytalking.perception.regions import Region, check_image, cut
+from fantasytalking.perception.search import find_faces
+
+# Where the five points lie in a 112 px crop for face recognition (ArcFace, arXiv:1801.07698).
+ARCFACE_POINTS = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+ARCFACE_SIDE = 112
+MIN_FACE_SIZE = 48.0
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face in an image.
+
+    Attributes:
+        box: x0, y0, x1, y1 in pixels, from the eyebrows to the chin; may reach beyond the image.
+        score: confidence, 0 to 1.
+        points: float32 [5, 2] in pixels: eye, eye, nose tip, mouth corner, mouth corner; the one at the image's left
+            first.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    points: np.ndarray
+
+    @property
+    def size(self) -> float:
+        """The longer side of the box in pixels."""
+        return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
+
+
+def detect_faces(image: np.ndarray, min_score: float = 0.5) -> list[Face]:
+    """Finds the faces in an image, from about 20 px (30 px in images of 12 megapixels) to larger than the frame.
+
+    When large faces are found, small ones beside them (below about a tenth of the image's longer side) are not looked
+    for.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        min_score: least confidence, 0 to 1.
+
+    Returns:
+        The faces, largest first; empty when there is none.
+
+    Raises:
+        ImageError: when ``image`` is not such an array.
+        SettingsError: when ``min_score`` is not between 0 and 1.
+    """
+    check_image(image)
+    if not 0 < min_score < 1:
+        raise SettingsError(f"min_score is a confidence between 0 and 1, not {min_score}.")
+    faces = []
+    for found in find_faces(image, min_score):
+        mesh = found.mesh.points[:, :2]
+        # Eyelids instead of the detector's eye points: steadier, and its mouth point is a single one.
+        points = np.stack(
+            [
+                mesh[list(RIGHT_EYE)].mean(axis=0),
+                mesh[list(LEFT_EYE)].mean(axis=0),
+                mesh[NOSE_TIP],
+                mesh[MOUTH_CORNER_RIGHT],
+                mesh[MOUTH_CORNER_LEFT],
+            ]
+        )
+        faces.append(Face(found.detection.box, found.detection.score, points))
+    return faces
+
+
+def choose_face(image: np.ndarray, index: int | None = None, min_size: float = MIN_FACE_SIZE) -> Face:
+    """Picks the face to animate.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        index: which face, 0 for the largest; None takes the largest and warns when there are several.
+        min_size: least longer side of the face's box in pixels.
+
+    Returns:
+        The face.
+
+    Raises:
+        ImageError: when ``image`` is not such an array.
+        FaceError: when there is no face, no face of that index, or it is too small.
+    """
+    faces = detect_faces(image)
+    height, width = image.shape[:2]
+    if not faces:
+        raise FaceError(
+            f"No face was found in the {width} x {height} image; "
+            "use a portrait in which a whole face is seen from the front."
+        )
+    if index is None and len(faces) > 1:
+        sizes = ", ".join(f"{i}: {face.size:.0f} px" for i, face in enumerate(faces))
+        warnings.warn(f"{len(faces)} faces were found ({sizes}); the largest, face 0, is taken.", stacklevel=2)
+    if index is not None and not 0 <= index < len(faces):
+        raise FaceError(
+            f"There is no face {index} in the image: {len(faces)} found, "
+            f"so choose from 0 (the largest) to {len(faces) - 1}."
+        )
+    face = faces[index or 0]
+    if face.size < min_size:
+        raise FaceError(
+            f"The face is {face.size:.0f} px large in the {width} x {height} image and must be at least "
+            f"{min_size:.0f} px; use a larger or more closely cropped portrait."
+        )
+    return face
+
+
+def crop_square(
+    image: np.ndarray, box: tuple[float, float, float, float], scale: float = 1.0
+) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """Cuts a square around a box without resampling; beyond the image its edge pixels are repeated.
+
+    Args:
+        image: uint8 [H, W, 3].
+        box: x0, y0, x1, y1 in pixels.
+        scale: side of the square over the longer side of the box, above 0.
+
+    Returns:
+        The crop, uint8 [S, S, 3], and its place x0, y0, x1, y1 in whole pixels (negative or beyond the image where
+        repeated).
+
+    Raises:
+        ImageError: when ``image`` is not such an array.
+        SettingsError: when the box is empty or ``scale`` not above 0.
+    """
+    check_image(image)
+    longest = max(box[2] - box[0], box[3] - box[1])
+    if not (box[2] > box[0] and box[3] > box[1] and scale > 0 and math.isfinite(scale * longest)):
+        raise SettingsError(f"A crop needs a box x0 < x1, y0 < y1 and a scale above 0, not {box} and {scale}.")
+    side = max(1, round(scale * longest))
+    left, top = round((box[0] + box[2] - side) / 2), round((box[1] + box[3] - side) / 2)
+    rows = np.clip(np.arange(top, top + side), 0, image.shape[0] - 1)
+    columns = np.clip(np.arange(left, left + side), 0, image.shape[1] - 1)
+    return image[rows[:, None], columns], (left, top, left + side, top + side)
+
+
+def align_face(image: np.ndarray, face: Face, size: int = ARCFACE_SIDE) -> np.ndarray:
+    """Cuts a face out upright, its five points where ArcFace networks expect them.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        face: a face of this image.
+        size: side of the crop in pixels.
+
+    Returns:
+        uint8 [size, size, 3].
+
+    Raises:
+        ImageError: when ``image`` is not such an array.
+        SettingsError: when ``size`` is below 1.
+    """
+    check_image(image)
+    if size < 1:
+        raise SettingsError(f"An aligned face needs a size of at least 1 px, not {size}.")
+    scale, rotation, translation = similarity(ARCFACE_POINTS / ARCFACE_SIDE, face.points)
+    x, y = scale * rotation @ np.array([0.5, 0.5]) + translation
+    angle = math.atan2(rotation[1, 0], rotation[0, 0])
+    return cut(image, Region(float(x), float(y), float(scale), angle), size)

@@ -1,0 +1,179 @@
+"""The 468-point face mesh of one image or of a video, and what is measured on it: mouth, lip region, head pose."""
+
+import math
+from collections.abc import Iterable
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from fantasytalking.errors import FaceError, SettingsError
+from fantasytalking.perception.alignment import rigid_align, rigid_restore
+from fantasytalking.perception.mesh import MIN_SCORE, FaceMesh, mesh_in_region, region_of_box, region_of_mesh
+from fantasytalking.perception.mesh_points import (
+    CHIN,
+    FACE_OVAL,
+    FOREHEAD_TOP,
+    INNER_LIP_PAIRS,
+    LEFT_EYE,
+    LIPS_INNER,
+    LIPS_OUTER,
+    NUM_POINTS,
+    RIGHT_EYE,
+    TRIANGLES,
+)
+from fantasytalking.perception.regions import Region, check_image
+from fantasytalking.perception.search import find_faces, search_region
+
+__all__ = [
+    "FACE_OVAL",
+    "LEFT_EYE",
+    "LIPS_INNER",
+    "LIPS_OUTER",
+    "NUM_POINTS",
+    "RIGHT_EYE",
+    "TRIANGLES",
+    "FaceMesh",
+    "face_mesh",
+    "lip_mask",
+    "mouth_opening",
+    "rigid_align",
+    "rigid_restore",
+    "track_mesh",
+]
+
+_THOROUGH_EVERY = 25
+
+
+class HasBox(Protocol):
+    """What ``face_mesh`` reads of a face."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1 in pixels."""
+
+    @property
+    def points(self) -> np.ndarray:
+        """[k, 2] in pixels, the eyes first, image left before image right."""
+
+
+def face_mesh(image: np.ndarray, face: HasBox | None = None) -> FaceMesh:
+    """Finds the mesh of one face.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        face: which face; None takes the largest one found.
+
+    Returns:
+        The mesh, whatever its score when ``face`` is given.
+
+    Raises:
+        ImageError: when ``image`` is not such an array.
+        FaceError: when no face is given and none is found.
+    """
+    check_image(image)
+    if face is not None:
+        return mesh_in_region(image, region_of_box(face.box, face.points[:2]))
+    found = find_faces(image)
+    if not found:
+        height, width = image.shape[:2]
+        raise FaceError(f"No face was found in the {width} x {height} image; use one with a face of at least 20 px.")
+    return found[0].mesh
+
+
+def track_mesh(frames: Iterable[np.ndarray], min_score: float = MIN_SCORE) -> tuple[np.ndarray, np.ndarray]:
+    """Follows one face, the largest of the first frame that shows one, through a video.
+
+    Each frame is cut where the previous mesh was; below ``min_score`` the face is searched again. Frames without a face
+    repeat the points of the nearest earlier frame (the first ones those of the first frame with a face) and have score
+    0.
+
+    Args:
+        frames: uint8 [F, H, W, 3] or an iterable of uint8 [H, W, 3], RGB.
+        min_score: least confidence of a mesh, 0 to 1.
+
+    Returns:
+        points float32 [F, 468, 3] as in ``FaceMesh`` and scores float32 [F].
+
+    Raises:
+        ImageError: when a frame is not such an array.
+        FaceError: when no frame shows a face.
+    """
+    points: list[np.ndarray | None] = []
+    scores: list[float] = []
+    last: np.ndarray | None = None
+    for index, frame in enumerate(frames):
+        check_image(frame)
+        mesh = None if last is None else mesh_in_region(frame, region_of_mesh(last))
+        if mesh is None or mesh.score < min_score:
+            # The search for small faces is slow, and a face that went away seldom comes back small.
+            mesh = _search_again(frame, last, thorough=index % _THOROUGH_EVERY == 0)
+        if mesh is None or mesh.score < min_score:
+            scores.append(0.0)
+        else:
+            last = mesh.points
+            scores.append(mesh.score)
+        points.append(last)
+    first = next((p for p in points if p is not None), None)
+    if first is None:
+        raise FaceError(f"None of the {len(points)} frames shows a face; use a video that shows one from the front.")
+    return np.stack([first if p is None else p for p in points]), np.array(scores, dtype=np.float32)
+
+
+def _search_again(frame: np.ndarray, last: np.ndarray | None, thorough: bool) -> FaceMesh | None:
+    if last is None:
+        found = find_faces(frame, thorough=thorough)
+        return found[0].mesh if found else None
+    around = region_of_mesh(last)
+    found = search_region(frame, Region(around.x, around.y, 1.6 * around.size)) or find_faces(frame, thorough=thorough)
+    if not found:
+        return None
+    return min(found, key=lambda f: math.dist(f.mesh.points[:, :2].mean(axis=0), (around.x, around.y))).mesh
+
+
+def mouth_opening(points: np.ndarray) -> np.ndarray:
+    """How far the mouth is open, independent of size and (with three coordinates) of head pose.
+
+    Args:
+        points: [..., 468, 2 or 3] in pixels.
+
+    Returns:
+        [...]: mean gap between three pairs of inner-lip points over the height of the face (forehead to chin); 0 is
+        closed, about 0.3 a wide-open mouth.
+    """
+    upper, lower = (points[..., [pair[k] for pair in INNER_LIP_PAIRS], :] for k in (0, 1))
+    gap = np.linalg.norm(upper - lower, axis=-1).mean(axis=-1)
+    height = np.linalg.norm(points[..., FOREHEAD_TOP, :] - points[..., CHIN, :], axis=-1)
+    return gap / np.maximum(height, 1e-6)
+
+
+def lip_mask(points: np.ndarray, height: int, width: int, dilate: float = 0.0) -> np.ndarray:
+    """The region of the lips and of the mouth between them.
+
+    Args:
+        points: [468, 2 or 3] in pixels.
+        height: of the mask, in pixels.
+        width: of the mask, in pixels.
+        dilate: how far the outline is moved outwards, in parts of the mouth's width (0.2 covers the skin that moves
+            along).
+
+    Returns:
+        bool [height, width].
+
+    Raises:
+        SettingsError: for a size below 1 or a negative ``dilate``.
+    """
+    if height < 1 or width < 1 or dilate < 0:
+        raise SettingsError(
+            "A lip mask needs height and width of at least 1 and dilate of at least 0, "
+            f"not {height}, {width} and {dilate}."
+        )
+    outline = points[list(LIPS_OUTER), :2].astype(np.float64)
+    mask = np.zeros((height, width), dtype=np.uint8)
+    # Sixteenths of a pixel: at latent size a mouth is a few pixels wide.
+    polygon = np.round(np.clip(outline, -4 * width - 4096, 4 * width + 4096) * 16).astype(np.int32)
+    cv2.fillPoly(mask, [polygon], 1, shift=4)
+    radius = dilate * float(np.linalg.norm(outline[0] - outline[10]))
+    if radius > 0:
+        mask = (cv2.distanceTransform(1 - mask, cv2.DIST_L2, 5) <= radius).astype(np.uint8) if mask.any() else mask
+    return mask.astype(bool)

@@ -1,0 +1,5 @@
+"""Small bundled networks (sources and licences in NOTICE beside this file) and the class that runs them."""
+
+from fantasytalking.perception.networks.runner import Network
+
+__all__ = ["Network"]

@@ -1,0 +1,90 @@
+"""Runs the bundled ``.tflite`` networks on the CPU."""
+
+import functools
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fantasytalking.errors import MissingDependencyError, SettingsError
+
+FOLDER = Path(__file__).parent
+NAMES = (
+    "MobileFaceNet",
+    "face_detection_short_range",
+    "face_landmark",
+    "pose_detection",
+    "pose_landmark_full",
+    "selfie_segmentation",
+)
+
+
+class Network:
+    """One bundled network, called with its input array.
+
+    Interpreters are loaded once per process, name and thread count, and shared by all instances; calls take turns.
+    """
+
+    def __init__(self, name: str, threads: int = 1) -> None:
+        """Names the network; the file is read at the first call.
+
+        Args:
+            name: one of ``NAMES``.
+            threads: CPU threads of the interpreter, at least 1.
+
+        Raises:
+            SettingsError: for an unknown name or fewer than one thread.
+        """
+        if name not in NAMES:
+            raise SettingsError(f"There is no bundled network {name!r}; choose one of {', '.join(NAMES)}.")
+        if threads < 1:
+            raise SettingsError(f"A network needs at least 1 thread, not {threads}; pass threads=1 or more.")
+        self.name = name
+        self.threads = threads
+
+    def __call__(self, array: np.ndarray) -> list[np.ndarray]:
+        """Runs the network.
+
+        Args:
+            array: input of exactly the network's shape (batch axis included), converted to float32.
+
+        Returns:
+            The outputs in the file's order, float32, copied.
+
+        Raises:
+            SettingsError: when the shape of ``array`` is not the network's.
+        """
+        # The process id is part of the key: an interpreter (and its lock) inherited by fork must not be reused.
+        return _interpreter(self.name, self.threads, os.getpid()).run(array)
+
+
+class _Interpreter:
+    def __init__(self, interpreter: Any) -> None:
+        interpreter.allocate_tensors()
+        self.interpreter = interpreter
+        self.input = interpreter.get_input_details()[0]
+        self.outputs = [detail["index"] for detail in interpreter.get_output_details()]
+        self.lock = threading.Lock()
+
+    def run(self, array: np.ndarray) -> list[np.ndarray]:
+        expected = tuple(int(n) for n in self.input["shape"])
+        if array.shape != expected:
+            raise SettingsError(f"The network takes an input of shape {expected}, not {array.shape}.")
+        with self.lock:
+            self.interpreter.set_tensor(self.input["index"], np.ascontiguousarray(array, dtype=np.float32))
+            self.interpreter.invoke()
+            return [self.interpreter.get_tensor(index) for index in self.outputs]
+
+
+@functools.cache
+def _interpreter(name: str, threads: int, process: int) -> _Interpreter:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Face and body perception needs the package ai-edge-litert, which cannot be imported "
+            f"({error}); install it with: pip install ai-edge-litert"
+        ) from error
+    return _Interpreter(Interpreter(model_path=str(FOLDER / f"{name}.tflite"), num_threads=threads))

@@ -1,0 +1,1 @@
+"""Image, speech and prompt to a talking video."""

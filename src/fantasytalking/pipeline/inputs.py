@@ -1,0 +1,243 @@
+"""From what the caller gives (files, arrays) to what the pipeline computes with, and every check on the way.
+
+Nothing is changed without a word: whatever is shrunk, shortened or chosen here is a sentence in `notes`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+from PIL import Image
+
+from fantasytalking.errors import AudioError, FaceError
+from fantasytalking.geometry import NATIVE_FPS, Strides, fit_size, released_frame_count
+from fantasytalking.media.audio import Audio, is_silent, load_audio, normalise_loudness
+from fantasytalking.media.image import load_image
+from fantasytalking.media.video import exact_rate
+from fantasytalking.perception.faces import Face, choose_face
+from fantasytalking.pipeline.settings import GenerationSettings
+
+__all__ = ["AudioSource", "ImageSource", "ModelRules", "Portrait", "Speech", "load_portrait", "load_speech"]
+
+ImageSource: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
+AudioSource: TypeAlias = str | os.PathLike[str] | Audio
+
+SPEECH_RATE = 16000
+"""Sample rate of the speech encoders, Hz."""
+SOUNDTRACK_RATE = 48000
+"""Sample rate of the sound in the finished video, Hz."""
+MIN_SECONDS = 0.2
+"""Shortest accepted speech, seconds."""
+
+
+@dataclass(frozen=True)
+class ModelRules:
+    """What a model folder says about the clips it makes (entries of its `model_index.json`).
+
+    Attributes:
+        native_fps: Frame rate of its training videos, frames per second.
+        max_frames: Longest clip in frames, a multiple of 4 plus 1.
+        longest_side: Longest side in pixels: the size videos get, or with `own_size` the size they are shrunk to.
+            None: no limit.
+        own_size: True: the video has the picture's own size. False: it is rounded up to whole tokens, as released.
+        needs_face: Whether a portrait without a detectable face is an error.
+        speech_level: Loudness that speech is brought to before the speech encoder, dBFS; None: as it is.
+    """
+
+    native_fps: float = NATIVE_FPS
+    max_frames: int = 81
+    longest_side: int | None = 512
+    own_size: bool = False
+    needs_face: bool = False
+    speech_level: float | None = None
+
+    def __post_init__(self) -> None:
+        Strides().latent_frames(self.max_frames)
+        if self.longest_side is None and not self.own_size:
+            raise ValueError("longest_side may be None only where own_size is true")
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """The portrait, ready for the model.
+
+    Attributes:
+        pixels: [H, W, 3] uint8 RGB at the size of the video.
+        original: [H0, W0, 3] uint8 RGB as loaded; the face is measured here.
+        face: The talking face in pixels of `pixels`, or None where none was looked for or needed.
+        original_face: The same in pixels of `original`.
+        notes: What was changed or chosen, one sentence each.
+    """
+
+    pixels: NDArray[np.uint8]
+    original: NDArray[np.uint8]
+    face: Face | None
+    original_face: Face | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Speech:
+    """The speech and the clip that it asks for.
+
+    Attributes:
+        samples: [n] float32 at 16 kHz, padded with silence to exactly `num_frames` frames.
+        soundtrack: The sound of the finished video: the speech in its own words, not padded.
+        fps: Frames per second of the video.
+        num_frames: Frames to generate, a multiple of 4 plus 1.
+        video_frames: Frames of the finished video: the length of the speech to a frame, at most `num_frames`.
+        notes: What was changed, one sentence each.
+    """
+
+    samples: NDArray[np.float32]
+    soundtrack: Audio
+    fps: float
+    num_frames: int
+    video_frames: int
+    notes: tuple[str, ...] = field(default=())
+
+
+def load_portrait(image: ImageSource, settings: GenerationSettings, rules: ModelRules, find_face: bool) -> Portrait:
+    """Read the portrait, choose the face, bring it to the size of the video.
+
+    Args:
+        image: A file, a PIL image or a [H, W, 3] uint8 array.
+        settings: Uses `face` and `longest_side`.
+        rules: Of the model.
+        find_face: Whether the model uses the face (identity, or the rules need one).
+
+    Raises:
+        ImageError: The image cannot be used.
+        FaceError: No face, a face too small, or no face of that number.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        original = load_image(image)
+        face = _face(original, settings, rules) if find_face or settings.face is not None else None
+    notes = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+    height, width = original.shape[:2]
+    new_width, new_height = _video_size(width, height, settings.longest_side, rules)
+    pixels = original
+    if (new_width, new_height) != (width, height):
+        resized = Image.fromarray(original).resize((new_width, new_height), Image.Resampling.LANCZOS)
+        pixels = np.ascontiguousarray(np.asarray(resized))
+        if rules.own_size:
+            notes.append(f"The picture of {width} x {height} pixels is shrunk to {new_width} x {new_height}.")
+    scaled = None if face is None else _scaled(face, new_width / width, new_height / height)
+    return Portrait(pixels, original, scaled, face, tuple(notes))
+
+
+def load_speech(audio: AudioSource, settings: GenerationSettings, rules: ModelRules) -> Speech:
+    """Read the speech and count the frames it needs.
+
+    Args:
+        audio: A file (of sound, or a video whose sound is used) or an `Audio`.
+        settings: Uses `fps` and `max_seconds`.
+        rules: Of the model.
+
+    Raises:
+        AudioError: No usable sound, or more of it than one clip of this model holds.
+    """
+    # The writer's own fraction: 23.976 is 24000/1001, and frames and sound must agree to a frame.
+    fps = float(exact_rate(settings.fps or rules.native_fps))
+    limit = rules.max_frames / fps
+    sound, notes = _read(audio, settings.max_seconds, limit)
+    video_frames = max(1, round(sound.seconds * fps))
+    if video_frames > rules.max_frames:
+        # Files of which an encoder padded the end may pass the reader's check by a few frames.
+        notes.append(f"The last {sound.seconds - limit:.2f} s of the speech are cut: one clip holds {limit:.2f} s.")
+        sound = _beginning(sound, limit)
+        video_frames = rules.max_frames
+    num_frames = released_frame_count(sound.seconds, fps, rules.max_frames)
+    speech = soxr.resample(sound.samples, sound.sample_rate, SPEECH_RATE)
+    if rules.speech_level is not None:
+        speech = normalise_loudness(speech, SPEECH_RATE, target=rules.speech_level)
+    samples = np.zeros(round(num_frames / fps * SPEECH_RATE), np.float32)
+    samples[: min(len(samples), len(speech))] = speech[: len(samples)]
+    return Speech(samples, sound, fps, num_frames, video_frames, tuple(notes))
+
+
+def _read(audio: AudioSource, max_seconds: float | None, limit: float) -> tuple[Audio, list[str]]:
+    """The wanted beginning of the sound, never more than `limit` seconds, and what to say about it."""
+    if max_seconds is not None and max_seconds > limit + 0.1:
+        raise AudioError(
+            f"max_seconds is {max_seconds:g}, but one clip of this model at this frame rate holds at most "
+            f"{_down(limit)} s; pass --max-seconds {_down(limit)}."
+        )
+    if isinstance(audio, Audio):
+        sound = _checked(audio, max_seconds, limit)
+    elif max_seconds is None:
+        sound = load_audio(audio, SOUNDTRACK_RATE, max_seconds=_down(limit))
+    else:
+        # A little more than wanted tells whether something is cut.
+        sound = load_audio(audio, SOUNDTRACK_RATE, seconds=max_seconds + 0.05)
+    if max_seconds is None or sound.seconds <= max_seconds:
+        return sound, []
+    return _beginning(sound, max_seconds), [f"Only the first {max_seconds:g} s of the speech are used (max_seconds)."]
+
+
+def _checked(audio: Audio, max_seconds: float | None, limit: float) -> Audio:
+    samples = np.ascontiguousarray(audio.samples, np.float32)
+    if samples.ndim != 1 or len(samples) < MIN_SECONDS * audio.sample_rate:
+        raise AudioError(
+            f"The speech must be mono samples [n] of at least {MIN_SECONDS:g} s, but an array of shape {samples.shape} "
+            f"at {audio.sample_rate} Hz was given; mix it to one channel or give a longer recording."
+        )
+    if is_silent(samples, audio.sample_rate):
+        raise AudioError("The speech is silent; give samples in -1..1 that hold a voice.")
+    if max_seconds is None and audio.seconds > limit + 0.1:
+        raise AudioError(
+            f"The speech lasts {audio.seconds:.1f} s and at most {_down(limit)} s are accepted; "
+            f"give a shorter recording, or pass --max-seconds {_down(limit)} to use only its beginning."
+        )
+    return Audio(samples, audio.sample_rate)
+
+
+def _beginning(sound: Audio, seconds: float) -> Audio:
+    return Audio(sound.samples[: round(seconds * sound.sample_rate)], sound.sample_rate)
+
+
+def _down(seconds: float) -> float:
+    """Seconds with two decimals, never rounded up: the number that a message tells the user to pass back."""
+    return math.floor(seconds * 100) / 100
+
+
+def _face(image: NDArray[np.uint8], settings: GenerationSettings, rules: ModelRules) -> Face | None:
+    try:
+        return choose_face(image, settings.face)
+    except FaceError:
+        if rules.needs_face or settings.face is not None:
+            raise
+        if settings.identity_scale > 0:
+            raise
+        return None
+
+
+def _video_size(width: int, height: int, longest_side: int | None, rules: ModelRules) -> tuple[int, int]:
+    longest = longest_side or rules.longest_side
+    if not rules.own_size:
+        assert longest is not None
+        return fit_size(width, height, longest)
+    if longest is None or max(width, height) <= longest:
+        return width, height
+    scale = longest / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _scaled(face: Face, across: float, down: float) -> Face:
+    x0, y0, x1, y1 = face.box
+    points = np.asarray(face.points) * np.array([across, down], np.float32)
+    return Face((x0 * across, y0 * down, x1 * across, y1 * down), face.score, points)
+
+
+def all_notes(parts: Sequence[Portrait | Speech]) -> list[str]:
+    """Every note of the given inputs, in order."""
+    return [note for part in parts for note in part.notes]

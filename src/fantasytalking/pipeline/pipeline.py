@@ -1,0 +1,318 @@
+"""Image, speech and prompt to a talking video: one class for every size of model.
+
+A call reads as the table of contents of the method: read the inputs, encode them, sample latents under three-way
+guidance, decode. What differs between models stands in the model folder, never here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan, DiffusionPipeline
+from diffusers.loaders import WanLoraLoaderMixin
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fantasytalking.autoencoder import Reference, VideoAutoencoder, WanAutoencoder, from_uint8
+from fantasytalking.conditioning.conditions import Conditions
+from fantasytalking.errors import CheckpointError, FantasyTalkingError, OutOfMemory
+from fantasytalking.geometry import NATIVE_FPS
+from fantasytalking.pipeline.encoders import encode_conditions, encode_text
+from fantasytalking.pipeline.folder import LIBRARY, check_folder, register_components, resolve_model
+from fantasytalking.pipeline.inputs import (
+    AudioSource,
+    ImageSource,
+    ModelRules,
+    Portrait,
+    Speech,
+    load_portrait,
+    load_speech,
+)
+from fantasytalking.pipeline.progress import Progress, default_progress
+from fantasytalking.pipeline.result import TalkingVideo
+from fantasytalking.pipeline.sampling import Branches, denoise
+from fantasytalking.pipeline.settings import GenerationSettings
+from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
+
+__all__ = ["FantasyTalkingPipeline", "StepEnd"]
+
+StepEnd = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
+"""A callback as diffusers has it: (pipeline, step, timestep, {"latents": ...}) -> tensors to replace."""
+
+register_components("FantasyTalkingTransformer3DModel", "MeshAutoencoder", "WhisperEncoder")
+
+
+class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[misc]
+    """Makes a portrait speak.
+
+    Args:
+        transformer: The denoiser.
+        vae: Pixels to latents and back: Wan's, or one that answers `autoencoder.VideoAutoencoder` itself.
+        scheduler: Euler flow matching as released, or any other flow scheduler of diffusers.
+        text_encoder: umT5; without it the text is one zero token and prompt guidance has nothing to do.
+        tokenizer: Of the text encoder.
+        image_encoder: CLIP; without it the model has no image attention.
+        image_processor: Of the image encoder.
+        audio_encoder: wav2vec2, or the encoder of Whisper.
+        audio_processor: Of the audio encoder.
+        native_fps: Frame rate of the model's training videos.
+        max_frames: Longest clip in frames, a multiple of 4 plus 1.
+        longest_side: Longest side of its videos in pixels; see `inputs.ModelRules`.
+        own_size: Whether videos have the size of the picture.
+        needs_face: Whether the portrait must show a detectable face.
+        speech_level: Loudness that speech is brought to, dBFS; None: the speech encoder does not mind.
+        defaults: Settings in which this model differs from `GenerationSettings`.
+    """
+
+    model_cpu_offload_seq = "text_encoder->image_encoder->audio_encoder->transformer->vae"
+    _optional_components = [
+        "text_encoder",
+        "tokenizer",
+        "image_encoder",
+        "image_processor",
+        "audio_encoder",
+        "audio_processor",
+    ]
+    _callback_tensor_inputs = ["latents"]
+
+    def __init__(
+        self,
+        transformer: FantasyTalkingTransformer3DModel,
+        vae: Any,
+        scheduler: Any,
+        text_encoder: Any = None,
+        tokenizer: Any = None,
+        image_encoder: Any = None,
+        image_processor: Any = None,
+        audio_encoder: Any = None,
+        audio_processor: Any = None,
+        native_fps: float = NATIVE_FPS,
+        max_frames: int = ModelRules.max_frames,
+        longest_side: int | None = ModelRules.longest_side,
+        own_size: bool = False,
+        needs_face: bool = False,
+        speech_level: float | None = None,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            transformer=transformer,
+            vae=vae,
+            scheduler=scheduler,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            image_encoder=image_encoder,
+            image_processor=image_processor,
+            audio_encoder=audio_encoder,
+            audio_processor=audio_processor,
+        )
+        if type(audio_encoder).__name__ == "WhisperEncoder":
+            # transformers does not name it at its top level, where diffusers would look for it.
+            self.register_to_config(audio_encoder=(LIBRARY, "WhisperEncoder"))
+        self.rules = ModelRules(native_fps, max_frames, longest_side, own_size, needs_face, speech_level)
+        GenerationSettings.create(defaults or {})
+        self.register_to_config(
+            native_fps=native_fps,
+            max_frames=max_frames,
+            longest_side=longest_side,
+            own_size=own_size,
+            needs_face=needs_face,
+            speech_level=speech_level,
+            defaults=dict(defaults or {}),
+        )
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> FantasyTalkingPipeline:
+        """Load a model.
+
+        Args:
+            name: `demo` (comes with the package), a model folder, or a hub repository as owner/name.
+            options: Of `diffusers.DiffusionPipeline.from_pretrained`, such as `dtype`; weights are read from
+                safetensors only, unless `use_safetensors=False` says otherwise.
+
+        Raises:
+            CheckpointError: No such model, or its folder is incomplete or does not fit.
+        """
+        model = resolve_model(os.fspath(name))
+        if isinstance(model, Path):
+            check_folder(model)
+        options = {"use_safetensors": True, "dtype": torch.float32, **options}
+        try:
+            return super().from_pretrained(os.fspath(model), **options)  # type: ignore[no-any-return]
+        except FantasyTalkingError:
+            raise
+        except Exception as error:
+            # Whatever a damaged or foreign folder makes the readers of four libraries raise.
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise CheckpointError(f"The model '{name}' cannot be loaded: {reason}") from error
+
+    def settings(self, **overrides: Any) -> GenerationSettings:
+        """The settings of a call: the library's defaults, then the model's, then what is given.
+
+        Raises:
+            SettingsError: An unknown name (the nearest one is offered) or a bad value.
+        """
+        return GenerationSettings.create(self.config.defaults, overrides)
+
+    @property
+    def autoencoder(self) -> VideoAutoencoder:
+        """The VAE behind the interface that the pipeline uses."""
+        if isinstance(self.vae, AutoencoderKLWan):
+            return WanAutoencoder(self.vae)
+        return self.vae  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: ImageSource,
+        audio: AudioSource,
+        settings: GenerationSettings | None = None,
+        *,
+        progress: Progress | None = None,
+        callback_on_step_end: StepEnd | None = None,
+        **overrides: Any,
+    ) -> TalkingVideo:
+        """Make the portrait speak.
+
+        Args:
+            image: The portrait: a file, a PIL image or a [H, W, 3] uint8 array.
+            audio: The speech: a sound file, a video whose sound is used, or an `Audio`.
+            settings: A complete record; None takes the model's defaults.
+            progress: Who shows stages and notes; None: bars where stderr is a terminal, warnings for notes.
+            callback_on_step_end: Called as diffusers does, `(pipeline, step, timestep, {"latents": ...})`; may return
+                a dict with other latents.
+            overrides: Single settings by name, such as `steps=20`.
+
+        Returns:
+            The video, exactly as long as the speech, to a frame.
+
+        Raises:
+            InputError: Image, speech or a setting cannot be used.
+            OutOfMemory: The clip does not fit into memory.
+        """
+        settings = self.settings(**overrides) if settings is None else settings.replace(**overrides)
+        progress = progress or default_progress(getattr(self, "_progress_bar_config", {}).get("disable", False))
+        try:
+            return self._generate(image, audio, settings, progress, callback_on_step_end)
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemory(
+                "The clip does not fit into the memory of the device; use a smaller --longest-side, "
+                "fewer --max-seconds or --batch-passes off."
+            ) from error
+
+    def _generate(
+        self,
+        image: ImageSource,
+        audio: AudioSource,
+        settings: GenerationSettings,
+        progress: Progress,
+        callback: StepEnd | None,
+    ) -> TalkingVideo:
+        with progress.stage("reading"):
+            portrait, speech = self._read(image, audio, settings)
+        for note in (*portrait.notes, *speech.notes, *self._unheard(settings)):
+            progress.note(note)
+        reference = Reference(
+            from_uint8(portrait.pixels)[None].to(self._execution_device),
+            None if portrait.face is None else (portrait.face,),
+        )
+        with progress.stage("encoding"):
+            conditions = encode_conditions(self, portrait, speech, settings)
+            branches = self._branches(conditions, settings)
+            given = self.autoencoder.condition(reference, speech.num_frames)
+        latents = self.sample(branches, given, speech.num_frames, portrait.pixels, settings, progress, callback)
+        with progress.stage("decoding", speech.video_frames) as advance:
+            frames = self._decode(latents, reference, speech.video_frames, advance)
+        self.maybe_free_model_hooks()
+        return TalkingVideo(frames, speech.fps, speech.soundtrack, settings, tuple(progress.notes), progress.seconds)
+
+    def sample(
+        self,
+        branches: Branches,
+        given: Tensor,
+        num_frames: int,
+        pixels: NDArray[np.uint8],
+        settings: GenerationSettings,
+        progress: Progress | None = None,
+        callback_on_step_end: StepEnd | None = None,
+    ) -> Tensor:
+        """Draw noise and denoise it.
+
+        Args:
+            branches: What the passes are told.
+            given: [1, 4 + C, f, h, w] mask and latents of the portrait.
+            num_frames: F.
+            pixels: [H, W, 3], for the size of the latents.
+            settings: Steps, guidance, schedule, seed.
+            progress: Who shows the steps.
+            callback_on_step_end: See `__call__`.
+
+        Returns:
+            Clean latents [1, C, f, h, w], float32.
+        """
+        shape = self.autoencoder.latent_shape(num_frames, *pixels.shape[:2])
+        # Drawn on the processor, so that a seed means the same video on every device.
+        noise = torch.randn(1, *shape, generator=torch.Generator("cpu").manual_seed(settings.seed))
+
+        def on_step(step: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
+            if callback_on_step_end is None:
+                return None
+            return (callback_on_step_end(self, step, timestep, {"latents": latents}) or {}).get("latents")
+
+        return denoise(
+            self.transformer,
+            self.scheduler,
+            noise.to(self._execution_device),
+            given,
+            branches,
+            settings,
+            progress or Progress(),
+            on_step,
+        )
+
+    def _read(self, image: ImageSource, audio: AudioSource, settings: GenerationSettings) -> tuple[Portrait, Speech]:
+        uses_identity = self.transformer.config.identity_dim is not None and settings.identity_scale > 0
+        portrait = load_portrait(image, settings, self.rules, uses_identity or self.rules.needs_face)
+        return portrait, load_speech(audio, settings, self.rules)
+
+    def _branches(self, conditions: Conditions, settings: GenerationSettings) -> Branches:
+        """The conditions of each guidance pass; without a text encoder the negative prompt is the prompt."""
+        negative = None
+        if self.text_encoder is not None and settings.negative_prompt != settings.prompt:
+            negative = encode_text(self, settings.negative_prompt).to(conditions.text)
+        return Branches(conditions, negative)
+
+    def _decode(
+        self, latents: Tensor, reference: Reference, video_frames: int, advance: Callable[[], None]
+    ) -> NDArray[np.uint8]:
+        """The first `video_frames` frames, [F, H, W, 3] uint8; what lies behind the speech is left out."""
+        video: NDArray[np.uint8] | None = None
+        for index, frame in enumerate(self.autoencoder.decode_frames(latents, reference)):
+            if index == video_frames:
+                break
+            if video is None:
+                video = np.empty((video_frames, *frame.shape), np.uint8)
+            video[index] = frame
+            advance()
+        assert video is not None and index + 1 >= video_frames
+        return video
+
+    def _unheard(self, settings: GenerationSettings) -> list[str]:
+        """A sentence for each setting that was changed but that this model has no part for."""
+        usual, config = self.settings(), self.transformer.config
+        parts = {
+            "prompt": ("text encoder", self.text_encoder is not None),
+            "w_face": ("motion network", config.motion),
+            "w_body": ("motion network", config.motion),
+            "identity_scale": ("identity module", config.identity_dim is not None),
+        }
+        return [
+            f"This model has no {part}, so {name} has no effect."
+            for name, (part, there) in parts.items()
+            if not there and getattr(settings, name) != getattr(usual, name)
+        ]

@@ -1,0 +1,89 @@
+"""How a generation tells what it does: stages with time left, and notes (one sentence each)."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+__all__ = ["Progress", "TerminalProgress", "default_progress"]
+
+Advance = Callable[[], None]
+
+
+class Progress:
+    """Measures the stages and collects the notes; shows nothing but a Python warning for each note.
+
+    Attributes:
+        seconds: Stage name -> wall-clock seconds spent in it.
+        notes: Everything that was said, in order.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Say one sentence that the user should know, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+            self.show_note(text)
+
+    @contextmanager
+    def stage(self, name: str, total: int = 1) -> Iterator[Advance]:
+        """Time a stage of `total` steps; the block calls what it is given after each step."""
+        start = time.perf_counter()
+        try:
+            with self.show_stage(name, total) as advance:
+                yield advance
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def show_note(self, text: str) -> None:
+        """Present a note; overridden by whoever has a better place for it."""
+        # 6: out of this class, the pipeline and its decorator, to the line that called it.
+        warnings.warn(text, UserWarning, stacklevel=6)
+
+    @contextmanager
+    def show_stage(self, name: str, total: int) -> Iterator[Advance]:
+        """Present a stage while it lasts; overridden by whoever has a better place for it."""
+        yield lambda: None
+
+
+class TerminalProgress(Progress):
+    """Bars with time left on stderr, so that stdout stays free for results."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
+        self.console = console or Console(stderr=True)
+
+    def show_note(self, text: str) -> None:
+        """Print a note between the bars."""
+        self.console.print(f"note: {text}", style="yellow", markup=False, highlight=False)
+
+    @contextmanager
+    def show_stage(self, name: str, total: int) -> Iterator[Advance]:
+        """Show one bar while the stage lasts."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Bars(*columns, console=self.console) as bars:
+            task = bars.add_task(f"{name:<10}", total=total)
+            yield lambda: bars.advance(task)
+            bars.update(task, completed=total)
+
+
+def default_progress(disable: bool = False) -> Progress:
+    """Bars where someone watches (stderr is a terminal), else only notes."""
+    return TerminalProgress() if sys.stderr.isatty() and not disable else Progress()

@@ -1,0 +1,106 @@
+"""Everything that decides a training run, as typed data; the run folder keeps a copy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fantasytalking.data.sample import Dropout
+from fantasytalking.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class StageSchedule:
+    """How long one stage lasts and how it learns.
+
+    Attributes:
+        stage: "clip" or "frame" (see `fantasytalking.training.stages`).
+        steps: optimiser steps.
+        learning_rate: peak; warmed up linearly over `warmup` steps, then cosine to `final_fraction` of it.
+        warmup: steps.
+        final_fraction: of the peak, at the stage's last step.
+    """
+
+    stage: str
+    steps: int
+    learning_rate: float
+    warmup: int = 100
+    final_fraction: float = 0.1
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A run of the transformer.
+
+    Attributes:
+        stages: run one after the other.
+        model: transformer config (keyword arguments of `FantasyTalkingTransformer3DModel`).
+        frames: video frames of a training window (4n+1); one batch holds windows of one length, drawn from this list.
+        batch_tokens: latent frames a batch; the batch size is this divided by a window's latent frames.
+        shift: of the noise levels.
+        dropout: of reference, audio and text.
+        identity_scale: lambda_2.
+        generated_weight: weight of identities of generated footage.
+        weight_decay, clip_norm, ema: optimiser settings; `ema` is the decay per step.
+        seed: of everything.
+        checkpoint_minutes: between checkpoints.
+        keep: checkpoints kept.
+        validate_every: steps between validations.
+        log_every: steps between log lines.
+        mixed_precision: "no" or "bf16".
+        gradient_checkpointing: trade time for memory.
+    """
+
+    stages: tuple[StageSchedule, ...]
+    model: dict[str, Any]
+    frames: tuple[int, ...] = (73,)
+    batch_tokens: int = 304
+    shift: float = 3.0
+    dropout: Dropout = field(default_factory=Dropout)
+    identity_scale: float = 0.5
+    generated_weight: float = 0.5
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema: float = 0.998
+    seed: int = 0
+    checkpoint_minutes: float = 4.0
+    keep: int = 2
+    validate_every: int = 500
+    log_every: int = 50
+    mixed_precision: str = "no"
+    gradient_checkpointing: bool = False
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def at(self, step: int) -> tuple[StageSchedule, int]:
+        """The stage that a global step belongs to and the step inside it; past the end: the last stage's last step."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage, step
+            step -= stage.steps
+        return self.stages[-1], self.stages[-1].steps - 1
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> TrainConfig:
+        """Read what `save` wrote.
+
+        Raises:
+            SettingsError: a key is unknown.
+        """
+        raw = json.loads(path.read_text())
+        try:
+            raw["stages"] = tuple(StageSchedule(**s) for s in raw["stages"])
+            raw["dropout"] = Dropout(**raw["dropout"])
+            raw["frames"] = tuple(raw["frames"])
+            return cls(**raw)
+        except TypeError as error:
+            raise SettingsError(f"{path} is not a training configuration of this version: {error}.") from error

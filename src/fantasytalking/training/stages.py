@@ -1,0 +1,31 @@
+"""A training stage is data: how the video listens to the speech, and where the loss looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ETA = 0.2
+"""Share of stage 2 samples trained with the plain loss (paper: the lip loss alone freezes head and background)."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the dual-stage audio-visual alignment.
+
+    Attributes:
+        name: for logs and checkpoints.
+        audio: "clip": every video token attends to all audio tokens (stage 1); "frame": only to its window (stage 2).
+        eta: probability of the plain loss; 1 switches the lip mask off.
+        rest_weight: weight of the loss outside the mask where the mask acts; 0 is the paper's M * L.
+    """
+
+    name: str
+    audio: Literal["clip", "frame"]
+    eta: float = 1.0
+    rest_weight: float = 0.0
+
+
+CLIP_LEVEL = Stage("clip", "clip")
+FRAME_LEVEL = Stage("frame", "frame", eta=ETA)
+STAGES = {stage.name: stage for stage in (CLIP_LEVEL, FRAME_LEVEL)}

@@ -1,0 +1,1 @@
+"""The video diffusion transformer: Wan with speech, identity and motion."""

@@ -1,0 +1,193 @@
+"""Cross-attention to text, image, speech and identity (paper sections 3.2 and 3.3).
+
+Z = Attn(Q, text) + Attn(Q, image) + s_audio * Attn(Q, speech) + s_identity * Attn(Q, identity), then the shared output
+projection. Q is the block's own query. Audio and identity keys and values have no bias and no RMS norm, as released.
+Letters: B batch, f latent frames, n video tokens of one latent frame, t speech tokens, w tokens of a window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name torch's own documentation uses
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
+from diffusers.models.transformers.transformer_wan import WanAttention
+from einops import rearrange
+from torch import nn
+
+from fantasytalking.conditioning.audio_windows import select_tokens
+
+MASKING_BACKENDS = frozenset(
+    {
+        AttentionBackendName.NATIVE,
+        AttentionBackendName._NATIVE_CUDNN,
+        AttentionBackendName._NATIVE_EFFICIENT,
+        AttentionBackendName._NATIVE_MATH,
+        AttentionBackendName.FLEX,
+        AttentionBackendName.XFORMERS,
+        AttentionBackendName.FLASH_VARLEN,
+        AttentionBackendName.FLASH_VARLEN_HUB,
+        AttentionBackendName._FLASH_VARLEN_3,
+        AttentionBackendName._FLASH_3_VARLEN_HUB,
+    }
+)
+"""Attention back-ends of diffusers that honour a boolean mask; with any other, masked attention runs on PyTorch's."""
+
+
+@dataclass(frozen=True)
+class AudioTokens:
+    """Projected speech as the attention reads it.
+
+    Attributes:
+        tokens: [B, t, d], zeros where padded; in frame mode the last token is zero and stands for padding.
+        index: int64 [B, f, w], the tokens of each latent frame's window; None: clip mode.
+        mask: bool [B * f, 1, 1, w] in frame mode, [B, 1, 1, t] in clip mode, true where a key takes part; None: all.
+        scale: number or [B, 1, 1].
+        positions: [p + 1, d] learned positions in a window, the last one zero for padding; None: a window is a set, as
+            released.
+        places: int64 [B, f, w], the row of `positions` of each window token.
+    """
+
+    tokens: torch.Tensor
+    index: torch.Tensor | None
+    mask: torch.Tensor | None
+    scale: float | torch.Tensor
+    positions: torch.Tensor | None = None
+    places: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class IdentityTokens:
+    """Identity tokens [B, n, d] and their scale, a number or [B, 1, 1]."""
+
+    tokens: torch.Tensor
+    scale: float | torch.Tensor
+
+
+@dataclass(frozen=True)
+class CrossContext:
+    """All that the video tokens attend to besides each other.
+
+    It takes the place of `encoder_hidden_states` in diffusers' own Wan block, which hands that argument to the
+    cross-attention untouched; so the blocks, and with them offload, caches and compilation, stay diffusers'.
+
+    Attributes:
+        text: [B, l, d] embedded text.
+        image: [B, li, d] embedded image tokens, or None.
+        audio: projected speech, or None.
+        identity: identity tokens, or None.
+    """
+
+    text: torch.Tensor
+    image: torch.Tensor | None = None
+    audio: AudioTokens | None = None
+    identity: IdentityTokens | None = None
+
+
+class FantasyTalkingAttnProcessor(nn.Module):
+    """Cross-attention processor of one block; owns the audio and identity projections, zero at first.
+
+    Args:
+        inner_dim: width of the block.
+        audio_dim: width of the projected speech; None: no audio.
+        identity_dim: width of the identity tokens; None: no identity.
+    """
+
+    # The names that diffusers sets on its processors for `set_attention_backend` and `enable_parallelism`.
+    _attention_backend: AttentionBackendName | None = None
+    _parallel_config: object | None = None
+
+    def __init__(self, inner_dim: int, audio_dim: int | None = None, identity_dim: int | None = None) -> None:
+        super().__init__()
+        self.has_audio = audio_dim is not None
+        self.has_identity = identity_dim is not None
+        if audio_dim is not None:
+            self.audio_k_proj = nn.Linear(audio_dim, inner_dim, bias=False)
+            self.audio_v_proj = nn.Linear(audio_dim, inner_dim, bias=False)
+        if identity_dim is not None:
+            self.identity_k_proj = nn.Linear(identity_dim, inner_dim, bias=False)
+            self.identity_v_proj = nn.Linear(identity_dim, inner_dim, bias=False)
+        self.reset_values()
+
+    def reset_values(self) -> None:
+        """Zero the value projections: the block is then plain Wan's.
+
+        Only the values: with zero keys too, the keys would get no gradient until the values have moved.
+        """
+        if self.has_audio:
+            nn.init.zeros_(self.audio_v_proj.weight)
+        if self.has_identity:
+            nn.init.zeros_(self.identity_v_proj.weight)
+
+    def forward(
+        self,
+        attn: WanAttention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: CrossContext,
+        attention_mask: torch.Tensor | None = None,
+        rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Attend from video tokens [B, f * n, d] to everything in the context; the last two arguments are unused.
+
+        They are part of the signature by which diffusers' blocks call a processor.
+        """
+        context = encoder_hidden_states
+        query = _heads(attn, attn.norm_q(attn.to_q(hidden_states)))
+
+        key, value = _text_keys_values(attn, context.text)
+        attended = self._attend(query, _heads(attn, attn.norm_k(key)), _heads(attn, value))
+        if context.image is not None:
+            key, value = _image_keys_values(attn, context.image)
+            attended = attended + self._attend(query, _heads(attn, attn.norm_added_k(key)), _heads(attn, value))
+        if context.audio is not None:
+            attended = attended + context.audio.scale * self._attend_to_audio(attn, query, context.audio)
+        if context.identity is not None:
+            key = self.identity_k_proj(context.identity.tokens)
+            value = self.identity_v_proj(context.identity.tokens)
+            heard = self._attend(query, _heads(attn, key), _heads(attn, value))
+            attended = attended + context.identity.scale * heard
+
+        return attn.to_out[1](attn.to_out[0](attended))
+
+    def _attend_to_audio(self, attn: WanAttention, query: torch.Tensor, audio: AudioTokens) -> torch.Tensor:
+        # Keys and values are made once per token and then gathered: neighbouring windows share most of their tokens.
+        key, value = self.audio_k_proj(audio.tokens), self.audio_v_proj(audio.tokens)
+        if audio.index is None:
+            return self._attend(query, _heads(attn, key), _heads(attn, value), audio.mask)
+        batch, frames, _ = audio.index.shape
+        query = rearrange(query, "b (f n) heads d -> (b f) n heads d", f=frames)
+        key, value = select_tokens(key, audio.index), select_tokens(value, audio.index)
+        if audio.positions is not None and audio.places is not None:
+            key = key + F.embedding(audio.places, self.audio_k_proj(audio.positions))
+            value = value + F.embedding(audio.places, self.audio_v_proj(audio.positions))
+        key, value = (rearrange(x, "b f w (heads d) -> (b f) w heads d", heads=attn.heads) for x in (key, value))
+        return rearrange(self._attend(query, key, value, audio.mask), "(b f) n d -> b (f n) d", b=batch)
+
+    def _attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        backend = self._attention_backend
+        if mask is not None and backend not in MASKING_BACKENDS:
+            backend = AttentionBackendName.NATIVE
+        # No parallel_config: keys and values are whole on every rank, only the queries are split.
+        attended = dispatch_attention_fn(query, key, value, attn_mask=mask, backend=backend)
+        return attended.flatten(2, 3).type_as(query)
+
+
+def _heads(attn: WanAttention, states: torch.Tensor) -> torch.Tensor:
+    return states.unflatten(2, (attn.heads, -1))
+
+
+def _text_keys_values(attn: WanAttention, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    if attn.fused_projections:
+        key, value = attn.to_kv(text).chunk(2, dim=-1)
+        return key, value
+    return attn.to_k(text), attn.to_v(text)
+
+
+def _image_keys_values(attn: WanAttention, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    if attn.fused_projections:
+        key, value = attn.to_added_kv(image).chunk(2, dim=-1)
+        return key, value
+    return attn.add_k_proj(image), attn.add_v_proj(image)

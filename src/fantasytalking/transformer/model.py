@@ -1,0 +1,288 @@
+"""FantasyTalking's video transformer: Wan with speech, identity and motion intensity.
+
+Letters: B batch, C channels, f latent frames, h and w latent rows and columns, t speech tokens, d width of a token.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from einops import rearrange
+from torch import nn
+
+from fantasytalking.conditioning.audio import AudioProjector
+from fantasytalking.conditioning.audio_windows import WINDOW_MARGIN, attention_mask, window_index
+from fantasytalking.conditioning.conditions import AudioCondition, Conditions, IdentityCondition, Scale, scale_rows
+from fantasytalking.conditioning.identity import IdentityQFormer
+from fantasytalking.conditioning.motion import MotionNetwork
+from fantasytalking.errors import InputError
+from fantasytalking.transformer.attention import AudioTokens, CrossContext, FantasyTalkingAttnProcessor, IdentityTokens
+
+
+class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
+    """Wan's transformer whose cross-attention also listens to speech and looks at a face.
+
+    A subclass of diffusers' model with diffusers' own blocks: only the cross-attention processors are ours, so LoRA,
+    caches, offload, quantisation and attention back-ends work as they do for Wan. Parts that are not configured do not
+    exist, and new parts start at zero: a fresh model equals plain Wan exactly.
+
+    Args:
+        patch_size: latents per token in (time, height, width).
+        num_attention_heads: heads; the width is heads times `attention_head_dim`.
+        attention_head_dim: width of a head.
+        in_channels: C of the input: noisy latents, 4 mask channels and the reference latents.
+        out_channels: latent channels of the velocity.
+        text_dim: width of the text embeddings.
+        freq_dim: width of the sinusoidal time embedding.
+        ffn_dim: width inside the feed-forward networks.
+        num_layers: number of blocks.
+        cross_attn_norm: whether the cross-attention input is normalised with learned weights.
+        qk_norm: normalisation of queries and keys.
+        eps: of all norms.
+        image_dim: width of the image embeddings; None: no image tokens.
+        added_kv_proj_dim: width of the image tokens in the blocks; None: no image attention.
+        rope_max_seq_len: longest side, in tokens, that the rotary embedding covers.
+        pos_embed_seq_len: positions of the image embedding; None in image-to-video models.
+        audio_feature_dim: width of the speech features: 768 for wav2vec2-base, 384 for Whisper tiny.
+        audio_dim: width of the projected speech; None: no audio.
+        audio_positions: learned positions of speech tokens in a window; None, as released: a window is a set of tokens,
+            and only what the speech encoder says of time tells a video frame from its neighbour.
+        identity_feature_dim: width of the face embedding; None: no identity.
+        identity_dim: width of the identity tokens; None: no identity.
+        identity_tokens: number of identity tokens.
+        identity_layers: layers of the Q-Former.
+        motion: whether the motion intensity network exists.
+    """
+
+    _skip_layerwise_casting_patterns = [
+        *WanTransformer3DModel._skip_layerwise_casting_patterns,
+        "audio_projector",
+        "identity_qformer",
+        "motion_network",
+    ]
+
+    @register_to_config
+    def __init__(
+        self,
+        patch_size: tuple[int, ...] = (1, 2, 2),
+        num_attention_heads: int = 40,
+        attention_head_dim: int = 128,
+        in_channels: int = 36,
+        out_channels: int = 16,
+        text_dim: int = 4096,
+        freq_dim: int = 256,
+        ffn_dim: int = 13824,
+        num_layers: int = 40,
+        cross_attn_norm: bool = True,
+        qk_norm: str | None = "rms_norm_across_heads",
+        eps: float = 1e-6,
+        image_dim: int | None = None,
+        added_kv_proj_dim: int | None = None,
+        rope_max_seq_len: int = 1024,
+        pos_embed_seq_len: int | None = None,
+        audio_feature_dim: int = 768,
+        audio_dim: int | None = 2048,
+        audio_positions: int | None = None,
+        identity_feature_dim: int | None = None,
+        identity_dim: int | None = None,
+        identity_tokens: int = 16,
+        identity_layers: int = 2,
+        motion: bool = False,
+    ) -> None:
+        super().__init__(
+            patch_size=patch_size,
+            num_attention_heads=num_attention_heads,
+            attention_head_dim=attention_head_dim,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            text_dim=text_dim,
+            freq_dim=freq_dim,
+            ffn_dim=ffn_dim,
+            num_layers=num_layers,
+            cross_attn_norm=cross_attn_norm,
+            qk_norm=qk_norm,
+            eps=eps,
+            image_dim=image_dim,
+            added_kv_proj_dim=added_kv_proj_dim,
+            rope_max_seq_len=rope_max_seq_len,
+            pos_embed_seq_len=pos_embed_seq_len,
+        )
+        if (identity_feature_dim is None) != (identity_dim is None):
+            raise InputError(
+                "Identity needs both `identity_feature_dim` and `identity_dim`, or neither, "
+                f"but they are {identity_feature_dim} and {identity_dim}."
+            )
+        inner_dim = num_attention_heads * attention_head_dim
+        self.audio_projector = None if audio_dim is None else AudioProjector(audio_feature_dim, audio_dim)
+        self.window_positions = None
+        if audio_dim is not None and audio_positions is not None:
+            self.window_positions = nn.Parameter(torch.randn(audio_positions, audio_dim))
+        self.identity_qformer = None
+        if identity_feature_dim is not None and identity_dim is not None:
+            self.identity_qformer = IdentityQFormer(
+                identity_feature_dim, identity_dim, identity_tokens, identity_layers
+            )
+        self.motion_network = MotionNetwork(inner_dim) if motion else None
+        for block in self.blocks:
+            block.attn2.set_processor(FantasyTalkingAttnProcessor(inner_dim, audio_dim, identity_dim))
+
+    def forward(
+        self, hidden_states: torch.Tensor, timestep: torch.Tensor, conditions: Conditions, return_dict: bool = True
+    ) -> Transformer2DModelOutput | tuple[torch.Tensor]:
+        """Predict the velocity (noise - data) of noisy latents.
+
+        Args:
+            hidden_states: [B, C, f, h, w], all input channels; h and w multiples of the patch.
+            timestep: [B], 0 (data) to 1000 (noise).
+            conditions: what the video shall show, in the model's type and on its device.
+            return_dict: whether to return a record with `sample` or a tuple.
+
+        Returns:
+            Velocity [B, out_channels, f, h, w].
+
+        Raises:
+            InputError: if the conditions do not fit the latents, or need a part that this model does not have.
+        """
+        grid = self._token_grid(hidden_states, conditions)
+        rotary_emb = self.rope(hidden_states)
+        tokens = self.patch_embedding(hidden_states).flatten(2).transpose(1, 2).contiguous()
+
+        temb, modulation, text, image = self._embed(timestep, conditions)
+        context = CrossContext(
+            text,
+            image,
+            self._audio_tokens(conditions.audio, grid[0], tokens.dtype),
+            self._identity_tokens(conditions.identity, tokens.dtype),
+        )
+
+        checkpointed = torch.is_grad_enabled() and self.gradient_checkpointing
+        for block in self.blocks:
+            if checkpointed:
+                tokens = self._gradient_checkpointing_func(block, tokens, context, modulation, rotary_emb)
+            else:
+                tokens = block(tokens, context, modulation, rotary_emb)
+
+        shift, scale = (self.scale_shift_table.to(temb.device) + temb[:, None]).to(tokens.device).chunk(2, dim=1)
+        tokens = self.proj_out((self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens))
+        output = self._unpatchify(tokens, grid)
+        return Transformer2DModelOutput(sample=output) if return_dict else (output,)
+
+    def reset_new_parts(self) -> None:
+        """Initialise afresh what Wan does not have; afterwards the model equals plain Wan exactly.
+
+        For a model that was built on the meta device and filled from a checkpoint of Wan alone.
+        """
+        for part in (self.audio_projector, self.identity_qformer):
+            _reset(part)
+        if self.identity_qformer is not None:
+            nn.init.normal_(self.identity_qformer.queries, std=self.config.identity_dim**-0.5)
+        if self.window_positions is not None:
+            nn.init.normal_(self.window_positions)
+        if self.motion_network is not None:
+            _reset(self.motion_network)
+            self.motion_network.reset_output()
+        for block in self.blocks:
+            _reset(block.attn2.processor)
+            block.attn2.processor.reset_values()
+
+    def _token_grid(self, hidden_states: torch.Tensor, conditions: Conditions) -> tuple[int, int, int]:
+        """Tokens in (time, height, width) after checking that latents and conditions fit."""
+        batch, channels, *sides = hidden_states.shape
+        patch = self.config.patch_size
+        if channels != self.config.in_channels or any(side % size for side, size in zip(sides, patch, strict=True)):
+            raise InputError(
+                f"The latents must have {self.config.in_channels} channels and sides that are multiples of "
+                f"{tuple(patch)}, but are {tuple(hidden_states.shape)} [B, C, f, h, w]."
+            )
+        if conditions.batch_size != batch:
+            raise InputError(
+                f"There are {batch} latents but conditions for {conditions.batch_size}; give one for each."
+            )
+        frames, height, width = (side // size for side, size in zip(sides, patch, strict=True))
+        return frames, height, width
+
+    def _embed(
+        self, timestep: torch.Tensor, conditions: Conditions
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Timestep embedding [B, d], the blocks' modulation [B, 6, d], text [B, l, d] and image [B, li, d]."""
+        if conditions.image is not None and self.config.image_dim is None:
+            raise InputError("This model has no image attention, but an image condition was given; leave it out.")
+        embedder = self.condition_embedder
+        temb, modulation, text, image = embedder(timestep, conditions.text, conditions.image)
+        if conditions.motion is not None:
+            if self.motion_network is None:
+                raise InputError("This model has no motion network, but motion intensities were given; leave them out.")
+            # The paper adds to the timestep embedding: before Wan's projection to the six modulation vectors, so that
+            # the blocks and the output head all see it.
+            temb = temb + self.motion_network(conditions.motion.to(temb.dtype))
+            modulation = embedder.time_proj(embedder.act_fn(temb))
+        return temb, modulation.unflatten(1, (6, -1)), text, image
+
+    def _audio_tokens(self, audio: AudioCondition | None, frames: int, dtype: torch.dtype) -> AudioTokens | None:
+        if audio is None or (isinstance(audio.scale, int | float) and audio.scale == 0):
+            return None
+        if self.audio_projector is None:
+            raise InputError("This model has no audio attention, but an audio condition was given; leave it out.")
+        tokens = self.audio_projector(audio.features.to(dtype))
+        batch, count, _ = tokens.shape
+        scale = _column(audio.scale, batch, tokens)
+        if audio.ranges is None:
+            if audio.lengths is None:
+                return AudioTokens(tokens, None, None, scale)
+            mask = attention_mask(audio.lengths, count)
+            # Zeroed, not only masked: a clip without any token keeps its first key, which then adds nothing.
+            real = torch.arange(count, device=tokens.device) < audio.lengths[:, None]
+            return AudioTokens(tokens * real[..., None], None, mask[:, None, None], scale)
+        if audio.ranges.shape[1] != frames:
+            raise InputError(
+                f"The latents have {frames} frames but the audio has windows for {audio.ranges.shape[1]}; "
+                "make the windows for the same number of video frames."
+            )
+        index, counts = window_index(audio.ranges, count, audio.lengths)
+        mask = rearrange(attention_mask(counts, index.shape[2]), "b f w -> (b f) 1 1 w")
+        padded = nn.functional.pad(tokens, (0, 0, 0, 1))
+        if self.window_positions is None:
+            return AudioTokens(padded, index, mask, scale)
+        # Padding gets a position of its own, zero, so that a window without any token still adds nothing.
+        last = len(self.window_positions) - 1
+        places = (index - audio.ranges[..., :1] + WINDOW_MARGIN).clamp(0, last)
+        places = torch.where(index < count, places, last + 1)
+        positions = nn.functional.pad(self.window_positions.to(dtype), (0, 0, 0, 1))
+        return AudioTokens(padded, index, mask, scale, positions, places)
+
+    def _identity_tokens(self, identity: IdentityCondition | None, dtype: torch.dtype) -> IdentityTokens | None:
+        if identity is None or (isinstance(identity.scale, int | float) and identity.scale == 0):
+            return None
+        if self.identity_qformer is None:
+            raise InputError("This model has no identity attention, but an identity condition was given; leave it out.")
+        tokens = self.identity_qformer(identity.embedding.to(dtype))
+        return IdentityTokens(tokens, _column(identity.scale, tokens.shape[0], tokens))
+
+    def _unpatchify(self, tokens: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
+        frames, height, width = grid
+        p_time, p_height, p_width = self.config.patch_size
+        return rearrange(
+            tokens,
+            "b (f h w) (pf ph pw c) -> b c (f pf) (h ph) (w pw)",
+            f=frames,
+            h=height,
+            w=width,
+            pf=p_time,
+            ph=p_height,
+            pw=p_width,
+        )
+
+
+def _column(scale: Scale, batch: int, like: torch.Tensor) -> float | torch.Tensor:
+    """A scale that multiplies [B, tokens, d]: the number itself, or [B, 1, 1]."""
+    if not isinstance(scale, torch.Tensor):
+        return scale
+    return scale_rows(scale, batch, like).to(like.dtype)[:, None, None]
+
+
+def _reset(part: nn.Module | None) -> None:
+    for module in [] if part is None else part.modules():
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.LayerNorm):
+            module.reset_parameters()
