@@ -1,6 +1,8 @@
 """Models are built without memory, filled from mapped files, and equal what diffusers loads."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -184,3 +186,12 @@ def test_layouts_are_told_apart(original: Path, tmp_path: Path) -> None:
     save_file({"lora": torch.zeros(1)}, tmp_path / "lora.safetensors")
     with pytest.raises(CheckpointError, match="in no layout that is known"):
         detect_layout(tmp_path / "lora.safetensors")
+
+
+def test_the_benchmark_of_loading_stays_within_its_bound() -> None:
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "loading.py"
+    done = subprocess.run(
+        [sys.executable, script, "--gigabytes", "0.05"], capture_output=True, text=True, check=True, timeout=300
+    )
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["within_bound"] and report["peak_gb"] < report["weights_gb"] + 2

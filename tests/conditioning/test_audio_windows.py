@@ -39,12 +39,18 @@ def test_windows_are_widened_by_4_cut_to_the_clip_and_padded_with_zeros() -> Non
     audio = torch.arange(1.0, 21.0)[None, :, None]
     windows, mask, lengths = gather_windows(audio, torch.tensor([[[-6, 0], [5, 9], [17, 22]]]))
     assert lengths.tolist() == [[5, 13, 7]]
-    assert windows.shape == (1, 3, 13, 1)
-    assert windows[0, 0, :, 0].tolist() == [1, 2, 3, 4, 5] + [0] * 8
-    assert windows[0, 1, :, 0].tolist() == list(range(2, 15))
-    assert windows[0, 2, :, 0].tolist() == list(range(14, 21)) + [0] * 6
+    assert windows.shape == (1, 3, 15, 1)
+    assert windows[0, 0, :, 0].tolist() == [1, 2, 3, 4, 5] + [0] * 10
+    assert windows[0, 1, :, 0].tolist() == list(range(2, 15)) + [0] * 2
+    assert windows[0, 2, :, 0].tolist() == list(range(14, 21)) + [0] * 8
     assert torch.equal(mask.sum(-1), lengths)
     assert torch.equal(mask, windows[..., 0] != 0)
+
+
+def test_a_clip_shorter_than_its_windows_has_windows_of_the_released_width() -> None:
+    windows, _, lengths = gather_windows(torch.ones(1, 10, 3), window_ranges(10, 5)[None])
+    assert windows.shape == (1, 2, 2 * 4 + 1 + 2 * 4, 3)
+    assert lengths.max() < windows.shape[2]
 
 
 def test_windows_end_at_the_true_length_of_each_clip() -> None:

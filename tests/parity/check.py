@@ -64,10 +64,12 @@ class Case:
         embeds = self.tensors[name]
         return F.pad(embeds, (0, 0, 0, self.meta["config"]["text_len"] - embeds.shape[1]))
 
-    def audio(self) -> AudioCondition:
-        """Speech with the windows that this library computes."""
-        ranges = window_ranges(self.meta["audio_tokens"], self.meta["num_frames"])
-        return AudioCondition(self.tensors["audio_features"], ranges[None])
+    def ranges(self) -> torch.Tensor:
+        """Window ranges [1, f, 2] that this library computes."""
+        return window_ranges(self.meta["audio_tokens"], self.meta["num_frames"])[None]
+
+    def audio(self, scale: float = 1.0) -> AudioCondition:
+        return AudioCondition(self.tensors["audio_features"], self.ranges(), scale=scale)
 
     def conditions(self) -> Conditions:
         return Conditions(self.text("prompt_embeds"), self.tensors["image_embeds"], self.audio())
@@ -98,7 +100,7 @@ def audio_errors(case: Case, model: FantasyTalkingTransformer3DModel) -> dict[st
     """Projected tokens, windows, their ranges and lengths."""
     assert model.audio_projector is not None
     tokens = model.audio_projector(case.tensors["audio_features"])
-    ranges = case.audio().ranges
+    ranges = case.ranges()
     windows, _, lengths = gather_windows(tokens, ranges)
     assert Strides().latent_frames(case.meta["num_frames"]) == case.meta["latent_frames"]
     return {
@@ -112,14 +114,11 @@ def audio_errors(case: Case, model: FantasyTalkingTransformer3DModel) -> dict[st
 def velocity_errors(case: Case, model: FantasyTalkingTransformer3DModel) -> dict[str, float]:
     """The four velocities, alone and in batches of two clips with different conditions."""
     heard = case.conditions()
-    features = case.tensors["audio_features"]
     asked = {
-        "velocity_audio_off": replace(heard, audio=AudioCondition(features, case.audio().ranges, scale=0.0)),
-        "velocity_clip_level": replace(heard, audio=AudioCondition(features)),
+        "velocity_audio_off": replace(heard, audio=case.audio(scale=0.0)),
+        "velocity_clip_level": replace(heard, audio=AudioCondition(case.tensors["audio_features"])),
         "velocity_frame_level": heard,
-        "velocity_frame_level_scale_half": replace(
-            heard, audio=AudioCondition(features, case.audio().ranges, scale=0.5)
-        ),
+        "velocity_frame_level_scale_half": replace(heard, audio=case.audio(scale=0.5)),
     }
     latents = torch.cat([case.tensors["noise"], case.tensors["image_latents_and_mask"]], dim=1)
     timestep = case.tensors["timestep"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from diffusers import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
-from diffusers.models.attention_dispatch import AttentionBackendName
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
 from fantasytalking.conditioning.conditions import Conditions
+from fantasytalking.errors import SettingsError
 from fantasytalking.transformer.attention import MASKING_BACKENDS
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 from tests.tiny import tiny_conditions, tiny_latents, tiny_transformer
@@ -15,17 +18,24 @@ from tests.tiny import tiny_conditions, tiny_latents, tiny_transformer
 TIMESTEP = torch.tensor([637.0, 200.0])
 
 
+@pytest.fixture(autouse=True)
+def _restore_backend() -> Iterator[None]:
+    """`set_attention_backend` also changes the back-end of every other model in the process."""
+    before, _ = _AttentionBackendRegistry.get_active_backend()
+    yield
+    _AttentionBackendRegistry.set_active_backend(before)
+
+
 def run(model: FantasyTalkingTransformer3DModel, conditions: Conditions) -> torch.Tensor:
     with torch.no_grad():
         return model(tiny_latents(2), TIMESTEP, conditions).sample
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
 @pytest.mark.parametrize("clip_mode", [False, True])
 @pytest.mark.parametrize("backend", ["native", "_native_math", "_native_efficient", "flex"])
-def test_every_attention_backend_masks_the_padding(
-    backend: str, clip_mode: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = tiny_transformer(num_layers=1, attention_head_dim=16)
+def test_every_attention_backend_masks_the_padding(backend: str, clip_mode: bool) -> None:
+    model = tiny_transformer(num_layers=1, attention_head_dim=16, added_kv_proj_dim=32)
     parts = [tiny_conditions(seed=seed, tokens=30 + seed, clip_mode=clip_mode) for seed in (1, 7)]
     conditions = Conditions.cat(parts)
     expected = run(model, conditions)
@@ -92,6 +102,22 @@ def test_attention_can_be_broadcast_over_steps() -> None:
     model.enable_cache(config)
     torch.testing.assert_close(run(model, conditions), expected)
     model.disable_cache()
+
+
+def test_blocks_compile_without_a_graph_break() -> None:
+    model, conditions = tiny_transformer(audio_positions=15), tiny_conditions(2)
+    expected = run(model, conditions)
+    model.compile_repeated_blocks(backend="eager", fullgraph=True)
+    torch.testing.assert_close(run(model, conditions), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_context_parallelism_is_refused_where_it_would_be_wrong() -> None:
+    model = tiny_transformer()
+    for block in model.blocks:
+        block.attn2.processor._parallel_config = object()
+    with pytest.raises(SettingsError, match="clip mode"):
+        run(model, tiny_conditions(2))
+    assert torch.isfinite(run(model, tiny_conditions(2, clip_mode=True))).all()
 
 
 def test_projections_can_be_fused_and_parted_again() -> None:

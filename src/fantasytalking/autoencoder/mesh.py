@@ -38,6 +38,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
     """
 
     config_name = "config.json"
+    _keep_in_fp32_modules = ["codec"]
 
     @register_to_config
     def __init__(
@@ -91,7 +92,8 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
     def condition(self, reference: Reference, num_frames: int) -> Tensor:
         """Mask (first frame given) and the portrait's shape, repeated over time: [B, 20, f, h, w]."""
         frames = self.strides.latent_frames(num_frames)
-        shapes = [self.codec.shape_latents(torch.from_numpy(mesh)) for _, mesh in self._portraits(reference)]
+        meshes = [torch.from_numpy(mesh) for _, mesh in self._portraits(reference)]
+        shapes = [self.codec.shape_latents(self.codec.shape_cells_of(mesh)) for mesh in meshes]
         latents = torch.stack(shapes).expand(-1, -1, frames, -1, -1)
         mask = first_frame_mask(len(shapes), frames, self.codec.height, self.codec.width, self.strides.time)
         return torch.cat([mask, latents], 1).to(reference.images.device)

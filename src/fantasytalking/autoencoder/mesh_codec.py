@@ -15,7 +15,9 @@ H x W cells of the canvas.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from einops import rearrange, repeat
@@ -111,6 +113,14 @@ class MeshCodec(nn.Module):
 
     Every array is a buffer, filled by `fantasytalking.training.codec.fit_mesh_codec` from the training split and stored with the
     weights. ``template`` is a frontal face of unit inter-ocular distance; x right, y down, z away from the camera.
+
+    The arithmetic is float32 on the processor whatever the model around it is moved or cast to: it is small, it needs the digits,
+    and the meshes come from numpy.
+
+    Args:
+        coefficients: K.
+        height, width: H and W.
+        stride: canvas pixels to a cell.
     """
 
     template: Tensor
@@ -140,10 +150,18 @@ class MeshCodec(nn.Module):
         self.register_buffer("shape_cells", torch.zeros(cells, 2 * NUM_POINTS))  # portrait shape -> cells, scaled
         self.register_buffer("pose_std", torch.ones(POSE_DIMENSIONS))
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        return self  # see the class: .to(), .half() and .cuda() of the model end here
+
     @property
     def channels(self) -> int:
         """Latent channels: four fields of `PARTS` for each frame of a group."""
         return PARTS * self.strides.time
+
+    @property
+    def gram(self) -> Tensor:
+        """Inner products of the basis [K, K]: squared displacement of a mesh point, mean over points, is c^T gram c."""
+        return torch.einsum("kvi,lvi->kl", self.basis, self.basis) / NUM_POINTS
 
     def local_shape(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Take head pose out of meshes.
@@ -208,16 +226,18 @@ class MeshCodec(nn.Module):
         grouped = rearrange(torch.cat([expression, pose], -1), "b f s p -> b (f s) p")
         return grouped[:, self.strides.time - 1 :]
 
-    def shape_latents(self, reference: Tensor) -> Tensor:
-        """What the portrait looks like to the transformer: its pose-free shape and its pose as cells [16, 1, H, W].
+    def shape_cells_of(self, points: Tensor) -> Tensor:
+        """Pose-free shape and pose of meshes [..., V, 3] as cells [..., part, 2 H W] (see `shape_latents`)."""
+        local, _, rotation, _ = self.local_shape(points)
+        shape = (local - self.template)[..., :2].transpose(-1, -2).flatten(-2) @ self.shape_cells.T
+        turn = torch.nn.functional.pad(vector_from_rotation(rotation), (0, POSE_DIMENSIONS - 3))
+        return torch.stack([shape, turn @ self.pose_cells.T], -2)
+
+    def shape_latents(self, cells: Tensor) -> Tensor:
+        """What a portrait looks like to the transformer: `shape_cells_of` its mesh, [part, 2 H W] -> latents [16, 1, H, W].
 
         Without it a displacement says nothing about the mouth: a portrait may smile or be open-mouthed already.
         """
-        local, _, rotation, _ = self.local_shape(reference)
-        shape = self.shape_cells @ (local - self.template)[:, :2].T.flatten()
-        turn = torch.cat([vector_from_rotation(rotation), torch.zeros(3, device=reference.device)])
-        pose = self.pose_cells @ turn
-        fields = torch.stack([shape, pose])
         return repeat(
-            fields, "part (xy h w) -> (part xy s) 1 h w", xy=2, h=self.height, w=self.width, s=self.strides.time
+            cells, "part (xy h w) -> (part xy s) 1 h w", xy=2, h=self.height, w=self.width, s=self.strides.time
         ).contiguous()

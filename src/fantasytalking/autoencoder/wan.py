@@ -49,7 +49,9 @@ class WanAutoencoder:
     def condition(self, reference: Reference, num_frames: int) -> Tensor:
         """Mask and latents of a video whose first frame is the portrait and whose other frames are zero: [B, 4 + C, f, h, w]."""
         images = reference.images
-        video = torch.zeros(images.shape[0], 3, num_frames, *images.shape[-2:], device=images.device, dtype=images.dtype)
+        video = torch.zeros(
+            images.shape[0], 3, num_frames, *images.shape[-2:], device=images.device, dtype=images.dtype
+        )
         video[:, :, 0] = images
         latents = self.encode(video)
         batch, _, frames, height, width = latents.shape

@@ -108,8 +108,9 @@ class PortraitWarper:
     def backward_map(self, points: Array) -> Array:
         """Map for the box `self.box`: [h, w, 2] portrait positions in pixels, for mesh points [468, 3] of the new frame."""
         x0, y0, x1, y1 = self.box
-        scale = self.raster_scale
-        height, width = max(1, round((y1 - y0) * scale)), max(1, round((x1 - x0) * scale))
+        height, width = (max(1, round(side * self.raster_scale)) for side in (y1 - y0, x1 - x0))
+        # per axis and after rounding: the same factor for both would be off by a third of a pixel at the far end
+        scale = np.array([width / (x1 - x0), height / (y1 - y0)], np.float32)
         rings = self.ring_points(points)
         target = np.concatenate([points[:, :2], rings.reshape(-1, 2)])
         source = np.concatenate([self.mesh[:, :2], self.rings.reshape(-1, 2)])
@@ -117,17 +118,20 @@ class PortraitWarper:
         order = np.concatenate([_RINGS[::-1], TRIANGLES[np.argsort(-depth)]])  # the nearest triangles are painted last
         raster = triangle_map((target - (x0, y0) + 0.5) * scale - 0.5, source, order, height, width)
         ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
-        still = np.stack([(xs + 0.5) / scale - 0.5 + x0, (ys + 0.5) / scale - 0.5 + y0], -1)
-        raster = np.where(np.isnan(raster), still, raster).astype(np.float32)
-        if scale < 1:
-            raster = cv2.resize(raster, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
-        return raster
+        still = (np.stack([xs, ys], -1) + 0.5) / scale - 0.5 + (x0, y0)
+        shift = np.where(np.isnan(raster), 0, raster - still).astype(np.float32)
+        if shift.shape[:2] != (y1 - y0, x1 - x0):  # the displacement and not the map: a resize repeats its border
+            shift = cv2.resize(shift, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
+        ys, xs = np.mgrid[y0:y1, x0:x1].astype(np.float32)
+        return shift + np.stack([xs, ys], -1)
 
     def __call__(self, points: Array) -> NDArray[np.uint8]:
         """The portrait with its mesh moved to `points` [468, 3] (pixels): [H, W, 3] uint8."""
         x0, y0, x1, y1 = self.box
         mapping = self.backward_map(points)
-        moved = cv2.remap(self.image, mapping[..., 0], mapping[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        moved = cv2.remap(
+            self.image, mapping[..., 0], mapping[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
         result = self.image.copy()
         result[y0:y1, x0:x1] = moved
         return result

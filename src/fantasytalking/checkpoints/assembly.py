@@ -96,8 +96,8 @@ def assemble_pipeline(
         adapter: The FantasyTalking adapter in any layout; None where the transformer holds audio weights already.
         audio_encoder: The folder of wav2vec2-base-960h.
         target: The folder to write; it must not hold a pipeline yet.
-        dtype: Type of transformer, text encoder and image encoder; VAE and audio encoder are written in fp32, in
-            which they run.
+        dtype: Type of transformer and text encoder; VAE and image encoder are written in fp32, in which they run, and
+            the audio encoder as it is.
         configs: Component name -> overrides of its sizes, see `load_transformer`.
         report: Called with one line per part.
         max_shard_bytes: Largest size of one weights file, in bytes.
@@ -121,13 +121,15 @@ def assemble_pipeline(
         "transformer": (transformer, dtype),
         "vae": (plan_vae(wan, configs.get("vae")), torch.float32),
         "text_encoder": (plan_text_encoder(wan, configs.get("text_encoder")), dtype),
-        "image_encoder": (plan_image_encoder(wan, configs.get("image_encoder")), dtype),
+        "image_encoder": (plan_image_encoder(wan, configs.get("image_encoder")), torch.float32),
     }
     tokenizer = _find_tokenizer(wan)
     speech = _open_speech_encoder(Path(audio_encoder))
+    sizes = {name: sum(entry.nbytes for entry in _entries(*part, prefix="")) for name, part in models.items()}
+    _check_space(target, sum(sizes.values()))
     try:
         for name, (planned, kind) in models.items():
-            report(f"{name}: {_gigabytes(planned, kind)}")
+            report(f"{name}: {sizes[name] / 1e9:.2f} GB")
             _write_model(target / name, planned, kind, max_shard_bytes)
         report("audio_encoder, tokenizer, processors, scheduler")
         _write_speech_encoder(target, Path(audio_encoder), speech)
@@ -188,8 +190,13 @@ def _entries(planned: Planned, dtype: torch.dtype, prefix: str) -> Iterator[Entr
             yield Entry(prefix + key, shapes[key], kind, partial(source.get, key))
 
 
-def _gigabytes(planned: Planned, dtype: torch.dtype) -> str:
-    return f"{sum(entry.nbytes for entry in _entries(planned, dtype, '')) / 1e9:.2f} GB"
+def _check_space(target: Path, needed: int) -> None:
+    folder = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OutputError(
+            f"{target} has {free / 1e9:.1f} GB free and {needed / 1e9:.1f} GB are needed; choose a larger disk."
+        )
 
 
 def _write_model(folder: Path, planned: Planned, dtype: torch.dtype, max_shard_bytes: int) -> None:

@@ -15,11 +15,14 @@ from accelerate import init_empty_weights
 from einops import rearrange
 from torch import nn
 
-from fantasytalking.checkpoints.reader import Weights
+from fantasytalking.checkpoints.reader import RELEASE_BYTES, TensorInfo, Weights
 from fantasytalking.checkpoints.rename import KeyReport, KeyTable, Piece, compare_keys
 from fantasytalking.errors import CheckpointError
 
 __all__ = ["Source", "build_empty", "check", "expected_shapes", "fill", "final_dtype", "read_piece"]
+
+SMALLEST_VIEW = 2**20
+"""Tensors below this many bytes are always copied."""
 
 Model = TypeVar("Model")
 
@@ -46,7 +49,11 @@ class Source:
 
     def dtype(self, key: str) -> torch.dtype:
         """Stored type of the tensor that fills `key`."""
-        return self.weights.infos[self.prefix + self.plan[key].source].dtype
+        return self.stored()[key].dtype
+
+    def stored(self) -> dict[str, TensorInfo]:
+        """Name in the model -> what the file says of the tensor that fills it."""
+        return {key: self.weights.infos[self.prefix + piece.source] for key, piece in self.plan.items()}
 
     def ordered(self) -> list[str]:
         """Names in the model, in the order in which the files store them."""
@@ -127,33 +134,35 @@ def fill(
     source: Source,
     dtype: torch.dtype,
     device: str | torch.device = "cpu",
-    keys: Iterable[str] | None = None,
 ) -> None:
     """Give a model its values, one tensor at a time.
 
-    A tensor whose stored type is already the final one stays a view of the mapped file (copy on write), which the
-    system can drop and reread under memory pressure; everything else is cast into memory of its own.
+    Where a file has the final type already, its tensors stay views of the mapping (copy on write), which the system
+    can drop and reread under memory pressure; everything else is cast into memory of its own.
 
     Args:
         model: From `build_empty`, or a finished one whose values are to be replaced.
         source: Checked by `check` first.
         dtype: Final type.
         device: Where the values go.
-        keys: Only these names; all that the source holds by default.
     """
-    wanted = None if keys is None else set(keys)
+    keep_views = _cast_bytes(model, source, dtype) <= RELEASE_BYTES
     for key in source.ordered():
-        if wanted is not None and key not in wanted:
-            continue
-        value = source.get(key)
-        value = value.to(device=device, dtype=final_dtype(model, key, value.dtype, dtype))
-        if value.untyped_storage().nbytes() > value.nbytes and value.nbytes < 2**20:
-            value = value.clone()  # a small view would keep a whole mapping alive
+        stored = source.get(key)
+        value = stored.to(device=device, dtype=final_dtype(model, key, stored.dtype, dtype))
+        if value.data_ptr() == stored.data_ptr() and not (keep_views and value.nbytes >= SMALLEST_VIEW):
+            # A view keeps its whole file mapped, with the pages of every tensor that was cast from it.
+            value = value.clone()
         _assign(model, key, value)
     source.weights.release()
     tie = getattr(model, "tie_weights", None)
     if callable(tie):
         tie()
+
+
+def _cast_bytes(model: nn.Module, source: Source, dtype: torch.dtype) -> int:
+    infos = source.stored()
+    return sum(info.nbytes for key, info in infos.items() if final_dtype(model, key, info.dtype, dtype) != info.dtype)
 
 
 def _assign(model: nn.Module, key: str, value: torch.Tensor) -> None:

@@ -39,6 +39,7 @@ _SIGNS: dict[str, Layout] = {
     "encoder.final_layer_norm.weight": "text-encoder-transformers",
     "visual.cls_embedding": "image-encoder-original",
     "vision_model.embeddings.class_embedding": "image-encoder-transformers",
+    "embeddings.class_embedding": "image-encoder-transformers",
 }
 
 

@@ -23,6 +23,7 @@ from fantasytalking.checkpoints.fantasytalking import adapter_config, open_adapt
 from fantasytalking.checkpoints.fill import Source, build_empty, check, expected_shapes, fill, require_no_meta
 from fantasytalking.checkpoints.reader import Weights, open_weights
 from fantasytalking.checkpoints.wan import (
+    CLIP_BARE_NAMES,
     CLIP_FILE,
     CLIP_NAMES,
     CLIP_ORIGINAL,
@@ -149,7 +150,8 @@ def open_component(path: str | Path, subfolder: str, file: str | None = None) ->
             return open_weights(path / subfolder)
         if file is not None and (path / file).is_file():
             return open_weights(path / file)
-        if file is not None and not list(path.glob("*.safetensors")):
+        whole = any((path / name).exists() for name in (VAE_FILE, TEXT_FILE, CLIP_FILE, "google"))
+        if file is not None and (whole or not list(path.glob("*.safetensors"))):
             raise CheckpointError(
                 f"The weights folder {path} has neither {subfolder}/ nor {file}; download or copy the missing part."
             )
@@ -319,7 +321,8 @@ def plan_image_encoder(path: str | Path, config: Mapping[str, Any] | None = None
 
     weights = open_component(path, "image_encoder", CLIP_FILE)
     original = "visual.cls_embedding" in weights.infos
-    source = Source(weights, CLIP_ORIGINAL if original else CLIP_NAMES)
+    bare = not original and not any(key.startswith(CLIP_PREFIX) for key in weights.infos)
+    source = Source(weights, CLIP_ORIGINAL if original else CLIP_BARE_NAMES if bare else CLIP_NAMES)
     sizes = (
         clip_config(source.shapes(), weights.path)
         | ({} if original else read_config(weights.path))
@@ -327,7 +330,7 @@ def plan_image_encoder(path: str | Path, config: Mapping[str, Any] | None = None
     )
     model = build_empty(lambda: CLIPVisionModel(CLIPVisionConfig(**sizes)))
     if not any(key.startswith(CLIP_PREFIX) for key in model.state_dict()):
-        # transformers 5 dropped the prefix from the class, not from the files.
+        # transformers 5 dropped the prefix from the class; files have it or not.
         source.plan = {key.removeprefix(CLIP_PREFIX): piece for key, piece in source.plan.items()}
     return _checked(model, source)
 

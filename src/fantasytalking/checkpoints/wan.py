@@ -18,6 +18,7 @@ from fantasytalking.checkpoints.rename import KeyTable, Rule
 from fantasytalking.errors import CheckpointError
 
 __all__ = [
+    "CLIP_BARE_NAMES",
     "CLIP_FILE",
     "CLIP_NAMES",
     "CLIP_ORIGINAL",
@@ -182,11 +183,17 @@ CLIP_ORIGINAL = KeyTable(
 )
 
 CLIP_PREFIX = "vision_model."
+CLIP_PARTS = ("embeddings", "encoder", "pre_layrnorm", "post_layernorm")
 CLIP_NAMES = KeyTable(
     "CLIP image encoder",
     (Rule("vision_model.{tail}", "vision_model.{tail}"),),
     # Present in files of CLIPVisionModelWithProjection and of older versions of transformers; neither is used.
     ignored=("visual_projection.weight", "vision_model.embeddings.position_ids"),
+)
+CLIP_BARE_NAMES = KeyTable(
+    "CLIP image encoder as transformers 5 writes it",
+    tuple(Rule(f"{part}.{{tail}}", f"{CLIP_PREFIX}{part}.{{tail}}") for part in CLIP_PARTS),
+    ignored=("visual_projection.weight", "embeddings.position_ids"),
 )
 UMT5_NAMES = KeyTable(
     "umT5 encoder",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from fantasytalking.errors import FantasyTalkingError
 __all__ = ["COMMANDS", "Command", "main"]
 
 INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output (head, less) went away.
         sys.stderr.close()
-        return 128 + signal.SIGPIPE
+        return BROKEN_PIPE
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:

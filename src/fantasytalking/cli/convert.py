@@ -39,7 +39,7 @@ class Convert:
     audio_encoder: Path | None = None
     """For pipeline: the folder of wav2vec2-base-960h."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    """For pipeline: type of the transformer and of the text and image encoders."""
+    """For pipeline: type of the transformer and of the text encoder; the rest stays in float32."""
     config: Path | None = None
     """For pipeline: JSON file of component name to sizes, where shapes do not tell them (heads of a model of other
     widths)."""

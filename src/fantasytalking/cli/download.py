@@ -4,21 +4,20 @@ again."""
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from fantasytalking.cli.options import parse
 from fantasytalking.errors import CheckpointError, FantasyTalkingError, OutputError
-
-if TYPE_CHECKING:
-    from huggingface_hub.file_download import DryRunFileInfo
 
 __all__ = ["REPOSITORIES", "Download", "Repository", "main", "run"]
 
@@ -78,7 +77,46 @@ AUDIO_ENCODER = Repository(
     "Apache-2.0",
     ("config.json", "preprocessor_config.json", "model.safetensors"),
 )
+WAN = {"original": WAN_ORIGINAL, "diffusers": WAN_DIFFUSERS}
 REPOSITORIES = (WAN_ORIGINAL, WAN_DIFFUSERS, ADAPTER, AUDIO_ENCODER)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file to have.
+
+    Attributes:
+        repository: Where it comes from.
+        commit: Of the repository, so that all files are of one state.
+        name: Path in the repository.
+        path: Where it goes.
+        size: In bytes.
+        sha256: Of its content, where the hub knows it (large files).
+    """
+
+    repository: Repository
+    commit: str
+    name: str
+    path: Path
+    size: int
+    sha256: str | None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it was fetched before; a file gets its name only when it is whole."""
+        return self.path.is_file() and self.path.stat().st_size == self.size
+
+    @property
+    def part(self) -> Path:
+        """Where its beginning waits while it is not whole."""
+        return self.path.with_name(self.path.name + ".part")
+
+    @property
+    def missing(self) -> int:
+        """Bytes still to fetch."""
+        if self.is_there:
+            return 0
+        return self.size - (min(self.size, self.part.stat().st_size) if self.part.is_file() else 0)
 
 
 @dataclass(frozen=True)
@@ -118,68 +156,64 @@ def run(options: Download) -> int:
         The exit status, 0.
 
     Raises:
-        CheckpointError: The hub cannot be reached, or does not have a file.
+        CheckpointError: The hub cannot be reached, does not have a file, or gave another one than it lists.
         OutputError: The folder cannot be written or is too small.
     """
-    wan = WAN_ORIGINAL if options.layout == "original" else WAN_DIFFUSERS
-    parts: dict[str, Repository] = {"wan": wan, "adapter": ADAPTER, "audio-encoder": AUDIO_ENCODER}
-    chosen = [repository for part, repository in parts.items() if part in options.only]
-    plans = [(repository, _plan(repository, options)) for repository in chosen]
-    missing = sum(file.file_size or 0 for _, files in plans for file in files if file.will_download)
-    for repository, files in plans:
+    parts: dict[str, Repository] = {"wan": WAN[options.layout], "adapter": ADAPTER, "audio-encoder": AUDIO_ENCODER}
+    chosen = {part: repository for part, repository in parts.items() if part in options.only}
+    plans = {repository: _plan(repository, options) for repository in chosen.values()}
+    missing = sum(file.missing for files in plans.values() for file in files)
+    for repository, files in plans.items():
         print(_line(repository, files), file=sys.stderr)
     print(f"{missing / 1e9:.2f} GB to fetch into {options.target}", file=sys.stderr)
     if not options.dry_run:
         _check_space(options.target, missing)
-        for repository, files in plans:
-            _fetch(repository, files, options)
-    folders = {
-        part: str(options.target / repository.folder) for part, repository in parts.items() if repository in chosen
-    }
-    print(
-        json.dumps({"folders": folders, "bytes_fetched": 0 if options.dry_run else missing})
-        if options.json
-        else "\n".join(folders.values())
-    )
+        for files in plans.values():
+            for file in files:
+                _fetch(file, options)
+    folders = {part: str(options.target / repository.folder) for part, repository in chosen.items()}
+    if options.json:
+        print(json.dumps({"folders": folders, "bytes": 0 if options.dry_run else missing}))
+    else:
+        print("\n".join(folders.values()))
     return 0
 
 
-def _line(repository: Repository, files: list[DryRunFileInfo]) -> str:
-    size = sum(file.file_size or 0 for file in files)
-    there = sum(file.file_size or 0 for file in files if not file.will_download)
-    had = f", of which {there / 1e9:.2f} GB are there" if there else ""
-    return f"{repository.name}: {len(files)} files, {size / 1e9:.2f} GB{had}, licence {repository.licence}"
+def _line(repository: Repository, files: list[RemoteFile]) -> str:
+    size, missing = sum(file.size for file in files), sum(file.missing for file in files)
+    there = f", {(size - missing) / 1e9:.2f} GB of it there already" if missing < size else ""
+    return f"{repository.name}: {len(files)} files, {size / 1e9:.2f} GB{there}, licence {repository.licence}"
 
 
-def _plan(repository: Repository, options: Download) -> list[DryRunFileInfo]:
-    """Files and sizes, asked from the hub first: without an answer the client would take a half-filled folder for a
-    complete one."""
-    from huggingface_hub import snapshot_download
+def _plan(repository: Repository, options: Download) -> list[RemoteFile]:
+    """The files that are needed of a repository, as the hub lists them now."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
 
+    api = HfApi(endpoint=options.endpoint)
     try:
-        files = snapshot_download(
-            repository.name,
-            local_dir=options.target / repository.folder,
-            allow_patterns=list(repository.patterns),
-            endpoint=options.endpoint,
-            dry_run=True,
-        )
+        commit = api.model_info(repository.name).sha or "main"
+        entries = list(api.list_repo_tree(repository.name, recursive=True, revision=commit))
     except Exception as error:
         raise _explain(error, repository, options) from error
-    assert isinstance(files, list)
-    needed = [pattern for pattern in repository.patterns if not pattern.startswith("LICENSE")]
-    absent = [pattern for pattern in needed if not any(fnmatch.fnmatch(file.filename, pattern) for file in files)]
-    if absent:
-        raise CheckpointError(
-            f"The repository {repository.name} no longer has {', '.join(absent)}; fetch the weights by hand and give their paths."
-        )
-    return files
+    listed = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+    for pattern in repository.patterns:
+        if not fnmatch.filter(listed, pattern) and not pattern.startswith("LICENSE"):
+            raise CheckpointError(
+                f"The repository {repository.name} no longer has {pattern}; "
+                "fetch the weights by hand and give their paths."
+            )
+    folder = options.target / repository.folder
+    names = sorted({name for pattern in repository.patterns for name in fnmatch.filter(listed, pattern)})
+    return [
+        RemoteFile(repository, commit, name, folder / name, entry.size, entry.lfs.sha256 if entry.lfs else None)
+        for name in names
+        for entry in (listed[name],)
+    ]
 
 
 def _check_space(target: Path, needed: int) -> None:
-    folder = target.absolute()
-    while not folder.exists():
-        folder = folder.parent
+    folder = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.exists())
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OutputError(
@@ -188,33 +222,55 @@ def _check_space(target: Path, needed: int) -> None:
         )
 
 
-def _fetch(repository: Repository, files: list[DryRunFileInfo], options: Download) -> None:
-    from huggingface_hub import snapshot_download
+def _fetch(file: RemoteFile, options: Download) -> None:
+    """Fetch one file, from where an earlier attempt stopped.
 
-    folder = options.target / repository.folder
+    Not by `snapshot_download`: since its version 2 the hub's client starts every unfinished file from its first
+    byte, and the files here have up to 11 GB.
+    """
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    if file.is_there:
+        return
+    url = hf_hub_url(file.repository.name, file.name, revision=file.commit, endpoint=options.endpoint)
     try:
-        snapshot_download(
-            repository.name,
-            revision=files[0].commit_hash,
-            local_dir=folder,
-            allow_patterns=list(repository.patterns),
-            endpoint=options.endpoint,
-        )
+        file.part.parent.mkdir(parents=True, exist_ok=True)
+        with file.part.open("ab") as stream:
+            if stream.tell() > file.size:
+                stream.truncate(0)
+            http_get(
+                url,
+                stream,
+                resume_size=stream.tell(),
+                headers=build_hf_headers(),
+                expected_size=file.size,
+                displayed_filename=file.name,
+            )
+        _verify(file)
+        os.replace(file.part, file.path)
+    except FantasyTalkingError:
+        raise
     except Exception as error:
-        raise _explain(error, repository, options) from error
-    short = [file.filename for file in files if not _is_whole(folder / file.filename, file.file_size)]
-    if short:
+        raise _explain(error, file.repository, options) from error
+
+
+def _verify(file: RemoteFile) -> None:
+    size = file.part.stat().st_size
+    digest = file.sha256
+    if size == file.size and file.sha256 is not None:
+        with file.part.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if size != file.size or digest != file.sha256:
+        file.part.unlink()
         raise CheckpointError(
-            f"{', '.join(short)} did not arrive whole from {repository.name}; give the same command again."
+            f"{file.name} did not arrive from {file.repository.name} as the hub lists it; give the same command again."
         )
-
-
-def _is_whole(path: Path, size: int | None) -> bool:
-    return path.is_file() and (size is None or path.stat().st_size == size)
 
 
 def _explain(error: Exception, repository: Repository, options: Download) -> FantasyTalkingError:
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
     what = f"{repository.name} cannot be fetched"
     again = "then give the same command again, what has arrived is kept"
@@ -222,7 +278,7 @@ def _explain(error: Exception, repository: Repository, options: Download) -> Fan
         return CheckpointError(
             f"{what}: its publisher asks for consent; give it on the hub and log in with 'hf auth login', {again}."
         )
-    if isinstance(error, RepositoryNotFoundError) and not isinstance(error, EntryNotFoundError):
+    if isinstance(error, RepositoryNotFoundError):
         return CheckpointError(f"{what}: the hub knows no such repository; check --endpoint, {again}.")
     if isinstance(error, HfHubHTTPError):
         status = getattr(error.response, "status_code", "unknown")

@@ -1,6 +1,7 @@
 """Which speech tokens each latent frame listens to: pure functions (paper section 3.2, frame-level alignment).
 
-Letters: B batch, F video frames, f latent frames, t speech tokens of a clip, w tokens of the longest window, d width.
+Letters: B batch, F video frames, f latent frames, t speech tokens of a clip, w tokens of a window before it is cut
+to the clip, d width.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def window_index(
     first = (ranges[..., 0] - WINDOW_MARGIN).clamp(min=0)
     last = torch.minimum(ranges[..., 1] + WINDOW_MARGIN, ends - 1)
     counts = (last - first + 1).clamp(min=0)
-    steps = torch.arange(max(1, int(counts.max())), device=ranges.device)
+    # The width before the cut, as released: it is the same for all windows of a clip, however short the clip is.
+    width = int((ranges[..., 1] - ranges[..., 0]).max()) + 1 + 2 * WINDOW_MARGIN
+    steps = torch.arange(width, device=ranges.device)
     index = torch.where(steps < counts[..., None], first[..., None] + steps, num_tokens)
     return index, counts
 

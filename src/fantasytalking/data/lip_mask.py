@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fantasytalking.errors import SettingsError
+from fantasytalking.geometry import Strides
+
 
 def lip_mask_to_latents(mask: Tensor, latent_frames: int, height: int, width: int) -> Tensor:
     """Bring a pixel mask to latent size by trilinear interpolation.
@@ -19,10 +22,19 @@ def lip_mask_to_latents(mask: Tensor, latent_frames: int, height: int, width: in
 
     Returns:
         [B, 1, f, h, w], 0..1.
+
+    Raises:
+        SettingsError: F and f do not belong together.
     """
+    if Strides().num_frames(latent_frames) != mask.shape[1]:
+        raise SettingsError(
+            f"{latent_frames} latent frames need a lip mask of {Strides().num_frames(latent_frames)} frames, "
+            f"but it has {mask.shape[1]}."
+        )
     group = 4 if mask.shape[1] > 1 else 1
     padded = torch.cat([mask[:, :1].expand(-1, group - 1, -1, -1), mask], 1)[:, None].float()
-    # antialiased in space first: trilinear sampling alone would read 2 x 2 of the 8 x 8 pixels under a latent
+    # averaged to twice the size first: trilinear sampling alone would read 2 of a group's 4 frames and 2 x 2 of the 8 x 8 pixels
     batch, _, frames, rows, columns = padded.shape
-    small = F.adaptive_avg_pool3d(padded, (frames, min(rows, 2 * height), min(columns, 2 * width)))
+    size = (min(frames, 2 * latent_frames), min(rows, 2 * height), min(columns, 2 * width))
+    small = F.adaptive_avg_pool3d(padded, size)
     return F.interpolate(small, (latent_frames, height, width), mode="trilinear", align_corners=False)

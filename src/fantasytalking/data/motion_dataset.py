@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from fantasytalking.autoencoder.base import first_frame_mask
 from fantasytalking.autoencoder.mesh_codec import MeshCodec, MeshMotion
 from fantasytalking.conditioning.audio_windows import resample_features
+from fantasytalking.data.lip_mask import lip_mask_to_latents
 from fantasytalking.data.sample import Sample
 from fantasytalking.data.tracks import TRACK_FPS, FaceTrack
 from fantasytalking.geometry import AUDIO_TOKEN_RATE
 from fantasytalking.perception.landmarks import lip_mask
-from fantasytalking.data.lip_mask import lip_mask_to_latents
 
 SPEECH_PER_FRAME = int(AUDIO_TOKEN_RATE / TRACK_FPS)
 _FLIP = torch.tensor([-1.0, 1.0, 1.0])
@@ -54,6 +54,7 @@ class PreparedTrack:
         points: smoothed mesh [F, 468, 3] in pixels.
         speech: features [t, d] at 50 Hz.
         embedding: [e].
+        first: number of the video frame (at `TRACK_FPS`) that `points` begins with.
     """
 
     name: str
@@ -62,14 +63,15 @@ class PreparedTrack:
     points: Tensor
     speech: Tensor
     embedding: Tensor
-    _described: dict[bool, MeshMotion] = field(default_factory=dict, repr=False)
+    first: int = 0
+    _described: dict[bool, tuple[MeshMotion, Tensor]] = field(default_factory=dict, repr=False)
 
-    def described(self, codec: MeshCodec, mirror: Tensor | None) -> MeshMotion:
-        """Expression and pose of every frame, plain or mirrored; computed once."""
+    def described(self, codec: MeshCodec, mirror: Tensor | None) -> tuple[MeshMotion, Tensor]:
+        """Expression and pose of every frame and its shape as cells, plain or mirrored; computed once."""
         key = mirror is not None
         if key not in self._described:
             points = self.points if mirror is None else self.points[:, mirror] * _FLIP
-            self._described[key] = codec.describe(points)
+            self._described[key] = codec.describe(points), codec.shape_cells_of(points)
         return self._described[key]
 
 
@@ -104,6 +106,7 @@ def prepare(track: FaceTrack, offset: int = 0) -> PreparedTrack:
         points[:frames].contiguous(),
         speech[: frames * SPEECH_PER_FRAME],
         torch.from_numpy(track.embedding),
+        max(0, offset),
     )
 
 
@@ -162,19 +165,18 @@ class MotionDataset:
         aug = self.augmentation
         frames = round(span)
         mirror = self.mirror if rng is not None and rng.random() < aug.mirror else None
-        motion = track.described(self.codec, mirror)[start : start + frames]
-        portrait = track.points[start] if mirror is None else track.points[start, mirror] * _FLIP
+        described, shapes = track.described(self.codec, mirror)
+        motion = described[start : start + frames]
         speech = track.speech[SPEECH_PER_FRAME * start : SPEECH_PER_FRAME * (start + frames)]
         embedding = track.embedding
         if rng is not None:
-            noise = torch.from_numpy(rng.standard_normal((len(speech), speech.shape[1]), np.float32))
-            speech = speech + aug.speech_noise * noise
+            speech = speech + aug.speech_noise * torch.from_numpy(rng.standard_normal(speech.shape, np.float32))
             noise = torch.from_numpy(rng.standard_normal(len(embedding), np.float32))
             embedding = F.normalize(embedding + aug.identity_noise * len(embedding) ** -0.5 * noise, dim=0)
         parameters = resample_features(motion.relative_to(motion[0]), self.num_frames)
         parameters = parameters - parameters[:1]
         latents = self.codec.to_latents(parameters[None])[0]
-        shape = self.codec.shape_latents(portrait).expand(-1, latents.shape[1], -1, -1)
+        shape = self.codec.shape_latents(shapes[start]).expand(-1, latents.shape[1], -1, -1)
         given = first_frame_mask(1, latents.shape[1], self.codec.height, self.codec.width)[0]
         return Sample(
             latents=latents,
@@ -195,8 +197,8 @@ def window_motion(codec: MeshCodec, parameters: Tensor) -> Tensor:
     units of the training set's deviations (in face crops the head is the body's visible part). Paper, section 3.3.
     """
     k = codec.coefficients
-    gram = torch.einsum("kvi,lvi->kl", codec.basis, codec.basis) / len(codec.template)
-    face = (torch.cov(parameters[:, :k].T) * gram).sum()  # = mean over points of the variance of their positions
+    # mean over points of the variance of their positions, without making the positions
+    face = (torch.cov(parameters[:, :k].T) * codec.gram).sum()
     body = (parameters[:, k:] / codec.pose_std).var(0).mean()
     return torch.stack([face, body])
 

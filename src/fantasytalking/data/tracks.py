@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from fantasytalking.conditioning.audio import SpeechEncoder
@@ -63,23 +65,45 @@ class FaceTrack:
 def read_catalogue(path: Path) -> list[ClipInfo]:
     """Read a catalogue: one JSON object a line with at least file, identity, kind and split; other keys are ignored.
 
+    Rows of another split than "train" and "val" are read and not used.
+
     Raises:
-        InputError: the file is missing or a row lacks a key.
+        InputError: the file is missing, a row is not a JSON object or lacks a key, or there is no row.
     """
     if not path.is_file():
         raise InputError(f"There is no catalogue at {path}; give the folder that holds catalogue.jsonl.")
     rows = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        row = json.loads(line)
+        if not line.strip():
+            continue
+        row = _row(line, f"Row {number} of {path}")
         missing = {"file", "identity", "kind", "split"} - row.keys()
         if missing:
-            raise InputError(f"Row {number} of {path} lacks {', '.join(sorted(missing))}; each row needs file, identity, kind and split.")
+            raise InputError(
+                f"Row {number} of {path} lacks {', '.join(sorted(missing))}; each row needs file, identity, kind and split."
+            )
         rows.append(ClipInfo(*(str(row.get(k, "")) for k in ("file", "identity", "kind", "split", "source", "terms"))))
+    if not rows:
+        raise InputError(f"The catalogue {path} is empty; give it one JSON object a line for each video.")
     return rows
 
 
+def _row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{where} is not JSON ({error}); each row is one JSON object.") from error
+    if not isinstance(row, dict):
+        raise InputError(f"{where} is a {type(row).__name__}; each row is one JSON object.")
+    return row
+
+
 def mean_embedding(frames: NDArray[np.uint8], count: int = 5) -> NDArray[np.float32]:
-    """Unit-norm mean of the face embedding over `count` frames spread over the clip [F, H, W, 3]."""
+    """Unit-norm mean of the face embedding over `count` frames spread over the clip: uint8 [F, H, W, 3] -> float32 [e].
+
+    Raises:
+        InputError: no face in any of them.
+    """
     vectors = []
     for i in np.linspace(0, len(frames) - 1, count).astype(int):
         faces = detect_faces(frames[i])
@@ -122,13 +146,23 @@ def save_track(track: FaceTrack, path: Path) -> None:
 
 
 def load_track(path: Path) -> FaceTrack:
-    """Read what `save_track` wrote."""
-    with safe_open(path, "numpy") as file:
-        info = ClipInfo(**json.loads(file.metadata()["info"]))
-        return FaceTrack(info, *(file.get_tensor(k) for k in ("points", "scores", "speech", "embedding")))
+    """Read what `save_track` wrote.
+
+    Raises:
+        InputError: the file is damaged or of another version.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            stored = file.metadata() or {}
+            if stored.get("schema") != str(SCHEMA):
+                raise InputError(f"{path} is no face track of this version; delete it, and it is measured again.")
+            info = ClipInfo(**json.loads(stored["info"]))
+            return FaceTrack(info, *(file.get_tensor(k) for k in ("points", "scores", "speech", "embedding")))
+    except (SafetensorError, KeyError, TypeError, OSError) as error:
+        raise InputError(f"{path} cannot be read ({error}); delete it, and it is measured again.") from error
 
 
-def prepare_tracks(folder: Path, cache: Path, encoder: SpeechEncoder, clips: Iterable[ClipInfo]) -> dict[str, str]:
+def prepare_tracks(folder: Path, cache: Path, encoder: SpeechEncoder, clips: Sequence[ClipInfo]) -> dict[str, str]:
     """Cache a track for each clip that has none yet; clips that cannot be used are left out.
 
     Returns:
@@ -136,8 +170,7 @@ def prepare_tracks(folder: Path, cache: Path, encoder: SpeechEncoder, clips: Ite
     """
     cache.mkdir(parents=True, exist_ok=True)
     left_out = {}
-    for info in clips:
-        target = cache / (Path(info.file).stem + ".safetensors")
+    for info, target in zip(clips, _cache_files(cache, clips), strict=True):
         if target.exists():
             continue
         try:
@@ -146,3 +179,14 @@ def prepare_tracks(folder: Path, cache: Path, encoder: SpeechEncoder, clips: Ite
             left_out[info.file] = str(error)
     (cache / "left_out.json").write_text(json.dumps(left_out, indent=1))
     return left_out
+
+
+def _cache_files(cache: Path, clips: Sequence[ClipInfo]) -> list[Path]:
+    """A file for each clip, named after the video, and after its folders too where two videos have the same name."""
+    stems = [Path(info.file).stem for info in clips]
+    count = Counter(stems)
+    names = [
+        stem if count[stem] == 1 else "__".join(Path(info.file).with_suffix("").parts)
+        for stem, info in zip(stems, clips, strict=True)
+    ]
+    return [cache / f"{name}.safetensors" for name in names]

@@ -65,9 +65,7 @@ def encode_conditions(
     return conditions.to(pipeline._execution_device, pipeline.transformer.dtype)
 
 
-def encode_speech(
-    pipeline: FantasyTalkingPipeline, speech: Speech, rules: ModelRules, scale: float
-) -> AudioCondition:
+def encode_speech(pipeline: FantasyTalkingPipeline, speech: Speech, rules: ModelRules, scale: float) -> AudioCondition:
     """Speech features and the window of each latent frame.
 
     The model knows speech at its native frame rate only. At another rate the features are resampled in time to as many

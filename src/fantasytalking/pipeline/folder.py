@@ -13,15 +13,19 @@ from typing import Any
 
 from diffusers.pipelines import pipeline_loading_utils
 
+from fantasytalking.checkpoints.fill import expected_shapes
+from fantasytalking.checkpoints.reader import open_weights
+from fantasytalking.checkpoints.rename import compare_keys
 from fantasytalking.errors import CheckpointError
 
-__all__ = ["EMBEDDED", "INDEX", "LIBRARY", "check_folder", "register_components", "resolve_model"]
+__all__ = ["EMBEDDED", "INDEX", "LIBRARY", "check_folder", "check_weights", "register_components", "resolve_model"]
 
 EMBEDDED = "demo"
 """Name of the model that comes with the package."""
 INDEX = "model_index.json"
 LIBRARY = "fantasytalking"
 """How `model_index.json` names this package as the home of a component."""
+TRANSFORMER = "FantasyTalkingTransformer3DModel"
 
 _METHODS = ["save_pretrained", "from_pretrained"]
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
@@ -70,9 +74,17 @@ def check_folder(folder: Path) -> None:
     """Look, before anything is loaded, for what a model folder must hold.
 
     Raises:
-        CheckpointError: No index, a component without folder or weights, a shard missing, or weights only as pickles.
+        CheckpointError: No index, another kind of model, a component without folder, a shard missing, or weights only
+            as pickles.
     """
-    for name, entry in _index(folder).items():
+    index = _index(folder)
+    kind = (index.get("transformer") or [None, None])[1]
+    if kind != TRANSFORMER:
+        raise CheckpointError(
+            f"The folder '{folder}' holds a {index.get('_class_name')} whose transformer is a {kind}, not "
+            "FantasyTalking; put the adapter on it with 'fantasytalking convert'."
+        )
+    for name, entry in index.items():
         if not (isinstance(entry, list) and len(entry) == 2 and entry[0] is not None):
             continue
         component = folder / name
@@ -81,6 +93,18 @@ def check_folder(folder: Path) -> None:
                 f"The model folder '{folder}' lacks the part '{name}/'; download or convert the model again."
             )
         _check_component(component)
+
+
+def check_weights(folder: Path, name: str, module: Any) -> None:
+    """Hold a loaded part against its files: diffusers only warns of weights that are missing, and draws them at random.
+
+    Raises:
+        CheckpointError: Naming the missing, unexpected and misshapen weights.
+    """
+    weights = open_weights(folder / name)
+    found = {key: info.shape for key, info in weights.infos.items()}
+    report = compare_keys(expected_shapes(module), found)
+    report.raise_if_bad(str(folder / name), f"a {type(module).__name__}", "download or convert the model again")
 
 
 def _index(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -118,17 +119,17 @@ def load_portrait(image: ImageSource, settings: GenerationSettings, rules: Model
         ImageError: The image cannot be used.
         FaceError: No face, a face too small, or no face of that number.
     """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    notes: list[str] = []
+    with _noting(notes):
         original = load_image(image)
+    with _noting(notes, " Another one is chosen with --face."):
         face = _face(original, settings, rules) if find_face or settings.face is not None else None
-    notes = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     height, width = original.shape[:2]
     new_width, new_height = _video_size(width, height, settings.longest_side, rules)
     pixels = original
     if (new_width, new_height) != (width, height):
         resized = Image.fromarray(original).resize((new_width, new_height), Image.Resampling.LANCZOS)
-        pixels = np.ascontiguousarray(np.asarray(resized))
+        pixels = np.array(resized)
         if rules.own_size:
             notes.append(f"The picture of {width} x {height} pixels is shrunk to {new_width} x {new_height}.")
     scaled = None if face is None else _scaled(face, new_width / width, new_height / height)
@@ -163,6 +164,15 @@ def load_speech(audio: AudioSource, settings: GenerationSettings, rules: ModelRu
     samples = np.zeros(round(num_frames / fps * SPEECH_RATE), np.float32)
     samples[: min(len(samples), len(speech))] = speech[: len(samples)]
     return Speech(samples, sound, fps, num_frames, video_frames, tuple(notes))
+
+
+@contextmanager
+def _noting(notes: list[str], way_out: str = "") -> Iterator[None]:
+    """Collect the warnings of a reader as notes."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    notes += [f"{warning.message}{way_out}" for warning in caught if issubclass(warning.category, UserWarning)]
 
 
 def _read(audio: AudioSource, max_seconds: float | None, limit: float) -> tuple[Audio, list[str]]:
@@ -207,7 +217,7 @@ def _beginning(sound: Audio, seconds: float) -> Audio:
 
 def _down(seconds: float) -> float:
     """Seconds with two decimals, never rounded up: the number that a message tells the user to pass back."""
-    return math.floor(seconds * 100) / 100
+    return math.floor(seconds * 100 + 1e-6) / 100
 
 
 def _face(image: NDArray[np.uint8], settings: GenerationSettings, rules: ModelRules) -> Face | None:
@@ -236,8 +246,3 @@ def _scaled(face: Face, across: float, down: float) -> Face:
     x0, y0, x1, y1 = face.box
     points = np.asarray(face.points) * np.array([across, down], np.float32)
     return Face((x0 * across, y0 * down, x1 * across, y1 * down), face.score, points)
-
-
-def all_notes(parts: Sequence[Portrait | Speech]) -> list[str]:
-    """Every note of the given inputs, in order."""
-    return [note for part in parts for note in part.notes]

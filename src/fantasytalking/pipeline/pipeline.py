@@ -23,7 +23,7 @@ from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.errors import CheckpointError, FantasyTalkingError, OutOfMemory
 from fantasytalking.geometry import NATIVE_FPS
 from fantasytalking.pipeline.encoders import encode_conditions, encode_text
-from fantasytalking.pipeline.folder import LIBRARY, check_folder, register_components, resolve_model
+from fantasytalking.pipeline.folder import LIBRARY, check_folder, check_weights, register_components, resolve_model
 from fantasytalking.pipeline.inputs import (
     AudioSource,
     ImageSource,
@@ -141,15 +141,20 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         model = resolve_model(os.fspath(name))
         if isinstance(model, Path):
             check_folder(model)
-        options = {"use_safetensors": True, "dtype": torch.float32, **options}
+        given = {"use_safetensors": True, "dtype": torch.float32, **options}
         try:
-            return super().from_pretrained(os.fspath(model), **options)  # type: ignore[no-any-return]
+            pipeline: FantasyTalkingPipeline = super().from_pretrained(os.fspath(model), **given)
         except FantasyTalkingError:
             raise
         except Exception as error:
             # Whatever a damaged or foreign folder makes the readers of four libraries raise.
             reason = " ".join(str(error).split()) or type(error).__name__
             raise CheckpointError(f"The model '{name}' cannot be loaded: {reason}") from error
+        # Quantised weights have other names and shapes in memory than in the files.
+        if isinstance(model, Path) and not {"quantization_config", "variant"} & given.keys():
+            for part in {"transformer", "vae"} - given.keys():
+                check_weights(model, part, getattr(pipeline, part))
+        return pipeline
 
     def settings(self, **overrides: Any) -> GenerationSettings:
         """The settings of a call: the library's defaults, then the model's, then what is given.

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from fantasytalking.autoencoder.mesh_codec import POSE_DIMENSIONS, MeshCodec, vector_from_rotation
-from fantasytalking.data.tracks import FaceTrack
+from fantasytalking.data.tracks import TRACK_FPS, FaceTrack
+from fantasytalking.errors import InputError
 from fantasytalking.perception.landmarks import FACE_OVAL, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
 
 LIP_EMPHASIS = 4.0  # weight of lip points in the expression basis: they carry the speech, and there are few of them
@@ -19,11 +20,19 @@ BLOCK = 24  # frames taken from each clip
 
 
 def _blocks(tracks: Sequence[FaceTrack], per_identity: int, rng: np.random.Generator) -> Tensor:
-    """The same number of blocks of `BLOCK` frames from each identity: [N, BLOCK, 468, 3]."""
+    """The same number of blocks of `BLOCK` frames from each identity: [N, BLOCK, 468, 3].
+
+    Raises:
+        InputError: every track is shorter than a block.
+    """
     by_identity: dict[str, list[FaceTrack]] = {}
     for track in tracks:
         if len(track.points) >= BLOCK:
             by_identity.setdefault(track.info.identity, []).append(track)
+    if not by_identity:
+        raise InputError(
+            f"The mesh codec needs clips of at least {BLOCK / TRACK_FPS:.2f} s with a face, but none of the {len(tracks)} is that long."
+        )
     blocks = []
     for group in by_identity.values():
         for _ in range(per_identity):
@@ -101,7 +110,9 @@ def _fit_cells(codec: MeshCodec, local: Tensor, coefficients: Tensor, pose_std: 
     cells = torch.cat([gather @ codec.basis[:, :, axis].T for axis in (0, 1)])  # [2HW, K]
     codec.coefficient_std.copy_(coefficients.flatten(0, 1).std(0))
     std = (coefficients.flatten(0, 1) @ cells.T).std(0)
-    cells = cells / std.sqrt()[:, None]  # between equal weight for all cells and the natural one, where the mouth dominates
+    cells = (
+        cells / std.sqrt()[:, None]
+    )  # between equal weight for all cells and the natural one, where the mouth dominates
     codec.expression_cells.copy_(cells / (coefficients.flatten(0, 1) @ cells.T).square().mean().sqrt())
     x, y, z = (gather @ codec.template).unbind(1)
     zero, one = torch.zeros_like(x), torch.ones_like(x)
@@ -119,7 +130,17 @@ def _fit_cells(codec: MeshCodec, local: Tensor, coefficients: Tensor, pose_std: 
 
 @torch.no_grad()
 def fit_mesh_codec(codec: MeshCodec, tracks: Sequence[FaceTrack], per_identity: int = 6, seed: int = 0) -> None:
-    """Fill the buffers of `codec` from tracks of the training split; every identity counts the same."""
+    """Fill the buffers of `codec` from tracks of the training split; every identity counts the same.
+
+    Args:
+        codec: its size says how many coefficients and cells to fit.
+        tracks: meshes in pixels; only `points` and `info.identity` are read.
+        per_identity: blocks of `BLOCK` frames from each identity.
+        seed: which frames.
+
+    Raises:
+        InputError: no track is as long as a block.
+    """
     torch.manual_seed(seed)
     blocks = _blocks(tracks, per_identity, np.random.default_rng(seed))
     local = _fit_template(codec, blocks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,15 @@ class TrainConfig:
         """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
+    def scaled_to(self, steps: int) -> TrainConfig:
+        """The same run with `steps` steps in all, every stage in proportion and at least one step long."""
+        factor = steps / self.total_steps
+        stages = tuple(
+            replace(s, steps=max(1, round(s.steps * factor)), warmup=max(1, round(s.warmup * min(1.0, factor))))
+            for s in self.stages
+        )
+        return replace(self, stages=stages)
+
     def at(self, step: int) -> tuple[StageSchedule, int]:
         """The stage that a global step belongs to and the step inside it; past the end: the last stage's last step."""
         for stage in self.stages:
@@ -104,3 +113,19 @@ class TrainConfig:
             return cls(**raw)
         except TypeError as error:
             raise SettingsError(f"{path} is not a training configuration of this version: {error}.") from error
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that makes a model folder out of videos.
+
+    Attributes:
+        transformer: the run of the transformer.
+        painter_steps, painter_batch: the run of the mouth painter.
+        pairs_per_identity: frame pairs that it learns from.
+    """
+
+    transformer: TrainConfig
+    painter_steps: int
+    painter_batch: int
+    pairs_per_identity: int

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from fantasytalking.errors import ResourceError
@@ -31,7 +32,17 @@ class Engine:
     def create(
         cls, model: nn.Module, learning_rate: float, weight_decay: float, clip_norm: float, mixed_precision: str = "no"
     ) -> Engine:
-        """AdamW (beta 0.9, 0.99; no decay on vectors) under accelerate."""
+        """AdamW (beta 0.9, 0.99; no decay on vectors) under accelerate.
+
+        Args:
+            model: trained in place; its parameters that require gradients.
+            learning_rate: until `set_learning_rate`.
+            weight_decay: on matrices and kernels.
+            clip_norm: gradient norm limit.
+            mixed_precision: "no" or "bf16".
+        """
+        # one process trains transformer and painter, and accelerate would refuse the second one another precision
+        AcceleratorState._reset_state()
         accelerator = Accelerator(mixed_precision=mixed_precision, cpu=not torch.cuda.is_available())
         decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
         plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]

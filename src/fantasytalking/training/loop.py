@@ -43,6 +43,9 @@ class Trainer:
         draws: window length in frames -> function that draws one sample.
         run: where the run is kept.
         validate: called with the averaged weights every `validate_every` steps; its figures are logged.
+
+    Raises:
+        CheckpointError: the run folder's newest checkpoint does not fit `config.model` or is damaged.
     """
 
     config: TrainConfig
@@ -93,9 +96,13 @@ class Trainer:
         return flow_loss(output.sample.cpu(), target, batch.lip_mask, stage, generator)
 
     def train(self, until: int | None = None) -> int:
-        """Run to the end, or to the global step `until`; returns the step reached."""
+        """Run to the end, or to the global step `until`; returns the step reached.
+
+        Raises:
+            ResourceError: the loss or its gradient is no longer finite; the checkpoints are untouched.
+        """
         config = self.config
-        end = min(config.total_steps, until or config.total_steps)
+        end = config.total_steps if until is None else min(config.total_steps, until)
         started, saved = time.monotonic(), time.monotonic()
         first, sums, count = self.step, torch.zeros(4), 0
         self.engine.model.train()
@@ -116,7 +123,7 @@ class Trainer:
             if self.engine.is_main and (time.monotonic() - saved) / 60 > config.checkpoint_minutes:
                 self.save()
                 saved = time.monotonic()
-        if self.engine.is_main:
+        if self.engine.is_main and self.step > first:
             self.save()
         return self.step
 

@@ -1,6 +1,6 @@
 """Flow matching as Wan uses it, with the paper's lip-tracing mask.
 
-    x_s = (1 - s) x_0 + s e,   v* = e - x_0,   L = |v - v*|^2,   s in (0, 1], e ~ N(0, 1)
+x_s = (1 - s) x_0 + s e,   v* = e - x_0,   L = |v - v*|^2,   s in (0, 1], e ~ N(0, 1)
 """
 
 from __future__ import annotations

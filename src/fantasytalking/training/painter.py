@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from fantasytalking.autoencoder.mesh_codec import MeshCodec
 from fantasytalking.autoencoder.painter import MouthPainter, crop_transform, draw_masks, painter_input, take_crop
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.data.motion_dataset import PreparedTrack
 from fantasytalking.data.tracks import TRACK_FPS
+from fantasytalking.errors import InputError
 from fantasytalking.media.video import read_frames
 from fantasytalking.perception.landmarks import mouth_opening
 from fantasytalking.training.config import StageSchedule
 from fantasytalking.training.engine import Engine
 from fantasytalking.training.loop import learning_rate
-from fantasytalking.training.perceptual import PerceptualDistance
+from fantasytalking.training.perceptual import PerceptualDistance, perceptual_if_installed
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,13 @@ class MouthPairs:
         return len(self.warped)
 
     def save(self, path: Path) -> None:
-        """As an uncompressed npz, memory-mappable."""
-        np.savez(path, warped=self.warped, portrait=self.portrait, target=self.target, masks=self.masks, inner=self.inner)
+        """As an uncompressed npz; the file gets its name only when all is on disk."""
+        temporary = path.with_suffix(".part")
+        with temporary.open("wb") as file:
+            np.savez(
+                file, warped=self.warped, portrait=self.portrait, target=self.target, masks=self.masks, inner=self.inner
+            )
+        temporary.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> MouthPairs:
@@ -54,14 +59,14 @@ Row = tuple[NDArray[np.uint8], ...]
 
 
 def clip_pairs(
-    folder: Path, track: PreparedTrack, codec: MeshCodec, count: int, rng: np.random.Generator, first: int = 0
+    folder: Path, track: PreparedTrack, codec: MeshCodec, count: int, rng: np.random.Generator
 ) -> Iterator[Row]:
     """Pairs from one clip; half of the targets are among the frames with the most open mouth, where there is most to paint.
 
     The target's mesh goes through the codec first, so that the painter meets at training what it meets in use.
     """
-    frames, _ = read_frames(folder / track.name, fps=TRACK_FPS, max_frames=min(400, first + len(track.points)))
-    frames = frames[first:]
+    frames, _ = read_frames(folder / track.name, fps=TRACK_FPS, max_frames=min(400, track.first + len(track.points)))
+    frames = frames[track.first :]
     points = track.points[: len(frames)]
     opening = mouth_opening(points.numpy())
     wide = np.argsort(opening)[-max(1, len(frames) // 4) :]
@@ -82,7 +87,11 @@ def clip_pairs(
 def collect_pairs(
     folder: Path, tracks: Sequence[PreparedTrack], codec: MeshCodec, per_identity: int, seed: int = 0
 ) -> MouthPairs:
-    """The same number of pairs from every identity, from at most 12 of its clips."""
+    """The same number of pairs from every identity, from at most 12 of its clips.
+
+    Raises:
+        InputError: there is no track.
+    """
     rng = np.random.default_rng(seed)
     groups: dict[str, list[PreparedTrack]] = {}
     for track in tracks:
@@ -92,10 +101,14 @@ def collect_pairs(
         chosen = [group[i] for i in rng.permutation(len(group))[:12]]
         for track in chosen:
             rows.extend(clip_pairs(folder, track, codec, max(4, per_identity // len(chosen)), rng))
+    if not rows:
+        raise InputError(f"There is no face track to take mouths from in {folder}; prepare some first.")
     return MouthPairs(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
-def painter_batch(pairs: MouthPairs, index: NDArray[np.int64], rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
+def painter_batch(
+    pairs: MouthPairs, index: NDArray[np.int64], rng: np.random.Generator | None
+) -> tuple[Tensor, Tensor]:
     """Inputs [N, 10, 128, 128] and targets [N, 3, 128, 128]; with `rng`, mirrored and colour-jittered alike."""
     inputs = painter_input(pairs.warped[index], pairs.portrait[index], pairs.masks[index], pairs.inner[index])
     target = torch.from_numpy(pairs.target[index]).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -110,9 +123,19 @@ def painter_batch(pairs: MouthPairs, index: NDArray[np.int64], rng: np.random.Ge
 
 
 def painter_loss(
-    painter: torch.nn.Module, inputs: Tensor, target: Tensor, perceptual: PerceptualDistance
+    painter: torch.nn.Module, inputs: Tensor, target: Tensor, perceptual: PerceptualDistance | None
 ) -> tuple[Tensor, Tensor]:
-    """Mouth-weighted L1, L1 of image gradients and perceptual distance of the blended crop; also returns the blend."""
+    """Mouth-weighted L1, L1 of image gradients and perceptual distance of the blended crop.
+
+    Args:
+        painter: from inputs to new pixels and mask.
+        inputs: [N, 10, 128, 128].
+        target: [N, 3, 128, 128] in [-1, 1].
+        perceptual: None leaves that term out.
+
+    Returns:
+        Loss [N] and the blend [N, 3, 128, 128].
+    """
     paint, mask = painter(inputs)
     blended = inputs[:, :3] + mask * (paint - inputs[:, :3])
     region = inputs[:, 9:10]
@@ -123,6 +146,8 @@ def painter_loss(
         difference = (blended.diff(dim=axis) - target.diff(dim=axis)).abs()
         edges = edges + (difference * region.narrow(axis, 1, region.shape[axis] - 1)).sum((1, 2, 3))
     edges = edges / (3 * region.sum((1, 2, 3))).clamp_min(1)
+    if perceptual is None:
+        return pixel + edges, blended
     # outside the region both sides are made equal, so that the distance is about the mouth
     distance = perceptual(blended, target * region + blended.detach() * (1 - region))
     return pixel + edges + 1.0 * distance, blended
@@ -131,10 +156,16 @@ def painter_loss(
 def train_painter(
     painter: MouthPainter, pairs: MouthPairs, steps: int, batch: int = 16, seed: int = 0, checkpoint: Path | None = None
 ) -> None:
-    """AdamW, 5e-4 to zero; resumes from `checkpoint` when it exists and writes it every few minutes."""
+    """AdamW, 5e-4 to zero; resumes from `checkpoint` when it exists and writes it every few minutes.
+
+    Without the weights of the perceptual distance (see `fantasytalking.training.perceptual`) the loss is what remains of it, and a
+    note says so.
+    """
     schedule = StageSchedule("painter", steps, 5e-4, warmup=100, final_fraction=0.02)
     engine = Engine.create(painter, schedule.learning_rate, 1e-3, clip_norm=1.0)
-    perceptual = PerceptualDistance().to(engine.device)
+    perceptual = perceptual_if_installed()
+    if perceptual is not None:
+        perceptual = perceptual.to(engine.device)
     step = 0
     if checkpoint is not None and checkpoint.exists():
         stored = torch.load(checkpoint, weights_only=True)
@@ -152,7 +183,10 @@ def train_painter(
         step += 1
         if step % 50 == 0:
             rate = (step - first) / (time.monotonic() - started)
-            print({"step": step, "loss": round(total / 50, 4), "minutes_left": round((steps - step) / rate / 60, 1)}, flush=True)
+            print(
+                {"step": step, "loss": round(total / 50, 4), "minutes_left": round((steps - step) / rate / 60, 1)},
+                flush=True,
+            )
             total = 0.0
         if checkpoint is not None and (time.monotonic() - saved > 180 or step == steps):
             state = {"model": engine.bare_model.state_dict(), "optimizer": engine.optimizer.state_dict(), "step": step}

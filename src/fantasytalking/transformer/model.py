@@ -18,6 +18,7 @@ from fantasytalking.conditioning.conditions import AudioCondition, Conditions, I
 from fantasytalking.conditioning.identity import IdentityQFormer
 from fantasytalking.conditioning.motion import MotionNetwork
 from fantasytalking.errors import InputError
+from fantasytalking.geometry import PATCH
 from fantasytalking.transformer.attention import AudioTokens, CrossContext, FantasyTalkingAttnProcessor, IdentityTokens
 
 
@@ -66,7 +67,7 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[m
     @register_to_config
     def __init__(
         self,
-        patch_size: tuple[int, ...] = (1, 2, 2),
+        patch_size: tuple[int, ...] = PATCH,
         num_attention_heads: int = 40,
         attention_head_dim: int = 128,
         in_channels: int = 36,
@@ -109,24 +110,30 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[m
             rope_max_seq_len=rope_max_seq_len,
             pos_embed_seq_len=pos_embed_seq_len,
         )
-        if (identity_feature_dim is None) != (identity_dim is None):
+        self._build_parts(num_attention_heads * attention_head_dim)
+
+    def _build_parts(self, inner_dim: int) -> None:
+        """Add what Wan does not have, as the config asks."""
+        config = self.config
+        if (config.identity_feature_dim is None) != (config.identity_dim is None):
             raise InputError(
                 "Identity needs both `identity_feature_dim` and `identity_dim`, or neither, "
-                f"but they are {identity_feature_dim} and {identity_dim}."
+                f"but they are {config.identity_feature_dim} and {config.identity_dim}."
             )
-        inner_dim = num_attention_heads * attention_head_dim
-        self.audio_projector = None if audio_dim is None else AudioProjector(audio_feature_dim, audio_dim)
-        self.window_positions = None
-        if audio_dim is not None and audio_positions is not None:
-            self.window_positions = nn.Parameter(torch.randn(audio_positions, audio_dim))
-        self.identity_qformer = None
-        if identity_feature_dim is not None and identity_dim is not None:
+        self.audio_projector: AudioProjector | None = None
+        self.window_positions: nn.Parameter | None = None
+        if config.audio_dim is not None:
+            self.audio_projector = AudioProjector(config.audio_feature_dim, config.audio_dim)
+            if config.audio_positions is not None:
+                self.window_positions = nn.Parameter(torch.randn(config.audio_positions, config.audio_dim))
+        self.identity_qformer: IdentityQFormer | None = None
+        if config.identity_dim is not None:
             self.identity_qformer = IdentityQFormer(
-                identity_feature_dim, identity_dim, identity_tokens, identity_layers
+                config.identity_feature_dim, config.identity_dim, config.identity_tokens, config.identity_layers
             )
-        self.motion_network = MotionNetwork(inner_dim) if motion else None
+        self.motion_network = MotionNetwork(inner_dim) if config.motion else None
         for block in self.blocks:
-            block.attn2.set_processor(FantasyTalkingAttnProcessor(inner_dim, audio_dim, identity_dim))
+            block.attn2.set_processor(FantasyTalkingAttnProcessor(inner_dim, config.audio_dim, config.identity_dim))
 
     def forward(
         self, hidden_states: torch.Tensor, timestep: torch.Tensor, conditions: Conditions, return_dict: bool = True

@@ -1,0 +1,120 @@
+"""Peak memory while a large transformer is loaded, against the size of its weights.
+
+Writes a synthetic Wan transformer in its original names, fp32 shards and a FantasyTalking adapter, into a temporary
+folder; loads it in a process of its own as bf16; prints one JSON object. The bound is the weights in their final
+type plus 2 GB.
+
+    python benchmarks/loading.py                    # 2 GB of fp32 files
+    python benchmarks/loading.py --gigabytes 0.2 --dtype float32
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+ALLOWED_BYTES = 2 * 10**9
+WIDTH, FEED_FORWARD, AUDIO, HEAD = 2048, 5504, 512, 128
+BLOCK_PARAMETERS = 10 * WIDTH * WIDTH + 2 * WIDTH * FEED_FORWARD + 2 * WIDTH * AUDIO
+
+
+def write_checkpoint(folder: Path, gigabytes: float) -> int:
+    """Write the synthetic files; returns their size in bytes."""
+    from fantasytalking.checkpoints.fantasytalking import ADAPTER_TABLES, part_of
+    from fantasytalking.checkpoints.fill import build_empty
+    from fantasytalking.checkpoints.wan import TRANSFORMER_ORIGINAL
+    from fantasytalking.checkpoints.writer import Entry, write_checkpoint
+    from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
+
+    layers = max(1, round(gigabytes * 10**9 / 4 / BLOCK_PARAMETERS))
+    model = build_empty(
+        lambda: FantasyTalkingTransformer3DModel(
+            num_attention_heads=WIDTH // HEAD,
+            attention_head_dim=HEAD,
+            ffn_dim=FEED_FORWARD,
+            num_layers=layers,
+            image_dim=1280,
+            added_kv_proj_dim=WIDTH,
+            audio_dim=AUDIO,
+        )
+    )
+    files: dict[str, list[Entry]] = {"wan": [], "adapter": []}
+    for key, value in model.state_dict().items():
+        adapter = part_of(key) is not None
+        piece = (ADAPTER_TABLES["safetensors"] if adapter else TRANSFORMER_ORIGINAL).backward(key)
+        assert piece is not None
+        shape = tuple(value.shape)
+        entry = Entry(piece.source, shape, torch.float32, lambda shape=shape: torch.randn(shape))  # type: ignore[misc]
+        files["adapter" if adapter else "wan"].append(entry)
+    written = write_checkpoint(folder / "wan", "diffusion_pytorch_model", files["wan"], max_shard_bytes=10**9)
+    written += write_checkpoint(folder, "adapter", files["adapter"])
+    return sum(file.stat().st_size for file in written)
+
+
+def load(folder: Path, dtype: str) -> None:
+    """Load and print what it took; run in a process of its own, because a peak never goes down."""
+    # The libraries that loading needs count for themselves, not for the weights.
+    import fantasytalking.transformer.model  # noqa: F401
+    from fantasytalking.checkpoints import load_transformer
+
+    before = peak_bytes()
+    started = time.perf_counter()
+    model = load_transformer(folder / "wan", getattr(torch, dtype), adapter=folder / "adapter.safetensors")
+    seconds = time.perf_counter() - started
+    touched = sum(float(value.sum()) for value in model.parameters())
+    weights = sum(value.nbytes for value in model.parameters())
+    peak = peak_bytes()
+    print(
+        json.dumps(
+            {"before": before, "weights": weights, "peak": peak, "seconds": seconds, "finite": touched == touched}
+        )
+    )
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far, mapped pages included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def main() -> int:
+    """Write, load in a process of its own, report; the exit status is 1 when the bound is broken."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the files, GB")
+    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
+    parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.load:
+        load(options.load, options.dtype)
+        return 0
+    with tempfile.TemporaryDirectory() as name:
+        size = write_checkpoint(Path(name), options.gigabytes)
+        command = [sys.executable, __file__, "--load", name, "--dtype", options.dtype]
+        done = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    peak, weights = result["peak"], result["weights"]
+    report = {
+        "files_gb": round(size / 1e9, 3),
+        "weights_gb": round(weights / 1e9, 3),
+        "dtype": options.dtype,
+        "peak_gb": round(peak / 1e9, 3),
+        "peak_of_libraries_gb": round(result["before"] / 1e9, 3),
+        "over_weights_gb": round((peak - weights) / 1e9, 3),
+        "allowed_over_weights_gb": ALLOWED_BYTES / 1e9,
+        "seconds": round(result["seconds"], 2),
+        "within_bound": peak <= weights + ALLOWED_BYTES,
+    }
+    print(json.dumps(report))
+    return 0 if report["within_bound"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

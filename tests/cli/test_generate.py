@@ -1,0 +1,139 @@
+"""`generate` and `demo` with a tiny real model: output, options, JSON, interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fantasytalking.cli.__main__ import main
+from fantasytalking.cli.options import SettingOptions, given_settings
+from fantasytalking.media.video import probe_video, write_video
+from fantasytalking.pipeline.settings import setting_names
+from tests.pipeline.tiny_pipeline import EXAMPLE, embedded_pipeline, portrait, speech
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    embedded_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def given(tmp_path: Path, model: Path) -> list[str]:
+    """The options that every call needs: portrait, one second of speech, model, output."""
+    Image.fromarray(portrait()).save(tmp_path / "face.png")
+    write_video(tmp_path / "voice.mp4", [portrait(64)] * 25, 25, speech(1.0))
+    return [
+        *("--image", str(tmp_path / "face.png")),
+        *("--audio", str(tmp_path / "voice.mp4")),
+        *("--model", str(model)),
+        *("--output", str(tmp_path / "out.mp4")),
+    ]
+
+
+def test_the_path_of_the_video_is_the_last_line(
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", *given, "--steps", "1"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1] == str(tmp_path / "out.mp4")
+    info = probe_video(tmp_path / "out.mp4")
+    assert (info.frames, info.fps, info.width, info.height, info.has_audio) == (25, 25, 192, 192, True)
+    assert all(stage in shown.err for stage in ("loading", "sampling", "decoding", "writing"))
+
+
+def test_programs_get_one_json_object(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", *given, "--json", "--steps", "1", "--seed", "11", "--max-seconds", "0.4"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["output"] == str(tmp_path / "out.mp4") and result["frames"] == 10 and result["fps"] == 25
+    assert result["settings"]["seed"] == 11 and result["settings"]["steps"] == 1
+    assert result["notes"] == ["Only the first 0.4 s of the speech are used (max_seconds)."]
+    assert {"reading", "encoding", "sampling", "decoding"} <= set(result["seconds"])
+
+
+def test_programs_get_errors_as_json_too(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", *given, "--json", "--steps", "0"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["kind"] == "SettingsError" and error["message"].startswith("steps must be")
+
+
+def test_every_setting_is_an_option_of_generate_and_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("generate", "demo"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        shown = capsys.readouterr().out
+        assert all(f"--{name.replace('_', '-')} " in shown for name in setting_names())
+
+
+def test_an_option_that_is_not_given_leaves_the_models_own_default() -> None:
+    assert given_settings(SettingOptions()) == {}
+    assert given_settings(SettingOptions(fps="none", prompt="")) == {"fps": None, "prompt": ""}
+
+
+def test_the_demo_needs_no_argument_but_a_model(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its model may still be missing from a checkout; the folder of a tiny one stands in for it."""
+    import fantasytalking.pipeline.folder as folder
+
+    monkeypatch.setattr(folder, "EMBEDDED", "another name")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").symlink_to(model)
+    assert main(["demo", "--steps", "1", "--longest-side", "128", "--max-seconds", "0.5"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "demo.mp4"
+    info = probe_video(tmp_path / "demo.mp4")
+    assert (info.frames, info.width, info.height, info.has_audio) == (12, 128, 128, True)
+
+
+def test_the_example_of_the_demo_is_in_the_package_with_its_sources() -> None:
+    notice = (EXAMPLE / "NOTICE").read_text()
+    assert {path.name for path in EXAMPLE.iterdir()} == {"NOTICE", "portrait.png", "speech.wav"}
+    assert "portrait.png" in notice and "speech.wav" in notice and "Public domain" in notice
+
+
+def interrupted(options: list[str], folder: Path, moment: str) -> tuple[int, str]:
+    """Press Ctrl-C at a moment of a real process: when a stage begins, or when the file begins to grow."""
+    # A terminal's Ctrl-C reaches the process group; here the process has one of its own.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fantasytalking.cli", "generate", *options],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    assert process.stderr is not None
+    if moment == "writing":
+        while not list(folder.glob(".*.part*")) and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.002)
+    else:
+        while moment not in process.stderr.readline() and time.monotonic() < deadline and process.poll() is None:
+            pass
+    os.killpg(process.pid, signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    return process.returncode, rest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["encoding", "writing"])
+def test_ctrl_c_leaves_no_file_and_says_so(moment: str, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "output"
+    folder.mkdir()
+    options = [
+        *("--image", str(EXAMPLE / "portrait.png"), "--audio", str(EXAMPLE / "speech.wav")),
+        *("--model", str(model), "--output", str(folder / "out.mp4"), "--steps", "1", "--max-seconds", "1"),
+    ]
+    code, shown = interrupted(options, folder, moment)
+    assert code == 130
+    assert shown.splitlines()[-1] == "Interrupted; no half-written file remains."
+    assert not list(folder.iterdir())

@@ -1,0 +1,182 @@
+"""The released formula and schedule, the passes that run, batching, and other schedulers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+
+from fantasytalking.conditioning.audio_windows import window_ranges
+from fantasytalking.conditioning.conditions import AudioCondition, Conditions, replace
+from fantasytalking.errors import SettingsError
+from fantasytalking.pipeline.progress import Progress
+from fantasytalking.pipeline.sampling import Branches, denoise, make_schedule
+from fantasytalking.pipeline.settings import GenerationSettings
+from tests.pipeline.tiny_pipeline import WIDTH, scheduler, transformer
+
+CPU = torch.device("cpu")
+FRAMES = 9
+SHAPE = (1, 16, 3, 4, 4)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return transformer(image_dim=None, added_kv_proj_dim=None)
+
+
+def conditions() -> Conditions:
+    generator = torch.Generator().manual_seed(7)
+    features = torch.randn(1, 20, WIDTH, generator=generator)
+    audio = AudioCondition(features, window_ranges(20, FRAMES)[None])
+    return Conditions(text=torch.randn(1, 5, WIDTH, generator=generator), audio=audio)
+
+
+def negative() -> torch.Tensor:
+    return torch.randn(1, 5, WIDTH, generator=torch.Generator().manual_seed(8))
+
+
+def draw(model: Any, branches: Branches, sampler: Any = None, **settings: Any) -> tuple[torch.Tensor, list[int]]:
+    """Clean latents, and the batch size of each call of the network."""
+    generator = torch.Generator().manual_seed(9)
+    noise = torch.randn(SHAPE, generator=generator)
+    given = torch.randn(1, 20, *SHAPE[2:], generator=generator)
+    seen: list[int] = []
+    hook = model.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    try:
+        with torch.no_grad():
+            latents = denoise(
+                model, sampler or scheduler(), noise, given, branches, GenerationSettings(**settings), Progress()
+            )
+    finally:
+        hook.remove()
+    return latents, seen
+
+
+def test_the_sigmas_are_the_released_ones() -> None:
+    settings = GenerationSettings(steps=6, sigma_shift=5.0)
+    line = np.linspace(1, 0, 7)[:-1]
+    schedule = make_schedule(scheduler(), settings, CPU)
+    np.testing.assert_allclose(schedule.sigmas, [*(5 * line / (1 + 4 * line)), 0], atol=1e-6)
+    np.testing.assert_allclose(schedule.timesteps, 1000 * schedule.sigmas[:-1], atol=1e-3)
+
+
+def test_the_latents_follow_the_released_formula_step_by_step(model: Any) -> None:
+    told, words = conditions(), negative()
+    result, _ = draw(model, Branches(told, words), steps=3, prompt_guidance_scale=4.0, audio_guidance_scale=2.5)
+
+    generator = torch.Generator().manual_seed(9)
+    latents = torch.randn(SHAPE, generator=generator)
+    given = torch.randn(1, 20, *SHAPE[2:], generator=generator)
+    sigmas = make_schedule(scheduler(), GenerationSettings(steps=3), CPU).sigmas
+    with torch.no_grad():
+        for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+            hidden, time = torch.cat([latents, given], 1), 1000 * now[None]
+            silent = model(hidden, time, replace(told, audio=None)).sample
+            against = model(hidden, time, replace(told, audio=None, text=words)).sample
+            heard = model(hidden, time, told).sample
+            velocity = against + 4.0 * (silent - against) + 2.5 * (heard - silent)
+            latents = latents + (after - now) * velocity
+    torch.testing.assert_close(result, latents, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "audio", "has_negative", "passes"),
+    [
+        (4.0, 2.5, True, 3),
+        (5.0, 5.0, True, 2),
+        (1.0, 2.5, True, 2),
+        (4.0, 0.0, True, 2),
+        (1.0, 1.0, True, 1),
+        (1.0, 0.0, True, 1),
+        (0.0, 0.0, True, 1),
+        (4.0, 2.5, False, 2),
+        (4.0, 1.0, False, 1),
+        (4.0, 0.0, False, 1),
+    ],
+)
+def test_passes_that_are_not_needed_are_not_run(
+    model: Any, prompt: float, audio: float, has_negative: bool, passes: int
+) -> None:
+    branches = Branches(conditions(), negative() if has_negative else None)
+    _, seen = draw(
+        model, branches, steps=2, prompt_guidance_scale=prompt, audio_guidance_scale=audio, batch_passes="off"
+    )
+    assert seen == [1] * (2 * passes)
+
+
+def test_the_audio_schedule_switches_the_speech_off_and_spares_its_pass(model: Any) -> None:
+    _, seen = draw(
+        model,
+        Branches(conditions(), negative()),
+        steps=4,
+        prompt_guidance_scale=4.0,
+        audio_guidance_scale=2.5,
+        audio_start_percent=25,
+        audio_end_percent=75,
+        batch_passes="on",
+    )
+    assert seen == [2, 3, 3, 2]
+
+
+@pytest.mark.parametrize("has_negative", [True, False])
+def test_passes_run_together_give_what_they_give_one_by_one(model: Any, has_negative: bool) -> None:
+    branches = Branches(conditions(), negative() if has_negative else None)
+    scales = {"prompt_guidance_scale": 4.0, "audio_guidance_scale": 2.5}
+    together, one_call = draw(model, branches, steps=2, batch_passes="on", **scales)
+    apart, many_calls = draw(model, branches, steps=2, batch_passes="off", **scales)
+    assert len(one_call) == 2 and len(many_calls) == 2 * one_call[0]
+    torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-5)
+
+
+def test_small_clips_run_their_passes_together_by_default(model: Any) -> None:
+    _, seen = draw(model, Branches(conditions(), negative()), steps=1, prompt_guidance_scale=4.0)
+    assert seen == [3]
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_taken_apart_for_good(model: Any) -> None:
+    sizes: list[int] = []
+
+    def too_small(module: Any, inputs: Any) -> None:
+        sizes.append(len(inputs[0]))
+        if len(inputs[0]) > 1:
+            raise torch.OutOfMemoryError("no room for a batch")
+
+    hook = model.register_forward_pre_hook(too_small)
+    try:
+        draw(model, Branches(conditions(), negative()), steps=2, prompt_guidance_scale=4.0)
+    finally:
+        hook.remove()
+    assert sizes == [3, 1, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        FlowMatchHeunDiscreteScheduler(shift=3.0),
+        UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+        DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+        FlowMatchEulerDiscreteScheduler(stochastic_sampling=True),
+    ],
+    ids=lambda sampler: type(sampler).__name__,
+)
+def test_other_flow_schedulers_work_and_are_repeatable(model: Any, sampler: Any) -> None:
+    branches = Branches(conditions(), negative())
+    first, _ = draw(model, branches, sampler, steps=4)
+    second, _ = draw(model, branches, sampler, steps=4)
+    other, _ = draw(model, branches, sampler, steps=4, sigma_shift=1.0)
+    assert first.isfinite().all() and torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_a_scheduler_that_is_not_of_flow_matching_is_refused() -> None:
+    with pytest.raises(SettingsError, match="DDIMScheduler is not set up for flow matching"):
+        make_schedule(DDIMScheduler(), GenerationSettings(), CPU)

@@ -1,0 +1,160 @@
+"""Each knob exists once, is checked, and reaches the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fantasytalking.errors import FaceError, SettingsError
+from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.pipeline.result import TalkingVideo
+from fantasytalking.pipeline.settings import GenerationSettings, setting_names, settings_list, settings_table
+from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech, wan_pipeline
+
+DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
+
+
+@pytest.fixture(scope="module")
+def wan() -> FantasyTalkingPipeline:
+    return wan_pipeline(defaults={"steps": 2, "prompt_guidance_scale": 3.0, "audio_guidance_scale": 2.0})
+
+
+@pytest.fixture(scope="module")
+def embedded() -> FantasyTalkingPipeline:
+    return embedded_pipeline()
+
+
+def run(pipeline: FantasyTalkingPipeline, **settings: Any) -> tuple[TalkingVideo, list[torch.Tensor]]:
+    """The video, and the latents after each step."""
+    latents: list[torch.Tensor] = []
+    video = pipeline(
+        portrait(),
+        speech(),
+        callback_on_step_end=lambda pipeline, step, timestep, tensors: latents.append(tensors["latents"].clone()),
+        **settings,
+    )
+    return video, latents
+
+
+def changes_the_latents(pipeline: FantasyTalkingPipeline, **settings: Any) -> bool:
+    return not torch.equal(run(pipeline)[1][-1], run(pipeline, **settings)[1][-1])
+
+
+def batch_sizes(pipeline: FantasyTalkingPipeline, **settings: Any) -> list[int]:
+    """How many passes each call of the transformer held."""
+    seen: list[int] = []
+    hook = pipeline.transformer.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    try:
+        run(pipeline, **settings)
+    finally:
+        hook.remove()
+    return seen
+
+
+def refuses_a_face_that_is_not_there(pipeline: FantasyTalkingPipeline) -> bool:
+    with pytest.raises(FaceError, match="no face 7"):
+        run(pipeline, face=7)
+    return True
+
+
+Reaches = Callable[[FantasyTalkingPipeline, FantasyTalkingPipeline], bool]
+
+REACHES: dict[str, Reaches] = {
+    "steps": lambda wan, embedded: len(run(wan, steps=3)[1]) == 3,
+    "prompt_guidance_scale": lambda wan, embedded: changes_the_latents(wan, prompt_guidance_scale=4.0),
+    "audio_guidance_scale": lambda wan, embedded: changes_the_latents(wan, audio_guidance_scale=4.0),
+    "audio_start_percent": lambda wan, embedded: changes_the_latents(wan, audio_start_percent=40),
+    "audio_end_percent": lambda wan, embedded: changes_the_latents(wan, audio_end_percent=50),
+    "audio_scale": lambda wan, embedded: changes_the_latents(wan, audio_scale=0.5),
+    "identity_scale": lambda wan, embedded: changes_the_latents(embedded, identity_scale=2.0),
+    "w_face": lambda wan, embedded: changes_the_latents(embedded, w_face=1.0),
+    "w_body": lambda wan, embedded: changes_the_latents(embedded, w_body=1.0),
+    "sigma_shift": lambda wan, embedded: changes_the_latents(wan, sigma_shift=2.0),
+    "seed": lambda wan, embedded: changes_the_latents(wan, seed=1),
+    "fps": lambda wan, embedded: run(wan, fps=30)[0].fps == 30 and len(run(wan, fps=30)[0].frames) == 15,
+    "max_seconds": lambda wan, embedded: len(run(wan, max_seconds=0.3)[0].frames) == 7,
+    "longest_side": lambda wan, embedded: run(wan, longest_side=80)[0].frames.shape[1:] == (80, 80, 3),
+    "face": lambda wan, embedded: refuses_a_face_that_is_not_there(wan),
+    "prompt": lambda wan, embedded: changes_the_latents(wan, prompt="a woman speaks"),
+    "negative_prompt": lambda wan, embedded: changes_the_latents(wan, negative_prompt="blurry"),
+    "batch_passes": lambda wan, embedded: (
+        batch_sizes(wan, batch_passes="on") == [3, 3] and batch_sizes(wan, batch_passes="off") == [1] * 6
+    ),
+}
+
+
+def test_every_setting_has_a_proof_that_it_reaches_the_pipeline() -> None:
+    assert set(REACHES) == set(setting_names())
+
+
+@pytest.mark.filterwarnings("ignore:Only the first")
+@pytest.mark.parametrize("name", REACHES)
+def test_the_setting_reaches_the_pipeline(
+    name: str, wan: FantasyTalkingPipeline, embedded: FantasyTalkingPipeline
+) -> None:
+    assert REACHES[name](wan, embedded)
+
+
+def test_an_unknown_setting_offers_the_nearest_name(wan: FantasyTalkingPipeline) -> None:
+    with pytest.raises(
+        SettingsError, match="There is no setting 'audio_guidance'; did you mean 'audio_guidance_scale'"
+    ):
+        wan(portrait(), speech(), audio_guidance=3)
+
+
+@pytest.mark.parametrize("setting", settings_list(), ids=lambda setting: setting.name)
+def test_a_value_outside_its_range_is_refused_in_one_sentence(setting: Any) -> None:
+    bad: list[Any] = [object()]
+    if setting.minimum is not None:
+        bad += [setting.minimum - 1, setting.maximum + 1, float("nan"), True, "much"]
+    for value in bad:
+        with pytest.raises(SettingsError) as caught:
+            GenerationSettings(**{setting.name: value})
+        message = str(caught.value)
+        assert message.startswith(f"{setting.name} must be ") and repr(value) in message and message.endswith(".")
+
+
+@pytest.mark.parametrize("setting", settings_list(), ids=lambda setting: setting.name)
+def test_the_ends_of_a_range_are_accepted(setting: Any) -> None:
+    for value in (setting.minimum, setting.maximum):
+        if value is not None and setting.name not in ("audio_start_percent", "audio_end_percent"):
+            assert getattr(GenerationSettings(**{setting.name: value}), setting.name) == value
+
+
+def test_whole_numbers_may_be_given_as_floats_and_floats_as_whole_numbers() -> None:
+    settings = GenerationSettings(steps=4.0, fps=25)  # type: ignore[arg-type]
+    assert settings.steps == 4 and isinstance(settings.steps, int) and isinstance(settings.fps, float)
+
+
+def test_an_audio_schedule_that_ends_before_it_starts_is_refused() -> None:
+    with pytest.raises(SettingsError, match="must not exceed"):
+        GenerationSettings(audio_start_percent=60, audio_end_percent=40)
+
+
+def test_what_is_given_wins_over_the_model_and_the_model_over_the_library() -> None:
+    pipeline = wan_pipeline(defaults={"steps": 7, "audio_guidance_scale": 3.0})
+    settings = pipeline.settings(audio_guidance_scale=6.0)
+    assert (settings.steps, settings.audio_guidance_scale, settings.prompt_guidance_scale) == (7, 6.0, 5.0)
+
+
+def test_a_model_folder_with_an_unknown_default_is_refused() -> None:
+    with pytest.raises(SettingsError, match="did you mean 'steps'"):
+        wan_pipeline(defaults={"step": 3})
+
+
+def test_texts_are_parsed_as_on_a_command_line() -> None:
+    parsed = {setting.name: setting for setting in settings_list()}
+    assert parsed["steps"].parse("12") == 12
+    assert parsed["fps"].parse("23.976") == 23.976
+    assert parsed["fps"].parse("none") is None
+    assert parsed["prompt"].parse("none") == "none"
+    with pytest.raises(SettingsError, match="steps must be a whole number from 1 to 1000, but 'many' was given"):
+        parsed["steps"].parse("many")
+
+
+def test_the_documented_table_is_made_from_the_fields() -> None:
+    assert settings_table() in DOCS.read_text(), "paste settings_table() into docs/settings.md"
