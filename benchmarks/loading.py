@@ -23,11 +23,10 @@ from pathlib import Path
 import torch
 
 ALLOWED_BYTES = 2 * 10**9
-WIDTH, FEED_FORWARD, AUDIO, HEAD = 2048, 5504, 512, 128
-BLOCK_PARAMETERS = 10 * WIDTH * WIDTH + 2 * WIDTH * FEED_FORWARD + 2 * WIDTH * AUDIO
+HEAD = 128
 
 
-def write_checkpoint(folder: Path, gigabytes: float) -> int:
+def write_files(folder: Path, gigabytes: float, width: int) -> int:
     """Write the synthetic files; returns their size in bytes."""
     from fantasytalking.checkpoints.fantasytalking import ADAPTER_TABLES, part_of
     from fantasytalking.checkpoints.fill import build_empty
@@ -35,16 +34,18 @@ def write_checkpoint(folder: Path, gigabytes: float) -> int:
     from fantasytalking.checkpoints.writer import Entry, write_checkpoint
     from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-    layers = max(1, round(gigabytes * 10**9 / 4 / BLOCK_PARAMETERS))
+    feed_forward, audio = 3 * width, width // 4
+    block = 10 * width**2 + 2 * width * feed_forward + 2 * width * audio
+    layers = max(1, round(gigabytes * 10**9 / 4 / block))
     model = build_empty(
         lambda: FantasyTalkingTransformer3DModel(
-            num_attention_heads=WIDTH // HEAD,
+            num_attention_heads=width // HEAD,
             attention_head_dim=HEAD,
-            ffn_dim=FEED_FORWARD,
+            ffn_dim=feed_forward,
             num_layers=layers,
             image_dim=1280,
-            added_kv_proj_dim=WIDTH,
-            audio_dim=AUDIO,
+            added_kv_proj_dim=width,
+            audio_dim=audio,
         )
     )
     files: dict[str, list[Entry]] = {"wan": [], "adapter": []}
@@ -89,6 +90,7 @@ def main() -> int:
     """Write, load in a process of its own, report; the exit status is 1 when the bound is broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the files, GB")
+    parser.add_argument("--width", type=int, default=2048, help="width of the transformer, a multiple of 128")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
     parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -96,7 +98,7 @@ def main() -> int:
         load(options.load, options.dtype)
         return 0
     with tempfile.TemporaryDirectory() as name:
-        size = write_checkpoint(Path(name), options.gigabytes)
+        size = write_files(Path(name), options.gigabytes, options.width)
         command = [sys.executable, __file__, "--load", name, "--dtype", options.dtype]
         done = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=True)
     result = json.loads(done.stdout.splitlines()[-1])

@@ -23,6 +23,9 @@ from fantasytalking.checkpoints.rename import KeyTable
 from fantasytalking.checkpoints.wan import CLIP_ORIGINAL, CLIP_PREFIX, TRANSFORMER_ORIGINAL, UMT5_ORIGINAL, VAE_ORIGINAL
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
+# Tensors this small only make threads wait for each other.
+torch.set_num_threads(1)
+
 TRANSFORMER = {
     "num_attention_heads": 2,
     "attention_head_dim": 12,

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fantasytalking.autoencoder.base import Reference, first_frame_mask, from_uint8, to_uint8
-from fantasytalking.autoencoder.mesh_codec import MeshCodec
+from fantasytalking.autoencoder.mesh_codec import MeshCodec, smooth_over_time
 from fantasytalking.autoencoder.painter import MouthPainter, crop_transform, draw_masks, painter_input, take_crop
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.geometry import Strides
 from fantasytalking.perception.landmarks import face_mesh, track_mesh
+
+RENDER_BATCH = 8  # frames painted at once
 
 
 class MeshAutoencoder(ModelMixin, ConfigMixin):
@@ -35,9 +37,12 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         painter_widths: channels of the mouth painter's levels.
         max_turn: largest head rotation away from the portrait, radians; beyond it a flat photo cannot be turned credibly.
         max_deviations: expression coefficients are limited to this many standard deviations of the training set.
+        expression_smoothing, pose_smoothing: Gaussian over time on decoding, frames. A head has mass; what shakes faster is
+            noise that the sampler left.
     """
 
     config_name = "config.json"
+    _keep_in_fp32_modules = ["codec"]  # its fits need the precision, and they cost nothing
     _keep_in_fp32_modules = ["codec"]
 
     @register_to_config
@@ -50,6 +55,8 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         painter_widths: tuple[int, ...] = (32, 48, 64, 96),
         max_turn: float = 0.3,
         max_deviations: float = 4.0,
+        expression_smoothing: float = 0.4,
+        pose_smoothing: float = 2.0,
     ) -> None:
         super().__init__()
         self.codec = MeshCodec(coefficients, latent_height, latent_width, stride)
@@ -69,6 +76,9 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         """(C, f, h, w); h and w are the canvas's whatever the portrait's size."""
         return self.latent_channels, self.strides.latent_frames(num_frames), self.codec.height, self.codec.width
 
+    def _tensor(self, points: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(points).to(self.device)
+
     def _portraits(self, reference: Reference) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
         images = to_uint8(reference.images)
         faces = reference.faces or (None,) * len(images)
@@ -84,7 +94,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         latents = []
         for clip, (_, mesh) in zip(video, self._portraits(reference), strict=True):
             points, _ = track_mesh(to_uint8(clip.movedim(0, 1)))
-            parameters = self.codec.parameters_of(torch.from_numpy(points), torch.from_numpy(mesh))
+            parameters = self.codec.parameters_of(self._tensor(points), self._tensor(mesh))
             latents.append(self.codec.to_latents(parameters[None]))
         return torch.cat(latents).to(video.device)
 
@@ -92,11 +102,11 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
     def condition(self, reference: Reference, num_frames: int) -> Tensor:
         """Mask (first frame given) and the portrait's shape, repeated over time: [B, 20, f, h, w]."""
         frames = self.strides.latent_frames(num_frames)
-        meshes = [torch.from_numpy(mesh) for _, mesh in self._portraits(reference)]
+        meshes = [self._tensor(mesh) for _, mesh in self._portraits(reference)]
         shapes = [self.codec.shape_latents(self.codec.shape_cells_of(mesh)) for mesh in meshes]
         latents = torch.stack(shapes).expand(-1, -1, frames, -1, -1)
         mask = first_frame_mask(len(shapes), frames, self.codec.height, self.codec.width, self.strides.time)
-        return torch.cat([mask, latents], 1).to(reference.images.device)
+        return torch.cat([mask.to(latents), latents], 1).to(reference.images.device)
 
     def decode(self, latents: Tensor, reference: Reference) -> Tensor:
         """[B, 16, f, h, w] -> [B, 3, F, H, W] in [-1, 1] at the portrait's own size."""
@@ -115,19 +125,20 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             FaceError: no face in the portrait.
         """
         ((image, mesh),) = self._portraits(reference)
-        parameters = self._limit(self.codec.from_latents(latents.float().cpu())[0])
-        moved = self.codec.points_of(parameters, torch.from_numpy(mesh)).numpy()
+        parameters = self._limit(self.codec.from_latents(latents.float().to(self.device))[0])
+        moved = self.codec.points_of(parameters, self._tensor(mesh)).cpu().numpy()
         yield from self.render(image, mesh, moved)
 
     def _limit(self, parameters: Tensor) -> Tensor:
-        """Hold motion inside what the training set and a single photo allow."""
+        """Hold motion inside what the training set and a single photo allow, and take out what trembles."""
         k = self.config.coefficients
         bound = self.config.max_deviations * self.codec.coefficient_std
         expression = torch.maximum(torch.minimum(parameters[:, :k], bound), -bound)
         limit = self.config.max_turn
         turn = limit * torch.tanh(parameters[:, k : k + 3] / limit)
         zoom_and_shift = 0.5 * torch.tanh(parameters[:, k + 3 :] / 0.5)
-        return torch.cat([expression, turn, zoom_and_shift], -1)
+        pose = smooth_over_time(torch.cat([turn, zoom_and_shift], -1), self.config.pose_smoothing)
+        return torch.cat([smooth_over_time(expression, self.config.expression_smoothing), pose], -1)
 
     @torch.no_grad()
     def render(
@@ -137,15 +148,19 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         warper = PortraitWarper(image, mesh)
         own = crop_transform(mesh)
         portrait_crop, portrait_inner = take_crop(image, own), draw_masks(mesh, own)[0]
-        for points in moved:
-            frame = warper(points)
-            transform = crop_transform(points)
-            crop = take_crop(frame, transform)
-            inputs = painter_input(
-                crop[None], portrait_crop[None], draw_masks(points, transform)[None], portrait_inner[None]
-            )
-            paint, mask = self.painter(inputs.to(self.device, self.dtype))
-            yield _paste(frame, to_uint8(paint)[0], mask[0, 0].float().cpu().numpy(), transform)
+        for start in range(0, len(moved), RENDER_BATCH):
+            batch = moved[start : start + RENDER_BATCH]
+            frames = [warper(points) for points in batch]
+            transforms = [crop_transform(points) for points in batch]
+            crops = np.stack([take_crop(f, t) for f, t in zip(frames, transforms, strict=True)])
+            masks = np.stack([draw_masks(p, t) for p, t in zip(batch, transforms, strict=True)])
+            count = len(batch)
+            portraits, inners = np.stack([portrait_crop] * count), np.stack([portrait_inner] * count)
+            inputs = painter_input(crops, portraits, masks, inners)
+            paint, alpha = self.painter(inputs.to(self.device, self.dtype))
+            painted, opacity = to_uint8(paint), alpha[:, 0].float().cpu().numpy()
+            for frame, pixels, mask, transform in zip(frames, painted, opacity, transforms, strict=True):
+                yield _paste(frame, pixels, mask, transform)
 
 
 def _paste(

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fantasytalking.geometry import Strides
 
@@ -86,6 +87,16 @@ def _wiener(cells: Tensor, std: Tensor, noise: float) -> Tensor:
     scaled = cells * std
     gram = scaled.T @ scaled + noise**2 * torch.eye(len(std), device=cells.device)
     return std[:, None] * torch.linalg.solve(gram, scaled.T)
+
+
+def smooth_over_time(values: Tensor, sigma: float) -> Tensor:
+    """Gaussian over the first axis ([F, ...], sigma in frames; the ends are repeated); sigma 0 leaves the values as they are."""
+    if sigma <= 0:
+        return values
+    reach = max(1, int(3 * sigma))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=values.device) / sigma) ** 2)
+    flat = F.pad(values.flatten(1).T[:, None], (reach, reach), mode="replicate")
+    return F.conv1d(flat, (kernel / kernel.sum())[None, None])[:, 0].T.unflatten(1, values.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -197,7 +208,7 @@ class MeshCodec(nn.Module):
         local = local0 + torch.einsum("fk,kvi->fvi", parameters[:, :k], self.basis)
         turn = rotation_from_vector(parameters[:, k : k + 3]) @ rotation0
         scale = scale0 * torch.exp(parameters[:, k + 3])
-        shift = torch.nn.functional.pad(parameters[:, k + 4 : k + 6] * scale0, (0, 1))
+        shift = F.pad(parameters[:, k + 4 : k + 6] * scale0, (0, 1))
         return scale[:, None, None] * torch.einsum("fij,fvj->fvi", turn, local) + (translation0 + shift)[:, None, :]
 
     def to_latents(self, parameters: Tensor) -> Tensor:
@@ -230,7 +241,7 @@ class MeshCodec(nn.Module):
         """Pose-free shape and pose of meshes [..., V, 3] as cells [..., part, 2 H W] (see `shape_latents`)."""
         local, _, rotation, _ = self.local_shape(points)
         shape = (local - self.template)[..., :2].transpose(-1, -2).flatten(-2) @ self.shape_cells.T
-        turn = torch.nn.functional.pad(vector_from_rotation(rotation), (0, POSE_DIMENSIONS - 3))
+        turn = F.pad(vector_from_rotation(rotation), (0, POSE_DIMENSIONS - 3))
         return torch.stack([shape, turn @ self.pose_cells.T], -2)
 
     def shape_latents(self, cells: Tensor) -> Tensor:

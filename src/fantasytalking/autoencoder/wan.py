@@ -34,6 +34,8 @@ class WanAutoencoder:
         """(C, f, h, w)."""
         return (self.latent_channels, self.strides.latent_frames(num_frames), *self.strides.latent_size(height, width))
 
+    # Inputs stay on their device: under model offload the VAE is elsewhere until diffusers' hook fetches it.
+
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         shape = (1, -1, 1, 1, 1)
         mean = torch.tensor(self.vae.config.latents_mean, device=like.device, dtype=torch.float32).view(shape)
@@ -42,7 +44,7 @@ class WanAutoencoder:
 
     def encode(self, video: Tensor, reference: Reference | None = None) -> Tensor:
         """[B, 3, F, H, W] in [-1, 1] -> normalised latents [B, C, f, h, w] (the distribution's mode, as released)."""
-        latents = self.vae.encode(video.to(self.vae.device, self.vae.dtype)).latent_dist.mode().float()
+        latents = self.vae.encode(video.to(self.vae.dtype)).latent_dist.mode().float()
         mean, std = self._statistics(latents)
         return (latents - mean) / std
 
@@ -61,7 +63,7 @@ class WanAutoencoder:
     def decode(self, latents: Tensor, reference: Reference | None = None) -> Tensor:
         """[B, C, f, h, w] -> [B, 3, F, H, W] in [-1, 1]."""
         mean, std = self._statistics(latents)
-        raw = (latents.float() * std + mean).to(self.vae.device, self.vae.dtype)
+        raw = (latents.float() * std + mean).to(self.vae.dtype)
         video: Tensor = self.vae.decode(raw, return_dict=False)[0]
         return video.float().clamp(-1, 1)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fantasytalking.autoencoder.base import first_frame_mask
-from fantasytalking.autoencoder.mesh_codec import MeshCodec, MeshMotion
+from fantasytalking.autoencoder.mesh_codec import MeshCodec, MeshMotion, smooth_over_time
 from fantasytalking.conditioning.audio_windows import resample_features
 from fantasytalking.data.lip_mask import lip_mask_to_latents
 from fantasytalking.data.sample import Sample
@@ -75,14 +75,6 @@ class PreparedTrack:
         return self._described[key]
 
 
-def smooth(points: Tensor, sigma: float = 0.7) -> Tensor:
-    """Gaussian over time ([F, ...], sigma in frames): takes out the jitter of the mesh network, keeps syllables."""
-    reach = max(1, int(3 * sigma))
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
-    flat = F.pad(points.flatten(1).T[:, None], (reach, reach), mode="replicate")
-    return F.conv1d(flat, (kernel / kernel.sum())[None, None])[:, 0].T.unflatten(1, points.shape[1:])
-
-
 def prepare(track: FaceTrack, offset: int = 0) -> PreparedTrack:
     """Smooth the mesh and put speech and face in step.
 
@@ -90,7 +82,8 @@ def prepare(track: FaceTrack, offset: int = 0) -> PreparedTrack:
         track: the cached measurements.
         offset: frames by which the face lags behind the speech; the speech is delayed by as much.
     """
-    points = smooth(torch.from_numpy(track.points))
+    # takes out the jitter of the mesh network, keeps syllables
+    points = smooth_over_time(torch.from_numpy(track.points), 0.7)
     speech = torch.from_numpy(track.speech.astype(np.float32))
     shift = offset * SPEECH_PER_FRAME
     if shift > 0:
@@ -148,7 +141,7 @@ class MotionDataset:
         ]
         self.weights = np.array(weights) / np.sum(weights)
         self.mirror = _mirror(codec)
-        self.mask = canvas_lip_mask(codec, (num_frames - 1) // 4 + 1)
+        self.mask = canvas_lip_mask(codec, codec.strides.latent_frames(num_frames))
 
     def draw(self, rng: np.random.Generator) -> Sample:
         """One random window."""

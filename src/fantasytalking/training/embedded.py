@@ -181,7 +181,9 @@ def train_embedded(recipe: Recipe, data: Path, output: Path) -> Path:
     try:
         tracks.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"The run folder {output} cannot be made ({error}); give a folder that can be written.") from error
+        raise OutputError(
+            f"The run folder {output} cannot be made ({error}); give a folder that can be written."
+        ) from error
     encoder = SpeechEncoder.from_pretrained(SPEECH_ENCODER)
     prepare_tracks(data, tracks, encoder, clips)
     material = load_material(tracks)

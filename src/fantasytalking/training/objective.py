@@ -65,7 +65,8 @@ def flow_loss(
 ) -> Losses:
     """Squared error of the velocity; in stage 2 masked to the lips when p > eta, p ~ U(0, 1) per sample (paper, section 3.1).
 
-    The first latent frame is the given portrait and is left out where there are others.
+    The first latent frame counts as well, although the portrait gives it away: what it is not taught there, sampling leaves
+    as noise, and the other frames attend to it.
 
     Args:
         prediction: v [B, C, f, h, w].
@@ -74,9 +75,8 @@ def flow_loss(
         stage: whose `eta` and `rest_weight` apply.
         generator: for p.
     """
-    start = 1 if prediction.shape[2] > 1 else 0
-    error = (prediction.float() - target.velocity.float()).square()[:, :, start:]
-    mask = mask[:, :, start:].float()
+    error = (prediction.float() - target.velocity.float()).square()
+    mask = mask.float()
     axes = (1, 2, 3, 4)
 
     def mean_under(weight: Tensor) -> Tensor:

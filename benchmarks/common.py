@@ -1,0 +1,355 @@
+"""What the benchmarks of a model share: options, clips of the validation split, generation, and the record of a run.
+
+Clips are read from a folder with `catalogue.jsonl`, as training reads them; only rows of the split "val" are used.
+Letters: F frames, n samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from diffusers.utils import logging as diffusers_logging
+from numpy.typing import NDArray
+from transformers.utils import logging as transformers_logging
+
+from fantasytalking.data.tracks import read_catalogue
+from fantasytalking.errors import FantasyTalkingError, InputError
+from fantasytalking.media.audio import Audio, load_audio
+from fantasytalking.media.video import probe_video, read_frames
+from fantasytalking.perception.identity import embed_face
+from fantasytalking.pipeline.folder import resolve_model
+from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.pipeline.progress import Progress
+from fantasytalking.pipeline.result import TalkingVideo
+
+FPS = 25.0
+"""Frame rate at which clips are read and videos are made."""
+SOUND_RATE = 48000
+SAME_FACE = 0.6
+"""Cosine of face embeddings above which two faces count as one person."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip of the validation split; `frames` counts them at `FPS`."""
+
+    path: Path
+    identity: str
+    kind: str
+    frames: int
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a clip, in frames at `FPS`."""
+
+    clip: Clip
+    start: int
+    frames: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.clip.name}@{self.start}"
+
+    def picture(self) -> NDArray[np.uint8]:
+        """The window's first frame, [H, W, 3] uint8."""
+        return read_frames(self.clip.path, FPS, 1, self.start / FPS)[0][0]
+
+    def video(self) -> NDArray[np.uint8]:
+        """[F, H, W, 3] uint8."""
+        return read_frames(self.clip.path, FPS, self.frames, self.start / FPS)[0]
+
+    def speech(self, frames: int | None = None) -> Audio:
+        """Sound from the window's start on, exactly as long as `frames` frames (the window's own number if None)."""
+        seconds = (frames or self.frames) / FPS
+        sound = load_audio(self.clip.path, SOUND_RATE, min_seconds=0.0, start=self.start / FPS, seconds=seconds)
+        samples = np.zeros(round(seconds * SOUND_RATE), np.float32)
+        samples[: len(sound.samples)] = sound.samples[: len(samples)]
+        return Audio(samples, SOUND_RATE)
+
+
+def validation_clips(data: Path, kind: str | None = None) -> list[Clip]:
+    """Clips of the validation split in the order of their names, of one kind ("real", "generated") or of both.
+
+    Raises:
+        InputError: no catalogue, or no such clip in it.
+    """
+    rows = [r for r in read_catalogue(data / "catalogue.jsonl") if r.split == "val" and kind in (None, r.kind)]
+    if not rows:
+        raise InputError(f"{data / 'catalogue.jsonl'} lists no {kind or ''} clip of the split 'val'; give another --data.")
+    clips = []
+    for row in sorted(rows, key=lambda r: r.file):
+        path = data / row.file
+        clips.append(Clip(path, row.identity, row.kind, int(probe_video(path).seconds * FPS + 1e-6)))
+    return clips
+
+
+def spread_windows(clip: Clip, count: int, frames: int) -> list[Window]:
+    """Up to `count` windows of up to `frames` frames that do not overlap, spread from the clip's start to its end."""
+    length = min(frames, clip.frames)
+    number = max(1, min(count, clip.frames // length))
+    starts = np.linspace(0, clip.frames - length, number).round().astype(int) if number > 1 else [0]
+    return [Window(clip, int(start), length) for start in starts]
+
+
+def donors(lengths: Sequence[int], names: Sequence[str]) -> list[int]:
+    """For each clip another one whose speech it gets: a fixed choice, never the same name, never shorter.
+
+    Clips are put in order of falling length; each takes from the one before it, going round at the start and skipping
+    those of its own name or with too little sound. Among clips of one length this is a rotation.
+
+    Raises:
+        InputError: a clip has no possible donor.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    found = [-1] * len(lengths)
+    for place, clip in enumerate(order):
+        for back in range(1, len(order)):
+            other = order[(place - back) % len(order)]
+            if names[other] != names[clip] and lengths[other] >= lengths[clip]:
+                found[clip] = other
+                break
+        else:
+            raise InputError(f"No clip of another identity is as long as {names[clip]} ({lengths[clip]} frames).")
+    return found
+
+
+@dataclass(frozen=True)
+class Sitter:
+    """An unseen face and the foreign speech that it is given."""
+
+    window: Window
+    picture: NDArray[np.uint8]
+    embedding: NDArray[np.float32]
+    speaker: Window
+
+    @property
+    def speech(self) -> Audio:
+        """As long as the speaker's window."""
+        return self.speaker.speech()
+
+
+def choose_sitters(data: Path, count: int, seconds: float) -> list[Sitter]:
+    """First frames of validation clips, real and generated in turn, no person twice, each with another clip's speech.
+
+    Persons are told apart by name and by embedding: catalogues name clips rather than people.
+    """
+    clips, frames = validation_clips(data), round(seconds * FPS)
+    kinds = [[c for c in clips if c.kind == kind] for kind in ("real", "generated")]
+    longest = max(map(len, kinds))
+    turns = [group[i] for i in range(longest) for group in kinds if i < len(group)]
+    speakers = [Window(c, 0, frames) for c in turns if c.frames >= frames]
+    sitters: list[Sitter] = []
+    for clip in turns:
+        if len(sitters) == count:
+            break
+        window = Window(clip, 0, min(frames, clip.frames))
+        picture = window.picture()
+        embedding = embed_face(picture)
+        if any(float(embedding @ other.embedding) > SAME_FACE for other in sitters):
+            continue
+        foreign = [s for s in speakers if s.clip.identity != clip.identity]
+        if not foreign:
+            raise InputError(f"No clip of another identity than {clip.identity} lasts {seconds:g} s; give fewer --seconds.")
+        sitters.append(Sitter(window, picture, embedding, foreign[(len(sitters) + 1) % len(foreign)]))
+    return sitters
+
+
+def correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Pearson r of two curves [F]; 0 where one of them is constant, since a still mouth follows nothing."""
+    x, y = np.asarray(a, np.float64) - np.mean(a), np.asarray(b, np.float64) - np.mean(b)
+    norm = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / norm if norm > 1e-12 else 0.0
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean and its standard error; None where there are too few values for them."""
+    array = np.asarray(values, np.float64)
+    mean = float(array.mean()) if len(array) else None
+    return mean, float(array.std(ddof=1) / math.sqrt(len(array))) if len(array) > 1 else None
+
+
+def rises(values: Sequence[float]) -> bool:
+    """Whether each value is above the one before it."""
+    return all(b > a for a, b in zip(values, values[1:], strict=False))
+
+
+class Quiet(Progress):
+    """Keeps notes and times to itself."""
+
+    def show_note(self, text: str) -> None:
+        """Notes are in the result."""
+
+
+def make_video(
+    pipeline: FantasyTalkingPipeline, picture: NDArray[np.uint8], speech: Audio, **settings: Any
+) -> TalkingVideo:
+    """One generation at `FPS`, without bars."""
+    return pipeline(picture, speech, progress=Quiet(), fps=FPS, **settings)
+
+
+def generation_settings(pipeline: FantasyTalkingPipeline, **settings: Any) -> dict[str, Any]:
+    """The complete settings of a generation for the record, without the prompts where the model reads none."""
+    record = pipeline.settings(fps=FPS, **settings).to_dict()
+    unread = () if pipeline.text_encoder is not None else ("prompt", "negative_prompt")
+    return {name: value for name, value in record.items() if name not in unread}
+
+
+def say(text: str) -> None:
+    """Progress for whoever waits, on stderr: stdout is the table and the record."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def option_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the options that all benchmarks have."""
+    first_line = (description or "").splitlines()[0]
+    parser = argparse.ArgumentParser(description=first_line, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--model", default="demo", help="demo, or a model folder")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with catalogue.jsonl")
+    parser.add_argument("--limit", type=int, help="use only so many clips or portraits, to try the script out")
+    parser.add_argument("--threads", type=int, default=2, help="processor threads")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise")
+    parser.add_argument("--json", type=Path, help="also write the record to this file")
+    return parser
+
+
+def set_threads(count: int) -> None:
+    """Bound the threads of everything that computes."""
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
+
+
+def load_model(
+    options: argparse.Namespace, kind: type[FantasyTalkingPipeline] = FantasyTalkingPipeline
+) -> FantasyTalkingPipeline:
+    """The pipeline that the options name, of a given class, on their number of threads."""
+    set_threads(options.threads)
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    return kind.from_pretrained(options.model)
+
+
+def weights_hash(model: str) -> str | None:
+    """First 12 digits of the SHA-256 of a folder's safetensors files, so that figures name the weights they are of."""
+    folder = resolve_model(model)
+    if not isinstance(folder, Path):
+        return None
+    total = hashlib.sha256()
+    for file in sorted(folder.rglob("*.safetensors")):
+        total.update(file.read_bytes())
+    return total.hexdigest()[:12]
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    return {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "load_at_start": load,
+    }
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+@dataclass
+class Record:
+    """Everything that a benchmark leaves behind: how it was run and what came out.
+
+    Attributes:
+        benchmark: name of the script.
+        options: of the command line.
+        settings: of the generations, those that all of them share.
+        left_out: what could not be used, name -> reason.
+        results: the figures.
+    """
+
+    benchmark: str
+    options: argparse.Namespace
+    settings: dict[str, Any]
+    left_out: dict[str, str] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=machine)
+    started: float = field(default_factory=time.monotonic)
+
+    def leave_out(self, name: str, error: FantasyTalkingError) -> None:
+        """Note that a clip or portrait could not be used."""
+        self.left_out[name] = str(error)
+        say(f"left out {name}: {error}")
+
+    def finish(self) -> None:
+        """Print the record as the last line, and write it where --json says."""
+        record = {
+            "benchmark": self.benchmark,
+            "command": shlex.join(["python", *sys.argv]),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "minutes": round((time.monotonic() - self.started) / 60, 1),
+            "machine": self.machine,
+            "threads": self.options.threads,
+            "seed": self.options.seed,
+            "model": self.options.model,
+            "weights_sha256": weights_hash(self.options.model),
+            "settings": self.settings,
+            "left_out": self.left_out,
+            **self.results,
+        }
+        text = json.dumps(plain(record))
+        if self.options.json is not None:
+            self.options.json.parent.mkdir(parents=True, exist_ok=True)
+            self.options.json.write_text(json.dumps(plain(record), indent=1) + "\n")
+        print(text)
+
+
+def plain(value: Any) -> Any:
+    """Values as JSON has them: dataclasses and mappings to dicts, arrays to lists, floats to five digits."""
+    if hasattr(value, "__dataclass_fields__"):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(v) for v in value]
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.5g}")
+    if isinstance(value, np.integer):
+        return int(value)
+    return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table; floats with three decimals, None as a dash."""
+
+    def cell(value: Any) -> str:
+        if value is None:
+            return "-"
+        return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+    lines = [list(header), ["---"] * len(header), *([cell(v) for v in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

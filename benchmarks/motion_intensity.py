@@ -1,0 +1,187 @@
+"""Do w_face and w_body set how lively a face and a head are? Measured motion at five values of each, the other at 0.5.
+
+Expression motion is the variance over time of the face mesh after head pose is taken out, head motion that of the
+head's six pose numbers (`window_motion`, the quantities that training normalises to w_face and w_body). The meshes are
+tracked on the rendered frames, so the autoencoder and the renderer are part of what is measured; `--from-latents` leaves
+them out. Portraits are first frames of validation clips, each with another clip's speech and one seed for all values.
+
+    python benchmarks/motion_intensity.py --plot motion.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import (
+    Record,
+    Sitter,
+    choose_sitters,
+    generation_settings,
+    load_model,
+    make_video,
+    mean_and_error,
+    option_parser,
+    rises,
+    say,
+    table,
+)
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fantasytalking.autoencoder import Reference
+from fantasytalking.data.motion_dataset import smooth, window_motion
+from fantasytalking.errors import FantasyTalkingError
+from fantasytalking.perception.landmarks import track_mesh
+from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+
+VALUES = (0.0, 0.25, 0.5, 0.75, 1.0)
+KNOBS = {"w_face": "expression motion", "w_body": "head motion"}
+"""Knob -> the motion that it is there for, in the order of `window_motion`."""
+
+
+class LatentPipeline(FantasyTalkingPipeline):
+    """Keeps the motion that the latents stand for and renders nothing.
+
+    Attributes:
+        motion: motion numbers [F, P] of the last generation.
+    """
+
+    motion: Tensor
+
+    def _decode(
+        self, latents: Tensor, reference: Reference, video_frames: int, advance: Callable[[], None]
+    ) -> NDArray[np.uint8]:
+        self.motion = self.vae.codec.from_latents(latents.float().cpu())[0, :video_frames]
+        return np.zeros((video_frames, 1, 1, 3), np.uint8)
+
+
+def motion_of(pipeline: FantasyTalkingPipeline, sitter: Sitter, settings: dict[str, Any]) -> Tensor:
+    """Expression and head motion [2] of one generation, raw (see `window_motion`)."""
+    video = make_video(pipeline, sitter.picture, sitter.speech, **settings)
+    codec = pipeline.vae.codec
+    if isinstance(pipeline, LatentPipeline):
+        return window_motion(codec, pipeline.motion)
+    points, _ = track_mesh(video.frames)
+    # As in training: the jitter of the mesh network is no motion.
+    steady = smooth(torch.from_numpy(points))
+    return window_motion(codec, codec.parameters_of(steady, steady[0]))
+
+
+def measure(
+    pipeline: FantasyTalkingPipeline, sitters: Sequence[Sitter], record: Record
+) -> dict[tuple[float, float], dict[str, list[float]]]:
+    """(w_face, w_body) -> portrait -> [expression motion, head motion], for portraits that work at every value."""
+    pairs = sorted({(value, 0.5) for value in VALUES} | {(0.5, value) for value in VALUES})
+    measured: dict[tuple[float, float], dict[str, list[float]]] = {pair: {} for pair in pairs}
+    for sitter in sitters:
+        name = sitter.window.name
+        try:
+            found = {
+                (face, body): motion_of(pipeline, sitter, {**record.settings, "w_face": face, "w_body": body}).tolist()
+                for face, body in pairs
+            }
+        except FantasyTalkingError as error:
+            record.leave_out(name, error)
+            continue
+        for pair, motion in found.items():
+            measured[pair][name] = motion
+        say(f"{name}: " + ", ".join(f"({f:g}, {b:g}) {m[0]:.2e} {m[1]:.2e}" for (f, b), m in found.items()))
+    return measured
+
+
+def series(measured: dict[tuple[float, float], dict[str, list[float]]], knob: str) -> dict[str, Any]:
+    """What one knob does: means over portraits at each value, and in how many portraits the motion rises throughout."""
+    pairs = [(value, 0.5) if knob == "w_face" else (0.5, value) for value in VALUES]
+    names = list(measured[pairs[0]])
+    # [values, portraits, 2]
+    motion = np.array([[measured[pair][name] for name in names] for pair in pairs]).reshape(len(VALUES), len(names), 2)
+    aimed = list(KNOBS).index(knob)
+    curves = [[float(v) for v in motion[:, i, aimed]] for i in range(len(names))]
+    return {
+        "values": list(VALUES),
+        **{
+            label: {
+                "mean": [mean_and_error(row)[0] for row in motion[:, :, i]],
+                "standard_error": [mean_and_error(row)[1] for row in motion[:, :, i]],
+            }
+            for i, label in enumerate(KNOBS.values())
+        },
+        "monotone": rises([float(np.mean(row)) for row in motion[:, :, aimed]]),
+        "portraits_monotone": sum(map(rises, curves)),
+        "portraits": len(names),
+        "ratio_of_ends": float(motion[-1, :, aimed].mean() / motion[0, :, aimed].mean()),
+    }
+
+
+def report(knob: str, found: dict[str, Any]) -> None:
+    """Print one knob's table; motion relative to its mean at 0.5."""
+    rows: list[list[Any]] = []
+    for label in KNOBS.values():
+        means = found[label]["mean"]
+        neutral = means[VALUES.index(0.5)]
+        rows.append([label, *(f"{m:.2e} ({m / neutral:.2f})" for m in means)])
+    print(f"\n{knob} (the other at 0.5), mean over {found['portraits']} portraits, in brackets relative to 0.5\n")
+    print(table(("measured", *(f"{v:g}" for v in VALUES)), rows))
+    answer = "rises throughout" if found["monotone"] else "does NOT rise throughout"
+    single = f"in {found['portraits_monotone']} of {found['portraits']} single portraits"
+    print(f"\n{KNOBS[knob]} {answer} (mean); {single}; {found['ratio_of_ends']:.2f} times as much at 1 as at 0")
+
+
+def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
+    """Both curves as a picture; says so where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        say("no plot: matplotlib is not installed")
+        return
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    for axis, (knob, found) in zip(figure.subplots(1, 2), results.items(), strict=True):
+        for label in KNOBS.values():
+            means, errors = (np.array(found[label][key], float) for key in ("mean", "standard_error"))
+            axis.errorbar(VALUES, means / means[2], np.nan_to_num(errors) / means[2], marker="o", label=label)
+        axis.set(xlabel=knob, ylabel="variance relative to 0.5", ylim=(0, None))
+        axis.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def main() -> int:
+    """Measure and report; the exit status is 1 when one of the knobs is not monotone."""
+    parser = option_parser(__doc__)
+    parser.add_argument("--portraits", type=int, default=8, help="number of unseen portraits")
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of each generation")
+    parser.add_argument("--longest-side", type=int, default=256, help="size of the rendered frames")
+    parser.add_argument("--from-latents", action="store_true", help="measure the latents and render nothing")
+    parser.add_argument("--plot", type=Path, help="also draw the curves to this file")
+    options: argparse.Namespace = parser.parse_args()
+    pipeline = load_model(options, LatentPipeline if options.from_latents else FantasyTalkingPipeline)
+    record = Record("motion_intensity", options, {"seed": options.seed, "longest_side": options.longest_side})
+    sitters = choose_sitters(options.data, min(options.portraits, options.limit or options.portraits), options.seconds)
+    measured = measure(pipeline, sitters, record)
+    if len(record.left_out) == len(sitters):
+        raise SystemExit("No portrait could be used; the reasons are above.")
+    results = {knob: series(measured, knob) for knob in KNOBS}
+    for knob, found in results.items():
+        report(knob, found)
+    if options.plot is not None:
+        draw(results, options.plot)
+    print()
+    record.results = {
+        **results,
+        "measured_on": "latents" if options.from_latents else "rendered frames",
+        "per_portrait": {f"{face:g},{body:g}": found for (face, body), found in measured.items()},
+        "speech_of": {sitter.window.name: sitter.speaker.name for sitter in sitters},
+        "generation": generation_settings(pipeline, **record.settings),
+    }
+    record.finish()
+    return 0 if all(found["monotone"] for found in results.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

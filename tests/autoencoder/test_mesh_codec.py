@@ -1,0 +1,169 @@
+"""The arithmetic between face meshes and latents."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fantasytalking.autoencoder.mesh_codec import (
+    POSE_DIMENSIONS,
+    MeshCodec,
+    rotation_from_vector,
+    similarity_fit,
+    vector_from_rotation,
+)
+from fantasytalking.perception.landmarks import mouth_opening
+from tests.training.synthetic import codec, make_track, own_mesh
+
+
+def parameters(frames: int = 9, batch: int = 2, seed: int = 0) -> torch.Tensor:
+    """Motion numbers as the training set has them, still at frame 0: [batch, frames, P]."""
+    fitted = codec()
+    std = torch.cat([fitted.coefficient_std, fitted.pose_std])
+    numbers = torch.randn(batch, frames, len(std), generator=torch.Generator().manual_seed(seed)) * std
+    return numbers - numbers[:, :1]
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-6, 1e-3, 0.4, 1.5, 3.0])
+def test_a_rotation_vector_survives_the_way_to_a_matrix_and_back(angle: float) -> None:
+    axis = torch.nn.functional.normalize(torch.tensor([[1.0, -2.0, 0.5], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]]), dim=-1)
+    vectors = angle * axis
+    matrices = rotation_from_vector(vectors)
+    assert torch.allclose(matrices @ matrices.transpose(1, 2), torch.eye(3).expand(3, 3, 3), atol=1e-5)
+    assert torch.allclose(vector_from_rotation(matrices), vectors, atol=2e-3 if angle > 2 else 2e-5)
+
+
+def test_a_turn_about_the_vertical_axis_turns_the_nose_sideways() -> None:
+    matrix = rotation_from_vector(torch.tensor([0.0, 0.3, 0.0]))
+    # z points away from the camera, so the nose is at negative z
+    assert torch.allclose(matrix @ torch.tensor([0.0, 0.0, -1.0]), torch.tensor([-np.sin(0.3), 0, -np.cos(0.3)]).float())
+
+
+def test_the_similarity_fit_finds_a_known_transform() -> None:
+    mesh = torch.from_numpy(own_mesh())
+    rotation = rotation_from_vector(torch.tensor([[0.2, -0.5, 0.1], [0.0, 0.0, 2.0]]))
+    scale, shift = torch.tensor([2.5, 0.4]), torch.tensor([[10.0, -3.0, 7.0], [0.0, 50.0, 1.0]])
+    points = scale[:, None, None] * torch.einsum("fij,vj->fvi", rotation, mesh) + shift[:, None]
+    weights = torch.rand(468, generator=torch.Generator().manual_seed(0))
+    found_scale, found_rotation, found_shift = similarity_fit(points, mesh, weights)
+    assert torch.allclose(found_scale, scale, rtol=1e-4)
+    assert torch.allclose(found_rotation, rotation, atol=1e-4)
+    assert torch.allclose(found_shift, shift, atol=2e-2)
+
+
+def test_the_similarity_fit_never_mirrors_a_face() -> None:
+    mesh = torch.from_numpy(own_mesh())
+    _, rotation, _ = similarity_fit(mesh * torch.tensor([-1.0, 1.0, 1.0]), mesh, torch.ones(468))
+    assert torch.linalg.det(rotation) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_points_without_weight_do_not_move_the_fit() -> None:
+    mesh = torch.from_numpy(own_mesh())
+    weights = torch.ones(468)
+    weights[200:] = 0
+    points = mesh.clone()
+    points[200:] += 30
+    scale, rotation, shift = similarity_fit(points, mesh, weights)
+    assert torch.allclose(scale * mesh @ rotation.T + shift, mesh, atol=1e-2)
+
+
+def test_without_noise_decoding_is_the_exact_inverse() -> None:
+    fitted, numbers = codec(), parameters()
+    back = fitted.from_latents(fitted.to_latents(numbers), noise=0.0)
+    std = torch.cat([fitted.coefficient_std, fitted.pose_std])
+    assert ((back - numbers) / std).abs().max() < 2e-2
+
+
+def test_with_the_default_noise_decoding_is_close() -> None:
+    fitted, numbers = codec(), parameters()
+    back = fitted.from_latents(fitted.to_latents(numbers))
+    mesh = torch.from_numpy(own_mesh())
+    apart = fitted.points_of(back[0], mesh) - fitted.points_of(numbers[0], mesh)
+    still = fitted.points_of(numbers[0], mesh) - mesh
+    assert apart.norm() < 0.1 * still.norm()
+
+
+def test_zero_latents_are_the_still_portrait() -> None:
+    fitted, mesh = codec(), torch.from_numpy(own_mesh())
+    numbers = fitted.from_latents(torch.zeros(1, fitted.channels, 3, fitted.height, fitted.width))
+    assert numbers.shape == (1, 9, fitted.coefficients + POSE_DIMENSIONS)
+    assert torch.allclose(fitted.points_of(numbers[0], mesh), mesh.expand(9, -1, -1), atol=1e-2)
+
+
+def test_latents_are_laid_out_as_documented() -> None:
+    """Channel 4 * part + sub; parts expression dx, expression dy, rigid dx, rigid dy; four frames to a latent frame."""
+    fitted, numbers = codec(), parameters(frames=9)
+    latents = fitted.to_latents(numbers)
+    k, cells = fitted.coefficients, fitted.height * fitted.width
+    assert latents.shape == (2, 16, 3, fitted.height, fitted.width)
+    for latent_frame, sub, frame in ((0, 0, 0), (0, 3, 0), (1, 0, 1), (1, 3, 4), (2, 2, 7)):
+        fields = {
+            0: fitted.expression_cells[:cells] @ numbers[1, frame, :k],
+            1: fitted.expression_cells[cells:] @ numbers[1, frame, :k],
+            2: fitted.pose_cells[:cells] @ numbers[1, frame, k:],
+            3: fitted.pose_cells[cells:] @ numbers[1, frame, k:],
+        }
+        for part, field in fields.items():
+            cell = latents[1, 4 * part + sub, latent_frame].flatten()
+            assert torch.allclose(cell, field, atol=1e-5), (latent_frame, sub, part)
+
+
+def test_moving_right_fills_the_rigid_dx_field_alone() -> None:
+    fitted = codec()
+    numbers = torch.zeros(1, 5, fitted.coefficients + POSE_DIMENSIONS)
+    numbers[:, 1:, -2] = 0.1
+    latents = fitted.to_latents(numbers)
+    assert latents[:, 8:12, 1].abs().min() > 0
+    rest = torch.cat([latents[:, :8], latents[:, 12:]], 1)
+    assert torch.equal(rest, torch.zeros_like(rest))
+
+
+def test_latents_of_the_training_set_have_about_unit_variance() -> None:
+    latents = codec().to_latents(parameters(frames=201, batch=4))
+    assert 0.7 < float(latents[:, :8].std()) < 1.4
+    assert 0.7 < float(latents[:, 8:].std()) < 2.0
+
+
+def test_the_motion_of_one_person_moves_another_and_keeps_its_shape() -> None:
+    fitted, mesh = codec(), torch.from_numpy(own_mesh())
+    other = torch.from_numpy(make_track("x", "someone", frames=30, seed=7).points)
+    numbers = fitted.parameters_of(other, other[0])
+    moved = fitted.points_of(numbers, mesh)
+    assert torch.allclose(moved[0], mesh, atol=1e-2)
+    assert torch.allclose(fitted.parameters_of(moved, mesh), numbers, atol=2e-3)
+
+
+def test_a_fitted_codec_reconstructs_a_clip_it_has_not_seen() -> None:
+    fitted = codec()
+    points = torch.from_numpy(make_track("unseen", "person1", frames=41, seed=77).points)
+    latents = fitted.to_latents(fitted.parameters_of(points, points[0])[None])
+    back = fitted.points_of(fitted.from_latents(latents)[0], points[0])
+    assert (back - points).norm(dim=-1).mean() < 0.15  # pixels; the clip moves by several
+    assert (points - points[0]).norm(dim=-1).mean() > 2.0
+    assert np.corrcoef(mouth_opening(back.numpy()), mouth_opening(points.numpy()))[0, 1] > 0.98
+
+
+def test_the_portraits_shape_tells_an_open_mouth_from_a_closed_one() -> None:
+    fitted, points = codec(), make_track("y", "person2", frames=60, seed=3).points
+    opening = mouth_opening(points)
+    wide, shut = (torch.from_numpy(points[i]) for i in (opening.argmax(), opening.argmin()))
+    shapes = [fitted.shape_latents(fitted.shape_cells_of(mesh)) for mesh in (wide, shut)]
+    assert shapes[0].shape == (16, 1, fitted.height, fitted.width)
+    assert torch.equal(shapes[0][0], shapes[0][3])
+    assert (shapes[0] - shapes[1]).abs().max() > 0.5
+
+
+def test_the_codec_stays_float32_whatever_its_model_is_cast_to() -> None:
+    fitted = MeshCodec(8, 6, 4)
+    fitted.load_state_dict(codec().state_dict())
+    module = torch.nn.ModuleDict({"codec": fitted, "other": torch.nn.Linear(2, 2)}).to(torch.bfloat16)
+    assert module["other"].weight.dtype == torch.bfloat16
+    assert {b.dtype for b in fitted.buffers()} == {torch.float32}
+
+
+def test_inner_products_follow_the_basis_when_weights_are_loaded() -> None:
+    fresh = MeshCodec(8, 6, 4)
+    assert float(fresh.gram.abs().max()) == 0
+    fresh.load_state_dict(codec().state_dict())
+    assert torch.equal(fresh.gram, codec().gram)

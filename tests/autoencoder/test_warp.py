@@ -1,0 +1,113 @@
+"""Moving a portrait with its mesh."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fantasytalking.autoencoder.warp import PortraitWarper, similarity_2d, triangle_map
+from fantasytalking.perception.landmarks import face_mesh
+from tests.pipeline.tiny_pipeline import portrait
+from tests.training.synthetic import open_mouth, own_mesh
+
+Pixels = NDArray[np.uint8]
+
+
+def difference(a: Pixels, b: Pixels) -> NDArray[np.int64]:
+    return np.abs(a.astype(np.int64) - b)
+
+
+@pytest.mark.parametrize("size", [(192, 192), (191, 133), (1301, 1100)])
+def test_a_mesh_that_stays_leaves_the_portrait_as_it_is(size: tuple[int, int]) -> None:
+    width, height = size
+    image = cv2.resize(portrait(), size, interpolation=cv2.INTER_CUBIC)
+    mesh = own_mesh() * np.array([width / 192, height / 192, 1], np.float32)
+    assert difference(PortraitWarper(image, mesh)(mesh), image).max() <= 1
+
+
+@pytest.mark.parametrize("factor", [1, 5])
+def test_a_shifted_mesh_shifts_the_face_and_leaves_the_far_background(factor: int) -> None:
+    rng = np.random.default_rng(0)
+    side = 400 * factor
+    # a soft pattern shows every wrong pixel, on the face too
+    image = cv2.resize(rng.integers(0, 255, (50, 50, 3), np.uint8), (side, side), interpolation=cv2.INTER_CUBIC)
+    mesh = factor * (own_mesh() + np.array([120, 130, 0], np.float32))
+    shift = np.array([6.0, 4.0, 0.0], np.float32) * factor
+    moved = PortraitWarper(image, mesh)(mesh + shift)
+    face = cv2.fillConvexPoly(np.zeros((side, side), np.uint8), cv2.convexHull(np.round(mesh[:, :2]).astype(int)), 1)
+    ys, xs = np.nonzero(face)
+    expected = image[ys, xs]
+    assert np.percentile(difference(moved[ys + int(shift[1]), xs + int(shift[0])], expected), 99) <= 2
+    centre, reach = mesh[:, :2].mean(0), 3.2 * np.ptp(mesh[:, 1]) / 2
+    y, x = np.mgrid[:side, :side]
+    far = np.hypot(x - centre[0], y - centre[1]) > reach
+    assert far.any()
+    assert difference(moved, image)[far].max() == 0
+
+
+def test_between_the_face_and_the_background_nothing_tears() -> None:
+    y, x = np.mgrid[:192, :192]
+    image = np.repeat(((x + y) / 2).astype(np.uint8)[..., None], 3, 2)  # a ramp: a tear would be a step
+    mesh = own_mesh()
+    moved = PortraitWarper(image, mesh)(mesh + np.array([5, -3, 0], np.float32)).astype(int)[..., 0]
+    assert max(np.abs(np.diff(moved, axis=a)).max() for a in (0, 1)) <= 5
+
+
+def test_opening_the_mouth_moves_the_chin_and_not_the_forehead() -> None:
+    image, mesh = portrait(), own_mesh()
+    moved = PortraitWarper(image, mesh)(open_mouth(mesh, np.array([0.1], np.float32))[0])
+    changed = difference(moved, image).max(-1) > 8
+    brow = int(mesh[9, 1])
+    assert not changed[: brow - 10].any()
+    assert changed[int(mesh[13, 1]) : int(mesh[152, 1]) + 5].sum() > 100
+
+
+def test_the_nearest_triangles_win_where_the_face_folds() -> None:
+    target = np.array([[0, 0], [10, 0], [0, 10], [0, 0], [10, 0], [0, 10]], np.float32)
+    source = target + np.repeat([0, 100], 3)[:, None].astype(np.float32)
+    mapped = triangle_map(target, source, np.array([[0, 1, 2], [3, 4, 5]]), 12, 12)
+    assert mapped[2, 2, 0] == pytest.approx(102, abs=1e-3)
+    assert np.isnan(mapped[11, 11]).all()
+
+
+def test_flat_triangles_are_left_out() -> None:
+    line = np.array([[0, 0], [5, 5], [10, 10]], np.float32)
+    assert np.isnan(triangle_map(line, line, np.array([[0, 1, 2]]), 12, 12)).all()
+
+
+def test_a_plane_similarity_is_found() -> None:
+    points = np.random.default_rng(0).standard_normal((20, 2)).astype(np.float32)
+    matrix, shift = 2 * np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]]), np.array([3, -1])
+    found, moved = similarity_2d(points, (points @ matrix.T + shift).astype(np.float32))
+    assert np.allclose(found, matrix, atol=1e-4)
+    assert np.allclose(moved, shift, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "crop", [(64, 36, 130, 110), (0, 0, 100, 75), (90, 40, 192, 192), (69, 42, 125, 105)], ids=str
+)
+def test_faces_at_the_border_or_filling_the_picture_move_without_holes(crop: tuple[int, int, int, int]) -> None:
+    x0, y0, x1, y1 = crop
+    image = portrait()[y0:y1, x0:x1]
+    mesh = own_mesh() - np.array([x0, y0, 0], np.float32)
+    warper = PortraitWarper(np.ascontiguousarray(image), mesh)
+    for shift in (0, 12, -12):
+        points = open_mouth(mesh, np.array([0.08], np.float32))[0] + np.array([shift, -shift, 0], np.float32)
+        assert np.isfinite(warper.backward_map(points)).all()
+        moved = warper(points)
+        assert moved.shape == image.shape
+        assert moved.dtype == np.uint8
+    assert difference(warper(mesh), image).max() <= 1
+
+
+def test_a_turned_head_stays_a_face() -> None:
+    image, mesh = portrait(), own_mesh()
+    from tests.training.synthetic import turn_head
+
+    turned = turn_head(mesh[None], np.array([[0.0, 0.2, 0.05]], np.float32), np.zeros((1, 2)), np.ones(1))[0]
+    found = face_mesh(PortraitWarper(image, mesh)(turned)).points
+    apart = np.linalg.norm(found[:, :2] - turned[:, :2], axis=1)
+    still = np.linalg.norm(mesh[:, :2] - turned[:, :2], axis=1)
+    assert np.median(apart) < 0.6 * np.median(still)
