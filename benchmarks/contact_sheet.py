@@ -17,7 +17,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from common import Record, choose_sitters, generation_settings, load_model, make_video, option_parser, say, table
+from clips import choose_sitters
+from common import Record, generation_settings, load_model, make_video, option_parser, say, table
 from identity import WANTED, look_at, overall, summary
 from numpy.typing import NDArray
 from PIL import Image
@@ -108,7 +109,11 @@ def main() -> int:
 
 
 def report(
-    options: argparse.Namespace, record: Record, found: dict[str, dict[str, Any]], speech_of: dict[str, str], pipeline: Any
+    options: argparse.Namespace,
+    record: Record,
+    found: dict[str, dict[str, Any]],
+    speech_of: dict[str, str],
+    pipeline: Any,
 ) -> int:
     """Print the table and the record."""
     columns = ("frames", "cosine", "lowest_cosine", "found", "good", "whole", "sharpness")
@@ -116,8 +121,10 @@ def report(
     print("\n" + table(("portrait", *(column.replace("_", " ") for column in columns)), rows))
     total = overall(list(found.values()))
     enough = total["share_good"] >= WANTED
-    print(f"\nfound and still the portrait's face in {total['share_good']:.2%} of {total['frames']} frames "
-          f"(wanted: {WANTED:.0%}), whole in {total['share_whole']:.2%}; sheet: {options.output}\n")  # fmt: skip
+    print(
+        f"\nfound and still the portrait's face in {total['share_good']:.2%} of {total['frames']} frames "
+        f"(wanted: {WANTED:.0%}), whole in {total['share_whole']:.2%}; sheet: {options.output}\n"
+    )
     record.results = {
         "overall": total,
         "wanted_share_good": WANTED,

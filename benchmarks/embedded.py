@@ -156,12 +156,20 @@ def report(result: dict[str, Any]) -> None:
     total = result["seconds_per_second"]
     peak = f"{result['peak_memory_mb']:.0f}"
     rows.append(("all but importing and loading", total * result["video_seconds"], total, peak))
-    rows.append(("everything", result["seconds_per_second_with_loading"] * result["video_seconds"],
-                 result["seconds_per_second_with_loading"], peak))  # fmt: skip
+    rows.append(
+        (
+            "everything",
+            result["seconds_per_second_with_loading"] * result["video_seconds"],
+            result["seconds_per_second_with_loading"],
+            peak,
+        )
+    )
     width, height = result["size"]
     print(f"\n{result['video_seconds']:.2f} s of video, {width} x {height}, medians\n")
     print(table(("stage", "seconds", "seconds per second of video", "peak memory, MB"), rows))
-    print(f"\nallowed: {LIMIT:g} seconds per second; {'within' if result['within_limit'] else 'NOT within'} the limit\n")
+    print(
+        f"\nallowed: {LIMIT:g} seconds per second; {'within' if result['within_limit'] else 'NOT within'} the limit\n"
+    )
 
 
 def main() -> int:

@@ -17,19 +17,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from common import (
-    SAME_FACE,
-    Record,
-    Sitter,
-    choose_sitters,
-    generation_settings,
-    load_model,
-    make_video,
-    mean_and_error,
-    option_parser,
-    say,
-    table,
-)
+from clips import SAME_FACE, Sitter, choose_sitters
+from common import Record, generation_settings, load_model, make_video, mean_and_error, option_parser, say, table
 from numpy.typing import NDArray
 
 from fantasytalking.errors import FantasyTalkingError
@@ -151,7 +140,8 @@ def measure(options: argparse.Namespace, sitters: Sequence[Sitter], record: Reco
             except FantasyTalkingError as error:
                 record.leave_out(f"{sitter.window.name} ({name})", error)
                 continue
-            say(f"{sitter.window.name:<12} {name}: " + ", ".join(f"{k} {v:.3f}" for k, v in videos[sitter.window.name].items()))
+            figures = ", ".join(f"{k} {v:.3f}" for k, v in videos[sitter.window.name].items())
+            say(f"{sitter.window.name:<12} {name}: {figures}")
     return found
 
 
@@ -167,8 +157,18 @@ def main() -> int:
     sitters = choose_sitters(options.data, min(options.portraits, options.limit or options.portraits), options.seconds)
     found = {name: videos for name, videos in measure(options, sitters, record).items() if videos}
     totals = {name: overall(list(videos.values())) for name, videos in found.items()}
-    columns = ("cosine", "cosine_standard_error", "lowest_cosine", "share_found", "share_good", "share_whole", "sharpness")
-    print(f"\n{len(sitters)} unseen portraits, {options.seconds:g} s each; good: found and cosine above {SAME_FACE:g}\n")
+    columns = (
+        "cosine",
+        "cosine_standard_error",
+        "lowest_cosine",
+        "share_found",
+        "share_good",
+        "share_whole",
+        "sharpness",
+    )
+    print(
+        f"\n{len(sitters)} unseen portraits, {options.seconds:g} s each; good: found and cosine above {SAME_FACE:g}\n"
+    )
     rows = [(name, total["videos"], *(total[column] for column in columns)) for name, total in totals.items()]
     print(table(("", "videos", *(column.replace("_", " ") for column in columns)), rows) + "\n")
     record.results |= {"overall": totals, "per_portrait": found, "wanted_share_good": WANTED}

@@ -20,22 +20,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from clips import FPS, Clip, Window, donors, spread_windows, validation_clips
 from common import (
-    FPS,
-    Clip,
     Record,
-    Window,
     correlation,
-    donors,
     generation_settings,
     load_model,
     make_video,
     mean_and_error,
     option_parser,
     say,
-    spread_windows,
     table,
-    validation_clips,
 )
 from numpy.typing import NDArray
 from safetensors.torch import load_file
@@ -70,12 +65,16 @@ def load_stage1(folder: Path, model: str) -> ClipLevelPipeline:
         return ClipLevelPipeline.from_pretrained(folder)
     weights = folder / "ema.safetensors"
     if not weights.is_file():
-        raise CheckpointError(f"'{folder}' holds neither model_index.json nor ema.safetensors; give a stage 1 checkpoint.")
+        raise CheckpointError(
+            f"'{folder}' holds neither model_index.json nor ema.safetensors; give a stage 1 checkpoint."
+        )
     pipeline = ClipLevelPipeline.from_pretrained(model)
     try:
         pipeline.transformer.load_state_dict(load_file(weights))
     except RuntimeError as error:
-        raise CheckpointError(f"The weights in '{weights}' do not fit the model '{model}'; give both of one run.") from error
+        raise CheckpointError(
+            f"The weights in '{weights}' do not fit the model '{model}'; give both of one run."
+        ) from error
     return pipeline
 
 

@@ -54,7 +54,7 @@ def write_files(folder: Path, gigabytes: float, width: int) -> int:
         piece = (ADAPTER_TABLES["safetensors"] if adapter else TRANSFORMER_ORIGINAL).backward(key)
         assert piece is not None
         shape = tuple(value.shape)
-        entry = Entry(piece.source, shape, torch.float32, lambda shape=shape: torch.randn(shape))  # type: ignore[misc]
+        entry = Entry(piece.source, shape, torch.float32, lambda shape=shape: torch.ones(shape))  # type: ignore[misc]
         files["adapter" if adapter else "wan"].append(entry)
     written = write_checkpoint(folder / "wan", "diffusion_pytorch_model", files["wan"], max_shard_bytes=10**9)
     written += write_checkpoint(folder, "adapter", files["adapter"])

@@ -18,19 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import (
-    Record,
-    Sitter,
-    choose_sitters,
-    generation_settings,
-    load_model,
-    make_video,
-    mean_and_error,
-    option_parser,
-    rises,
-    say,
-    table,
-)
+from clips import Sitter, choose_sitters
+from common import Record, generation_settings, load_model, make_video, mean_and_error, option_parser, rises, say, table
 from numpy.typing import NDArray
 from torch import Tensor
 

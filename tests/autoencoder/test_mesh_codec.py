@@ -37,7 +37,9 @@ def test_a_rotation_vector_survives_the_way_to_a_matrix_and_back(angle: float) -
 def test_a_turn_about_the_vertical_axis_turns_the_nose_sideways() -> None:
     matrix = rotation_from_vector(torch.tensor([0.0, 0.3, 0.0]))
     # z points away from the camera, so the nose is at negative z
-    assert torch.allclose(matrix @ torch.tensor([0.0, 0.0, -1.0]), torch.tensor([-np.sin(0.3), 0, -np.cos(0.3)]).float())
+    assert torch.allclose(
+        matrix @ torch.tensor([0.0, 0.0, -1.0]), torch.tensor([-np.sin(0.3), 0, -np.cos(0.3)]).float()
+    )
 
 
 def test_the_similarity_fit_finds_a_known_transform() -> None:

@@ -85,9 +85,7 @@ def test_a_plane_similarity_is_found() -> None:
     assert np.allclose(moved, shift, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "crop", [(64, 36, 130, 110), (0, 0, 100, 75), (90, 40, 192, 192), (69, 42, 125, 105)], ids=str
-)
+@pytest.mark.parametrize("crop", [(64, 36, 130, 110), (0, 0, 100, 75), (90, 40, 192, 192), (69, 42, 125, 105)], ids=str)
 def test_faces_at_the_border_or_filling_the_picture_move_without_holes(crop: tuple[int, int, int, int]) -> None:
     x0, y0, x1, y1 = crop
     image = portrait()[y0:y1, x0:x1]

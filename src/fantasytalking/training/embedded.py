@@ -72,7 +72,8 @@ def load_material(cache: Path, height: int = 6, width: int = 4, coefficients: in
     val = [t for t in tracks if t.info.split == "val"]
     if not train:
         raise InputError(
-            f"{cache} holds no face track of the training split; prepare some with `fantasytalking train --data`."
+            f"{cache} holds no face track of the training split; give the catalogue clips of split train with a face and sound "
+            "(left_out.json there says why clips were left out)."
         )
     train = without_leaks(train, val)
     if not train:

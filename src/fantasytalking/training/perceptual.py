@@ -47,7 +47,7 @@ class PerceptualDistance(nn.Module):
     """Distance between pictures [B, 3, H, W] in [-1, 1] -> [B].
 
     Args:
-        path: MobileNetV2 state dict with torchvision's keys; None: from the installed package.
+        path: MobileNetV2 state dict with flat keys (``features.2.conv.0.weight``); None: from the installed package.
 
     Raises:
         MissingDependencyError: no path is given and the package is not installed.

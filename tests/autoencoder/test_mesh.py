@@ -1,0 +1,166 @@
+"""The embedded model's autoencoder as a whole, on a real face."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fantasytalking.autoencoder import MeshAutoencoder, Reference, VideoAutoencoder, from_uint8, to_uint8
+from fantasytalking.errors import FaceError
+from fantasytalking.perception.faces import detect_faces
+from fantasytalking.perception.landmarks import face_mesh
+from tests.pipeline.tiny_pipeline import EXAMPLE, portrait
+from tests.training.synthetic import codec, own_mesh
+
+
+@cache
+def autoencoder() -> MeshAutoencoder:
+    """With a codec fitted to synthetic tracks and an untrained painter; not to be changed."""
+    torch.manual_seed(0)
+    fitted = codec()
+    made = MeshAutoencoder(fitted.coefficients, fitted.height, fitted.width, painter_widths=(8, 8, 8)).eval()
+    made.codec.load_state_dict(fitted.state_dict())
+    return made
+
+
+def motion(frames: int = 9, seed: int = 0) -> torch.Tensor:
+    """Latents [1, 16, f, h, w] of a motion as in training, still at frame 0."""
+    fitted = codec()
+    time = torch.linspace(0, 1, frames)[:, None]
+    std = torch.cat([fitted.coefficient_std, 0.5 * fitted.pose_std])
+    direction = torch.randn(len(std), generator=torch.Generator().manual_seed(seed)).clamp(-1.2, 1.2)
+    direction[0] = 1.5  # the jaw
+    return fitted.to_latents((time * direction * std)[None])
+
+
+def reference(pixels: np.ndarray | None = None) -> Reference:
+    return Reference(from_uint8(portrait() if pixels is None else pixels)[None])
+
+
+def test_it_answers_the_interface_of_the_pipeline() -> None:
+    made: VideoAutoencoder = autoencoder()
+    assert made.latent_shape(17, 512, 300) == (16, 5, 6, 4)
+    assert made.latent_channels == 16
+    assert made.strides.time == 4
+
+
+def test_zero_latents_decode_to_the_still_portrait() -> None:
+    video = autoencoder().decode(torch.zeros(1, 16, 2, 6, 4), reference())
+    assert video.shape == (1, 3, 5, 192, 192)
+    frames = to_uint8(video[0].movedim(1, 0)).astype(int)
+    assert np.abs(frames - portrait().astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(160, 161), (191, 133)])
+def test_frames_have_the_portraits_own_odd_size(size: tuple[int, int]) -> None:
+    height, width = size
+    pixels = np.ascontiguousarray(portrait()[:height, 30 : 30 + width])
+    frames = list(autoencoder().decode_frames(motion(5), reference(pixels)))
+    assert [f.shape for f in frames] == [(height, width, 3)] * 5
+    assert frames[0].dtype == np.uint8
+    assert np.abs(frames[-1].astype(int) - pixels).max() > 20
+
+
+def test_encoding_a_decoded_video_gives_back_its_motion() -> None:
+    latents = motion(13)
+    video = autoencoder().decode(latents, reference())
+    back = autoencoder().encode(video, reference())
+    assert back.shape == latents.shape
+    for part in (slice(0, 8), slice(8, 16)):  # expression, head
+        a, b = latents[:, part].flatten(), back[:, part].flatten()
+        assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.7
+
+
+def test_a_batch_is_decoded_sample_by_sample() -> None:
+    latents = torch.cat([motion(5, 0), motion(5, 1)])
+    images = torch.cat([reference().images] * 2)
+    both = autoencoder().decode(latents, Reference(images))
+    assert torch.equal(both[1:], autoencoder().decode(latents[1:], reference()))
+
+
+def test_the_condition_is_the_mask_and_the_portraits_shape_over_time() -> None:
+    made = autoencoder()
+    condition = made.condition(reference(), 9)
+    assert condition.shape == (1, 20, 3, 6, 4)
+    assert condition[:, :4, 0].min() == 1
+    assert condition[:, :4, 1:].abs().max() == 0
+    shape = made.codec.shape_latents(made.codec.shape_cells_of(torch.from_numpy(own_mesh())))
+    assert torch.allclose(condition[0, 4:], shape.expand(-1, 3, -1, -1), atol=1e-4)
+
+
+def test_a_chosen_face_is_the_one_that_moves() -> None:
+    two = np.concatenate([portrait(), portrait()], 1)
+    faces = sorted(detect_faces(two), key=lambda face: face.box[0])
+    assert len(faces) == 2
+    for chosen, face in enumerate(faces):
+        given = Reference(from_uint8(two)[None], (face,))
+        *_, last = autoencoder().decode_frames(motion(5), given)
+        changed = (np.abs(last.astype(int) - two).max(-1) > 20).mean(0)
+        halves = changed[:192].sum(), changed[192:].sum()
+        assert halves[chosen] > 5 * halves[1 - chosen]
+
+
+def test_motion_beyond_what_a_photo_can_show_is_held_back() -> None:
+    made = autoencoder()
+    frames = list(made.decode_frames(20 * motion(5), reference()))
+    assert len(frames) == 5
+    parameters = made._limit(made.codec.from_latents(20 * motion(5))[0])
+    k = made.config.coefficients
+    assert parameters[:, k : k + 3].abs().max() <= made.config.max_turn
+    assert (parameters[:, :k].abs() <= made.config.max_deviations * made.codec.coefficient_std + 1e-6).all()
+
+
+def test_a_picture_without_a_face_is_refused() -> None:
+    grey = np.full((96, 96, 3), 128, np.uint8)
+    with pytest.raises(FaceError, match="No face"):
+        autoencoder().condition(reference(grey), 5)
+
+
+def test_saving_and_loading_changes_nothing(tmp_path: Path) -> None:
+    made = autoencoder()
+    made.save_pretrained(tmp_path)
+    loaded = MeshAutoencoder.from_pretrained(tmp_path)
+    assert loaded.config.coefficients == 8
+    assert tuple(loaded.config.painter_widths) == (8, 8, 8)
+    state = loaded.state_dict()
+    assert state.keys() == made.state_dict().keys()
+    assert all(torch.equal(value, state[key]) for key, value in made.state_dict().items())
+
+
+def test_in_half_precision_only_the_painter_loses_digits(tmp_path: Path) -> None:
+    made = autoencoder()
+    made.save_pretrained(tmp_path)
+    half = MeshAutoencoder.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    assert half.dtype == torch.bfloat16
+    assert {b.dtype for b in half.codec.buffers()} == {torch.float32}
+    full = list(made.decode_frames(motion(5), reference()))
+    for a, b in zip(full, half.decode_frames(motion(5), reference()), strict=True):
+        assert np.abs(a.astype(int) - b).mean() < 1
+
+
+def test_pixels_survive_the_way_to_floats_and_back() -> None:
+    pixels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    assert np.array_equal(to_uint8(from_uint8(pixels)), pixels)
+    assert from_uint8(pixels).min() == -1
+    assert from_uint8(pixels).max() == 1
+
+
+def test_the_documented_example_moves_the_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (EXAMPLE.parent / "model_index.json").is_file():
+        pytest.skip("the embedded model's weights are not there")
+    page = (Path(__file__).parents[2] / "docs" / "embedded-model.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    Image.fromarray(portrait()).save(tmp_path / "portrait.jpg", quality=95)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, "embedded-model.md", "exec"), names)
+    frames = names["frames"]
+    assert len(frames) == 5
+    first, last = (face_mesh(frames[i]).points for i in (0, -1))
+    assert 0.5 < float((last - first)[:, 0].mean()) < 4.0

@@ -1,0 +1,51 @@
+"""Wan's VAE behind our interface, against diffusers' own image-to-video pipeline."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline
+
+from fantasytalking.autoencoder import Reference, WanAutoencoder
+from tests.pipeline.tiny_pipeline import wan_vae
+
+
+def images(batch: int = 1) -> torch.Tensor:
+    return torch.rand(batch, 3, 32, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.mark.parametrize("num_frames", [5, 9])
+@torch.no_grad()
+def test_the_condition_is_the_one_of_diffusers_image_to_video_pipeline(num_frames: int) -> None:
+    vae = wan_vae()
+    theirs = WanImageToVideoPipeline(
+        tokenizer=None, text_encoder=None, vae=vae, scheduler=FlowMatchEulerDiscreteScheduler()
+    )
+    _, expected = theirs.prepare_latents(
+        images(), 1, 16, 32, 48, num_frames, torch.float32, torch.device("cpu"), torch.Generator().manual_seed(0)
+    )
+    ours = WanAutoencoder(vae).condition(Reference(images()), num_frames)
+    assert ours.shape == expected.shape == (1, 20, (num_frames - 1) // 4 + 1, 4, 6)
+    assert torch.equal(ours[:, :4], expected[:, :4])
+    assert torch.allclose(ours, expected, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_video_has_the_latent_shape_that_is_promised_and_comes_back_at_its_size() -> None:
+    made = WanAutoencoder(wan_vae())
+    video = torch.rand(2, 3, 5, 32, 48) * 2 - 1
+    latents = made.encode(video)
+    assert latents.shape == (2, *made.latent_shape(5, 32, 48)) == (2, 16, 2, 4, 6)
+    back = made.decode(latents)
+    assert back.shape == video.shape
+    assert back.abs().max() <= 1
+    frames = list(made.decode_frames(latents[:1]))
+    assert [f.shape for f in frames] == [(32, 48, 3)] * 5
+
+
+@torch.no_grad()
+def test_latents_are_normalised_by_the_statistics_of_the_config() -> None:
+    vae = wan_vae()
+    raw = vae.encode(images()[:, :, None]).latent_dist.mode()
+    mean, std = (torch.tensor(vae.config[f"latents_{name}"]).view(1, -1, 1, 1, 1) for name in ("mean", "std"))
+    assert torch.allclose(WanAutoencoder(vae).encode(images()[:, :, None]) * std + mean, raw, atol=1e-5)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from clips import FPS, Clip, donors, spread_windows, validation_clips
+
+from fantasytalking.errors import InputError
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+def clip(frames: int) -> Clip:
+    return Clip(Path("clip.mp4"), "somebody", "real", frames)
+
+
+def test_windows_do_not_overlap_and_reach_from_start_to_end() -> None:
+    windows = spread_windows(clip(250), count=2, frames=100)
+    assert [(w.start, w.frames) for w in windows] == [(0, 100), (150, 100)]
+
+
+def test_a_short_clip_is_one_window() -> None:
+    windows = spread_windows(clip(75), count=2, frames=100)
+    assert [(w.start, w.frames) for w in windows] == [(0, 75)]
+
+
+def test_a_window_that_would_overlap_is_left_out() -> None:
+    assert len(spread_windows(clip(150), count=2, frames=100)) == 1
+
+
+def test_foreign_speech_is_of_another_identity_and_long_enough() -> None:
+    lengths, names = [100, 75, 100, 82, 75, 100], ["a", "b", "a", "c", "d", "e"]
+    for receiver, giver in enumerate(donors(lengths, names)):
+        assert names[giver] != names[receiver]
+        assert lengths[giver] >= lengths[receiver]
+
+
+def test_speech_of_equally_long_clips_is_rotated() -> None:
+    assert donors([50, 50, 50], ["a", "b", "c"]) == [2, 0, 1]
+
+
+def test_a_clip_without_donor_is_an_error() -> None:
+    with pytest.raises(InputError, match="longest"):
+        donors([100, 50], ["longest", "other"])
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the talking clips are not beside the project")
+def test_sound_and_picture_of_a_window_have_one_length() -> None:
+    clips = validation_clips(DATA, "real")
+    window = spread_windows(clips[-1], count=2, frames=10)[-1]
+    assert len(window.video()) == 10
+    assert window.speech().seconds == pytest.approx(10 / FPS)
+    assert window.speech(5).seconds == pytest.approx(5 / FPS)

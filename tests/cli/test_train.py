@@ -1,0 +1,175 @@
+"""`fantasytalking train`: the commands of docs/training.md on a folder of made-up videos, and what it says to bad input."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import wave
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fantasytalking import FantasyTalkingPipeline
+from fantasytalking.autoencoder.warp import PortraitWarper
+from fantasytalking.cli.__main__ import main
+from fantasytalking.media.audio import Audio, load_audio
+from fantasytalking.media.video import probe_video, write_video
+from tests.pipeline.tiny_pipeline import EXAMPLE, portrait, speech
+from tests.training.synthetic import open_mouth, own_mesh, smooth_noise, turn_head
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
+SECONDS = 2.0
+
+
+def fenced(language: str, containing: str) -> str:
+    """The page's first fenced block of a language that contains some words."""
+    parts = PAGE.read_text().split(f"```{language}\n")[1:]
+    return next(text for text in (part.split("```")[0] for part in parts) if containing in text)
+
+
+def make_video(path: Path, start: float, seed: int) -> None:
+    """The example portrait, its jaw following the loudness of a piece of the example speech, its head swaying."""
+    sound = load_audio(EXAMPLE / "speech.wav", start=start, seconds=SECONDS)
+    frames = round(SECONDS * 25)
+    pieces = np.array_split(sound.samples, frames)
+    level = np.sqrt([np.mean(piece**2) for piece in pieces])
+    opening = (0.09 * level / level.max()).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    vectors = 0.03 * np.stack([smooth_noise(frames, rng, 8) for _ in range(3)], 1)
+    sway = np.stack([smooth_noise(frames, rng, 8) for _ in range(2)], 1)
+    meshes = turn_head(open_mouth(own_mesh(), opening), vectors, sway, np.ones(frames))
+    warper = PortraitWarper(portrait(), own_mesh())
+    write_video(
+        path, (warper(mesh) for mesh in meshes), 25, Audio(sound.samples, sound.sample_rate), preset="ultrafast"
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the page assumes: a folder `videos` with a catalogue, and portrait.jpg and speech.wav beside it."""
+    made = tmp_path_factory.mktemp("training")
+    videos = made / "videos"
+    videos.mkdir()
+    rows = []
+    for number, start in enumerate((0.2, 2.2)):
+        make_video(videos / f"{number}.mp4", start, number)
+        rows.append({"file": f"{number}.mp4", "identity": f"person{number}", "kind": "real", "split": "train"})
+    write_video(videos / "empty.mp4", np.full((5, 64, 64, 3), 90, np.uint8), 25, speech(0.2), preset="ultrafast")
+    rows.append({"file": "empty.mp4", "identity": "nobody", "kind": "real", "split": "train"})
+    (videos / "catalogue.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    Image.fromarray(portrait()).save(made / "portrait.jpg", quality=95)
+    with wave.open(str(made / "speech.wav"), "wb") as sound:
+        sound.setparams((1, 2, 16000, 0, "NONE", ""))
+        sound.writeframes((speech(0.4).samples * 32767).astype("<i2").tobytes())
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> Iterator[Path]:
+    """The folder after the commands of the page's try-out."""
+    threads = torch.get_num_threads()
+    with chdir(folder):
+        for line in fenced("bash", "train tiny").replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            assert words[0] == "fantasytalking"
+            assert main(words[1:]) == 0
+    yield folder
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+def test_a_folder_of_videos_becomes_a_model_that_talks(trained: Path) -> None:
+    made = probe_video(trained / "talking.mp4")
+    assert made.has_audio
+    assert made.seconds == pytest.approx(0.4, abs=1 / made.fps)
+    assert (made.width, made.height) == (192, 192)
+    pipeline = FantasyTalkingPipeline.from_pretrained(trained / "runs" / "tryout" / "model")
+    assert pipeline.transformer.config.motion
+    assert pipeline.vae.codec.coefficient_std.max() < 10
+    percentiles = json.loads((trained / "runs" / "tryout" / "model" / "motion_percentiles.json").read_text())
+    assert percentiles.keys() == {"w_face", "w_body"}
+
+
+@pytest.mark.slow
+def test_the_run_folder_holds_what_the_page_says(trained: Path) -> None:
+    run = trained / "runs" / "tryout"
+    lines = PAGE.read_text().split("## Where files go")[1].split("\n## ")[0].splitlines()
+    names = [line.split("|")[1].strip().strip("`") for line in lines if line.startswith("| `")]
+    assert len(names) >= 8
+    for name in names:
+        assert list(run.glob(name)), f"the page promises {name}"
+    assert json.loads((run / "tracks" / "left_out.json").read_text()).keys() == {"empty.mp4"}
+
+
+@pytest.mark.slow
+def test_the_command_given_again_repeats_nothing(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained / "runs" / "tryout"
+    kept = [*run.glob("tracks/*.safetensors"), *run.glob("transformer/step-*/*"), run / "mouth_pairs.npz"]
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    assert len(before) >= 6
+    assert main(["train", "tiny", "--data", str(trained / "videos"), "--output", str(run), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result == {"output": str(run / "model"), "recipe": "tiny"}
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+
+
+@pytest.mark.slow
+def test_the_python_example_trains_on(trained: Path) -> None:
+    with chdir(trained):
+        exec(compile(fenced("python", "train_embedded"), str(PAGE), "exec"), {})
+    assert FantasyTalkingPipeline.from_pretrained(trained / "runs" / "tryout" / "model")
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """The one sentence that a call of `train` ends with."""
+    assert main(["train", *map(str, words)]) == 2
+    shown = capsys.readouterr()
+    sentence = shown.err.strip().splitlines()[-1]
+    assert sentence.startswith("error: ")
+    assert "Traceback" not in shown.err
+    return sentence
+
+
+def test_an_unknown_recipe_offers_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--data", tmp_path, "--output", tmp_path / "run")
+    assert "no recipe 'embeded'; did you mean 'embedded'?" in refused(capsys, "embeded", *options)
+    assert "the recipes are embedded, tiny" in refused(capsys, "zzz", *options)
+
+
+def test_numbers_below_one_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("tiny", "--data", tmp_path, "--output", tmp_path / "run")
+    for name in ("steps", "painter-steps", "threads"):
+        assert f"--{name} must be at least 1, but 0 was given" in refused(capsys, *options, f"--{name}", 0)
+
+
+def test_a_folder_without_a_catalogue_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = refused(capsys, "tiny", "--data", tmp_path, "--output", tmp_path / "run")
+    assert f"no catalogue at {tmp_path / 'catalogue.jsonl'}" in sentence
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("rows", ["", '{"file": "gone.mp4", "identity": "a", "kind": "real", "split": "train"}\n'])
+def test_data_without_a_usable_clip_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: str) -> None:
+    (tmp_path / "catalogue.jsonl").write_text(rows)
+    sentence = refused(capsys, "tiny", "--data", tmp_path, "--output", tmp_path / "run")
+    assert ("left_out.json" in sentence) if rows else ("is empty" in sentence)
+
+
+def test_a_run_folder_that_cannot_be_made_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "catalogue.jsonl").write_text('{"file": "a.mp4", "identity": "a", "kind": "real", "split": "train"}\n')
+    (tmp_path / "file").write_text("in the way")
+    sentence = refused(capsys, "tiny", "--data", tmp_path, "--output", tmp_path / "file" / "run")
+    assert "run folder" in sentence
+    assert "cannot be made" in sentence
+
+
+def test_a_missing_option_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "tiny"])
+    assert stopped.value.code == 2
+    assert "--data" in capsys.readouterr().err

@@ -1,0 +1,161 @@
+"""Windows of tracks as training samples."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from fantasytalking.data.motion_dataset import (
+    NO_AUGMENTATION,
+    SPEECH_PER_FRAME,
+    Augmentation,
+    IntensityScale,
+    MotionDataset,
+    canvas_lip_mask,
+    prepare,
+    smooth,
+    window_motion,
+)
+from fantasytalking.perception.landmarks import mouth_opening
+from tests.training.synthetic import codec, make_track, tracks
+
+SCALE = IntensityScale(torch.linspace(0, 1, 21)[:, None].repeat(1, 2))
+
+
+@cache
+def dataset(augmentation: Augmentation = NO_AUGMENTATION, frames: int = 9) -> MotionDataset:
+    prepared = [prepare(track) for track in tracks()]
+    return MotionDataset(prepared, codec(), frames, SCALE, augmentation, 0.5, torch.zeros(1, 16))
+
+
+def test_a_sample_is_what_the_transformer_is_trained_on() -> None:
+    sample = dataset().draw(np.random.default_rng(0))
+    assert sample.latents.shape == (16, 3, 6, 4)
+    assert sample.condition.shape == (20, 3, 6, 4)
+    assert sample.lip_mask.shape == (1, 3, 6, 4)
+    assert sample.audio is not None and sample.audio.shape == (18, 384)
+    assert sample.identity is not None and sample.identity.shape == (192,)
+    assert sample.motion is not None and 0 <= sample.motion.min() <= sample.motion.max() <= 1
+    assert torch.equal(sample.condition[:4, 0], torch.ones(4, 6, 4))
+    assert sample.latents[:, 0].abs().max() == 0  # the portrait itself
+
+
+def test_a_draw_is_a_pure_function_of_the_generator() -> None:
+    data = dataset(Augmentation())
+    a, b, c = (data.draw(np.random.default_rng(seed)) for seed in (4, 4, 5))
+    assert torch.equal(a.latents, b.latents)
+    assert a.audio is not None and b.audio is not None and torch.equal(a.audio, b.audio)
+    assert not torch.equal(a.latents, c.latents)
+
+
+def test_speech_and_face_move_together() -> None:
+    """The synthetic mouth follows one direction of the speech; so it must in every window."""
+    data = dataset(frames=33)
+    direction = torch.from_numpy(np.random.default_rng(99).standard_normal(384)).float()
+    track = data.groups["person0"][0]
+    for start in (0, 17, 60):
+        sample = data.window(track, start, 33)
+        assert sample.audio is not None
+        numbers = codec().from_latents(sample.latents[None])[0]
+        opening = mouth_opening(codec().points_of(numbers, track.points[start]).numpy())
+        sound = (sample.audio @ direction).reshape(33, SPEECH_PER_FRAME).mean(1)
+        assert np.corrcoef(opening, sound.numpy())[0, 1] > 0.8
+
+
+def test_a_mirrored_window_turns_the_head_the_other_way_and_speaks_alike() -> None:
+    data = dataset()
+    track = data.groups["person1"][0]
+    (plain, _), (mirrored, _) = track.described(codec(), None), track.described(codec(), data.mirror)
+    a, b = plain.relative_to(plain[0]), mirrored.relative_to(mirrored[0])
+    k = codec().coefficients
+    for index, sign in ((k, 1), (k + 1, -1), (k + 2, -1), (k + 4, -1), (k + 5, 1)):  # nod, shake, roll, x, y
+        assert np.corrcoef(a[:, index], b[:, index])[0, 1] * sign > 0.8
+    assert np.corrcoef(a[:, 0], b[:, 0])[0, 1] > 0.95  # the jaw
+
+
+def test_the_mirror_maps_left_to_right_and_is_its_own_inverse_nearly_everywhere() -> None:
+    mirror = dataset().mirror
+    assert (mirror[33], mirror[263], mirror[61]) == (263, 33, 291)
+    assert (mirror[mirror] == torch.arange(468)).float().mean() > 0.9
+
+
+def test_stretching_keeps_the_number_of_frames() -> None:
+    data = dataset()
+    track = data.groups["person2"][0]
+    for span in (8.1, 9.9):
+        sample = data.window(track, 3, span)
+        assert sample.latents.shape[1] == 3
+        assert sample.audio is not None and len(sample.audio) == 18
+
+
+def test_short_tracks_are_left_out_and_generated_footage_counts_less() -> None:
+    people = [
+        prepare(make_track("a", "a")),
+        prepare(make_track("b", "b", kind="generated")),
+        prepare(make_track("c", "c", frames=20)),
+    ]
+    data = MotionDataset(people, codec(), 33, SCALE, NO_AUGMENTATION, 0.25, torch.zeros(1, 16))
+    assert data.names == ["a", "b"]
+    assert data.weights == pytest.approx([0.8, 0.2])
+
+
+@pytest.mark.parametrize("lag", [4, -4])
+def test_preparing_a_shifted_track_puts_it_in_step_and_remembers_the_first_frame(lag: int) -> None:
+    track = make_track("late", "person0", lag=lag, seed=3)
+    prepared = prepare(track, lag)
+    assert prepared.first == max(0, lag)
+    assert len(prepared.points) == 100 - abs(lag)
+    assert len(prepared.speech) == SPEECH_PER_FRAME * len(prepared.points)
+    inner = slice(10, -10)
+    given = torch.from_numpy(track.points)[prepared.first :][: len(prepared.points)]
+    assert (prepared.points - given)[inner].norm(dim=-1).mean() < 0.5  # smoothing only
+    direction = np.random.default_rng(99).standard_normal(384)
+    sound = (prepared.speech.numpy() @ direction).reshape(-1, 2).mean(1)
+    assert np.corrcoef(mouth_opening(prepared.points.numpy()), sound)[0, 1] > 0.85
+
+
+def test_smoothing_keeps_the_mean_and_takes_out_jitter() -> None:
+    noise = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+    smoothed = smooth(noise)
+    assert smoothed.shape == noise.shape
+    assert 0.3 < float(smoothed.std()) < 0.8
+    assert torch.allclose(smooth(torch.full((20, 3), 5.0)), torch.full((20, 3), 5.0))
+
+
+def test_motion_grows_with_its_amplitude_face_and_body_apart() -> None:
+    k = codec().coefficients
+    numbers = torch.randn(40, k + 6, generator=torch.Generator().manual_seed(0))
+    numbers[:, :k] *= codec().coefficient_std
+    numbers[:, k:] *= codec().pose_std
+    base = window_motion(codec(), numbers)
+    livelier, restless = numbers.clone(), numbers.clone()
+    livelier[:, :k] *= 2
+    restless[:, k:] *= 2
+    assert torch.allclose(window_motion(codec(), livelier), base * torch.tensor([4.0, 1.0]), rtol=1e-3)
+    assert torch.allclose(window_motion(codec(), restless), base * torch.tensor([1.0, 4.0]), rtol=1e-3)
+
+
+def test_the_face_part_is_the_variance_of_the_pose_free_mesh() -> None:
+    k = codec().coefficients
+    numbers = torch.randn(40, k + 6, generator=torch.Generator().manual_seed(1)) * 0.1
+    displacement = torch.einsum("fk,kvi->fvi", numbers[:, :k], codec().basis)
+    assert window_motion(codec(), numbers)[0] == pytest.approx(float(displacement.var(0).sum(-1).mean()), rel=1e-3)
+
+
+def test_the_median_window_has_intensity_one_half() -> None:
+    raw = torch.rand(501, 2, generator=torch.Generator().manual_seed(0)) ** 3
+    scale = IntensityScale.fit(raw)
+    assert torch.allclose(scale(raw.median(0).values), torch.full((2,), 0.5), atol=1e-3)
+    assert torch.equal(scale(torch.tensor([-1.0, 9.0])), torch.tensor([0.0, 1.0]))
+
+
+def test_the_lip_mask_of_the_canvas_covers_the_mouth_only() -> None:
+    mask = canvas_lip_mask(codec(), 3)
+    assert mask.shape == (1, 3, 6, 4)
+    assert 0.05 < float(mask.mean()) < 0.6
+    lips = codec().layout[[13, 14]].mean(0) / codec().strides.width
+    assert mask[0, 0, int(lips[1]), int(lips[0])] > 0.5
+    assert mask[0, :, 0].max() == 0  # the forehead
