@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from clips import FPS, Clip, Window, donors, spread_windows, validation_clips
 from common import (
     Record,
@@ -35,8 +34,10 @@ from common import (
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from fantasytalking.autoencoder import Reference, from_uint8
 from fantasytalking.conditioning.conditions import Conditions, replace
 from fantasytalking.errors import CheckpointError, FantasyTalkingError
+from fantasytalking.geometry import TIME_STRIDE
 from fantasytalking.media.audio import Audio
 from fantasytalking.perception.landmarks import mouth_opening, track_mesh
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
@@ -160,12 +161,13 @@ def ceiling(takes: Sequence[Take], pipeline: FantasyTalkingPipeline) -> Row:
     """The true motion through the autoencoder: what a perfect transformer would reach."""
     row = Row("true motion, decoded", note="upper bound set by the autoencoder")
     for take in takes:
-        codec = pipeline.vae.codec
-        points, _ = track_mesh(take.window.video())
-        parameters = codec.parameters_of(torch.from_numpy(points), torch.from_numpy(points[0]))
-        moved = codec.points_of(parameters, torch.from_numpy(points[0])).numpy()
-        frames = np.stack(list(pipeline.vae.render(take.portrait, points[0], moved)))
-        row.add(take.window.clip, correlation(opening(frames), take.truth))
+        reference = Reference(from_uint8(take.portrait)[None])
+        frames = take.window.video()
+        # Whole latent frames: 4 f + 1 of them.
+        clip = from_uint8(frames[: (len(frames) - 1) // TIME_STRIDE * TIME_STRIDE + 1]).movedim(0, 1)[None]
+        latents = pipeline.autoencoder.encode(clip, reference)
+        made = opening(np.stack(list(pipeline.autoencoder.decode_frames(latents, reference))))
+        row.add(take.window.clip, correlation(made, take.truth[: len(made)]))
     return row
 
 

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fantasytalking.autoencoder import Reference
-from fantasytalking.data.motion_dataset import smooth, window_motion
+from fantasytalking.autoencoder.mesh_codec import smooth_over_time
+from fantasytalking.data.motion_dataset import window_motion
 from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.perception.landmarks import track_mesh
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
@@ -58,7 +59,7 @@ def motion_of(pipeline: FantasyTalkingPipeline, sitter: Sitter, settings: dict[s
         return window_motion(codec, pipeline.motion)
     points, _ = track_mesh(video.frames)
     # As in training: the jitter of the mesh network is no motion.
-    steady = smooth(torch.from_numpy(points))
+    steady = smooth_over_time(torch.from_numpy(points), 0.7)
     return window_motion(codec, codec.parameters_of(steady, steady[0]))
 
 

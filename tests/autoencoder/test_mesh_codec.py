@@ -11,6 +11,7 @@ from fantasytalking.autoencoder.mesh_codec import (
     MeshCodec,
     rotation_from_vector,
     similarity_fit,
+    smooth_over_time,
     vector_from_rotation,
 )
 from fantasytalking.perception.landmarks import mouth_opening
@@ -154,6 +155,17 @@ def test_the_portraits_shape_tells_an_open_mouth_from_a_closed_one() -> None:
     assert shapes[0].shape == (16, 1, fitted.height, fitted.width)
     assert torch.equal(shapes[0][0], shapes[0][3])
     assert (shapes[0] - shapes[1]).abs().max() > 0.5
+
+
+@pytest.mark.parametrize("sigma", [0.4, 0.7, 2.0])
+def test_smoothing_takes_out_jitter_and_leaves_what_is_still(sigma: float) -> None:
+    noise = torch.randn(200, 4, 3, generator=torch.Generator().manual_seed(0))
+    smoothed = smooth_over_time(noise, sigma)
+    assert smoothed.shape == noise.shape
+    assert 0.1 < float(smoothed.std()) < 0.95
+    assert torch.allclose(smooth_over_time(torch.full((20, 3), 5.0), sigma), torch.full((20, 3), 5.0))
+    assert torch.equal(smooth_over_time(noise, 0.0), noise)
+    assert smooth_over_time(noise[:1], sigma).shape == (1, 4, 3)
 
 
 def test_the_codec_stays_float32_whatever_its_model_is_cast_to() -> None:

@@ -15,7 +15,7 @@ from fantasytalking.conditioning.audio import AudioProjector, SpeechEncoder
 from fantasytalking.errors import AudioError, CheckpointError
 from tests.tiny import tiny_wav2vec2, tiny_whisper
 
-DEMO = Path(fantasytalking.__file__).parent / "models" / "demo" / "speech_encoder"
+DEMO = Path(fantasytalking.__file__).parent / "models" / "demo" / "audio_encoder"
 
 
 def tone(seconds: float) -> np.ndarray:

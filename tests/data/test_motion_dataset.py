@@ -16,7 +16,6 @@ from fantasytalking.data.motion_dataset import (
     MotionDataset,
     canvas_lip_mask,
     prepare,
-    smooth,
     window_motion,
 )
 from fantasytalking.perception.landmarks import mouth_opening
@@ -115,14 +114,6 @@ def test_preparing_a_shifted_track_puts_it_in_step_and_remembers_the_first_frame
     direction = np.random.default_rng(99).standard_normal(384)
     sound = (prepared.speech.numpy() @ direction).reshape(-1, 2).mean(1)
     assert np.corrcoef(mouth_opening(prepared.points.numpy()), sound)[0, 1] > 0.85
-
-
-def test_smoothing_keeps_the_mean_and_takes_out_jitter() -> None:
-    noise = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
-    smoothed = smooth(noise)
-    assert smoothed.shape == noise.shape
-    assert 0.3 < float(smoothed.std()) < 0.8
-    assert torch.allclose(smooth(torch.full((20, 3), 5.0)), torch.full((20, 3), 5.0))
 
 
 def test_motion_grows_with_its_amplitude_face_and_body_apart() -> None:

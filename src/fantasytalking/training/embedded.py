@@ -35,7 +35,7 @@ from fantasytalking.training.state import RunFolder
 from fantasytalking.training.sync import fit_ridge, measure_sync
 from fantasytalking.training.validation import Validation
 
-SPEECH_ENCODER = Path(str(files("fantasytalking") / "models" / "demo" / "speech_encoder"))
+SPEECH_ENCODER = Path(str(files("fantasytalking") / "models" / "demo" / "audio_encoder"))
 """The Whisper encoder that comes with the package."""
 # footage whose sync is known to be right, from which the ridge is fitted
 TRUSTED = "real"

@@ -72,6 +72,9 @@ def export_embedded(
     temporary = target.with_name(f".{target.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     pipeline.save_pretrained(temporary)
+    # the encoder was not trained: its own files, licence and notice included, instead of a second copy of the same weights
+    shutil.rmtree(temporary / "audio_encoder")
+    shutil.copytree(speech_encoder, temporary / "audio_encoder")
     percentiles = {"w_face": intensity.percentiles[:, 0].tolist(), "w_body": intensity.percentiles[:, 1].tolist()}
     (temporary / "motion_percentiles.json").write_text(json.dumps(percentiles) + "\n")
     target.mkdir(parents=True, exist_ok=True)
