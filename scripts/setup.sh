@@ -66,8 +66,9 @@ if ! usable "$venv_python"; then
   "$python" -m venv .venv
 fi
 
+# Errors only: with several package sources configured, pip's warnings bury everything else.
 pip_install() {
-  "$venv_python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$@"
+  "$venv_python" -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt "$@"
 }
 
 if [ -n "${TORCH_INDEX:-}" ]; then

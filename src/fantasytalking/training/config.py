@@ -110,6 +110,8 @@ class TrainConfig:
             raw["stages"] = tuple(StageSchedule(**s) for s in raw["stages"])
             raw["dropout"] = Dropout(**raw["dropout"])
             raw["frames"] = tuple(raw["frames"])
+            # JSON knows no tuples
+            raw["model"] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw["model"].items()}
             return cls(**raw)
         except TypeError as error:
             raise SettingsError(f"{path} is not a training configuration of this version: {error}.") from error
