@@ -20,6 +20,7 @@ import numpy as np
 from clips import SAME_FACE, Sitter, choose_sitters
 from common import Record, generation_settings, load_model, make_video, mean_and_error, option_parser, say, table
 from numpy.typing import NDArray
+from PIL import Image
 
 from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.perception.faces import Face, detect_faces
@@ -68,6 +69,12 @@ def overhang(image: NDArray[np.uint8], face: Face) -> float:
     outline = face_mesh(image, face).points[list(FACE_OVAL), :2]
     beyond = np.maximum(-outline, outline - (width, height))
     return max(0.0, float(beyond.max())) / face.size
+
+
+def resized(picture: NDArray[np.uint8], like: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A portrait [H, W, 3] at the size of a frame, shrunk the way the pipeline shrinks it."""
+    size = (like.shape[1], like.shape[0])
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
 def look_at(frames: Iterable[NDArray[np.uint8]], portrait: NDArray[np.uint8]) -> list[Look]:
@@ -135,8 +142,7 @@ def measure(options: argparse.Namespace, sitters: Sequence[Sitter], record: Reco
             try:
                 settings = {**record.settings, "identity_scale": scale}
                 frames = make_video(pipeline, sitter.picture, sitter.speech, **settings).frames
-                portrait = cv2.resize(sitter.picture, frames.shape[2:0:-1], interpolation=cv2.INTER_AREA)
-                videos[sitter.window.name] = summary(look_at(frames, portrait))
+                videos[sitter.window.name] = summary(look_at(frames, resized(sitter.picture, frames[0])))
             except FantasyTalkingError as error:
                 record.leave_out(f"{sitter.window.name} ({name})", error)
                 continue

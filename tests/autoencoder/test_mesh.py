@@ -79,7 +79,7 @@ def test_encoding_a_decoded_video_gives_back_its_motion() -> None:
     assert back.shape == latents.shape
     for part in (slice(0, 8), slice(8, 16)):  # expression, head
         a, b = latents[:, part].flatten(), back[:, part].flatten()
-        assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.7
+        assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.65
 
 
 def test_a_batch_is_decoded_sample_by_sample() -> None:

@@ -142,8 +142,9 @@ def test_a_fitted_codec_reconstructs_a_clip_it_has_not_seen() -> None:
     points = torch.from_numpy(make_track("unseen", "person1", frames=41, seed=77).points)
     latents = fitted.to_latents(fitted.parameters_of(points, points[0])[None])
     back = fitted.points_of(fitted.from_latents(latents)[0], points[0])
-    assert (back - points).norm(dim=-1).mean() < 0.3  # pixels; the clip moves by several
-    assert (points - points[0]).norm(dim=-1).mean() > 2.0
+    # pixels, in the picture: a shift in depth, which no pixel shows, is not among the motion numbers
+    assert (back - points)[..., :2].norm(dim=-1).mean() < 0.05
+    assert (points - points[0])[..., :2].norm(dim=-1).mean() > 2.0
     assert np.corrcoef(mouth_opening(back.numpy()), mouth_opening(points.numpy()))[0, 1] > 0.98
 
 

@@ -89,7 +89,8 @@ def test_the_crop_of_a_large_portrait_looks_like_that_of_a_small_one() -> None:
     small, mesh = portrait(), own_mesh()
     large = cv2.resize(small, (960, 960), interpolation=cv2.INTER_CUBIC)
     a = take_crop(small, crop_transform(mesh)).astype(float)
-    b = take_crop(large, crop_transform(5 * mesh)).astype(float)
+    # pixel centres: x becomes 5 (x + 1/2) - 1/2
+    b = take_crop(large, crop_transform(5 * mesh + np.array([2, 2, 0], np.float32))).astype(float)
     assert np.abs(a - b).mean() < 4
 
 
@@ -97,7 +98,7 @@ def test_opening_the_mouth_grows_the_inner_mask_and_does_not_zoom() -> None:
     shut, wide = open_mouth(own_mesh(), np.array([0.0, 0.1], np.float32))
     masks = [draw_masks(mesh, crop_transform(mesh)) for mesh in (shut, wide)]
     assert masks[0].shape == (3, CROP, CROP)
-    assert masks[1][0].sum() > 3 * masks[0][0].sum()
+    assert masks[1][0].sum() > 1.5 * masks[0][0].sum()
     scales = [np.linalg.det(crop_transform(mesh)[:, :2]) for mesh in (shut, wide)]
     assert np.isclose(*scales)
 

@@ -64,7 +64,7 @@ def to_uint8(images: Tensor) -> NDArray[np.uint8]:
 
 def from_uint8(images: NDArray[np.uint8]) -> Tensor:
     """Inverse of `to_uint8`: [..., H, W, 3] uint8 -> [..., 3, H, W] float32 in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, -3).float() / 127.5 - 1
+    return torch.from_numpy(np.require(images, requirements=["C", "W"])).movedim(-1, -3).float() / 127.5 - 1
 
 
 def first_frame_mask(batch: int, latent_frames: int, height: int, width: int, time_stride: int = 4) -> Tensor:

@@ -22,9 +22,10 @@ from fantasytalking.autoencoder.mesh_codec import MeshCodec, smooth_over_time
 from fantasytalking.autoencoder.painter import MouthPainter, crop_transform, draw_masks, painter_input, take_crop
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.geometry import Strides
-from fantasytalking.perception.landmarks import face_mesh, track_mesh
+from fantasytalking.perception.landmarks import face_mesh, mouth_opening, track_mesh
 
 FADE_FRAMES = 8
+CLOSED = 0.015  # mouth opening (gap over face height) of closed lips, as the mesh network measures them
 RENDER_BATCH = 8  # frames painted at once
 
 
@@ -155,9 +156,20 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             portraits, inners = np.stack([portrait_crop] * count), np.stack([portrait_inner] * count)
             inputs = painter_input(crops, portraits, masks, inners)
             paint, alpha = self.painter(inputs.to(self.device, self.dtype))
-            painted, opacity = to_uint8(paint), alpha[:, 0].float().cpu().numpy()
+            needed = _paint_needed(batch, mesh)[:, None, None]
+            painted, opacity = to_uint8(paint), alpha[:, 0].float().cpu().numpy() * needed
             for frame, pixels, mask, transform in zip(frames, painted, opacity, transforms, strict=True):
                 yield _paste(frame, pixels, mask, transform)
+
+
+def _paint_needed(moved: NDArray[np.float32], mesh: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How much of the mouth's inside must be painted, 0..1 for each frame [F, 468, 3].
+
+    Nothing while the mouth is no wider open than in the portrait: the photo's own teeth are moved then. All from twice as wide on.
+    """
+    portrait = max(float(mouth_opening(mesh)), CLOSED)
+    share = np.clip((mouth_opening(moved) - portrait) / portrait, 0, 1)
+    return np.asarray(share * share * (3 - 2 * share), np.float32)
 
 
 def _paste(

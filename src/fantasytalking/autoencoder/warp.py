@@ -70,7 +70,11 @@ def triangle_map(target: Array, source: Array, triangles: NDArray[np.int64], hei
     ys, xs = np.nonzero(index >= 0)
     chosen = affine[index[ys, xs]]
     result = np.full((height, width, 2), np.nan, np.float32)
-    result[ys, xs] = xs[:, None] * chosen[:, 0] + ys[:, None] * chosen[:, 1] + chosen[:, 2]
+    # The filled polygons include their border, and a sliver's affine map is wild just outside it.
+    corners_of_source = source[triangles].astype(np.float32)
+    low, high = corners_of_source.min(1)[index[ys, xs]], corners_of_source.max(1)[index[ys, xs]]
+    mapped = xs[:, None] * chosen[:, 0] + ys[:, None] * chosen[:, 1] + chosen[:, 2]
+    result[ys, xs] = np.clip(mapped, low, high)
     return result
 
 
@@ -116,7 +120,8 @@ class PortraitWarper:
         source = np.concatenate([self.mesh[:, :2], self.rings.reshape(-1, 2)])
         depth = points[TRIANGLES, 2].mean(1)
         order = np.concatenate([_RINGS[::-1], TRIANGLES[np.argsort(-depth)]])  # the nearest triangles are painted last
-        raster = triangle_map((target - (x0, y0) + 0.5) * scale - 0.5, source, order, height, width)
+        shifted = ((target - (x0, y0) + 0.5) * scale - 0.5).astype(np.float32)
+        raster = triangle_map(shifted, source, order, height, width)
         ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
         still = (np.stack([xs, ys], -1) + 0.5) / scale - 0.5 + (x0, y0)
         shift = np.where(np.isnan(raster), 0, raster - still).astype(np.float32)

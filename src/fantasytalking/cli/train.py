@@ -70,8 +70,14 @@ def run(options: Train) -> int:
         import torch
 
         torch.set_num_threads(options.threads)
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
     from fantasytalking.training.embedded import train_embedded
 
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
     recipe = RECIPES[options.recipe]
     if options.steps is not None:
         recipe = dataclasses.replace(recipe, transformer=recipe.transformer.scaled_to(options.steps))

@@ -139,6 +139,7 @@ def make_track(video: Path, info: ClipInfo, encoder: SpeechEncoder, max_seconds:
 
 def save_track(track: FaceTrack, path: Path) -> None:
     """Write a track as safetensors, under a temporary name first."""
+    arrays: dict[str, NDArray[Any]]
     arrays = {"points": track.points, "scores": track.scores, "speech": track.speech, "embedding": track.embedding}
     temporary = path.with_suffix(".part")
     save_file(arrays, temporary, metadata={"info": json.dumps(asdict(track.info)), "schema": str(SCHEMA)})

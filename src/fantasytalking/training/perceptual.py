@@ -53,6 +53,9 @@ class PerceptualDistance(nn.Module):
         MissingDependencyError: no path is given and the package is not installed.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, path: Path | None = None) -> None:
         super().__init__()
         state = torch.load(path or weights_path(), map_location="cpu", weights_only=True)

@@ -51,7 +51,11 @@ def fit_ridge(tracks: Sequence[FaceTrack], penalty: float = 3e3, per_clip: int =
         x, y = _inputs(track)
         x = np.concatenate([x[:per_clip], np.ones((len(x[:per_clip]), 1), np.float32)], 1)
         joined = np.concatenate([x, y[:per_clip, None]], 1).astype(np.float64)
-        gram = joined.T @ joined if gram is None else gram + joined.T @ joined
+        products: NDArray[np.float64] = joined.T @ joined
+        if gram is None:
+            gram = products
+        else:
+            gram += products
     assert gram is not None
     size = len(gram) - 1
     ridge: NDArray[np.float64] = np.linalg.solve(gram[:size, :size] + penalty * np.eye(size), gram[:size, size])
@@ -69,7 +73,8 @@ def measure_sync(track: FaceTrack, ridge: NDArray[np.float64]) -> SyncReport:
     for shift in range(-MAX_OFFSET, MAX_OFFSET + 1):
         a = predicted[max(0, -shift) : len(y) - max(0, shift)]
         b = y[max(0, shift) : len(y) - max(0, -shift)]
-        scores[shift] = float(np.corrcoef(a, b)[0, 1]) if len(a) > 10 else 0.0
+        varied = len(a) > 10 and np.ptp(a) > 1e-6 and np.ptp(b) > 1e-6  # silence and still faces correlate with nothing
+        scores[shift] = float(np.corrcoef(a, b)[0, 1]) if varied else 0.0
     best = max(scores, key=lambda s: scores[s])
     clear = scores[best] > max(0.3, scores[0] + 0.1) and abs(best) > 1
     offset = best if clear else 0

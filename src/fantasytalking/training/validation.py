@@ -79,7 +79,7 @@ def opening_correlation(codec: MeshCodec, latents: Tensor, windows: Sequence[tup
         for z in (made, sample.latents):
             points = codec.points_of(codec.from_latents(z[None])[0], portrait)
             curves.append(mouth_opening(points.numpy()))
-        scores.append(float(np.corrcoef(*curves)[0, 1]))
+        scores.append(float(np.corrcoef(curves[0], curves[1])[0, 1]))
     return torch.tensor(scores)
 
 
