@@ -70,9 +70,11 @@ def triangle_map(target: Array, source: Array, triangles: NDArray[np.int64], hei
     ys, xs = np.nonzero(index >= 0)
     chosen = affine[index[ys, xs]]
     result = np.full((height, width, 2), np.nan, np.float32)
-    # The filled polygons include their border, and a sliver's affine map is wild just outside it.
+    # The filled polygons include their border, and a sliver's affine map is wild just outside it. One pixel of room, though: to hold
+    # border pixels of small triangles inside them would move a portrait that stays.
+    room = np.ptp(source, axis=0) / np.maximum(np.ptp(target, axis=0), 1e-6)
     corners_of_source = source[triangles].astype(np.float32)
-    low, high = corners_of_source.min(1)[index[ys, xs]], corners_of_source.max(1)[index[ys, xs]]
+    low, high = corners_of_source.min(1)[index[ys, xs]] - room, corners_of_source.max(1)[index[ys, xs]] + room
     mapped = xs[:, None] * chosen[:, 0] + ys[:, None] * chosen[:, 1] + chosen[:, 2]
     result[ys, xs] = np.clip(mapped, low, high)
     return result
