@@ -6,7 +6,7 @@ identities are never trained on. Letters: F frames, n samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +28,20 @@ SAME_FACE = 0.6
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip of the validation split; `frames` counts them at `FPS`."""
+    """A clip of the validation split.
+
+    Attributes:
+        path: the video.
+        identity, kind: of its row in the catalogue.
+        frames: its length at `FPS`.
+        lag: frames by which the face lags behind the sound, 0 unless it was measured.
+    """
 
     path: Path
     identity: str
     kind: str
     frames: int
+    lag: int = 0
 
     @property
     def name(self) -> str:
@@ -62,15 +70,23 @@ class Window:
 
     def speech(self, frames: int | None = None) -> Audio:
         """Sound from the window's start on, exactly as long as `frames` frames (the window's own number if None)."""
-        seconds = (frames or self.frames) / FPS
-        sound = load_audio(self.clip.path, SOUND_RATE, min_seconds=0.0, start=self.start / FPS, seconds=seconds)
-        samples = np.zeros(round(seconds * SOUND_RATE), np.float32)
-        samples[: len(sound.samples)] = sound.samples[: len(samples)]
+        seconds, start = (frames or self.frames) / FPS, (self.start - self.clip.lag) / FPS
+        # Before the clip's first frame there is silence.
+        before = max(0.0, -start)
+        wanted = {"start": max(0.0, start), "seconds": seconds - before}
+        sound = load_audio(self.clip.path, SOUND_RATE, min_seconds=0.0, **wanted)
+        samples, first = np.zeros(round(seconds * SOUND_RATE), np.float32), round(before * SOUND_RATE)
+        samples[first : first + len(sound.samples)] = sound.samples[: len(samples) - first]
         return Audio(samples, SOUND_RATE)
 
 
-def validation_clips(data: Path, kind: str | None = None) -> list[Clip]:
-    """Clips of the validation split in the order of their names, of one kind ("real", "generated") or of both.
+def validation_clips(data: Path, kind: str | None = None, lags: Mapping[str, int] | None = None) -> list[Clip]:
+    """Clips of the validation split in the order of their names.
+
+    Args:
+        data: folder with `catalogue.jsonl`.
+        kind: "real" or "generated"; None takes both.
+        lags: clip name -> frames by which its face lags behind its sound.
 
     Raises:
         InputError: no catalogue, or no such clip in it.
@@ -83,7 +99,8 @@ def validation_clips(data: Path, kind: str | None = None) -> list[Clip]:
     clips = []
     for row in sorted(rows, key=lambda r: r.file):
         path = data / row.file
-        clips.append(Clip(path, row.identity, row.kind, int(probe_video(path).seconds * FPS + 1e-6)))
+        frames = int(probe_video(path).seconds * FPS + 1e-6)
+        clips.append(Clip(path, row.identity, row.kind, frames, (lags or {}).get(path.stem, 0)))
     return clips
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -171,9 +172,14 @@ def ceiling(takes: Sequence[Take], pipeline: FantasyTalkingPipeline) -> Row:
     return row
 
 
+def read_lags(path: Path | None) -> dict[str, int]:
+    """Clip name -> frames by which the face lags behind the sound, from a JSON object; empty without a file."""
+    return {} if path is None else {str(k): int(v) for k, v in json.loads(path.read_text()).items()}
+
+
 def measure_real(options: argparse.Namespace, pipeline: FantasyTalkingPipeline, record: Record) -> list[Row]:
     """All rows on real footage."""
-    takes = take_windows(validation_clips(options.data, "real"), options.windows, record)
+    takes = take_windows(validation_clips(options.data, "real", read_lags(options.lags)), options.windows, record)
     record.results["speech_of"] = {take.window.name: take.other_name for take in takes}
     base = record.settings
     rows = [measure(name, takes, pipeline, base, record) for name in (OWN, SHUFFLED)]
@@ -220,6 +226,7 @@ def main() -> int:
     parser.add_argument("--windows", type=int, default=2, help="windows of a real clip, at most")
     parser.add_argument("--seconds", type=float, default=4.0, help="longest window")
     parser.add_argument("--stage1", type=Path, help="model folder or checkpoint of stage 1, run in clip mode")
+    parser.add_argument("--lags", type=Path, help="JSON, clip name -> frames its face lags behind its sound; corrected")
     parser.add_argument("--longest-side", type=int, help="render smaller, to be quick")
     parser.add_argument("--generated", action=argparse.BooleanOptionalAction, default=True, help="the side table")
     parser.add_argument("--ceiling", action="store_true", help="add the true motion through the autoencoder")
@@ -236,6 +243,7 @@ def main() -> int:
         record.results["generated_gap_over_shuffled"] = report(title, generated)
         record.results["generated"] = {row.name: row.summary for row in generated}
     print()
+    record.results["lags_corrected"] = read_lags(options.lags)
     record.results["generation"] = generation_settings(pipeline, **settings)
     record.finish()
     return 0

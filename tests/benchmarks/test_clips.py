@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from clips import FPS, Clip, donors, spread_windows, validation_clips
 
@@ -51,3 +53,13 @@ def test_sound_and_picture_of_a_window_have_one_length() -> None:
     assert len(window.video()) == 10
     assert window.speech().seconds == pytest.approx(10 / FPS)
     assert window.speech(5).seconds == pytest.approx(5 / FPS)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the talking clips are not beside the project")
+def test_a_face_that_lags_gets_earlier_sound_and_silence_before_the_clip() -> None:
+    plain = spread_windows(validation_clips(DATA, "real")[-1], count=1, frames=10)[0]
+    late = replace(plain, clip=replace(plain.clip, lag=3))
+    shift = round(3 / FPS * 48000)
+    samples = late.speech().samples
+    assert not samples[:shift].any()
+    assert np.allclose(samples[shift:], plain.speech().samples[: len(samples) - shift], atol=1e-3)

@@ -24,7 +24,6 @@ from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.geometry import Strides
 from fantasytalking.perception.landmarks import face_mesh, mouth_opening, track_mesh
 
-FADE_FRAMES = 8
 CLOSED = 0.015  # mouth opening (gap over face height) of closed lips, as the mesh network measures them
 RENDER_BATCH = 8  # frames painted at once
 
