@@ -64,15 +64,13 @@ def test_the_pins_bring_no_graphics_card_libraries() -> None:
 
 
 def test_what_is_imported_is_declared() -> None:
-    sources = [path for folder in (PACKAGE, ROOT / "tests", ROOT / "benchmarks") for path in folder.rglob("*.py")]
-    own = {"fantasytalking", "tests", "benchmarks", *(path.stem for path in sources if PACKAGE not in path.parents)}
+    sources = [path for folder in (PACKAGE, ROOT / "benchmarks") for path in folder.rglob("*.py")]
+    own = {"fantasytalking", "benchmarks", *(path.stem for path in sources if PACKAGE not in path.parents)}
     imported = {name for path in sources for name in imported_modules(path)} - own - sys.stdlib_module_names
     providers = {module: names for module, names in metadata.packages_distributions().items()}
-    # Not installed unless asked for, so the interpreter cannot say which distribution brings it.
-    optional = {"skimage": ["scikit-image"]}
     declared = {canonicalize_name(requirement.name) for requirement in requirements()}
     for module in sorted(imported):
-        names = {canonicalize_name(name) for name in providers.get(module, optional.get(module, [module]))}
+        names = {canonicalize_name(name) for name in providers.get(module, [module])}
         assert names & declared, f"{module} is imported but none of {sorted(names)} is in pyproject.toml"
 
 

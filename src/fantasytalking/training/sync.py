@@ -58,7 +58,7 @@ def fit_ridge(tracks: Sequence[FaceTrack], penalty: float = 3e3, per_clip: int =
             gram += products
     assert gram is not None
     size = len(gram) - 1
-    ridge: NDArray[np.float64] = np.linalg.solve(gram[:size, :size] + penalty * np.eye(size), gram[:size, size])
+    ridge = np.asarray(np.linalg.solve(gram[:size, :size] + penalty * np.eye(size), gram[:size, size]), np.float64)
     return ridge
 
 
