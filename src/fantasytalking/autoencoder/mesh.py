@@ -77,9 +77,6 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         """(C, f, h, w); h and w are the canvas's whatever the portrait's size."""
         return self.latent_channels, self.strides.latent_frames(num_frames), self.codec.height, self.codec.width
 
-    def _tensor(self, points: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(points).to(self.device)
-
     def _portraits(self, reference: Reference) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
         images = to_uint8(reference.images)
         faces = reference.faces or (None,) * len(images)
@@ -95,7 +92,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         latents = []
         for clip, (_, mesh) in zip(video, self._portraits(reference), strict=True):
             points, _ = track_mesh(to_uint8(clip.movedim(0, 1)))
-            parameters = self.codec.parameters_of(self._tensor(points), self._tensor(mesh))
+            parameters = self.codec.parameters_of(torch.from_numpy(points), torch.from_numpy(mesh))
             latents.append(self.codec.to_latents(parameters[None]))
         return torch.cat(latents).to(video.device)
 
@@ -103,7 +100,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
     def condition(self, reference: Reference, num_frames: int) -> Tensor:
         """Mask (first frame given) and the portrait's shape, repeated over time: [B, 20, f, h, w]."""
         frames = self.strides.latent_frames(num_frames)
-        meshes = [self._tensor(mesh) for _, mesh in self._portraits(reference)]
+        meshes = [torch.from_numpy(mesh) for _, mesh in self._portraits(reference)]
         shapes = [self.codec.shape_latents(self.codec.shape_cells_of(mesh)) for mesh in meshes]
         latents = torch.stack(shapes).expand(-1, -1, frames, -1, -1)
         mask = first_frame_mask(len(shapes), frames, self.codec.height, self.codec.width, self.strides.time)
@@ -126,11 +123,11 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             FaceError: no face in the portrait.
         """
         ((image, mesh),) = self._portraits(reference)
-        parameters = self._limit(self.codec.from_latents(latents.float().to(self.device))[0])
+        parameters = self._limit(self.codec.from_latents(latents.float().cpu())[0])
         # The video begins with the portrait: what the sampler left on the given frame fades out over a third of a second.
-        fade = torch.exp(-torch.arange(len(parameters), device=self.device) / FADE_FRAMES)
+        fade = torch.exp(-torch.arange(len(parameters)) / FADE_FRAMES)
         parameters = parameters - fade[:, None] * parameters[:1]
-        moved = self.codec.points_of(parameters, self._tensor(mesh)).cpu().numpy()
+        moved = self.codec.points_of(parameters, torch.from_numpy(mesh)).numpy()
         yield from self.render(image, mesh, moved)
 
     def _limit(self, parameters: Tensor) -> Tensor:

@@ -35,8 +35,7 @@ _PACKAGES = (
 # Module -> (extra that installs it, what it enables).
 _OPTIONAL = {
     "insightface": ("perception", "the InsightFace backend of face embeddings"),
-    "tensorboard": ("train", "training curves"),
-    "skimage": ("eval", "structural similarity in the benchmarks"),
+    "matplotlib": ("eval", "plots of the benchmarks"),
 }
 
 
