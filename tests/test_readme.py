@@ -36,7 +36,7 @@ def test_the_python_example_makes_a_video(folder: Path) -> None:
     exec(compile(fenced("python", "from_pretrained"), "README.md", "exec"), {})
     made = probe_video(folder / "talking.mp4")
     assert made.has_audio
-    assert made.seconds == pytest.approx(SECONDS, abs=1 / made.fps)
+    assert made.seconds == pytest.approx(SECONDS, abs=float(1 / made.fps))
 
 
 @pytest.mark.slow
@@ -48,4 +48,4 @@ def test_the_command_line_example_makes_a_video(folder: Path) -> None:
     assert main(words[1:]) == 0
     made = probe_video(folder / "talking.mp4")
     assert made.has_audio
-    assert made.seconds == pytest.approx(SECONDS, abs=1 / made.fps)
+    assert made.seconds == pytest.approx(SECONDS, abs=float(1 / made.fps))
