@@ -49,6 +49,6 @@ TINY_TRANSFORMER = TrainConfig(
 """A run of seconds, for trying the machinery out."""
 
 RECIPES = {
-    "embedded": Recipe(EMBEDDED_TRANSFORMER, painter_steps=3000, painter_batch=16, pairs_per_identity=84),
+    "embedded": Recipe(EMBEDDED_TRANSFORMER, painter_steps=3600, painter_batch=8, pairs_per_identity=84),
     "tiny": Recipe(TINY_TRANSFORMER, painter_steps=2, painter_batch=2, pairs_per_identity=4),
 }
