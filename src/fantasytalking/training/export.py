@@ -38,7 +38,7 @@ def export_embedded(
     speech_encoder: Path,
     target: Path,
 ) -> Path:
-    """Write a pipeline folder in half precision; what lies in the folder besides (example, model card) stays.
+    """Write a pipeline folder, the transformer in half precision; what lies in the folder besides (example, model card) stays.
 
     Args:
         transformer: averaged weights of the run.
