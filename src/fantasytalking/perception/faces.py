@@ -67,21 +67,42 @@ def detect_faces(image: np.ndarray, min_score: float = 0.5) -> list[Face]:
     check_image(image)
     if not 0 < min_score < 1:
         raise SettingsError(f"min_score is a confidence between 0 and 1, not {min_score}.")
-    faces = []
-    for found in find_faces(image, min_score):
-        mesh = found.mesh.points[:, :2]
-        # Eyelids instead of the detector's eye points: steadier, and its mouth point is a single one.
-        points = np.stack(
-            [
-                mesh[list(RIGHT_EYE)].mean(axis=0),
-                mesh[list(LEFT_EYE)].mean(axis=0),
-                mesh[NOSE_TIP],
-                mesh[MOUTH_CORNER_RIGHT],
-                mesh[MOUTH_CORNER_LEFT],
-            ]
-        )
-        faces.append(Face(found.detection.box, found.detection.score, points))
+    faces = [
+        Face(found.detection.box, found.detection.score, _five_points(found.mesh.points))
+        for found in find_faces(image, min_score)
+    ]
     return faces
+
+
+def face_of_mesh(points: np.ndarray, score: float = 1.0) -> Face:
+    """The face that a mesh stands for, so that a tracked face need not be searched again.
+
+    Args:
+        points: [468, 2 or 3] in pixels, as of ``landmarks.track_mesh``.
+        score: confidence, 0 to 1.
+
+    Returns:
+        A face whose box is that of the mesh, which reaches from the hairline to the chin.
+    """
+    (x0, y0), (x1, y1) = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    return Face((float(x0), float(y0), float(x1), float(y1)), score, _five_points(points))
+
+
+def _five_points(points: np.ndarray) -> np.ndarray:
+    """Eyes, nose tip and mouth corners [5, 2] of a mesh.
+
+    Eyelids instead of the detector's eye points: steadier, and its mouth point is a single one.
+    """
+    mesh = points[:, :2]
+    return np.stack(
+        [
+            mesh[list(RIGHT_EYE)].mean(axis=0),
+            mesh[list(LEFT_EYE)].mean(axis=0),
+            mesh[NOSE_TIP],
+            mesh[MOUTH_CORNER_RIGHT],
+            mesh[MOUTH_CORNER_LEFT],
+        ]
+    )
 
 
 def choose_face(image: np.ndarray, index: int | None = None, min_size: float = MIN_FACE_SIZE) -> Face:

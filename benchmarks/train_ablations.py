@@ -1,0 +1,88 @@
+"""Trains the ablations of the paper's table 4 at the embedded model's size, all at equal compute, for `fantasytalking benchmark`.
+
+Each variant sees the same clips, in the same order, for the same number of steps; mesh codec and mouth painter are those of
+the packaged model. The last lines of the output are the model folders. Every run goes on where it was stopped.
+
+    python benchmarks/train_ablations.py --tracks RUN/tracks --output FOLDER --steps 800
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from fantasytalking import FantasyTalkingPipeline
+from fantasytalking.data.motion_dataset import IntensityScale
+from fantasytalking.pipeline.folder import resolve_model
+from fantasytalking.training.config import StageSchedule, TrainConfig
+from fantasytalking.training.embedded import SPEECH_ENCODER, Material, load_material, make_trainer
+from fantasytalking.training.export import export_embedded
+from fantasytalking.training.recipes import EMBEDDED_MODEL, EMBEDDED_TRANSFORMER
+
+RATE = 6e-4
+
+
+def variants(steps: int) -> dict[str, TrainConfig]:
+    """Both stages in the packaged model's proportion (1 to 5), each stage alone, and both without the identity module."""
+    first = steps // 6
+    clip, frame = (StageSchedule(name, steps, RATE, warmup=50, final_fraction=0.02) for name in ("clip", "frame"))
+    both = (
+        StageSchedule("clip", first, RATE, warmup=50, final_fraction=0.7),
+        StageSchedule("frame", steps - first, RATE, warmup=25, final_fraction=0.02),
+    )
+    base = replace(EMBEDDED_TRANSFORMER, validate_every=10**9)
+    without = {k: v for k, v in EMBEDDED_MODEL.items() if not k.startswith("identity")}
+    return {
+        "both": replace(base, stages=both),
+        "frame-only": replace(base, stages=(frame,)),
+        "clip-only": replace(base, stages=(clip,)),
+        "no-identity": replace(base, stages=both, model=without),
+    }
+
+
+def train(name: str, config: TrainConfig, material: Material, output: Path, packaged: FantasyTalkingPipeline) -> Path:
+    """Train one variant and write its model folder, unless it is there."""
+    target = output / name / "model"
+    if (target / "model_index.json").is_file():
+        return target
+    trainer = make_trainer(material, config, output / name / "transformer")
+    trainer.train()
+    raw = json.loads((Path(str(resolve_model("demo"))) / "motion_percentiles.json").read_text())
+    intensity = IntensityScale(torch.tensor([raw["w_face"], raw["w_body"]]).T)
+    painter, codec = packaged.vae.painter, packaged.vae.codec
+    return export_embedded(trainer.averaged(), codec, painter, intensity, SPEECH_ENCODER, target)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what is asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tracks", type=Path, required=True, help="folder of face tracks, as `fantasytalking train` makes")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--steps", type=int, default=800, help="optimiser steps of each variant")
+    parser.add_argument("--only", nargs="*", help="names of variants; nothing means all")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    packaged = FantasyTalkingPipeline.from_pretrained("demo")
+    stored = options.tracks / "codec.bin"
+    if not stored.exists():
+        # the latents of all variants must mean the same motion, and the packaged painter belongs to this codec
+        save_file(packaged.vae.codec.state_dict(), stored)
+    material = load_material(options.tracks)
+    found = variants(options.steps)
+    folders = [
+        train(name, found[name], material, options.output, packaged) for name in options.only or list(found)
+    ]
+    print("\n".join(map(str, folders)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""`fantasytalking evaluate`: folders of videos to a report."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fantasytalking.cli.options import parse
+from fantasytalking.errors import SettingsError
+from fantasytalking.pipeline.progress import TerminalProgress
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score generated videos as the paper does. The path of the HTML report is the last line of the output.
+
+    Files are paired by name. Ground truth and two baselines are rows of every table. A metric whose network is not there is measured by a
+    labelled proxy. Interrupted, the same command goes on where it was.
+    """
+
+    reference: Path
+    """Folder of the real clips."""
+    output: Path
+    """Folder of the report; kept measurements in it are used again."""
+    generated: tuple[str, ...] = ()
+    """Folders of generated videos, each as FOLDER or NAME=FOLDER, where NAME is its row in the table."""
+    metrics: tuple[str, ...] = ()
+    """Which metrics: fid, fvd, sync, es, idc, dynamics, aesthetic, csim, efid, qalign, mouth, sharpness; nothing means all."""
+    protocol: str = "standard"
+    """standard (512 pixels), small (256 pixels, 10 s), a JSON file of fields, or the folder of a report to repeat."""
+    backend: Literal["auto", "standard", "proxy"] = "auto"
+    """auto takes the standard network of a metric where its weights are there, and the labelled proxy elsewhere."""
+    fetch: bool = False
+    """Fetch the weights that the asked metrics lack, after printing sizes and licences."""
+    baselines: tuple[str, ...] = ("still", "shuffled")
+    """Rows made of the real clips: still (first frame), shuffled (other sound); none for none of them."""
+    workers: int | None = None
+    """Processes; nothing means one for each core, at most 8, and one on an accelerator."""
+    device: str = "auto"
+    """Where the standard networks run: auto, cpu, cuda, cuda:1, mps."""
+    no_media: bool = False
+    """Leave the best and worst clips out of the page: a small file without anybody's frames."""
+    json: bool = False
+    """Print one JSON object instead of the table, for programs."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; see `fantasytalking evaluate --help`."""
+    options = parse(Evaluate, "evaluate", arguments)
+    methods = named_folders(options.generated)
+    # Here and not above: --help must not wait for the frameworks, nor they say what they lack while they are imported.
+    quieten()
+    from fantasytalking.evaluation.catalogue import ALL, METRICS
+    from fantasytalking.evaluation.evaluate import Options, evaluate
+    from fantasytalking.evaluation.protocol import load_protocol
+    from fantasytalking.evaluation.report import table_text
+
+    metrics = options.metrics or ALL
+    if options.fetch:
+        from fantasytalking.evaluation.weights import fetch
+
+        fetch([key for name in metrics if name in METRICS for key in METRICS[name].needs])
+    baselines = () if options.baselines == ("none",) else options.baselines
+    found = evaluate(
+        methods,
+        options.reference,
+        options.output,
+        Options(
+            load_protocol(options.protocol),
+            metrics,
+            options.backend,
+            baselines,
+            options.workers,
+            options.device,
+            shlex.join(["fantasytalking", "evaluate", *arguments]),
+            not options.no_media,
+        ),
+        TerminalProgress(),
+    )
+    page = options.output / "report.html"
+    for problem in found.problems:
+        print(f"note: {problem.method}, {problem.clip}: {problem.reason}", file=sys.stderr)
+    if options.json:
+        cells = {m.name: {key: cell.value for key, cell in m.summary.items()} for m in found.methods}
+        print(json.dumps({"output": str(page), "problems": len(found.problems), "methods": cells}, ensure_ascii=False))
+    else:
+        print(table_text(found))
+        print(page)
+    return 0
+
+
+def named_folders(words: Sequence[str]) -> dict[str, Path]:
+    """Row name -> folder, of words FOLDER or NAME=FOLDER; a folder alone is called by its own name.
+
+    Raises:
+        SettingsError: an empty name, or one given twice.
+    """
+    found: dict[str, Path] = {}
+    for word in words:
+        name, separator, folder = word.partition("=")
+        if not separator:
+            name, folder = Path(word).resolve().name, word
+        if not name or not folder:
+            raise SettingsError(f"'{word}' is neither FOLDER nor NAME=FOLDER; write it as ours=outputs/ours.")
+        if name in found:
+            raise SettingsError(f"Two folders are called '{name}'; give each a name of its own as NAME=FOLDER.")
+        found[name] = Path(folder)
+    return found
+
+
+def quieten() -> None:
+    """No bars of the frameworks between ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()

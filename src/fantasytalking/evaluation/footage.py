@@ -1,0 +1,182 @@
+"""One clip as every metric sees it: frames at the protocol's rate and size, its sound, and what is found in it once.
+
+Letters: F frames, H height, W width, n sound samples.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fantasytalking.conditioning.audio import SAMPLE_RATE, SpeechEncoder
+from fantasytalking.errors import AudioError, InputError
+from fantasytalking.evaluation.protocol import Protocol
+from fantasytalking.media.audio import load_audio, normalise_loudness
+from fantasytalking.media.video import iterate_frames, probe_video
+from fantasytalking.perception.body import person_mask
+from fantasytalking.perception.landmarks import track_mesh
+from fantasytalking.pipeline.folder import resolve_model
+
+__all__ = ["Footage", "file_digest", "load_footage", "load_sound", "resized"]
+
+Frames = NDArray[np.uint8]
+_WARM_UP = 4
+FACE_SCORE = 0.5
+"""Mesh score from which a frame counts as showing the face."""
+_FILTERS = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"The file '{path}' cannot be read ({error.strerror}); check its path and rights.") from error
+
+
+def resized(frame: Frames, longest_side: int, resize_filter: str) -> Frames:
+    """A frame [H, W, 3] brought to a longest side, up or down, aspect kept."""
+    height, width = frame.shape[:2]
+    scale = longest_side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    if size == (width, height):
+        return frame
+    if resize_filter == "area":
+        return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(Image.fromarray(frame).resize(size, _FILTERS[resize_filter]))
+
+
+def load_sound(path: Path, seconds: float) -> NDArray[np.float32] | None:
+    """The beginning of a file's sound, 16 kHz mono, exactly `seconds` long; None where it has no sound track."""
+    if not probe_video(path).has_audio:
+        return None
+    try:
+        sound = load_audio(path, SAMPLE_RATE, min_seconds=0.0, seconds=seconds, allow_silent=True)
+    except AudioError:
+        return None
+    samples = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
+    found = sound.samples[: len(samples)]
+    samples[: len(found)] = found
+    return samples
+
+
+@dataclass
+class Footage:
+    """A clip in memory.
+
+    Attributes:
+        name: of the clip.
+        frames: uint8 [F, H, W, 3] at the protocol's rate and size.
+        sound: float32 [n], 16 kHz, as long as the frames; None for a silent file.
+        protocol: by which it was read.
+        seconds: the file's own length, which may be more.
+    """
+
+    name: str
+    frames: Frames
+    sound: NDArray[np.float32] | None
+    protocol: Protocol
+    seconds: float = 0.0
+
+    @functools.cached_property
+    def track(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Face mesh [F, 468, 3] in pixels and scores [F].
+
+        Raises:
+            FaceError: no frame shows a face.
+        """
+        # A repeated frame has the mesh of the one before, so that a still picture is still to the last digit.
+        new = [True, *((a != b).any() for a, b in itertools.pairwise(self.frames))]
+        place = np.cumsum(new) - 1
+        # The first mesh comes from a detection, later ones from the mesh before: it needs some rounds to settle.
+        settling = itertools.repeat(self.frames[0], _WARM_UP)
+        points, scores = track_mesh(itertools.chain(settling, self.frames[np.flatnonzero(new)]))
+        return points[_WARM_UP:][place], scores[_WARM_UP:][place]
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Which frames show the face [F]."""
+        return np.asarray(self.track[1] >= FACE_SCORE)
+
+    @functools.cached_property
+    def longest_run(self) -> slice:
+        """The longest stretch of frames in a row that show the face."""
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], self.seen.astype(np.int8), [0]])))
+        if len(edges) == 0:
+            return slice(0, 0)
+        starts, stops = edges[::2], edges[1::2]
+        best = int(np.argmax(stops - starts))
+        return slice(int(starts[best]), int(stops[best]))
+
+    @functools.cached_property
+    def speech(self) -> NDArray[np.float32]:
+        """Whisper features of the sound [t, 384] at 50 a second.
+
+        Raises:
+            AudioError: there is no sound.
+        """
+        if self.sound is None:
+            raise AudioError(f"The clip '{self.name}' has no sound; sync needs a video with sound, or a reference with it.")
+        return np.asarray(_speech_encoder().encode(normalise_loudness(self.sound)).numpy(), np.float32)
+
+    @functools.cached_property
+    def persons(self) -> NDArray[np.bool_]:
+        """Which pixels show the person [F, H, W], by the bundled segmentation network."""
+        return np.stack([person_mask(frame) > 0.5 for frame in self.frames])
+
+    @property
+    def images(self) -> Frames:
+        """Every n-th frame, as the protocol says."""
+        return self.frames[:: self.protocol.image_stride]
+
+    def face_boxes(self) -> Iterator[tuple[float, float, float, float]]:
+        """x0, y0, x1, y1 of the face mesh in every frame, pixels."""
+        for mesh in self.track[0]:
+            (x0, y0), (x1, y1) = mesh[:, :2].min(axis=0), mesh[:, :2].max(axis=0)
+            yield float(x0), float(y0), float(x1), float(y1)
+
+
+@functools.cache
+def _speech_encoder() -> SpeechEncoder:
+    return SpeechEncoder.from_pretrained(Path(str(resolve_model("demo"))) / "audio_encoder")
+
+
+def load_footage(path: Path, protocol: Protocol, sound_of: Path | None = None) -> Footage:
+    """Read a clip.
+
+    Args:
+        path: the video.
+        protocol: rate, size and length.
+        sound_of: a file whose sound is taken instead; the video's own sound otherwise.
+
+    Raises:
+        VideoError: it cannot be read, or is shorter than two frames.
+    """
+    info = probe_video(path)
+    frames = [
+        resized(frame, protocol.longest_side, protocol.resize_filter)
+        for frame in iterate_frames(path, protocol.fps, math.ceil(protocol.max_seconds * protocol.fps - 1e-6))
+    ]
+    if len(frames) < 2:
+        raise InputError(f"The clip '{path}' has {len(frames)} frame at {protocol.fps:g} frames a second; give two or more.")
+    sound = load_sound(sound_of or path, len(frames) / protocol.fps)
+    return Footage(path.stem, np.stack(frames), sound, protocol, info.seconds)

@@ -1,0 +1,198 @@
+"""A whole evaluation: every row, every problem by name, and nothing measured twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fantasytalking.errors import FantasyTalkingError, InputError, SettingsError
+from fantasytalking.evaluation import measuring
+from fantasytalking.evaluation.clips import GROUND_TRUTH, SHUFFLED, STILL
+from fantasytalking.evaluation.evaluate import STORE, Options, evaluate
+from fantasytalking.evaluation.results import Report, load_report
+from fantasytalking.media.audio import load_audio
+from fantasytalking.media.video import read_frames, write_video
+from fantasytalking.pipeline.progress import Progress
+from tests.evaluation.conftest import SMALL
+
+CHEAP = ("fid", "es", "mouth", "csim")
+
+
+@pytest.fixture(scope="module")
+def folders(talking: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Real clips `a`, `b`, `mute`, and generated ones: `a` swapped in, `b` short, `mute` corrupt, `extra` without counterpart."""
+    top = tmp_path_factory.mktemp("folders")
+    real, made = top / "real", top / "made"
+    real.mkdir(), made.mkdir()
+    shutil.copy(talking / "calm.mp4", real / "a.mp4")
+    shutil.copy(talking / "lively.mp4", real / "b.mp4")
+    frames, rate = read_frames(talking / "calm.mp4", max_frames=20)
+    write_video(real / "mute.mp4", frames, rate)
+    shutil.copy(talking / "lively.mp4", made / "a.mp4")
+    write_video(made / "b.mp4", read_frames(talking / "lively.mp4", max_frames=55)[0], 25, load_audio(talking / "lively.mp4"))
+    (made / "mute.mp4").write_bytes(b"\0" * 500)
+    shutil.copy(talking / "calm.mp4", made / "extra.mp4")
+    return real, made
+
+
+@pytest.fixture(scope="module")
+def report(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
+    real, made = folders
+    output = tmp_path_factory.mktemp("output") / "report"
+    options = Options(SMALL, (*CHEAP, "sync"), "proxy", workers=1, device="cpu", command="the command", media=False)
+    return evaluate({"ours": made}, real, output, options, Progress(), {"ours": "a note"}), output
+
+
+def test_ground_truth_methods_and_baselines_are_rows_in_this_order(report: tuple[Report, Path]) -> None:
+    found, _ = report
+    assert [m.name for m in found.methods] == [GROUND_TRUTH, "ours", STILL, SHUFFLED]
+    assert [m.kind for m in found.methods] == ["ground truth", "method", "baseline", "ground truth"]
+    assert found.methods[1].note == "a note" and found.command == "the command"
+
+
+def test_the_ground_truth_has_the_best_value_there_is(report: tuple[Report, Path]) -> None:
+    cells = report[0].methods[0].summary
+    assert cells["fid"].value == pytest.approx(0, abs=1e-6) and cells["fid"].low is None
+    assert cells["mouth"].value == pytest.approx(1)
+    assert cells["fid"].samples == sum(-(-n // 5) for n in (65, 65, 20))
+
+
+def test_files_that_cannot_be_used_are_named_and_stop_nothing(report: tuple[Report, Path]) -> None:
+    problems = {(p.method, p.clip): p.reason for p in report[0].problems}
+    assert "not a readable media file" in problems["ours", "mute"]
+    assert "no real clip" in problems["ours", "extra"]
+    assert any("2.20 s and the real clip 2.60 s" in p.reason for p in report[0].problems if p.clip == "b")
+    assert any(p.method == GROUND_TRUTH and p.clip == "mute" and p.reason.startswith("sync:") for p in report[0].problems)
+    assert set(report[0].methods[1].clips) == {"a", "b"}
+
+
+def test_too_few_samples_are_a_warning_with_the_number(report: tuple[Report, Path]) -> None:
+    warning = report[0].methods[1].summary["fid"].warning
+    assert "24 samples of 2 clips" in warning and "2048" in warning
+    assert "singular" in warning
+    assert any("3 clips are few" in w for w in report[0].warnings)
+
+
+def test_pairs_are_compared_on_common_clips(report: tuple[Report, Path]) -> None:
+    by = {(c.column, c.first, c.second): c for c in report[0].comparisons}
+    mouth = by["mouth", GROUND_TRUTH, "ours"]
+    assert mouth.clips == 2 and mouth.difference > 0 and mouth.p is not None
+    assert by["fid", "ours", STILL].p is None
+    assert ("fid", GROUND_TRUTH, "ours") not in by
+
+
+def test_another_sound_changes_sync_and_nothing_else(report: tuple[Report, Path]) -> None:
+    truth, shuffled = report[0].methods[0], report[0].methods[3]
+    for clip in ("a", "b"):
+        for key, value in truth.clips[clip].values.items():
+            if not key.startswith("sync"):
+                assert shuffled.clips[clip].values[key] == value
+    # Both example clips speak the same words: their sounds are equal, and so is the distance.
+    assert set(truth.clips["a"].curves) >= {"sync", "mouth", "mouth_reference"}
+
+
+def test_everything_that_a_number_depends_on_is_stored(report: tuple[Report, Path]) -> None:
+    found, output = report
+    again = load_report(output)
+    assert again.protocol == SMALL.to_dict() and again.software["torch"] and again.machine["cpu"]
+    column = next(c for c in again.columns if c.key == "fid")
+    assert column.proxy and len(column.weights["mobilenet_v2.safetensors"]) == 64
+    assert {p.name for p in output.iterdir()} == {STORE, "report.json", "report.html", "report.csv", "clips.csv"}
+
+
+def test_a_second_run_measures_nothing_and_a_new_metric_only_itself(
+    report: tuple[Report, Path], folders: tuple[Path, Path]
+) -> None:
+    real, made = folders
+    before = {p.name: p.stat().st_mtime_ns for p in (report[1] / STORE).iterdir()}
+    options = Options(SMALL, (*CHEAP, "sync", "sharpness"), "proxy", workers=1, device="cpu", media=False)
+    found = evaluate({"renamed": made}, real, report[1], options, Progress())
+    after = {p.name: p.stat().st_mtime_ns for p in (report[1] / STORE).iterdir()}
+    assert {name: after[name] for name in before if not name.startswith("clip-")} == {
+        name: time for name, time in before.items() if not name.startswith("clip-")
+    }
+    new = [name for name in after if name not in before]
+    # Three real clips, two generated, three still ones; the shuffled row shares the picture of the real clips.
+    assert len(new) == 3 + 2 + 3
+    assert found.methods[1].summary["fid"].value == report[0].methods[1].summary["fid"].value
+
+
+def test_a_damaged_store_is_measured_again(report: tuple[Report, Path], folders: tuple[Path, Path], tmp_path: Path) -> None:
+    real, made = folders
+    shutil.copytree(report[1] / STORE, tmp_path / STORE)
+    for path in sorted((tmp_path / STORE).iterdir())[::2]:
+        path.write_bytes(path.read_bytes()[:40])
+    options = Options(SMALL, CHEAP, "proxy", workers=1, device="cpu", media=False)
+    found = evaluate({"ours": made}, real, tmp_path, options, Progress())
+    for key in ("fid", "mouth"):
+        assert found.methods[1].summary[key].value == pytest.approx(report[0].methods[1].summary[key].value, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    real, made = folders
+    command = [sys.executable, "-m", "fantasytalking.cli", "evaluate", "--generated", f"ours={made}", "--reference", str(real)]
+    protocol = tmp_path / "protocol.json"
+    protocol.write_text(json.dumps(SMALL.to_dict()))
+    command += ["--output", str(tmp_path / "out"), "--metrics", *CHEAP, "--protocol", str(protocol)]
+    command += ["--backend", "proxy", "--workers", "1", "--device", "cpu", "--no-media"]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    store = tmp_path / "out" / STORE
+    for _ in range(3000):
+        if len(list(store.glob("[!.]*.json"))) >= 4 or running.poll() is not None:
+            break
+        time.sleep(0.05)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    kept = {p.name: p.stat().st_mtime_ns for p in store.glob("[!.]*.json")}
+    assert len(kept) >= 4 and not (tmp_path / "out" / "report.json").exists(), "killed in the middle"
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "out" / "report.html")
+    assert "not a readable media file" in done.stderr
+    after = {p.name: p.stat().st_mtime_ns for p in store.glob("[!.]*.json")}
+    assert {k: after[k] for k in kept} == kept
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_two_workers_find_the_same_as_one(report: tuple[Report, Path], folders: tuple[Path, Path], tmp_path: Path) -> None:
+    real, made = folders
+    options = Options(SMALL, ("es", "mouth"), "proxy", (), 2, "cpu", media=False)
+    found = evaluate({"ours": made}, real, tmp_path, options, Progress())
+    for key in ("es", "mouth"):
+        assert found.methods[1].summary[key].value == pytest.approx(report[0].methods[1].summary[key].value, abs=1e-5)
+
+
+def test_what_cannot_be_evaluated_is_said_before_anything_is_measured(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    real, made = folders
+    for options, message in (
+        (Options(SMALL, ("fids",), "proxy", device="cpu"), "did you mean 'fid'"),
+        (Options(SMALL, ("mouth",), "proxy", ("silent",), device="cpu"), "no baseline 'silent'"),
+        (Options(SMALL, ("mouth",), "proxy", workers=0, device="cpu"), "workers must be at least 1"),
+        (Options(SMALL, ("mouth",), "proxy", device="tpu"), "no device 'tpu'"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            evaluate({"ours": made}, real, tmp_path / "none", options, Progress())
+    with pytest.raises(FantasyTalkingError, match="fetch"):
+        evaluate({"ours": made}, real, tmp_path / "none", Options(SMALL, ("fid",), "standard", device="cpu"), Progress())
+    assert not (tmp_path / "none" / STORE).exists() or not list((tmp_path / "none" / STORE).iterdir())
+    with pytest.raises(InputError, match="does not exist"):
+        evaluate({"ours": tmp_path / "nowhere"}, real, tmp_path / "none", Options(SMALL, ("mouth",), device="cpu"), Progress())
+
+
+def test_a_file_without_sound_is_heard_with_its_references(folders: tuple[Path, Path], calm: object, tmp_path: Path) -> None:
+    real, _ = folders
+    frames, rate = read_frames(real / "a.mp4", max_frames=40)
+    write_video(tmp_path / "a.mp4", frames, rate)
+    task = measuring.Task("ours", "a", tmp_path / "a.mp4", real / "a.mp4", tmp_path / "a.mp4")
+    made, true = measuring._load_pair(task, SMALL)
+    assert made.sound is not None and true.sound is not None
+    np.testing.assert_array_equal(made.sound, true.sound[: len(made.sound)])
+    assert len(made.sound) == round(len(made.frames) / 25 * 16000)
