@@ -6,8 +6,6 @@ import argparse
 import hashlib
 import json
 import math
-import os
-import platform
 import shlex
 import sys
 import time
@@ -26,18 +24,12 @@ from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
 from fantasytalking.errors import FantasyTalkingError
+from fantasytalking.evaluation.machine import machine
 from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.folder import resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.result import TalkingVideo
-
-
-def correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Pearson r of two curves [F]; 0 where one of them is constant, since a still mouth follows nothing."""
-    x, y = np.asarray(a, np.float64) - np.mean(a), np.asarray(b, np.float64) - np.mean(b)
-    norm = math.sqrt(float(x @ x) * float(y @ y))
-    return float(x @ y) / norm if norm > 1e-12 else 0.0
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -116,26 +108,6 @@ def weights_hash(model: str) -> str | None:
     for file in sorted(folder.rglob("*.safetensors")):
         total.update(file.read_bytes())
     return total.hexdigest()[:12]
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
-    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-    return {
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "load_at_start": load,
-    }
-
-
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
 
 
 @dataclass

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from clips import SAME_FACE, Sitter, choose_sitters
 from common import Record, generation_settings, load_model, make_video, mean_and_error, option_parser, say, table
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fantasytalking.errors import FantasyTalkingError
+from fantasytalking.evaluation.pictures import laplacian_variance
 from fantasytalking.perception.faces import Face, detect_faces
 from fantasytalking.perception.identity import embed_face
 from fantasytalking.perception.landmarks import FACE_OVAL, face_mesh
@@ -50,17 +50,6 @@ class Look:
     def good(self) -> bool:
         """Found, and above `SAME_FACE`."""
         return self.cosine is not None and self.cosine > SAME_FACE
-
-
-def laplacian_variance(image: NDArray[np.uint8], box: tuple[float, float, float, float]) -> float:
-    """Sharpness of the part of an image [H, W, 3] inside a box x0, y0, x1, y1 in pixels."""
-    height, width = image.shape[:2]
-    x0, x1 = np.clip(np.round(box[::2]), 0, width).astype(int)
-    y0, y1 = np.clip(np.round(box[1::2]), 0, height).astype(int)
-    if x1 - x0 < 3 or y1 - y0 < 3:
-        return 0.0
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[y0:y1, x0:x1]
-    return float(cv2.Laplacian(grey, cv2.CV_64F).var())
 
 
 def overhang(image: NDArray[np.uint8], face: Face) -> float:

@@ -11,7 +11,6 @@ within a clip, then over clips. True lips are known of real footage only; genera
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -23,7 +22,6 @@ import numpy as np
 from clips import FPS, Clip, Window, donors, spread_windows, validation_clips
 from common import (
     Record,
-    correlation,
     generation_settings,
     load_model,
     make_video,
@@ -36,41 +34,30 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from fantasytalking.autoencoder import Reference, from_uint8
-from fantasytalking.conditioning.conditions import Conditions, replace
 from fantasytalking.errors import CheckpointError, FantasyTalkingError
+from fantasytalking.evaluation.mouth import correlation
 from fantasytalking.geometry import TIME_STRIDE
 from fantasytalking.media.audio import Audio
 from fantasytalking.perception.landmarks import mouth_opening, track_mesh
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
-from fantasytalking.pipeline.sampling import Branches
-from fantasytalking.pipeline.settings import GenerationSettings
 
 OWN, SHUFFLED, STILL, STAGE_1, DEAF = "own speech", "shuffled", "still image", "without stage 2", "audio scale 0"
 
 
-class ClipLevelPipeline(FantasyTalkingPipeline):
-    """The pipeline as after stage 1: every frame listens to the whole clip instead of its own window."""
-
-    def _branches(self, conditions: Conditions, settings: GenerationSettings) -> Branches:
-        if conditions.audio is not None:
-            conditions = replace(conditions, audio=dataclasses.replace(conditions.audio, ranges=None))
-        return super()._branches(conditions, settings)
-
-
-def load_stage1(folder: Path, model: str) -> ClipLevelPipeline:
+def load_stage1(folder: Path, model: str) -> FantasyTalkingPipeline:
     """A stage 1 model: a model folder, or a checkpoint of a training run, whose weights are put into `model`.
 
     Raises:
         CheckpointError: the folder holds neither, or weights of another shape.
     """
     if (folder / "model_index.json").is_file():
-        return ClipLevelPipeline.from_pretrained(folder)
+        return FantasyTalkingPipeline.from_pretrained(folder)
     weights = folder / "ema.safetensors"
     if not weights.is_file():
         raise CheckpointError(
             f"'{folder}' holds neither model_index.json nor ema.safetensors; give a stage 1 checkpoint."
         )
-    pipeline = ClipLevelPipeline.from_pretrained(model)
+    pipeline = FantasyTalkingPipeline.from_pretrained(model)
     try:
         pipeline.transformer.load_state_dict(load_file(weights))
     except RuntimeError as error:
@@ -188,7 +175,9 @@ def measure_real(options: argparse.Namespace, pipeline: FantasyTalkingPipeline, 
         still.add(take.window.clip, correlation(np.zeros_like(take.truth), take.truth))
     stage_1 = Row(STAGE_1, note="not measured: no --stage1 checkpoint was given")
     if options.stage1 is not None:
-        stage_1 = measure(STAGE_1, takes, load_stage1(options.stage1, options.model), base, record)
+        stage_1 = measure(
+            STAGE_1, takes, load_stage1(options.stage1, options.model), {**base, "audio_level": "clip"}, record
+        )
     deaf = measure(DEAF, takes, pipeline, {**base, "audio_scale": 0.0}, record)
     rows += [still, stage_1, deaf]
     return [*rows, ceiling(takes, pipeline)] if options.ceiling else rows

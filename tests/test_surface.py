@@ -62,6 +62,7 @@ def test_the_knobs() -> None:
         "audio_start_percent",
         "audio_end_percent",
         "audio_scale",
+        "audio_level",
         "identity_scale",
         "w_face",
         "w_body",
@@ -99,7 +100,8 @@ def test_the_call_of_the_pipeline() -> None:
 
 
 def test_the_commands() -> None:
-    assert list(COMMANDS) == ["demo", "generate", "info", "download", "convert", "train"]
+    expected = "demo generate info download convert evaluate train benchmark manifest"
+    assert list(COMMANDS) == expected.split()
 
 
 def test_no_forward_swallows_a_misspelt_name() -> None:

@@ -5,18 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from common import correlation, mean_and_error, option_parser, plain, rises, table
-
-
-def test_correlation_is_pearsons_r() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((2, 50))
-    assert correlation(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1])
-    assert correlation(a, 3 * a + 1) == pytest.approx(1)
-
-
-def test_a_constant_curve_follows_nothing() -> None:
-    assert correlation(np.full(10, 0.3), np.arange(10.0)) == 0
+from common import mean_and_error, option_parser, plain, rises, table
 
 
 def test_the_standard_error_is_that_of_the_mean() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from clips import Clip
-from lip_following import DEAF, OWN, SHUFFLED, ClipLevelPipeline, Row, gap, load_stage1
+from lip_following import DEAF, OWN, SHUFFLED, Row, gap, load_stage1
+from safetensors.torch import save_file
 
-from fantasytalking.conditioning.conditions import AudioCondition, Conditions
 from fantasytalking.errors import CheckpointError
 from tests.pipeline.tiny_pipeline import embedded_pipeline
 
@@ -38,14 +38,14 @@ def test_an_unmeasured_row_has_no_figure() -> None:
     assert Row(DEAF).summary["r"] is None
 
 
-def test_without_stage_2_every_frame_listens_to_the_whole_clip() -> None:
+def test_a_stage_1_checkpoint_is_put_into_the_model(tmp_path: Path) -> None:
     made = embedded_pipeline()
-    pipeline = ClipLevelPipeline(**made.components)
-    windows = torch.zeros(1, 2, 2, dtype=torch.int64)
-    conditions = Conditions(torch.zeros(1, 1, 16), audio=AudioCondition(torch.zeros(1, 10, 16), windows))
-    told = pipeline._branches(conditions, pipeline.settings()).conditions.audio
-    assert told is not None and told.ranges is None
-    assert torch.equal(told.features, conditions.audio.features)  # type: ignore[union-attr]
+    made.save_pretrained(tmp_path / "model")
+    weights = {name: value + 1 for name, value in made.transformer.state_dict().items()}
+    (tmp_path / "step").mkdir()
+    save_file(weights, tmp_path / "step" / "ema.safetensors")
+    loaded = load_stage1(tmp_path / "step", str(tmp_path / "model")).transformer.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in weights.items())
 
 
 def test_a_folder_without_weights_is_no_stage_1_checkpoint(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fantasytalking.errors import InputError
@@ -41,8 +42,19 @@ def test_folders_that_cannot_be_used_are_refused_with_a_way_out(tmp_path: Path) 
         pair_clips({GROUND_TRUTH: real}, real)
 
 
-def test_every_clip_gets_another_ones_sound_and_no_sound_is_used_twice() -> None:
-    given = shuffled_sounds({"a": 3.0, "b": 9.0, "c": 3.0, "d": 5.0})
+def test_every_clip_gets_another_ones_sound() -> None:
+    rng = np.random.default_rng(0)
+    sounds = {name: rng.standard_normal(n).astype(np.float32) for name, n in (("a", 3000), ("b", 9000), ("c", 3000), ("d", 5000))}
+    given = shuffled_sounds(sounds)
     assert sorted(given) == sorted(given.values()) and all(k != v for k, v in given.items())
     assert given["a"] == "d" and given["d"] == "b"
-    assert shuffled_sounds({"alone": 2.0}) == {}
+    assert shuffled_sounds({"alone": sounds["a"]}) == {}
+
+
+def test_a_clip_with_the_same_sound_under_another_face_is_passed_over() -> None:
+    rng = np.random.default_rng(1)
+    voice, other = (rng.standard_normal(4000).astype(np.float32) for _ in range(2))
+    again = 0.8 * voice + 0.01 * rng.standard_normal(4000).astype(np.float32)
+    given = shuffled_sounds({"face 1": voice, "face 2": again, "third": other})
+    assert given == {"face 1": "third", "face 2": "third", "third": "face 2"}
+    assert shuffled_sounds({"face 1": voice, "face 2": again}) == {}

@@ -120,6 +120,7 @@ def test_correlation_is_pearsons() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal(50), rng.standard_normal(50)
     assert mouth.correlation(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1])
+    assert mouth.correlation(a, 3 * a + 1) == pytest.approx(1)
     assert mouth.correlation(a, np.ones(50)) == 0
 
 

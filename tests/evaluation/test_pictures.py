@@ -50,3 +50,11 @@ def test_natural_statistics_are_equal_for_equal_pictures_and_further_the_worse_i
 def noisy(image: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
     noise = np.random.default_rng(0).normal(0, sigma, image.shape)
     return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+def test_sharpness_is_measured_inside_the_box_only() -> None:
+    image = np.zeros((20, 20, 3), np.uint8)
+    image[:, 10:] = np.random.default_rng(0).integers(0, 255, (20, 10, 3))
+    assert laplacian_variance(image, (0, 0, 8, 20)) == 0
+    assert laplacian_variance(image, (12, -5, 30, 30)) > 0
+    assert laplacian_variance(image, (40, 0, 60, 20)) == 0

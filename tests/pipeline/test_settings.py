@@ -70,6 +70,9 @@ REACHES: dict[str, Reaches] = {
     "audio_start_percent": lambda wan, embedded: changes_the_latents(wan, audio_start_percent=40),
     "audio_end_percent": lambda wan, embedded: changes_the_latents(wan, audio_end_percent=50),
     "audio_scale": lambda wan, embedded: changes_the_latents(wan, audio_scale=0.5),
+    "audio_level": lambda wan, embedded: (
+        changes_the_latents(wan, audio_level="clip") and changes_the_latents(embedded, audio_level="clip")
+    ),
     "identity_scale": lambda wan, embedded: changes_the_latents(embedded, identity_scale=2.0),
     "w_face": lambda wan, embedded: changes_the_latents(embedded, w_face=1.0),
     "w_body": lambda wan, embedded: changes_the_latents(embedded, w_body=1.0),

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fantasytalking.errors import InputError
 from fantasytalking.evaluation.results import Problem
 
@@ -95,13 +98,28 @@ def pair_clips(methods: Mapping[str, Path], reference: Path) -> tuple[list[Task]
     return tasks, problems
 
 
-def shuffled_sounds(seconds: Mapping[str, float]) -> dict[str, str]:
-    """For each clip another one whose sound it gets: a fixed choice, the one before it in order of falling length.
+def shuffled_sounds(sounds: Mapping[str, NDArray[np.float32]]) -> dict[str, str]:
+    """For each clip another one whose sound it gets: a fixed choice, the first that fits before it in order of falling length.
 
-    A clip thus gets a longer sound than its own, but for the longest, which gets the shortest one's.
+    A clip thus gets a longer sound than its own, but for the longest, which gets the shortest one's. Sets of generated clips often have
+    one sound under several faces: such a clip is passed over, and one that has no other sound to get is left out.
 
     Args:
-        seconds: clip -> length.
+        sounds: clip -> its sound [n].
     """
-    order = sorted(seconds, key=lambda name: (-seconds[name], name))
-    return {name: order[place - 1] for place, name in enumerate(order)} if len(order) > 1 else {}
+    order = sorted(sounds, key=lambda name: (-len(sounds[name]), name))
+    found = {}
+    for place, name in enumerate(order):
+        others = [order[place - back] for back in range(1, len(order))]
+        other = next((o for o in others if not _same_sound(sounds[name], sounds[o])), None)
+        if other is not None:
+            found[name] = other
+    return found
+
+
+def _same_sound(first: NDArray[np.float32], second: NDArray[np.float32]) -> bool:
+    length = min(len(first), len(second))
+    a, b = (np.asarray(sound[:length], np.float64) for sound in (first, second))
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    # Of two recordings this is about 0, of one recording encoded twice about 1; two silent clips sound alike as well.
+    return norm < 1e-12 or abs(float(a @ b)) / norm > 0.5

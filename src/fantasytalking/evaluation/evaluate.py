@@ -30,6 +30,7 @@ from fantasytalking.evaluation.clips import (
     pair_clips,
     shuffled_sounds,
 )
+from fantasytalking.evaluation.footage import load_sound
 from fantasytalking.evaluation.machine import machine
 from fantasytalking.evaluation.measuring import Job, Outcome, measure_job
 from fantasytalking.evaluation.metric import Measurement
@@ -107,7 +108,7 @@ def evaluate(
     # Before anything is measured: a network that cannot be loaded ends the run here.
     columns = [column for choice in choices for column in build(choice).columns]
     tasks, problems = pair_clips(methods, reference)
-    tasks += _baseline_tasks(tasks, options.baselines)
+    tasks += _baseline_tasks(tasks, options.baselines, options.protocol.max_seconds)
     store = output / STORE
     try:
         store.mkdir(parents=True, exist_ok=True)
@@ -156,7 +157,7 @@ def _order(methods: Mapping[str, Path], found: Mapping[str, object]) -> list[str
     return [name for name in wanted if name in found or name in methods]
 
 
-def _baseline_tasks(tasks: Sequence[Task], names: Sequence[str]) -> list[Task]:
+def _baseline_tasks(tasks: Sequence[Task], names: Sequence[str], max_seconds: float) -> list[Task]:
     real = {task.clip: task.reference for task in tasks if task.method == GROUND_TRUTH}
     made: list[Task] = []
     for name in names:
@@ -165,14 +166,16 @@ def _baseline_tasks(tasks: Sequence[Task], names: Sequence[str]) -> list[Task]:
         if name == "still":
             made += [Task(STILL, clip, path, path, path, still=True) for clip, path in real.items()]
             continue
-        seconds = {}
+        sounds = {}
         for clip, path in real.items():
             try:
-                seconds[clip] = probe_video(path).seconds
+                sound = load_sound(path, min(probe_video(path).seconds, max_seconds))
             except FantasyTalkingError:
                 continue  # named when its own turn comes
+            if sound is not None:
+                sounds[clip] = sound
         made += [
-            Task(SHUFFLED, clip, real[clip], real[clip], real[other]) for clip, other in shuffled_sounds(seconds).items()
+            Task(SHUFFLED, clip, real[clip], real[clip], real[other]) for clip, other in shuffled_sounds(sounds).items()
         ]
     return made
 

@@ -64,10 +64,11 @@ class Protocol:
             if low is None:
                 continue
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or (isinstance(f.default, int) and int(value) != value) or not low <= value <= high:
-                kind = "a whole number" if isinstance(f.default, int) else "a number"
+            whole = isinstance(f.default, int)
+            if not number or (whole and int(value) != value) or not low <= value <= high:
+                kind = "a whole number" if whole else "a number"
                 raise SettingsError(f"{f.name} must be {kind} from {low:g} to {high:g}, but {value!r} was given.")
-            object.__setattr__(self, f.name, type(f.default)(value))
+            object.__setattr__(self, f.name, int(value) if whole else float(value))
         if self.resize_filter not in ("lanczos", "bicubic", "bilinear", "area"):
             raise SettingsError(
                 f"resize_filter must be lanczos, bicubic, bilinear or area, but {self.resize_filter!r} was given."

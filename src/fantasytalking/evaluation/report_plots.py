@@ -212,12 +212,12 @@ def _drawn(line: Line, points: Sequence[tuple[float, float]], x: _Scale, y: _Sca
 
 def _mark(style: int, x: float, y: float) -> str:
     """A small sign, another one for each of four styles."""
-    css = f'class="mark s{style % STYLES}"'
-    if style % 4 == 0:
+    css, sign = f'class="mark s{style % STYLES}"', style % 4
+    if sign == 0:
         return f'<circle {css} cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
-    if style % 4 == 1:
+    if sign == 1:
         return f'<rect {css} x="{x - 2.8:.1f}" y="{y - 2.8:.1f}" width="5.6" height="5.6"/>'
-    corners = ((0, -4), (3.6, 3), (-3.6, 3)) if style % 4 == 2 else ((0, -4), (4, 0), (0, 4), (-4, 0))
+    corners = ((0, -4), (3.6, 3), (-3.6, 3)) if sign == 2 else ((0, -4), (4, 0), (0, 4), (-4, 0))
     return f'<polygon {css} points="' + " ".join(f"{x + a:.1f},{y + b:.1f}" for a, b in corners) + '"/>'
 
 

@@ -109,8 +109,8 @@ def frechet_distances(
 ) -> Distances:
     """Distances of generated sets to the real clips; clips and their references are drawn together, for all sets alike.
 
-    The values are of all dimensions. The resamples are taken in the leading `LEADING` principal directions of all features together, which hold
-    nearly all of a distance: a covariance of 2048 dimensions takes seconds, and hundreds of them are needed.
+    The values are of all dimensions. The resamples are taken in the leading `LEADING` principal directions of all features together, which
+    hold nearly all of a distance: a covariance of 2048 dimensions takes seconds, and hundreds of them are needed.
 
     Args:
         sets: of each method the features [n, d] of its clips.

@@ -5,7 +5,7 @@ Letters: B batch (here always 1), f latent frames, t speech features, l text tok
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ def encode_conditions(
         pipeline: Its encoders; those it does not have are left out.
         portrait: From `inputs.load_portrait`.
         speech: From `inputs.load_speech`.
-        settings: Uses the prompt, the scales and the intensities.
+        settings: Uses the prompt, the scales, the audio level and the intensities.
 
     Returns:
         A batch of one on the pipeline's device.
@@ -54,7 +54,7 @@ def encode_conditions(
         identity = IdentityCondition(torch.from_numpy(np.asarray(embedding, np.float32))[None], settings.identity_scale)
     audio = None
     if transformer.audio_dim is not None:
-        audio = encode_speech(pipeline, speech, pipeline.rules, settings.audio_scale)
+        audio = encode_speech(pipeline, speech, pipeline.rules, settings.audio_scale, settings.audio_level)
     conditions = Conditions(
         text=encode_text(pipeline, settings.prompt),
         image=_encode_image(pipeline, portrait.pixels),
@@ -65,22 +65,29 @@ def encode_conditions(
     return conditions.to(pipeline._execution_device, pipeline.transformer.dtype)
 
 
-def encode_speech(pipeline: FantasyTalkingPipeline, speech: Speech, rules: ModelRules, scale: float) -> AudioCondition:
-    """Speech features and the window of each latent frame.
+def encode_speech(
+    pipeline: FantasyTalkingPipeline,
+    speech: Speech,
+    rules: ModelRules,
+    scale: float,
+    level: Literal["frame", "clip"] = "frame",
+) -> AudioCondition:
+    """Speech features and, at frame level, the window of each latent frame.
 
     The model knows speech at its native frame rate only. At another rate the features are resampled in time to as many
     as the same number of native frames would have, so that each window keeps its width in tokens and holds the speech
     that belongs to its frames.
 
     Returns:
-        features [1, t, d], ranges [1, f, 2].
+        features [1, t, d], ranges [1, f, 2] or, at clip level, None.
     """
     encoder = SpeechEncoder(pipeline.audio_encoder, pipeline.audio_processor)
     features = encoder.encode(speech.samples)
     if speech.fps != rules.native_fps:
         count = max(1, round(speech.num_frames / rules.native_fps * AUDIO_TOKEN_RATE))
         features = resample_features(features, count)
-    return AudioCondition(features[None], window_ranges(features.shape[0], speech.num_frames)[None], scale=scale)
+    ranges = window_ranges(features.shape[0], speech.num_frames)[None] if level == "frame" else None
+    return AudioCondition(features[None], ranges, scale=scale)
 
 
 def _face_backend(width: int) -> Backend:

@@ -162,6 +162,9 @@ class GenerationSettings:
     audio_scale: float = _setting(
         1.0, "Weight of the audio cross-attention (lambda 1 of the paper); 0 is deaf.", minimum=0, maximum=10
     )
+    audio_level: Literal["frame", "clip"] = _setting(
+        "frame", "Whether each frame listens to its own window of the speech, or to all of it as in stage 1 of training."
+    )
     identity_scale: float = _setting(
         0.5, "Weight of the face identity cross-attention (lambda 2), where the model has one.", minimum=0, maximum=10
     )

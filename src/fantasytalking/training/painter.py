@@ -23,7 +23,7 @@ from fantasytalking.perception.landmarks import mouth_opening
 from fantasytalking.training.config import StageSchedule
 from fantasytalking.training.engine import Engine
 from fantasytalking.training.loop import learning_rate
-from fantasytalking.training.perceptual import PerceptualDistance, perceptual_if_installed
+from fantasytalking.training.perceptual import PerceptualDistance
 
 
 @dataclass(frozen=True)
@@ -156,16 +156,10 @@ def painter_loss(
 def train_painter(
     painter: MouthPainter, pairs: MouthPairs, steps: int, batch: int = 16, seed: int = 0, checkpoint: Path | None = None
 ) -> None:
-    """AdamW, 5e-4 to zero; resumes from `checkpoint` when it exists and writes it every few minutes.
-
-    Without the weights of the perceptual distance (see `fantasytalking.training.perceptual`) the loss is what remains of it, and a
-    note says so.
-    """
+    """AdamW, 5e-4 to zero; resumes from `checkpoint` when it exists and writes it every few minutes."""
     schedule = StageSchedule("painter", steps, 5e-4, warmup=100, final_fraction=0.02)
     engine = Engine.create(painter, schedule.learning_rate, 1e-3, clip_norm=1.0)
-    perceptual = perceptual_if_installed()
-    if perceptual is not None:
-        perceptual = perceptual.to(engine.device)
+    perceptual = PerceptualDistance().to(engine.device)
     step = 0
     if checkpoint is not None and checkpoint.exists():
         stored = torch.load(checkpoint, weights_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fantasytalking.training.config import Recipe, StageSchedule, TrainConfig
+from fantasytalking.training.lip_sync import LipSyncConfig
 
 EMBEDDED_MODEL: dict[str, Any] = {
     "patch_size": (1, 2, 2),
@@ -52,3 +53,6 @@ RECIPES = {
     "embedded": Recipe(EMBEDDED_TRANSFORMER, painter_steps=3600, painter_batch=8, pairs_per_identity=84),
     "tiny": Recipe(TINY_TRANSFORMER, painter_steps=2, painter_batch=2, pairs_per_identity=4),
 }
+
+LIP_SYNC_RECIPES = {"lip-sync": LipSyncConfig()}
+"""The network that measures whether lips and sound are in step."""

@@ -1,0 +1,186 @@
+"""`fantasytalking benchmark`: generate the cases of a manifest, score them, hold them against what is expected."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from fantasytalking.cli.options import parse
+from fantasytalking.errors import SettingsError
+
+if TYPE_CHECKING:
+    from fantasytalking.evaluation.benchmark.run import Outcome, Running
+
+__all__ = ["Benchmark", "main", "run"]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Generate the cases of a manifest, resumable, on one or several devices, then score them.
+
+    What an earlier run left in the output folder is used again. The path of the report is the last line of the output.
+    """
+
+    manifest: Annotated[str | None, tyro.conf.Positional] = None
+    """A shipped manifest by its name (--list shows them), or a JSON file."""
+    data: Path | None = None
+    """Folder that the manifest's file names are relative to."""
+    output: Path | None = None
+    """Folder of the run: references, generated videos, report."""
+    models: tuple[str, ...] = ()
+    """Models that the manifest calls $NAME, as NAME=FOLDER."""
+    methods: tuple[str, ...] = ()
+    """Only these methods of the manifest; nothing means all."""
+    limit: int | None = None
+    """Only so many cases, the first ones."""
+    devices: tuple[str, ...] = ()
+    """Where to generate, one process each: auto, cpu, cuda:0, cuda:1. Nothing means auto."""
+    workers: int | None = None
+    """Processes on the processor, for generating and for scoring; nothing means one, and one a core."""
+    protocol: str = "standard"
+    """How to score: a protocol's name, a JSON file of its fields, or a report to repeat."""
+    metrics: tuple[str, ...] = ()
+    """Only these metrics; nothing means all."""
+    backend: Literal["auto", "standard", "proxy"] = "auto"
+    """Networks of the metrics: the standard ones where they are at hand, always, or labelled stand-ins only."""
+    baselines: tuple[str, ...] = ("still", "shuffled")
+    """Rows made of the real clips: still (first frame), shuffled (other sound); none for none of them."""
+    generate_only: bool = False
+    """Make the videos and do not score them."""
+    score_only: bool = False
+    """Score the videos that are there and make none."""
+    list: bool = False
+    """Print the shipped manifests and stop."""
+    json: bool = False
+    """Print one JSON object instead of the path, for programs."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; see `fantasytalking benchmark --help`."""
+    command = shlex.join(["fantasytalking", "benchmark", *arguments])
+    return run(parse(Benchmark, "benchmark", arguments), command)
+
+
+def run(options: Benchmark, command: str = "") -> int:
+    """Benchmark as the options say.
+
+    Args:
+        options: of the command line.
+        command: for the report.
+
+    Raises:
+        SettingsError: an option is missing, or two of them exclude each other.
+        InputError: the manifest or the data cannot be used.
+        OutputError: the output folder cannot be used.
+    """
+    if options.list:
+        return _list(options.json)
+    if options.manifest is None or options.data is None or options.output is None:
+        missing = [n for n in ("manifest", "data", "output") if getattr(options, n) is None]
+        names = ", ".join("a manifest" if name == "manifest" else f"--{name}" for name in missing)
+        raise SettingsError(f"The benchmark lacks {names}; give it, or --list for the shipped manifests.")
+    if options.generate_only and options.score_only:
+        raise SettingsError("--generate-only and --score-only exclude each other; leave both out for the whole.")
+    if options.limit is not None and options.limit < 1:
+        raise SettingsError(f"--limit must be at least 1, but {options.limit} was given.")
+    models = _models(options.models)
+    # Here and not above: --help must not wait for the frameworks.
+    from fantasytalking.evaluation.benchmark.reading import load_manifest
+    from fantasytalking.evaluation.benchmark.run import run_benchmark
+    from fantasytalking.pipeline.progress import TerminalProgress
+
+    manifest = load_manifest(options.manifest)
+    running = _running(options, models, command)
+    outcome = run_benchmark(manifest, options.data, options.output, running, TerminalProgress())
+    return _print(outcome, options)
+
+
+def _running(options: Benchmark, models: dict[str, str], command: str) -> Running:
+    from fantasytalking.evaluation.benchmark.run import Running
+    from fantasytalking.evaluation.evaluate import Options as Scoring
+    from fantasytalking.evaluation.protocol import load_protocol
+
+    scoring = Scoring(
+        protocol=load_protocol(options.protocol),
+        backend=options.backend,
+        baselines=() if options.baselines == ("none",) else options.baselines,
+        workers=options.workers,
+        device=options.devices[0] if options.devices else "auto",
+        command=command,
+    )
+    if options.metrics:
+        scoring = dataclasses.replace(scoring, metrics=options.metrics)
+    return Running(
+        methods=options.methods,
+        models=models,
+        limit=options.limit,
+        devices=options.devices,
+        workers=options.workers,
+        generate=not options.score_only,
+        score=not options.generate_only,
+        scoring=scoring,
+    )
+
+
+def _models(given: Sequence[str]) -> dict[str, str]:
+    models = {}
+    for text in given:
+        name, sign, folder = text.partition("=")
+        if not (name and sign and folder):
+            raise SettingsError(f"--models takes NAME=FOLDER, but {text!r} was given.")
+        models[name.removeprefix("$")] = folder
+    return models
+
+
+def _print(outcome: Outcome, options: Benchmark) -> int:
+    from fantasytalking.evaluation.benchmark.trends import trend_table
+
+    assert options.output is not None
+    folder = options.output / ("generated" if outcome.report is None else "report")
+    path = folder if outcome.report is None else folder / "report.html"
+    if options.json:
+        found: dict[str, Any] = {
+            "output": str(path),
+            "made": outcome.made,
+            "kept": outcome.kept,
+            "left_out": [dataclasses.asdict(item) for item in outcome.left_out],
+            "trends": [dataclasses.asdict(trend) for trend in outcome.trends],
+        }
+        if outcome.report is not None:
+            rows = outcome.report.methods
+            found["methods"] = {m.name: {key: cell.value for key, cell in m.summary.items()} for m in rows}
+        print(json.dumps(found, ensure_ascii=False))
+        return 0
+    if outcome.report is not None:
+        from fantasytalking.evaluation.report import table_text
+
+        print(table_text(outcome.report))
+    if outcome.trends:
+        print(f"\n{trend_table(outcome.trends)}\n")
+    print(f"{outcome.made} videos made, {outcome.kept} there already, {len(outcome.left_out)} left out", file=sys.stderr)
+    print(path)
+    return 0
+
+
+def _list(as_json: bool) -> int:
+    from fantasytalking.evaluation.benchmark.reading import load_manifest, shipped_names
+
+    manifests = [load_manifest(name) for name in shipped_names()]
+    if as_json:
+        rows = [
+            {"name": m.name, "cases": len(m.cases), "methods": [x.name for x in m.methods], "description": m.description}
+            for m in manifests
+        ]
+        print(json.dumps({"manifests": rows}))
+        return 0
+    for m in manifests:
+        print(f"{m.name} ({len(m.cases)} cases; {', '.join(x.name for x in m.methods)})\n  {m.description}")
+    return 0

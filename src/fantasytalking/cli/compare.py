@@ -1,0 +1,63 @@
+"""`fantasytalking compare`: several reports in one table."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fantasytalking.cli.evaluate import quieten
+from fantasytalking.cli.options import parse
+from fantasytalking.errors import OutputError
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Put reports of `fantasytalking evaluate` into one table. The path of the HTML page is the last line of the output.
+
+    Everything in which their protocols differ is a warning in the page and on the screen.
+    """
+
+    reports: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of reports, two or more."""
+    output: Path
+    """Folder for the joint report."""
+    no_media: bool = False
+    """Leave the best and worst clips out of the page."""
+    json: bool = False
+    """Print one JSON object instead of the table, for programs."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; see `fantasytalking compare --help`."""
+    options = parse(Compare, "compare", arguments)
+    quieten()
+    from fantasytalking.evaluation.comparing import join_reports
+    from fantasytalking.evaluation.report import table_text, write_report
+    from fantasytalking.evaluation.results import load_report
+
+    names = [str(path) for path in options.reports]
+    command = shlex.join(["fantasytalking", "compare", *arguments])
+    joint = join_reports([load_report(path) for path in options.reports], names, command)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder '{options.output}' cannot be made ({error.strerror}); choose another one.") from error
+    page = write_report(joint, options.output, not options.no_media)
+    if options.json:
+        cells = {m.name: {key: cell.value for key, cell in m.summary.items()} for m in joint.methods}
+        print(json.dumps({"output": str(page), "warnings": joint.warnings, "methods": cells}, ensure_ascii=False))
+    else:
+        print(table_text(joint))
+        print(page)
+    for warning in joint.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return 0

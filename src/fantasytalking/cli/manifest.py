@@ -1,0 +1,89 @@
+"""`fantasytalking manifest`: from a folder of real videos to a benchmark's manifest."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from fantasytalking.cli.options import parse
+from fantasytalking.media.output import check_output
+
+__all__ = ["MakeManifest", "main", "run"]
+
+
+@dataclass(frozen=True)
+class MakeManifest:
+    """Choose clips from real videos and write a manifest of names, times and hashes.
+
+    Videos that are too short, without sound or without a face all the time are skipped, with the reason. The last line of the
+    output is the path of the manifest.
+    """
+
+    videos: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Video files, and folders that are searched through."""
+    output: Path
+    """The manifest to write, a JSON file."""
+    name: str
+    """Of the benchmark: letters, digits, - and _."""
+    clips: int = 50
+    """At most so many clips."""
+    seconds: float = 5.0
+    """Length of a clip."""
+    seed: int = 0
+    """Of the choice of clips and of the noise."""
+    fps: float | None = None
+    """Frame rate at which videos are made; nothing means each model's own."""
+    one_per: Literal["folder", "prefix"] | None = None
+    """At most one clip from each folder, or from files whose names are alike up to the last _ or -."""
+    model: str = "demo"
+    """Model of the methods: demo, a folder, a repository on the hub, or a placeholder such as $MODEL."""
+    overwrite: bool = False
+    """Replace the output if it exists."""
+    json: bool = False
+    """Print one JSON object instead of the path, for programs."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; see `fantasytalking manifest --help`."""
+    return run(parse(MakeManifest, "manifest", arguments))
+
+
+def run(options: MakeManifest) -> int:
+    """Make a manifest as the options say.
+
+    Raises:
+        SettingsError: a number outside its range.
+        InputError: no video, none that can be used, or a name that cannot be one.
+        OutputError: the manifest cannot be written.
+    """
+    target = check_output(options.output, options.overwrite)
+    # Here and not above: --help must not wait for the frameworks.
+    from fantasytalking.evaluation.benchmark.making import Choice, make_manifest
+    from fantasytalking.evaluation.benchmark.manifest import save_manifest
+    from fantasytalking.evaluation.benchmark.reading import check_name, read_manifest
+    from fantasytalking.pipeline.progress import TerminalProgress
+
+    check_name(options.name, "--name")
+    choice = Choice(options.clips, options.seconds, options.seed, options.fps, options.one_per, options.model)
+    made = make_manifest(options.videos, options.name, choice, TerminalProgress())
+    # what was made must be readable, whatever the files are called
+    read_manifest(made.manifest.to_dict(), "The manifest")
+    save_manifest(made.manifest, target)
+    for file, reason in made.skipped.items():
+        print(f"skipped {file}: {reason}", file=sys.stderr)
+    clips = len(made.manifest.cases)
+    if options.json:
+        found = {"output": str(target), "data": str(made.data), "clips": clips, "skipped": made.skipped}
+        print(json_module.dumps(found, ensure_ascii=False))
+        return 0
+    if clips < options.clips:
+        print(f"note: {options.clips} clips were asked for and {clips} can be used", file=sys.stderr)
+    print(f"{clips} clips; run it with --data {made.data}", file=sys.stderr)
+    print(target)
+    return 0

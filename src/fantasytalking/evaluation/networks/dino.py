@@ -1,0 +1,74 @@
+"""DINO ViT-B/16 (Caron et al. 2021): one vector a picture, the class token after the last norm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+from transformers import ViTModel
+
+from fantasytalking.errors import CheckpointError
+from fantasytalking.evaluation.networks.inputs import IMAGENET_MEAN, IMAGENET_STD, batches, check_images, to_planes
+from fantasytalking.evaluation.weights import require
+
+__all__ = ["KEY", "Dino", "load"]
+
+KEY = "dino"
+
+
+class Dino:
+    """Features of pictures.
+
+    Args:
+        network: A ViT without pooling layer.
+    """
+
+    def __init__(self, network: ViTModel) -> None:
+        self.network = network.eval().requires_grad_(False)
+
+    @torch.inference_mode()
+    def features(self, images: NDArray[np.uint8], batch: int = 8) -> NDArray[np.float32]:
+        """The class token.
+
+        Args:
+            images: uint8 [N, H, W, 3], RGB; resized to the network's square (224) by an antialiased bicubic filter where needed.
+            batch: Pictures at a time.
+
+        Returns:
+            float32 [N, 768], not normalised.
+
+        Raises:
+            ImageError: `images` is not such an array.
+        """
+        check_images(images)
+        device, side = self.network.device, int(self.network.config.image_size)
+        mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1)
+        std = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1)
+        parts = []
+        for some in batches(images, batch):
+            planes = to_planes(some, device) / 255
+            if planes.shape[-2:] != (side, side):
+                planes = F.interpolate(planes, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+            parts.append(self.network(pixel_values=(planes - mean) / std).last_hidden_state[:, 0].cpu().numpy())
+        return np.concatenate(parts).astype(np.float32)
+
+
+def load(path: Path | None = None, device: str | torch.device = "cpu") -> Dino:
+    """DINO with its published weights.
+
+    Args:
+        path: Of the repository's folder; None: the verified one in the cache.
+        device: Where it runs.
+
+    Raises:
+        CheckpointError: The folder is missing, incomplete or another one.
+    """
+    path = path or require(KEY)
+    try:
+        network = ViTModel.from_pretrained(path, add_pooling_layer=False, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} cannot be read as a ViT of transformers ({error}); fetch it again.") from error
+    return Dino(network.to(device))

@@ -1,0 +1,83 @@
+"""What the networks' modules share: reading weights without running code, and checking and batching pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fantasytalking.errors import CheckpointError, ImageError
+
+__all__ = ["batches", "check_images", "fill", "read_state", "to_planes"]
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def read_state(path: Path, inside: str | None = None) -> dict[str, Tensor]:
+    """Named tensors of a file; a pickle that would run code is refused.
+
+    Args:
+        path: A torch file or safetensors.
+        inside: Name of the dict of tensors in the file; None: the file is that dict.
+
+    Raises:
+        CheckpointError: It cannot be read or holds something else.
+    """
+    try:
+        state: Any = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        )
+        state = state[inside] if inside is not None else state
+        named = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+    except Exception as error:
+        raise CheckpointError(f"{path} cannot be read as plain tensors ({error}); fetch it again.") from error
+    if not named:
+        raise CheckpointError(f"{path} holds no tensors; fetch it again.")
+    return named
+
+
+def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Give a network its weights; every missing, unexpected or misshapen one is an error.
+
+    Raises:
+        CheckpointError: They do not fit.
+    """
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit {type(network).__name__}: {error}") from error
+    network.eval().requires_grad_(False)
+
+
+def check_images(images: NDArray[np.uint8], what: str = "pictures", axes: str = "N, H, W, 3") -> None:
+    """Refuse what is not a stack of RGB pictures.
+
+    Raises:
+        ImageError: Another type or shape, or nothing in it.
+    """
+    ndim = axes.count(",") + 1
+    if not (isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == ndim and images.shape[-1] == 3):
+        given = f"{getattr(images, 'dtype', type(images).__name__)} {getattr(images, 'shape', '')}"
+        raise ImageError(f"The {what} are taken as uint8 [{axes}], RGB, not {given}.")
+    if images.size == 0:
+        raise ImageError(f"The {what} are empty: {images.shape}; give at least one.")
+
+
+def to_planes(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] on the device, still 0..255."""
+    return torch.from_numpy(images.copy()).to(device).permute(0, 3, 1, 2).float()
+
+
+def batches(images: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:
+    """Slices of at most `size` pictures."""
+    for start in range(0, len(images), max(size, 1)):
+        yield images[start : start + max(size, 1)]

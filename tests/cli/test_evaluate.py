@@ -1,0 +1,102 @@
+"""`fantasytalking evaluate` and `compare` as a user types them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fantasytalking.cli.__main__ import main
+from fantasytalking.cli.evaluate import named_folders
+from fantasytalking.errors import SettingsError
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "evaluation.md"
+
+
+@pytest.fixture
+def here(talking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with `real`, `ours` and `elsewhere/videos`, entered."""
+    for folder in ("real", "ours", "elsewhere/videos"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(talking / "calm.mp4", tmp_path / "real" / "anna.mp4")
+    shutil.copy(talking / "lively.mp4", tmp_path / "ours" / "anna.mp4")
+    shutil.copy(talking / "calm.mp4", tmp_path / "elsewhere" / "videos" / "anna.mp4")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FANTASYTALKING_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def documented(command: str) -> list[list[str]]:
+    """Words behind `fantasytalking` of the page's blocks that this file tests."""
+    blocks = re.findall(r"tests/cli/test_evaluate\.py::\w+ -->\n```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    lines = [shlex.split(line) for block in blocks for line in block.strip().splitlines()]
+    return [words[1:] for words in lines if words[1] == command]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_write_reports(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluations = documented("evaluate")
+    assert len(evaluations) == 2
+    for words in evaluations:
+        assert main([*words, "--workers", "1", "--device", "cpu"]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == "report/report.html"
+    table = json.loads((here / "report" / "report.json").read_text())
+    assert [m["name"] for m in table["methods"]][:3] == ["ground truth", "ours", "other"]
+    other = next(m for m in table["methods"] if m["name"] == "other")
+    assert other["summary"]["mouth"]["value"] == pytest.approx(1)
+    (here / "p.json").write_text('{"longest_side": 192, "max_seconds": 2}')
+    words = ["evaluate", "--generated", "third=ours", "--reference", "real", "--output", "another/report"]
+    assert main([*words, "--protocol", "p.json", "--metrics", "mouth", "--workers", "1", "--device", "cpu", "--no-media"]) == 0
+    capsys.readouterr()
+    (compare,) = documented("compare")
+    assert main(compare) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == "both/report.html" and "third" in out
+    assert "longest_side is 256 in one and 192 in the other" in err
+    assert "longest_side is 256 in one" in (here / "both" / "report.html").read_text()
+
+
+def test_one_json_object_is_for_programs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", "--generated", "ours", "--reference", "real", "--output", "report", "--metrics", "mouth", "--json"]
+    assert main([*words, "--protocol", "small", "--workers", "1", "--baselines", "none", "--no-media"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["methods"]) == {"ground truth", "ours"} and found["problems"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--generated", "nowhere", "--reference", "real"], "The generated folder 'nowhere' does not exist"),
+        (["--generated", "ours", "--reference", "real", "--metrics", "syn"], "did you mean 'sync'"),
+        (["--generated", "ours", "--reference", "real", "--protocol", "big"], "There is no protocol 'big'"),
+        (["--generated", "ours", "--reference", "real", "--backend", "standard", "--metrics", "fid"], "fetch them with"),
+        (["--generated", "ours", "ours", "--reference", "real"], "Two folders are called 'ours'"),
+    ],
+)
+def test_bad_input_ends_in_one_sentence_and_exit_code_2(
+    here: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", *words, "--output", "report", "--device", "cpu"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and len(error.splitlines()) == 1
+    assert not (here / "report" / "report.json").exists()
+
+
+def test_a_report_that_is_none_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "broken").mkdir()
+    (here / "broken" / "report.json").write_text('{"schema": 1}')
+    assert main(["compare", "broken", "broken", "--output", "both"]) == 2
+    assert "is no report" in capsys.readouterr().err
+    assert main(["compare", "real", "ours", "--output", "both"]) == 2
+    assert "There is no report at 'real'" in capsys.readouterr().err
+
+
+def test_a_folder_alone_is_called_by_its_own_name(here: Path) -> None:
+    assert named_folders(["ours", "x=elsewhere/videos"]) == {"ours": Path("ours"), "x": Path("elsewhere/videos")}
+    assert named_folders(["elsewhere/videos/"]) == {"videos": Path("elsewhere/videos/")}
+    with pytest.raises(SettingsError, match="NAME=FOLDER"):
+        named_folders(["=ours"])

@@ -1,0 +1,32 @@
+"""What tests of several folders need: two short clips of a face that speaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `calm.mp4` and `lively.mp4`: 2.6 s of the example portrait, 256 pixels, 25 frames a second, with sound.
+
+    Made by the embedded model, in four steps. The face is 75 pixels large.
+    """
+    from fantasytalking import FantasyTalkingPipeline
+    from fantasytalking.media.image import load_image
+    from fantasytalking.pipeline.folder import resolve_model
+    from fantasytalking.pipeline.progress import Progress
+
+    class Quiet(Progress):
+        def show_note(self, text: str) -> None:
+            pass
+
+    folder = tmp_path_factory.mktemp("talking")
+    example = Path(str(resolve_model("demo"))) / "example"
+    portrait = load_image(example / "portrait.png")[:360, 50:410]
+    pipeline = FantasyTalkingPipeline.from_pretrained("demo")
+    for name, seed, level in (("calm", 1, 0.4), ("lively", 2, 0.9)):
+        settings = {"longest_side": 256, "max_seconds": 2.6, "steps": 4, "seed": seed, "w_face": level, "w_body": level}
+        pipeline(portrait, example / "speech.wav", progress=Quiet(), **settings).save(folder / f"{name}.mp4")
+    return folder
