@@ -13,7 +13,7 @@ ROWS = (
     {"training", "data", "evaluation"},
     {"pipeline"},
     {"transformer", "conditioning", "guidance", "checkpoints", "autoencoder", "perception", "models"},
-    {"media", "geometry", "errors"},
+    {"media", "geometry", "errors", "hub"},
 )
 ROW = {part: number for number, row in enumerate(ROWS) for part in row}
 

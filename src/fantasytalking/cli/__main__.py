@@ -39,9 +39,9 @@ COMMANDS = {
     "info": Command("fantasytalking.cli.info", "Versions, devices, what is installed and what that enables."),
     "download": Command("fantasytalking.cli.download", "Fetch released weights from the hub into a folder, resumable."),
     "convert": Command("fantasytalking.cli.convert", "Turn checkpoint layouts into one another."),
+    "train": Command("fantasytalking.cli.train", "Train or continue training a model."),
     "evaluate": Command("fantasytalking.cli.evaluate", "Score generated videos as the paper does, and write a report."),
     "compare": Command("fantasytalking.cli.compare", "Put several reports into one table, warning where they differ."),
-    "train": Command("fantasytalking.cli.train", "Train or continue training a model."),
     "benchmark": Command("fantasytalking.cli.benchmark", "Generate the cases of a manifest and score them, resumable."),
     "manifest": Command("fantasytalking.cli.manifest", "Make a benchmark's manifest from a folder of real videos."),
 }

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fantasytalking.checkpoints.hub import Hub, RemoteFile, Repository, check_space
 from fantasytalking.cli.options import parse
+from fantasytalking.hub import Hub, RemoteFile, Repository, check_space
 
 __all__ = ["REPOSITORIES", "Download", "Repository", "main", "run"]
 

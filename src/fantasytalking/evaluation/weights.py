@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fantasytalking.checkpoints.hub import Hub, RemoteFile, Repository, check_space
 from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.evaluation.stamps import verified_digest
 from fantasytalking.evaluation.transfer import transfer
+from fantasytalking.hub import Hub, RemoteFile, Repository, check_space
 
 __all__ = ["WEIGHTS", "HubRepository", "WeightFile", "cache_folder", "digest", "fetch", "locate", "require"]
 
