@@ -16,9 +16,12 @@ def test_the_interval_of_a_mean_covers_the_truth_about_as_often_as_it_says() -> 
     assert 0.83 <= hits / 200 <= 0.95
 
 
-def test_one_clip_has_no_interval() -> None:
-    found = mean_interval([2.0], 100, 0.95, 0)
+def test_four_clips_have_no_interval_and_five_have_one() -> None:
+    found = mean_interval([2.0, 3.0, 1.0, 2.0], 100, 0.95, 0)
     assert (found.value, found.low, found.high) == (2.0, None, None)
+    assert mean_interval([2.0, 3.0, 1.0, 2.0, 5.0], 100, 0.95, 0).low is not None
+    clips = [np.random.default_rng(i).standard_normal((9, 3)) for i in range(4)]
+    assert frechet_distances([clips], clips, 20, 0).resampled.shape == (1, 0)
 
 
 def test_the_same_seed_draws_the_same_clips_and_each_resample_is_as_large_as_the_set() -> None:

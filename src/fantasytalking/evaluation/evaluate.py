@@ -36,6 +36,7 @@ from fantasytalking.evaluation.measuring import Job, Outcome, measure_job
 from fantasytalking.evaluation.metric import Measurement
 from fantasytalking.evaluation.protocol import PROTOCOLS, Protocol, software_versions
 from fantasytalking.evaluation.results import ClipResult, Column, Method, Problem, Report
+from fantasytalking.evaluation.statistics import FEWEST
 from fantasytalking.evaluation.summarising import summarise
 from fantasytalking.media.video import probe_video
 from fantasytalking.pipeline.loading import choose_device
@@ -291,7 +292,9 @@ def _sample_warnings(rows: Sequence[Method], protocol: Protocol) -> list[str]:
     clips = max((len(row.clips) for row in rows), default=0)
     found = []
     if clips < protocol.min_clips:
-        found.append(f"{clips} clips are few: intervals over fewer than {protocol.min_clips} clips are rough.")
+        found.append(
+            f"{clips} clips are few: intervals of fewer than {protocol.min_clips} are rough, and fewer than {FEWEST} have none."
+        )
     if any("raise the distance" in cell.warning for row in rows for cell in row.summary.values()):
         found.append(
             f"Frechet distances are of fewer than {protocol.min_images} images or {protocol.min_videos} videos, and frames of one clip are "

@@ -18,6 +18,8 @@ __all__ = ["Distances", "Interval", "draws", "frechet_distances", "mean_interval
 
 Features = NDArray[np.floating]
 LEADING = 64
+FEWEST = 5
+"""Clips below which there is no interval: resamples of so few are nearly all alike, and their spread is far too small."""
 EXACT = 14
 """Clips up to which all sign patterns are tried instead of random ones."""
 
@@ -43,9 +45,9 @@ def draws(clips: int, resamples: int, seed: int) -> NDArray[np.int64]:
 
 
 def mean_interval(values: Sequence[float], resamples: int, confidence: float, seed: int) -> Interval:
-    """Mean over clips with its percentile bootstrap interval."""
+    """Mean over clips with its percentile bootstrap interval, which takes `FEWEST` clips or more."""
     array = np.asarray(values, np.float64)
-    if len(array) < 2:
+    if len(array) < FEWEST:
         return Interval(float(array.mean()))
     means = draws(len(array), resamples, seed) @ array / len(array)
     tail = (1 - confidence) / 2
@@ -75,7 +77,7 @@ class Distances:
 
     Attributes:
         values: [M] of M sets.
-        resampled: [M, R]; R is 0 with fewer than two clips.
+        resampled: [M, R]; R is 0 with fewer than `FEWEST` clips.
     """
 
     values: NDArray[np.float64]
@@ -124,7 +126,7 @@ def frechet_distances(
     origin = pooled.total / pooled.count
     real = Gaussian(*Moments.add([Moments.of(clip, origin) for clip in true]).gaussian())
     values = [real.distance(*Moments.add([Moments.of(clip, origin) for clip in made]).gaussian()) for made in sets]
-    if len(true) < 2:
+    if len(true) < FEWEST:
         return Distances(np.array(values), np.zeros((len(sets), 0)))
     directions = np.linalg.eigh(pooled.gaussian()[1])[1][:, ::-1][:, :LEADING]
     small = [[Moments.of((clip - origin) @ directions) for clip in made] for made in (true, *sets)]
