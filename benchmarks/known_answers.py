@@ -9,6 +9,7 @@ metric follows when its value moves in the right direction from strength to stre
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,17 +18,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-from clips import FPS, Clip, validation_clips
+from clips import FPS, Clip, Window, validation_clips
 from common import Record, option_parser, say, set_threads, table
 from numpy.typing import NDArray
 
 from fantasytalking.evaluation.evaluate import Options, evaluate
 from fantasytalking.evaluation.protocol import PROTOCOLS
 from fantasytalking.evaluation.results import Report
-from fantasytalking.media.audio import load_audio
-from fantasytalking.media.video import read_frames, write_video
+from fantasytalking.media.video import write_video
 
 Frames = NDArray[np.uint8]
+LAGS = Path(__file__).parent / "validation_lags.json"
 CONTROL = "encoded again"
 CRF = 8
 
@@ -111,9 +112,10 @@ def write_sets(clips: Sequence[Clip], seconds: float, output: Path) -> dict[str,
     """Folders of damaged clips by row name, and the reference in `output/reference`; what is there already stays."""
     frames, sounds = [], []
     for clip in clips:
-        count = min(clip.frames, round(seconds * FPS))
-        frames.append(read_frames(clip.path, FPS, count)[0])
-        sounds.append(load_audio(clip.path, 48000, min_seconds=0.0, seconds=count / FPS))
+        window = Window(clip, 0, min(clip.frames, round(seconds * FPS)))
+        frames.append(window.video())
+        # In step, or a late picture would come nearer to a sound that is late itself.
+        sounds.append(window.speech())
     folders = {"reference": output / "reference", CONTROL: output / "control"}
     jobs: list[tuple[Path, Callable[[int], Frames], int]] = [
         (folders["reference"], lambda place: frames[place], 4),
@@ -165,10 +167,11 @@ def main() -> int:
     parser = option_parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder for damaged clips and the report, outside the repository")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of the clips")
+    parser.add_argument("--lags", type=Path, default=LAGS, help="JSON, clip name -> frames its face lags behind its sound")
     options = parser.parse_args()
     set_threads(options.threads)
     record = Record("known_answers", options, {"seconds": options.seconds, "crf": CRF})
-    clips = validation_clips(options.data, "real")[: options.limit]
+    clips = validation_clips(options.data, "real", json.loads(options.lags.read_text()))[: options.limit]
     folders = write_sets(clips, options.seconds, options.output)
     reference = folders.pop("reference")
     protocol = dataclasses.replace(PROTOCOLS["small"], max_seconds=options.seconds)

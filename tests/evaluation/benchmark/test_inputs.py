@@ -19,6 +19,7 @@ from fantasytalking.evaluation.benchmark.inputs import (
     write_reference,
 )
 from fantasytalking.evaluation.benchmark.manifest import Case, Window
+from fantasytalking.media.audio import load_audio
 from fantasytalking.media.video import probe_video, read_frames
 from tests.evaluation.benchmark.samples import case, talking_video
 
@@ -93,6 +94,16 @@ def test_any_other_reference_is_cut_and_nearly_lossless(data: Path, tmp_path: Pa
     # a window of the beginning that is shorter than what is looked at is cut as well
     assert "crf 4" in write_reference(case(data, "clips/a.mp4", 1.0), data, tmp_path, 20.0)
     assert probe_video(tmp_path / "a.mp4").frames == 25
+
+
+def test_a_reference_gets_the_speech_that_puts_it_in_step(data: Path, tmp_path: Path) -> None:
+    late = case(data, "clips/a.mp4", 1.0)
+    sound = dataclasses.replace(late.reference, start=0.25)  # the tone swells every half second
+    assert "crf 4" in write_reference(dataclasses.replace(late, audio=sound), data, tmp_path, 1.0)
+    heard = load_audio(tmp_path / "a.mp4", 48000).samples
+    wanted = cut_sound(sound, data).samples
+    length = min(len(heard), len(wanted))
+    assert np.corrcoef(heard[:length], wanted[:length])[0, 1] > 0.9
 
 
 def test_a_current_reference_is_kept_and_a_damaged_one_made_again(data: Path, tmp_path: Path) -> None:

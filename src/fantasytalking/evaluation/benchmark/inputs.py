@@ -126,7 +126,8 @@ def write_reference(case: Case, data: Path, folder: Path, looked_at: float) -> s
     """The real clip that a case is measured against, beside a record of how it was made.
 
     A window from the file's beginning whose rest nobody looks at is the file itself, unchanged; any other is cut out and encoded
-    again, nearly without loss. What is there already and current is kept.
+    again, nearly without loss. Where the case's speech is of the same file at another time, which puts a clip in step that was
+    published out of step, the reference gets that sound. What is there already and current is kept.
 
     Args:
         case: whose reference.
@@ -148,10 +149,17 @@ def write_reference(case: Case, data: Path, folder: Path, looked_at: float) -> s
             f"The clip '{source}' lasts {info.seconds:.2f} s, but {window.seconds:g} s from second {window.start:g} are asked for."
         )
     frame = 1.5 / float(info.fps)
-    whole = window.start == 0 and (window.seconds >= looked_at or info.seconds <= window.seconds + frame)
+    moved = case.audio is not None and case.audio.file == window.file and case.audio.start != window.start
+    heard = case.audio if moved and case.audio is not None else window
+    whole = not moved and window.start == 0 and (window.seconds >= looked_at or info.seconds <= window.seconds + frame)
     suffix = source.suffix if whole else ".mp4"
     target, record = folder / f"{case.name}{suffix}", folder / f"{case.name}.json"
-    made_as = {"window": asdict(window), "unchanged": whole, "crf": None if whole else REFERENCE_CRF}
+    made_as = {
+        "window": asdict(window),
+        "sound": asdict(heard),
+        "unchanged": whole,
+        "crf": None if whole else REFERENCE_CRF,
+    }
     note = "" if whole else f"The reference of {case.name} is cut from its file and encoded again at crf {REFERENCE_CRF}."
     known = read_record(record)
     if known.get("made_as") == made_as and target.is_file() and known.get("sha256") == file_digest(target):
@@ -162,7 +170,7 @@ def write_reference(case: Case, data: Path, folder: Path, looked_at: float) -> s
         link_file(source, target)
     else:
         count = max(1, round(window.seconds * float(info.fps)))
-        sound = cut_sound(window, data) if info.has_audio else None
+        sound = cut_sound(heard, data, window.seconds) if info.has_audio else None
         frames = iterate_frames(source, None, count, window.start)
         write_video(target, frames, info.fps, sound, overwrite=True, crf=REFERENCE_CRF)
     write_record(record, {"case": case.name, "made_as": made_as, "sha256": file_digest(target), "note": note})
