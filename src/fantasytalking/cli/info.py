@@ -69,6 +69,7 @@ def collect() -> dict[str, Any]:
         ],
         "embedded_model": _embedded_model(),
         "encoders": _encoders(),
+        "metrics": _metrics(),
     }
 
 
@@ -107,6 +108,13 @@ def _encoders() -> dict[str, bool]:
     return {name: name in codecs_available for name in ("libx264", "aac")}
 
 
+def _metrics() -> dict[str, list[str]]:
+    """Metric -> what its standard implementation lacks; a proxy measures those that lack something."""
+    from fantasytalking.evaluation.catalogue import METRICS, lacking
+
+    return {name: lacking(name) for name in METRICS}
+
+
 def _text(facts: dict[str, Any]) -> str:
     lines = [f"fantasytalking {facts['fantasytalking']} on Python {facts['python']}, {facts['platform']}"]
     lines += ["", "packages"]
@@ -123,6 +131,9 @@ def _text(facts: dict[str, Any]) -> str:
     for part in facts["optional"]:
         way = "" if part["installed"] else f": pip install 'fantasytalking[{part['extra']}]'"
         lines.append(_row(part["installed"], f"{part['enables']} ({part['module']}){way}"))
+    lines += ["", "metrics by their standard networks (else by a labelled proxy)"]
+    for name, absent in facts["metrics"].items():
+        lines.append(_row(not absent, name + (f": there is no {', no '.join(absent)}" if absent else "")))
     return "\n".join(lines)
 
 

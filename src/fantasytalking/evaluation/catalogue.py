@@ -14,7 +14,7 @@ from fantasytalking.errors import SettingsError
 from fantasytalking.evaluation.metric import Metric
 from fantasytalking.evaluation.weights import WEIGHTS, cache_folder, locate
 
-__all__ = ["ALL", "Backend", "Choice", "Entry", "METRICS", "build", "choose"]
+__all__ = ["ALL", "Backend", "Choice", "Entry", "METRICS", "build", "choose", "lacking"]
 
 Backend = Literal["auto", "standard", "proxy"]
 
@@ -89,10 +89,10 @@ def choose(names: Sequence[str], backend: Backend, device: str) -> tuple[list[Ch
         if name in _ALWAYS or backend == "standard":
             choices.append(Choice(name, True, device))
             continue
-        lacking = _lacking(name) if backend == "auto" else []
-        choices.append(Choice(name, backend == "auto" and not lacking, device))
-        if lacking:
-            absent.append(f"{entry.summary.partition(':')[0]} ({', '.join(lacking)})")
+        wanting = lacking(name) if backend == "auto" else []
+        choices.append(Choice(name, backend == "auto" and not wanting, device))
+        if wanting:
+            absent.append(f"{entry.summary.partition(':')[0]} ({', '.join(wanting)})")
     notes = [
         f"Measured by labelled proxies, as what the standard implementation reads is not in {cache_folder()} or not installed: "
         f"{'; '.join(absent)}. --fetch gets the weights."
@@ -100,15 +100,15 @@ def choose(names: Sequence[str], backend: Backend, device: str) -> tuple[list[Ch
     return choices, notes if absent else []
 
 
-def _lacking(name: str) -> list[str]:
-    """Weights and packages that the standard implementation would need; looked up, never fetched."""
+def lacking(name: str) -> list[str]:
+    """Weights and packages that the standard implementation of a metric would need; looked up, never fetched."""
     entry = METRICS[name]
-    lacking = [WEIGHTS[key].filename for key in entry.needs if locate(key) is None]
-    lacking += [f"package {package}" for package in entry.packages if importlib.util.find_spec(package) is None]
+    absent = [WEIGHTS[key].filename for key in entry.needs if locate(key) is None]
+    absent += [f"package {package}" for package in entry.packages if importlib.util.find_spec(package) is None]
     pack = Path("~/.insightface/models/buffalo_l").expanduser()
-    if name == "csim" and not lacking and not list(pack.glob("*.onnx")):
-        lacking.append("buffalo_l pack")
-    return lacking
+    if name == "csim" and not absent and not list(pack.glob("*.onnx")):
+        absent.append("buffalo_l pack")
+    return absent
 
 
 def build(choice: Choice) -> Metric:
