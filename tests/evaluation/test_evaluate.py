@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from fantasytalking.errors import FantasyTalkingError, InputError, SettingsError
@@ -136,30 +137,45 @@ def test_a_damaged_store_is_measured_again(report: tuple[Report, Path], folders:
         assert found.methods[1].summary[key].value == pytest.approx(report[0].methods[1].summary[key].value, rel=1e-6)
 
 
+def stored(store: Path) -> dict[str, int]:
+    """Finished measurements and when they were written."""
+    return {p.name: p.stat().st_mtime_ns for p in store.glob("[!.]*.json")}
+
+
+def stopped(command: list[str], store: Path, signal_number: int) -> int:
+    """Start the command, stop it by a signal two measurements later, and return its status; no process of it is left."""
+    before = len(stored(store))
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(stored(store)) < before + 2 and running.poll() is None:
+        time.sleep(0.02)
+    children = psutil.Process(running.pid).children(recursive=True)
+    running.send_signal(signal_number)
+    status = running.wait(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive, "a worker outlived the run"
+    return status
+
+
 @pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_was(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_killed_and_an_interrupted_run_go_on_where_they_were(folders: tuple[Path, Path], tmp_path: Path) -> None:
     real, made = folders
     command = [sys.executable, "-m", "fantasytalking.cli", "evaluate", "--generated", f"ours={made}", "--reference", str(real)]
     protocol = tmp_path / "protocol.json"
     protocol.write_text(json.dumps(SMALL.to_dict()))
     command += ["--output", str(tmp_path / "out"), "--metrics", *CHEAP, "--protocol", str(protocol)]
-    command += ["--backend", "proxy", "--workers", "1", "--device", "cpu", "--no-media"]
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command += ["--backend", "proxy", "--workers", "2", "--device", "cpu", "--no-media"]
     store = tmp_path / "out" / STORE
-    for _ in range(3000):
-        if len(list(store.glob("[!.]*.json"))) >= 4 or running.poll() is not None:
-            break
-        time.sleep(0.05)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    kept = {p.name: p.stat().st_mtime_ns for p in store.glob("[!.]*.json")}
-    assert len(kept) >= 4 and not (tmp_path / "out" / "report.json").exists(), "killed in the middle"
+    assert stopped(command, store, signal.SIGKILL) == -signal.SIGKILL
+    kept = stored(store)
+    assert kept and not (tmp_path / "out" / "report.json").exists(), "killed in the middle"
+    assert stopped(command, store, signal.SIGINT) == 130
+    more = stored(store)
+    assert len(more) > len(kept) and not (tmp_path / "out" / "report.json").exists(), "interrupted in the middle"
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == str(tmp_path / "out" / "report.html")
     assert "not a readable media file" in done.stderr
-    after = {p.name: p.stat().st_mtime_ns for p in store.glob("[!.]*.json")}
-    assert {k: after[k] for k in kept} == kept
-    assert (tmp_path / "out" / "report.html").is_file()
+    after = stored(store)
+    assert {k: after[k] for k in kept | more} == kept | more, "nothing is measured twice"
 
 
 def test_two_workers_find_the_same_as_one(report: tuple[Report, Path], folders: tuple[Path, Path], tmp_path: Path) -> None:

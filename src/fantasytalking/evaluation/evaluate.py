@@ -5,7 +5,7 @@ Interrupted, it goes on where it was; a file that cannot be used is named in the
 
 from __future__ import annotations
 
-import concurrent.futures
+import concurrent.futures.process
 import multiprocessing
 import os
 import time
@@ -19,7 +19,7 @@ from typing import Literal
 import cv2
 import torch
 
-from fantasytalking.errors import FantasyTalkingError, OutputError, SettingsError
+from fantasytalking.errors import FantasyTalkingError, OutputError, ResourceError, SettingsError
 from fantasytalking.evaluation.catalogue import ALL, Backend, Choice, build, choose
 from fantasytalking.evaluation.clips import (
     GROUND_TRUTH,
@@ -34,6 +34,7 @@ from fantasytalking.evaluation.footage import load_sound
 from fantasytalking.evaluation.machine import machine
 from fantasytalking.evaluation.measuring import Job, Outcome, measure_job
 from fantasytalking.evaluation.metric import Measurement
+from fantasytalking.evaluation.processes import set_threads, start_worker
 from fantasytalking.evaluation.protocol import PROTOCOLS, Protocol, software_versions
 from fantasytalking.evaluation.results import ClipResult, Column, Method, Problem, Report
 from fantasytalking.evaluation.statistics import FEWEST
@@ -99,6 +100,7 @@ def evaluate(
         SettingsError: an unknown metric or baseline.
         CheckpointError, MissingDependencyError: `backend` is `standard` and something is not there.
         OutputError: the folder cannot be written.
+        ResourceError: a process was ended from outside.
     """
     if options.workers is not None and options.workers < 1:
         raise SettingsError(f"workers must be at least 1, but {options.workers} was given.")
@@ -222,13 +224,22 @@ def _run(groups: Sequence[Sequence[Job]], workers: int, threads: int) -> Iterato
     context = multiprocessing.get_context("spawn")
     # What a new process says while it imports the frameworks.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (threads,)) as pool:
+    others = multiprocessing.active_children()
+    with concurrent.futures.ProcessPoolExecutor(workers, context, start_worker, (threads,)) as pool:
         pending = [pool.submit(_measure_group, group) for group in groups]
         try:
             for done in concurrent.futures.as_completed(pending):
                 yield done.result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise ResourceError(
+                "A process that measured was ended from outside, perhaps for lack of memory; give the same command again with fewer "
+                "--workers, what was measured is kept."
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            # Interrupted: leaving the pool would wait for the clips at hand.
+            for process in set(multiprocessing.active_children()) - set(others):
+                process.terminate()
             raise
 
 
@@ -236,22 +247,10 @@ def _measure_group(jobs: Sequence[Job]) -> list[Outcome]:
     return [measure_job(job) for job in jobs]
 
 
-def _start_worker(threads: int) -> None:
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    _set_threads(threads)
-
-
-def _set_threads(count: int) -> None:
-    torch.set_num_threads(count)
-    cv2.setNumThreads(count)
-
-
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads(), cv2.getNumThreads()
-    _set_threads(count)
+    set_threads(count)
     try:
         yield
     finally:

@@ -129,8 +129,9 @@ def measure_job(job: Job) -> Outcome:
             made, true = _load_pair(task, job.protocol)
         except FantasyTalkingError as error:
             return Outcome(task, 0, {}, (str(error),), 0)
-        about = {"frames": len(made.frames), "problems": _length_problems(task, made, true)}
-        _write_json(summary, about)
+        if about is None:
+            about = {"frames": len(made.frames), "problems": _length_problems(task, made, true)}
+            _write_json(summary, about)
         for metric in missing:
             found[metric.name] = _measure(metric, made, true)
             _save(job.store / keys[metric.name], found[metric.name])

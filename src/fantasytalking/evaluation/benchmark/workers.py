@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
@@ -21,6 +19,7 @@ import torch
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.evaluation.benchmark.generation import Job, Maker
+from fantasytalking.evaluation.processes import start_worker
 from fantasytalking.pipeline.loading import choose_device
 
 __all__ = ["Failure", "choose_places", "run_jobs"]
@@ -140,13 +139,7 @@ def _run_in_processes(jobs: Sequence[Job], places: Sequence[str], advance: Calla
 
 def _serve(connection: Connection, place: str, threads: int) -> None:
     """Body of a process: jobs in, reasons out, until the connection ends."""
-    # Ctrl-C reaches every process of the terminal; the parent alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    import cv2
-
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
+    start_worker(threads)
     maker = Maker(place)
     while True:
         try:
@@ -154,11 +147,3 @@ def _serve(connection: Connection, place: str, threads: int) -> None:
         except EOFError:
             return
         connection.send(maker.make(job))
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed cannot end its children, and a resumed run would find the device taken."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

@@ -1,0 +1,43 @@
+"""What every process that works for a run does when it starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
+
+import cv2
+import torch
+
+__all__ = ["set_threads", "start_worker"]
+
+
+def start_worker(threads: int) -> None:
+    """Make this process a quiet worker: it ends with its parent, leaves Ctrl-C to it, and keeps to its number of threads.
+
+    Args:
+        threads: for PyTorch and OpenCV.
+    """
+    from transformers.utils import logging
+
+    # Ctrl-C reaches every process of the terminal; the parent alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    logging.disable_progress_bar()
+    set_threads(threads)
+
+
+def set_threads(count: int) -> None:
+    """Bound the threads of everything that computes."""
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot end its children, and a resumed run would find the device taken."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
