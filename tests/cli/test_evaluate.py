@@ -14,7 +14,8 @@ from fantasytalking.cli.__main__ import main
 from fantasytalking.cli.evaluate import named_folders
 from fantasytalking.errors import SettingsError
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "evaluation.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE, README = ROOT / "docs" / "evaluation.md", ROOT / "README.md"
 
 
 @pytest.fixture
@@ -30,11 +31,19 @@ def here(talking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path
 
 
-def documented(command: str) -> list[list[str]]:
-    """Words behind `fantasytalking` of the page's blocks that this file tests."""
-    blocks = re.findall(r"tests/cli/test_evaluate\.py::\w+ -->\n```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)
+def documented(command: str, page: Path = PAGE) -> list[list[str]]:
+    """Words behind `fantasytalking` of a page's blocks that this file tests."""
+    blocks = re.findall(r"tests/cli/test_evaluate\.py::\w+ -->\n```bash\n(.*?)```", page.read_text(), re.DOTALL)
     lines = [shlex.split(line) for block in blocks for line in block.strip().splitlines()]
     return [words[1:] for words in lines if words[1] == command]
+
+
+def test_the_command_of_the_readme_writes_a_report(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (words,) = documented("evaluate", README)
+    assert main([*words, "--metrics", "mouth", "sync", "--workers", "1", "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert "sync-proxy-C" in out and out.splitlines()[-1] == "report/report.html"
+    assert (here / "report" / "report.html").stat().st_size > 20_000
 
 
 @pytest.mark.slow
