@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPVisionModelWithProjection
 
-from fantasytalking.errors import CheckpointError, SettingsError
+from fantasytalking.errors import SettingsError
 from fantasytalking.evaluation.networks.inputs import (
     CLIP_MEAN,
     CLIP_STD,
     batches,
     check_images,
     fill,
+    read_folder,
     read_state,
     to_planes,
 )
@@ -157,9 +158,6 @@ def load(
     if variant not in _HEADS:
         raise SettingsError(f"There is no aesthetic predictor '{variant}'; choose of {', '.join(_HEADS)}.")
     clip, head = clip or require("clip"), head or require(_HEADS[variant])
-    try:
-        network = CLIPVisionModelWithProjection.from_pretrained(clip, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{clip} cannot be read as CLIP of transformers ({error}); fetch it again.") from error
+    network = read_folder(CLIPVisionModelWithProjection, clip, "CLIP")
     predictor = Head.read(head, variant, int(network.config.projection_dim))
     return Aesthetic(network.to(device), predictor.to(device), antialias)

@@ -10,8 +10,14 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 from transformers import ViTModel
 
-from fantasytalking.errors import CheckpointError
-from fantasytalking.evaluation.networks.inputs import IMAGENET_MEAN, IMAGENET_STD, batches, check_images, to_planes
+from fantasytalking.evaluation.networks.inputs import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    batches,
+    check_images,
+    read_folder,
+    to_planes,
+)
 from fantasytalking.evaluation.weights import require
 
 __all__ = ["KEY", "Dino", "load"]
@@ -66,9 +72,5 @@ def load(path: Path | None = None, device: str | torch.device = "cpu") -> Dino:
     Raises:
         CheckpointError: The folder is missing, incomplete or another one.
     """
-    path = path or require(KEY)
-    try:
-        network = ViTModel.from_pretrained(path, add_pooling_layer=False, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path} cannot be read as a ViT of transformers ({error}); fetch it again.") from error
+    network = read_folder(ViTModel, path or require(KEY), "a ViT", add_pooling_layer=False)
     return Dino(network.to(device))

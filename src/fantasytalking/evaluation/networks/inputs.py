@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fantasytalking.errors import CheckpointError, ImageError
 
-__all__ = ["batches", "check_images", "fill", "read_state", "to_planes"]
+__all__ = ["batches", "check_images", "fill", "read_folder", "read_state", "to_planes"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -56,6 +56,24 @@ def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit {type(network).__name__}: {error}") from error
     network.eval().requires_grad_(False)
+
+
+def read_folder(kind: Any, path: Path, what: str, **options: Any) -> Any:
+    """A network of transformers from a folder, never from the hub.
+
+    Args:
+        kind: Its class.
+        path: The folder.
+        what: What it should be, for the message.
+        options: Of `from_pretrained`.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    try:
+        return kind.from_pretrained(path, local_files_only=True, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} cannot be read as {what} of transformers ({error}); fetch it again.") from error
 
 
 def check_images(images: NDArray[np.uint8], what: str = "pictures", axes: str = "N, H, W, 3") -> None:

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import SamModel
 
-from fantasytalking.errors import CheckpointError, InputError
-from fantasytalking.evaluation.networks.inputs import IMAGENET_MEAN, IMAGENET_STD, check_images, to_planes
+from fantasytalking.errors import InputError
+from fantasytalking.evaluation.networks.inputs import IMAGENET_MEAN, IMAGENET_STD, check_images, read_folder, to_planes
 from fantasytalking.evaluation.weights import require
 
 __all__ = ["KEY", "Sam", "load", "person_box"]
@@ -117,9 +117,5 @@ def load(path: Path | None = None, device: str | torch.device = "cpu") -> Sam:
     Raises:
         CheckpointError: The folder is missing, incomplete or another one.
     """
-    path = path or require(KEY)
-    try:
-        network = SamModel.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path} cannot be read as SAM of transformers ({error}); fetch it again.") from error
+    network = read_folder(SamModel, path or require(KEY), "SAM")
     return Sam(network.to(device))
