@@ -97,6 +97,17 @@ def test_validation_compares_own_with_exchanged_speech(tmp_path: Path) -> None:
     assert not torch.equal(one, other)
 
 
+def test_a_model_without_identity_module_is_trained_and_validated_without_it(tmp_path: Path) -> None:
+    material = load_material(write_cache(tmp_path / "tracks"))
+    without = {k: v for k, v in TINY_TRANSFORMER.model.items() if not k.startswith("identity")}
+    trainer = make_trainer(material, replace(TINY_TRANSFORMER, model=without), tmp_path / "run")
+    assert trainer.batch(0).conditions.identity is None
+    assert trainer.train(until=2) == 2
+    assert trainer.validate is not None
+    assert set(trainer.validate(trainer.averaged())) == {"r", "r_shuffled", "expression", "head"}
+    assert make_trainer(material, TINY_TRANSFORMER, tmp_path / "usual").batch(0).conditions.identity is not None
+
+
 def test_validation_windows_are_spread_over_the_track() -> None:
     from tests.data.test_motion_dataset import dataset
 

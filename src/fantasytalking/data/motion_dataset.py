@@ -114,6 +114,7 @@ class MotionDataset:
         augmentation: see `Augmentation`.
         generated_weight: how often an identity of kind "generated" is drawn against a real one.
         text: embedding of the empty prompt [l, dt].
+        identity: whether samples carry the face embedding; without it for models without an identity module.
     """
 
     def __init__(
@@ -125,9 +126,10 @@ class MotionDataset:
         augmentation: Augmentation,
         generated_weight: float,
         text: Tensor,
+        identity: bool = True,
     ) -> None:
         self.codec, self.num_frames, self.intensity = codec, num_frames, intensity
-        self.augmentation, self.text = augmentation, text
+        self.augmentation, self.text, self.identity = augmentation, text, identity
         self.groups: dict[str, list[PreparedTrack]] = {}
         for track in tracks:
             if len(track.points) >= num_frames * (1 + augmentation.tempo) + 2:
@@ -177,7 +179,7 @@ class MotionDataset:
             lip_mask=self.mask,
             text=self.text,
             audio=resample_features(speech, self.num_frames * SPEECH_PER_FRAME),
-            identity=embedding,
+            identity=embedding if self.identity else None,
             motion=self.intensity(window_motion(self.codec, parameters)),
             name=f"{track.name}@{start}",
         )

@@ -135,8 +135,9 @@ def make_dataset(
 ) -> MotionDataset:
     """Windows of one length over tracks."""
     text = torch.zeros(1, config.model["text_dim"])
+    identity = config.model.get("identity_dim") is not None
     return MotionDataset(
-        tracks, material.codec, frames, material.intensity, augmentation, config.generated_weight, text
+        tracks, material.codec, frames, material.intensity, augmentation, config.generated_weight, text, identity
     )
 
 

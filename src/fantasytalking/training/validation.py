@@ -56,7 +56,7 @@ def sample_latents(
         return Conditions(
             text=torch.stack([s.text for s in samples]),
             audio=AudioCondition(torch.stack(list(audio)), ranges, None, scale),
-            identity=IdentityCondition(torch.stack(identity), identity_scale),
+            identity=IdentityCondition(torch.stack(identity), identity_scale) if identity else None,
             motion=motion,
         )
 
