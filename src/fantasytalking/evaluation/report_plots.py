@@ -86,7 +86,7 @@ def distribution(report: Report, column: Column) -> Html:
         middle = 8 + row_height * (order + 0.5)
         values = np.array([value for value, _ in known])
         quartiles = np.quantile(values, (0.25, 0.5, 0.75))
-        parts.append(f'<text class="row" x="{left - 8}" y="{middle + 4:.1f}" text-anchor="end">{text(_short(method.name, 17))}')
+        parts.append(f'<text class="row" x="{left - 8}" y="{middle + 4:.1f}" text-anchor="end">{text(_short(method.name, 14))}')
         parts.append(f"<title>{text(method.name)}</title></text>")
         parts += _box(quartiles, x, middle, index)
         parts += _dots(known, x, middle, index, column.decimals)
