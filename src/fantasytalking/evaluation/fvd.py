@@ -134,7 +134,8 @@ def standard(device: str = "cpu") -> VideoFrechet:
 
     definition = (
         "Squared Frechet distance between Gaussians fitted to I3D features (400, Kinetics-400, the torchscript of StyleGAN-V) of short "
-        "videos of the generated and of the real clips, centre crop at the protocol's side."
+        "videos of the generated and of the real clips, centre crop at the protocol's side; covariances divided by n - 1 (StyleGAN-V "
+        "divides by n)."
     )
     column = Column("fvd", "FVD", "FVD", False, "lower", "", 2, "frechet", definition, {"i3d": digest("i3d")})
     return VideoFrechet(features, None, column)
