@@ -95,6 +95,22 @@ def test_bad_input_ends_in_one_sentence_and_exit_code_2(
     assert not (here / "report" / "report.json").exists()
 
 
+def test_weights_are_fetched_only_for_what_was_asked_and_named_with_their_licence_first(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirror = here / "mirror"
+    mirror.mkdir()
+    monkeypatch.setenv("FANTASYTALKING_WEIGHTS_MIRROR", str(mirror))
+    words = ["evaluate", "--generated", "ours", "--reference", "real", "--output", "report", "--fetch", "--metrics", "sync", "mouth"]
+    assert main([*words, "--device", "cpu"]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert "syncnet_v2.model" in lines[0] and "licence" in lines[0] and "inception" not in "".join(lines)
+    (mirror / "syncnet_v2.model").write_bytes(b"something else")
+    assert main([*words, "--device", "cpu"]) == 2
+    assert "syncnet_v2.model" in capsys.readouterr().err
+    assert not list((here / "cache").glob("syncnet_v2.model")), "a wrong file gets no name"
+
+
 def test_a_report_that_is_none_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "broken").mkdir()
     (here / "broken" / "report.json").write_text('{"schema": 1}')

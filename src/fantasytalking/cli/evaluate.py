@@ -66,7 +66,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.fetch:
         from fantasytalking.evaluation.weights import fetch
 
-        fetch([key for name in metrics if name in METRICS for key in METRICS[name].needs])
+        needed = [key for name in metrics if name in METRICS for key in METRICS[name].needs]
+        fetch(needed, say=lambda text: print(text, file=sys.stderr))
     baselines = () if options.baselines == ("none",) else options.baselines
     found = evaluate(
         methods,
