@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fantasytalking.errors import SettingsError
-from fantasytalking.evaluation.frechet import Gaussian, Moments, frechet_between, frechet_distance
+from fantasytalking.evaluation.frechet import Gaussian, Moments, frechet_between, frechet_distance, resampled_gaussians
 
 scipy_linalg = pytest.importorskip("scipy.linalg")
 
@@ -42,11 +42,14 @@ def test_equal_sets_are_at_distance_zero_even_with_fewer_samples_than_dimensions
 def test_moments_of_clips_add_up_to_those_of_all_their_samples() -> None:
     rng = np.random.default_rng(3)
     parts = [rng.standard_normal((n, 4)) + 100 for n in (3, 8, 5)]
-    joined = Moments.add([Moments.of(p, 100.0) for p in parts], [1, 0, 2])
-    mean, covariance = joined.gaussian()
+    moments = [Moments.of(p, 100.0) for p in parts]
+    mean, covariance = Moments.add(moments).gaussian()
+    np.testing.assert_allclose(mean + 100, np.concatenate(parts).mean(0))
+    np.testing.assert_allclose(covariance, np.cov(np.concatenate(parts).T), atol=1e-10)
+    means, covariances = resampled_gaussians(moments, np.array([[1, 1, 1], [1, 0, 2]]))
     repeated = np.concatenate([parts[0], parts[2], parts[2]])
-    np.testing.assert_allclose(mean + 100, repeated.mean(0))
-    np.testing.assert_allclose(covariance, np.cov(repeated.T), atol=1e-10)
+    np.testing.assert_allclose(means, [mean, repeated.mean(0) - 100])
+    np.testing.assert_allclose(covariances, [covariance, np.cov(repeated.T)], atol=1e-10)
 
 
 def test_features_of_two_networks_cannot_be_compared() -> None:

@@ -10,14 +10,10 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
-
-import cv2
-import torch
 
 from fantasytalking.errors import FantasyTalkingError, OutputError, ResourceError, SettingsError
 from fantasytalking.evaluation.catalogue import ALL, Backend, Choice, build, choose
@@ -34,7 +30,8 @@ from fantasytalking.evaluation.footage import load_sound
 from fantasytalking.evaluation.machine import machine
 from fantasytalking.evaluation.measuring import Job, Outcome, measure_job
 from fantasytalking.evaluation.metric import Measurement
-from fantasytalking.evaluation.processes import set_threads, start_worker
+from fantasytalking.evaluation.processes import start_worker
+from fantasytalking.evaluation.processes import threads as bounded_threads
 from fantasytalking.evaluation.protocol import PROTOCOLS, Protocol, software_versions
 from fantasytalking.evaluation.results import ClipResult, Column, Method, Problem, Report
 from fantasytalking.evaluation.statistics import FEWEST
@@ -218,7 +215,7 @@ def _size(path: Path) -> int:
 
 def _run(groups: Sequence[Sequence[Job]], workers: int, threads: int) -> Iterator[list[Outcome]]:
     if workers == 1:
-        with _threads(threads):
+        with bounded_threads(threads):
             yield from map(_measure_group, groups)
         return
     context = multiprocessing.get_context("spawn")
@@ -245,17 +242,6 @@ def _run(groups: Sequence[Sequence[Job]], workers: int, threads: int) -> Iterato
 
 def _measure_group(jobs: Sequence[Job]) -> list[Outcome]:
     return [measure_job(job) for job in jobs]
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    set_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
 
 
 def _collect(

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fantasytalking.errors import SettingsError
 
-__all__ = ["Gaussian", "Moments", "frechet_between", "frechet_distance"]
+__all__ = ["Gaussian", "Moments", "frechet_between", "frechet_distance", "resampled_gaussians"]
 
 Array = NDArray[np.float64]
 
@@ -41,16 +42,13 @@ class Moments:
         return cls(len(x), x.sum(0), x.T @ x)
 
     @classmethod
-    def add(cls, parts: Sequence[Moments], weights: Sequence[float] | NDArray[np.integer] | None = None) -> Moments:
-        """Weighted sum; weight k counts a clip k times."""
-        w = np.ones(len(parts)) if weights is None else np.asarray(weights, np.float64)
-        count = float(sum(k * p.count for k, p in zip(w, parts, strict=True)))
+    def add(cls, parts: Sequence[Moments]) -> Moments:
+        """Those of several clips together."""
         total, outer = np.zeros_like(parts[0].total), np.zeros_like(parts[0].outer)
-        for k, part in zip(w, parts, strict=True):
-            if k:
-                total += k * part.total
-                outer += k * part.outer
-        return cls(count, total, outer)
+        for part in parts:
+            total += part.total
+            outer += part.outer
+        return cls(sum(part.count for part in parts), total, outer)
 
     def gaussian(self) -> tuple[Array, Array]:
         """Mean [d] and unbiased covariance [d, d]."""
@@ -58,26 +56,45 @@ class Moments:
         return mean, (self.outer - self.count * np.outer(mean, mean)) / max(self.count - 1, 1)
 
 
+def resampled_gaussians(clips: Sequence[Moments], weights: NDArray[np.integer]) -> tuple[Array, Array]:
+    """Gaussians of many resamples at once.
+
+    Args:
+        clips: moments of N clips.
+        weights: [R, N] how often each clip is drawn in each resample.
+
+    Returns:
+        Means [R, d] and unbiased covariances [R, d, d].
+    """
+    drawn = np.asarray(weights, np.float64)
+    count = drawn @ np.array([clip.count for clip in clips])
+    mean = drawn @ np.stack([clip.total for clip in clips]) / count[:, None]
+    outer = np.tensordot(drawn, np.stack([clip.outer for clip in clips]), 1)
+    centre = count[:, None, None] * mean[:, :, None] * mean[:, None, :]
+    return mean, (outer - centre) / np.maximum(count - 1, 1)[:, None, None]
+
+
 def _root(matrix: Array) -> Array:
-    """Symmetric square root of a positive semi-definite matrix; rounding below zero is cut."""
-    values, vectors = np.linalg.eigh(matrix)
-    return np.asarray((vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T)
+    """Symmetric square roots of positive semi-definite matrices [..., d, d]; rounding below zero is cut."""
+    # PyTorch's, because its threads can be bounded: numpy's solver is a hundred times slower where processes fight for the cores.
+    values, vectors = (part.numpy() for part in torch.linalg.eigh(torch.from_numpy(matrix)))
+    return np.asarray((vectors * np.sqrt(np.clip(values, 0, None))[..., None, :]) @ np.swapaxes(vectors, -1, -2))
 
 
 class Gaussian:
-    """A Gaussian that others are compared with; the root of its covariance is taken once.
+    """A Gaussian that others are compared with, or a batch of them; the root of its covariance is taken once.
 
     Args:
-        mean: [d].
-        covariance: [d, d].
+        mean: [..., d].
+        covariance: [..., d, d].
     """
 
     def __init__(self, mean: Array, covariance: Array) -> None:
         self.mean, self.covariance = mean, covariance
         self.root = _root(covariance)
 
-    def distance(self, mean: Array, covariance: Array) -> float:
-        """Squared Frechet distance, as FID is quoted.
+    def distances(self, mean: Array, covariance: Array) -> Array:
+        """Squared Frechet distances, as FID is quoted: [...].
 
         The trace of (C1 C2)^(1/2) is that of the symmetric (C1^(1/2) C2 C1^(1/2))^(1/2), which needs no complex root and no jitter on
         the diagonal when samples are fewer than dimensions.
@@ -90,14 +107,19 @@ class Gaussian:
                 f"Two Gaussians need means [d] and covariances [d, d] of one d, not {self.mean.shape}, {self.covariance.shape}, "
                 f"{mean.shape} and {covariance.shape}; measure both sets with the same network."
             )
-        middle = np.linalg.eigvalsh(self.root @ covariance @ self.root)
-        overlap = float(np.sqrt(np.clip(middle, 0, None)).sum())
-        spread = float(np.trace(self.covariance) + np.trace(covariance)) - 2 * overlap
-        return max(0.0, float(((self.mean - mean) ** 2).sum()) + spread)
+        middle = torch.linalg.eigvalsh(torch.from_numpy(self.root @ covariance @ self.root)).numpy()
+        overlap = np.sqrt(np.clip(middle, 0, None)).sum(-1)
+        traces = [np.trace(c, axis1=-2, axis2=-1) for c in (self.covariance, covariance)]
+        gap = ((self.mean - mean) ** 2).sum(-1)
+        return np.asarray(np.maximum(gap + traces[0] + traces[1] - 2 * overlap, 0.0))
+
+    def distance(self, mean: Array, covariance: Array) -> float:
+        """`distances` of a single pair."""
+        return float(self.distances(mean, covariance))
 
 
 def frechet_distance(mean1: Array, cov1: Array, mean2: Array, cov2: Array) -> float:
-    """Squared Frechet distance of two Gaussians, means [d] and covariances [d, d]; see `Gaussian.distance`."""
+    """Squared Frechet distance of two Gaussians, means [d] and covariances [d, d]; see `Gaussian.distances`."""
     return Gaussian(mean1, cov1).distance(mean2, cov2)
 
 

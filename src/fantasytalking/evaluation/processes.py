@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 
 import cv2
 import torch
 
-__all__ = ["set_threads", "start_worker"]
+__all__ = ["set_threads", "start_worker", "threads"]
 
 
 def start_worker(threads: int) -> None:
@@ -33,6 +35,18 @@ def set_threads(count: int) -> None:
     """Bound the threads of everything that computes."""
     torch.set_num_threads(count)
     cv2.setNumThreads(count)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Bound the threads of what computes in the block; the old numbers come back."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    set_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
 
 
 def _end_with_parent() -> None:

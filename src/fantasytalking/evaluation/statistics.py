@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from fantasytalking.evaluation.frechet import Gaussian, Moments
+from fantasytalking.evaluation.frechet import Gaussian, Moments, resampled_gaussians
+from fantasytalking.evaluation.processes import threads
 
 __all__ = ["Distances", "Interval", "draws", "frechet_distances", "mean_interval", "sign_flip_p"]
 
@@ -120,6 +122,13 @@ def frechet_distances(
         resamples: R.
         seed: of the draws.
     """
+    with threads(1):
+        return _frechet_distances(sets, true, resamples, seed)
+
+
+def _frechet_distances(
+    sets: Sequence[Sequence[Features]], true: Sequence[Features], resamples: int, seed: int
+) -> Distances:
     everything = [*true, *(clip for made in sets for clip in made)]
     # Sums about the common mean keep their digits.
     pooled = Moments.add([Moments.of(clip) for clip in everything])
@@ -128,10 +137,10 @@ def frechet_distances(
     values = [real.distance(*Moments.add([Moments.of(clip, origin) for clip in made]).gaussian()) for made in sets]
     if len(true) < FEWEST:
         return Distances(np.array(values), np.zeros((len(sets), 0)))
-    directions = np.linalg.eigh(pooled.gaussian()[1])[1][:, ::-1][:, :LEADING]
-    small = [[Moments.of((clip - origin) @ directions) for clip in made] for made in (true, *sets)]
-    columns = []
-    for weights in draws(len(true), resamples, seed):
-        target = Gaussian(*Moments.add(small[0], weights).gaussian())
-        columns.append([target.distance(*Moments.add(made, weights).gaussian()) for made in small[1:]])
-    return Distances(np.array(values), np.array(columns).T)
+    directions = torch.linalg.eigh(torch.from_numpy(pooled.gaussian()[1]))[1].numpy()[:, ::-1][:, :LEADING]
+    weights = draws(len(true), resamples, seed)
+    small = [
+        resampled_gaussians([Moments.of((clip - origin) @ directions) for clip in made], weights) for made in (true, *sets)
+    ]
+    target = Gaussian(*small[0])
+    return Distances(np.array(values), np.array([target.distances(*made) for made in small[1:]]))
