@@ -64,8 +64,10 @@ def test_the_commands_of_the_page_write_reports(here: Path, capsys: pytest.Captu
     (compare,) = documented("compare")
     assert main(compare) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[-1] == "both/report.html" and "third" in out
-    assert "longest_side is 256 in one and 192 in the other" in err
+    assert out.splitlines()[-1] == "both/report.html" and "third" in out and not err
+    assert out.count("longest_side is 256 in one and 192 in the other") == 1
+    assert "**" not in out.replace("**Best**", ""), "nothing is best across protocols"
+    assert json.loads((here / "both" / "report.json").read_text())["protocol"]["name"] == "small and standard"
     assert "longest_side is 256 in one" in (here / "both" / "report.html").read_text()
 
 
@@ -74,6 +76,7 @@ def test_one_json_object_is_for_programs(here: Path, capsys: pytest.CaptureFixtu
     assert main([*words, "--protocol", "small", "--workers", "1", "--baselines", "none", "--no-media"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found["methods"]) == {"ground truth", "ours"} and found["problems"] == 0
+    assert set(found["methods"]["ours"]) == {"mouth r"}
 
 
 @pytest.mark.parametrize(
@@ -84,12 +87,15 @@ def test_one_json_object_is_for_programs(here: Path, capsys: pytest.CaptureFixtu
         (["--generated", "ours", "--reference", "real", "--protocol", "big"], "There is no protocol 'big'"),
         (["--generated", "ours", "--reference", "real", "--backend", "standard", "--metrics", "fid"], "fetch them with"),
         (["--generated", "ours", "ours", "--reference", "real"], "Two folders are called 'ours'"),
+        (["--generated", "ours/anna.mp4", "--reference", "real"], "is a file; give the folder that holds it"),
+        (["--generated", "ours", "--reference", "real", "--output", "real"], "among the reference clips"),
     ],
 )
 def test_bad_input_ends_in_one_sentence_and_exit_code_2(
     here: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["evaluate", *words, "--output", "report", "--device", "cpu"]) == 2
+    output = [] if "--output" in words else ["--output", "report"]
+    assert main(["evaluate", *words, *output, "--device", "cpu"]) == 2
     error = capsys.readouterr().err.strip()
     assert message in error and len(error.splitlines()) == 1
     assert not (here / "report" / "report.json").exists()
@@ -109,6 +115,16 @@ def test_weights_are_fetched_only_for_what_was_asked_and_named_with_their_licenc
     assert main([*words, "--device", "cpu"]) == 2
     assert "syncnet_v2.model" in capsys.readouterr().err
     assert not list((here / "cache").glob("syncnet_v2.model")), "a wrong file gets no name"
+
+
+def test_a_method_of_which_nothing_can_be_measured_ends_in_exit_code_2_and_a_report(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "ours" / "anna.mp4").write_bytes(b"no video")
+    words = ["evaluate", "--generated", "ours", "--reference", "real", "--output", "report", "--metrics", "mouth"]
+    assert main([*words, "--workers", "1", "--device", "cpu", "--no-media"]) == 2
+    assert "No clip of ours could be measured" in capsys.readouterr().err
+    assert (here / "report" / "report.html").is_file()
 
 
 def test_a_report_that_is_none_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

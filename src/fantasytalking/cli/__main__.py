@@ -42,6 +42,7 @@ COMMANDS = {
     "train": Command("fantasytalking.cli.train", "Train or continue training a model."),
     "evaluate": Command("fantasytalking.cli.evaluate", "Score generated videos as the paper does, and write a report."),
     "compare": Command("fantasytalking.cli.compare", "Put several reports into one table, warning where they differ."),
+    "weights": Command("fantasytalking.cli.weights", "List or fetch the networks of the standard metrics."),
     "benchmark": Command("fantasytalking.cli.benchmark", "Generate the cases of a manifest and score them, resumable."),
     "manifest": Command("fantasytalking.cli.manifest", "Make a benchmark's manifest from a folder of real videos."),
 }

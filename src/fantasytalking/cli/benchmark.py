@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from fantasytalking.cli.evaluate import cells_by_label, quieten
 from fantasytalking.cli.options import parse
 from fantasytalking.errors import SettingsError
 
@@ -92,7 +93,8 @@ def run(options: Benchmark, command: str = "") -> int:
     if options.limit is not None and options.limit < 1:
         raise SettingsError(f"--limit must be at least 1, but {options.limit} was given.")
     models = _models(options.models)
-    # Here and not above: --help must not wait for the frameworks.
+    # Here and not above: --help must not wait for the frameworks, nor they say what they lack while they are imported.
+    quieten()
     from fantasytalking.evaluation.benchmark.reading import load_manifest
     from fantasytalking.evaluation.benchmark.run import run_benchmark
     from fantasytalking.pipeline.progress import TerminalProgress
@@ -155,13 +157,14 @@ def _print(outcome: Outcome, options: Benchmark) -> int:
             "trends": [dataclasses.asdict(trend) for trend in outcome.trends],
         }
         if outcome.report is not None:
-            rows = outcome.report.methods
-            found["methods"] = {m.name: {key: cell.value for key, cell in m.summary.items()} for m in rows}
+            found["methods"] = cells_by_label(outcome.report)
         print(json.dumps(found, ensure_ascii=False))
         return 0
     if outcome.report is not None:
         from fantasytalking.evaluation.report import table_text
 
+        for problem in outcome.report.problems:
+            print(f"note: {problem.method}, {problem.clip}: {problem.reason}", file=sys.stderr)
         print(table_text(outcome.report))
     if outcome.trends:
         print(f"\n{trend_table(outcome.trends)}\n")

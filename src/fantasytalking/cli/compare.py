@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from fantasytalking.cli.evaluate import quieten
+from fantasytalking.cli.evaluate import cells_by_label, quieten
 from fantasytalking.cli.options import parse
 from fantasytalking.errors import OutputError
 
@@ -53,11 +52,9 @@ def main(arguments: Sequence[str]) -> int:
         raise OutputError(f"The folder '{options.output}' cannot be made ({error.strerror}); choose another one.") from error
     page = write_report(joint, options.output, not options.no_media)
     if options.json:
-        cells = {m.name: {key: cell.value for key, cell in m.summary.items()} for m in joint.methods}
+        cells = cells_by_label(joint)
         print(json.dumps({"output": str(page), "warnings": joint.warnings, "methods": cells}, ensure_ascii=False))
     else:
         print(table_text(joint))
         print(page)
-    for warning in joint.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
     return 0

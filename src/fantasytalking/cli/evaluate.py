@@ -8,11 +8,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fantasytalking.cli.options import parse
 from fantasytalking.errors import SettingsError
 from fantasytalking.pipeline.progress import TerminalProgress
+
+if TYPE_CHECKING:
+    from fantasytalking.evaluation.results import Report
 
 __all__ = ["main"]
 
@@ -30,7 +33,7 @@ class Evaluate:
     output: Path
     """Folder of the report; kept measurements in it are used again."""
     generated: tuple[str, ...] = ()
-    """Folders of generated videos, each as FOLDER or NAME=FOLDER, where NAME is its row in the table."""
+    """Folders of generated videos, each as FOLDER or NAME=FOLDER, where NAME is its row; without any, the real clips are measured alone."""
     metrics: tuple[str, ...] = ()
     """Which metrics: fid, fvd, sync, es, idc, dynamics, aesthetic, csim, efid, qalign, mouth, sharpness; nothing means all."""
     protocol: str = "standard"
@@ -89,12 +92,15 @@ def main(arguments: Sequence[str]) -> int:
     for problem in found.problems:
         print(f"note: {problem.method}, {problem.clip}: {problem.reason}", file=sys.stderr)
     if options.json:
-        cells = {m.name: {key: cell.value for key, cell in m.summary.items()} for m in found.methods}
+        cells = cells_by_label(found)
         print(json.dumps({"output": str(page), "problems": len(found.problems), "methods": cells}, ensure_ascii=False))
     else:
         print(table_text(found))
         print(page)
-    return 0
+    lost = [m.name for m in found.methods if m.kind == "method" and not m.clips]
+    if lost:
+        print(f"error: No clip of {', '.join(lost)} could be measured; the reasons are above.", file=sys.stderr)
+    return 2 if lost else 0
 
 
 def named_folders(words: Sequence[str]) -> dict[str, Path]:
@@ -114,6 +120,12 @@ def named_folders(words: Sequence[str]) -> dict[str, Path]:
             raise SettingsError(f"Two folders are called '{name}'; give each a name of its own as NAME=FOLDER.")
         found[name] = Path(folder)
     return found
+
+
+def cells_by_label(report: Report) -> dict[str, dict[str, float | None]]:
+    """Row -> column -> value, under the labels of the table: a proxy keeps its own name here too."""
+    labels = {column.key: column.label for column in report.columns}
+    return {m.name: {labels[key]: cell.value for key, cell in m.summary.items() if key in labels} for m in report.methods}
 
 
 def quieten() -> None:

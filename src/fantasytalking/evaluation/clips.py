@@ -51,6 +51,8 @@ def find_videos(folder: Path, what: str) -> dict[str, Path]:
     Raises:
         InputError: no such folder, no video in it, or two with one name.
     """
+    if folder.is_file():
+        raise InputError(f"The {what} folder '{folder}' is a file; give the folder that holds it.")
     if not folder.is_dir():
         raise InputError(f"The {what} folder '{folder}' does not exist; give a folder of videos.")
     found: dict[str, Path] = {}

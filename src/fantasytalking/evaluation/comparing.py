@@ -18,9 +18,9 @@ __all__ = ["join_reports"]
 def join_reports(reports: Sequence[Report], names: Sequence[str], command: str = "") -> Report:
     """Put the rows of several reports under each other.
 
-    Columns are those that all of them have under one label. Rows of one name that hold the same numbers are one row; otherwise the report's
-    name is put behind. Pairs from different reports are compared clip by clip where both have the clip; Frechet distances are not, as a
-    report holds no features.
+    Where the protocols differ, nothing is marked as best. Columns are those that all of them have under one label. Rows of one name that
+    hold the same numbers are one row; otherwise the report's name is put behind. Pairs from different reports are compared clip by clip
+    where both have the clip; Frechet distances are not, as a report holds no features.
 
     Args:
         reports: at least two.
@@ -60,8 +60,13 @@ def join_reports(reports: Sequence[Report], names: Sequence[str], command: str =
         for column in columns
         if (comparison := _compare(first, second, column, reports[0])) is not None
     ]
+    protocol = dict(reports[0].protocol)
+    if warnings:
+        shared = {k: v for k, v in protocol.items() if all(r.protocol.get(k) == v for r in reports)}
+        protocol = {**shared, "name": " and ".join(dict.fromkeys(str(r.protocol["name"]) for r in reports)), "mixed": True}
     return dataclasses.replace(
         reports[0],
+        protocol=protocol,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         columns=tuple(columns),

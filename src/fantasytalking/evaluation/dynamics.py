@@ -19,6 +19,7 @@ from fantasytalking.evaluation.results import Column, Curve
 
 __all__ = ["Dynamics", "dis_flows", "proxy", "region_speeds", "standard"]
 
+_REGION = {"SD": "person", "BD": "background"}
 _SMALLEST_REGION = 0.005
 """Part of the picture below which a region is taken for absent."""
 
@@ -49,7 +50,7 @@ class Dynamics(Metric):
         seconds = tuple(float(t) for t in np.arange(len(speeds)) / made.protocol.fps)
         motion = Curve(seconds, tuple(float(v) for v in np.nan_to_num(speeds[:, 0])))
         missing = [c.label for c in self.columns if c.key not in found]
-        notes = tuple(f"{label}: there is no such region in the clip" for label in missing)
+        notes = tuple(f"{label} has no value: no frame shows a {_REGION[label[:2]]} of at least 0.5 % of the picture" for label in missing)
         return Measurement(found, curves={"motion": motion}, notes=notes)
 
 

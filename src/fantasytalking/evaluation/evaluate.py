@@ -108,7 +108,11 @@ def evaluate(
     # Before anything is measured: a network that cannot be loaded ends the run here.
     columns = [column for choice in choices for column in build(choice).columns]
     tasks, problems = pair_clips(methods, reference)
-    tasks += _baseline_tasks(tasks, options.baselines, options.protocol.max_seconds)
+    baselines, without = _baseline_tasks(tasks, options.baselines, options.protocol.max_seconds)
+    tasks, problems = [*tasks, *baselines], [*problems, *without]
+    for kind, folder in [("reference", reference), *(("generated", folder) for folder in methods.values())]:
+        if output.resolve() == folder.resolve():
+            raise OutputError(f"The report would be written among the {kind} clips in '{output}'; give another --output.")
     store = output / STORE
     try:
         store.mkdir(parents=True, exist_ok=True)
@@ -157,12 +161,15 @@ def _order(methods: Mapping[str, Path], found: Mapping[str, object]) -> list[str
     return [name for name in wanted if name in found or name in methods]
 
 
-def _baseline_tasks(tasks: Sequence[Task], names: Sequence[str], max_seconds: float) -> list[Task]:
+def _baseline_tasks(
+    tasks: Sequence[Task], names: Sequence[str], max_seconds: float
+) -> tuple[list[Task], list[Problem]]:
     real = {task.clip: task.reference for task in tasks if task.method == GROUND_TRUTH}
     made: list[Task] = []
+    problems: list[Problem] = []
     for name in names:
         if name not in BASELINES:
-            raise SettingsError(f"There is no baseline '{name}'; there are {', '.join(BASELINES)}.")
+            raise SettingsError(f"There is no baseline '{name}'; give {' or '.join(BASELINES)}, or none.")
         if name == "still":
             made += [Task(STILL, clip, path, path, path, still=True) for clip, path in real.items()]
             continue
@@ -174,10 +181,14 @@ def _baseline_tasks(tasks: Sequence[Task], names: Sequence[str], max_seconds: fl
                 continue  # named when its own turn comes
             if sound is not None:
                 sounds[clip] = sound
-        made += [
-            Task(SHUFFLED, clip, real[clip], real[clip], real[other]) for clip, other in shuffled_sounds(sounds).items()
+        lent = shuffled_sounds(sounds)
+        made += [Task(SHUFFLED, clip, real[clip], real[clip], real[other]) for clip, other in lent.items()]
+        problems += [
+            Problem(SHUFFLED, clip, str(real[clip]), "No other real clip has another sound to lend it.")
+            for clip in sounds
+            if clip not in lent
         ]
-    return made
+    return made, problems
 
 
 def _measure_all(
@@ -253,8 +264,11 @@ def _collect(
     problems = []
     for outcome in outcomes:
         task, reasons = outcome.task, list(outcome.problems)
+        told: dict[str, list[str]] = {}
         for metric, got in outcome.measurements.items():
-            reasons += [f"{metric}: {got}"] if isinstance(got, str) else [f"{metric}: {note}" for note in got.notes]
+            for reason in [got] if isinstance(got, str) else got.notes:
+                told.setdefault(reason, []).append(metric)
+        reasons += [f"{', '.join(metrics)}: {reason}" for reason, metrics in told.items()]
         problems += [Problem(task.method, task.clip, str(task.video), reason) for reason in reasons]
         good = [got for got in outcome.measurements.values() if isinstance(got, Measurement)]
         if not good:
@@ -277,9 +291,8 @@ def _sample_warnings(rows: Sequence[Method], protocol: Protocol) -> list[str]:
     clips = max((len(row.clips) for row in rows), default=0)
     found = []
     if clips < protocol.min_clips:
-        found.append(
-            f"{clips} clips are few: intervals of fewer than {protocol.min_clips} are rough, and fewer than {FEWEST} have none."
-        )
+        few = "1 clip is" if clips == 1 else f"{clips} clips are"
+        found.append(f"{few} few: intervals of fewer than {protocol.min_clips} are rough, and fewer than {FEWEST} have none.")
     if any("raise the distance" in cell.warning for row in rows for cell in row.summary.values()):
         found.append(
             f"Frechet distances are of fewer than {protocol.min_images} images or {protocol.min_videos} videos, and frames of one clip are "

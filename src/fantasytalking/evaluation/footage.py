@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fantasytalking.conditioning.audio import SAMPLE_RATE, SpeechEncoder
-from fantasytalking.errors import AudioError, InputError
+from fantasytalking.errors import AudioError, FaceError, InputError
 from fantasytalking.evaluation.protocol import Protocol
 from fantasytalking.media.audio import load_audio, normalise_loudness
 from fantasytalking.media.video import iterate_frames, probe_video
@@ -89,6 +89,7 @@ class Footage:
         sound: float32 [n], 16 kHz, as long as the frames; None for a silent file.
         protocol: by which it was read.
         seconds: the file's own length, which may be more.
+        lends_sound: whether the sound is the reference's, for want of one.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Footage:
     sound: NDArray[np.float32] | None
     protocol: Protocol
     seconds: float = 0.0
+    lends_sound: bool = False
 
     @functools.cached_property
     def track(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -109,7 +111,12 @@ class Footage:
         place = np.cumsum(new) - 1
         # The first mesh comes from a detection, later ones from the mesh before: it needs some rounds to settle.
         settling = itertools.repeat(self.frames[0], _WARM_UP)
-        points, scores = track_mesh(itertools.chain(settling, self.frames[np.flatnonzero(new)]))
+        try:
+            points, scores = track_mesh(itertools.chain(settling, self.frames[np.flatnonzero(new)]))
+        except FaceError as error:
+            raise FaceError(
+                f"None of the {len(self.frames)} frames shows a face; what looks at faces needs one seen from the front."
+            ) from error
         return points[_WARM_UP:][place], scores[_WARM_UP:][place]
 
     @property

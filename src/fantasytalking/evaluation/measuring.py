@@ -151,6 +151,7 @@ def _load_pair(task: Task, protocol: Protocol) -> tuple[Footage, Footage]:
         # Another sound under the same picture: what was found in the picture holds.
         made.__dict__.update({k: v for k, v in true.__dict__.items() if k in ("track", "persons", "longest_run")})
     if made.sound is None:
+        made.lends_sound = True
         made.sound = None if true.sound is None else _fitted(true.sound, len(made.frames), protocol)
     return made, true
 
@@ -164,6 +165,8 @@ def _length_problems(task: Task, made: Footage, true: Footage) -> list[str]:
     reach = made.protocol.max_seconds
     lengths = [min(footage.seconds, reach) for footage in (made, true)]
     problems = []
+    if made.lends_sound:
+        problems.append("It has no sound of its own; sync was measured with the real clip's.")
     if abs(lengths[0] - lengths[1]) * made.protocol.fps > SLACK:
         problems.append(
             f"It lasts {lengths[0]:.2f} s and the real clip {lengths[1]:.2f} s; what compares frames used the common beginning."
@@ -171,7 +174,8 @@ def _length_problems(task: Task, made: Footage, true: Footage) -> list[str]:
     shapes = [footage.frames.shape[2] / footage.frames.shape[1] for footage in (made, true)]
     if abs(shapes[0] / shapes[1] - 1) > 0.03:
         problems.append(
-            f"Its sides are as {shapes[0]:.2f} to 1 and the real clip's as {shapes[1]:.2f} to 1; crop one like the other."
+            f"Its sides are as {shapes[0]:.2f} to 1 and the real clip's as {shapes[1]:.2f} to 1; it was measured as it is, crop one like "
+            "the other."
         )
     return problems
 

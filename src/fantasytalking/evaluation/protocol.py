@@ -8,6 +8,7 @@ whose protocols differ are not put in one table without a warning.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib.metadata
 import json
 import platform
@@ -118,8 +119,10 @@ def load_protocol(name: str) -> Protocol:
     if path.is_dir():
         path = path / "report.json"
     if not path.is_file():
+        nearest = difflib.get_close_matches(name, PROTOCOLS, n=1)
+        hint = f" (did you mean '{nearest[0]}'?)" if nearest else ""
         raise InputError(
-            f"There is no protocol '{name}'; give {', '.join(PROTOCOLS)}, a JSON file of fields, or a report to repeat."
+            f"There is no protocol '{name}'{hint}; give {', '.join(PROTOCOLS)}, a JSON file of fields, or a report to repeat."
         )
     try:
         raw = json.loads(path.read_text())

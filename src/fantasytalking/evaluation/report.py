@@ -48,8 +48,10 @@ def write_report(report: Report, folder: Path, media: bool = True) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         save_report(_encodable(report), folder)
     _write(folder / TABLE_CSV, _csv(_TABLE_FIELDS, _table_rows(report)))
-    keys = [column.key for column in report.columns]
-    _write(folder / CLIPS_CSV, _csv(("method", "kind", "clip", "generated", "reference", "frames", *keys), _clip_rows(report, keys)))
+    about = ("method", "kind", "clip", "generated", "reference", "frames")
+    # A Frechet distance belongs to a set; and a proxy has its own name here as everywhere.
+    single = [column for column in report.columns if column.kind == "mean"]
+    _write(folder / CLIPS_CSV, _csv((*about, *(c.label for c in single)), _clip_rows(report, [c.key for c in single])))
     _write(folder / PAGE, page(report, media))
     return folder / PAGE
 

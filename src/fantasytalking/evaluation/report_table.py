@@ -41,7 +41,8 @@ def best_methods(report: Report, column: Column) -> frozenset[str]:
         value = finite(cell.value) if cell is not None else None
         if method.kind != "ground truth" and value is not None:
             values[method.name] = round(value, max(0, column.decimals))
-    if column.better == "neither" or len(values) < 2:
+    # Reports of different protocols that `compare` put side by side have no best.
+    if column.better == "neither" or len(values) < 2 or report.protocol.get("mixed"):
         return frozenset()
     best = max(values.values()) if column.better == "higher" else min(values.values())
     return frozenset(name for name, value in values.items() if value == best)
@@ -74,7 +75,7 @@ def table_section(report: Report) -> Html:
     legend = [
         f"Mean over clips or Fréchet distance, below it the {confidence(report)} interval (bootstrap over clips).",
         "↑ higher is better, ↓ lower is better; without an arrow it is an amount.",
-        "<strong>Bold</strong>: best of methods and baselines.",
+        "<strong>Bold</strong>: best of methods and still image; real pictures do not compete.",
     ]
     if proxies:
         legend.append(
@@ -132,7 +133,7 @@ def _cell(report: Report, method: Method, column: Column, notes: dict[str, tuple
         return Html(missing() + mark)
     value = cell_number(column, cell)
     best = method.name in best_methods(report, column)
-    shown = f'<strong title="best of methods and baselines">{value}</strong>' if best else value
+    shown = f'<strong title="best of methods and still image">{value}</strong>' if best else value
     title = f"{cell.clips} clips, {cell.samples} samples"
     sub = f'<span class="interval">{interval(column, cell)}</span>' if interval(column, cell) else ""
     if 0 < cell.clips < len(method.clips):
@@ -197,7 +198,7 @@ def _comparison(report: Report, column: Column, comparison: Comparison) -> Itera
     p = finite(comparison.p)
     yield missing("no test for this metric") if p is None else Html("&lt; 0.001" if p < 0.001 else f"{p:.3f}")
     yield Html(str(comparison.clips))
-    yield text(_words(report, column, difference, low, high))
+    yield text(_words(report, column, difference, low, high, p))
 
 
 def _signed(value: float | None, decimals: int) -> str:
@@ -205,7 +206,9 @@ def _signed(value: float | None, decimals: int) -> str:
     return f"+{shown}" if value is not None and value > 0 and shown.strip("0.") else shown
 
 
-def _words(report: Report, column: Column, difference: float | None, low: float | None, high: float | None) -> str:
+def _words(
+    report: Report, column: Column, difference: float | None, low: float | None, high: float | None, p: float | None
+) -> str:
     """Such as `higher (better), 95 % interval excludes 0`."""
     if difference is None:
         return "not measured"
@@ -217,6 +220,8 @@ def _words(report: Report, column: Column, difference: float | None, low: float 
     if low > difference or high < difference:
         # The bootstrap of a Frechet distance is biased upwards with few samples, and may miss its own estimate.
         return f"{way}, but the interval does not hold the difference itself: too few samples"
+    if p is not None and p > 1 - (finite(report.protocol.get("confidence")) or 0.95):
+        return f"{way}, but not clear: p is {p:.3f}"
     judged = {"neither": ""}.get(column.better, " (better)" if way == column.better else " (worse)")
     return f"{way}{judged}, {confidence(report)} interval excludes 0"
 
@@ -239,11 +244,12 @@ def table_text(report: Report) -> str:
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     lines = [_line(head, widths), "|" + "|".join(f" {'-' * w} " for w in widths) + "|"]
     lines += [_line(row, widths) for row in rows]
-    lines += ["", f"In parentheses: {confidence(report)} intervals. **Best** of methods and baselines. ↑ higher, ↓ lower is better."]
+    legend = f"In parentheses: {confidence(report)} intervals, from five clips on. **Best** of methods and still image."
+    lines += ["", f"{legend} ↑ higher, ↓ lower is better."]
     lines += [f"[{i}] {printable(cells)}: {printable(sentence)}" for sentence, (i, cells) in notes.items()]
     lines += [f"Warning: {printable(warning)}" for warning in report.warnings]
     if report.problems:
-        lines.append(f"{len(report.problems)} problem(s) are listed by name in the report.")
+        lines.append(f"Problems, listed by name in the report: {len(report.problems)}.")
     return "\n".join(lines) + "\n"
 
 

@@ -3,7 +3,7 @@
 Nothing is fetched unless `fetch` is called, and then only what was asked for; names, sizes and licences are said first. Files lie in
 `cache_folder`; put there by hand under the same names they are used as well, if their SHA-256 is the listed one.
 
-    python -m fantasytalking.evaluation.weights inception syncnet
+    fantasytalking weights inception syncnet
 
 Variables: FANTASYTALKING_CACHE (the cache's folder), FANTASYTALKING_WEIGHTS_MIRROR (a folder or base URL that holds the files under
 their names), HF_ENDPOINT (a mirror of the model hub).
@@ -11,9 +11,9 @@ their names), HF_ENDPOINT (a mirror of the model hub).
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,10 @@ from fantasytalking.evaluation.stamps import verified_digest
 from fantasytalking.evaluation.transfer import transfer
 from fantasytalking.hub import Hub, RemoteFile, Repository, check_space
 
-__all__ = ["WEIGHTS", "HubRepository", "WeightFile", "cache_folder", "digest", "fetch", "locate", "require"]
+__all__ = ["WEIGHTS", "HubRepository", "WeightFile", "cache_folder", "describe", "digest", "fetch", "locate", "require"]
 
 MIRROR = "FANTASYTALKING_WEIGHTS_MIRROR"
-FETCH_COMMAND = "python -m fantasytalking.evaluation.weights"
+FETCH_COMMAND = "fantasytalking weights"
 
 
 @dataclass(frozen=True)
@@ -289,9 +289,20 @@ def fetch(keys: Iterable[str], say: Callable[[str], None] = print) -> dict[str, 
     return {entry.key: require(entry.key) for entry in entries}
 
 
+def describe(key: str) -> str:
+    """Name, size as far as it is known, licence and source, in a line.
+
+    Raises:
+        SettingsError: No weights have that name.
+    """
+    return _line(_entry(key), None)
+
+
 def _entry(key: str) -> Entry:
     if key not in WEIGHTS:
-        raise SettingsError(f"There are no weights '{key}'; choose of {', '.join(WEIGHTS)}.")
+        nearest = difflib.get_close_matches(key, WEIGHTS, n=1)
+        way_out = f"did you mean '{nearest[0]}'?" if nearest else f"there are {', '.join(WEIGHTS)}."
+        raise SettingsError(f"There are no weights '{key}'; {way_out}")
     return WEIGHTS[key]
 
 
@@ -326,7 +337,3 @@ def _line(entry: Entry, plan: list[RemoteFile] | None) -> str:
     size = sum(file.size for file in plan) if plan is not None else _size(entry)
     amount = f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size:,} bytes" if size else "size unknown"
     return f"{entry.key}: {entry.filename}, {amount}, licence: {entry.licence}, from {entry.source}, for {entry.needed_by}"
-
-
-if __name__ == "__main__":
-    fetch(sys.argv[1:])
