@@ -268,7 +268,7 @@ def plots_section(report: Report) -> Html:
         line_plot(
             "Sync: distance over offset, mean over clips",
             _mean_lines(report.methods, "sync", 1.0),
-            f"offset of sound against picture, frames{_frame_rate(report.protocol)}",
+            f"frames by which the face lags behind the sound{_frame_rate(report.protocol)}",
             _WIDE,
             zero=True,
         ),
