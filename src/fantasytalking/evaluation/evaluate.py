@@ -30,7 +30,7 @@ from fantasytalking.evaluation.footage import load_sound
 from fantasytalking.evaluation.machine import machine
 from fantasytalking.evaluation.measuring import Job, Outcome, measure_job
 from fantasytalking.evaluation.metric import Measurement
-from fantasytalking.evaluation.processes import start_worker
+from fantasytalking.evaluation.processes import spawning, start_worker
 from fantasytalking.evaluation.processes import threads as bounded_threads
 from fantasytalking.evaluation.protocol import PROTOCOLS, Protocol, software_versions
 from fantasytalking.evaluation.results import ClipResult, Column, Method, Problem, Report
@@ -229,11 +229,8 @@ def _run(groups: Sequence[Sequence[Job]], workers: int, threads: int) -> Iterato
         with bounded_threads(threads):
             yield from map(_measure_group, groups)
         return
-    context = multiprocessing.get_context("spawn")
-    # What a new process says while it imports the frameworks.
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     others = multiprocessing.active_children()
-    with concurrent.futures.ProcessPoolExecutor(workers, context, start_worker, (threads,)) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, spawning(), start_worker, (threads,)) as pool:
         pending = [pool.submit(_measure_group, group) for group in groups]
         try:
             for done in concurrent.futures.as_completed(pending):

@@ -7,13 +7,20 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import parent_process
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
+from multiprocessing.context import SpawnContext
 
 import cv2
 import torch
 
-__all__ = ["set_threads", "start_worker", "threads"]
+__all__ = ["set_threads", "spawning", "start_worker", "threads"]
+
+
+def spawning() -> SpawnContext:
+    """The context that processes are started from; what the frameworks say while a new process imports them is silenced."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    return get_context("spawn")
 
 
 def start_worker(threads: int) -> None:

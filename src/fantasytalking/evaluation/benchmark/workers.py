@@ -10,7 +10,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
@@ -19,7 +18,7 @@ import torch
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.evaluation.benchmark.generation import Job, Maker
-from fantasytalking.evaluation.processes import start_worker
+from fantasytalking.evaluation.processes import spawning, start_worker
 from fantasytalking.pipeline.loading import choose_device
 
 __all__ = ["Failure", "choose_places", "run_jobs"]
@@ -113,7 +112,7 @@ class _Worker:
 
 
 def _run_in_processes(jobs: Sequence[Job], places: Sequence[str], advance: Callable[[], None]) -> list[Failure]:
-    context, waiting, failures = get_context("spawn"), deque(jobs), []
+    context, waiting, failures = spawning(), deque(jobs), []
     shared = max(1, places.count("cpu"))
     threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // shared))
     crew = [_Worker(context, place, threads) for place in places[: len(jobs)]]
