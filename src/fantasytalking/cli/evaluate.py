@@ -24,7 +24,7 @@ __all__ = ["main"]
 class Evaluate:
     """Score generated videos as the paper does. The path of the HTML report is the last line of the output.
 
-    Files are paired by name. Ground truth and two baselines are rows of every table. A metric whose network is not there is measured by a
+    Files are paired by name. Ground truth and two baselines stand in every table. A metric whose network is not there is measured by a
     labelled proxy. Interrupted, the same command goes on where it was.
     """
 
@@ -33,7 +33,7 @@ class Evaluate:
     output: Path
     """Folder of the report; kept measurements in it are used again."""
     generated: tuple[str, ...] = ()
-    """Folders of generated videos, each as FOLDER or NAME=FOLDER, where NAME is its row; without any, the real clips are measured alone."""
+    """Folders of generated videos, each as FOLDER or NAME=FOLDER, NAME for the table; without any, the real clips are measured alone."""
     metrics: tuple[str, ...] = ()
     """Which metrics: fid, fvd, sync, es, idc, dynamics, aesthetic, csim, efid, qalign, mouth, sharpness; nothing means all."""
     protocol: str = "standard"
@@ -43,7 +43,7 @@ class Evaluate:
     fetch: bool = False
     """Fetch the weights that the asked metrics lack, after printing sizes and licences."""
     baselines: tuple[str, ...] = ("still", "shuffled")
-    """Rows made of the real clips: still (first frame), shuffled (other sound); none for none of them."""
+    """Baselines made of the real clips: still (first frame), shuffled (other sound); none for none of them."""
     workers: int | None = None
     """Processes; nothing means one for each core, at most 8, and one on an accelerator."""
     device: str = "auto"

@@ -80,15 +80,16 @@ def table_section(report: Report) -> Html:
     if proxies:
         legend.append(
             f'<span class="tag">proxy</span> another network or formula stands in for the paper\'s: {len(proxies)} of '
-            f"{len(report.columns)} columns. Do not quote a proxy under the paper's name."
+            f"{len(report.columns)} metrics. Do not quote a proxy under the paper's name."
         )
-    head = [Html("Method"), *(_heading(column) for column in report.columns)]
+    # Metrics down: there are more of them than methods, and none may hide behind a scroll bar.
+    head = [Html("Metric"), *(_method_name(method) for method in report.methods)]
     rows = [
-        [_row_name(method), *(_cell(report, method, column, notes) for column in report.columns)]
-        for method in report.methods
+        [_metric_name(column), *(_cell(report, method, column, notes) for method in report.methods)]
+        for column in report.columns
     ]
     lines = ['<section id="table"><h2>Results</h2>', f'<p class="legend">{" ".join(legend)}</p>']
-    lines.append(table(Html("Methods (rows) against metrics (columns)"), head, rows, "results"))
+    lines.append(table(Html("Metrics (rows) against methods (columns)"), head, rows, "results"))
     if notes:
         lines.append('<ol class="notes" aria-label="Notes to cells">')
         for sentence, (index, cells) in notes.items():
@@ -103,7 +104,7 @@ def _some(names: list[str], shown: int = 4) -> str:
     return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _heading(column: Column) -> Html:
+def _metric_name(column: Column) -> Html:
     arrow = ARROWS[column.better]
     parts = [f'<span title="{text(column.definition)}">{text(column.label)}</span>']
     if arrow:
@@ -116,7 +117,7 @@ def _heading(column: Column) -> Html:
     return join(parts)
 
 
-def _row_name(method: Method) -> Html:
+def _method_name(method: Method) -> Html:
     kind = "" if method.kind in ("method", method.name) else f"{method.kind}, "
     count = f"{len(method.clips)} clip{'' if len(method.clips) == 1 else 's'}"
     note = f'<span class="sub">{text(method.note)}</span>' if method.note else ""
