@@ -15,9 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 from clips import FPS
 from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
@@ -25,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.evaluation.machine import machine
+from fantasytalking.evaluation.processes import set_threads
 from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.folder import resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
@@ -81,12 +80,6 @@ def option_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise")
     parser.add_argument("--json", type=Path, help="also write the record to this file")
     return parser
-
-
-def set_threads(count: int) -> None:
-    """Bound the threads of everything that computes."""
-    torch.set_num_threads(count)
-    cv2.setNumThreads(count)
 
 
 def load_model(

@@ -19,10 +19,11 @@ from typing import Any
 import cv2
 import numpy as np
 from clips import FPS, Clip, Window, validation_clips
-from common import Record, option_parser, say, set_threads, table
+from common import Record, option_parser, say, table
 from numpy.typing import NDArray
 
 from fantasytalking.evaluation.evaluate import Options, evaluate
+from fantasytalking.evaluation.processes import set_threads
 from fantasytalking.evaluation.protocol import PROTOCOLS
 from fantasytalking.evaluation.results import Report
 from fantasytalking.media.video import write_video
