@@ -94,3 +94,14 @@ def test_scales_and_percentages_out_of_range_are_refused(wrong: dict[str, float]
 def test_half_precision_velocities_are_combined_in_float32() -> None:
     halves = {which: v.bfloat16() for which, v in velocities().items()}
     assert GuidancePlan(5, 4.5).combine(halves, 0, 1).dtype == torch.float32
+
+
+def test_channels_that_speech_does_not_guide_take_a_scale_above_one_as_one() -> None:
+    generator = torch.Generator().manual_seed(1)
+    v = {which: torch.randn(2, 4, 1, 2, 2, generator=generator) for which in (T, A)}
+    channels = torch.tensor([1.0, 0.0, 0.5, 1.0])
+    guided = GuidancePlan(1.0, 3.0).combine(v, 0, 10, channels)
+    scale = torch.tensor([3.0, 1.0, 2.0, 3.0]).view(1, 4, 1, 1, 1)
+    torch.testing.assert_close(guided, v[T] + scale * (v[A] - v[T]))
+    weak = GuidancePlan(1.0, 0.5)
+    torch.testing.assert_close(weak.combine(v, 0, 10, channels), weak.combine(v, 0, 10))

@@ -144,7 +144,25 @@ class GuidancePlan:
         """The passes that have to run on a step, counted from 0."""
         return tuple(self.weights(step, num_steps))
 
-    def combine(self, velocities: Mapping[Pass, torch.Tensor], step: int, num_steps: int) -> torch.Tensor:
-        """The guided velocity of a step, float32, from the velocities of its `passes`."""
+    def combine(
+        self,
+        velocities: Mapping[Pass, torch.Tensor],
+        step: int,
+        num_steps: int,
+        audio_channels: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The guided velocity of a step, float32, from the velocities [B, C, f, h, w] of its `passes`.
+
+        Args:
+            velocities: of the step's passes.
+            step: counted from 0.
+            num_steps: of the sampling.
+            audio_channels: [C], 1 where an audio scale above 1 acts, 0 where it counts as 1; None: it acts everywhere. It takes effect
+                where the step has both a pass with speech and the same without.
+        """
         weighted = [weight * velocities[which].float() for which, weight in self.weights(step, num_steps).items()]
-        return torch.stack(weighted).sum(0)
+        velocity = torch.stack(weighted).sum(0)
+        if audio_channels is None or self.audio_scale <= 1 or not {Pass.TEXT, Pass.AUDIO} <= velocities.keys():
+            return velocity
+        beyond = (self.audio_scale - 1) * (1 - audio_channels.to(velocity)).view(1, -1, 1, 1, 1)
+        return velocity - beyond * (velocities[Pass.AUDIO].float() - velocities[Pass.TEXT].float())

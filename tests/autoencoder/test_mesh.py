@@ -169,3 +169,20 @@ def test_the_documented_example_moves_the_head(tmp_path: Path, monkeypatch: pyte
     assert len(frames) == 5
     first, last = (face_mesh(frames[i]).points for i in (0, -1))
     assert 0.5 < float((last - first)[:, 0].mean()) < 4.0
+
+
+def test_a_video_that_is_continued_shows_its_first_frames_to_the_transformer_and_begins_with_them() -> None:
+    made = autoencoder()
+    before = motion(9)
+    video = made.decode(before, reference())
+    condition = made.condition(reference(), 17, video)
+    assert condition[:, :4, :3].min() == 1
+    assert condition[:, :4, 3:].abs().max() == 0
+    shape = made.codec.shape_latents(made.codec.shape_cells_of(torch.from_numpy(own_mesh())))
+    assert torch.allclose(condition[0, 4:, 3:], shape.expand(-1, 2, -1, -1), atol=1e-4)
+    given = condition[0, 4:, :3] - shape
+    assert torch.corrcoef(torch.stack([given.flatten(), before[0].flatten()]))[0, 1] > 0.65
+    latents = torch.cat([before, before[:, :, -1:]], 2)
+    first, continued = (next(made.decode_frames(latents, reference(), c)) for c in (False, True))
+    still = portrait().astype(int)
+    assert np.abs(first - still).mean() < np.abs(continued - still).mean()

@@ -49,3 +49,13 @@ def test_latents_are_normalised_by_the_statistics_of_the_config() -> None:
     raw = vae.encode(images()[:, :, None]).latent_dist.mode()
     mean, std = (torch.tensor(vae.config[f"latents_{name}"]).view(1, -1, 1, 1, 1) for name in ("mean", "std"))
     assert torch.allclose(WanAutoencoder(vae).encode(images()[:, :, None]) * std + mean, raw, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_continued_video_is_conditioned_on_all_given_frames() -> None:
+    made = WanAutoencoder(wan_vae())
+    previous = torch.rand(1, 3, 5, 32, 48, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    condition = made.condition(Reference(images()), 13, previous)
+    assert condition[:, :4, :2].min() == 1 and condition[:, :4, 2:].abs().max() == 0
+    # the VAE is causal: what comes after does not change the latents of the given frames
+    assert torch.allclose(condition[:, 4:, :2], made.encode(previous), atol=1e-5)

@@ -109,3 +109,25 @@ def test_a_turned_head_stays_a_face() -> None:
     apart = np.linalg.norm(found[:, :2] - turned[:, :2], axis=1)
     still = np.linalg.norm(mesh[:, :2] - turned[:, :2], axis=1)
     assert np.median(apart) < 0.6 * np.median(still)
+
+
+def test_outside_the_silhouette_nothing_moves_however_near_the_head() -> None:
+    image, mesh = portrait(), own_mesh()
+    person = np.zeros(image.shape[:2], np.float32)
+    cv2.fillConvexPoly(person, cv2.convexHull(np.round(mesh[:, :2]).astype(int)), 1.0)
+    moved = mesh + np.array([4, -2, 0], np.float32)
+    silhouette = cv2.dilate(np.maximum(person, cv2.warpAffine(person, np.float32([[1, 0, 4], [0, 1, -2]]), (192, 192))), np.ones((27, 27)))
+    plain, layered = (PortraitWarper(image, mesh, mask)(moved) for mask in (None, person))
+    assert difference(layered, image)[silhouette == 0].max() <= 1
+    assert difference(plain, image)[silhouette == 0].max() > 20
+    inside = cv2.erode(person, np.ones((7, 7))) > 0
+    assert np.percentile(difference(layered, plain)[inside], 99) <= 1
+    assert difference(PortraitWarper(image, mesh, person)(mesh), image).max() <= 1
+
+
+def test_shoulders_follow_less_than_the_crown() -> None:
+    warper = PortraitWarper(portrait(), own_mesh())
+    shift = np.array([6.0, 0.0, 0.0], np.float32)
+    moved = warper.ring_points(own_mesh() + shift) - warper.rings
+    crown, throat = moved[2, 0, 0], moved[2, 18, 0]  # the oval begins at the forehead; its half lies at the chin
+    assert crown > 1.3 * throat > 0

@@ -12,6 +12,7 @@ from fantasytalking.data.motion_dataset import (
     NO_AUGMENTATION,
     SPEECH_PER_FRAME,
     Augmentation,
+    Continuation,
     IntensityScale,
     MotionDataset,
     canvas_lip_mask,
@@ -150,3 +151,21 @@ def test_the_lip_mask_of_the_canvas_covers_the_mouth_only() -> None:
     lips = codec().layout[[13, 14]].mean(0) / codec().strides.width
     assert mask[0, 0, int(lips[1]), int(lips[0])] > 0.5
     assert mask[0, :, 0].max() == 0  # the forehead
+
+
+def test_continuations_show_their_first_frames_and_keep_an_earlier_portrait() -> None:
+    prepared = [prepare(track) for track in tracks()]
+    always = Continuation(share=1.0, longest=3, reach=40)
+    data = MotionDataset(prepared, codec(), 33, SCALE, NO_AUGMENTATION, 0.5, torch.zeros(1, 16), True, always)
+    counts, moved = set(), 0
+    for seed in range(12):
+        sample = data.draw(np.random.default_rng(seed))
+        mask = sample.condition[:4]
+        given = int(mask[0, :, 0, 0].sum())
+        counts.add(given)
+        assert mask[:, :given].min() == 1 and mask[:, given:].abs().max() == 0
+        shown = sample.condition[4:] - sample.condition[4:, -1:]  # the portrait's shape taken out
+        torch.testing.assert_close(shown[:, :given], sample.latents[:, :given], atol=1e-5, rtol=1e-5)
+        assert shown[:, given:].abs().max() == 0
+        moved += bool(sample.latents[:, 0].abs().max() > 0.05)
+    assert counts == {1, 2, 3} and moved > 6

@@ -13,11 +13,12 @@ import torch
 from diffusers.loaders import WanLoraLoaderMixin
 from PIL import Image
 
-from fantasytalking.errors import OutOfMemory
+from fantasytalking.autoencoder import Reference, from_uint8, to_uint8
+from fantasytalking.errors import AudioError, OutOfMemory, VideoError
 from fantasytalking.media.video import probe_video, read_frames, write_video
 from fantasytalking.pipeline.encoders import encode_speech, encode_text
 from fantasytalking.pipeline.inputs import ModelRules, load_speech
-from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.pipeline.pipeline import CONTINUED_FRAMES, FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
 from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech, wan_pipeline
@@ -202,3 +203,28 @@ def test_the_example_of_the_documentation_works(
 def test_low_rank_adapters_of_wan_can_be_loaded_through_diffusers() -> None:
     assert issubclass(FantasyTalkingPipeline, WanLoraLoaderMixin)
     assert FantasyTalkingPipeline.transformer_name == "transformer"
+
+
+@pytest.mark.parametrize("make", [wan_pipeline, embedded_pipeline], ids=["wan", "embedded"])
+def test_a_video_goes_on_where_a_previous_one_ended(make: Any) -> None:
+    pipeline = make()
+    first = pipeline(portrait(), speech(0.6), seed=1)
+    second = pipeline(portrait(), speech(0.9), seed=2, previous=first)
+    alone = pipeline(portrait(), speech(0.9), seed=2)
+    last = from_uint8(first.frames[-CONTINUED_FRAMES:]).movedim(0, 1)[None]
+    size = first.frames.shape[1:3]
+    still = from_uint8(np.asarray(Image.fromarray(portrait()).resize(size[::-1])))[None]
+    if make is wan_pipeline:  # its VAE has random weights: what is given looks as it makes of the last frames
+        last = pipeline.autoencoder.decode(pipeline.autoencoder.encode(last, Reference(still)), Reference(still))
+    known = to_uint8(last[0].movedim(1, 0)).astype(int)
+    apart = [np.abs(v.frames[:5] - known[:5]).mean() for v in (second, alone)]
+    assert apart[0] < 0.7 * apart[1]
+    assert np.array_equal(second.frames, pipeline(portrait(), speech(0.9), seed=2, previous=first.frames).frames)
+
+
+def test_a_previous_video_of_another_size_or_too_little_speech_is_refused(embedded: FantasyTalkingPipeline) -> None:
+    first = embedded(portrait(), speech(0.5))
+    with pytest.raises(VideoError, match="portrait's size"):
+        embedded(portrait(160), speech(0.6), previous=first)
+    with pytest.raises(AudioError, match="given"):
+        embedded(portrait(), speech(0.3), previous=first)

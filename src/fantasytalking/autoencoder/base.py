@@ -46,14 +46,30 @@ class VideoAutoencoder(Protocol):
     def encode(self, video: Tensor, reference: Reference) -> Tensor:
         """[B, 3, F, H, W] in [-1, 1] -> [B, C, f, h, w]."""
 
-    def condition(self, reference: Reference, num_frames: int) -> Tensor:
-        """What the transformer is shown of the portrait: [B, 4 + C, f, h, w], four mask channels first."""
+    @property
+    def audio_channels(self) -> Tensor | None:
+        """[C], 1 for the latent channels on which a guidance scale of speech above 1 acts, 0 for the others; None: on all."""
+
+    def condition(self, reference: Reference, num_frames: int, previous: Tensor | None = None) -> Tensor:
+        """What the transformer is shown: [B, 4 + C, f, h, w], four mask channels first.
+
+        Args:
+            reference: the portraits.
+            num_frames: F.
+            previous: [B, 3, n, H, W] in [-1, 1], n = 4 k - 3, frames that the video begins with because it continues another one;
+                None: only the portrait is given.
+        """
 
     def decode(self, latents: Tensor, reference: Reference) -> Tensor:
         """[B, C, f, h, w] -> [B, 3, F, H, W] in [-1, 1]."""
 
-    def decode_frames(self, latents: Tensor, reference: Reference) -> Iterator[NDArray[np.uint8]]:
-        """One sample's frames ([1, C, f, h, w]) as they are made: [H, W, 3] uint8 each."""
+    def decode_frames(
+        self, latents: Tensor, reference: Reference, continued: bool = False
+    ) -> Iterator[NDArray[np.uint8]]:
+        """One sample's frames ([1, C, f, h, w]) as they are made: [H, W, 3] uint8 each.
+
+        `continued` says that the video goes on where another one ended, so that its first frame is not the portrait.
+        """
 
 
 def to_uint8(images: Tensor) -> NDArray[np.uint8]:
@@ -67,8 +83,16 @@ def from_uint8(images: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.require(images, requirements=["C", "W"])).movedim(-1, -3).float() / 127.5 - 1
 
 
-def first_frame_mask(batch: int, latent_frames: int, height: int, width: int, time_stride: int = 4) -> Tensor:
-    """Wan's image-to-video mask [B, 4, f, h, w]: one where a latent frame's pixels are given (the first frame), else zero."""
+def first_frame_mask(
+    batch: int, latent_frames: int, height: int, width: int, time_stride: int = 4, given: int = 1
+) -> Tensor:
+    """Wan's image-to-video mask [B, 4, f, h, w]: one where a latent frame's pixels are given, else zero.
+
+    Args:
+        batch, latent_frames, height, width: B, f, h, w.
+        time_stride: mask channels.
+        given: latent frames that are given, from the first on; more than one where a video is continued.
+    """
     mask = torch.zeros(batch, time_stride, latent_frames, height, width)
-    mask[:, :, 0] = 1
+    mask[:, :, :given] = 1
     return mask

@@ -17,11 +17,12 @@ from diffusers.models.modeling_utils import ModelMixin
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasytalking.autoencoder.base import Reference, first_frame_mask, from_uint8, to_uint8
+from fantasytalking.autoencoder.base import Reference, from_uint8, to_uint8
 from fantasytalking.autoencoder.mesh_codec import MeshCodec, smooth_over_time
 from fantasytalking.autoencoder.painter import MouthPainter, crop_transform, draw_masks, painter_input, take_crop
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.geometry import Strides
+from fantasytalking.perception.body import person_mask
 from fantasytalking.perception.landmarks import face_mesh, mouth_opening, track_mesh
 
 FADE_FRAMES = 8
@@ -96,15 +97,29 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             latents.append(self.codec.to_latents(parameters[None]))
         return torch.cat(latents).to(video.device)
 
+    @property
+    def audio_channels(self) -> Tensor:
+        """[16]: expression is guided by speech, head pose is not (see `MeshCodec.audio_channels`)."""
+        return self.codec.audio_channels
+
     @torch.no_grad()
-    def condition(self, reference: Reference, num_frames: int) -> Tensor:
-        """Mask (first frame given) and the portrait's shape, repeated over time: [B, 20, f, h, w]."""
-        frames = self.strides.latent_frames(num_frames)
+    def condition(self, reference: Reference, num_frames: int, previous: Tensor | None = None) -> Tensor:
+        """Mask of what is given and the portrait's shape, repeated over time: [B, 20, f, h, w].
+
+        With `previous` [B, 3, 4 k - 3, H, W] the first k latent frames are given, and their motion is added to the shape there.
+        """
+        latents = torch.zeros(
+            len(reference.images), *self.latent_shape(num_frames, *reference.images.shape[-2:])
+        )
+        given = 1
+        if previous is not None:
+            beginning = self.encode(previous, reference).cpu()
+            given = beginning.shape[2]
+            latents[:, :, :given] = beginning
         meshes = [torch.from_numpy(mesh) for _, mesh in self._portraits(reference)]
-        shapes = [self.codec.shape_latents(self.codec.shape_cells_of(mesh)) for mesh in meshes]
-        latents = torch.stack(shapes).expand(-1, -1, frames, -1, -1)
-        mask = first_frame_mask(len(shapes), frames, self.codec.height, self.codec.width, self.strides.time)
-        return torch.cat([mask.to(latents), latents], 1).to(reference.images.device)
+        shapes = [self.codec.shape_cells_of(mesh) for mesh in meshes]
+        rows = [self.codec.condition(shape, own, given) for shape, own in zip(shapes, latents, strict=True)]
+        return torch.stack(rows).to(reference.images.device)
 
     def decode(self, latents: Tensor, reference: Reference) -> Tensor:
         """[B, 16, f, h, w] -> [B, 3, F, H, W] in [-1, 1] at the portrait's own size."""
@@ -116,17 +131,20 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         return torch.stack(clips)
 
     @torch.no_grad()
-    def decode_frames(self, latents: Tensor, reference: Reference) -> Iterator[NDArray[np.uint8]]:
-        """Frames of one sample as they are made, [H, W, 3] uint8 each.
+    def decode_frames(
+        self, latents: Tensor, reference: Reference, continued: bool = False
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Frames of one sample as they are made, [H, W, 3] uint8 each; the first is the portrait, unless the video is `continued`.
 
         Raises:
             FaceError: no face in the portrait.
         """
         ((image, mesh),) = self._portraits(reference)
         parameters = self._limit(self.codec.from_latents(latents.float().cpu())[0])
-        # The video begins with the portrait: what the sampler left on the given frame fades out over a third of a second.
-        fade = torch.exp(-torch.arange(len(parameters)) / FADE_FRAMES)
-        parameters = parameters - fade[:, None] * parameters[:1]
+        if not continued:
+            # The video begins with the portrait: what the sampler left on the given frame fades out over a third of a second.
+            fade = torch.exp(-torch.arange(len(parameters)) / FADE_FRAMES)
+            parameters = parameters - fade[:, None] * parameters[:1]
         moved = self.codec.points_of(parameters, torch.from_numpy(mesh)).numpy()
         yield from self.render(image, mesh, moved)
 
@@ -146,7 +164,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         self, image: NDArray[np.uint8], mesh: NDArray[np.float32], moved: NDArray[np.float32]
     ) -> Iterator[NDArray[np.uint8]]:
         """Portrait [H, W, 3] with its mesh [468, 3] moved to each of `moved` [F, 468, 3]: frames [H, W, 3] uint8."""
-        warper = PortraitWarper(image, mesh)
+        warper = PortraitWarper(image, mesh, _silhouette(image, mesh))
         own = crop_transform(mesh)
         portrait_crop, portrait_inner = take_crop(image, own), draw_masks(mesh, own)[0]
         for start in range(0, len(moved), RENDER_BATCH):
@@ -163,6 +181,17 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             painted, opacity = to_uint8(paint), alpha[:, 0].float().cpu().numpy() * needed
             for frame, pixels, mask, transform in zip(frames, painted, opacity, transforms, strict=True):
                 yield _paste(frame, pixels, mask, transform)
+
+
+def _silhouette(image: NDArray[np.uint8], mesh: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """The person [H, W], 0..1; None where the network does not see the face as part of a person (drawings, for example)."""
+    mask = person_mask(image)
+    height, width = mask.shape
+    inside = np.round(mesh[:, :2]).astype(int)
+    inside = inside[((inside >= 0) & (inside < (width, height))).all(1)]
+    if not len(inside) or (mask[inside[:, 1], inside[:, 0]] > 0.5).mean() < 0.97:
+        return None
+    return np.asarray(mask, np.float32)
 
 
 def _paint_needed(moved: NDArray[np.float32], mesh: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -24,6 +24,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fantasytalking.autoencoder.base import first_frame_mask
 from fantasytalking.geometry import Strides
 
 NUM_POINTS = 468
@@ -170,6 +171,15 @@ class MeshCodec(nn.Module):
         return PARTS * self.strides.time
 
     @property
+    def audio_channels(self) -> Tensor:
+        """[C], 1 for the channels of expression, which speech guides, 0 for those of head pose, which hangs on it loosely.
+
+        Guidance beyond what was learned makes lips follow better and heads shake.
+        """
+        half = self.channels // 2
+        return torch.cat([torch.ones(half), torch.zeros(half)])
+
+    @property
     def gram(self) -> Tensor:
         """Inner products of the basis [K, K]: squared displacement of a mesh point, mean over points, is c^T gram c."""
         return torch.einsum("kvi,lvi->kl", self.basis, self.basis) / NUM_POINTS
@@ -236,6 +246,18 @@ class MeshCodec(nn.Module):
         pose = fields[..., 1, :] @ _wiener(self.pose_cells, self.pose_std, noise).T
         grouped = rearrange(torch.cat([expression, pose], -1), "b f s p -> b (f s) p")
         return grouped[:, self.strides.time - 1 :]
+
+    def condition(self, shape: Tensor, latents: Tensor, given: int = 1) -> Tensor:
+        """Mask of the given frames, the portrait's shape, and on given frames their motion on top of it: [4 + C, f, H, W].
+
+        Args:
+            shape: the portrait's cells, of `shape_cells_of`.
+            latents: [C, f, H, W]; only the first `given` latent frames are looked at.
+            given: at least 1; one frame that does not move is the still portrait.
+        """
+        mask = first_frame_mask(1, latents.shape[1], self.height, self.width, self.strides.time, given)[0].to(latents)
+        shown = self.shape_latents(shape).to(latents).expand(-1, latents.shape[1], -1, -1)
+        return torch.cat([mask, shown + mask[:1] * latents])
 
     def shape_cells_of(self, points: Tensor) -> Tensor:
         """Pose-free shape and pose of meshes [..., V, 3] as cells [..., part, 2 H W] (see `shape_latents`)."""

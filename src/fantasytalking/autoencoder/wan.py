@@ -48,16 +48,23 @@ class WanAutoencoder:
         mean, std = self._statistics(latents)
         return (latents - mean) / std
 
-    def condition(self, reference: Reference, num_frames: int) -> Tensor:
-        """Mask and latents of a video whose first frame is the portrait and whose other frames are zero: [B, 4 + C, f, h, w]."""
+    audio_channels: Tensor | None = None
+
+    def condition(self, reference: Reference, num_frames: int, previous: Tensor | None = None) -> Tensor:
+        """Mask and latents of a video whose first frame is the portrait and whose other frames are zero: [B, 4 + C, f, h, w].
+
+        With `previous` [B, 3, 4 k - 3, H, W] the video begins with those frames instead, and k latent frames are marked as given.
+        """
         images = reference.images
+        beginning = images[:, :, None] if previous is None else previous.to(images)
         video = torch.zeros(
             images.shape[0], 3, num_frames, *images.shape[-2:], device=images.device, dtype=images.dtype
         )
-        video[:, :, 0] = images
+        video[:, :, : beginning.shape[2]] = beginning
         latents = self.encode(video)
         batch, _, frames, height, width = latents.shape
-        mask = first_frame_mask(batch, frames, height, width, self.strides.time).to(latents)
+        given = self.strides.latent_frames(beginning.shape[2])
+        mask = first_frame_mask(batch, frames, height, width, self.strides.time, given).to(latents)
         return torch.cat([mask, latents], 1)
 
     def decode(self, latents: Tensor, reference: Reference | None = None) -> Tensor:
@@ -67,6 +74,8 @@ class WanAutoencoder:
         video: Tensor = self.vae.decode(raw, return_dict=False)[0]
         return video.float().clamp(-1, 1)
 
-    def decode_frames(self, latents: Tensor, reference: Reference | None = None) -> Iterator[NDArray[np.uint8]]:
+    def decode_frames(
+        self, latents: Tensor, reference: Reference | None = None, continued: bool = False
+    ) -> Iterator[NDArray[np.uint8]]:
         """Frames of one sample, [H, W, 3] uint8 each."""
         yield from to_uint8(self.decode(latents, reference)[0].movedim(1, 0))

@@ -1,8 +1,8 @@
 """Moving a portrait with a face mesh: backward maps from triangles, with rings around the head that let it go smoothly.
 
 Everything visible in the photo is moved, never repainted, so the result is as sharp as the photo. The 468 points of the face
-mesh move exactly; rings of points around the face oval follow the head rigidly near it (hair, ears) and not at all far from it
-(background), which leaves the background still.
+mesh move exactly; rings of points around the face oval follow the head rigidly near it (hair, ears) and not at all far from it.
+Where the person's silhouette is known, what lies outside it before and after the motion stays still, however near the head it is.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ Array = NDArray[np.float32]
 RING_GROWTH = (1.12, 1.3, 1.6, 2.1, 3.0)
 RING_HEAD = (1.0, 1.0, 0.85, 0.4, 0.0)
 RING_OWN = (0.6, 0.25, 0.0, 0.0, 0.0)
+# The same share below the chin: a neck bends, shoulders stay.
+RING_HEAD_BELOW = (1.0, 0.9, 0.55, 0.15, 0.0)
+SEAM = 0.1  # width of the band, in eye distances, over which the motion of the person fades into the still background
 MAX_RASTER = 384  # longest side of the raster on which maps are computed; larger portraits get the map enlarged
 _OVAL = np.asarray(FACE_OVAL)
 _UPPER_OVAL = np.concatenate([_OVAL[:9], _OVAL[28:]])  # ear to ear over the forehead: moves with the skull only
@@ -80,15 +83,23 @@ def triangle_map(target: Array, source: Array, triangles: NDArray[np.int64], hei
     return result
 
 
+def _head_share(oval: Array) -> Array:
+    """Share of the head's motion of every ring point [rings, 36], for the oval's points about its centre [36, 2]."""
+    below = np.clip(oval[:, 1] / np.maximum(np.abs(oval[:, 1]).max(), 1e-6), 0, 1)[None] ** 2
+    above, under = np.asarray(RING_HEAD)[:, None], np.asarray(RING_HEAD_BELOW)[:, None]
+    return np.asarray(above + below * (under - above), np.float32)
+
+
 class PortraitWarper:
     """Moves one portrait.
 
     Args:
         image: [H, W, 3] uint8 RGB.
         mesh: [468, 3] the portrait's face mesh in pixels.
+        person: [H, W], 0 (background) to 1 (person); None: unknown, and the background near the head moves with it.
     """
 
-    def __init__(self, image: NDArray[np.uint8], mesh: Array) -> None:
+    def __init__(self, image: NDArray[np.uint8], mesh: Array, person: Array | None = None) -> None:
         self.image = image
         self.mesh = mesh.astype(np.float32)
         oval = self.mesh[_OVAL, :2]
@@ -101,20 +112,30 @@ class PortraitWarper:
         self.box = (int(low[0]), int(low[1]), int(max(high[0], low[0] + 1)), int(max(high[1], low[1] + 1)))
         longest = max(self.box[2] - self.box[0], self.box[3] - self.box[1])
         self.raster_scale = min(1.0, MAX_RASTER / longest)
+        self.head_share = _head_share(oval - self.centre)
+        self.person: Array | None = None
+        if person is not None:
+            box = person[self.box[1] : self.box[3], self.box[0] : self.box[2]].astype(np.float32)
+            self.person = np.asarray(cv2.resize(box, self._raster_size[::-1], interpolation=cv2.INTER_AREA), np.float32)
+
+    @property
+    def _raster_size(self) -> tuple[int, int]:
+        x0, y0, x1, y1 = self.box
+        return max(1, round((y1 - y0) * self.raster_scale)), max(1, round((x1 - x0) * self.raster_scale))
 
     def ring_points(self, points: Array) -> Array:
         """Where the rings go when the mesh goes to `points` [468, 2 or 3]: [rings, 36, 2]."""
         matrix, shift = similarity_2d(self.mesh[_UPPER_OVAL, :2], points[_UPPER_OVAL, :2])
         own = points[_OVAL, :2] - (self.mesh[_OVAL, :2] @ matrix.T + shift)
         moved = []
-        for ring, head, share in zip(self.rings, RING_HEAD, RING_OWN, strict=True):
-            moved.append(ring + head * (ring @ matrix.T + shift - ring) + share * own)
+        for ring, head, share in zip(self.rings, self.head_share, RING_OWN, strict=True):
+            moved.append(ring + head[:, None] * (ring @ matrix.T + shift - ring) + share * own)
         return np.stack(moved)
 
     def backward_map(self, points: Array) -> Array:
         """Map for the box `self.box`: [h, w, 2] portrait positions in pixels, for mesh points [468, 3] of the new frame."""
         x0, y0, x1, y1 = self.box
-        height, width = (max(1, round(side * self.raster_scale)) for side in (y1 - y0, x1 - x0))
+        height, width = self._raster_size
         # per axis and after rounding: the same factor for both would be off by a third of a pixel at the far end
         scale = np.array([width / (x1 - x0), height / (y1 - y0)], np.float32)
         rings = self.ring_points(points)
@@ -127,10 +148,31 @@ class PortraitWarper:
         ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
         still = (np.stack([xs, ys], -1) + 0.5) / scale - 0.5 + (x0, y0)
         shift = np.where(np.isnan(raster), 0, raster - still).astype(np.float32)
+        if self.person is not None:
+            shift = shift * self._moving(self.person, shift * scale)[..., None]
         if shift.shape[:2] != (y1 - y0, x1 - x0):  # the displacement and not the map: a resize repeats its border
             shift = cv2.resize(shift, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
         ys, xs = np.mgrid[y0:y1, x0:x1].astype(np.float32)
         return shift + np.stack([xs, ys], -1)
+
+    def _moving(self, person: Array, shift: Array) -> Array:
+        """How much of its motion each pixel of the raster keeps, 0..1: all where the person is or was, none beyond a seam.
+
+        Args:
+            person: [h, w] silhouette on the raster.
+            shift: [h, w, 2] backward displacement in raster pixels.
+        """
+        height, width = person.shape
+        ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
+        after = cv2.remap(
+            person, xs + shift[..., 0], ys + shift[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        covered = (np.maximum(person, after) > 0.3).astype(np.float32)
+        eyes = float(np.linalg.norm(self.mesh[33, :2] - self.mesh[263, :2])) * self.raster_scale
+        sigma = max(0.7, SEAM * eyes / 2)
+        side = 2 * round(1.5 * sigma) + 1
+        wide = cv2.dilate(covered, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+        return np.asarray(cv2.GaussianBlur(wide, (0, 0), sigma), np.float32)
 
     def __call__(self, points: Array) -> NDArray[np.uint8]:
         """The portrait with its mesh moved to `points` [468, 3] (pixels): [H, W, 3] uint8."""

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fantasytalking.autoencoder.base import first_frame_mask
 from fantasytalking.autoencoder.mesh_codec import MeshCodec, MeshMotion, smooth_over_time
 from fantasytalking.conditioning.audio_windows import resample_features
 from fantasytalking.data.lip_mask import lip_mask_to_latents
@@ -44,6 +43,24 @@ class Augmentation:
 
 
 NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """Windows that go on where a previous segment ended: their first latent frames are given, not only the portrait.
+
+    Attributes:
+        share: of the windows, 0..1.
+        longest: most latent frames that are given; from 1 on, evenly.
+        reach: how many frames before the window the portrait may lie; the face is then not where the portrait has it.
+    """
+
+    share: float = 0.0
+    longest: int = 4
+    reach: int = 150
+
+
+NO_CONTINUATION = Continuation()
 
 
 @dataclass
@@ -115,6 +132,7 @@ class MotionDataset:
         generated_weight: how often an identity of kind "generated" is drawn against a real one.
         text: embedding of the empty prompt [l, dt].
         identity: whether samples carry the face embedding; without it for models without an identity module.
+        continuation: how many windows are continuations.
     """
 
     def __init__(
@@ -127,7 +145,9 @@ class MotionDataset:
         generated_weight: float,
         text: Tensor,
         identity: bool = True,
+        continuation: Continuation = NO_CONTINUATION,
     ) -> None:
+        self.continuation = continuation
         self.codec, self.num_frames, self.intensity = codec, num_frames, intensity
         self.augmentation, self.text, self.identity = augmentation, text, identity
         self.groups: dict[str, list[PreparedTrack]] = {}
@@ -153,10 +173,31 @@ class MotionDataset:
         aug = self.augmentation
         span = self.num_frames * float(np.exp(rng.uniform(-aug.tempo, aug.tempo)))
         start = int(rng.integers(0, max(1, int(len(track.points) - span - 1))))
-        return self.window(track, start, span, rng)
+        if rng.random() >= self.continuation.share:
+            return self.window(track, start, span, rng)
+        given = int(rng.integers(1, self.continuation.longest + 1))
+        portrait = int(rng.integers(max(0, start - self.continuation.reach), start + 1))
+        return self.window(track, start, span, rng, given, portrait)
 
-    def window(self, track: PreparedTrack, start: int, span: float, rng: np.random.Generator | None = None) -> Sample:
-        """The window that begins at frame `start` and lasts `span` frames, stretched to `num_frames`."""
+    def window(
+        self,
+        track: PreparedTrack,
+        start: int,
+        span: float,
+        rng: np.random.Generator | None = None,
+        given: int = 1,
+        portrait: int | None = None,
+    ) -> Sample:
+        """One window.
+
+        Args:
+            track: of this data set.
+            start: first frame.
+            span: frames that it lasts; they are stretched to `num_frames`.
+            rng: draws the augmentation; None: none.
+            given: latent frames that the condition shows.
+            portrait: frame whose face is the portrait; None: the window's first, and the window begins with zero motion.
+        """
         aug = self.augmentation
         frames = round(span)
         mirror = self.mirror if rng is not None and rng.random() < aug.mirror else None
@@ -168,14 +209,14 @@ class MotionDataset:
             speech = speech + aug.speech_noise * torch.from_numpy(rng.standard_normal(speech.shape, np.float32))
             noise = torch.from_numpy(rng.standard_normal(len(embedding), np.float32))
             embedding = F.normalize(embedding + aug.identity_noise * len(embedding) ** -0.5 * noise, dim=0)
-        parameters = resample_features(motion.relative_to(motion[0]), self.num_frames)
-        parameters = parameters - parameters[:1]
+        still = start if portrait is None else portrait
+        parameters = resample_features(motion.relative_to(described[still]), self.num_frames)
+        if portrait is None:
+            parameters = parameters - parameters[:1]
         latents = self.codec.to_latents(parameters[None])[0]
-        shape = self.codec.shape_latents(shapes[start]).expand(-1, latents.shape[1], -1, -1)
-        given = first_frame_mask(1, latents.shape[1], self.codec.height, self.codec.width)[0]
         return Sample(
             latents=latents,
-            condition=torch.cat([given, shape]),
+            condition=self.codec.condition(shapes[still], latents, given),
             lip_mask=self.mask,
             text=self.text,
             audio=resample_features(speech, self.num_frames * SPEECH_PER_FRAME),

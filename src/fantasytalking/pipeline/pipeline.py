@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fantasytalking.autoencoder import Reference, VideoAutoencoder, WanAutoencoder, from_uint8
 from fantasytalking.conditioning.conditions import Conditions
-from fantasytalking.errors import CheckpointError, FantasyTalkingError, OutOfMemory
+from fantasytalking.errors import AudioError, CheckpointError, FantasyTalkingError, OutOfMemory, VideoError
 from fantasytalking.geometry import NATIVE_FPS
 from fantasytalking.pipeline.encoders import encode_conditions, encode_text
 from fantasytalking.pipeline.folder import LIBRARY, check_folder, check_weights, register_components, resolve_model
@@ -41,6 +41,8 @@ from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 __all__ = ["FantasyTalkingPipeline", "StepEnd"]
 
+CONTINUED_FRAMES = 9
+"""Frames (4 k - 3) of a previous video that a continued one begins with: a third of a second."""
 StepEnd = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 """A callback as diffusers has it: (pipeline, step, timestep, {"latents": ...}) -> tensors to replace."""
 
@@ -180,6 +182,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         *,
         progress: Progress | None = None,
         callback_on_step_end: StepEnd | None = None,
+        previous: TalkingVideo | NDArray[np.uint8] | None = None,
         **overrides: Any,
     ) -> TalkingVideo:
         """Make the portrait speak.
@@ -191,6 +194,9 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
             progress: Who shows stages and notes; None: bars where stderr is a terminal, warnings for notes.
             callback_on_step_end: Called as diffusers does, `(pipeline, step, timestep, {"latents": ...})`; may return
                 a dict with other latents.
+            previous: A video of the same portrait and size that this one continues, or its frames [n, H, W, 3] uint8. The new video
+                begins with its last `CONTINUED_FRAMES` frames, so the speech must begin as much before the end of the old one's,
+                and they are cut from one of the two when both are joined.
             overrides: Single settings by name, such as `steps=20`.
 
         Returns:
@@ -203,7 +209,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         settings = self.settings(**overrides) if settings is None else settings.replace(**overrides)
         progress = progress or default_progress(getattr(self, "_progress_bar_config", {}).get("disable", False))
         try:
-            return self._generate(image, audio, settings, progress, callback_on_step_end)
+            return self._generate(image, audio, settings, progress, callback_on_step_end, previous)
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(
                 "The clip does not fit into the memory of the device; use a smaller --longest-side, "
@@ -217,6 +223,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         settings: GenerationSettings,
         progress: Progress,
         callback: StepEnd | None,
+        previous: TalkingVideo | NDArray[np.uint8] | None,
     ) -> TalkingVideo:
         with progress.stage("reading"):
             portrait, speech = self._read(image, audio, settings)
@@ -229,10 +236,14 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         with progress.stage("encoding"):
             conditions = encode_conditions(self, portrait, speech, settings)
             branches = self._branches(conditions, settings)
-            given = self.autoencoder.condition(reference, speech.num_frames)
+            beginning = None if previous is None else self._beginning(previous, portrait, speech)
+            given = self.autoencoder.condition(reference, speech.num_frames, beginning)
         latents = self.sample(branches, given, speech.num_frames, portrait.pixels, settings, progress, callback)
         with progress.stage("decoding", speech.video_frames) as advance:
-            frames = self._decode(latents, reference, speech.video_frames, advance)
+            if beginning is not None:
+                known = self.autoencoder.encode(beginning, reference).to(latents)
+                latents[:, :, : known.shape[2]] = known
+            frames = self._decode(latents, reference, speech.video_frames, advance, beginning is not None)
         self.maybe_free_model_hooks()
         return TalkingVideo(frames, speech.fps, speech.soundtrack, settings, tuple(progress.notes), progress.seconds)
 
@@ -278,7 +289,26 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
             settings,
             progress or Progress(),
             on_step,
+            self.autoencoder.audio_channels,
         )
+
+    def _beginning(
+        self, previous: TalkingVideo | NDArray[np.uint8], portrait: Portrait, speech: Speech
+    ) -> Tensor:
+        """The last frames of the video that is continued, [1, 3, CONTINUED_FRAMES, H, W] in [-1, 1]."""
+        frames = previous.frames if isinstance(previous, TalkingVideo) else np.asarray(previous)
+        size = portrait.pixels.shape[:2]
+        if frames.ndim != 4 or frames.dtype != np.uint8 or frames.shape[1:] != (*size, 3) or len(frames) < CONTINUED_FRAMES:
+            raise VideoError(
+                f"A video that is continued must have at least {CONTINUED_FRAMES} frames of the portrait's size, uint8 "
+                f"[n, {size[0]}, {size[1]}, 3], but is {frames.dtype} {list(frames.shape)}; give the video made of the same portrait."
+            )
+        if speech.video_frames <= CONTINUED_FRAMES:
+            raise AudioError(
+                f"The speech lasts {speech.video_frames} frames, and the first {CONTINUED_FRAMES} of a continued video are given; "
+                "give more speech, beginning as many frames before the end of the video that is continued."
+            )
+        return from_uint8(frames[-CONTINUED_FRAMES:]).movedim(0, 1)[None].to(self._execution_device)
 
     def _read(self, image: ImageSource, audio: AudioSource, settings: GenerationSettings) -> tuple[Portrait, Speech]:
         uses_identity = self.transformer.config.identity_dim is not None and settings.identity_scale > 0
@@ -293,11 +323,16 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         return Branches(conditions, negative)
 
     def _decode(
-        self, latents: Tensor, reference: Reference, video_frames: int, advance: Callable[[], None]
+        self,
+        latents: Tensor,
+        reference: Reference,
+        video_frames: int,
+        advance: Callable[[], None],
+        continued: bool = False,
     ) -> NDArray[np.uint8]:
         """The first `video_frames` frames, [F, H, W, 3] uint8; what lies behind the speech is left out."""
         video: NDArray[np.uint8] | None = None
-        for index, frame in enumerate(self.autoencoder.decode_frames(latents, reference)):
+        for index, frame in enumerate(self.autoencoder.decode_frames(latents, reference, continued)):
             if index == video_frames:
                 break
             if video is None:

@@ -91,6 +91,7 @@ def denoise(
     settings: GenerationSettings,
     progress: Progress,
     on_step: StepHook | None = None,
+    audio_channels: Tensor | None = None,
 ) -> Tensor:
     """Integrate the guided velocity from noise to data.
 
@@ -103,6 +104,7 @@ def denoise(
         settings: Steps, shift, guidance, batching, seed.
         progress: Shows the steps.
         on_step: Called after each step.
+        audio_channels: [C], 1 where a guidance scale of speech above 1 acts, 0 where it counts as 1; None: it acts everywhere.
 
     Returns:
         [1, C, f, h, w], float32.
@@ -117,7 +119,7 @@ def denoise(
     with progress.stage("sampling", count) as advance:
         for step, timestep in enumerate(schedule.timesteps):
             velocities = passes.run(plan.passes(step, count), latents, timestep)
-            velocity = plan.combine(velocities, step, count)
+            velocity = plan.combine(velocities, step, count, audio_channels)
             latents = schedule.step(velocity, timestep, latents, return_dict=False, **extra)[0].float()
             if on_step is not None:
                 changed = on_step(step, timestep, latents)

@@ -28,4 +28,6 @@ class Stage:
 
 CLIP_LEVEL = Stage("clip", "clip")
 FRAME_LEVEL = Stage("frame", "frame", eta=ETA)
-STAGES = {stage.name: stage for stage in (CLIP_LEVEL, FRAME_LEVEL)}
+FRAME_UNMASKED = Stage("frame-unmasked", "frame")
+"""Stage 2 without the lip-tracing mask, for the ablation."""
+STAGES = {stage.name: stage for stage in (CLIP_LEVEL, FRAME_LEVEL, FRAME_UNMASKED)}

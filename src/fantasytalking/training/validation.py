@@ -39,10 +39,12 @@ def sample_latents(
     guidance: float = 2.0,
     identity_scale: float = 0.5,
     seed: int = 0,
+    audio_channels: Tensor | None = None,
 ) -> Tensor:
     """Euler sampling of many windows with audio guidance; `audio` may be other speech than the samples' own.
 
-    v = v(no audio) + guidance * (v(audio) - v(no audio)), the released formula without a prompt.
+    v = v(no audio) + guidance * (v(audio) - v(no audio)), the released formula without a prompt; on channels where
+    `audio_channels` [C] is 0 a scale above 1 counts as 1, as in the pipeline. With guidance 1 the pass without audio is not run.
     """
     shape = (len(samples), *samples[0].latents.shape)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -50,7 +52,7 @@ def sample_latents(
     num_frames = (shape[2] - 1) * TIME_STRIDE + 1
     ranges = window_ranges(len(audio[0]), num_frames).expand(len(samples), -1, -1)
     identity = [s.identity for s in samples if s.identity is not None]
-    motion = torch.full((len(samples), 2), 0.5)
+    motion = torch.full((len(samples), 2), 0.5) if model.config.motion else None
 
     def conditions(scale: float) -> Conditions:
         return Conditions(
@@ -60,13 +62,18 @@ def sample_latents(
             motion=motion,
         )
 
+    scale = torch.full((1, shape[1], 1, 1, 1), float(guidance))
+    if audio_channels is not None and guidance > 1:
+        scale = 1 + (guidance - 1) * audio_channels.view(1, -1, 1, 1, 1)
     s = torch.linspace(1, 0, steps + 1)
     sigmas = shift * s / (1 + (shift - 1) * s)
     for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
         inputs = torch.cat([latents, condition], 1)
         time = (1000 * now).expand(len(samples))
-        velocity = model(inputs, time, conditions(0.0)).sample
-        velocity = velocity + guidance * (model(inputs, time, conditions(1.0)).sample - velocity)
+        velocity = model(inputs, time, conditions(1.0)).sample
+        if guidance != 1:
+            silent = model(inputs, time, conditions(0.0)).sample
+            velocity = silent + scale * (velocity - silent)
         latents = latents + (after - now) * velocity
     return latents
 
@@ -86,8 +93,8 @@ def opening_correlation(codec: MeshCodec, latents: Tensor, windows: Sequence[tup
 class Validation:
     """Correlation with own and with exchanged speech, on windows that are never trained on."""
 
-    def __init__(self, dataset: MotionDataset, shift: float, guidance: float = 2.0) -> None:
-        self.codec, self.shift, self.guidance = dataset.codec, shift, guidance
+    def __init__(self, dataset: MotionDataset, shift: float, guidance: float = 2.0, steps: int = 10) -> None:
+        self.codec, self.shift, self.guidance, self.steps = dataset.codec, shift, guidance, steps
         self.windows = validation_windows(dataset)
 
     def __call__(self, model: FantasyTalkingTransformer3DModel) -> dict[str, float]:
@@ -95,8 +102,9 @@ class Validation:
         samples = [w[0] for w in self.windows]
         audio = [s.audio for s in samples if s.audio is not None]
         other = audio[len(audio) // 2 :] + audio[: len(audio) // 2]
-        own = sample_latents(model, samples, audio, shift=self.shift, guidance=self.guidance)
-        exchanged = sample_latents(model, samples, other, shift=self.shift, guidance=self.guidance)
+        how = {"steps": self.steps, "shift": self.shift, "guidance": self.guidance, "audio_channels": self.codec.audio_channels}
+        own = sample_latents(model, samples, audio, **how)
+        exchanged = sample_latents(model, samples, other, **how)
         true = torch.stack([s.latents for s in samples])
         return {
             "r": float(opening_correlation(self.codec, own, self.windows).mean()),
