@@ -133,6 +133,7 @@ class MotionDataset:
         text: embedding of the empty prompt [l, dt].
         identity: whether samples carry the face embedding; without it for models without an identity module.
         continuation: how many windows are continuations.
+        motion: whether samples carry motion intensities; without them for models without a motion network.
     """
 
     def __init__(
@@ -146,8 +147,9 @@ class MotionDataset:
         text: Tensor,
         identity: bool = True,
         continuation: Continuation = NO_CONTINUATION,
+        motion: bool = True,
     ) -> None:
-        self.continuation = continuation
+        self.continuation, self.motion = continuation, motion
         self.codec, self.num_frames, self.intensity = codec, num_frames, intensity
         self.augmentation, self.text, self.identity = augmentation, text, identity
         self.groups: dict[str, list[PreparedTrack]] = {}
@@ -221,7 +223,7 @@ class MotionDataset:
             text=self.text,
             audio=resample_features(speech, self.num_frames * SPEECH_PER_FRAME),
             identity=embedding if self.identity else None,
-            motion=self.intensity(window_motion(self.codec, parameters)),
+            motion=self.intensity(window_motion(self.codec, parameters)) if self.motion else None,
             name=f"{track.name}@{start}",
         )
 

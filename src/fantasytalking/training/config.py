@@ -43,6 +43,7 @@ class TrainConfig:
         dropout: of reference, audio and text.
         identity_scale: lambda_2.
         generated_weight: weight of identities of generated footage.
+        continuation: share of windows whose first latent frames are given as the end of a previous segment.
         weight_decay, clip_norm, ema: optimiser settings; `ema` is the decay per step.
         seed: of everything.
         checkpoint_minutes: between checkpoints.
@@ -61,6 +62,7 @@ class TrainConfig:
     dropout: Dropout = field(default_factory=Dropout)
     identity_scale: float = 0.5
     generated_weight: float = 0.5
+    continuation: float = 0.25
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     ema: float = 0.998

@@ -1,15 +1,18 @@
-"""Training the embedded model from a folder of talking videos: tracks, codec, transformer."""
+"""Training the embedded model: from a prepared set, or from a folder of talking videos that it measures itself."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from fantasytalking.autoencoder.mesh_codec import MeshCodec
@@ -18,6 +21,7 @@ from fantasytalking.conditioning.audio import SpeechEncoder
 from fantasytalking.data.motion_dataset import (
     NO_AUGMENTATION,
     Augmentation,
+    Continuation,
     IntensityScale,
     MotionDataset,
     PreparedTrack,
@@ -26,19 +30,25 @@ from fantasytalking.data.motion_dataset import (
 )
 from fantasytalking.data.tracks import TRACK_FPS, FaceTrack, load_track, prepare_tracks, read_catalogue
 from fantasytalking.errors import InputError, OutputError
+from fantasytalking.media.video import read_frames
 from fantasytalking.training.codec import fit_mesh_codec
 from fantasytalking.training.config import Recipe, TrainConfig
 from fantasytalking.training.export import export_embedded
 from fantasytalking.training.loop import Trainer
-from fantasytalking.training.painter import MouthPairs, collect_pairs, train_painter
+from fantasytalking.training.painter import Frames, MouthPairs, collect_pairs, frames_in, train_painter
 from fantasytalking.training.state import RunFolder
 from fantasytalking.training.sync import fit_ridge, measure_sync
 from fantasytalking.training.validation import Validation
+
+if TYPE_CHECKING:
+    from fantasytalking.data.shards import PreparedSet
 
 SPEECH_ENCODER = Path(str(files("fantasytalking") / "models" / "demo" / "audio_encoder"))
 """The Whisper encoder that comes with the package."""
 # footage whose sync is known to be right, from which the ridge is fitted
 TRUSTED = "real"
+CANVAS = (6, 4)
+COEFFICIENTS = 24
 SAME_PERSON = 0.5
 """Cosine of face embeddings above which two clips are taken to show one person."""
 
@@ -61,33 +71,19 @@ class Material:
     speech_dim: int
 
 
-def load_material(cache: Path, height: int = 6, width: int = 4, coefficients: int = 24) -> Material:
+def load_material(cache: Path, start: MeshCodec | None = None) -> Material:
     """Read cached tracks, put them in step, fit the codec; results are kept in the cache folder.
+
+    Args:
+        cache: folder of face tracks.
+        start: codec of the model that training starts from; None: one is fitted.
 
     Raises:
         InputError: the cache holds no training track, or none of them is usable.
     """
     tracks = [load_track(path) for path in sorted(cache.glob("*.safetensors"))]
-    train = [t for t in tracks if t.info.split == "train"]
-    val = [t for t in tracks if t.info.split == "val"]
-    if not train:
-        raise InputError(
-            f"{cache} holds no face track of the training split; give the catalogue clips of split train with a face and sound "
-            "(left_out.json there says why clips were left out)."
-        )
-    train = without_leaks(train, val)
-    if not train:
-        raise InputError(
-            f"Every training clip of {cache} shows a person of the validation clips; give the two splits different people."
-        )
-    codec = MeshCodec(coefficients, height, width)
-    stored = cache / "codec.bin"
-    if stored.exists():
-        codec.load_state_dict(load_file(stored))
-    else:
-        fit_mesh_codec(codec, train)
-        save_file(codec.state_dict(), stored.with_suffix(".part"))
-        stored.with_suffix(".part").replace(stored)
+    train, val = _splits(tracks, cache, "(left_out.json there says why clips were left out)")
+    codec = start or _fitted_codec(train, cache / "codec.bin")
     prepared = _in_step(train, cache / "sync.json")
     if not prepared:
         raise InputError(
@@ -96,6 +92,53 @@ def load_material(cache: Path, height: int = 6, width: int = 4, coefficients: in
         )
     intensity = _fit_intensity(prepared, codec)
     return Material(codec, prepared, [prepare(t) for t in val], intensity, train[0].speech.shape[1])
+
+
+def set_material(prepared: PreparedSet, cache: Path, start: MeshCodec | None = None) -> Material:
+    """The material of a prepared set, whose clips are in step already.
+
+    Args:
+        prepared: made by `fantasytalking prepare`.
+        cache: where the fitted codec is kept.
+        start: as in `load_material`.
+
+    Raises:
+        InputError: the set holds no clip of the training split.
+    """
+    from fantasytalking.data.shards import face_tracks
+
+    tracks = [*face_tracks(prepared, "train"), *face_tracks(prepared, "val")]
+    train, val = _splits(tracks, prepared.folder, "(its report says why clips were dropped)")
+    codec = start or _fitted_codec(train, cache / "codec.bin")
+    ready = [prepare(t) for t in train]
+    return Material(codec, ready, [prepare(t) for t in val], _fit_intensity(ready, codec), train[0].speech.shape[1])
+
+
+def _splits(tracks: Sequence[FaceTrack], where: Path, hint: str) -> tuple[list[FaceTrack], list[FaceTrack]]:
+    """Training and validation tracks, without training tracks of a validation person."""
+    train = [t for t in tracks if t.info.split == "train"]
+    val = [t for t in tracks if t.info.split == "val"]
+    if not train:
+        raise InputError(
+            f"{where} holds no face track of the training split; give it clips of split train with a face and sound {hint}."
+        )
+    train = without_leaks(train, val)
+    if not train:
+        raise InputError(
+            f"Every training clip of {where} shows a person of the validation clips; give the two splits different people."
+        )
+    return train, val
+
+
+def _fitted_codec(train: Sequence[FaceTrack], stored: Path) -> MeshCodec:
+    codec = MeshCodec(COEFFICIENTS, *CANVAS)
+    if stored.exists():
+        codec.load_state_dict(load_file(stored))
+    else:
+        fit_mesh_codec(codec, train)
+        save_file(codec.state_dict(), stored.with_suffix(".part"))
+        stored.with_suffix(".part").replace(stored)
+    return codec
 
 
 def without_leaks(train: Sequence[FaceTrack], val: Sequence[FaceTrack]) -> list[FaceTrack]:
@@ -136,8 +179,18 @@ def make_dataset(
     """Windows of one length over tracks."""
     text = torch.zeros(1, config.model["text_dim"])
     identity = config.model.get("identity_dim") is not None
+    continuation = Continuation(0.0 if augmentation == NO_AUGMENTATION else config.continuation)
     return MotionDataset(
-        tracks, material.codec, frames, material.intensity, augmentation, config.generated_weight, text, identity
+        tracks,
+        material.codec,
+        frames,
+        material.intensity,
+        augmentation,
+        config.generated_weight,
+        text,
+        identity,
+        continuation,
+        bool(config.model.get("motion")),
     )
 
 
@@ -163,22 +216,67 @@ def make_trainer(material: Material, config: TrainConfig, run: Path) -> Trainer:
     return Trainer(config, draws, RunFolder(run), validate)
 
 
+@dataclass
+class Footage:
+    """Where the material of a run comes from.
+
+    Attributes:
+        material: tracks, codec, intensities.
+        frames: pictures of the tracks, for the mouth painter.
+    """
+
+    material: Material
+    frames: Frames
+
+
+def measure(data: Path, cache: Path, start: MeshCodec | None = None) -> Footage:
+    """The material of a prepared set (a folder with ``manifest.json``), or of a folder of videos with ``catalogue.jsonl``.
+
+    Args:
+        data: the folder. Videos of a catalogue are measured here, into `cache`, and what is out of step is found by a linear model.
+        cache: folder for measurements and the fitted codec.
+        start: codec of the model that training starts from; None: one is fitted.
+
+    Raises:
+        InputError: neither of the two, or no clip can be used.
+    """
+    if (data / "manifest.json").is_file():
+        from fantasytalking.data.shards import PreparedSet
+
+        prepared = PreparedSet.open(data)
+        return Footage(set_material(prepared, cache, start), frames_of_set(prepared))
+    clips = read_catalogue(data / "catalogue.jsonl")
+    prepare_tracks(data, cache, SpeechEncoder.from_pretrained(SPEECH_ENCODER), clips)
+    return Footage(load_material(cache, start), frames_in(data))
+
+
+def frames_of_set(prepared: PreparedSet) -> Frames:
+    """Frames of a set's clips, whose tracks are named after their keys."""
+
+    def read(track: PreparedTrack, count: int) -> NDArray[np.uint8]:
+        with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+            file.write(prepared.bytes(track.name, "mp4"))
+            file.flush()
+            return read_frames(file.name, fps=TRACK_FPS, max_frames=count)[0]
+
+    return read
+
+
 def train_embedded(recipe: Recipe, data: Path, output: Path) -> Path:
     """Videos to model folder; every part goes on where it was stopped.
 
     Args:
         recipe: what to train and for how long.
-        data: folder with ``catalogue.jsonl`` and the videos that it names.
+        data: prepared set, or folder with ``catalogue.jsonl`` and the videos that it names.
         output: run folder; the model is written to ``output/model``.
 
     Returns:
         The model folder.
 
     Raises:
-        InputError: no catalogue, or no clip of it can be used.
+        InputError: no set and no catalogue, or no clip of it can be used.
         OutputError: the run folder cannot be made.
     """
-    clips = read_catalogue(data / "catalogue.jsonl")
     tracks = output / "tracks"
     try:
         tracks.mkdir(parents=True, exist_ok=True)
@@ -186,14 +284,13 @@ def train_embedded(recipe: Recipe, data: Path, output: Path) -> Path:
         raise OutputError(
             f"The run folder {output} cannot be made ({error}); give a folder that can be written."
         ) from error
-    encoder = SpeechEncoder.from_pretrained(SPEECH_ENCODER)
-    prepare_tracks(data, tracks, encoder, clips)
-    material = load_material(tracks)
+    footage = measure(data, tracks)
+    material = footage.material
     trainer = make_trainer(material, recipe.transformer, output / "transformer")
     trainer.train()
     stored = output / "mouth_pairs.npz"
     if not stored.exists():
-        collect_pairs(data, material.train, material.codec, recipe.pairs_per_identity).save(stored)
+        collect_pairs(footage.frames, material.train, material.codec, recipe.pairs_per_identity).save(stored)
     painter = MouthPainter()
     checkpoint = output / "painter.pt"
     train_painter(painter, MouthPairs.load(stored), recipe.painter_steps, recipe.painter_batch, checkpoint=checkpoint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,15 +58,23 @@ class MouthPairs:
 Row = tuple[NDArray[np.uint8], ...]
 
 
+Frames = Callable[[PreparedTrack, int], NDArray[np.uint8]]
+"""Track and largest number of frames -> the first frames of its video at `TRACK_FPS`, [F, H, W, 3] RGB."""
+
+
+def frames_in(folder: Path) -> Frames:
+    """Frames of videos that lie in a folder under the tracks' names."""
+    return lambda track, count: read_frames(folder / track.name, fps=TRACK_FPS, max_frames=count)[0]
+
+
 def clip_pairs(
-    folder: Path, track: PreparedTrack, codec: MeshCodec, count: int, rng: np.random.Generator
+    read: Frames, track: PreparedTrack, codec: MeshCodec, count: int, rng: np.random.Generator
 ) -> Iterator[Row]:
     """Pairs from one clip; half of the targets are among the frames with the most open mouth, where there is most to paint.
 
     The target's mesh goes through the codec first, so that the painter meets at training what it meets in use.
     """
-    frames, _ = read_frames(folder / track.name, fps=TRACK_FPS, max_frames=min(400, track.first + len(track.points)))
-    frames = frames[track.first :]
+    frames = read(track, min(400, track.first + len(track.points)))[track.first :]
     points = track.points[: len(frames)]
     opening = mouth_opening(points.numpy())
     wide = np.argsort(opening)[-max(1, len(frames) // 4) :]
@@ -85,9 +93,16 @@ def clip_pairs(
 
 
 def collect_pairs(
-    folder: Path, tracks: Sequence[PreparedTrack], codec: MeshCodec, per_identity: int, seed: int = 0
+    read: Frames, tracks: Sequence[PreparedTrack], codec: MeshCodec, per_identity: int, seed: int = 0
 ) -> MouthPairs:
     """The same number of pairs from every identity, from at most 12 of its clips.
+
+    Args:
+        read: the tracks' videos.
+        tracks: of the training split.
+        codec: fitted.
+        per_identity: pairs.
+        seed: of what is drawn.
 
     Raises:
         InputError: there is no track.
@@ -100,9 +115,9 @@ def collect_pairs(
     for group in groups.values():
         chosen = [group[i] for i in rng.permutation(len(group))[:12]]
         for track in chosen:
-            rows.extend(clip_pairs(folder, track, codec, max(4, per_identity // len(chosen)), rng))
+            rows.extend(clip_pairs(read, track, codec, max(4, per_identity // len(chosen)), rng))
     if not rows:
-        raise InputError(f"There is no face track to take mouths from in {folder}; prepare some first.")
+        raise InputError("There is no face track to take mouths from; prepare videos with a face first.")
     return MouthPairs(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
