@@ -71,19 +71,20 @@ class Material:
     speech_dim: int
 
 
-def load_material(cache: Path, start: MeshCodec | None = None) -> Material:
+def load_material(cache: Path, start: MeshCodec | None = None, coefficients: int = COEFFICIENTS) -> Material:
     """Read cached tracks, put them in step, fit the codec; results are kept in the cache folder.
 
     Args:
         cache: folder of face tracks.
         start: codec of the model that training starts from; None: one is fitted.
+        coefficients: of a fitted codec.
 
     Raises:
         InputError: the cache holds no training track, or none of them is usable.
     """
     tracks = [load_track(path) for path in sorted(cache.glob("*.safetensors"))]
     train, val = _splits(tracks, cache, "(left_out.json there says why clips were left out)")
-    codec = start or _fitted_codec(train, cache / "codec.bin")
+    codec = start or _fitted_codec(train, cache / "codec.bin", coefficients)
     prepared = _in_step(train, cache / "sync.json")
     if not prepared:
         raise InputError(
@@ -130,8 +131,8 @@ def _splits(tracks: Sequence[FaceTrack], where: Path, hint: str) -> tuple[list[F
     return train, val
 
 
-def _fitted_codec(train: Sequence[FaceTrack], stored: Path) -> MeshCodec:
-    codec = MeshCodec(COEFFICIENTS, *CANVAS)
+def _fitted_codec(train: Sequence[FaceTrack], stored: Path, coefficients: int = COEFFICIENTS) -> MeshCodec:
+    codec = MeshCodec(coefficients, *CANVAS)
     if stored.exists():
         codec.load_state_dict(load_file(stored))
     else:
