@@ -238,11 +238,9 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
             branches = self._branches(conditions, settings)
             beginning = None if previous is None else self._beginning(previous, portrait, speech)
             given = self.autoencoder.condition(reference, speech.num_frames, beginning)
-        latents = self.sample(branches, given, speech.num_frames, portrait.pixels, settings, progress, callback)
+            known = None if beginning is None else self.autoencoder.encode(beginning, reference)
+        latents = self.sample(branches, given, speech.num_frames, portrait.pixels, settings, progress, callback, known)
         with progress.stage("decoding", speech.video_frames) as advance:
-            if beginning is not None:
-                known = self.autoencoder.encode(beginning, reference).to(latents)
-                latents[:, :, : known.shape[2]] = known
             frames = self._decode(latents, reference, speech.video_frames, advance, beginning is not None)
         self.maybe_free_model_hooks()
         return TalkingVideo(frames, speech.fps, speech.soundtrack, settings, tuple(progress.notes), progress.seconds)
@@ -256,6 +254,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         settings: GenerationSettings,
         progress: Progress | None = None,
         callback_on_step_end: StepEnd | None = None,
+        known: Tensor | None = None,
     ) -> Tensor:
         """Draw noise and denoise it.
 
@@ -267,6 +266,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
             settings: Steps, guidance, schedule, seed.
             progress: Who shows the steps.
             callback_on_step_end: See `__call__`.
+            known: [1, C, k, h, w], the first latent frames of a video that is continued.
 
         Returns:
             Clean latents [1, C, f, h, w], float32.
@@ -290,6 +290,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
             progress or Progress(),
             on_step,
             self.autoencoder.audio_channels,
+            known,
         )
 
     def _beginning(

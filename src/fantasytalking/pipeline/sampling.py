@@ -92,6 +92,7 @@ def denoise(
     progress: Progress,
     on_step: StepHook | None = None,
     audio_channels: Tensor | None = None,
+    known: Tensor | None = None,
 ) -> Tensor:
     """Integrate the guided velocity from noise to data.
 
@@ -105,6 +106,8 @@ def denoise(
         progress: Shows the steps.
         on_step: Called after each step.
         audio_channels: [C], 1 where a guidance scale of speech above 1 acts, 0 where it counts as 1; None: it acts everywhere.
+        known: [1, C, k, h, w], clean latents of the first k latent frames, where a video is continued: after each step they are
+            put there at the step's noise level, with the noise they began with, so that the other frames join them.
 
     Returns:
         [1, C, f, h, w], float32.
@@ -121,11 +124,21 @@ def denoise(
             velocities = passes.run(plan.passes(step, count), latents, timestep)
             velocity = plan.combine(velocities, step, count, audio_channels)
             latents = schedule.step(velocity, timestep, latents, return_dict=False, **extra)[0].float()
+            if known is not None:
+                latents = _with_known(latents, known.to(latents), noise.to(latents), schedule, step)
             if on_step is not None:
                 changed = on_step(step, timestep, latents)
                 latents = latents if changed is None else changed
             advance()
     return latents
+
+
+def _with_known(latents: Tensor, known: Tensor, noise: Tensor, schedule: Any, step: int) -> Tensor:
+    """The latents after a step with their first frames replaced by the known ones at that noise level."""
+    sigmas = schedule.sigmas
+    sigma = float(sigmas[step + 1]) if step + 1 < len(sigmas) else 0.0
+    count = known.shape[2]
+    return torch.cat([(1 - sigma) * known + sigma * noise[:, :, :count], latents[:, :, count:]], 2)
 
 
 class _Passes:
