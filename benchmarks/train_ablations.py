@@ -1,4 +1,4 @@
-"""Trains the ablations of the paper's table 4 at the embedded model's size, all at equal compute, for `fantasytalking benchmark`.
+"""Trains models without one part of the method each, the paper's table 4 among them, all at equal compute, for `fantasytalking benchmark`.
 
 Each variant sees the same clips, in the same order, for the same number of steps; mesh codec and mouth painter are those of
 the packaged model. The last lines of the output are the model folders. Every run goes on where it was stopped.
@@ -30,12 +30,15 @@ RATE = 6e-4
 
 
 def variants(steps: int) -> dict[str, TrainConfig]:
-    """Both stages in the packaged model's proportion (1 to 5), each stage alone, and both without the identity module."""
+    """Both stages (1 to 5 steps), each stage alone, and both without lip mask, identity module or motion network."""
     first = steps // 6
     clip, frame = (StageSchedule(name, steps, RATE, warmup=50, final_fraction=0.02) for name in ("clip", "frame"))
-    both = (
-        StageSchedule("clip", first, RATE, warmup=50, final_fraction=0.7),
-        StageSchedule("frame", steps - first, RATE, warmup=25, final_fraction=0.02),
+    both, unmasked = (
+        (
+            StageSchedule("clip", first, RATE, warmup=50, final_fraction=0.7),
+            StageSchedule(second, steps - first, RATE, warmup=25, final_fraction=0.02),
+        )
+        for second in ("frame", "frame-unmasked")
     )
     base = replace(EMBEDDED_TRANSFORMER, validate_every=10**9)
     without = {k: v for k, v in EMBEDDED_MODEL.items() if not k.startswith("identity")}
@@ -43,7 +46,9 @@ def variants(steps: int) -> dict[str, TrainConfig]:
         "both": replace(base, stages=both),
         "frame-only": replace(base, stages=(frame,)),
         "clip-only": replace(base, stages=(clip,)),
+        "no-lip-mask": replace(base, stages=unmasked),
         "no-identity": replace(base, stages=both, model=without),
+        "no-motion": replace(base, stages=both, model=EMBEDDED_MODEL | {"motion": False}),
     }
 
 

@@ -71,6 +71,7 @@ def test_the_shipped_manifests_are_listed(capsys: pytest.CaptureFixture[str]) ->
         "identity",
         "intensity",
         "stages",
+        "training",
         "validation",
         "validation-tame",
         "validation-wild",

@@ -23,7 +23,7 @@ from fantasytalking.evaluation.benchmark.manifest import (
 )
 from fantasytalking.evaluation.benchmark.reading import load_manifest, read_manifest, shipped_names
 
-SHIPPED = ("identity", "intensity", "stages", "validation", "validation-tame", "validation-wild")
+SHIPPED = ("identity", "intensity", "stages", "training", "validation", "validation-tame", "validation-wild")
 
 
 def example() -> Manifest:
@@ -127,11 +127,12 @@ def test_cases_that_put_a_clip_in_step_take_its_own_sound_at_another_time() -> N
 
 
 def test_the_paper_experiments_say_what_they_expect() -> None:
-    columns = {name: {e.column for e in load_manifest(name).expectations} for name in ("intensity", "stages", "identity")}
+    columns = {name: {e.column for e in load_manifest(name).expectations} for name in ("intensity", "stages", "identity", "training")}
     assert columns == {
         "intensity": {"sd", "sync_c", "sync_d"},
         "stages": {"sd", "sync_c", "sync_d", "mouth"},
         "identity": {"idc", "csim", "sd", "sync_c"},
+        "training": {"sync_c", "mouth", "csim"},
     }
     assert json.loads(json.dumps(load_manifest("intensity").to_dict()))["methods"][0]["settings"] == {"w_face": 0.1, "w_body": 0.1}
 
