@@ -189,15 +189,15 @@ def test_the_example_of_the_documentation_works(
     monkeypatch.chdir(tmp_path)
     Image.fromarray(portrait()).save("portrait.jpg")
     Image.new("RGB", (64, 64)).save("empty_room.jpg")
-    write_video("speech.mp4", [portrait(64)] * 10, 20, speech(0.5))
+    write_video("speech.mp4", [portrait(64)] * 19, 20, speech(0.96))
     Path("speech.mp4").rename("speech.wav")
     page = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     for block in blocks:
         exec(block, {})
     shown = capsys.readouterr().out
-    assert len(blocks) == 2 and "(12, 192, 192, 3) 25.0 ()" in shown and "No face was found" in shown
-    assert probe_video("talking.mp4").frames == 12
+    assert len(blocks) == 3 and "(24, 192, 192, 3) 25.0 ()" in shown and "No face was found" in shown
+    assert probe_video("talking.mp4").frames == 24
 
 
 def test_low_rank_adapters_of_wan_can_be_loaded_through_diffusers() -> None:
