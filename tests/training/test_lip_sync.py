@@ -23,8 +23,9 @@ from fantasytalking.perception.lip_sync import (
     SyncCurve,
 )
 from fantasytalking.perception.mouth_view import CROP_HEIGHT, CROP_WIDTH, SHAPE_DIM, MouthView, see_mouth
+from fantasytalking.perception.sync_judgement import Alignment, judge
 from fantasytalking.training.lip_sync import LipSyncConfig, LipSyncTrainer, new_network, sync_loss
-from fantasytalking.training.lip_sync_align import Alignment, cross_align, deal, judge, reference_offset
+from fantasytalking.training.lip_sync_align import cross_align, deal, reference_offset
 from fantasytalking.training.lip_sync_data import SyncWindows, Variation, make_clip, mirror_index, mirror_signs, moved
 from fantasytalking.training.lip_sync_figures import (
     ClipMeasure,

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import tyro
 
@@ -92,10 +92,10 @@ def parse(kind: type[T], command: str, arguments: Sequence[str]) -> T:
 
 
 def _option_names(kind: Any) -> list[str]:
-    names = []
+    names, hints = [], get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        inner = {"settings": SettingOptions, "run": RunOptions}.get(field.name)
-        names += _option_names(inner) if inner else ["--" + field.name.replace("_", "-")]
+        inner = hints[field.name]
+        names += _option_names(inner) if dataclasses.is_dataclass(inner) else ["--" + field.name.replace("_", "-")]
     return names
 
 

@@ -24,7 +24,7 @@ from fantasytalking.errors import FantasyTalkingError, InputError
 from fantasytalking.media.audio import load_audio, normalise_loudness
 from fantasytalking.media.video import read_frames
 from fantasytalking.perception.faces import detect_faces
-from fantasytalking.perception.identity import embed_face
+from fantasytalking.perception.identity import Backend, embed_face
 from fantasytalking.perception.landmarks import track_mesh
 
 TRACK_FPS = 25.0
@@ -98,7 +98,9 @@ def _row(line: str, where: str) -> dict[str, Any]:
     return row
 
 
-def mean_embedding(frames: NDArray[np.uint8], count: int = 5) -> NDArray[np.float32]:
+def mean_embedding(
+    frames: NDArray[np.uint8], count: int = 5, backend: Backend = "mobilefacenet"
+) -> NDArray[np.float32]:
     """Unit-norm mean of the face embedding over `count` frames spread over the clip: uint8 [F, H, W, 3] -> float32 [e].
 
     Raises:
@@ -108,11 +110,19 @@ def mean_embedding(frames: NDArray[np.uint8], count: int = 5) -> NDArray[np.floa
     for i in np.linspace(0, len(frames) - 1, count).astype(int):
         faces = detect_faces(frames[i])
         if faces:
-            vectors.append(embed_face(frames[i], faces[0]))
+            vectors.append(embed_face(frames[i], faces[0], backend))
     if not vectors:
         raise InputError("No face was found in the clip; a face track needs one visible face.")
     mean = np.mean(vectors, 0)
     return (mean / np.linalg.norm(mean)).astype(np.float32)
+
+
+def fit_length(samples: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Sound [n] cut, or continued with silence, to `count` samples."""
+    fitted = np.zeros(count, np.float32)
+    found = samples[:count]
+    fitted[: len(found)] = found
+    return fitted
 
 
 def make_track(video: Path, info: ClipInfo, encoder: SpeechEncoder, max_seconds: float = 80.0) -> FaceTrack:
@@ -124,9 +134,7 @@ def make_track(video: Path, info: ClipInfo, encoder: SpeechEncoder, max_seconds:
     frames, _ = read_frames(video, fps=TRACK_FPS, max_frames=int(max_seconds * TRACK_FPS))
     points, scores = track_mesh(frames)
     audio = load_audio(video, max_seconds=None, min_seconds=0.0)
-    needed = int(len(frames) / TRACK_FPS * audio.sample_rate)
-    samples = np.zeros(needed, np.float32)
-    samples[: min(needed, len(audio.samples))] = audio.samples[:needed]
+    samples = fit_length(audio.samples, int(len(frames) / TRACK_FPS * audio.sample_rate))
     speech = encoder.encode(normalise_loudness(samples)).numpy()
     return FaceTrack(
         info,

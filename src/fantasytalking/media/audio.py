@@ -30,6 +30,8 @@ Samples = npt.NDArray[np.float32]
 # A damaged timestamp may claim hours; a real pause in a recording is shorter than this.
 _LONGEST_GAP_SECONDS = 30.0
 _SMALLEST_GAP_SECONDS = 0.05
+# Decoded before what is wanted, so that decoder and resampler have settled.
+_SEEK_MARGIN_SECONDS = 3
 # Of 5.1 and 7.1 sound the speech is in the centre, and the low-frequency channel holds none.
 _CHANNEL_WEIGHTS = {"FC": 1.0, "LFE": 0.0, "LFE2": 0.0}
 _SIDE_WEIGHT = 0.5
@@ -130,24 +132,27 @@ def _read(path: str | os.PathLike[str], window: _Window, channel: int | None) ->
     with open_media(path, "audio", AudioError) as container:
         stream = _sound_stream(container, path)
         claimed, end = _claimed_seconds(container, stream), _exact_end(container, stream)
+        begin = _seek(container, stream, window.start)
+        skipped = begin * window.sample_rate
         resampler = _Resampler(window.sample_rate)
-        for chunk, rate in _chunks(container, stream, path):
+        for chunk, rate in _chunks(container, stream, path, begin):
             for index, value in enumerate(np.square(chunk.planes, dtype=np.float64).sum(axis=1)):
                 energy[index] = energy.get(index, 0.0) + float(value)
             mono = chunk.mixed() if channel is None else chunk.planes[min(channel, len(chunk.planes) - 1)]
             mixed += float(np.square(mono, dtype=np.float64).sum())
             pieces.append(resampler.push(mono, rate))
             total += len(pieces[-1])
-            _refuse_long(path, total / window.sample_rate, claimed, window)
-            if window.last is not None and total >= window.last:
+            _refuse_long(path, (skipped + total) / window.sample_rate, claimed, window)
+            if window.last is not None and skipped + total >= window.last:
                 break
         pieces.append(resampler.finish())
     samples = np.concatenate(pieces)
-    if end is not None and 0.0 < len(samples) / window.sample_rate - end < _SMALLEST_GAP_SECONDS:
-        samples = samples[: round(end * window.sample_rate)]
+    length = skipped + len(samples)
+    if end is not None and 0.0 < length / window.sample_rate - end < _SMALLEST_GAP_SECONDS:
+        samples = samples[: max(0, round(end * window.sample_rate) - skipped)]
     if window.last is None:
-        _warn_of_loss(path, len(samples) / window.sample_rate, end)
-    samples = samples[window.first : window.last]
+        _warn_of_loss(path, length / window.sample_rate, end)
+    samples = samples[window.first - skipped : None if window.last is None else window.last - skipped]
     peak = float(np.abs(samples).max(initial=0.0))
     samples = np.ascontiguousarray(samples / peak if peak > 1.0 else samples, dtype=np.float32)
     loudest = max(energy, key=lambda index: energy[index], default=0)
@@ -170,6 +175,25 @@ def _origin(container: InputContainer, stream: AudioStream) -> float | None:
     """Second 0 of this module on the clock of the file."""
     picture = picture_stream(container) or stream
     return seconds_of(picture.start_time, picture.time_base)
+
+
+def _seek(container: InputContainer, stream: AudioStream, start: float) -> int:
+    """Goes near `start` in a long video; second from which sound is decoded, 0 where it is read from its beginning."""
+    origin = _origin(container, stream)
+    # Sound files are not sought in: the places of many are estimates. Whole seconds keep the phase of the resampler.
+    begin = int(start) - _SEEK_MARGIN_SECONDS
+    if begin < _SEEK_MARGIN_SECONDS or origin is None or stream.time_base is None or picture_stream(container) is None:
+        return 0
+    place = int((origin + begin) / stream.time_base)
+    try:
+        container.seek(place, stream=stream, backward=True)
+        packet = next(container.demux(stream))
+        reached = packet.pts is not None and packet.pts <= place
+    except (StopIteration, av.error.FFmpegError):
+        reached = False
+    # Once more, because a packet was taken out; to the beginning where a container without an index went too far.
+    container.seek(place if reached else stream.start_time or 0, stream=stream, backward=True)
+    return begin if reached else 0
 
 
 def _exact_end(container: InputContainer, stream: AudioStream) -> float | None:
@@ -221,10 +245,14 @@ class _Chunk:
 
 
 def _chunks(
-    container: InputContainer, stream: AudioStream, path: str | os.PathLike[str]
+    container: InputContainer, stream: AudioStream, path: str | os.PathLike[str], begin: int = 0
 ) -> Iterator[tuple[_Chunk, int]]:
-    """Decodes to float planes with gaps in the timestamps filled by silence; broken packets are skipped."""
-    expected = _origin(container, stream)
+    """Decodes to float planes from second `begin` on.
+
+    Gaps in the timestamps are filled by silence; broken packets are skipped.
+    """
+    origin = _origin(container, stream)
+    expected = None if origin is None else origin + begin
     decoded = 0
     for frame in _frames(container, stream):
         planes = _planes(frame)

@@ -5,6 +5,7 @@ Dimensions: F frames, H height, W width. Second 0 is the first video frame. Fram
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import os
@@ -19,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideDataType
+from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
 from fantasytalking.errors import VideoError
-from fantasytalking.media.container import SCALING, open_media, picture_stream
+from fantasytalking.media.container import SCALING, existing_file, open_media, picture_stream
 from fantasytalking.media.video_writer import VideoWriter, exact_rate, write_video
 
 __all__ = ["VideoInfo", "VideoWriter", "exact_rate", "iterate_frames", "probe_video", "read_frames", "write_video"]
@@ -117,12 +119,21 @@ def read_frames(
 
 
 def iterate_frames(
-    path: str | os.PathLike[str], fps: float | Fraction | None = None, max_frames: int | None = None, start: float = 0.0
+    path: str | os.PathLike[str],
+    fps: float | Fraction | None = None,
+    max_frames: int | None = None,
+    start: float = 0.0,
+    longest_side: int | None = None,
 ) -> Iterator[Frame]:
-    """Like `read_frames`, one uint8 RGB [H, W, 3] at a time, for videos that do not fit into memory."""
+    """Like `read_frames`, one uint8 RGB [H, W, 3] at a time, for videos that do not fit into memory.
+
+    Args:
+        path, fps, max_frames, start: As of `read_frames`.
+        longest_side: Frames larger than that are shrunk to it while they are decoded, which is fast; None keeps them.
+    """
     timeline = _timeline(path)
     rate = timeline.rate if fps is None else exact_rate(fps)
-    yield from _resampled(path, timeline, rate, timeline.count(rate, max_frames, start), start)
+    yield from _resampled(path, timeline, rate, timeline.count(rate, max_frames, start), start, longest_side)
 
 
 @dataclass(frozen=True)
@@ -153,6 +164,14 @@ class _Timeline:
 
 
 def _timeline(path: str | os.PathLike[str]) -> _Timeline:
+    file = existing_file(path, "video", VideoError)
+    state = file.stat()
+    return _read_timeline(file, state.st_mtime_ns, state.st_size)
+
+
+# kept, because many clips are cut from one long video
+@functools.lru_cache(maxsize=16)
+def _read_timeline(path: Path, modified: int, size: int) -> _Timeline:
     with open_media(path, "video", VideoError) as container:
         stream = _video_stream(container, path)
         claims = [rate for rate in (stream.guessed_rate, stream.average_rate) if rate is not None and 0 < rate <= 1000]
@@ -187,7 +206,12 @@ def _rate_of(times: npt.NDArray[np.float64], nominal: Fraction) -> Fraction:
 
 
 def _resampled(
-    path: str | os.PathLike[str], timeline: _Timeline, rate: Fraction, count: int, start: float
+    path: str | os.PathLike[str],
+    timeline: _Timeline,
+    rate: Fraction,
+    count: int,
+    start: float,
+    longest_side: int | None = None,
 ) -> Iterator[Frame]:
     """The source frames nearest to `count` times of the grid, in order."""
     done = 0
@@ -201,7 +225,7 @@ def _resampled(
             container.seek(int((timeline.origin + start - 2.0) / stream.time_base), stream=stream, backward=True)
         for time, frame in itertools.chain(_timed(container, stream, timeline), [(math.inf, None)]):
             while before is not None and done < count and start + float(done / rate) < (before[0] + time) / 2.0:
-                array = _to_array(before[1], aspect) if array is None else array
+                array = _to_array(before[1], aspect, longest_side) if array is None else array
                 yield array
                 done += 1
             if done >= count or frame is None:
@@ -257,10 +281,14 @@ def _aspect(stream: VideoStream) -> float:
     return aspect if 0.1 < aspect < 10.0 else 1.0
 
 
-def _to_array(frame: av.VideoFrame, aspect: float) -> Frame:
+def _to_array(frame: av.VideoFrame, aspect: float, longest_side: int | None = None) -> Frame:
     """A decoded frame as RGB, with square pixels and turned upright."""
-    width = max(1, round(frame.width * aspect))
-    array: npt.NDArray[Any] = frame.to_ndarray(format="rgb24", width=width, height=frame.height, interpolation=SCALING)
+    width, height, scaling = max(1, round(frame.width * aspect)), frame.height, SCALING
+    if longest_side is not None and max(width, height) > longest_side:
+        shrink = longest_side / max(width, height)
+        # averaging, and not exactly: for what is looked at and not kept
+        width, height, scaling = max(1, round(shrink * width)), max(1, round(shrink * height)), int(Interpolation.AREA)
+    array: npt.NDArray[Any] = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=scaling)
     assert array.dtype == np.uint8
     # A sequence of side data, which PyAV's own annotations call a mapping of names.
     data: Any

@@ -65,6 +65,7 @@ class VideoWriter:
         crf: int = 17,
         preset: str = "medium",
         audio_bitrate: int = 128_000,
+        threads: int = 0,
     ) -> None:
         """Checks the output; nothing is written before the block is entered.
 
@@ -77,6 +78,7 @@ class VideoWriter:
             crf: Quality of H.264, 0 (lossless) to 51; 17 is visually lossless.
             preset: Speed of x264, `ultrafast` to `veryslow`.
             audio_bitrate: Bits a second of the sound.
+            threads: Of the encoder; 0 takes the cores there are. With 1 the file is the same on every machine.
 
         Raises:
             OutputError: The path cannot be written or its suffix is none of the above.
@@ -93,6 +95,10 @@ class VideoWriter:
         self._options = {"crf": str(crf), "preset": preset}
         self._sound = None if audio is None else _prepared(audio)
         self._sound_bitrate = audio_bitrate
+        self._threads = threads
+        if threads == 1:
+            # x264's macroblock tree reads memory that it has not written: the same frames would be coded now so, now so.
+            self._options["x264-params"] = "mbtree=0"
         self._sound_written = 0
         self._stack = contextlib.ExitStack()
         self._container: OutputContainer | None = None
@@ -156,6 +162,8 @@ class VideoWriter:
         self._picture.pix_fmt = "yuv420p"
         context = self._picture.codec_context
         context.time_base = 1 / self.fps
+        if self._threads:
+            context.thread_count = self._threads
         context.profile = "High"
         # Players guess the colour matrix of untagged files by their size, and skin shifts: so these are tagged.
         context.colorspace = context.color_primaries = context.color_trc = Colorspace.ITU709

@@ -8,7 +8,7 @@ briefly and on mouth shapes alone, and clips of the fold left out are moved wher
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,42 +16,12 @@ from numpy.typing import NDArray
 
 from fantasytalking.perception.lip_sync import LipSync, SyncCurve, sync_curve
 from fantasytalking.perception.mouth_view import MouthView
+from fantasytalking.perception.sync_judgement import FARTHEST, Alignment, judge
 from fantasytalking.training.lip_sync import LipSyncConfig, LipSyncTrainer, new_network
 from fantasytalking.training.lip_sync_data import MouthClip, SyncWindows, moved
 from fantasytalking.training.state import RunFolder
 
 SHAPE_ALONE = (1.0, 0.0)
-CLEARLY = 0.05
-"""By how much less the distance must be for a clip to be moved."""
-FARTHEST = 10  # frames
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """What a network found of a clip that it had not seen.
-
-    Attributes:
-        offset: frames by which the face was found to lag; 0 where nothing is clearly better.
-        distance: least distance.
-        at_zero: distance without a shift.
-        confidence: median minus least distance.
-    """
-
-    offset: int
-    distance: float
-    at_zero: float
-    confidence: float
-
-
-def judge(curve: SyncCurve, least_confidence: float = 0.15) -> Alignment:
-    """When a curve is worth acting on: its minimum stands out, is not far away, and is clearly below the value at 0."""
-    at_zero = float(curve.distances[curve.offsets == 0][0])
-    clear = (
-        curve.confidence >= least_confidence
-        and abs(curve.offset) <= FARTHEST
-        and at_zero - curve.distance >= CLEARLY
-    )
-    return Alignment(curve.offset if clear else 0, curve.distance, at_zero, curve.confidence)
 
 
 def deal(clips: Sequence[MouthClip], folds: int, seed: int) -> list[set[str]]:

@@ -1,0 +1,164 @@
+"""Does `fantasytalking prepare` survive being killed? SIGKILL at random moments, resumed until it is finished, against an undisturbed run.
+
+Each time the command and every process that it started are killed at once. What counts: the shards and the list of clips have the same
+checksums as those of a run that nobody disturbed, and no shard that was finished before a kill was made again after it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+
+from fantasytalking.data.preparation.shards import file_sha256
+from fantasytalking.media.audio import Audio, load_audio
+from fantasytalking.media.image import load_image
+from fantasytalking.media.video import write_video
+
+EXAMPLE = Path(str(files("fantasytalking") / "models" / "demo" / "example"))
+# the made-up mouths do not move, so nothing is asked of their sync
+TOY_OPTIONS = ("--sync", "off", "--body-every", "1", "--face-every", "1")
+
+
+def make_toys(folder: Path, count: int, seconds: float) -> Path:
+    """Videos of the example portrait, swaying by a few pixels, with pieces of the example speech; and one that is no video."""
+    folder.mkdir(parents=True)
+    portrait = cv2.resize(load_image(EXAMPLE / "portrait.png")[:320, 64:384], (224, 224), interpolation=cv2.INTER_AREA)
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        sound = load_audio(EXAMPLE / "speech.wav", start=0.3 * number, seconds=seconds)
+        steps = np.cumsum(rng.integers(-1, 2, round(seconds * 25)))
+        frames = (np.roll(portrait, int(step), 1) for step in steps)
+        write_video(folder / f"{number}.mp4", frames, 25, Audio(sound.samples, sound.sample_rate), preset="ultrafast")
+    (folder / "broken.mp4").write_bytes(b"no video")
+    return folder
+
+
+def command(videos: Sequence[Path], output: Path, workers: int, options: Sequence[str]) -> list[str]:
+    """The words that prepare the videos."""
+    words = [sys.executable, "-m", "fantasytalking.cli.__main__", "prepare", *map(str, videos)]
+    return [*words, "--output", str(output), "--workers", str(workers), *options]
+
+
+def run(words: Sequence[str], log: Path) -> float:
+    """Run to the end; seconds."""
+    started = time.monotonic()
+    with open(log, "ab") as file:
+        # a session of its own as in the runs that are killed: systems share their time out among sessions
+        done = subprocess.run(words, stdout=file, stderr=file, start_new_session=True)
+    if done.returncode:
+        raise SystemExit(f"The command failed with {done.returncode}:\n{log.read_text(errors='replace')[-2000:]}")
+    return time.monotonic() - started
+
+
+def kill_after(words: Sequence[str], seconds: float, log: Path) -> bool:
+    """Start, and kill it with all that it started after some time; False if it was finished by then."""
+    with open(log, "ab") as file:
+        process = subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+            for member in family:
+                try:
+                    member.send_signal(signal.SIGKILL)
+                except psutil.NoSuchProcess:
+                    continue
+            process.wait()
+            psutil.wait_procs(family, timeout=30)
+            return True
+    if process.returncode:
+        raise SystemExit(f"The command failed with {process.returncode}:\n{log.read_text(errors='replace')[-2000:]}")
+    return False
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Shard or list -> SHA-256."""
+    paths = [*sorted((folder / "shards").glob("*.tar")), folder / "clips.jsonl"]
+    return {path.name: file_sha256(path) for path in paths}
+
+
+def finished_shards(folder: Path) -> dict[str, int]:
+    """Record of a finished shard -> when it was written."""
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "work" / "shards").glob("[!.]*.json")}
+
+
+def main() -> None:
+    """Measure, print a table line a kill, and the record as JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("videos", nargs="*", type=Path, help="what to prepare; nothing makes toy videos")
+    parser.add_argument("--kills", type=int, default=20, help="how often to kill")
+    parser.add_argument("--workers", type=int, default=2, help="workers of the run that is killed; 0 works without Ray")
+    parser.add_argument("--compare", type=int, nargs="*", default=[], help="numbers of workers for further undisturbed runs")
+    parser.add_argument("--toys", type=int, default=4, help="number of toy videos")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--json", type=Path, help="also write the record to this file")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        record = measure(options, Path(scratch))
+    if options.json is not None:
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record))
+    if not record["same"] or record["made_again"]:
+        raise SystemExit(1)
+
+
+def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """The whole measurement in a scratch folder."""
+    videos, given = options.videos, ["--clips-per-shard", "1"]
+    if not videos:
+        videos, given = [make_toys(scratch / "videos", options.toys, 2.1)], [*given, *TOY_OPTIONS]
+    log = scratch / "log"
+    whole = run(command(videos, scratch / "whole", options.workers, given), log)
+    wanted = checksums(scratch / "whole")
+    print(f"undisturbed: {whole:.1f} s, {len(wanted) - 1} shards", file=sys.stderr, flush=True)
+    others = {}
+    for workers in options.compare:
+        seconds = run(command(videos, scratch / f"with-{workers}", workers, given), log)
+        others[workers] = {"seconds": round(seconds, 1), "same": checksums(scratch / f"with-{workers}") == wanted}
+        print(f"{workers} workers: {others[workers]}", file=sys.stderr, flush=True)
+    rng, kills, sets, made_again, same = random.Random(options.seed), [], 0, 0, True
+    while len(kills) < options.kills:
+        output, sets = scratch / f"killed-{sets}", sets + 1
+        words, before = command(videos, output, options.workers, given), {}
+        while len(kills) < options.kills:
+            moment = rng.uniform(0.0, whole)
+            if not kill_after(words, moment, log):
+                break
+            after = finished_shards(output)
+            made_again += sum(after.get(name) != stamp for name, stamp in before.items())
+            before = after
+            kills.append({"set": sets, "seconds": round(moment, 2), "shards_finished": len(after)})
+            print(f"kill {len(kills)}: {kills[-1]}", file=sys.stderr, flush=True)
+        run(words, log)
+        after = finished_shards(output)
+        made_again += sum(after.get(name) != stamp for name, stamp in before.items())
+        same = same and checksums(output) == wanted
+    return {
+        "benchmark": "kill_preparation",
+        "workers": options.workers,
+        "shards": len(wanted) - 1,
+        "undisturbed_seconds": round(whole, 1),
+        "kills": kills,
+        "sets": sets,
+        "made_again": made_again,
+        "same": same and all(other["same"] for other in others.values()),
+        "other_workers": others,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# From a folder of raw videos to a model that talks, in three commands: prepare, train, generate.
+#
+#   examples/end_to_end.sh [FOLDER] [RAW_VIDEOS]
+#
+# FOLDER (outputs/end-to-end) receives everything. Without RAW_VIDEOS a folder of raw videos of every kind is made first: good ones, a broken
+# one, one without sound, without a face, with two faces, out of step, and one of 50 minutes. The toy size takes minutes on two cores; for a
+# model that talks well give your own videos and RECIPE=embedded. Run again after an interruption, it goes on where it was.
+set -euo pipefail
+
+work="${1:-outputs/end-to-end}"
+raw="${2:-}"
+recipe="${RECIPE:-tiny}"
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+python="${PYTHON:-python}"
+command=("$python" -m fantasytalking.cli)
+example="$("$python" -c 'from importlib.resources import files; print(files("fantasytalking") / "models" / "demo" / "example")')"
+
+if [ -z "$raw" ]; then
+  raw="$work/raw"
+  [ -f "$raw/catalogue.jsonl" ] || "$python" "$here/raw_videos.py" "$raw" --minutes "${MINUTES:-50}"
+fi
+
+"${command[@]}" prepare "$raw" --output "$work/set" --workers "${WORKERS:-2}"
+"${command[@]}" train "$recipe" --data "$work/set" --output "$work/run"
+"${command[@]}" generate --model "$work/run/model" --image "$example/portrait.png" --audio "$example/speech.wav" \
+  --output "$work/talking.mp4" --overwrite
+
+echo "report: $work/set/report.html"
+echo "$work/talking.mp4"
