@@ -7,7 +7,9 @@ import shlex
 import wave
 from collections.abc import Iterator
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +19,10 @@ from PIL import Image
 from fantasytalking import FantasyTalkingPipeline
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.cli.__main__ import main
+from fantasytalking.cli.train import FAMILIES, Family, _parse
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import probe_video, write_video
+from fantasytalking.training.recipes import RECIPES
 from tests.pipeline.tiny_pipeline import EXAMPLE, portrait, speech
 from tests.training.synthetic import open_mouth, own_mesh, smooth_noise, turn_head
 
@@ -111,7 +115,7 @@ def test_the_command_given_again_repeats_nothing(trained: Path, capsys: pytest.C
     run = trained / "runs" / "tryout"
     kept = [*run.glob("tracks/*.safetensors"), *run.glob("transformer/step-*/*"), run / "mouth_pairs.npz"]
     before = {path: path.stat().st_mtime_ns for path in kept}
-    assert len(before) >= 6
+    assert len(before) >= 5
     assert main(["train", "tiny", "--data", str(trained / "videos"), "--output", str(run), "--json"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result == {"output": str(run / "model"), "recipe": "tiny"}
@@ -166,6 +170,57 @@ def test_a_run_folder_that_cannot_be_made_is_refused(tmp_path: Path, capsys: pyt
     sentence = refused(capsys, "tiny", "--data", tmp_path, "--output", tmp_path / "file" / "run")
     assert "run folder" in sentence
     assert "cannot be made" in sentence
+
+
+def options_of(name: str, *words: str) -> Any:
+    """What a call of a recipe would train with."""
+    family = next(family for family in FAMILIES if name in family.names)
+    return _parse(name, family, [*words, "--data", "d", "--output", "o"])
+
+
+def test_every_field_of_a_recipe_is_an_option() -> None:
+    given = options_of(
+        "tiny",
+        *("--transformer.batch-tokens", "64", "--transformer.shift", "5", "--transformer.frames", "9", "13", "--transformer.fsdp"),
+        *("--transformer.stages.1.steps", "7", "--transformer.model.ffn-dim", "48", "--painter-steps", "3"),
+    ).recipe
+    plain = RECIPES["tiny"]
+    frame = replace(plain.transformer.stages[1], steps=7)
+    assert given == replace(
+        plain,
+        painter_steps=3,
+        transformer=replace(
+            plain.transformer,
+            batch_tokens=64,
+            shift=5.0,
+            frames=(9, 13),
+            fsdp=True,
+            stages=(plain.transformer.stages[0], frame),
+            model=plain.transformer.model | {"ffn_dim": 48},
+        ),
+    )
+    assert options_of("adapter-tiny", "--base", "b", "--train.keep", "5").recipe.train.keep == 5
+    assert options_of("lip-sync", "--variation.mirror", "0.1").recipe.variation.mirror == 0.1
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: next(iter(family.names)))
+def test_every_recipe_is_listed_and_unchanged_without_overrides(
+    family: Family, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert family.names.keys() == family.recipes().keys()
+    assert main(["train", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for name, recipe in family.recipes().items():
+        assert f"  {name} " in shown
+        needed = {"_OnBase": ("--base", "b"), "_OfTeacher": ("--teacher", "t")}.get(family.options.__name__, ())
+        assert options_of(name, *needed).recipe == recipe
+
+
+def test_a_mistyped_field_offers_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("tiny", "--data", tmp_path, "--output", tmp_path / "run")
+    sentence = refused(capsys, *options, "--transformer.batch-token", 3)
+    assert "no option --transformer.batch-token; did you mean --transformer.batch-tokens?" in sentence
+    assert "Name a recipe before the options: embedded, " in refused(capsys, *options[1:])
 
 
 def test_a_missing_option_is_told(capsys: pytest.CaptureFixture[str]) -> None:

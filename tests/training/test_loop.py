@@ -14,19 +14,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from fantasytalking.data.sample import Dropout
-from fantasytalking.errors import CheckpointError, InputError, ResourceError
+from fantasytalking.errors import CheckpointError, InputError, ResourceError, SettingsError
+from fantasytalking.training.checkpoints import Stored, load_ema
 from fantasytalking.training.config import StageSchedule, TrainConfig
 from fantasytalking.training.embedded import Material, load_material, make_trainer
 from fantasytalking.training.loop import Trainer
 from fantasytalking.training.recipes import TINY_TRANSFORMER
-from fantasytalking.training.state import RunFolder, load_checkpoint
+from fantasytalking.training.sources import WindowSource
+from fantasytalking.training.state import RunFolder
 from tests.training.synthetic import write_cache
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = replace(TINY_TRANSFORMER, log_every=1)
+ONLY = "rank-00000-of-00001.safetensors"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,11 +58,8 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     """Everything that a run's newest checkpoint holds, as flat tensors."""
     latest = RunFolder(run).latest()
     assert latest is not None
-    found = {
-        f"{part}.{k}": v for part in ("model", "ema") for k, v in load_file(latest / f"{part}.safetensors").items()
-    }
-    state = torch.load(latest / "optimizer.pt", weights_only=True)["state"]
-    return found | {f"adam.{i}.{k}": v for i, values in state.items() for k, v in values.items()}
+    with Stored(latest) as stored:
+        return {key: stored.whole(key) for key in stored.places}
 
 
 def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -125,10 +124,10 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(
     replace(config, checkpoint_minutes=0.0).save(tmp_path / "config.json")
     killed = tmp_path / "killed"
     command = [sys.executable, "-c", KILLED, str(cache_folder), str(killed), str(tmp_path / "config.json")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "'step': 7" in line:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if '"step": 7' in line:
                 process.send_signal(signal.SIGKILL)
                 break
     assert process.returncode == -signal.SIGKILL
@@ -144,7 +143,7 @@ def test_a_half_written_checkpoint_does_not_exist(material: Material, tmp_path: 
     make_trainer(material, config, tmp_path).train(until=2)
     half = tmp_path / ".step-4.part"
     shutil.copytree(tmp_path / "step-2", half)
-    (half / "optimizer.pt").unlink()
+    (half / "meta.json").unlink()
     again = make_trainer(material, config, tmp_path)
     assert again.step == 2
     again.train(until=3)
@@ -162,13 +161,13 @@ def test_only_the_newest_checkpoints_are_kept(material: Material, tmp_path: Path
 def test_a_finished_run_is_left_as_it_is(material: Material, tmp_path: Path) -> None:
     config = replace(CONFIG, stages=steps(1, 1))
     make_trainer(material, config, tmp_path).train()
-    before = (tmp_path / "step-2" / "model.safetensors").stat().st_mtime_ns
+    before = (tmp_path / "step-2" / ONLY).stat().st_mtime_ns
     assert make_trainer(material, config, tmp_path).train() == 2
     assert make_trainer(material, config, tmp_path).train(until=0) == 2
-    assert (tmp_path / "step-2" / "model.safetensors").stat().st_mtime_ns == before
+    assert (tmp_path / "step-2" / ONLY).stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "ema.safetensors", "optimizer.pt"])
+@pytest.mark.parametrize("file", [ONLY, "meta.json"])
 def test_a_damaged_checkpoint_is_named(material: Material, tmp_path: Path, file: str) -> None:
     config = replace(CONFIG, stages=steps(1, 1))
     make_trainer(material, config, tmp_path).train()
@@ -181,7 +180,10 @@ def test_a_damaged_checkpoint_is_named(material: Material, tmp_path: Path, file:
 def test_a_checkpoint_of_another_model_is_refused(material: Material, tmp_path: Path) -> None:
     make_trainer(material, replace(CONFIG, stages=steps(1, 1)), tmp_path).train()
     wider = replace(CONFIG, stages=steps(1, 1), model=CONFIG.model | {"ffn_dim": 64})
-    with pytest.raises(CheckpointError, match="cannot be continued"):
+    with pytest.raises(SettingsError, match=r"other settings \(model.ffn_dim: 32 there, 64 now\)"):
+        make_trainer(material, wider, tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(CheckpointError, match="has the shape .* delete it to go on from the one before"):
         make_trainer(material, wider, tmp_path)
 
 
@@ -189,8 +191,9 @@ def one_sample(material: Material, tmp_path: Path, **changes: object) -> Trainer
     """A trainer that sees one window over and over, nothing dropped."""
     config = replace(CONFIG, dropout=Dropout(0.0, 0.0, 0.0), **changes)  # type: ignore[arg-type]
     trainer = make_trainer(material, config, tmp_path)
-    sample = trainer.draws[9](np.random.default_rng(0))
-    return Trainer(config, {9: lambda rng: sample}, RunFolder(tmp_path))
+    sample = trainer.source.sample(9, np.random.default_rng(0))
+    source = WindowSource({9: lambda rng: sample}, config.frames, config.batch_tokens)
+    return Trainer(config, source, RunFolder(tmp_path))
 
 
 def test_the_loss_falls_on_a_single_sample(material: Material, tmp_path: Path) -> None:
@@ -246,8 +249,12 @@ def test_a_loss_that_diverges_stops_the_run_and_spares_the_checkpoint(material: 
 def test_loading_gives_back_the_step(material: Material, tmp_path: Path) -> None:
     trainer = make_trainer(material, replace(CONFIG, stages=steps(1, 2)), tmp_path)
     trainer.train()
-    model, ema = trainer.engine.bare_model, dict(trainer.ema)
-    assert load_checkpoint(tmp_path / "step-3", model, ema, trainer.engine.optimizer) == 3
+    step, kept = trainer.checkpoints.load(tmp_path / "step-3")
+    assert step == 3
+    assert kept["interval"]["steps"] == 0  # log_every is 1
+    stored = load_ema(RunFolder(tmp_path))
+    assert stored.keys() == trainer.ema.keys()
+    assert all(torch.equal(stored[name], value) for name, value in trainer.ema.items())
 
 
 def test_windows_longer_than_every_clip_are_one_sentence(material: Material, tmp_path: Path) -> None:

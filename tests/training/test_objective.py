@@ -122,7 +122,8 @@ def test_the_gradient_of_the_masked_loss_stays_in_the_mask() -> None:
     assert (prediction.grad != 0).eq(mask.bool()).all()
 
 
-def test_the_stages_are_the_papers() -> None:
-    assert list(STAGES) == ["clip", "frame"]
+def test_the_stages_are_the_papers_and_one_without_lip_mask_for_the_ablation() -> None:
+    assert list(STAGES) == ["clip", "frame", "frame-unmasked"]
+    assert (STAGES["frame-unmasked"].audio, STAGES["frame-unmasked"].eta) == ("frame", 1.0)
     assert (CLIP_LEVEL.audio, CLIP_LEVEL.eta) == ("clip", 1.0)
     assert (FRAME_LEVEL.audio, FRAME_LEVEL.eta, FRAME_LEVEL.rest_weight) == ("frame", 0.2, 0.0)

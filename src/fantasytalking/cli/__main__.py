@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +40,9 @@ COMMANDS = {
     "info": Command("fantasytalking.cli.info", "Versions, devices, what is installed and what that enables."),
     "download": Command("fantasytalking.cli.download", "Fetch released weights from the hub into a folder, resumable."),
     "convert": Command("fantasytalking.cli.convert", "Turn checkpoint layouts into one another."),
+    "prepare": Command("fantasytalking.cli.prepare", "Turn raw videos into a prepared set for training, resumable."),
     "train": Command("fantasytalking.cli.train", "Train or continue training a model."),
+    "export": Command("fantasytalking.cli.export", "Write the weights of a training run in any layout."),
     "evaluate": Command("fantasytalking.cli.evaluate", "Score generated videos as the paper does, and write a report."),
     "compare": Command("fantasytalking.cli.compare", "Put several reports into one table, warning where they differ."),
     "weights": Command("fantasytalking.cli.weights", "List or fetch the networks of the standard metrics."),
@@ -66,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
+    # it says at every import what it would need on a processor, to people who never asked for it
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         return _run(words[0], words[1:])
     except FantasyTalkingError as error:

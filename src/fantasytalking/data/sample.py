@@ -58,6 +58,12 @@ class Batch:
     lip_mask: Tensor
     conditions: Conditions
 
+    def to(self, device: torch.device) -> Batch:
+        """On a device."""
+        return Batch(
+            self.latents.to(device), self.condition.to(device), self.lip_mask.to(device), self.conditions.to(device)
+        )
+
 
 def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
     present = [t for t in tensors if t is not None]
@@ -65,7 +71,12 @@ def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def collate(
-    samples: Sequence[Sample], mode: str, dropout: Dropout, identity_scale: float, generator: torch.Generator
+    samples: Sequence[Sample],
+    mode: str,
+    dropout: Dropout,
+    identity_scale: float,
+    generator: torch.Generator | None = None,
+    kept: Tensor | None = None,
 ) -> Batch:
     """Join samples of one size and draw the dropout of conditions.
 
@@ -78,12 +89,15 @@ def collate(
         dropout: probabilities.
         identity_scale: lambda_2 of the paper.
         generator: for the draws; the same state gives the same batch.
+        kept: the draws themselves [B, 3], 0 where reference, audio or text is dropped and 1 elsewhere; None: drawn.
     """
 
     def keep(probability: float) -> Tensor:
         return (torch.rand(len(samples), generator=generator) >= probability).float()
 
-    keep_reference, keep_audio, keep_text = keep(dropout.reference), keep(dropout.audio), keep(dropout.text)
+    if kept is None:
+        kept = torch.stack([keep(dropout.reference), keep(dropout.audio), keep(dropout.text)], 1)
+    keep_reference, keep_audio, keep_text = kept.unbind(1)
     latents = torch.stack([s.latents for s in samples])
     condition = torch.stack([s.condition for s in samples]) * keep_reference.view(-1, 1, 1, 1, 1)
     text = torch.stack([s.text for s in samples]) * keep_text.view(-1, 1, 1)

@@ -10,6 +10,11 @@ from typing import Any
 from fantasytalking.data.sample import Dropout
 from fantasytalking.errors import SettingsError
 
+MAY_CHANGE = frozenset(
+    "checkpoint_minutes keep validate_every log_every gradient_checkpointing accumulate fsdp prefetch peak_flops tensorboard".split()
+)
+"""Fields of `TrainConfig` that may differ when a run goes on: they change what is reported or how it is computed, not the run."""
+
 
 @dataclass(frozen=True)
 class StageSchedule:
@@ -44,7 +49,9 @@ class TrainConfig:
         identity_scale: lambda_2.
         generated_weight: weight of identities of generated footage.
         continuation: share of windows whose first latent frames are given as the end of a previous segment.
-        weight_decay, clip_norm, ema: optimiser settings; `ema` is the decay per step.
+        weight_decay: of matrices and kernels.
+        clip_norm: limit of the gradient's norm.
+        ema: decay of the averaged weights per step.
         seed: of everything.
         checkpoint_minutes: between checkpoints.
         keep: checkpoints kept.
@@ -52,6 +59,12 @@ class TrainConfig:
         log_every: steps between log lines.
         mixed_precision: "no" or "bf16".
         gradient_checkpointing: trade time for memory.
+        accumulate: parts that each process's share of a batch is cut into, one after the other; the result is the same.
+        fsdp: spread weights, gradients and optimiser state over the processes (FSDP2).
+        optimizer: "adamw", or "adamw-8bit" (bitsandbytes).
+        prefetch: batches that a thread prepares ahead.
+        peak_flops: floating point operations per second of the device, for the share of it that is used; None: measured.
+        tensorboard: whether to write TensorBoard events.
     """
 
     stages: tuple[StageSchedule, ...]
@@ -73,6 +86,12 @@ class TrainConfig:
     log_every: int = 50
     mixed_precision: str = "no"
     gradient_checkpointing: bool = False
+    accumulate: int = 1
+    fsdp: bool = False
+    optimizer: str = "adamw"
+    prefetch: int = 0
+    peak_flops: float | None = None
+    tensorboard: bool = True
 
     @property
     def total_steps(self) -> int:
@@ -97,8 +116,10 @@ class TrainConfig:
         return self.stages[-1], self.stages[-1].steps - 1
 
     def save(self, path: Path) -> None:
-        """Write as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        """Write as JSON; the file is replaced in one go."""
+        temporary = path.with_suffix(".part")
+        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        temporary.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> TrainConfig:
@@ -119,13 +140,29 @@ class TrainConfig:
             raise SettingsError(f"{path} is not a training configuration of this version: {error}.") from error
 
 
+def differences(a: object, b: object, path: str = "") -> list[str]:
+    """Where two values made of dicts and sequences differ: "path: one, other", dotted.
+
+    Args:
+        a, b: as `dataclasses.asdict` makes them.
+        path: of the values themselves.
+    """
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = [*a, *(k for k in b if k not in a)]
+        return [row for k in keys for row in differences(a.get(k), b.get(k), f"{path}.{k}" if path else str(k))]
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        return [row for i, (x, y) in enumerate(zip(a, b, strict=True)) for row in differences(x, y, f"{path}.{i}")]
+    return [] if a == b else [f"{path}: {a} there, {b} now"]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that makes a model folder out of videos.
 
     Attributes:
         transformer: the run of the transformer.
-        painter_steps, painter_batch: the run of the mouth painter.
+        painter_steps: optimiser steps of the mouth painter.
+        painter_batch: pairs a step of it.
         pairs_per_identity: frame pairs that it learns from.
     """
 

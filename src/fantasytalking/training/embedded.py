@@ -33,9 +33,11 @@ from fantasytalking.errors import InputError, OutputError
 from fantasytalking.media.video import read_frames
 from fantasytalking.training.codec import fit_mesh_codec
 from fantasytalking.training.config import Recipe, TrainConfig
+from fantasytalking.training.engine import main_process_first
 from fantasytalking.training.export import export_embedded
 from fantasytalking.training.loop import Trainer
 from fantasytalking.training.painter import Frames, MouthPairs, collect_pairs, frames_in, train_painter
+from fantasytalking.training.sources import WindowSource
 from fantasytalking.training.state import RunFolder
 from fantasytalking.training.sync import fit_ridge, measure_sync
 from fantasytalking.training.validation import Validation
@@ -214,7 +216,8 @@ def make_trainer(material: Material, config: TrainConfig, run: Path) -> Trainer:
     shortest = min(config.frames)
     dataset = make_dataset(material, real, shortest, config, NO_AUGMENTATION)
     validate = Validation(dataset, config.shift) if dataset.names else None
-    return Trainer(config, draws, RunFolder(run), validate)
+    source = WindowSource(draws, config.frames, config.batch_tokens, config.seed)
+    return Trainer(config, source, RunFolder(run), validate=validate)
 
 
 @dataclass
@@ -256,7 +259,7 @@ def frames_of_set(prepared: PreparedSet) -> Frames:
 
     def read(track: PreparedTrack, count: int) -> NDArray[np.uint8]:
         with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-            file.write(prepared.bytes(track.name, "mp4"))
+            file.write(prepared.bytes(track.name.removesuffix(".mp4"), "mp4"))
             file.flush()
             return read_frames(file.name, fps=TRACK_FPS, max_frames=count)[0]
 
@@ -278,6 +281,8 @@ def train_embedded(recipe: Recipe, data: Path, output: Path) -> Path:
         InputError: no set and no catalogue, or no clip of it can be used.
         OutputError: the run folder cannot be made.
     """
+    if not (data / "manifest.json").is_file():
+        read_catalogue(data / "catalogue.jsonl")  # or it is refused before anything is made
     tracks = output / "tracks"
     try:
         tracks.mkdir(parents=True, exist_ok=True)
@@ -285,15 +290,20 @@ def train_embedded(recipe: Recipe, data: Path, output: Path) -> Path:
         raise OutputError(
             f"The run folder {output} cannot be made ({error}); give a folder that can be written."
         ) from error
-    footage = measure(data, tracks)
+    with main_process_first():
+        footage = measure(data, tracks)
     material = footage.material
     trainer = make_trainer(material, recipe.transformer, output / "transformer")
     trainer.train()
     stored = output / "mouth_pairs.npz"
-    if not stored.exists():
-        collect_pairs(footage.frames, material.train, material.codec, recipe.pairs_per_identity).save(stored)
+    with main_process_first():
+        if not stored.exists():
+            collect_pairs(footage.frames, material.train, material.codec, recipe.pairs_per_identity).save(stored)
     painter = MouthPainter()
     checkpoint = output / "painter.pt"
     train_painter(painter, MouthPairs.load(stored), recipe.painter_steps, recipe.painter_batch, checkpoint=checkpoint)
-    model = output / "model"
-    return export_embedded(trainer.averaged(), material.codec, painter, material.intensity, SPEECH_ENCODER, model)
+    model, averaged = output / "model", trainer.averaged()
+    with main_process_first() as main:
+        if main:
+            export_embedded(averaged, material.codec, painter, material.intensity, SPEECH_ENCODER, model)
+    return model

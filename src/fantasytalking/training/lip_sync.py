@@ -20,12 +20,14 @@ from torch.nn import functional as F
 
 from fantasytalking.perception.lip_sync import MAX_OFFSET, LipSync, LipSyncNetwork
 from fantasytalking.perception.mouth_view import MouthView
+from fantasytalking.training.averaging import start_average, update_average
+from fantasytalking.training.checkpoints import Checkpointer
 from fantasytalking.training.config import StageSchedule
 from fantasytalking.training.engine import Engine
 from fantasytalking.training.lip_sync_data import MouthClip, SyncBatch, SyncWindows, Variation
 from fantasytalking.training.lip_sync_figures import ClipMeasure, distance_cost, figures
 from fantasytalking.training.loop import learning_rate
-from fantasytalking.training.state import RunFolder, load_checkpoint, save_checkpoint
+from fantasytalking.training.state import RunFolder
 
 POOLS = (4, 16)
 """Frames over which similarities are averaged before they are compared; both count alike."""
@@ -137,13 +139,14 @@ class LipSyncTrainer:
     ) -> None:
         self.config, self.windows, self.run, self.validation = config, windows, run, validation
         self.engine = Engine.create(ScaledNetwork(network), config.learning_rate, config.weight_decay, clip_norm=1.0)
-        self.ema = {k: v.detach().clone() for k, v in self.engine.bare_model.state_dict().items()}
+        self.ema = start_average(self.engine.trainable())
+        self.checkpoints = Checkpointer(run, self.engine, self.ema)
         self.step = 0
         run.path.mkdir(parents=True, exist_ok=True)
         run.config.write_text(json.dumps(asdict(config), indent=1) + "\n")
         latest = run.latest()
         if latest is not None:
-            self.step = load_checkpoint(latest, self.engine.bare_model, self.ema, self.engine.optimizer)
+            self.step, _ = self.checkpoints.load(latest)
 
     def losses(self, step: int) -> tuple[Tensor, Tensor]:
         """Loss and accuracy of one step; its batch is a pure function of seed and step."""
@@ -174,7 +177,7 @@ class LipSyncTrainer:
             self.engine.set_learning_rate(learning_rate(schedule, self.step))
             loss, accuracy = self.losses(self.step)
             self.engine.step(loss)
-            self._average()
+            update_average(self.ema, self.engine.trainable(), self.step, self.config.ema)
             self.step += 1
             sums += torch.stack([loss.detach().cpu(), accuracy.detach().cpu()])
             if self.step % config.log_every == 0:
@@ -190,26 +193,20 @@ class LipSyncTrainer:
                 saved = time.monotonic()
         if self.step > first:
             self.save()
+        self.checkpoints.wait()
         return self.step
 
     def save(self) -> Path:
-        """Write a checkpoint of the present step."""
-        return save_checkpoint(
-            self.run, self.step, self.engine.bare_model, self.ema, self.engine.optimizer, keep=2
-        )
+        """Write a checkpoint of the present step in the background."""
+        return self.checkpoints.save(self.step, {})
 
     def averaged(self) -> LipSync:
         """The network with the averaged weights."""
         network = LipSyncNetwork()
         prefix = "network."
-        network.load_state_dict({k.removeprefix(prefix): v for k, v in self.ema.items() if k.startswith(prefix)})
+        values = self.engine.bare_model.state_dict() | self.ema
+        network.load_state_dict({k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)})
         return LipSync(network)
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        values: list[Tensor] = list(self.engine.bare_model.state_dict().values())
-        torch._foreach_lerp_(list(self.ema.values()), values, 1 - decay)
 
     def _log(self, record: dict[str, object]) -> None:
         self.run.log(record)

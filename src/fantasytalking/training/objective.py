@@ -27,6 +27,10 @@ class FlowTarget:
     velocity: Tensor
     sigma: Tensor
 
+    def to(self, device: torch.device) -> FlowTarget:
+        """On a device."""
+        return FlowTarget(self.noisy.to(device), self.velocity.to(device), self.sigma.to(device))
+
 
 def sample_sigmas(batch: int, shift: float, generator: torch.Generator | None = None) -> Tensor:
     """Noise levels [B] in (0, 1): uniform, one from each of B equal strata (less variance), then shifted as in inference.
@@ -40,7 +44,11 @@ def sample_sigmas(batch: int, shift: float, generator: torch.Generator | None = 
 def make_target(latents: Tensor, shift: float, generator: torch.Generator | None = None) -> FlowTarget:
     """Draw noise and noise levels for clean latents [B, C, f, h, w]."""
     sigma = sample_sigmas(len(latents), shift, generator).to(latents)
-    noise = torch.randn(latents.shape, generator=generator).to(latents)
+    return target_of(latents, torch.randn(latents.shape, generator=generator).to(latents), sigma)
+
+
+def target_of(latents: Tensor, noise: Tensor, sigma: Tensor) -> FlowTarget:
+    """The target of given noise [B, C, f, h, w] and noise levels [B]."""
     s = sigma.view(-1, 1, 1, 1, 1)
     return FlowTarget((1 - s) * latents + s * noise, noise - latents, sigma)
 
@@ -61,7 +69,12 @@ class Losses:
 
 
 def flow_loss(
-    prediction: Tensor, target: FlowTarget, mask: Tensor, stage: Stage, generator: torch.Generator | None = None
+    prediction: Tensor,
+    target: FlowTarget,
+    mask: Tensor,
+    stage: Stage,
+    generator: torch.Generator | None = None,
+    p: Tensor | None = None,
 ) -> Losses:
     """Squared error of the velocity; in stage 2 masked to the lips when p > eta, p ~ U(0, 1) per sample (paper, section 3.1).
 
@@ -73,7 +86,8 @@ def flow_loss(
         target: from `make_target`.
         mask: lip mask [B, 1, f, h, w], 0..1.
         stage: whose `eta` and `rest_weight` apply.
-        generator: for p.
+        generator: for p, where it is not given.
+        p: [B], 0..1.
     """
     error = (prediction.float() - target.velocity.float()).square()
     mask = mask.float()
@@ -83,6 +97,7 @@ def flow_loss(
         return (error * weight).sum(axes) / (weight.sum(axes) * error.shape[1]).clamp_min(1e-6)
 
     lips, rest, plain = mean_under(mask), mean_under(1 - mask), error.mean(axes)
-    p = torch.rand(len(error), generator=generator).to(error.device)
-    total = torch.where(p > stage.eta, lips + stage.rest_weight * rest, plain)
+    if p is None:
+        p = torch.rand(len(error), generator=generator)
+    total = torch.where(p.to(error.device) > stage.eta, lips + stage.rest_weight * rest, plain)
     return Losses(total, lips, rest)

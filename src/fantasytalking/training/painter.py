@@ -190,14 +190,14 @@ def train_painter(
         engine.step(loss)
         total += float(loss.detach())
         step += 1
-        if step % 50 == 0:
+        if step % 50 == 0 and engine.is_main:
             rate = (step - first) / (time.monotonic() - started)
             print(
                 {"step": step, "loss": round(total / 50, 4), "minutes_left": round((steps - step) / rate / 60, 1)},
                 flush=True,
             )
             total = 0.0
-        if checkpoint is not None and (time.monotonic() - saved > 180 or step == steps):
+        if checkpoint is not None and engine.is_main and (time.monotonic() - saved > 180 or step == steps):
             state = {"model": engine.bare_model.state_dict(), "optimizer": engine.optimizer.state_dict(), "step": step}
             torch.save(state, checkpoint.with_suffix(".part"))
             checkpoint.with_suffix(".part").replace(checkpoint)

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-
-from fantasytalking.errors import CheckpointError
-
-_PREFIX = "step-"
+PREFIX = "step-"
 
 
 @dataclass(frozen=True)
@@ -31,15 +21,33 @@ class RunFolder:
         """The run's configuration."""
         return self.path / "config.json"
 
+    @property
+    def starts(self) -> Path:
+        """What each start of the run ran on, a JSON object a line (see `fantasytalking.training.provenance`)."""
+        return self.path / "starts.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """TensorBoard's folder."""
+        return self.path / "tensorboard"
+
     def log(self, record: dict[str, Any]) -> None:
         """Append one JSON line to ``log.jsonl``."""
-        with (self.path / "log.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_json(self.path / "log.jsonl", record)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The log without what a killed run logged past its checkpoint and was logged again: the last record of each step and kind."""
+        kept: dict[tuple[Any, bool], dict[str, Any]] = {}
+        for record in read_json_lines(self.path / "log.jsonl"):
+            key = (record.get("step"), "validation" in record)
+            kept.pop(key, None)
+            kept[key] = record
+        return sorted(kept.values(), key=lambda record: record.get("step", 0))
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        found = [p for p in self.path.glob(f"{_PREFIX}*") if p.is_dir() and p.name.removeprefix(_PREFIX).isdigit()]
-        return sorted(found, key=lambda p: int(p.name.removeprefix(_PREFIX)))
+        found = [p for p in self.path.glob(f"{PREFIX}*") if p.is_dir() and p.name.removeprefix(PREFIX).isdigit()]
+        return sorted(found, key=lambda p: int(p.name.removeprefix(PREFIX)))
 
     def latest(self) -> Path | None:
         """The newest complete checkpoint, or None."""
@@ -47,41 +55,25 @@ class RunFolder:
         return found[-1] if found else None
 
 
-def save_checkpoint(
-    run: RunFolder, step: int, model: nn.Module, ema: dict[str, Tensor], optimizer: torch.optim.Optimizer, keep: int
-) -> Path:
-    """Write weights, averaged weights and optimiser state; the folder gets its name only when all is on disk."""
-    target = run.path / f"{_PREFIX}{step}"
-    temporary = run.path / f".{target.name}.part"
-    for part in run.path.glob(f".{_PREFIX}*.part"):  # left by a run that was killed while it wrote
-        shutil.rmtree(part, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary / "model.safetensors")
-    save_file({k: v.contiguous() for k, v in ema.items()}, temporary / "ema.safetensors")
-    torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
-    for file in temporary.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(temporary, target)
-    for old in run.checkpoints()[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
-    return target
+def append_json(path: Path, record: dict[str, Any]) -> None:
+    """Add a line; one that a killed process left unfinished is closed first."""
+    line = json.dumps(record) + "\n"
+    with path.open("ab+") as file:
+        if file.tell() > 0:
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":
+                line = "\n" + line
+        file.write(line.encode())
 
 
-def load_checkpoint(path: Path, model: nn.Module, ema: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> int:
-    """Restore what `save_checkpoint` wrote and return its step.
-
-    Raises:
-        CheckpointError: the weights do not fit the model, or a file is missing or damaged.
-    """
-    try:
-        model.load_state_dict(load_file(path / "model.safetensors"))
-        for key, value in load_file(path / "ema.safetensors").items():
-            ema[key].copy_(value)
-        optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
-    except (RuntimeError, KeyError, ValueError, EOFError, OSError, SafetensorError, UnpicklingError) as error:
-        raise CheckpointError(
-            f"The checkpoint {path} cannot be continued: {error}; delete it to go on from the one before."
-        ) from error
-    return int(path.name.removeprefix(_PREFIX))
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Objects of a file of JSON lines; a line that was cut off is left out, and no file is no line."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(record, dict):
+            found.append(record)
+    return found

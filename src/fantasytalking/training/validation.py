@@ -102,9 +102,12 @@ class Validation:
         samples = [w[0] for w in self.windows]
         audio = [s.audio for s in samples if s.audio is not None]
         other = audio[len(audio) // 2 :] + audio[: len(audio) // 2]
-        how = {"steps": self.steps, "shift": self.shift, "guidance": self.guidance, "audio_channels": self.codec.audio_channels}
-        own = sample_latents(model, samples, audio, **how)
-        exchanged = sample_latents(model, samples, other, **how)
+        own, exchanged = (
+            sample_latents(
+                model, samples, heard, self.steps, self.shift, self.guidance, audio_channels=self.codec.audio_channels
+            )
+            for heard in (audio, other)
+        )
         true = torch.stack([s.latents for s in samples])
         return {
             "r": float(opening_correlation(self.codec, own, self.windows).mean()),

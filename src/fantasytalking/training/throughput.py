@@ -1,0 +1,95 @@
+"""How fast a run is against what the device can do, and how much memory it takes."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from dataclasses import dataclass, field
+
+import torch
+
+from fantasytalking.geometry import PATCH
+
+
+@dataclass
+class Speedometer:
+    """Throughput since the last `restart`.
+
+    Args:
+        device: whose memory is looked at.
+        processes: that train together.
+        patch: latents per token in (time, height, width).
+        peak: operations per second of one device; None: the share of it that is used stays unknown.
+    """
+
+    device: torch.device
+    processes: int = 1
+    patch: tuple[int, ...] = PATCH
+    peak: float | None = None
+    _steps: int = 0
+    _samples: int = 0
+    _tokens: float = 0.0
+    _operations: float = 0.0
+    _began: float = field(default_factory=time.monotonic)
+
+    def restart(self) -> None:
+        """Forget what was counted."""
+        self._steps = self._samples = 0
+        self._tokens = self._operations = 0.0
+        self._began = time.monotonic()
+
+    def add(self, shape: tuple[int, ...], samples: int, operations: float) -> None:
+        """One step with a global batch of `samples` latents of a shape [C, f, h, w], and its floating point operations."""
+        self._steps, self._samples = self._steps + 1, self._samples + samples
+        self._tokens += samples * math.prod(shape[1:]) / math.prod(self.patch)
+        self._operations += operations
+
+    def figures(self, steps_left: int) -> dict[str, float | None]:
+        """Rates per second of all processes together, minutes left, memory of this process, and model FLOPs utilisation (0..1)."""
+        seconds = max(1e-9, time.monotonic() - self._began)
+        rate = self._steps / seconds
+        mfu = None
+        if self._operations and self.peak:
+            mfu = round(self._operations / seconds / (self.peak * self.processes), 4)
+        return {
+            "steps_per_second": round(rate, 4),
+            "samples_per_second": round(self._samples / seconds, 3),
+            "tokens_per_second": round(self._tokens / seconds, 1),
+            "minutes_left": round(steps_left / rate / 60, 1) if rate else None,
+            "mfu": mfu,
+            "peak_flops": self.peak,
+            "memory_gib": round(peak_memory_gib(self.device), 3),
+        }
+
+
+def measure_peak_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
+    """Floating point operations per second of square matrix products, the fastest of those tried in about `seconds`.
+
+    A figure of the process's own share of the machine: on a CPU of its threads. 2 n^3 operations a product.
+    """
+    side = 8192 if device.type == "cuda" else 768
+    a = torch.randn(side, side, device=device).to(dtype)
+    b = torch.randn(side, side, device=device).to(dtype)
+
+    def timed() -> float:
+        start = time.perf_counter()
+        _ = a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - start
+
+    timed()
+    best, began = timed(), time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        best = min(best, timed())
+    return 2.0 * side**3 / best
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Largest memory so far: of tensors on a CUDA device, otherwise of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / (2**30 if sys.platform == "darwin" else 2**20)
