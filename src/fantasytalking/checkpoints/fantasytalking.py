@@ -38,6 +38,7 @@ __all__ = [
     "convert_adapter",
     "load_adapter",
     "save_adapter",
+    "write_adapter",
 ]
 
 AdapterLayout = Literal["released", "safetensors", "comfyui", "model"]
@@ -209,7 +210,7 @@ def save_adapter(model: nn.Module, path: str | Path, layout: AdapterLayout = "sa
         CheckpointError: Unknown layout, or the model has no adapter.
         OutputError: It cannot be written.
     """
-    return _write(adapter_state(model), path, layout)
+    return write_adapter(adapter_state(model), path, layout)
 
 
 def convert_adapter(source: str | Path, target: str | Path, layout: AdapterLayout) -> Path:
@@ -234,7 +235,7 @@ def convert_adapter(source: str | Path, target: str | Path, layout: AdapterLayou
             "it is no plain adapter, so take them out or load it with its model."
         )
     _require_complete(opened)
-    return _write({key: opened.get(key) for key in opened.ordered()}, target, layout)
+    return write_adapter({key: opened.get(key) for key in opened.ordered()}, target, layout)
 
 
 def _require_complete(source: Source) -> None:
@@ -253,7 +254,13 @@ def _require_complete(source: Source) -> None:
         )
 
 
-def _write(state: Mapping[str, torch.Tensor], path: str | Path, layout: str) -> Path:
+def write_adapter(state: Mapping[str, torch.Tensor], path: str | Path, layout: str) -> Path:
+    """Write tensors of an adapter, in the model's names, in a layout.
+
+    Raises:
+        CheckpointError: Unknown layout.
+        OutputError: It cannot be written.
+    """
     if layout not in ADAPTER_TABLES:
         raise CheckpointError(
             f"There is no adapter layout {layout!r}; accepted are {', '.join(get_args(AdapterLayout))}."

@@ -25,7 +25,7 @@ from fantasytalking.pipeline.settings import GenerationSettings
 if TYPE_CHECKING:
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 
-__all__ = ["encode_conditions", "encode_speech", "encode_text"]
+__all__ = ["encode_conditions", "encode_image", "encode_speech", "encode_text"]
 
 TEXT_TOKENS = 512
 """Length that Wan was trained with; shorter prompts are padded with zeros, which the model sees."""
@@ -57,7 +57,7 @@ def encode_conditions(
         audio = encode_speech(pipeline, speech, pipeline.rules, settings.audio_scale, settings.audio_level)
     conditions = Conditions(
         text=encode_text(pipeline, settings.prompt),
-        image=_encode_image(pipeline, portrait.pixels),
+        image=encode_image(pipeline, portrait.pixels),
         audio=audio,
         identity=identity,
         motion=motion,
@@ -120,7 +120,7 @@ def encode_text(pipeline: FantasyTalkingPipeline, text: str) -> Tensor:
 
 
 @torch.no_grad()
-def _encode_image(pipeline: FantasyTalkingPipeline, pixels: NDArray[np.uint8]) -> Tensor | None:
+def encode_image(pipeline: FantasyTalkingPipeline, pixels: NDArray[np.uint8]) -> Tensor | None:
     """Image tokens [1, li, d]: the last but one layer of the image encoder, as Wan uses it."""
     if pipeline.image_encoder is None or pipeline.image_processor is None:
         return None
