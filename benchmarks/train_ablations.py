@@ -22,8 +22,9 @@ from fantasytalking import FantasyTalkingPipeline
 from fantasytalking.data.motion_dataset import IntensityScale
 from fantasytalking.pipeline.folder import resolve_model
 from fantasytalking.training.config import StageSchedule, TrainConfig
-from fantasytalking.training.embedded import SPEECH_ENCODER, Material, load_material, make_trainer
+from fantasytalking.training.embedded import make_trainer
 from fantasytalking.training.export import export_embedded
+from fantasytalking.training.material import SPEECH_ENCODER, Material, load_material
 from fantasytalking.training.recipes import EMBEDDED_MODEL, EMBEDDED_TRANSFORMER
 
 RATE = 6e-4

@@ -147,8 +147,9 @@ def test_an_unknown_recipe_offers_the_nearest(tmp_path: Path, capsys: pytest.Cap
 
 def test_numbers_below_one_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("tiny", "--data", tmp_path, "--output", tmp_path / "run")
-    for name in ("steps", "painter-steps", "threads"):
+    for name in ("steps", "threads"):
         assert f"--{name} must be at least 1, but 0 was given" in refused(capsys, *options, f"--{name}", 0)
+    assert "mouth painter needs at least 1 step, but has 0" in refused(capsys, *options, "--painter-steps", 0)
 
 
 def test_a_folder_without_a_catalogue_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -132,7 +132,7 @@ def talking() -> tuple[NDArray[np.uint8], Array, Array, Array]:
     from fantasytalking.conditioning.audio import SpeechEncoder
     from fantasytalking.media.audio import load_audio, normalise_loudness
     from fantasytalking.perception.landmarks import track_mesh
-    from fantasytalking.training.embedded import SPEECH_ENCODER
+    from fantasytalking.training.material import SPEECH_ENCODER
     from tests.pipeline.tiny_pipeline import EXAMPLE
 
     sound = load_audio(EXAMPLE / "speech.wav", seconds=4.0)

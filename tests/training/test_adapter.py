@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -226,3 +228,22 @@ def test_a_finished_run_leaves_its_adapter(base: Path, data: Path, tmp_path: Pat
     assert {path.name for path in tmp_path.iterdir()} == {"adapter.json", "adapter.safetensors", "lora", "transformer"}
     model = load_transformer(base, torch.float32, adapter=made)
     assert model.config.motion and model.config.identity_dim == 16
+
+
+def test_two_processes_with_sharded_weights_of_two_types_equal_one(base: Path, data: Path, tmp_path: Path) -> None:
+    recipe = replace(LORA_TINY, train=replace(LORA_TINY.train, mixed_precision="bf16", tensorboard=False)).scaled_to(2)
+    recipe = replace(recipe, train=replace(recipe.train, log_every=1))
+    adapter_trainer(recipe, data, tmp_path / "one", base).train()
+    words = ["train", "lora-tiny", "--data", str(data), "--output", str(tmp_path / "two"), "--base", str(base)]
+    words += ["--steps", "2", "--train.fsdp", "--train.mixed-precision", "bf16", "--train.log-every", "1"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fantasytalking.cli"]
+    done = subprocess.run([sys.executable, *launch, *words], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "two" / "adapter.safetensors")
+    one, two = (
+        [json.loads(line)["loss"] for line in (tmp_path / run / "transformer" / "log.jsonl").read_text().splitlines()]
+        for run in ("one", "two")
+    )
+    # where weights are sharded, norms and time embedding are gathered in bf16 too
+    assert len(one) == 2 and two == pytest.approx(one, abs=3e-3)
+    load_transformer(base, torch.float32, adapter=tmp_path / "two" / "adapter.safetensors")

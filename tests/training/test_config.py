@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ def test_an_unknown_key_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_train_clip_level_first_then_frame_level(name: str) -> None:
     config = RECIPES[name].transformer
-    assert [stage.stage for stage in config.stages] == ["clip", "frame"]
+    names = [stage.stage for stage in config.stages]
+    assert names[0] == "clip" and set(names[1:]) == {"frame"}
     assert all((frames - 1) % 4 == 0 for frames in config.frames)
     assert (config.dropout.reference, config.dropout.audio, config.dropout.text) == (0.1, 0.1, 0.1)
 
@@ -57,3 +59,9 @@ def test_the_learning_rate_warms_up_and_ends_at_its_fraction() -> None:
     assert rates[9] == pytest.approx(1e-3)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] == pytest.approx(1e-4, rel=0.01)
+
+
+def test_a_painter_of_no_steps_needs_a_model_to_take_it_from() -> None:
+    assert replace(RECIPES["tiny"], painter_steps=0, start="demo").painter_steps == 0
+    with pytest.raises(SettingsError, match="needs at least 1 step, but has 0"):
+        replace(RECIPES["tiny"], painter_steps=0)

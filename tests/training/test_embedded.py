@@ -12,7 +12,8 @@ import torch
 
 from fantasytalking.data.tracks import save_track
 from fantasytalking.errors import InputError
-from fantasytalking.training.embedded import load_material, make_trainer, without_leaks
+from fantasytalking.training.embedded import make_trainer
+from fantasytalking.training.material import load_material, without_leaks
 from fantasytalking.training.recipes import TINY_TRANSFORMER
 from fantasytalking.training.validation import Validation, opening_correlation, sample_latents, validation_windows
 from tests.training.synthetic import make_track, tracks, write_cache

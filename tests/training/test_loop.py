@@ -19,8 +19,9 @@ from fantasytalking.data.sample import Dropout
 from fantasytalking.errors import CheckpointError, InputError, ResourceError, SettingsError
 from fantasytalking.training.checkpoints import Stored, load_ema
 from fantasytalking.training.config import StageSchedule, TrainConfig
-from fantasytalking.training.embedded import Material, load_material, make_trainer
+from fantasytalking.training.embedded import make_trainer
 from fantasytalking.training.loop import Trainer
+from fantasytalking.training.material import Material, load_material
 from fantasytalking.training.recipes import TINY_TRANSFORMER
 from fantasytalking.training.sources import WindowSource
 from fantasytalking.training.state import RunFolder
@@ -110,7 +111,8 @@ KILLED = """
 import sys, torch
 from pathlib import Path
 from fantasytalking.training.config import TrainConfig
-from fantasytalking.training.embedded import load_material, make_trainer
+from fantasytalking.training.embedded import make_trainer
+from fantasytalking.training.material import load_material
 torch.set_num_threads(1)
 cache, run, config = map(Path, sys.argv[1:])
 make_trainer(load_material(cache), TrainConfig.load(config), run).train()

@@ -178,7 +178,7 @@ def run(name: str, options: Any) -> int:
     """
     family = next(family for family in FAMILIES if name in family.names)
     recipe = options.recipe
-    for field in ("steps", "threads", "painter_steps", "recipe.steps", "recipe.painter_steps"):
+    for field in ("steps", "threads", "recipe.steps"):
         value = getattr(recipe if "." in field else options, field.rpartition(".")[2], None)
         if value is not None and value < 1:
             raise SettingsError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fantasytalking.geometry import Strides
 from fantasytalking.training.config import StageSchedule, TrainConfig
 from fantasytalking.training.distillation_recipes import LoraSettings
 
@@ -37,7 +38,7 @@ class AdapterRecipe:
     @property
     def batch(self) -> int:
         """Clips of a global batch."""
-        return max(1, self.train.batch_tokens // ((max(self.train.frames) - 1) // 4 + 1))
+        return max(1, self.train.batch_tokens // Strides().latent_frames(max(self.train.frames)))
 
     def scaled_to(self, steps: int) -> AdapterRecipe:
         """The same run with `steps` steps in all, stages in proportion."""

@@ -161,12 +161,24 @@ class Recipe:
 
     Attributes:
         transformer: the run of the transformer.
-        painter_steps: optimiser steps of the mouth painter.
+        painter_steps: optimiser steps of the mouth painter; 0: the painter of `start`.
         painter_batch: pairs a step of it.
         pairs_per_identity: frame pairs that it learns from.
+        start: model folder, or demo, whose transformer is trained on and whose codec is kept; empty: from nothing.
+
+    Raises:
+        SettingsError: no painter is to be trained and there is none to take over.
     """
 
     transformer: TrainConfig
     painter_steps: int
     painter_batch: int
     pairs_per_identity: int
+    start: str = ""
+
+    def __post_init__(self) -> None:
+        if self.painter_steps < 0 or (self.painter_steps == 0 and not self.start):
+            raise SettingsError(
+                f"The mouth painter needs at least 1 step, but has {self.painter_steps}; 0 takes over the painter of the model that "
+                "--start names."
+            )

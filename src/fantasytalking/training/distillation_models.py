@@ -24,8 +24,9 @@ from fantasytalking.training.config import TrainConfig
 from fantasytalking.training.distillation import GuidedTeacher, Velocity
 from fantasytalking.training.distillation_recipes import DistillConfig, LoraSettings
 from fantasytalking.training.distillation_run import Distiller
-from fantasytalking.training.embedded import TRUSTED, Material, load_material, make_dataset, measure
+from fantasytalking.training.embedded import make_dataset, plain_config
 from fantasytalking.training.engine import main_process_first
+from fantasytalking.training.material import TRUSTED, Material, load_material, measure
 from fantasytalking.training.sources import SampleSource, WindowSource
 from fantasytalking.training.state import RunFolder
 from fantasytalking.training.validation import Validation
@@ -160,7 +161,7 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
             f"The run folder {output} cannot be made ({error}); give a folder that can be written."
         ) from error
     model = pipeline.transformer
-    config = replace(config, train=replace(config.train, model=_plain(model), identity_scale=_identity_scale(pipeline)))
+    config = replace(config, train=replace(config.train, model=plain_config(model), identity_scale=_identity_scale(pipeline)))
     with main_process_first():
         material = _material(data, output, pipeline, teacher)
     source, validate = _windows(material, config)
@@ -207,11 +208,6 @@ def swap_in(new: Path, target: Path) -> None:
         os.replace(target, old)
     os.replace(new, target)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _plain(model: FantasyTalkingTransformer3DModel) -> dict[str, Any]:
-    """The model's configuration without what diffusers notes in it."""
-    return {k: v for k, v in dict(model.config).items() if not k.startswith("_")}
 
 
 def _identity_scale(pipeline: FantasyTalkingPipeline) -> float:

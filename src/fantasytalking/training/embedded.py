@@ -1,179 +1,34 @@
-"""Training the embedded model: from a prepared set, or from a folder of talking videos that it measures itself."""
+"""Training the embedded model: mouth painter, transformer, and the model folder that they make."""
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from importlib.resources import files
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 
-from fantasytalking.autoencoder.mesh_codec import MeshCodec
 from fantasytalking.autoencoder.painter import MouthPainter
-from fantasytalking.conditioning.audio import SpeechEncoder
-from fantasytalking.data.motion_dataset import (
-    NO_AUGMENTATION,
-    Augmentation,
-    Continuation,
-    IntensityScale,
-    MotionDataset,
-    PreparedTrack,
-    prepare,
-    window_motion,
-)
-from fantasytalking.data.tracks import TRACK_FPS, FaceTrack, load_track, prepare_tracks, read_catalogue
-from fantasytalking.errors import InputError, OutputError
-from fantasytalking.media.video import read_frames
-from fantasytalking.training.codec import fit_mesh_codec
+from fantasytalking.data.motion_dataset import NO_AUGMENTATION, Augmentation, Continuation, MotionDataset, PreparedTrack
+from fantasytalking.data.tracks import TRACK_FPS, read_catalogue
+from fantasytalking.errors import CheckpointError, InputError, OutputError
+from fantasytalking.media.audio import Audio
+from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.training.config import Recipe, TrainConfig
 from fantasytalking.training.engine import main_process_first
-from fantasytalking.training.export import export_embedded
+from fantasytalking.training.export import embedded_pipeline, export_embedded
 from fantasytalking.training.loop import Trainer
-from fantasytalking.training.painter import Frames, MouthPairs, collect_pairs, frames_in, train_painter
+from fantasytalking.training.material import SPEECH_ENCODER, TRUSTED, Footage, Material, measure
+from fantasytalking.training.painter import MouthPairs, collect_pairs, train_painter
 from fantasytalking.training.sources import WindowSource
 from fantasytalking.training.state import RunFolder
-from fantasytalking.training.sync import fit_ridge, measure_sync
 from fantasytalking.training.validation import Validation
+from fantasytalking.training.validation_videos import ValidationVideos
+from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-if TYPE_CHECKING:
-    from fantasytalking.data.shards import PreparedSet
-
-SPEECH_ENCODER = Path(str(files("fantasytalking") / "models" / "demo" / "audio_encoder"))
-"""The Whisper encoder that comes with the package."""
-# footage whose sync is known to be right, from which the ridge is fitted
-TRUSTED = "real"
-CANVAS = (6, 4)
-COEFFICIENTS = 24
-SAME_PERSON = 0.5
-"""Cosine of face embeddings above which two clips are taken to show one person."""
-
-
-@dataclass
-class Material:
-    """Everything that is measured once before training.
-
-    Attributes:
-        codec: fitted to the training split.
-        train, val: prepared tracks, in step, clips out of sync left out of `train`.
-        intensity: percentile scale of the training windows.
-        speech_dim: width of the speech features.
-    """
-
-    codec: MeshCodec
-    train: list[PreparedTrack]
-    val: list[PreparedTrack]
-    intensity: IntensityScale
-    speech_dim: int
-
-
-def load_material(cache: Path, start: MeshCodec | None = None, coefficients: int = COEFFICIENTS) -> Material:
-    """Read cached tracks, put them in step, fit the codec; results are kept in the cache folder.
-
-    Args:
-        cache: folder of face tracks.
-        start: codec of the model that training starts from; None: one is fitted.
-        coefficients: of a fitted codec.
-
-    Raises:
-        InputError: the cache holds no training track, or none of them is usable.
-    """
-    tracks = [load_track(path) for path in sorted(cache.glob("*.safetensors"))]
-    train, val = _splits(tracks, cache, "(left_out.json there says why clips were left out)")
-    codec = start or _fitted_codec(train, cache / "codec.bin", coefficients)
-    prepared = _in_step(train, cache / "sync.json")
-    if not prepared:
-        raise InputError(
-            f"In none of the {len(train)} training clips of {cache} the mouth follows the speech while the face stays in view; "
-            "sync.json there says what was measured."
-        )
-    intensity = _fit_intensity(prepared, codec)
-    return Material(codec, prepared, [prepare(t) for t in val], intensity, train[0].speech.shape[1])
-
-
-def set_material(prepared: PreparedSet, cache: Path, start: MeshCodec | None = None) -> Material:
-    """The material of a prepared set, whose clips are in step already.
-
-    Args:
-        prepared: made by `fantasytalking prepare`.
-        cache: where the fitted codec is kept.
-        start: as in `load_material`.
-
-    Raises:
-        InputError: the set holds no clip of the training split.
-    """
-    from fantasytalking.data.shards import face_tracks
-
-    tracks = [*face_tracks(prepared, "train"), *face_tracks(prepared, "val")]
-    train, val = _splits(tracks, prepared.folder, "(its report says why clips were dropped)")
-    codec = start or _fitted_codec(train, cache / "codec.bin")
-    ready = [prepare(t) for t in train]
-    return Material(codec, ready, [prepare(t) for t in val], _fit_intensity(ready, codec), train[0].speech.shape[1])
-
-
-def _splits(tracks: Sequence[FaceTrack], where: Path, hint: str) -> tuple[list[FaceTrack], list[FaceTrack]]:
-    """Training and validation tracks, without training tracks of a validation person."""
-    train = [t for t in tracks if t.info.split == "train"]
-    val = [t for t in tracks if t.info.split == "val"]
-    if not train:
-        raise InputError(
-            f"{where} holds no face track of the training split; give it clips of split train with a face and sound {hint}."
-        )
-    train = without_leaks(train, val)
-    if not train:
-        raise InputError(
-            f"Every training clip of {where} shows a person of the validation clips; give the two splits different people."
-        )
-    return train, val
-
-
-def _fitted_codec(train: Sequence[FaceTrack], stored: Path, coefficients: int = COEFFICIENTS) -> MeshCodec:
-    codec = MeshCodec(coefficients, *CANVAS)
-    if stored.exists():
-        codec.load_state_dict(load_file(stored))
-    else:
-        fit_mesh_codec(codec, train)
-        save_file(codec.state_dict(), stored.with_suffix(".part"))
-        stored.with_suffix(".part").replace(stored)
-    return codec
-
-
-def without_leaks(train: Sequence[FaceTrack], val: Sequence[FaceTrack]) -> list[FaceTrack]:
-    """Training tracks whose face is in no validation track, by the embedding: catalogues name clips, not people."""
-    if not val:
-        return list(train)
-    faces = np.stack([t.embedding for t in val])
-    return [t for t in train if float((faces @ t.embedding).max()) < SAME_PERSON]
-
-
-def _in_step(tracks: Sequence[FaceTrack], report: Path) -> list[PreparedTrack]:
-    ridge = fit_ridge([t for t in tracks if t.info.kind == TRUSTED] or tracks)
-    prepared, rows = [], {}
-    for track in tracks:
-        measured = measure_sync(track, ridge)
-        rows[track.info.file] = asdict(measured)
-        steady = float((track.scores < 0.5).mean()) < 0.05
-        if measured.keep and steady:
-            prepared.append(prepare(track, measured.offset))
-    report.write_text(json.dumps(rows, indent=1))
-    return prepared
-
-
-def _fit_intensity(tracks: Sequence[PreparedTrack], codec: MeshCodec, frames: int = 73) -> IntensityScale:
-    raw = []
-    for track in tracks:
-        for start in range(0, len(track.points) - frames, 2 * frames):
-            points = track.points[start : start + frames]
-            raw.append(window_motion(codec, codec.parameters_of(points, points[0])))
-    if not raw:
-        return IntensityScale(torch.linspace(0, 1, 21)[:, None].repeat(1, 2))
-    return IntensityScale.fit(torch.stack(raw))
+SHOWN_CLIPS = 2
+SHOWN_SECONDS = 4.0
 
 
 def make_dataset(
@@ -197,8 +52,23 @@ def make_dataset(
     )
 
 
-def make_trainer(material: Material, config: TrainConfig, run: Path) -> Trainer:
+def make_trainer(
+    material: Material,
+    config: TrainConfig,
+    run: Path,
+    start: FantasyTalkingTransformer3DModel | None = None,
+    videos: ValidationVideos | None = None,
+    fingerprint: str | None = None,
+) -> Trainer:
     """A trainer over the training tracks that validates on real validation tracks.
+
+    Args:
+        material: of the run.
+        config: of the run.
+        run: its folder.
+        start: model whose weights it starts from; None: from nothing.
+        videos: rendered at validations.
+        fingerprint: checksum of the data.
 
     Raises:
         InputError: no training clip is as long as a window.
@@ -216,54 +86,8 @@ def make_trainer(material: Material, config: TrainConfig, run: Path) -> Trainer:
     shortest = min(config.frames)
     dataset = make_dataset(material, real, shortest, config, NO_AUGMENTATION)
     validate = Validation(dataset, config.shift) if dataset.names else None
-    source = WindowSource(draws, config.frames, config.batch_tokens, config.seed)
-    return Trainer(config, source, RunFolder(run), validate=validate)
-
-
-@dataclass
-class Footage:
-    """Where the material of a run comes from.
-
-    Attributes:
-        material: tracks, codec, intensities.
-        frames: pictures of the tracks, for the mouth painter.
-    """
-
-    material: Material
-    frames: Frames
-
-
-def measure(data: Path, cache: Path, start: MeshCodec | None = None) -> Footage:
-    """The material of a prepared set (a folder with ``manifest.json``), or of a folder of videos with ``catalogue.jsonl``.
-
-    Args:
-        data: the folder. Videos of a catalogue are measured here, into `cache`, and what is out of step is found by a linear model.
-        cache: folder for measurements and the fitted codec.
-        start: codec of the model that training starts from; None: one is fitted.
-
-    Raises:
-        InputError: neither of the two, or no clip can be used.
-    """
-    if (data / "manifest.json").is_file():
-        from fantasytalking.data.shards import PreparedSet
-
-        prepared = PreparedSet.open(data)
-        return Footage(set_material(prepared, cache, start), frames_of_set(prepared))
-    clips = read_catalogue(data / "catalogue.jsonl")
-    prepare_tracks(data, cache, SpeechEncoder.from_pretrained(SPEECH_ENCODER), clips)
-    return Footage(load_material(cache, start), frames_in(data))
-
-
-def frames_of_set(prepared: PreparedSet) -> Frames:
-    """Frames of a set's clips, whose tracks are named after their keys."""
-
-    def read(track: PreparedTrack, count: int) -> NDArray[np.uint8]:
-        with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-            file.write(prepared.bytes(track.name.removesuffix(".mp4"), "mp4"))
-            file.flush()
-            return read_frames(file.name, fps=TRACK_FPS, max_frames=count)[0]
-
-    return read
+    source = WindowSource(draws, config.frames, config.batch_tokens, config.seed, fingerprint)
+    return Trainer(config, source, RunFolder(run), start, validate, videos)
 
 
 def train_embedded(recipe: Recipe, data: Path, output: Path) -> Path:
@@ -290,20 +114,66 @@ def train_embedded(recipe: Recipe, data: Path, output: Path) -> Path:
         raise OutputError(
             f"The run folder {output} cannot be made ({error}); give a folder that can be written."
         ) from error
+    start = load_start(recipe.start) if recipe.start else None
     with main_process_first():
-        footage = measure(data, tracks)
-    material = footage.material
-    trainer = make_trainer(material, recipe.transformer, output / "transformer")
+        footage = measure(data, tracks, None if start is None else start.vae.codec)
+    material, config = footage.material, recipe.transformer
+    painter = _painter(recipe, footage, output) if recipe.painter_steps or start is None else start.vae.painter
+    if start is not None:
+        config = replace(config, model=plain_config(start.transformer))
+    videos = show_validation(footage, painter)
+    first = None if start is None else start.transformer.float()
+    trainer = make_trainer(material, config, output / "transformer", first, videos, footage.fingerprint)
     trainer.train()
-    stored = output / "mouth_pairs.npz"
+    model, averaged = output / "model", trainer.averaged()
+    with main_process_first() as main:
+        if main:
+            export_embedded(averaged, material.codec, painter, material.intensity, SPEECH_ENCODER, model)
+    return model
+
+
+def load_start(name: str) -> FantasyTalkingPipeline:
+    """The embedded model that training starts from.
+
+    Raises:
+        CheckpointError: it cannot be loaded, or its autoencoder is not the embedded one.
+    """
+    start = FantasyTalkingPipeline.from_pretrained(name)
+    if not hasattr(start.vae, "codec"):
+        raise CheckpointError(
+            f"Training of the embedded model cannot start from '{name}', which has no mesh autoencoder; give demo or a model that the "
+            "recipe embedded made."
+        )
+    return start
+
+
+def plain_config(model: FantasyTalkingTransformer3DModel) -> dict[str, Any]:
+    """The model's configuration without what diffusers notes in it."""
+    return {k: v for k, v in dict(model.config).items() if not k.startswith("_")}
+
+
+def _painter(recipe: Recipe, footage: Footage, output: Path) -> MouthPainter:
+    """Train the mouth painter, or go on with it."""
+    stored, material = output / "mouth_pairs.npz", footage.material
     with main_process_first():
         if not stored.exists():
             collect_pairs(footage.frames, material.train, material.codec, recipe.pairs_per_identity).save(stored)
     painter = MouthPainter()
     checkpoint = output / "painter.pt"
     train_painter(painter, MouthPairs.load(stored), recipe.painter_steps, recipe.painter_batch, checkpoint=checkpoint)
-    model, averaged = output / "model", trainer.averaged()
-    with main_process_first() as main:
-        if main:
-            export_embedded(averaged, material.codec, painter, material.intensity, SPEECH_ENCODER, model)
-    return model
+    return painter
+
+
+def show_validation(footage: Footage, painter: MouthPainter) -> ValidationVideos | None:
+    """The first seconds of a few real validation clips, spoken by their first frames; None where there is no such clip."""
+    clips = {}
+    real = [t for t in footage.material.val if t.kind == TRUSTED] or footage.material.val
+    for track in real[:SHOWN_CLIPS]:
+        sound = footage.sound(track)
+        samples = sound.samples[: round(SHOWN_SECONDS * sound.sample_rate)]
+        portrait = footage.frames(track, track.first + 1)[track.first]
+        clips[Path(track.name).stem] = (portrait, Audio(samples, sound.sample_rate))
+    if not clips:
+        return None
+    codec = footage.material.codec
+    return ValidationVideos(lambda model: embedded_pipeline(model, codec, painter, SPEECH_ENCODER), clips)

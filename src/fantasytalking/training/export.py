@@ -30,6 +30,30 @@ DEFAULTS = {
 }
 
 
+def embedded_pipeline(
+    transformer: FantasyTalkingTransformer3DModel, codec: MeshCodec, painter: MouthPainter, speech_encoder: Path
+) -> FantasyTalkingPipeline:
+    """A pipeline of trained parts; arguments as in `export_embedded`."""
+    vae = MeshAutoencoder(codec.coefficients, codec.height, codec.width, codec.strides.width)
+    vae.codec.load_state_dict(codec.state_dict())
+    vae.painter.load_state_dict(painter.state_dict())
+    encoder = WhisperEncoder.from_pretrained(speech_encoder, dtype=torch.float16)
+    return FantasyTalkingPipeline(
+        transformer=transformer,
+        vae=vae,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=DEFAULTS["sigma_shift"]),
+        audio_encoder=encoder,
+        audio_processor=WhisperFeatureExtractor.from_pretrained(speech_encoder),
+        native_fps=TRACK_FPS,
+        max_frames=MAX_FRAMES,
+        longest_side=1024,
+        own_size=True,
+        needs_face=True,
+        speech_level=SPEECH_LEVEL,
+        defaults=DEFAULTS,
+    )
+
+
 def export_embedded(
     transformer: FantasyTalkingTransformer3DModel,
     codec: MeshCodec,
@@ -51,24 +75,7 @@ def export_embedded(
     Returns:
         `target`.
     """
-    vae = MeshAutoencoder(codec.coefficients, codec.height, codec.width, codec.strides.width)
-    vae.codec.load_state_dict(codec.state_dict())
-    vae.painter.load_state_dict(painter.state_dict())
-    encoder = WhisperEncoder.from_pretrained(speech_encoder, dtype=torch.float16)
-    pipeline = FantasyTalkingPipeline(
-        transformer=transformer.half(),
-        vae=vae,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=DEFAULTS["sigma_shift"]),
-        audio_encoder=encoder,
-        audio_processor=WhisperFeatureExtractor.from_pretrained(speech_encoder),
-        native_fps=TRACK_FPS,
-        max_frames=MAX_FRAMES,
-        longest_side=1024,
-        own_size=True,
-        needs_face=True,
-        speech_level=SPEECH_LEVEL,
-        defaults=DEFAULTS,
-    )
+    pipeline = embedded_pipeline(transformer.half(), codec, painter, speech_encoder)
     temporary = target.with_name(f".{target.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     pipeline.save_pretrained(temporary)

@@ -20,11 +20,11 @@ from fantasytalking.errors import InputError, OutputError
 from fantasytalking.perception.landmarks import mouth_opening
 from fantasytalking.perception.lip_sync import LipSync, sync_curve
 from fantasytalking.perception.mouth_view import MouthView
-from fantasytalking.training.embedded import SPEECH_ENCODER, TRUSTED, without_leaks
 from fantasytalking.training.lip_sync import LipSyncConfig, LipSyncTrainer, clip_measure, new_network
 from fantasytalking.training.lip_sync_align import cross_align, reference_offset
 from fantasytalking.training.lip_sync_data import MouthClip, SyncWindows, cached_view, make_clip, moved
 from fantasytalking.training.lip_sync_figures import ClipMeasure, correlation_cost, figures
+from fantasytalking.training.material import SPEECH_ENCODER, TRUSTED, without_leaks
 from fantasytalking.training.state import RunFolder
 from fantasytalking.training.sync import CONTEXT, fit_ridge, measure_sync
 

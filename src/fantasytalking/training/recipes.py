@@ -32,10 +32,13 @@ EMBEDDED_TRANSFORMER = TrainConfig(
     stages=(
         StageSchedule("clip", 400, 6e-4, warmup=100, final_fraction=0.7),
         StageSchedule("frame", 2000, 6e-4, warmup=50, final_fraction=0.02),
+        # once more, from a high rate
+        StageSchedule("frame", 3600, 5e-4, warmup=100, final_fraction=0.02),
     ),
     model=EMBEDDED_MODEL,
-    frames=(73, 73, 145),
+    frames=(73, 73, 145, 245),
     batch_tokens=304,
+    ema=0.9985,
 )
 
 TINY_TRANSFORMER = TrainConfig(
