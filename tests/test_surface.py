@@ -95,6 +95,7 @@ def test_the_call_of_the_pipeline() -> None:
         "settings",
         "progress",
         "callback_on_step_end",
+        "previous",
         "overrides",
     ]
 

@@ -25,7 +25,7 @@ def test_the_defaults_are_valid_and_come_back_from_their_dict() -> None:
         ({"min_speech": float("nan")}, "min_speech is a number"),
         ({"max_side": 10}, "max_side"),
         ({"sync": "fix"}, "sync is one of correct, drop, off, but 'fix'"),
-        ({"window_frames": 80}, "multiple of 4 plus 1, but 80"),
+        ({"window_frames": 80}, "multiple of 4 plus 1, but it is 80"),
         ({"windows": 1.5}, "windows is a whole number"),
         ({"model": ""}, "model is empty"),
     ],

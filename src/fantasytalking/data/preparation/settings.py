@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from fantasytalking.errors import SettingsError
+from fantasytalking.geometry import Strides
 
 __all__ = ["PreparationSettings"]
 
@@ -105,8 +106,7 @@ class PreparationSettings:
             if not isinstance(getattr(self, name), int):
                 raise SettingsError(f"{name} is a whole number, but {getattr(self, name)!r} was given.")
         _within(self, "window_frames", 1, 10_001)
-        if (self.window_frames - 1) % 4:
-            raise SettingsError(f"window_frames is a multiple of 4 plus 1, but {self.window_frames} was given; use 81.")
+        Strides().latent_frames(self.window_frames)  # a multiple of 4 plus 1, or it says so
         choices = {
             "sync": ("correct", "drop", "off"),
             "body": ("bundled", "dwpose"),
