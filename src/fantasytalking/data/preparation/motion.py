@@ -153,7 +153,7 @@ def _dwpose_network() -> Any:
         from rtmlib import Wholebody
     except ImportError as error:
         raise MissingDependencyError(
-            f"DWPose needs the package rtmlib, which cannot be imported ({error}); install it with: pip install rtmlib, "
-            "or use the bundled pose network (--body bundled)."
+            f"DWPose needs the package rtmlib, which cannot be imported ({error}); install fantasytalking[perception], or use the "
+            "bundled pose network (--body bundled)."
         ) from error
     return Wholebody(mode="balanced", backend="onnxruntime", device="cpu")
