@@ -170,17 +170,20 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         for start in range(0, len(moved), RENDER_BATCH):
             batch = moved[start : start + RENDER_BATCH]
             frames = [warper(points) for points in batch]
-            transforms = [crop_transform(points) for points in batch]
-            crops = np.stack([take_crop(f, t) for f, t in zip(frames, transforms, strict=True)])
-            masks = np.stack([draw_masks(p, t) for p, t in zip(batch, transforms, strict=True)])
-            count = len(batch)
-            portraits, inners = np.stack([portrait_crop] * count), np.stack([portrait_inner] * count)
-            inputs = painter_input(crops, portraits, masks, inners)
-            paint, alpha = self.painter(inputs.to(self.device, self.dtype))
-            needed = _paint_needed(batch, mesh)[:, None, None]
-            painted, opacity = to_uint8(paint), alpha[:, 0].float().cpu().numpy() * needed
-            for frame, pixels, mask, transform in zip(frames, painted, opacity, transforms, strict=True):
-                yield _paste(frame, pixels, mask, transform)
+            needed = _paint_needed(batch, mesh)
+            which = np.flatnonzero(needed > 0)
+            if len(which):
+                transforms = [crop_transform(batch[i]) for i in which]
+                crops = np.stack([take_crop(frames[i], t) for i, t in zip(which, transforms, strict=True)])
+                masks = np.stack([draw_masks(batch[i], t) for i, t in zip(which, transforms, strict=True)])
+                count = len(which)
+                portraits, inners = np.stack([portrait_crop] * count), np.stack([portrait_inner] * count)
+                inputs = painter_input(crops, portraits, masks, inners)
+                paint, alpha = self.painter(inputs.to(self.device, self.dtype))
+                painted, opacity = to_uint8(paint), alpha[:, 0].float().cpu().numpy() * needed[which, None, None]
+                for i, pixels, mask, transform in zip(which, painted, opacity, transforms, strict=True):
+                    frames[i] = _paste(frames[i], pixels, mask, transform)
+            yield from frames
 
 
 def _silhouette(image: NDArray[np.uint8], mesh: NDArray[np.float32]) -> NDArray[np.float32] | None:
