@@ -12,7 +12,7 @@ import torch
 
 from fantasytalking.data.tracks import save_track
 from fantasytalking.errors import InputError
-from fantasytalking.training.embedded import make_trainer
+from fantasytalking.training.embedded import load_start, make_trainer, plain_config, window_source
 from fantasytalking.training.material import load_material, without_leaks
 from fantasytalking.training.recipes import TINY_TRANSFORMER
 from fantasytalking.training.validation import Validation, opening_correlation, sample_latents, validation_windows
@@ -118,3 +118,27 @@ def test_validation_windows_are_spread_over_the_track() -> None:
     assert min(starts) == 0
     assert max(starts) == 100 - 9 - 1
     assert torch.equal(windows[0][1], dataset().groups["person0"][0].points[0])
+
+
+def test_window_lengths_that_no_clip_reaches_are_left_out_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    material = load_material(write_cache(tmp_path / "tracks"))
+    config = replace(TINY_TRANSFORMER, frames=(9, 9, 9001))
+    source = window_source(material, config)
+    assert source.frames == (9, 9)
+    assert "no clip is long enough for windows of 9001 frames" in capsys.readouterr().err
+    with pytest.raises(InputError, match="at least 9001 frames long, but no usable clip"):
+        window_source(material, replace(config, frames=(9001,)))
+
+
+def test_training_goes_on_from_a_finished_model(tmp_path: Path) -> None:
+    material = load_material(write_cache(tmp_path / "tracks"), load_start("demo").vae.codec)
+    start = load_start("demo")
+    config = replace(TINY_TRANSFORMER, model=plain_config(start.transformer), frames=(9,), batch_tokens=6)
+    before = {k: v.clone() for k, v in start.transformer.float().state_dict().items()}
+    trainer = make_trainer(material, config, tmp_path / "run", start.transformer)
+    assert all(torch.equal(v, before[k]) for k, v in trainer.engine.bare_model.state_dict().items())
+    trainer.train(until=1)
+    changed = [k for k, v in trainer.engine.bare_model.state_dict().items() if not torch.equal(v, before[k])]
+    assert len(changed) > 0.9 * len(before)

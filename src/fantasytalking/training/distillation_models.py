@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from fantasytalking.conditioning.conditions import Conditions
-from fantasytalking.data.motion_dataset import NO_AUGMENTATION, Augmentation, IntensityScale
-from fantasytalking.data.tracks import TRACK_FPS
+from fantasytalking.data.motion_dataset import NO_AUGMENTATION, IntensityScale
 from fantasytalking.errors import CheckpointError, InputError, MissingDependencyError, OutputError, SettingsError
 from fantasytalking.guidance import GuidancePlan
 from fantasytalking.pipeline.folder import INDEX
@@ -24,10 +23,10 @@ from fantasytalking.training.config import TrainConfig
 from fantasytalking.training.distillation import GuidedTeacher, Velocity
 from fantasytalking.training.distillation_recipes import DistillConfig, LoraSettings
 from fantasytalking.training.distillation_run import Distiller
-from fantasytalking.training.embedded import make_dataset, plain_config
+from fantasytalking.training.embedded import make_dataset, plain_config, window_source
 from fantasytalking.training.engine import main_process_first
 from fantasytalking.training.material import TRUSTED, Material, load_material, measure
-from fantasytalking.training.sources import SampleSource, WindowSource
+from fantasytalking.training.sources import SampleSource
 from fantasytalking.training.state import RunFolder
 from fantasytalking.training.validation import Validation
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
@@ -237,18 +236,7 @@ def _material(data: Path, output: Path, pipeline: FantasyTalkingPipeline, teache
 
 def _windows(material: Material, config: DistillConfig) -> tuple[SampleSource, Validation | None]:
     """Training windows, and the validation of a student that takes its own steps, one pass each."""
-    train = config.train
-    draws = {}
-    for frames in sorted(set(train.frames)):
-        dataset = make_dataset(material, material.train, frames, train, Augmentation())
-        if not dataset.names:
-            raise InputError(
-                f"Training windows are {frames} frames long, but no usable clip reaches {1.1 * frames / TRACK_FPS:.1f} s; "
-                "add longer clips."
-            )
-        draws[frames] = dataset.draw
-    validate = student_validation(material, train, config.student_steps)
-    return WindowSource(draws, train.frames, train.batch_tokens, train.seed), validate
+    return window_source(material, config.train), student_validation(material, config.train, config.student_steps)
 
 
 def student_validation(material: Material, train: TrainConfig, steps: int, guidance: float = 1.0) -> Validation | None:

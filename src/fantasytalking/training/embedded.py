@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from fantasytalking.autoencoder.painter import MouthPainter
 from fantasytalking.data.motion_dataset import NO_AUGMENTATION, Augmentation, Continuation, MotionDataset, PreparedTrack
 from fantasytalking.data.tracks import TRACK_FPS, read_catalogue
-from fantasytalking.errors import CheckpointError, InputError, OutputError
+from fantasytalking.errors import CheckpointError, InputError, OutputError, SettingsError
 from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.training.config import Recipe, TrainConfig
@@ -52,6 +53,34 @@ def make_dataset(
     )
 
 
+def window_source(material: Material, config: TrainConfig, fingerprint: str | None = None) -> WindowSource:
+    """Random windows of the training tracks, of the lengths that at least one clip reaches.
+
+    Args:
+        material: of the run.
+        config: of the run.
+        fingerprint: checksum of the data.
+
+    Raises:
+        InputError: no training clip is as long as the shortest window.
+    """
+    datasets = {
+        frames: make_dataset(material, material.train, frames, config, Augmentation())
+        for frames in sorted(set(config.frames))
+    }
+    draws = {frames: dataset.draw for frames, dataset in datasets.items() if dataset.names}
+    shortest = min(config.frames)
+    if shortest not in draws:
+        raise InputError(
+            f"Training windows are at least {shortest} frames long, but no usable clip reaches {1.1 * shortest / TRACK_FPS:.1f} s; "
+            "add longer clips."
+        )
+    for frames in sorted(set(config.frames) - draws.keys()):
+        print(f"note: no clip is long enough for windows of {frames} frames; shorter ones are used.", file=sys.stderr)
+    lengths = tuple(frames for frames in config.frames if frames in draws)
+    return WindowSource(draws, lengths, config.batch_tokens, config.seed, fingerprint)
+
+
 def make_trainer(
     material: Material,
     config: TrainConfig,
@@ -73,20 +102,11 @@ def make_trainer(
     Raises:
         InputError: no training clip is as long as a window.
     """
-    draws = {}
-    for frames in sorted(set(config.frames)):
-        dataset = make_dataset(material, material.train, frames, config, Augmentation())
-        if not dataset.names:
-            raise InputError(
-                f"Training windows are {frames} frames long, but no usable clip reaches {1.1 * frames / TRACK_FPS:.1f} s; "
-                "add longer clips."
-            )
-        draws[frames] = dataset.draw
+    source = window_source(material, config, fingerprint)
     real = [t for t in material.val if t.kind == TRUSTED]
     shortest = min(config.frames)
     dataset = make_dataset(material, real, shortest, config, NO_AUGMENTATION)
     validate = Validation(dataset, config.shift) if dataset.names else None
-    source = WindowSource(draws, config.frames, config.batch_tokens, config.seed, fingerprint)
     return Trainer(config, source, RunFolder(run), start, validate, videos)
 
 
@@ -114,6 +134,11 @@ def train_embedded(recipe: Recipe, data: Path, output: Path) -> Path:
         raise OutputError(
             f"The run folder {output} cannot be made ({error}); give a folder that can be written."
         ) from error
+    if recipe.start and recipe.transformer.fsdp:
+        raise SettingsError(
+            "A run that starts from a model (--start) cannot be sharded (--transformer.fsdp): its weights fit one device; leave one of "
+            "the two out."
+        )
     start = load_start(recipe.start) if recipe.start else None
     with main_process_first():
         footage = measure(data, tracks, None if start is None else start.vae.codec)

@@ -91,10 +91,16 @@ def set_material(prepared: PreparedSet, cache: Path, start: MeshCodec | None = N
         start: as in `load_material`.
 
     Raises:
-        InputError: the set holds no clip of the training split.
+        InputError: the set was made for another kind of model, or holds no clip of the training split.
     """
     from fantasytalking.data.shards import face_tracks
 
+    made_for = prepared.manifest["model"]
+    if made_for["frame_rate"] != TRACK_FPS or made_for["encoders"].get("audio_encoder") != "WhisperEncoder":
+        raise InputError(
+            f"The prepared set {prepared.folder} was made for the model '{made_for['name']}' at {made_for['frame_rate']:g} frames a "
+            f"second, but the embedded model wants {TRACK_FPS:g} and Whisper features; prepare the videos with --model demo."
+        )
     tracks = [*face_tracks(prepared, "train"), *face_tracks(prepared, "val")]
     train, val = _splits(tracks, prepared.folder, "(its report says why clips were dropped)")
     codec = start or _fitted_codec(train, cache / "codec.bin")
@@ -169,7 +175,7 @@ class Footage:
         material: tracks, codec, intensities.
         frames: pictures of the tracks, for the mouth painter.
         sound: a track's speech from its video, in step with the face.
-        fingerprint: SHA-256 of the set's manifest or of the catalogue.
+        fingerprint: SHA-256 over the set's shards, or of the catalogue.
     """
 
     material: Material
@@ -194,7 +200,10 @@ def measure(data: Path, cache: Path, start: MeshCodec | None = None) -> Footage:
 
         prepared = PreparedSet.open(data)
         material = set_material(prepared, cache, start)
-        return Footage(material, frames_of_set(prepared), sound_of_set(prepared), _sha256(data / "manifest.json"))
+        # of the shards and not of the manifest, which also says how long their making took
+        content = json.dumps([prepared.manifest["clips_sha256"], [s["sha256"] for s in prepared.manifest["shards"]]])
+        fingerprint = hashlib.sha256(content.encode()).hexdigest()
+        return Footage(material, frames_of_set(prepared), sound_of_set(prepared), fingerprint)
     catalogue = data / "catalogue.jsonl"
     clips = read_catalogue(catalogue)
     prepare_tracks(data, cache, SpeechEncoder.from_pretrained(SPEECH_ENCODER), clips)
@@ -202,11 +211,8 @@ def measure(data: Path, cache: Path, start: MeshCodec | None = None) -> Footage:
     def sound(track: PreparedTrack) -> Audio:
         return load_audio(data / track.name, max_seconds=None, min_seconds=0.0)
 
-    return Footage(load_material(cache, start), frames_in(data), sound, _sha256(catalogue))
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    fingerprint = hashlib.sha256(catalogue.read_bytes()).hexdigest()
+    return Footage(load_material(cache, start), frames_in(data), sound, fingerprint)
 
 
 def frames_of_set(prepared: PreparedSet) -> Frames:
