@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,24 @@ def _check_widths(model: FantasyTalkingTransformer3DModel, arrays: dict[str, Any
             )
 
 
+def dataset_for(prepared: PreparedSet, sizes: Mapping[str, Any], continuation: float) -> LatentDataset:
+    """Windows of a prepared set with the conditions that a model of this configuration has parts for.
+
+    Args:
+        prepared: set with latents.
+        sizes: the transformer's configuration.
+        continuation: share of windows whose first latent frames are given.
+    """
+    return LatentDataset(
+        prepared,
+        text_dim=sizes["text_dim"],
+        image=sizes["image_dim"] is not None,
+        identity=sizes["identity_dim"] is not None,
+        motion=bool(sizes["motion"]),
+        prefix=Prefix(continuation),
+    )
+
+
 def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -> Trainer:
     """A trainer of a run; goes on from the run's newest checkpoint.
 
@@ -160,14 +179,7 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path)
     model = build_model(base, recipe, prepared)
     sizes = {key: value for key, value in dict(model.config).items() if not key.startswith("_")}
     recipe = replace(recipe, train=replace(recipe.train, model=sizes))
-    dataset = LatentDataset(
-        prepared,
-        text_dim=sizes["text_dim"],
-        image=sizes["image_dim"] is not None,
-        identity=sizes["identity_dim"] is not None,
-        motion=bool(sizes["motion"]),
-        prefix=Prefix(recipe.train.continuation),
-    )
+    dataset = dataset_for(prepared, sizes, recipe.train.continuation)
     with main_process_first() as main:
         _describe(output, recipe, base, prepared, write=main)
     return Trainer(recipe.train, adapter_source(recipe, dataset), RunFolder(output / RUN), model)

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from fantasytalking.checkpoints.loading import load_transformer
-from fantasytalking.data.latent_dataset import LatentDataset, Prefix
 from fantasytalking.data.shards import PreparedSet
 from fantasytalking.errors import SettingsError
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
-from fantasytalking.training.adapter import adapter_source
+from fantasytalking.training.adapter import adapter_source, dataset_for
 from fantasytalking.training.adapter_recipes import AdapterRecipe
 from fantasytalking.training.averaging import exchanged
 from fantasytalking.training.distillation_models import make_distiller, student_defaults, swap_in
@@ -48,14 +47,7 @@ def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Pa
     model = load_transformer(teacher, dtype)
     sizes = {name: value for name, value in dict(model.config).items() if not name.startswith("_")}
     config = replace(config, train=replace(config.train, model=sizes))
-    dataset = LatentDataset(
-        prepared,
-        text_dim=sizes["text_dim"],
-        image=sizes["image_dim"] is not None,
-        identity=sizes["identity_dim"] is not None,
-        motion=bool(sizes["motion"]),
-        prefix=Prefix(config.train.continuation),
-    )
+    dataset = dataset_for(prepared, sizes, config.train.continuation)
     return distil_adapter(config, model, adapter_source(AdapterRecipe(config.train), dataset), output)
 
 
