@@ -1,0 +1,62 @@
+"""Is there a seam where one video goes on after another? How fast the face moves at the cut, against how fast it moves elsewhere.
+
+The packaged portrait says the first and then the second half of the packaged speech, once with `previous` and once without.
+
+    python benchmarks/continuation.py
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import Quiet, Record, load_model, option_parser, say, table
+
+from fantasytalking.media.audio import Audio, load_audio
+from fantasytalking.perception.landmarks import track_mesh
+from fantasytalking.pipeline.pipeline import CONTINUED_FRAMES
+
+EXAMPLE = Path(str(files("fantasytalking") / "models" / "demo" / "example"))
+CUT = CONTINUED_FRAMES // 2
+
+
+def seam(pipeline: Any, speech: Audio, seconds: float, seed: int, continued: bool) -> float:
+    """Speed of the mesh at the cut over its median speed in both halves."""
+    rate = speech.sample_rate
+    portrait = EXAMPLE / "portrait.png"
+    first = pipeline(portrait, Audio(speech.samples[: round(seconds * rate)], rate), seed=seed, progress=Quiet())
+    begin = round((len(first.frames) - CONTINUED_FRAMES) / first.fps * rate)
+    rest = Audio(speech.samples[begin:], rate)
+    second = pipeline(portrait, rest, seed=seed + 100, progress=Quiet(), previous=first if continued else None)
+    kept = len(first.frames) - CONTINUED_FRAMES + CUT
+    points, _ = track_mesh(np.concatenate([first.frames[:kept], second.frames[CUT:]]))
+    speed = np.linalg.norm(np.diff(points[..., :2], axis=0), axis=-1).mean(1)
+    return float(speed[kept - 1] / np.median(speed))
+
+
+def main() -> int:
+    """Measure every seed both ways, report."""
+    parser = option_parser(__doc__)
+    parser.add_argument("--seeds", type=int, default=5, help="pairs of videos")
+    options = parser.parse_args()
+    pipeline = load_model(options)
+    record = Record("continuation", options, {})
+    speech = load_audio(EXAMPLE / "speech.wav", max_seconds=None, min_seconds=0.0)
+    found: dict[str, list[float]] = {"with previous": [], "without": []}
+    for seed in range(options.seed, options.seed + options.seeds):
+        for name, values in found.items():
+            values.append(seam(pipeline, speech, 2.6, seed, name == "with previous"))
+        say(f"seed {seed}: {found['with previous'][-1]:.2f} with, {found['without'][-1]:.2f} without")
+    rows = [(name, f"{statistics.median(values):.2f}", f"{max(values):.2f}") for name, values in found.items()]
+    print(table(("speed at the cut over median speed", "median", "largest"), rows))
+    record.results = {"cut_speed": found, "seeds": options.seeds}
+    record.finish()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
