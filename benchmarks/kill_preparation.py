@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 import psutil
 
-from fantasytalking.data.preparation.shards import file_sha256
+from fantasytalking.evaluation.stamps import file_sha256
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.image import load_image
 from fantasytalking.media.video import write_video

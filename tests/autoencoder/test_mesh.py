@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fantasytalking.autoencoder import MeshAutoencoder, Reference, VideoAutoencoder, from_uint8, to_uint8
+from fantasytalking.autoencoder import Beginning, MeshAutoencoder, Reference, VideoAutoencoder, from_uint8, to_uint8
 from fantasytalking.errors import FaceError
 from fantasytalking.perception.faces import detect_faces
 from fantasytalking.perception.landmarks import LIPS_OUTER, face_mesh
@@ -175,7 +175,7 @@ def test_a_video_that_is_continued_shows_its_first_frames_to_the_transformer_and
     made = autoencoder()
     before = motion(9)
     video = made.decode(before, reference())
-    condition = made.condition(reference(), 17, video)
+    condition = made.condition(reference(), 17, Beginning(video, made.encode(video, reference())))
     assert condition[:, :4, :3].min() == 1
     assert condition[:, :4, 3:].abs().max() == 0
     shape = made.codec.shape_latents(made.codec.shape_cells_of(torch.from_numpy(own_mesh())))

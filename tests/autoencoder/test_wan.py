@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline
 
-from fantasytalking.autoencoder import Reference, WanAutoencoder
+from fantasytalking.autoencoder import Beginning, Reference, WanAutoencoder
 from tests.pipeline.tiny_pipeline import wan_vae
 
 
@@ -55,7 +55,7 @@ def test_latents_are_normalised_by_the_statistics_of_the_config() -> None:
 def test_a_continued_video_is_conditioned_on_all_given_frames() -> None:
     made = WanAutoencoder(wan_vae())
     previous = torch.rand(1, 3, 5, 32, 48, generator=torch.Generator().manual_seed(2)) * 2 - 1
-    condition = made.condition(Reference(images()), 13, previous)
+    condition = made.condition(Reference(images()), 13, Beginning(previous, made.encode(previous)))
     assert condition[:, :4, :2].min() == 1 and condition[:, :4, 2:].abs().max() == 0
     # the VAE is causal: what comes after does not change the latents of the given frames
     assert torch.allclose(condition[:, 4:, :2], made.encode(previous), atol=1e-5)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from fantasytalking.data.preparation.latents import LatentEncoder
 from fantasytalking.data.preparation.motion import BodyTrack
-from fantasytalking.data.preparation.shards import file_sha256, writing_shard
+from fantasytalking.data.preparation.shards import writing_shard
+from fantasytalking.evaluation.stamps import file_sha256
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from tests.pipeline.tiny_pipeline import portrait, speech
 from tests.training.synthetic import make_track

@@ -12,7 +12,7 @@ import torch
 
 from fantasytalking.data.tracks import save_track
 from fantasytalking.errors import InputError
-from fantasytalking.training.embedded import load_start, make_trainer, plain_config, window_source
+from fantasytalking.training.embedded import load_start, make_trainer, window_source
 from fantasytalking.training.material import load_material, without_leaks
 from fantasytalking.training.recipes import TINY_TRANSFORMER
 from fantasytalking.training.validation import Validation, opening_correlation, sample_latents, validation_windows
@@ -135,7 +135,7 @@ def test_window_lengths_that_no_clip_reaches_are_left_out_and_said(
 def test_training_goes_on_from_a_finished_model(tmp_path: Path) -> None:
     material = load_material(write_cache(tmp_path / "tracks"), load_start("demo").vae.codec)
     start = load_start("demo")
-    config = replace(TINY_TRANSFORMER, model=plain_config(start.transformer), frames=(9,), batch_tokens=6)
+    config = replace(TINY_TRANSFORMER, model=start.transformer.plain_config(), frames=(9,), batch_tokens=6)
     before = {k: v.clone() for k, v in start.transformer.float().state_dict().items()}
     trainer = make_trainer(material, config, tmp_path / "run", start.transformer)
     assert all(torch.equal(v, before[k]) for k, v in trainer.engine.bare_model.state_dict().items())

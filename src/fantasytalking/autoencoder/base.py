@@ -28,6 +28,19 @@ class Reference:
     faces: tuple[Face, ...] | None = None
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What a video begins with because it continues another one.
+
+    Attributes:
+        frames: [B, 3, 4 k - 3, H, W] in [-1, 1].
+        latents: [B, C, k, h, w], the same encoded.
+    """
+
+    frames: Tensor
+    latents: Tensor
+
+
 class VideoAutoencoder(Protocol):
     """Pixels to latents and back, told the portrait. Latents are normalised to about unit variance.
 
@@ -50,14 +63,13 @@ class VideoAutoencoder(Protocol):
     def audio_channels(self) -> Tensor | None:
         """[C], 1 for the latent channels on which a guidance scale of speech above 1 acts, 0 for the others; None: on all."""
 
-    def condition(self, reference: Reference, num_frames: int, previous: Tensor | None = None) -> Tensor:
+    def condition(self, reference: Reference, num_frames: int, beginning: Beginning | None = None) -> Tensor:
         """What the transformer is shown: [B, 4 + C, f, h, w], four mask channels first.
 
         Args:
             reference: the portraits.
             num_frames: F.
-            previous: [B, 3, n, H, W] in [-1, 1], n = 4 k - 3, frames that the video begins with because it continues another one;
-                None: only the portrait is given.
+            beginning: of a video that continues another one; None: only the portrait is given.
         """
 
     def decode(self, latents: Tensor, reference: Reference) -> Tensor:

@@ -17,7 +17,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasytalking.autoencoder.base import Reference, from_uint8, to_uint8
+from fantasytalking.autoencoder.base import Beginning, Reference, from_uint8, to_uint8
 from fantasytalking.autoencoder.mesh_codec import MeshCodec, smooth_over_time
 from fantasytalking.autoencoder.painter import MouthPainter, crop_transform, draw_masks, painter_input, take_crop
 from fantasytalking.autoencoder.warp import PortraitWarper
@@ -103,19 +103,18 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         return self.codec.audio_channels
 
     @torch.no_grad()
-    def condition(self, reference: Reference, num_frames: int, previous: Tensor | None = None) -> Tensor:
+    def condition(self, reference: Reference, num_frames: int, beginning: Beginning | None = None) -> Tensor:
         """Mask of what is given and the portrait's shape, repeated over time: [B, 20, f, h, w].
 
-        With `previous` [B, 3, 4 k - 3, H, W] the first k latent frames are given, and their motion is added to the shape there.
+        With a `beginning` the first k latent frames are given, and their motion is added to the shape there.
         """
         latents = torch.zeros(
             len(reference.images), *self.latent_shape(num_frames, *reference.images.shape[-2:])
         )
         given = 1
-        if previous is not None:
-            beginning = self.encode(previous, reference).cpu()
-            given = beginning.shape[2]
-            latents[:, :, :given] = beginning
+        if beginning is not None:
+            given = beginning.latents.shape[2]
+            latents[:, :, :given] = beginning.latents.cpu()
         meshes = [torch.from_numpy(mesh) for _, mesh in self._portraits(reference)]
         shapes = [self.codec.shape_cells_of(mesh) for mesh in meshes]
         rows = [self.codec.condition(shape, own, given) for shape, own in zip(shapes, latents, strict=True)]

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKLWan
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasytalking.autoencoder.base import Reference, first_frame_mask, to_uint8
+from fantasytalking.autoencoder.base import Beginning, Reference, first_frame_mask, to_uint8
 from fantasytalking.geometry import Strides
 
 
@@ -50,20 +50,20 @@ class WanAutoencoder:
 
     audio_channels: Tensor | None = None
 
-    def condition(self, reference: Reference, num_frames: int, previous: Tensor | None = None) -> Tensor:
+    def condition(self, reference: Reference, num_frames: int, beginning: Beginning | None = None) -> Tensor:
         """Mask and latents of a video whose first frame is the portrait and whose other frames are zero: [B, 4 + C, f, h, w].
 
-        With `previous` [B, 3, 4 k - 3, H, W] the video begins with those frames instead, and k latent frames are marked as given.
+        With a `beginning` of k latent frames the video begins with its frames instead, and k latent frames are marked as given.
         """
         images = reference.images
-        beginning = images[:, :, None] if previous is None else previous.to(images)
+        known = images[:, :, None] if beginning is None else beginning.frames.to(images)
         video = torch.zeros(
             images.shape[0], 3, num_frames, *images.shape[-2:], device=images.device, dtype=images.dtype
         )
-        video[:, :, : beginning.shape[2]] = beginning
+        video[:, :, : known.shape[2]] = known
         latents = self.encode(video)
         batch, _, frames, height, width = latents.shape
-        given = self.strides.latent_frames(beginning.shape[2])
+        given = self.strides.latent_frames(known.shape[2])
         mask = first_frame_mask(batch, frames, height, width, self.strides.time, given).to(latents)
         return torch.cat([mask, latents], 1)
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from fantasytalking.cli.evaluate import cells_by_label, quieten
+from fantasytalking.cli.evaluate import cells_by_label
 from fantasytalking.cli.options import parse
 from fantasytalking.errors import SettingsError
+from fantasytalking.pipeline.progress import quiet_frameworks
 
 if TYPE_CHECKING:
     from fantasytalking.evaluation.benchmark.run import Outcome, Running
@@ -94,7 +95,7 @@ def run(options: Benchmark, command: str = "") -> int:
         raise SettingsError(f"--limit must be at least 1, but {options.limit} was given.")
     models = _models(options.models)
     # Here and not above: --help must not wait for the frameworks, nor they say what they lack while they are imported.
-    quieten()
+    quiet_frameworks()
     from fantasytalking.evaluation.benchmark.reading import load_manifest
     from fantasytalking.evaluation.benchmark.run import run_benchmark
     from fantasytalking.pipeline.progress import TerminalProgress

@@ -11,9 +11,10 @@ from typing import Annotated
 
 import tyro
 
-from fantasytalking.cli.evaluate import cells_by_label, quieten
+from fantasytalking.cli.evaluate import cells_by_label
 from fantasytalking.cli.options import parse
 from fantasytalking.errors import OutputError
+from fantasytalking.pipeline.progress import quiet_frameworks
 
 __all__ = ["main"]
 
@@ -38,7 +39,7 @@ class Compare:
 def main(arguments: Sequence[str]) -> int:
     """Run the command; see `fantasytalking compare --help`."""
     options = parse(Compare, "compare", arguments)
-    quieten()
+    quiet_frameworks()
     from fantasytalking.evaluation.comparing import join_reports
     from fantasytalking.evaluation.report import table_text, write_report
     from fantasytalking.evaluation.results import load_report

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fantasytalking.cli.options import parse
 from fantasytalking.errors import SettingsError
-from fantasytalking.pipeline.progress import TerminalProgress
+from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
 
 if TYPE_CHECKING:
     from fantasytalking.evaluation.results import Report
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(Evaluate, "evaluate", arguments)
     methods = named_folders(options.generated)
     # Here and not above: --help must not wait for the frameworks, nor they say what they lack while they are imported.
-    quieten()
+    quiet_frameworks()
     from fantasytalking.evaluation.catalogue import ALL, METRICS
     from fantasytalking.evaluation.evaluate import Options, evaluate
     from fantasytalking.evaluation.protocol import load_protocol
@@ -126,13 +126,3 @@ def cells_by_label(report: Report) -> dict[str, dict[str, float | None]]:
     """Row -> column -> value, under the labels of the table: a proxy keeps its own name here too."""
     labels = {column.key: column.label for column in report.columns}
     return {m.name: {labels[key]: cell.value for key, cell in m.summary.items() if key in labels} for m in report.methods}
-
-
-def quieten() -> None:
-    """No bars of the frameworks between ours."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for logging in (diffusers_logging, transformers_logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()

@@ -16,7 +16,7 @@ import tyro
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.media.output import check_output
-from fantasytalking.pipeline.progress import TerminalProgress
+from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
 from fantasytalking.pipeline.settings import Setting, settings_list
 
 if TYPE_CHECKING:
@@ -139,12 +139,7 @@ def generate_file(
 def _load(model: str, run: RunOptions, progress: TerminalProgress) -> FantasyTalkingPipeline:
     with progress.stage("loading"):
         # Here and not above: --help and a mistyped option must not wait for the frameworks.
-        from diffusers.utils import logging as diffusers_logging
-        from transformers.utils import logging as transformers_logging
-
+        quiet_frameworks()
         from fantasytalking.pipeline.loading import load_pipeline
 
-        for logging in (diffusers_logging, transformers_logging):
-            logging.set_verbosity_error()
-            logging.disable_progress_bar()
         return load_pipeline(model, run.device, run.dtype)

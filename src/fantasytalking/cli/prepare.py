@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from fantasytalking.cli.evaluate import quieten
 from fantasytalking.cli.options import parse
 from fantasytalking.data.preparation.settings import PreparationSettings
 from fantasytalking.errors import SettingsError
+from fantasytalking.pipeline.progress import quiet_frameworks
 
 if TYPE_CHECKING:
     from fantasytalking.data.preparation.run import Counts, Watcher
@@ -72,7 +72,7 @@ def run(options: Prepare) -> int:
     if not options.videos:
         raise SettingsError("There is no video to prepare; give files, folders or a catalogue.jsonl.")
     # Here and not above: --help must not wait for the frameworks, nor they say what they lack while they are imported.
-    quieten()
+    quiet_frameworks()
     from fantasytalking.data.preparation.run import Running, prepare
     from fantasytalking.data.preparation.work import read_json
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import tyro
 
 from fantasytalking.errors import SettingsError
+from fantasytalking.pipeline.progress import quiet_frameworks
 
 __all__ = ["FAMILIES", "Family", "Train", "main", "run"]
 
@@ -188,7 +189,7 @@ def run(name: str, options: Any) -> int:
         import torch
 
         torch.set_num_threads(options.threads)
-    _quiet()
+    quiet_frameworks()
     if getattr(options, "steps", None) is not None:
         recipe = _scaled(recipe, options.steps)
     made = family.train(recipe, options)
@@ -201,15 +202,6 @@ def _scaled(recipe: Any, steps: int) -> Any:
     if hasattr(recipe, "scaled_to"):
         return recipe.scaled_to(steps)
     return dataclasses.replace(recipe, transformer=recipe.transformer.scaled_to(steps))
-
-
-def _quiet() -> None:
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for logging in (diffusers_logging, transformers_logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
 
 
 def _parse(name: str, family: Family, words: Sequence[str]) -> Any:

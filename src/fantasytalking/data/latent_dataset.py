@@ -10,8 +10,6 @@ Letters: f latent frames, h x w latent size, C latent channels, t speech tokens,
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,8 +126,7 @@ class LatentDataset:
     @property
     def fingerprint(self) -> str:
         """Checksum of the data: a run is not resumed on other data."""
-        shards = [(shard["name"], shard["sha256"]) for shard in self.prepared.manifest["shards"]]
-        return hashlib.sha256(json.dumps(shards).encode()).hexdigest()
+        return self.prepared.fingerprint
 
     def draw(self, key: Window, rng: np.random.Generator) -> Sample:
         """One window of a clip: which one, and whether it is a continuation, decides `rng`."""

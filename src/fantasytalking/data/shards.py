@@ -6,6 +6,7 @@ clip by its key, without unpacking, and the rows that say what each clip is. Let
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tarfile
 import threading
@@ -21,9 +22,9 @@ from safetensors.torch import load
 from torch import Tensor
 
 from fantasytalking.data.motion_dataset import IntensityScale
-from fantasytalking.data.preparation.shards import file_sha256
 from fantasytalking.data.tracks import ClipInfo, FaceTrack
 from fantasytalking.errors import InputError
+from fantasytalking.evaluation.stamps import file_sha256
 
 __all__ = ["CLIPS", "MANIFEST", "SCHEMA", "PreparedSet", "face_tracks", "intensity"]
 
@@ -54,6 +55,12 @@ class PreparedSet:
 
     def __post_init__(self) -> None:
         self._by_key = {row["key"]: row for row in self.rows if row["kept"]}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the list of clips and the shards; not of the manifest, which also says how long their making took."""
+        content = [self.manifest["clips_sha256"], [shard["sha256"] for shard in self.manifest["shards"]]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_lock": None}

@@ -29,6 +29,8 @@ from fantasytalking.perception.landmarks import track_mesh
 
 TRACK_FPS = 25.0
 SCHEMA = 1
+SAME_PERSON = 0.5
+"""Cosine of face embeddings from which on two clips are taken to show one person."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,19 @@ def fit_length(samples: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     found = samples[:count]
     fitted[: len(found)] = found
     return fitted
+
+
+def nearest_faces(
+    faces: Sequence[NDArray[np.float32]], others: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Largest cosine of each face with any of the others, -1 without others; unit-norm embeddings [e] -> [n].
+
+    Catalogues name clips, not people: one at or above `SAME_PERSON` is the same person.
+    """
+    if not len(faces) or not len(others):
+        return np.full(len(faces), -1, np.float32)
+    held = np.stack(others)
+    return np.array([float((held @ face).max()) for face in faces], np.float32)
 
 
 def make_track(video: Path, info: ClipInfo, encoder: SpeechEncoder, max_seconds: float = 80.0) -> FaceTrack:

@@ -6,7 +6,6 @@ Letters: F frames, H height, W width, n sound samples.
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import math
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from PIL import Image
 from fantasytalking.conditioning.audio import SAMPLE_RATE, SpeechEncoder
 from fantasytalking.errors import AudioError, FaceError, InputError
 from fantasytalking.evaluation.protocol import Protocol
+from fantasytalking.evaluation.stamps import file_sha256
 from fantasytalking.media.audio import load_audio, normalise_loudness
 from fantasytalking.media.video import iterate_frames, probe_video
 from fantasytalking.perception.body import person_mask
@@ -47,8 +47,7 @@ def file_digest(path: Path) -> str:
         InputError: it cannot be read.
     """
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise InputError(f"The file '{path}' cannot be read ({error.strerror}); check its path and rights.") from error
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import av
 
 from fantasytalking.errors import OutputError
 
-__all__ = ["atomic_path", "check_output", "full_disk_error"]
+__all__ = ["atomic_path", "check_output", "full_disk_error", "replace_folder"]
 
 _FULL = {errno.ENOSPC: "the disk is full", errno.EFBIG: "the file would exceed the size limit"}
 if hasattr(errno, "EDQUOT"):
@@ -118,3 +119,18 @@ def full_disk_error(path: str | os.PathLike[str]) -> Iterator[None]:
         raise OutputError(
             f"The output '{Path(path)}' could not be written ({reason}); free some space or choose another folder."
         ) from error
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Gives a finished folder its name; what had the name before is there until then.
+
+    Args:
+        new: The folder, beside `target`.
+        target: Its name from now on.
+    """
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)

@@ -18,7 +18,7 @@ from diffusers.loaders import WanLoraLoaderMixin
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasytalking.autoencoder import Reference, VideoAutoencoder, WanAutoencoder, from_uint8
+from fantasytalking.autoencoder import Beginning, Reference, VideoAutoencoder, WanAutoencoder, from_uint8
 from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.errors import AudioError, CheckpointError, FantasyTalkingError, OutOfMemory, VideoError
 from fantasytalking.geometry import NATIVE_FPS
@@ -236,9 +236,9 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         with progress.stage("encoding"):
             conditions = encode_conditions(self, portrait, speech, settings)
             branches = self._branches(conditions, settings)
-            beginning = None if previous is None else self._beginning(previous, portrait, speech)
+            beginning = None if previous is None else self._beginning(previous, portrait, speech, reference)
             given = self.autoencoder.condition(reference, speech.num_frames, beginning)
-            known = None if beginning is None else self.autoencoder.encode(beginning, reference)
+            known = None if beginning is None else beginning.latents
         latents = self.sample(branches, given, speech.num_frames, portrait.pixels, settings, progress, callback, known)
         with progress.stage("decoding", speech.video_frames) as advance:
             frames = self._decode(latents, reference, speech.video_frames, advance, beginning is not None)
@@ -294,9 +294,9 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         )
 
     def _beginning(
-        self, previous: TalkingVideo | NDArray[np.uint8], portrait: Portrait, speech: Speech
-    ) -> Tensor:
-        """The last frames of the video that is continued, [1, 3, CONTINUED_FRAMES, H, W] in [-1, 1]."""
+        self, previous: TalkingVideo | NDArray[np.uint8], portrait: Portrait, speech: Speech, reference: Reference
+    ) -> Beginning:
+        """The last `CONTINUED_FRAMES` frames of the video that is continued."""
         frames = previous.frames if isinstance(previous, TalkingVideo) else np.asarray(previous)
         size = portrait.pixels.shape[:2]
         if frames.ndim != 4 or frames.dtype != np.uint8 or frames.shape[1:] != (*size, 3) or len(frames) < CONTINUED_FRAMES:
@@ -309,7 +309,8 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
                 f"The speech lasts {speech.video_frames} frames, and the first {CONTINUED_FRAMES} of a continued video are given; "
                 "give more speech, beginning as many frames before the end of the video that is continued."
             )
-        return from_uint8(frames[-CONTINUED_FRAMES:]).movedim(0, 1)[None].to(self._execution_device)
+        last = from_uint8(frames[-CONTINUED_FRAMES:]).movedim(0, 1)[None].to(self._execution_device)
+        return Beginning(last, self.autoencoder.encode(last, reference))
 
     def _read(self, image: ImageSource, audio: AudioSource, settings: GenerationSettings) -> tuple[Portrait, Speech]:
         uses_identity = self.transformer.config.identity_dim is not None and settings.identity_scale > 0

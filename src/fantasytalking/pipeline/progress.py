@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-__all__ = ["Progress", "TerminalProgress", "default_progress"]
+__all__ = ["Progress", "TerminalProgress", "default_progress", "quiet_frameworks"]
 
 Advance = Callable[[], None]
 
@@ -87,3 +87,13 @@ class TerminalProgress(Progress):
 def default_progress(disable: bool = False) -> Progress:
     """Bars where someone watches (stderr is a terminal), else only notes."""
     return TerminalProgress() if sys.stderr.isatty() and not disable else Progress()
+
+
+def quiet_frameworks() -> None:
+    """No bars of the frameworks between ours, and none of their advice."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()

@@ -177,7 +177,7 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path)
     """
     prepared = PreparedSet.open(data)
     model = build_model(base, recipe, prepared)
-    sizes = {key: value for key, value in dict(model.config).items() if not key.startswith("_")}
+    sizes = model.plain_config()
     recipe = replace(recipe, train=replace(recipe.train, model=sizes))
     dataset = dataset_for(prepared, sizes, recipe.train.continuation)
     with main_process_first() as main:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fantasytalking.data.sample import Dropout
 from fantasytalking.errors import SettingsError
+from fantasytalking.media.output import atomic_path
 
 MAY_CHANGE = frozenset(
     "checkpoint_minutes keep validate_every log_every gradient_checkpointing accumulate fsdp prefetch peak_flops tensorboard".split()
@@ -117,9 +118,8 @@ class TrainConfig:
 
     def save(self, path: Path) -> None:
         """Write as JSON; the file is replaced in one go."""
-        temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        temporary.replace(path)
+        with atomic_path(path, overwrite=True) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> TrainConfig:

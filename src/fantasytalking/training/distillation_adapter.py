@@ -14,11 +14,12 @@ from torch import Tensor
 from fantasytalking.checkpoints.loading import load_transformer
 from fantasytalking.data.shards import PreparedSet
 from fantasytalking.errors import SettingsError
+from fantasytalking.media.output import replace_folder
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.training.adapter import adapter_source, dataset_for
 from fantasytalking.training.adapter_recipes import AdapterRecipe
 from fantasytalking.training.averaging import exchanged
-from fantasytalking.training.distillation_models import make_distiller, student_defaults, swap_in
+from fantasytalking.training.distillation_models import make_distiller, student_defaults
 from fantasytalking.training.distillation_recipes import DistillConfig
 from fantasytalking.training.engine import main_process_first
 from fantasytalking.training.sources import SampleSource
@@ -45,7 +46,7 @@ def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Pa
     prepared = PreparedSet.open(data)
     dtype = torch.bfloat16 if config.train.mixed_precision == "bf16" else torch.float32
     model = load_transformer(teacher, dtype)
-    sizes = {name: value for name, value in dict(model.config).items() if not name.startswith("_")}
+    sizes = model.plain_config()
     config = replace(config, train=replace(config.train, model=sizes))
     dataset = dataset_for(prepared, sizes, config.train.continuation)
     return distil_adapter(config, model, adapter_source(AdapterRecipe(config.train), dataset), output)
@@ -88,7 +89,7 @@ def distil_adapter(
             with exchanged(distiller.ema, distiller.engine.trainable()):
                 _save_lora(distiller.engine.bare_model, temporary)
             (temporary / "defaults.json").write_text(json.dumps(student_defaults(config), indent=1) + "\n")
-            swap_in(temporary, target)
+            replace_folder(temporary, target)
     return target
 
 

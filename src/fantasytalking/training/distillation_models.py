@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,13 +16,14 @@ from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.data.motion_dataset import NO_AUGMENTATION, IntensityScale
 from fantasytalking.errors import CheckpointError, InputError, MissingDependencyError, OutputError, SettingsError
 from fantasytalking.guidance import GuidancePlan
+from fantasytalking.media.output import replace_folder
 from fantasytalking.pipeline.folder import INDEX
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.training.config import TrainConfig
 from fantasytalking.training.distillation import GuidedTeacher, Velocity
 from fantasytalking.training.distillation_recipes import DistillConfig, LoraSettings
 from fantasytalking.training.distillation_run import Distiller
-from fantasytalking.training.embedded import make_dataset, plain_config, window_source
+from fantasytalking.training.embedded import make_dataset, window_source
 from fantasytalking.training.engine import main_process_first
 from fantasytalking.training.material import TRUSTED, Material, load_material, measure
 from fantasytalking.training.sources import SampleSource
@@ -160,7 +160,7 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
             f"The run folder {output} cannot be made ({error}); give a folder that can be written."
         ) from error
     model = pipeline.transformer
-    config = replace(config, train=replace(config.train, model=plain_config(model), identity_scale=_identity_scale(pipeline)))
+    config = replace(config, train=replace(config.train, model=model.plain_config(), identity_scale=_identity_scale(pipeline)))
     with main_process_first():
         material = _material(data, output, pipeline, teacher)
     source, validate = _windows(material, config)
@@ -195,18 +195,8 @@ def export_student(student: Any, config: DistillConfig, teacher: Path, target: P
     index["defaults"] = {**(index.get("defaults") or {}), **student_defaults(config)}
     (temporary / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
     (temporary / "distillation.json").write_text(json.dumps(config.method(), indent=1) + "\n")
-    swap_in(temporary, target)
+    replace_folder(temporary, target)
     return target
-
-
-def swap_in(new: Path, target: Path) -> None:
-    """Give a finished folder its name; what had the name before is there until then."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(new, target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _identity_scale(pipeline: FantasyTalkingPipeline) -> float:

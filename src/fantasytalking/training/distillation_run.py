@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.errors import SettingsError
+from fantasytalking.media.output import atomic_path
 from fantasytalking.training.distillation import (
     GuidedTeacher,
     Phases,
@@ -56,9 +57,8 @@ class Distiller(Trainer):
                 "False, and train LoRA where the model is large."
             )
         if self.engine.is_main:
-            temporary = self.run.path / f".{METHOD}.part"
-            temporary.write_text(json.dumps(self.method.method(), indent=1) + "\n")
-            temporary.replace(self.run.path / METHOD)
+            with atomic_path(self.run.path / METHOD, overwrite=True) as temporary:
+                temporary.write_text(json.dumps(self.method.method(), indent=1) + "\n")
 
     def average_velocity(self, hidden: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
         """The network with the averaged weights."""

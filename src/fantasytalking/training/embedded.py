@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -145,7 +144,7 @@ def train_embedded(recipe: Recipe, data: Path, output: Path) -> Path:
     material, config = footage.material, recipe.transformer
     painter = _painter(recipe, footage, output) if recipe.painter_steps or start is None else start.vae.painter
     if start is not None:
-        config = replace(config, model=plain_config(start.transformer))
+        config = replace(config, model=start.transformer.plain_config())
     videos = show_validation(footage, painter)
     first = None if start is None else start.transformer.float()
     trainer = make_trainer(material, config, output / "transformer", first, videos, footage.fingerprint)
@@ -170,11 +169,6 @@ def load_start(name: str) -> FantasyTalkingPipeline:
             "recipe embedded made."
         )
     return start
-
-
-def plain_config(model: FantasyTalkingTransformer3DModel) -> dict[str, Any]:
-    """The model's configuration without what diffusers notes in it."""
-    return {k: v for k, v in dict(model.config).items() if not k.startswith("_")}
 
 
 def _painter(recipe: Recipe, footage: Footage, output: Path) -> MouthPainter:

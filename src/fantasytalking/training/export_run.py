@@ -6,7 +6,6 @@ Values are averaged weights, written tensor by tensor: the backbone is never who
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from fantasytalking.checkpoints.loading import Planned, plan_transformer
 from fantasytalking.checkpoints.wan import TRANSFORMER_ORIGINAL
 from fantasytalking.checkpoints.writer import MAX_SHARD_BYTES, Entry, write_checkpoint
 from fantasytalking.errors import CheckpointError, OutputError, SettingsError
+from fantasytalking.media.output import replace_folder
 from fantasytalking.pipeline.folder import INDEX, LIBRARY, TRANSFORMER
 from fantasytalking.training.adapter import DESCRIPTION, RUN, base_checksum
 from fantasytalking.training.checkpoints import load_ema
@@ -293,20 +293,16 @@ def _export_embedded(run: Path, target: Path, layout: str) -> Path:
 
 def _whole(target: Path, write: Callable[[Path], object]) -> Path:
     """Write a folder under a temporary name; it gets its own when it is complete, and what had it before is there until then."""
-    temporary, old = (target.with_name(f".{target.name}.{end}") for end in ("part", "old"))
-    for leftover in (temporary, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = target.with_name(f".{target.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
         write(temporary)
-        if target.exists():
-            os.replace(target, old)
-        os.replace(temporary, target)
+        replace_folder(temporary, target)
     except OSError as error:
         raise OutputError(
             f"{target} cannot be written ({error}); choose a writable folder with enough space."
         ) from error
     finally:
-        for leftover in (temporary, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return target

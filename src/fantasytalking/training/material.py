@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -19,8 +19,17 @@ from safetensors.torch import load_file, save_file
 from fantasytalking.autoencoder.mesh_codec import MeshCodec
 from fantasytalking.conditioning.audio import SpeechEncoder
 from fantasytalking.data.motion_dataset import IntensityScale, PreparedTrack, prepare, window_motion
-from fantasytalking.data.tracks import TRACK_FPS, FaceTrack, load_track, prepare_tracks, read_catalogue
+from fantasytalking.data.tracks import (
+    SAME_PERSON,
+    TRACK_FPS,
+    FaceTrack,
+    load_track,
+    nearest_faces,
+    prepare_tracks,
+    read_catalogue,
+)
 from fantasytalking.errors import InputError
+from fantasytalking.evaluation.stamps import file_sha256
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import read_frames
 from fantasytalking.training.codec import fit_mesh_codec
@@ -36,8 +45,6 @@ SPEECH_ENCODER = Path(str(files("fantasytalking") / "models" / "demo" / "audio_e
 TRUSTED = "real"
 CANVAS = (6, 4)
 COEFFICIENTS = 24
-SAME_PERSON = 0.5
-"""Cosine of face embeddings above which two clips are taken to show one person."""
 
 
 @dataclass
@@ -137,10 +144,8 @@ def _fitted_codec(train: Sequence[FaceTrack], stored: Path, coefficients: int = 
 
 def without_leaks(train: Sequence[FaceTrack], val: Sequence[FaceTrack]) -> list[FaceTrack]:
     """Training tracks whose face is in no validation track, by the embedding: catalogues name clips, not people."""
-    if not val:
-        return list(train)
-    faces = np.stack([t.embedding for t in val])
-    return [t for t in train if float((faces @ t.embedding).max()) < SAME_PERSON]
+    cosines = nearest_faces([t.embedding for t in train], [t.embedding for t in val])
+    return [t for t, cosine in zip(train, cosines, strict=True) if cosine < SAME_PERSON]
 
 
 def _in_step(tracks: Sequence[FaceTrack], report: Path) -> list[PreparedTrack]:
@@ -200,10 +205,7 @@ def measure(data: Path, cache: Path, start: MeshCodec | None = None) -> Footage:
 
         prepared = PreparedSet.open(data)
         material = set_material(prepared, cache, start)
-        # of the shards and not of the manifest, which also says how long their making took
-        content = json.dumps([prepared.manifest["clips_sha256"], [s["sha256"] for s in prepared.manifest["shards"]]])
-        fingerprint = hashlib.sha256(content.encode()).hexdigest()
-        return Footage(material, frames_of_set(prepared), sound_of_set(prepared), fingerprint)
+        return Footage(material, frames_of_set(prepared), sound_of_set(prepared), prepared.fingerprint)
     catalogue = data / "catalogue.jsonl"
     clips = read_catalogue(catalogue)
     prepare_tracks(data, cache, SpeechEncoder.from_pretrained(SPEECH_ENCODER), clips)
@@ -211,18 +213,15 @@ def measure(data: Path, cache: Path, start: MeshCodec | None = None) -> Footage:
     def sound(track: PreparedTrack) -> Audio:
         return load_audio(data / track.name, max_seconds=None, min_seconds=0.0)
 
-    fingerprint = hashlib.sha256(catalogue.read_bytes()).hexdigest()
-    return Footage(load_material(cache, start), frames_in(data), sound, fingerprint)
+    return Footage(load_material(cache, start), frames_in(data), sound, file_sha256(catalogue))
 
 
 def frames_of_set(prepared: PreparedSet) -> Frames:
     """Frames of a set's clips, whose tracks are named after their keys."""
 
     def read(track: PreparedTrack, count: int) -> NDArray[np.uint8]:
-        with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-            file.write(prepared.bytes(track.name.removesuffix(".mp4"), "mp4"))
-            file.flush()
-            return read_frames(file.name, fps=TRACK_FPS, max_frames=count)[0]
+        with _as_file(prepared, track, "mp4") as path:
+            return read_frames(path, fps=TRACK_FPS, max_frames=count)[0]
 
     return read
 
@@ -231,9 +230,16 @@ def sound_of_set(prepared: PreparedSet) -> Callable[[PreparedTrack], Audio]:
     """Speech of a set's clips."""
 
     def read(track: PreparedTrack) -> Audio:
-        with tempfile.NamedTemporaryFile(suffix=".flac") as file:
-            file.write(prepared.bytes(track.name.removesuffix(".mp4"), "flac"))
-            file.flush()
-            return load_audio(file.name, max_seconds=None, min_seconds=0.0)
+        with _as_file(prepared, track, "flac") as path:
+            return load_audio(path, max_seconds=None, min_seconds=0.0)
 
     return read
+
+
+@contextmanager
+def _as_file(prepared: PreparedSet, track: PreparedTrack, extension: str) -> Iterator[str]:
+    """A part of a clip as a file for the time of the block."""
+    with tempfile.NamedTemporaryFile(suffix=f".{extension}") as file:
+        file.write(prepared.bytes(track.name.removesuffix(".mp4"), extension))
+        file.flush()
+        yield file.name

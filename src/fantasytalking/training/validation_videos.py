@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fantasytalking.errors import FaceError
-from fantasytalking.evaluation.footage import Footage, load_footage
+from fantasytalking.evaluation.footage import load_footage
 from fantasytalking.evaluation.protocol import Protocol
+from fantasytalking.evaluation.sync import proxy as bundled_sync
 from fantasytalking.perception.landmarks import mouth_opening
-from fantasytalking.perception.lip_sync import MIN_OVERLAP, LipSync, sync_curve
+from fantasytalking.perception.lip_sync import MIN_OVERLAP
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.training.monitor import Monitor
@@ -83,7 +84,7 @@ def video_figures(path: Path) -> dict[str, float]:
     """
     footage = load_footage(path, Protocol(max_offset=FASTEST))
     try:
-        points, scores = footage.track
+        points, _ = footage.track
     except FaceError:
         return {}
     run = footage.longest_run
@@ -95,17 +96,10 @@ def video_figures(path: Path) -> dict[str, float]:
         "mouth_motion": float(np.std(mouth_opening(seen))),
         "head_motion": float(np.sqrt(middles.var(0).sum()) / max(height, 1e-6)),
     }
-    return found | _sync(footage, run, seen, scores[run])
-
-
-def _sync(footage: Footage, run: slice, points: NDArray[np.float32], scores: NDArray[np.float32]) -> dict[str, float]:
-    farthest = min(FASTEST, len(points) - MIN_OVERLAP)
-    if footage.sound is None or farthest < 1:
-        return {}
-    network = LipSync.bundled()
-    mouth = network.embed_mouth(footage.frames[run], points, scores)
-    curve = sync_curve(mouth, network.embed_speech(footage.speech)[run], farthest)
-    return {
+    if footage.sound is None or len(seen) <= MIN_OVERLAP:
+        return found
+    curve = bundled_sync().curve(footage, run)
+    return found | {
         "sync_confidence": float(curve.confidence),
         "sync_distance": float(curve.distance),
         "sync_offset": float(curve.offset),

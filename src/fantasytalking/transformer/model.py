@@ -5,6 +5,8 @@ Letters: B batch, C channels, f latent frames, h and w latent rows and columns, 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
@@ -175,6 +177,10 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[m
         tokens = self.proj_out((self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens))
         output = self._unpatchify(tokens, grid)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
+
+    def plain_config(self) -> dict[str, Any]:
+        """The keyword arguments that build such a model: its configuration without what diffusers notes in it."""
+        return {key: value for key, value in dict(self.config).items() if not key.startswith("_")}
 
     def reset_new_parts(self) -> None:
         """Initialise afresh what Wan does not have; afterwards the model equals plain Wan exactly.

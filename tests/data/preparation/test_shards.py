@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fantasytalking.data.preparation.shards import deal, file_sha256, json_text, writing_shard
+from fantasytalking.data.preparation.shards import deal, json_text, writing_shard
+from fantasytalking.evaluation.stamps import file_sha256
 
 
 def write(path: Path, order: tuple[str, ...] = ("mp4", "flac")) -> Path:

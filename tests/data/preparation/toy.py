@@ -10,7 +10,7 @@ import numpy as np
 
 from fantasytalking.data.preparation.run import Running
 from fantasytalking.data.preparation.settings import PreparationSettings
-from fantasytalking.data.preparation.shards import file_sha256
+from fantasytalking.evaluation.stamps import file_sha256
 from fantasytalking.media.audio import Audio
 from fantasytalking.media.video import write_video
 from tests.media.files import tone

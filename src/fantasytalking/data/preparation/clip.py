@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,6 +32,7 @@ from fantasytalking.errors import (
     SettingsError,
     VideoError,
 )
+from fantasytalking.evaluation.processes import threads
 from fantasytalking.media.encoding import flac_bytes, jpeg_bytes, mp4_bytes
 from fantasytalking.perception.landmarks import lip_mask
 
@@ -86,7 +85,8 @@ class ClipPreparer:
                 the settings ask for and that cannot be loaded.
         """
         row: dict[str, Any] = {"seconds": round(span.seconds, 3)}
-        with _one_thread():
+        # sums in another order would give other last digits on a machine with other cores
+        with threads(1):
             try:
                 return self._prepare(span, row, clock)
             except Refusal as refusal:
@@ -186,14 +186,3 @@ class ClipPreparer:
     @functools.cached_property
     def _latent_encoder(self) -> LatentEncoder:
         return LatentEncoder(self.model.pipeline, self.settings.window_frames, self.settings.windows)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: sums in another order would give other last digits on a machine with other cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

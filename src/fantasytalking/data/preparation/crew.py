@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import fantasytalking.errors
 from fantasytalking.errors import FantasyTalkingError, InputError, MissingDependencyError, ResourceError
+from fantasytalking.pipeline.progress import quiet_frameworks
 
 __all__ = ["Crew", "InProcess", "RayCrew", "on_ray"]
 
@@ -207,12 +208,7 @@ def _first_line(error: BaseException) -> str:
 
 def _quieten() -> None:
     """No bars and no advice of the libraries between ours."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
+    quiet_frameworks()
     for name in ("ray", "ray.data", "ray._private"):
         logging.getLogger(name).setLevel(logging.ERROR)
     from ray.data import DataContext

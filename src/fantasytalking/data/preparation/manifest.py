@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 import fantasytalking
 from fantasytalking.data.motion_dataset import IntensityScale
 from fantasytalking.data.preparation.records import StageClock
-from fantasytalking.data.preparation.shards import file_sha256, json_text
+from fantasytalking.data.preparation.shards import json_text
 from fantasytalking.data.preparation.sources import fingerprint
 from fantasytalking.data.preparation.work import Plan, read_json
+from fantasytalking.data.tracks import SAME_PERSON, nearest_faces
+from fantasytalking.evaluation.stamps import file_sha256
 from fantasytalking.media.output import atomic_path, full_disk_error
 from fantasytalking.pipeline.folder import INDEX, resolve_model
 
-__all__ = ["IN_VALIDATION", "SAME_PERSON", "build_manifest", "describe_model", "leaks", "percentiles", "write_clips"]
+__all__ = ["IN_VALIDATION", "build_manifest", "describe_model", "leaks", "percentiles", "write_clips"]
 
-SAME_PERSON = 0.5
-"""Cosine of face embeddings above which two clips are taken to show one person."""
 IN_VALIDATION = "in-validation"
 """Reason of a training clip whose person is seen in a validation clip."""
 # the transformer may be trained on without making a set stale, and an autoencoder that no latents are made with may be too
@@ -75,10 +75,8 @@ def leaks(rows: Sequence[Row], same_person: float = SAME_PERSON) -> dict[str, fl
     """
     held = [row for row in rows if row["kept"] and row["split"] == "val"]
     own = [row for row in rows if row["kept"] and row["split"] == "train"]
-    if not held or not own:
-        return {}
-    faces = np.stack([_embedding(row) for row in held])
-    found = {row["key"]: float((faces @ _embedding(row)).max()) for row in own}
+    cosines = nearest_faces([_embedding(row) for row in own], [_embedding(row) for row in held])
+    found = {row["key"]: float(cosine) for row, cosine in zip(own, cosines, strict=True)}
     return {key: cosine for key, cosine in found.items() if cosine >= same_person}
 
 

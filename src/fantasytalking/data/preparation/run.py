@@ -16,12 +16,13 @@ from fantasytalking.data.preparation.manifest import IN_VALIDATION, build_manife
 from fantasytalking.data.preparation.records import ClipSpan, Dropped, StageClock
 from fantasytalking.data.preparation.report import write_report
 from fantasytalking.data.preparation.settings import PreparationSettings
-from fantasytalking.data.preparation.shards import DealtShard, deal, file_sha256, write_json
+from fantasytalking.data.preparation.shards import DealtShard, deal, write_json
 from fantasytalking.data.preparation.sources import ListedVideo, find_videos
 from fantasytalking.data.preparation.tasks import ShardTask, VideoTask, clip_row
 from fantasytalking.data.preparation.work import Plan, WorkFolder, opened_work, read_json
 from fantasytalking.data.shards import CLIPS, MANIFEST, SCHEMA, PreparedSet
 from fantasytalking.errors import OutputError, SettingsError
+from fantasytalking.evaluation.stamps import file_sha256
 
 __all__ = ["Counts", "Running", "Watcher", "prepare"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 
 from fantasytalking.media.output import atomic_path, full_disk_error
 
-__all__ = ["DealtShard", "ShardFile", "ShardWriter", "deal", "file_sha256", "json_text", "write_json", "writing_shard"]
+__all__ = ["DealtShard", "ShardFile", "ShardWriter", "deal", "json_text", "write_json", "writing_shard"]
 
 T = TypeVar("T")
 
@@ -95,12 +94,6 @@ def writing_shard(path: Path) -> Iterator[ShardWriter]:
     if not writer.samples:
         # an empty archive would stop whoever reads the shards one after the other
         path.unlink()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def json_text(value: Any) -> str:

@@ -17,9 +17,10 @@ from fantasytalking.data.preparation.clip import ClipPreparer
 from fantasytalking.data.preparation.records import ClipSpan, Dropped, PreparedClip, SourceVideo, StageClock
 from fantasytalking.data.preparation.scenes import find_spans
 from fantasytalking.data.preparation.settings import PreparationSettings
-from fantasytalking.data.preparation.shards import file_sha256, write_json, writing_shard
+from fantasytalking.data.preparation.shards import write_json, writing_shard
 from fantasytalking.data.preparation.work import WorkFolder, read_json
 from fantasytalking.errors import CheckpointError, InputError, MissingDependencyError, OutputError, SettingsError
+from fantasytalking.evaluation.stamps import file_sha256
 
 __all__ = ["MOST_TRIES", "ShardTask", "VideoTask"]
 

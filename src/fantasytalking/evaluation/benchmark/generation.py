@@ -28,7 +28,7 @@ from fantasytalking.evaluation.machine import machine
 from fantasytalking.pipeline.folder import INDEX, check_folder, resolve_model
 from fantasytalking.pipeline.loading import load_pipeline
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
-from fantasytalking.pipeline.progress import Progress
+from fantasytalking.pipeline.progress import Progress, quiet_frameworks
 from fantasytalking.pipeline.settings import GenerationSettings
 
 __all__ = ["Job", "Maker", "Model", "find_model", "is_made", "plan_job"]
@@ -245,12 +245,7 @@ class Maker:
 
 
 def _silently(folder: Path, device: str) -> FantasyTalkingPipeline:
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for logging in (diffusers_logging, transformers_logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+    quiet_frameworks()
     return load_pipeline(str(folder), device)
 
 
