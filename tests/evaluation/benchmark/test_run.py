@@ -150,7 +150,7 @@ def test_a_folder_of_something_else_is_not_written_into(data: Path, model: Path,
 
 def records(output: Path) -> dict[Path, int]:
     """Finished videos and when they were written."""
-    return {path: path.with_suffix(".mp4").stat().st_mtime_ns for path in output.glob("generated/*/*.json")}
+    return {path: path.with_suffix(".mp4").stat().st_mtime_ns for path in output.glob("generated/*/[!.]*.json")}
 
 
 def children(pid: int) -> list[int]:
