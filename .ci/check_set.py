@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from fantasytalking.data.shards import PreparedSet
+from fantasytalking.data.prepared_set import PreparedSet
 
 REASONS = {"broken": "unreadable", "silent": "silent", "no-face": "no-face", "two-faces": "several-faces"}
 LAG = 6  # of the clip out of step, see examples/raw_videos.py

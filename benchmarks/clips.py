@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fantasytalking.data.tracks import read_catalogue
+from fantasytalking.data.face_tracks import read_catalogue
 from fantasytalking.errors import InputError
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import probe_video, read_frames
-from fantasytalking.perception.identity import embed_face
+from fantasytalking.perception.face_embedding import embed_face
 
 FPS = 25.0
 """Frame rate at which clips are read and videos are made."""

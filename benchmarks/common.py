@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
 from fantasytalking.errors import FantasyTalkingError
-from fantasytalking.evaluation.machine import machine
-from fantasytalking.evaluation.processes import set_threads
 from fantasytalking.media.audio import Audio
-from fantasytalking.pipeline.folder import resolve_model
+from fantasytalking.pipeline.model_folder import resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress
-from fantasytalking.pipeline.result import TalkingVideo
+from fantasytalking.pipeline.talking_video import TalkingVideo
+from fantasytalking.system.machine import machine
+from fantasytalking.system.processes import set_threads
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -73,7 +73,7 @@ def option_parser(description: str | None) -> argparse.ArgumentParser:
     """A parser with the options that all benchmarks have."""
     first_line = (description or "").splitlines()[0]
     parser = argparse.ArgumentParser(description=first_line, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--model", default="demo", help="demo, or a model folder")
+    parser.add_argument("--model", default="embedded", help="embedded, or a model folder")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with catalogue.jsonl")
     parser.add_argument("--limit", type=int, help="use only so many clips or portraits, to try the script out")
     parser.add_argument("--threads", type=int, default=2, help="processor threads")

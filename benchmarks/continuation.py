@@ -20,7 +20,7 @@ from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.perception.landmarks import track_mesh
 from fantasytalking.pipeline.pipeline import CONTINUED_FRAMES
 
-EXAMPLE = Path(str(files("fantasytalking") / "models" / "demo" / "example"))
+EXAMPLE = Path(str(files("fantasytalking") / "models" / "embedded" / "example"))
 CUT = CONTINUED_FRAMES // 2
 
 

@@ -93,7 +93,7 @@ def one_run(options: argparse.Namespace) -> dict[str, Any]:
     progress.seconds["importing"] = time.perf_counter() - START
     with progress.stage("loading"):
         pipeline = load_model(options)
-    example = files("fantasytalking") / "models" / "demo" / "example"
+    example = files("fantasytalking") / "models" / "embedded" / "example"
     portrait = options.portrait or Path(str(example / "portrait.png"))
     speech = options.speech or Path(str(example / "speech.wav"))
     settings = pipeline.settings(seed=options.seed)

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fantasytalking.errors import FantasyTalkingError
-from fantasytalking.evaluation.pictures import laplacian_variance
+from fantasytalking.evaluation.metrics.picture_statistics import laplacian_variance
+from fantasytalking.perception.face_embedding import embed_face
 from fantasytalking.perception.faces import Face, detect_faces
-from fantasytalking.perception.identity import embed_face
 from fantasytalking.perception.landmarks import FACE_OVAL, face_mesh
 
 WANTED = 0.98

@@ -23,12 +23,12 @@ import cv2
 import numpy as np
 import psutil
 
-from fantasytalking.evaluation.stamps import file_sha256
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.image import load_image
 from fantasytalking.media.video import write_video
+from fantasytalking.system.digests import file_sha256
 
-EXAMPLE = Path(str(files("fantasytalking") / "models" / "demo" / "example"))
+EXAMPLE = Path(str(files("fantasytalking") / "models" / "embedded" / "example"))
 # the made-up mouths do not move, so nothing is asked of their sync
 TOY_OPTIONS = ("--sync", "off", "--body-every", "1", "--face-every", "1")
 

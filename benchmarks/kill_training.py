@@ -26,8 +26,8 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from fantasytalking.training.checkpoints import Stored  # noqa: E402
-from fantasytalking.training.state import RunFolder  # noqa: E402
+from fantasytalking.training.trainer.checkpoints import Stored  # noqa: E402
+from fantasytalking.training.trainer.run_folder import RunFolder  # noqa: E402
 
 TIMES = ("steps_per_second", "samples_per_second", "tokens_per_second", "minutes_left", "memory_gib", "mfu", "peak_flops")
 

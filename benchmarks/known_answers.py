@@ -23,10 +23,10 @@ from common import Record, option_parser, say, table
 from numpy.typing import NDArray
 
 from fantasytalking.evaluation.evaluate import Options, evaluate
-from fantasytalking.evaluation.processes import set_threads
 from fantasytalking.evaluation.protocol import PROTOCOLS
 from fantasytalking.evaluation.results import Report
 from fantasytalking.media.video import write_video
+from fantasytalking.system.processes import set_threads
 
 Frames = NDArray[np.uint8]
 LAGS = Path(__file__).parent / "validation_lags.json"

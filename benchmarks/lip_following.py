@@ -35,7 +35,7 @@ from safetensors.torch import load_file
 
 from fantasytalking.autoencoder import Reference, from_uint8
 from fantasytalking.errors import CheckpointError, FantasyTalkingError
-from fantasytalking.evaluation.mouth import correlation
+from fantasytalking.evaluation.metrics.mouth_correlation import correlation
 from fantasytalking.geometry import TIME_STRIDE
 from fantasytalking.media.audio import Audio
 from fantasytalking.perception.landmarks import mouth_opening, track_mesh

@@ -28,10 +28,10 @@ HEAD = 128
 
 def write_files(folder: Path, gigabytes: float, width: int) -> int:
     """Write the synthetic files; returns their size in bytes."""
-    from fantasytalking.checkpoints.fantasytalking import ADAPTER_TABLES, part_of
-    from fantasytalking.checkpoints.fill import build_empty
-    from fantasytalking.checkpoints.wan import TRANSFORMER_ORIGINAL
-    from fantasytalking.checkpoints.writer import Entry, write_checkpoint
+    from fantasytalking.checkpoints.adapter_layouts import ADAPTER_TABLES, part_of
+    from fantasytalking.checkpoints.fill_model import build_empty
+    from fantasytalking.checkpoints.wan_layouts import TRANSFORMER_ORIGINAL
+    from fantasytalking.checkpoints.weights_writer import Entry, write_checkpoint
     from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
     feed_forward, audio = 3 * width, width // 4

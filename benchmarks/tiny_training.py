@@ -15,8 +15,8 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from fantasytalking.training.loop import Trainer  # noqa: E402
-from fantasytalking.training.state import RunFolder  # noqa: E402
+from fantasytalking.training.trainer.loop import Trainer  # noqa: E402
+from fantasytalking.training.trainer.run_folder import RunFolder  # noqa: E402
 from tests.training.tiny_run import CONFIG, RandomSource  # noqa: E402
 
 

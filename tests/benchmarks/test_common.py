@@ -35,4 +35,4 @@ def test_a_table_has_a_line_a_row() -> None:
 
 def test_every_benchmark_has_the_shared_options() -> None:
     options = option_parser("What it does.\n\nMore.").parse_args(["--limit", "2", "--threads", "1"])
-    assert (options.model, options.limit, options.threads, options.seed, options.json) == ("demo", 2, 1, 0, None)
+    assert (options.model, options.limit, options.threads, options.seed, options.json) == ("embedded", 2, 1, 0, None)

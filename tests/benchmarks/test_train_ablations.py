@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from train_ablations import variants
 
-from fantasytalking.training.recipes import EMBEDDED_MODEL
+from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL
 
 
 def test_every_variant_has_the_same_number_of_steps_and_one_difference() -> None:

@@ -19,8 +19,14 @@ from transformers import (
     Wav2Vec2Model,
 )
 
-from fantasytalking.checkpoints.rename import KeyTable
-from fantasytalking.checkpoints.wan import CLIP_ORIGINAL, CLIP_PREFIX, TRANSFORMER_ORIGINAL, UMT5_ORIGINAL, VAE_ORIGINAL
+from fantasytalking.checkpoints.key_tables import KeyTable
+from fantasytalking.checkpoints.wan_layouts import (
+    CLIP_ORIGINAL,
+    CLIP_PREFIX,
+    TRANSFORMER_ORIGINAL,
+    UMT5_ORIGINAL,
+    VAE_ORIGINAL,
+)
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 # Tensors this small only make threads wait for each other.

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fantasytalking.cli.__main__ import main
-from fantasytalking.evaluation.benchmark.reading import load_manifest, read_manifest
+from fantasytalking.evaluation.benchmark.parse_manifest import load_manifest, read_manifest
 from fantasytalking.evaluation.results import load_report
 from tests.evaluation.benchmark.samples import talking_video
 from tests.pipeline.tiny_pipeline import embedded_pipeline

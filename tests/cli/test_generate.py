@@ -83,11 +83,11 @@ def test_the_demo_needs_no_argument_but_a_model(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its model may still be missing from a checkout; the folder of a tiny one stands in for it."""
-    import fantasytalking.pipeline.folder as folder
+    import fantasytalking.pipeline.model_folder as folder
 
     monkeypatch.setattr(folder, "EMBEDDED", "another name")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "demo").symlink_to(model)
+    (tmp_path / "embedded").symlink_to(model)
     assert main(["demo", "--steps", "1", "--longest-side", "128", "--max-seconds", "0.5"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "demo.mp4"
     info = probe_video(tmp_path / "demo.mp4")

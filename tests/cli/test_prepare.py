@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fantasytalking.cli.__main__ import main
-from fantasytalking.data.shards import PreparedSet
+from fantasytalking.data.prepared_set import PreparedSet
 from tests.data.preparation.toy import make_videos
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "data-preparation.md"

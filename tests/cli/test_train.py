@@ -22,7 +22,7 @@ from fantasytalking.cli.__main__ import main
 from fantasytalking.cli.train import FAMILIES, Family, _parse
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import probe_video, write_video
-from fantasytalking.training.recipes import RECIPES
+from fantasytalking.training.embedded.embedded_recipes import RECIPES
 from tests.pipeline.tiny_pipeline import EXAMPLE, portrait, speech
 from tests.training.synthetic import open_mouth, own_mesh, smooth_noise, turn_head
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fantasytalking.cli.__main__ import main
-from fantasytalking.evaluation.weights import WEIGHTS
+from fantasytalking.evaluation.networks.metric_weights import WEIGHTS
 
 
 @pytest.fixture(autouse=True)

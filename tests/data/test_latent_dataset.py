@@ -11,8 +11,8 @@ import torch
 
 from fantasytalking.conditioning.audio_windows import window_index
 from fantasytalking.data.latent_dataset import LatentDataset, Prefix, Window, speech_tokens
-from fantasytalking.data.sample import Dropout, collate
-from fantasytalking.data.shards import PreparedSet
+from fantasytalking.data.prepared_set import PreparedSet
+from fantasytalking.data.samples import Dropout, collate
 from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.encoders import encode_speech

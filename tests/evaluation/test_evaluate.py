@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from fantasytalking.errors import FantasyTalkingError, InputError, SettingsError
-from fantasytalking.evaluation import measuring
-from fantasytalking.evaluation.clips import GROUND_TRUTH, SHUFFLED, STILL
+from fantasytalking.evaluation import measure
 from fantasytalking.evaluation.evaluate import STORE, Options, evaluate
+from fantasytalking.evaluation.pairing import GROUND_TRUTH, SHUFFLED, STILL
 from fantasytalking.evaluation.results import Report, load_report
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import read_frames, write_video
@@ -209,9 +209,9 @@ def test_a_file_without_sound_is_heard_with_its_references(folders: tuple[Path, 
     real, _ = folders
     frames, rate = read_frames(real / "a.mp4", max_frames=40)
     write_video(tmp_path / "a.mp4", frames, rate)
-    task = measuring.Task("ours", "a", tmp_path / "a.mp4", real / "a.mp4", tmp_path / "a.mp4")
-    made, true = measuring._load_pair(task, SMALL)
+    task = measure.Task("ours", "a", tmp_path / "a.mp4", real / "a.mp4", tmp_path / "a.mp4")
+    made, true = measure._load_pair(task, SMALL)
     assert made.sound is not None and true.sound is not None
     np.testing.assert_array_equal(made.sound, true.sound[: len(made.sound)])
-    assert any("no sound of its own" in problem for problem in measuring._length_problems(task, made, true))
+    assert any("no sound of its own" in problem for problem in measure._length_problems(task, made, true))
     assert len(made.sound) == round(len(made.frames) / 25 * 16000)

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from fantasytalking.errors import InputError
-from fantasytalking.evaluation import (
+from fantasytalking.evaluation.footage import Footage
+from fantasytalking.evaluation.metrics import (
     aesthetic,
     csim,
     efid,
@@ -18,15 +19,14 @@ from fantasytalking.evaluation import (
     fid,
     fvd,
     identity_consistency,
-    mouth,
-    qalign,
+    iqa_ase,
+    mouth_correlation,
     sharpness,
-    sync,
+    sync_confidence,
 )
-from fantasytalking.evaluation.catalogue import METRICS
-from fantasytalking.evaluation.footage import Footage
-from fantasytalking.evaluation.frechet import Moments, frechet_between
-from fantasytalking.evaluation.metric import Metric
+from fantasytalking.evaluation.metrics.metric import Metric
+from fantasytalking.evaluation.metrics.registry import METRICS
+from fantasytalking.evaluation.statistics.frechet import Moments, frechet_between
 
 
 def changed(clip: Footage, frames: NDArray[np.uint8]) -> Footage:
@@ -107,7 +107,7 @@ def test_the_same_person_has_a_high_csim_and_a_face_that_goes_away_half_of_it(ca
 
 
 def test_the_mouth_follows_itself_not_a_still_one_and_less_a_late_one(lively: Footage) -> None:
-    metric = mouth.standard()
+    metric = mouth_correlation.standard()
     assert value(metric, lively, lively) == pytest.approx(1)
     assert value(metric, still(lively), lively) == 0
     late = [value(metric, changed(lively, lively.frames[np.maximum(np.arange(len(lively.frames)) - k, 0)]), lively) for k in (1, 4)]
@@ -119,20 +119,20 @@ def test_the_mouth_follows_itself_not_a_still_one_and_less_a_late_one(lively: Fo
 def test_correlation_is_pearsons() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal(50), rng.standard_normal(50)
-    assert mouth.correlation(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1])
-    assert mouth.correlation(a, 3 * a + 1) == pytest.approx(1)
-    assert mouth.correlation(a, np.ones(50)) == 0
+    assert mouth_correlation.correlation(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1])
+    assert mouth_correlation.correlation(a, 3 * a + 1) == pytest.approx(1)
+    assert mouth_correlation.correlation(a, np.ones(50)) == 0
 
 
 def test_blur_is_measured_by_every_picture_metric(calm: Footage) -> None:
     soft, softer = blurred(calm, 1.0), blurred(calm, 3.0)
     assert 1 > value(sharpness.standard(), soft, calm) > value(sharpness.standard(), softer, calm)
     assert value(aesthetic.proxy(), calm, calm) > value(aesthetic.proxy(), soft, calm) > value(aesthetic.proxy(), softer, calm)
-    assert 0 == value(qalign.proxy(), calm, calm) < value(qalign.proxy(), soft, calm) < value(qalign.proxy(), softer, calm)
+    assert 0 == value(iqa_ase.proxy(), calm, calm) < value(iqa_ase.proxy(), soft, calm) < value(iqa_ase.proxy(), softer, calm)
 
 
 def test_sync_finds_by_how_many_frames_a_sound_is_shifted(lively: Footage) -> None:
-    metric = sync.proxy()
+    metric = sync_confidence.proxy()
     assert lively.sound is not None
     per_frame = 16000 // 25
     found = {}
@@ -145,7 +145,7 @@ def test_sync_finds_by_how_many_frames_a_sound_is_shifted(lively: Footage) -> No
 
 
 def test_sync_needs_sound_a_long_enough_face_and_its_own_rate(lively: Footage) -> None:
-    metric = sync.proxy()
+    metric = sync_confidence.proxy()
     with pytest.raises(InputError, match="no sound"):
         metric.measure(Footage("mute", lively.frames, None, lively.protocol), lively)
     assert lively.sound is not None
@@ -158,7 +158,7 @@ def test_sync_needs_sound_a_long_enough_face_and_its_own_rate(lively: Footage) -
 
 
 def test_no_proxy_has_the_name_of_what_it_stands_for() -> None:
-    from fantasytalking.evaluation.catalogue import Choice, build
+    from fantasytalking.evaluation.metrics.registry import Choice, build
 
     paper = {"FID", "FVD", "Sync-C", "Sync-D", "ES", "IDC", "SD", "BD", "Aesthetic", "CSIM", "E-FID", "IQA", "ASE"}
     for name in METRICS:

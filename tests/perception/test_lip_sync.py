@@ -129,14 +129,14 @@ def test_speech_embeddings_are_unit_vectors_one_a_frame_that_see_only_their_surr
 def talking() -> tuple[NDArray[np.uint8], Array, Array, Array]:
     """A short video of the embedded model: frames, mesh, scores, speech features; 25 frames a second."""
     from fantasytalking import FantasyTalkingPipeline
-    from fantasytalking.conditioning.audio import SpeechEncoder
+    from fantasytalking.conditioning.speech_features import SpeechEncoder
     from fantasytalking.media.audio import load_audio, normalise_loudness
     from fantasytalking.perception.landmarks import track_mesh
-    from fantasytalking.training.material import SPEECH_ENCODER
+    from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER
     from tests.pipeline.tiny_pipeline import EXAMPLE
 
     sound = load_audio(EXAMPLE / "speech.wav", seconds=4.0)
-    pipeline = FantasyTalkingPipeline.from_pretrained("demo")
+    pipeline = FantasyTalkingPipeline.from_pretrained("embedded")
     video = pipeline(EXAMPLE / "portrait.png", sound, longest_side=256, fps=25, seed=0)
     points, scores = track_mesh(video.frames)
     features = SpeechEncoder.from_pretrained(SPEECH_ENCODER).encode(normalise_loudness(sound.samples)).numpy()

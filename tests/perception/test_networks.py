@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fantasytalking.errors import SettingsError
-from fantasytalking.perception.networks.runner import FOLDER, NAMES, Network
+from fantasytalking.perception.networks.network_runner import FOLDER, NAMES, Network
 
 
 def test_every_bundled_network_is_in_the_notice_with_its_size_and_checksum() -> None:

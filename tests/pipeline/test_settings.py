@@ -11,8 +11,8 @@ import torch
 
 from fantasytalking.errors import FaceError, SettingsError
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
-from fantasytalking.pipeline.result import TalkingVideo
 from fantasytalking.pipeline.settings import GenerationSettings, setting_names, settings_list, settings_table
+from fantasytalking.pipeline.talking_video import TalkingVideo
 from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech, wan_pipeline
 
 DOCS = Path(__file__).parents[2] / "docs" / "settings.md"

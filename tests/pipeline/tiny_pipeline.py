@@ -34,7 +34,7 @@ from fantasytalking.perception.landmarks import face_mesh
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-EXAMPLE = Path(__file__).parents[2] / "src" / "fantasytalking" / "models" / "demo" / "example"
+EXAMPLE = Path(__file__).parents[2] / "src" / "fantasytalking" / "models" / "embedded" / "example"
 WIDTH = 16
 
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
-from fantasytalking.data.preparation.latents import LatentEncoder
-from fantasytalking.data.preparation.motion import BodyTrack
-from fantasytalking.data.preparation.shards import writing_shard
-from fantasytalking.evaluation.stamps import file_sha256
+from fantasytalking.data.preparation.clip_latents import LatentEncoder
+from fantasytalking.data.preparation.measure_motion import BodyTrack
+from fantasytalking.data.preparation.shard_writer import writing_shard
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.system.digests import file_sha256
 from tests.pipeline.tiny_pipeline import portrait, speech
 from tests.training.synthetic import make_track
 

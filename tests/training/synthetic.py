@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from fantasytalking.autoencoder.mesh_codec import MeshCodec, rotation_from_vector
-from fantasytalking.data.tracks import ClipInfo, FaceTrack, save_track
+from fantasytalking.data.face_tracks import ClipInfo, FaceTrack, save_track
 from fantasytalking.perception.landmarks import LIPS_INNER, face_mesh
-from fantasytalking.training.codec import fit_mesh_codec
+from fantasytalking.training.embedded.fit_codec import fit_mesh_codec
 from tests.pipeline.tiny_pipeline import portrait
 
 SPEECH_DIM, FACE_DIM = 384, 192  # of the recipes

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from fantasytalking.errors import SettingsError
-from fantasytalking.training.batches import shares
-from fantasytalking.training.checkpoints import Stored, load_ema
-from fantasytalking.training.engine import Engine
-from fantasytalking.training.state import RunFolder
+from fantasytalking.training.trainer.batches import shares
+from fantasytalking.training.trainer.checkpoints import Stored, load_ema
+from fantasytalking.training.trainer.engine import Engine
+from fantasytalking.training.trainer.run_folder import RunFolder
 from tests.training.tiny_run import CONFIG, trainer, watched
 
 ROOT = Path(__file__).resolve().parents[2]

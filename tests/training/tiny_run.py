@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch.distributed.tensor import DTensor
 
-from fantasytalking.data.sample import Sample
-from fantasytalking.training.config import StageSchedule, TrainConfig
-from fantasytalking.training.loop import Trainer
-from fantasytalking.training.sources import BucketPlan
-from fantasytalking.training.state import RunFolder
+from fantasytalking.data.samples import Sample
+from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
+from fantasytalking.training.trainer.loop import Trainer
+from fantasytalking.training.trainer.run_folder import RunFolder
+from fantasytalking.training.trainer.sources import BucketPlan
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 from tests.tiny import AUDIO_FEATURE_DIM, FACE_DIM, IMAGE_DIM, PARTS, TEXT_DIM, WAN_CONFIG, tiny_conditions
 

@@ -24,7 +24,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fantasytalking.autoencoder.base import first_frame_mask
+from fantasytalking.autoencoder.interface import first_frame_mask
 from fantasytalking.geometry import Strides
 
 NUM_POINTS = 468
@@ -123,7 +123,7 @@ class MeshMotion:
 class MeshCodec(nn.Module):
     """Linear, invertible map between face meshes relative to a portrait and a latent video.
 
-    Every array is a buffer, filled by `fantasytalking.training.codec.fit_mesh_codec` from the training split and stored with the
+    Every array is a buffer, filled by `fantasytalking.training.embedded.fit_codec.fit_mesh_codec` from the training split and stored with the
     weights. ``template`` is a frontal face of unit inter-ocular distance; x right, y down, z away from the camera.
 
     The arithmetic is float32 on the processor whatever the model around it is moved or cast to: it is small, it needs the digits,

@@ -1,8 +1,8 @@
 """Reading, converting and writing weights: Wan2.1-I2V and the FantasyTalking adapter, in every layout in which they
 circulate."""
 
-from fantasytalking.checkpoints.fantasytalking import AdapterLayout, convert_adapter, load_adapter, save_adapter
-from fantasytalking.checkpoints.loading import load_image_encoder, load_text_encoder, load_transformer, load_vae
+from fantasytalking.checkpoints.adapter_layouts import AdapterLayout, convert_adapter, load_adapter, save_adapter
+from fantasytalking.checkpoints.load_models import load_image_encoder, load_text_encoder, load_transformer, load_vae
 
 __all__ = [
     "AdapterLayout",

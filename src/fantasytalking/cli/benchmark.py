@@ -19,7 +19,7 @@ from fantasytalking.errors import SettingsError
 from fantasytalking.pipeline.progress import quiet_frameworks
 
 if TYPE_CHECKING:
-    from fantasytalking.evaluation.benchmark.run import Outcome, Running
+    from fantasytalking.evaluation.benchmark.run_benchmark import Outcome, Running
 
 __all__ = ["Benchmark", "main", "run"]
 
@@ -96,8 +96,8 @@ def run(options: Benchmark, command: str = "") -> int:
     models = _models(options.models)
     # Here and not above: --help must not wait for the frameworks, nor they say what they lack while they are imported.
     quiet_frameworks()
-    from fantasytalking.evaluation.benchmark.reading import load_manifest
-    from fantasytalking.evaluation.benchmark.run import run_benchmark
+    from fantasytalking.evaluation.benchmark.parse_manifest import load_manifest
+    from fantasytalking.evaluation.benchmark.run_benchmark import run_benchmark
     from fantasytalking.pipeline.progress import TerminalProgress
 
     manifest = load_manifest(options.manifest)
@@ -107,7 +107,7 @@ def run(options: Benchmark, command: str = "") -> int:
 
 
 def _running(options: Benchmark, models: dict[str, str], command: str) -> Running:
-    from fantasytalking.evaluation.benchmark.run import Running
+    from fantasytalking.evaluation.benchmark.run_benchmark import Running
     from fantasytalking.evaluation.evaluate import Options as Scoring
     from fantasytalking.evaluation.protocol import load_protocol
 
@@ -144,7 +144,7 @@ def _models(given: Sequence[str]) -> dict[str, str]:
 
 
 def _print(outcome: Outcome, options: Benchmark) -> int:
-    from fantasytalking.evaluation.benchmark.trends import trend_table
+    from fantasytalking.evaluation.benchmark.expectations import trend_table
 
     assert options.output is not None
     folder = options.output / ("generated" if outcome.report is None else "report")
@@ -162,7 +162,7 @@ def _print(outcome: Outcome, options: Benchmark) -> int:
         print(json.dumps(found, ensure_ascii=False))
         return 0
     if outcome.report is not None:
-        from fantasytalking.evaluation.report import table_text
+        from fantasytalking.evaluation.report.write_report import table_text
 
         for problem in outcome.report.problems:
             print(f"note: {problem.method}, {problem.clip}: {problem.reason}", file=sys.stderr)
@@ -175,7 +175,7 @@ def _print(outcome: Outcome, options: Benchmark) -> int:
 
 
 def _list(as_json: bool) -> int:
-    from fantasytalking.evaluation.benchmark.reading import load_manifest, shipped_names
+    from fantasytalking.evaluation.benchmark.parse_manifest import load_manifest, shipped_names
 
     manifests = [load_manifest(name) for name in shipped_names()]
     if as_json:

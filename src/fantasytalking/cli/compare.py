@@ -40,8 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; see `fantasytalking compare --help`."""
     options = parse(Compare, "compare", arguments)
     quiet_frameworks()
-    from fantasytalking.evaluation.comparing import join_reports
-    from fantasytalking.evaluation.report import table_text, write_report
+    from fantasytalking.evaluation.compare import join_reports
+    from fantasytalking.evaluation.report.write_report import table_text, write_report
     from fantasytalking.evaluation.results import load_report
 
     names = [str(path) for path in options.reports]

@@ -68,7 +68,7 @@ def run(options: Convert) -> int:
         OutputError: The target exists or cannot be written.
     """
     # Here and not above: --help must not wait for the frameworks.
-    from fantasytalking.checkpoints.layouts import detect_layout
+    from fantasytalking.checkpoints.detect_layout import detect_layout
 
     found = detect_layout(options.source)
     if options.layout == "pipeline":
@@ -80,7 +80,7 @@ def run(options: Convert) -> int:
 
 
 def _to_adapter(options: Convert, found: str) -> Path:
-    from fantasytalking.checkpoints.fantasytalking import convert_adapter
+    from fantasytalking.checkpoints.adapter_layouts import convert_adapter
 
     assert options.layout != "pipeline"
     if not found.startswith("adapter-"):
@@ -96,7 +96,7 @@ def _to_adapter(options: Convert, found: str) -> Path:
 def _to_pipeline(options: Convert) -> Path:
     import torch
 
-    from fantasytalking.checkpoints.assembly import assemble_pipeline
+    from fantasytalking.checkpoints.assemble_folder import assemble_pipeline
 
     if options.audio_encoder is None:
         raise CheckpointError(

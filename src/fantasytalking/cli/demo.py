@@ -28,6 +28,6 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; see `fantasytalking demo --help`."""
     options = parse(Demo, "demo", arguments)
     settings = given_settings(options.settings)
-    example = files("fantasytalking") / "models" / "demo" / "example"
+    example = files("fantasytalking") / "models" / "embedded" / "example"
     with as_file(example / "portrait.png") as portrait, as_file(example / "speech.wav") as speech:
-        return generate_file(portrait, speech, options.output, "demo", options.run, settings)
+        return generate_file(portrait, speech, options.output, "embedded", options.run, settings)

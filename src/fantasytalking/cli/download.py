@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from fantasytalking.cli.options import parse
-from fantasytalking.hub import Hub, RemoteFile, Repository, check_space
+from fantasytalking.system.hub import Hub, RemoteFile, Repository, check_space
 
 __all__ = ["REPOSITORIES", "Download", "Repository", "main", "run"]
 

@@ -60,14 +60,14 @@ def main(arguments: Sequence[str]) -> int:
     methods = named_folders(options.generated)
     # Here and not above: --help must not wait for the frameworks, nor they say what they lack while they are imported.
     quiet_frameworks()
-    from fantasytalking.evaluation.catalogue import ALL, METRICS
     from fantasytalking.evaluation.evaluate import Options, evaluate
+    from fantasytalking.evaluation.metrics.registry import ALL, METRICS
     from fantasytalking.evaluation.protocol import load_protocol
-    from fantasytalking.evaluation.report import table_text
+    from fantasytalking.evaluation.report.write_report import table_text
 
     metrics = options.metrics or ALL
     if options.fetch:
-        from fantasytalking.evaluation.weights import fetch
+        from fantasytalking.evaluation.networks.metric_weights import fetch
 
         needed = [key for name in metrics if name in METRICS for key in METRICS[name].needs]
         fetch(needed, say=lambda text: print(text, file=sys.stderr))

@@ -61,7 +61,7 @@ def run(options: Export) -> int:
     # Here and not above: --help must not wait for the frameworks.
     import torch
 
-    from fantasytalking.training.export_run import export_run
+    from fantasytalking.training.adapter.export_run import export_run
 
     exported = export_run(
         options.run_folder,

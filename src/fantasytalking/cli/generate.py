@@ -21,8 +21,8 @@ class Generate:
     """The speech: a sound file, or a video whose sound is used."""
     output: Path
     """The video to write: mp4, mov or mkv."""
-    model: str = "demo"
-    """demo (comes with the package), a model folder, or the name of a repository on the Hugging Face hub."""
+    model: str = "embedded"
+    """embedded (comes with the package), a model folder, or the name of a repository on the Hugging Face hub."""
     run: RunOptions = field(default_factory=RunOptions)
     """How and where the command runs."""
     settings: SettingOptions = field(default_factory=SettingOptions)

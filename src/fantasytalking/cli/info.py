@@ -96,7 +96,7 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _embedded_model() -> dict[str, Any]:
-    folder = Path(str(files("fantasytalking") / "models" / "demo"))
+    folder = Path(str(files("fantasytalking") / "models" / "embedded"))
     weights = list(folder.rglob("*.safetensors"))
     megabytes = round(sum(path.stat().st_size for path in weights) / 1e6, 1)
     return {"installed": (folder / "model_index.json").is_file(), "megabytes": megabytes}
@@ -110,7 +110,7 @@ def _encoders() -> dict[str, bool]:
 
 def _metrics() -> dict[str, list[str]]:
     """Metric -> what its standard implementation lacks; a proxy measures those that lack something."""
-    from fantasytalking.evaluation.catalogue import METRICS, lacking
+    from fantasytalking.evaluation.metrics.registry import METRICS, lacking
 
     return {name: lacking(name) for name in METRICS}
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from fantasytalking.cli.options import parse
-from fantasytalking.media.output import check_output
+from fantasytalking.system.files import check_output
 
 __all__ = ["MakeManifest", "main", "run"]
 
@@ -41,8 +41,8 @@ class MakeManifest:
     """Frame rate at which videos are made; nothing means each model's own."""
     one_per: Literal["folder", "prefix"] | None = None
     """At most one clip from each folder, or from files whose names are alike up to the last _ or -."""
-    model: str = "demo"
-    """Model of the methods: demo, a folder, a repository on the hub, or a placeholder such as $MODEL."""
+    model: str = "embedded"
+    """Model of the methods: embedded, a folder, a repository on the hub, or a placeholder such as $MODEL."""
     overwrite: bool = False
     """Replace the output if it exists."""
     json: bool = False
@@ -64,9 +64,9 @@ def run(options: MakeManifest) -> int:
     """
     target = check_output(options.output, options.overwrite)
     # Here and not above: --help must not wait for the frameworks.
-    from fantasytalking.evaluation.benchmark.making import Choice, make_manifest
-    from fantasytalking.evaluation.benchmark.manifest import save_manifest
-    from fantasytalking.evaluation.benchmark.reading import check_name, read_manifest
+    from fantasytalking.evaluation.benchmark.benchmark_manifest import save_manifest
+    from fantasytalking.evaluation.benchmark.make_manifest import Choice, make_manifest
+    from fantasytalking.evaluation.benchmark.parse_manifest import check_name, read_manifest
     from fantasytalking.pipeline.progress import TerminalProgress
 
     check_name(options.name, "--name")

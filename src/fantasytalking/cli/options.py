@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 import tyro
 
 from fantasytalking.errors import SettingsError
-from fantasytalking.media.output import check_output
 from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
 from fantasytalking.pipeline.settings import Setting, settings_list
+from fantasytalking.system.files import check_output
 
 if TYPE_CHECKING:
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
@@ -140,6 +140,6 @@ def _load(model: str, run: RunOptions, progress: TerminalProgress) -> FantasyTal
     with progress.stage("loading"):
         # Here and not above: --help and a mistyped option must not wait for the frameworks.
         quiet_frameworks()
-        from fantasytalking.pipeline.loading import load_pipeline
+        from fantasytalking.pipeline.load_pipeline import load_pipeline
 
         return load_pipeline(model, run.device, run.dtype)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from fantasytalking.cli.options import parse
-from fantasytalking.data.preparation.settings import PreparationSettings
+from fantasytalking.data.preparation.preparation_settings import PreparationSettings
 from fantasytalking.errors import SettingsError
 from fantasytalking.pipeline.progress import quiet_frameworks
 
 if TYPE_CHECKING:
-    from fantasytalking.data.preparation.run import Counts, Watcher
+    from fantasytalking.data.preparation.prepare_set import Counts, Watcher
 
 __all__ = ["Prepare", "main", "run"]
 
@@ -73,8 +73,8 @@ def run(options: Prepare) -> int:
         raise SettingsError("There is no video to prepare; give files, folders or a catalogue.jsonl.")
     # Here and not above: --help must not wait for the frameworks, nor they say what they lack while they are imported.
     quiet_frameworks()
-    from fantasytalking.data.preparation.run import Running, prepare
-    from fantasytalking.data.preparation.work import read_json
+    from fantasytalking.data.preparation.prepare_set import Running, prepare
+    from fantasytalking.data.preparation.work_folder import read_json
 
     running = Running(
         options.clips_per_shard,
@@ -126,7 +126,7 @@ def terminal_watcher() -> Watcher:
         TimeRemainingColumn,
     )
 
-    from fantasytalking.data.preparation.run import Watcher
+    from fantasytalking.data.preparation.prepare_set import Watcher
 
     console = Console(stderr=True)
 

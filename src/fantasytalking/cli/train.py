@@ -85,27 +85,27 @@ class Family:
 
 
 def _embedded(recipe: Any, options: Any) -> Path:
-    from fantasytalking.training.embedded import train_embedded
+    from fantasytalking.training.embedded.train_embedded import train_embedded
 
     return train_embedded(recipe, options.data, options.output)
 
 
 def _adapter(recipe: Any, options: Any) -> Path:
-    from fantasytalking.training.adapter import train_adapter
+    from fantasytalking.training.adapter.train_adapter import train_adapter
 
     return train_adapter(recipe, options.data, options.output, options.base)
 
 
 def _student(recipe: Any, options: Any) -> Path:
     if recipe.lora is None:
-        from fantasytalking.training.distillation_models import distil_embedded as distil
+        from fantasytalking.training.distillation.distil_model import distil_embedded as distil
     else:
-        from fantasytalking.training.distillation_adapter import distil_released as distil
+        from fantasytalking.training.distillation.distil_adapter import distil_released as distil
     return distil(recipe, options.teacher, options.data, options.output)
 
 
 def _lip_sync(recipe: Any, options: Any) -> Path:
-    from fantasytalking.training.lip_sync_run import train_lip_sync
+    from fantasytalking.training.lip_sync.lip_sync_run import train_lip_sync
 
     return train_lip_sync(recipe, options.data, options.output)
 
@@ -116,7 +116,7 @@ FAMILIES = (
             "embedded": "the embedded model: codec, transformer in two stages, mouth painter",
             "tiny": "the same in seconds, to try the machinery out",
         },
-        ("fantasytalking.training.recipes", "RECIPES"),
+        ("fantasytalking.training.embedded.embedded_recipes", "RECIPES"),
         _Scaled,
         _embedded,
     ),
@@ -127,7 +127,7 @@ FAMILIES = (
             "adapter-tiny": "adapter-14b in seconds, on a tiny base",
             "lora-tiny": "lora-14b in seconds, on a tiny base",
         },
-        ("fantasytalking.training.adapter_recipes", "ADAPTER_RECIPES"),
+        ("fantasytalking.training.adapter.adapter_recipes", "ADAPTER_RECIPES"),
         _OnBase,
         _adapter,
     ),
@@ -138,13 +138,13 @@ FAMILIES = (
             "distil-tiny": "distil in seconds",
             "distil-lora-tiny": "distil-14b in seconds, on a tiny teacher",
         },
-        ("fantasytalking.training.distillation_recipes", "DISTIL_RECIPES"),
+        ("fantasytalking.training.distillation.distillation_recipes", "DISTIL_RECIPES"),
         _OfTeacher,
         _student,
     ),
     Family(
         {"lip-sync": "the network that measures lip sync"},
-        ("fantasytalking.training.recipes", "LIP_SYNC_RECIPES"),
+        ("fantasytalking.training.embedded.embedded_recipes", "LIP_SYNC_RECIPES"),
         Train,
         _lip_sync,
     ),

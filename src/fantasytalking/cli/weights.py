@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; see `fantasytalking weights --help`."""
     options = parse(Weights, "weights", arguments)
     # Here and not above: --help must not wait for the frameworks.
-    from fantasytalking.evaluation.weights import WEIGHTS, cache_folder, describe, fetch, locate
+    from fantasytalking.evaluation.networks.metric_weights import WEIGHTS, cache_folder, describe, fetch, locate
 
     if options.keys:
         found = {k: str(path) for k, path in fetch(options.keys, say=lambda text: print(text, file=sys.stderr)).items()}

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fantasytalking.conditioning.audio import SAMPLE_RATE, SAMPLES_PER_TOKEN
+from fantasytalking.conditioning.speech_features import SAMPLE_RATE, SAMPLES_PER_TOKEN
 from fantasytalking.data.motion_dataset import IntensityScale
-from fantasytalking.data.sample import Sample
-from fantasytalking.data.shards import PreparedSet, intensity
+from fantasytalking.data.prepared_set import PreparedSet, intensity
+from fantasytalking.data.samples import Sample
 from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.geometry import Strides
 from fantasytalking.pipeline.encoders import TEXT_TOKENS

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from fantasytalking.autoencoder.mesh_codec import MeshCodec, MeshMotion, smooth_over_time
 from fantasytalking.conditioning.audio_windows import resample_features
+from fantasytalking.data.face_tracks import TRACK_FPS, FaceTrack
 from fantasytalking.data.lip_mask import lip_mask_to_latents
-from fantasytalking.data.sample import Sample
-from fantasytalking.data.tracks import TRACK_FPS, FaceTrack
+from fantasytalking.data.samples import Sample
 from fantasytalking.geometry import AUDIO_TOKEN_RATE
 from fantasytalking.perception.landmarks import lip_mask
 

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Literal
 
 from fantasytalking.errors import FantasyTalkingError, OutputError, ResourceError, SettingsError
-from fantasytalking.evaluation.catalogue import ALL, Backend, Choice, build, choose
-from fantasytalking.evaluation.clips import (
+from fantasytalking.evaluation.footage import load_sound
+from fantasytalking.evaluation.measure import Job, Outcome, measure_job
+from fantasytalking.evaluation.metrics.metric import Measurement
+from fantasytalking.evaluation.metrics.registry import ALL, Backend, Choice, build, choose
+from fantasytalking.evaluation.pairing import (
     GROUND_TRUTH,
     NOTES,
     SHUFFLED,
@@ -26,19 +29,16 @@ from fantasytalking.evaluation.clips import (
     pair_clips,
     shuffled_sounds,
 )
-from fantasytalking.evaluation.footage import load_sound
-from fantasytalking.evaluation.machine import machine
-from fantasytalking.evaluation.measuring import Job, Outcome, measure_job
-from fantasytalking.evaluation.metric import Measurement
-from fantasytalking.evaluation.processes import spawning, start_worker
-from fantasytalking.evaluation.processes import threads as bounded_threads
 from fantasytalking.evaluation.protocol import PROTOCOLS, Protocol, software_versions
 from fantasytalking.evaluation.results import ClipResult, Column, Method, Problem, Report
-from fantasytalking.evaluation.statistics import FEWEST
-from fantasytalking.evaluation.summarising import summarise
+from fantasytalking.evaluation.statistics.intervals import FEWEST
+from fantasytalking.evaluation.summary import summarise
 from fantasytalking.media.video import probe_video
-from fantasytalking.pipeline.loading import choose_device
+from fantasytalking.pipeline.load_pipeline import choose_device
 from fantasytalking.pipeline.progress import Progress, default_progress
+from fantasytalking.system.machine import machine
+from fantasytalking.system.processes import spawning, start_worker
+from fantasytalking.system.processes import threads as bounded_threads
 
 __all__ = ["BASELINES", "Options", "evaluate"]
 
@@ -144,7 +144,7 @@ def evaluate(
         reference=str(reference),
         minutes=round((time.monotonic() - started) / 60, 2),
     )
-    from fantasytalking.evaluation.report import write_report
+    from fantasytalking.evaluation.report.write_report import write_report
 
     with progress.stage("writing"):
         write_report(report, output, options.media)

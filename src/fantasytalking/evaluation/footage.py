@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fantasytalking.conditioning.audio import SAMPLE_RATE, SpeechEncoder
+from fantasytalking.conditioning.speech_features import SAMPLE_RATE, SpeechEncoder
 from fantasytalking.errors import AudioError, FaceError, InputError
 from fantasytalking.evaluation.protocol import Protocol
-from fantasytalking.evaluation.stamps import file_sha256
 from fantasytalking.media.audio import load_audio, normalise_loudness
 from fantasytalking.media.video import iterate_frames, probe_video
 from fantasytalking.perception.body import person_mask
 from fantasytalking.perception.landmarks import track_mesh
-from fantasytalking.pipeline.folder import resolve_model
+from fantasytalking.pipeline.model_folder import resolve_model
+from fantasytalking.system.digests import file_sha256
 
 __all__ = ["Footage", "file_digest", "load_footage", "load_sound", "resized"]
 
@@ -163,7 +163,7 @@ class Footage:
 
 @functools.cache
 def _speech_encoder() -> SpeechEncoder:
-    return SpeechEncoder.from_pretrained(Path(str(resolve_model("demo"))) / "audio_encoder")
+    return SpeechEncoder.from_pretrained(Path(str(resolve_model("embedded"))) / "audio_encoder")
 
 
 def load_footage(path: Path, protocol: Protocol, sound_of: Path | None = None) -> Footage:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fantasytalking.errors import InputError
-from fantasytalking.media.output import atomic_path
+from fantasytalking.system.files import atomic_path
 
 __all__ = [
     "REPORT",

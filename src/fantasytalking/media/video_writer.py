@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from fantasytalking.errors import OutputError, VideoError
 from fantasytalking.media.audio import Audio
 from fantasytalking.media.container import SCALING
-from fantasytalking.media.output import atomic_path, check_output, full_disk_error
+from fantasytalking.system.files import atomic_path, check_output, full_disk_error
 
 __all__ = ["VideoWriter", "exact_rate", "write_video"]
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from fantasytalking.perception.detection import BODY, Detection
-from fantasytalking.perception.networks.runner import Network
+from fantasytalking.perception.networks.network_runner import Network
 from fantasytalking.perception.regions import Region, check_image, cut
 
 NUM_JOINTS = 33

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fantasytalking.perception.networks.runner import Network
+from fantasytalking.perception.networks.network_runner import Network
 from fantasytalking.perception.regions import Region, cut
 
 MIN_SCORE = 0.5

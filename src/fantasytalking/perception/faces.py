@@ -8,6 +8,7 @@ import numpy as np
 
 from fantasytalking.errors import FaceError, SettingsError
 from fantasytalking.perception.alignment import similarity
+from fantasytalking.perception.face_search import find_faces
 from fantasytalking.perception.mesh_points import (
     LEFT_EYE,
     MOUTH_CORNER_LEFT,
@@ -16,7 +17,6 @@ from fantasytalking.perception.mesh_points import (
     RIGHT_EYE,
 )
 from fantasytalking.perception.regions import Region, check_image, cut
-from fantasytalking.perception.search import find_faces
 
 # Where the five points lie in a 112 px crop for face recognition (ArcFace, arXiv:1801.07698).
 ARCFACE_POINTS = np.array(

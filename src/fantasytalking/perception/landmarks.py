@@ -9,7 +9,8 @@ import numpy as np
 
 from fantasytalking.errors import FaceError, SettingsError
 from fantasytalking.perception.alignment import rigid_align, rigid_restore
-from fantasytalking.perception.mesh import MIN_SCORE, FaceMesh, mesh_in_region, region_of_box, region_of_mesh
+from fantasytalking.perception.face_search import find_faces, search_region
+from fantasytalking.perception.mesh_network import MIN_SCORE, FaceMesh, mesh_in_region, region_of_box, region_of_mesh
 from fantasytalking.perception.mesh_points import (
     CHIN,
     FACE_OVAL,
@@ -23,7 +24,6 @@ from fantasytalking.perception.mesh_points import (
     TRIANGLES,
 )
 from fantasytalking.perception.regions import Region, check_image
-from fantasytalking.perception.search import find_faces, search_region
 
 __all__ = [
     "FACE_OVAL",

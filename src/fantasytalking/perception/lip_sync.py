@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from fantasytalking.errors import CheckpointError, InputError
 from fantasytalking.perception.mesh_points import NUM_POINTS
 from fantasytalking.perception.mouth_view import CROP_HEIGHT, CROP_WIDTH, SHAPE_DIM, MouthView, see_mouth
-from fantasytalking.perception.networks.runner import FOLDER
+from fantasytalking.perception.networks.network_runner import FOLDER
 
 WEIGHTS = FOLDER / "lip_sync.safetensors"
 MAX_OFFSET = 15

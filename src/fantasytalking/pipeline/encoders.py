@@ -13,12 +13,12 @@ from diffusers.pipelines.wan.pipeline_wan_i2v import prompt_clean
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasytalking.conditioning.audio import SpeechEncoder
 from fantasytalking.conditioning.audio_windows import resample_features, window_ranges
 from fantasytalking.conditioning.conditions import AudioCondition, Conditions, IdentityCondition
+from fantasytalking.conditioning.speech_features import SpeechEncoder
 from fantasytalking.errors import CheckpointError
 from fantasytalking.geometry import AUDIO_TOKEN_RATE
-from fantasytalking.perception.identity import EMBEDDING_DIMENSIONS, Backend, embed_face
+from fantasytalking.perception.face_embedding import EMBEDDING_DIMENSIONS, Backend, embed_face
 from fantasytalking.pipeline.inputs import ModelRules, Portrait, Speech
 from fantasytalking.pipeline.settings import GenerationSettings
 

@@ -23,7 +23,6 @@ from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.errors import AudioError, CheckpointError, FantasyTalkingError, OutOfMemory, VideoError
 from fantasytalking.geometry import NATIVE_FPS
 from fantasytalking.pipeline.encoders import encode_conditions, encode_text
-from fantasytalking.pipeline.folder import LIBRARY, check_folder, check_weights, register_components, resolve_model
 from fantasytalking.pipeline.inputs import (
     AudioSource,
     ImageSource,
@@ -33,10 +32,17 @@ from fantasytalking.pipeline.inputs import (
     load_portrait,
     load_speech,
 )
+from fantasytalking.pipeline.model_folder import (
+    LIBRARY,
+    check_folder,
+    check_weights,
+    register_components,
+    resolve_model,
+)
 from fantasytalking.pipeline.progress import Progress, default_progress
-from fantasytalking.pipeline.result import TalkingVideo
 from fantasytalking.pipeline.sampling import Branches, denoise
 from fantasytalking.pipeline.settings import GenerationSettings
+from fantasytalking.pipeline.talking_video import TalkingVideo
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 __all__ = ["FantasyTalkingPipeline", "StepEnd"]
@@ -133,7 +139,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         """Load a model.
 
         Args:
-            name: `demo` (comes with the package), a model folder, or a hub repository as owner/name.
+            name: `embedded` (comes with the package), a model folder, or a hub repository as owner/name.
             options: Of `diffusers.DiffusionPipeline.from_pretrained`, such as `dtype`; weights are read from
                 safetensors only, unless `use_safetensors=False` says otherwise.
 

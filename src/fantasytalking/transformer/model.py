@@ -14,11 +14,11 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from einops import rearrange
 from torch import nn
 
-from fantasytalking.conditioning.audio import AudioProjector
 from fantasytalking.conditioning.audio_windows import WINDOW_MARGIN, attention_mask, window_index
 from fantasytalking.conditioning.conditions import AudioCondition, Conditions, IdentityCondition, Scale, scale_rows
-from fantasytalking.conditioning.identity import IdentityQFormer
-from fantasytalking.conditioning.motion import MotionNetwork
+from fantasytalking.conditioning.identity_qformer import IdentityQFormer
+from fantasytalking.conditioning.motion_network import MotionNetwork
+from fantasytalking.conditioning.speech_features import AudioProjector
 from fantasytalking.errors import InputError
 from fantasytalking.geometry import PATCH
 from fantasytalking.transformer.attention import AudioTokens, CrossContext, FantasyTalkingAttnProcessor, IdentityTokens

@@ -9,7 +9,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from fantasytalking.data.preparation.records import ClipSpan, SourceVideo
+from fantasytalking.data.preparation.clip_records import ClipSpan, SourceVideo
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import read_frames, write_video
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from fantasytalking.data.preparation.run import Running
-from fantasytalking.data.preparation.settings import PreparationSettings
-from fantasytalking.evaluation.stamps import file_sha256
+from fantasytalking.data.preparation.preparation_settings import PreparationSettings
+from fantasytalking.data.preparation.prepare_set import Running
 from fantasytalking.media.audio import Audio
 from fantasytalking.media.video import write_video
+from fantasytalking.system.digests import file_sha256
 from tests.media.files import tone
 
 # few looks: the stages have tests of their own

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fantasytalking.evaluation.benchmark.manifest import Case, Manifest, MethodSpec, Window
+from fantasytalking.evaluation.benchmark.benchmark_manifest import Case, Manifest, MethodSpec, Window
 from fantasytalking.evaluation.footage import file_digest
 from fantasytalking.media.audio import Audio
 from fantasytalking.media.video import write_video

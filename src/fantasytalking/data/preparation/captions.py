@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fantasytalking.data.preparation.records import SourceVideo
-from fantasytalking.data.preparation.settings import PreparationSettings
+from fantasytalking.data.preparation.clip_records import SourceVideo
+from fantasytalking.data.preparation.preparation_settings import PreparationSettings
 
 __all__ = ["caption_of"]
 

@@ -1,5 +1,5 @@
 """The networks behind the metrics, one file a network: numpy in, numpy out, each loaded with ``load(path, device)``.
 
-Their weights are listed in `fantasytalking.evaluation.weights`; how each was checked against its original stands in
+Their weights are listed in `fantasytalking.evaluation.networks.metric_weights`; how each was checked against its original stands in
 docs/metric-networks.md.
 """

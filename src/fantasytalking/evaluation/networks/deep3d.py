@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fantasytalking.errors import InputError
-from fantasytalking.evaluation.networks.inputs import batches, check_images, fill, read_state, to_planes
-from fantasytalking.evaluation.weights import require
+from fantasytalking.evaluation.networks.metric_weights import require
+from fantasytalking.evaluation.networks.network_inputs import batches, check_images, fill, read_state, to_planes
 from fantasytalking.perception.mesh_points import LEFT_EYE, MOUTH_CORNER_LEFT, MOUTH_CORNER_RIGHT, NOSE_TIP, RIGHT_EYE
 
 __all__ = ["EXPRESSION", "KEY", "Deep3D", "Regressor", "align", "five_points", "load"]

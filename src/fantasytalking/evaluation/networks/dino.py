@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 from transformers import ViTModel
 
-from fantasytalking.evaluation.networks.inputs import (
+from fantasytalking.evaluation.networks.metric_weights import require
+from fantasytalking.evaluation.networks.network_inputs import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     batches,
@@ -18,7 +19,6 @@ from fantasytalking.evaluation.networks.inputs import (
     read_folder,
     to_planes,
 )
-from fantasytalking.evaluation.weights import require
 
 __all__ = ["KEY", "Dino", "load"]
 

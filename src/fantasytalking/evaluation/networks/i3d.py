@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from fantasytalking.errors import CheckpointError, ImageError
-from fantasytalking.evaluation.networks.inputs import batches, check_images
-from fantasytalking.evaluation.weights import require
+from fantasytalking.evaluation.networks.metric_weights import require
+from fantasytalking.evaluation.networks.network_inputs import batches, check_images
 
 __all__ = ["KEY", "I3D", "load"]
 

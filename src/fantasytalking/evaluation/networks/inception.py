@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fantasytalking.evaluation.networks.inputs import batches, check_images, fill, read_state, to_planes
-from fantasytalking.evaluation.weights import require
+from fantasytalking.evaluation.networks.metric_weights import require
+from fantasytalking.evaluation.networks.network_inputs import batches, check_images, fill, read_state, to_planes
 
 __all__ = ["KEY", "Inception", "InceptionFeatures", "Resize", "load", "resize_like_tensorflow"]
 

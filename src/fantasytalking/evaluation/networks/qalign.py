@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fantasytalking.errors import CheckpointError, MissingDependencyError, SettingsError
-from fantasytalking.evaluation.networks.inputs import CLIP_MEAN, check_images
-from fantasytalking.evaluation.weights import require
+from fantasytalking.evaluation.networks.metric_weights import require
+from fantasytalking.evaluation.networks.network_inputs import CLIP_MEAN, check_images
 
 __all__ = ["KEY", "LEVELS", "QAlign", "level_score", "load", "square"]
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from fantasytalking.errors import InputError, MissingDependencyError
-from fantasytalking.evaluation.networks.inputs import check_images, fill, read_state, to_planes
-from fantasytalking.evaluation.weights import require
+from fantasytalking.evaluation.networks.metric_weights import require
+from fantasytalking.evaluation.networks.network_inputs import check_images, fill, read_state, to_planes
 
 __all__ = ["KEY", "Raft", "build", "load"]
 

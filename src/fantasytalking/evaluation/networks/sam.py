@@ -18,8 +18,14 @@ from torch.nn import functional as F
 from transformers import SamModel
 
 from fantasytalking.errors import InputError
-from fantasytalking.evaluation.networks.inputs import IMAGENET_MEAN, IMAGENET_STD, check_images, read_folder, to_planes
-from fantasytalking.evaluation.weights import require
+from fantasytalking.evaluation.networks.metric_weights import require
+from fantasytalking.evaluation.networks.network_inputs import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    check_images,
+    read_folder,
+    to_planes,
+)
 
 __all__ = ["KEY", "Sam", "load", "person_box"]
 

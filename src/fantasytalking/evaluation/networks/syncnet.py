@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fantasytalking.errors import InputError
-from fantasytalking.evaluation.networks.inputs import check_images, fill, read_state
+from fantasytalking.evaluation.networks.metric_weights import require
 from fantasytalking.evaluation.networks.mfcc import mfcc
+from fantasytalking.evaluation.networks.network_inputs import check_images, fill, read_state
 from fantasytalking.evaluation.networks.syncnet_crops import mesh_boxes, mouth_crops
-from fantasytalking.evaluation.weights import require
 from fantasytalking.perception.lip_sync import SyncCurve
 
 __all__ = ["KEY", "SIDE", "SyncNet", "SyncNetwork", "load", "padded_curve"]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fantasytalking.errors import InputError
-from fantasytalking.evaluation.networks.inputs import check_images
+from fantasytalking.evaluation.networks.network_inputs import check_images
 
 __all__ = ["fill_gaps", "mesh_boxes", "mouth_crops"]
 

@@ -1,0 +1,228 @@
+"""The embedded model's reference-guided autoencoder: a face-mesh motion codec, a warp of the portrait, a mouth painter.
+
+It answers the same interface as Wan's VAE, so the transformer and the pipeline do not know which of the two they drive. Encoding
+keeps motion only (no look of the source face), so one person's motion fits another; decoding moves the photo's own pixels, so the
+result has the photo's size and sharpness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fantasytalking.autoencoder.interface import Beginning, Reference, from_uint8, to_uint8
+from fantasytalking.autoencoder.mesh_codec import MeshCodec, smooth_over_time
+from fantasytalking.autoencoder.painter import MouthPainter, crop_transform, draw_masks, painter_input, take_crop
+from fantasytalking.autoencoder.warp import PortraitWarper
+from fantasytalking.geometry import Strides
+from fantasytalking.perception.body import person_mask
+from fantasytalking.perception.landmarks import face_mesh, mouth_opening, track_mesh
+
+FADE_FRAMES = 8
+CLOSED = 0.015  # mouth opening (gap over face height) of closed lips, as the mesh network measures them
+RENDER_BATCH = 8  # frames painted at once
+
+
+class MeshAutoencoder(ModelMixin, ConfigMixin):
+    """Video <-> motion latents of `MeshCodec`, guided by the portrait.
+
+    Args:
+        coefficients: expression coefficients kept (PCA).
+        latent_height, latent_width: cells of the face canvas.
+        stride: canvas pixels to a cell; the lip mask is drawn on the canvas at this ratio.
+        painter_widths: channels of the mouth painter's levels.
+        max_turn: largest head rotation away from the portrait, radians; beyond it a flat photo cannot be turned credibly.
+        max_deviations: expression coefficients are limited to this many standard deviations of the training set.
+        expression_smoothing, pose_smoothing: Gaussian over time on decoding, frames. A head has mass; what shakes faster is
+            noise that the sampler left.
+    """
+
+    config_name = "config.json"
+    _keep_in_fp32_modules = ["codec"]  # and on the processor, see `MeshCodec`
+
+    @register_to_config
+    def __init__(
+        self,
+        coefficients: int = 24,
+        latent_height: int = 6,
+        latent_width: int = 4,
+        stride: int = 16,
+        painter_widths: tuple[int, ...] = (32, 48, 64, 96),
+        max_turn: float = 0.3,
+        max_deviations: float = 4.0,
+        expression_smoothing: float = 0.4,
+        pose_smoothing: float = 2.0,
+    ) -> None:
+        super().__init__()
+        self.codec = MeshCodec(coefficients, latent_height, latent_width, stride)
+        self.painter = MouthPainter(tuple(painter_widths))
+
+    @property
+    def strides(self) -> Strides:
+        """Time stride 4; in space the canvas does not depend on the portrait's size."""
+        return self.codec.strides
+
+    @property
+    def latent_channels(self) -> int:
+        """16: four displacement fields for each of a group's four frames."""
+        return self.codec.channels
+
+    def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """(C, f, h, w); h and w are the canvas's whatever the portrait's size."""
+        return self.latent_channels, self.strides.latent_frames(num_frames), self.codec.height, self.codec.width
+
+    def _portraits(self, reference: Reference) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        images = to_uint8(reference.images)
+        faces = reference.faces or (None,) * len(images)
+        return [(image, face_mesh(image, face).points) for image, face in zip(images, faces, strict=True)]
+
+    @torch.no_grad()
+    def encode(self, video: Tensor, reference: Reference) -> Tensor:
+        """[B, 3, F, H, W] in [-1, 1] -> [B, 16, f, h, w]; the face is tracked through each clip.
+
+        Raises:
+            FaceError: no face in a portrait or in a clip.
+        """
+        latents = []
+        for clip, (_, mesh) in zip(video, self._portraits(reference), strict=True):
+            points, _ = track_mesh(to_uint8(clip.movedim(0, 1)))
+            parameters = self.codec.parameters_of(torch.from_numpy(points), torch.from_numpy(mesh))
+            latents.append(self.codec.to_latents(parameters[None]))
+        return torch.cat(latents).to(video.device)
+
+    @property
+    def audio_channels(self) -> Tensor:
+        """[16]: expression is guided by speech, head pose is not (see `MeshCodec.audio_channels`)."""
+        return self.codec.audio_channels
+
+    @torch.no_grad()
+    def condition(self, reference: Reference, num_frames: int, beginning: Beginning | None = None) -> Tensor:
+        """Mask of what is given and the portrait's shape, repeated over time: [B, 20, f, h, w].
+
+        With a `beginning` the first k latent frames are given, and their motion is added to the shape there.
+        """
+        latents = torch.zeros(
+            len(reference.images), *self.latent_shape(num_frames, *reference.images.shape[-2:])
+        )
+        given = 1
+        if beginning is not None:
+            given = beginning.latents.shape[2]
+            latents[:, :, :given] = beginning.latents.cpu()
+        meshes = [torch.from_numpy(mesh) for _, mesh in self._portraits(reference)]
+        shapes = [self.codec.shape_cells_of(mesh) for mesh in meshes]
+        rows = [self.codec.condition(shape, own, given) for shape, own in zip(shapes, latents, strict=True)]
+        return torch.stack(rows).to(reference.images.device)
+
+    def decode(self, latents: Tensor, reference: Reference) -> Tensor:
+        """[B, 16, f, h, w] -> [B, 3, F, H, W] in [-1, 1] at the portrait's own size."""
+        faces = reference.faces
+        clips = []
+        for i, sample in enumerate(latents):
+            one = Reference(reference.images[i : i + 1], None if faces is None else faces[i : i + 1])
+            clips.append(from_uint8(np.stack(list(self.decode_frames(sample[None], one)))).movedim(0, 1))
+        return torch.stack(clips)
+
+    @torch.no_grad()
+    def decode_frames(
+        self, latents: Tensor, reference: Reference, continued: bool = False
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Frames of one sample as they are made, [H, W, 3] uint8 each; the first is the portrait, unless the video is `continued`.
+
+        Raises:
+            FaceError: no face in the portrait.
+        """
+        ((image, mesh),) = self._portraits(reference)
+        parameters = self._limit(self.codec.from_latents(latents.float().cpu())[0])
+        if not continued:
+            # The video begins with the portrait: what the sampler left on the given frame fades out over a third of a second.
+            fade = torch.exp(-torch.arange(len(parameters)) / FADE_FRAMES)
+            parameters = parameters - fade[:, None] * parameters[:1]
+        moved = self.codec.points_of(parameters, torch.from_numpy(mesh)).numpy()
+        yield from self.render(image, mesh, moved)
+
+    def _limit(self, parameters: Tensor) -> Tensor:
+        """Hold motion inside what the training set and a single photo allow, and take out what trembles."""
+        k = self.config.coefficients
+        bound = self.config.max_deviations * self.codec.coefficient_std
+        expression = torch.maximum(torch.minimum(parameters[:, :k], bound), -bound)
+        limit = self.config.max_turn
+        turn = limit * torch.tanh(parameters[:, k : k + 3] / limit)
+        zoom_and_shift = 0.5 * torch.tanh(parameters[:, k + 3 :] / 0.5)
+        pose = smooth_over_time(torch.cat([turn, zoom_and_shift], -1), self.config.pose_smoothing)
+        return torch.cat([smooth_over_time(expression, self.config.expression_smoothing), pose], -1)
+
+    @torch.no_grad()
+    def render(
+        self, image: NDArray[np.uint8], mesh: NDArray[np.float32], moved: NDArray[np.float32]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Portrait [H, W, 3] with its mesh [468, 3] moved to each of `moved` [F, 468, 3]: frames [H, W, 3] uint8."""
+        warper = PortraitWarper(image, mesh, _silhouette(image, mesh))
+        own = crop_transform(mesh)
+        portrait_crop, portrait_inner = take_crop(image, own), draw_masks(mesh, own)[0]
+        for start in range(0, len(moved), RENDER_BATCH):
+            batch = moved[start : start + RENDER_BATCH]
+            frames = [warper(points) for points in batch]
+            needed = _paint_needed(batch, mesh)
+            which = np.flatnonzero(needed > 0)
+            if len(which):
+                transforms = [crop_transform(batch[i]) for i in which]
+                crops = np.stack([take_crop(frames[i], t) for i, t in zip(which, transforms, strict=True)])
+                masks = np.stack([draw_masks(batch[i], t) for i, t in zip(which, transforms, strict=True)])
+                count = len(which)
+                portraits, inners = np.stack([portrait_crop] * count), np.stack([portrait_inner] * count)
+                inputs = painter_input(crops, portraits, masks, inners)
+                paint, alpha = self.painter(inputs.to(self.device, self.dtype))
+                painted, opacity = to_uint8(paint), alpha[:, 0].float().cpu().numpy() * needed[which, None, None]
+                for i, pixels, mask, transform in zip(which, painted, opacity, transforms, strict=True):
+                    frames[i] = _paste(frames[i], pixels, mask, transform)
+            yield from frames
+
+
+def _silhouette(image: NDArray[np.uint8], mesh: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """The person [H, W], 0..1; None where the network does not see the face as part of a person (drawings, for example)."""
+    mask = person_mask(image)
+    height, width = mask.shape
+    inside = np.round(mesh[:, :2]).astype(int)
+    inside = inside[((inside >= 0) & (inside < (width, height))).all(1)]
+    if not len(inside) or (mask[inside[:, 1], inside[:, 0]] > 0.5).mean() < 0.97:
+        return None
+    return np.asarray(mask, np.float32)
+
+
+def _paint_needed(moved: NDArray[np.float32], mesh: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How much of the mouth's inside must be painted, 0..1 for each frame [F, 468, 3].
+
+    Nothing while the mouth is no wider open than in the portrait: the photo's own teeth are moved then. All from twice as wide on.
+    """
+    portrait = max(float(mouth_opening(mesh)), CLOSED)
+    share = np.clip((mouth_opening(moved) - portrait) / portrait, 0, 1)
+    return np.asarray(share * share * (3 - 2 * share), np.float32)
+
+
+def _paste(
+    frame: NDArray[np.uint8], paint: NDArray[np.uint8], mask: NDArray[np.float32], transform: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """Blend a painted crop into the frame where the mask says so."""
+    height, width = frame.shape[:2]
+    inverse = cv2.invertAffineTransform(transform)
+    side = paint.shape[0]
+    corners = np.array([[0, 0], [side, 0], [0, side], [side, side]], np.float32) @ inverse[:, :2].T + inverse[:, 2]
+    x0, y0 = np.clip(np.floor(corners.min(0)).astype(int), 0, (width, height))
+    x1, y1 = np.clip(np.ceil(corners.max(0)).astype(int), 0, (width, height))
+    if x1 <= x0 or y1 <= y0:
+        return frame
+    inverse = inverse - np.array([[0, 0, x0], [0, 0, y0]], np.float32)
+    size = (int(x1 - x0), int(y1 - y0))
+    pixels = cv2.warpAffine(paint, inverse, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    alpha = cv2.warpAffine(mask, inverse, size, flags=cv2.INTER_LINEAR)[..., None]
+    result = frame.copy()
+    patch = result[y0:y1, x0:x1].astype(np.float32)
+    result[y0:y1, x0:x1] = np.round(patch + alpha * (pixels.astype(np.float32) - patch)).astype(np.uint8)
+    return result

@@ -1,0 +1,81 @@
+"""Wan2.1's causal video VAE behind the interface of `fantasytalking.autoencoder.interface`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fantasytalking.autoencoder.interface import Beginning, Reference, first_frame_mask, to_uint8
+from fantasytalking.geometry import Strides
+
+
+class WanAutoencoder:
+    """Adds Wan's normalisation and image-to-video condition to `diffusers.AutoencoderKLWan`; the portrait guides only `condition`."""
+
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        self.vae = vae
+        self.strides = Strides(
+            time=vae.config.scale_factor_temporal,
+            height=vae.config.scale_factor_spatial,
+            width=vae.config.scale_factor_spatial,
+        )
+
+    @property
+    def latent_channels(self) -> int:
+        """16 for the released VAE."""
+        return int(self.vae.config.z_dim)
+
+    def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """(C, f, h, w)."""
+        return (self.latent_channels, self.strides.latent_frames(num_frames), *self.strides.latent_size(height, width))
+
+    # Inputs stay on their device: under model offload the VAE is elsewhere until diffusers' hook fetches it.
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (1, -1, 1, 1, 1)
+        mean = torch.tensor(self.vae.config.latents_mean, device=like.device, dtype=torch.float32).view(shape)
+        std = torch.tensor(self.vae.config.latents_std, device=like.device, dtype=torch.float32).view(shape)
+        return mean, std
+
+    def encode(self, video: Tensor, reference: Reference | None = None) -> Tensor:
+        """[B, 3, F, H, W] in [-1, 1] -> normalised latents [B, C, f, h, w] (the distribution's mode, as released)."""
+        latents = self.vae.encode(video.to(self.vae.dtype)).latent_dist.mode().float()
+        mean, std = self._statistics(latents)
+        return (latents - mean) / std
+
+    audio_channels: Tensor | None = None
+
+    def condition(self, reference: Reference, num_frames: int, beginning: Beginning | None = None) -> Tensor:
+        """Mask and latents of a video whose first frame is the portrait and whose other frames are zero: [B, 4 + C, f, h, w].
+
+        With a `beginning` of k latent frames the video begins with its frames instead, and k latent frames are marked as given.
+        """
+        images = reference.images
+        known = images[:, :, None] if beginning is None else beginning.frames.to(images)
+        video = torch.zeros(
+            images.shape[0], 3, num_frames, *images.shape[-2:], device=images.device, dtype=images.dtype
+        )
+        video[:, :, : known.shape[2]] = known
+        latents = self.encode(video)
+        batch, _, frames, height, width = latents.shape
+        given = self.strides.latent_frames(known.shape[2])
+        mask = first_frame_mask(batch, frames, height, width, self.strides.time, given).to(latents)
+        return torch.cat([mask, latents], 1)
+
+    def decode(self, latents: Tensor, reference: Reference | None = None) -> Tensor:
+        """[B, C, f, h, w] -> [B, 3, F, H, W] in [-1, 1]."""
+        mean, std = self._statistics(latents)
+        raw = (latents.float() * std + mean).to(self.vae.dtype)
+        video: Tensor = self.vae.decode(raw, return_dict=False)[0]
+        return video.float().clamp(-1, 1)
+
+    def decode_frames(
+        self, latents: Tensor, reference: Reference | None = None, continued: bool = False
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Frames of one sample, [H, W, 3] uint8 each."""
+        yield from to_uint8(self.decode(latents, reference)[0].movedim(1, 0))

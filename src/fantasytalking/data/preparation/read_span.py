@@ -1,0 +1,97 @@
+"""A span's pictures and sound, each sought and not read from the file's beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fantasytalking.conditioning.speech_features import SAMPLE_RATE
+from fantasytalking.data.face_tracks import fit_length
+from fantasytalking.data.preparation.clip_records import ClipSpan, Refusal
+from fantasytalking.errors import AudioError
+from fantasytalking.media.audio import load_audio
+from fantasytalking.media.loudness import SILENCE_DBFS, is_silent
+from fantasytalking.media.video import iterate_frames
+
+__all__ = ["KeptFrames", "SpanReader"]
+
+_MOST_KEPT = 400 * 2**20
+
+
+class KeptFrames:
+    """Frames to be gone through several times: kept where they are few and small, read again where they would fill the memory.
+
+    Args:
+        read: gives the frames from the first on, the same each time.
+    """
+
+    def __init__(self, read: Callable[[], Iterator[NDArray[np.uint8]]]) -> None:
+        self._read = read
+        self._frames: list[NDArray[np.uint8]] | None = None
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        if self._frames is not None:
+            yield from self._frames
+            return
+        kept: list[NDArray[np.uint8]] | None = []
+        for index, frame in enumerate(self._read()):
+            if kept is not None:
+                kept.append(frame)
+                if (index + 1) * frame.nbytes > _MOST_KEPT:
+                    kept = None
+            yield frame
+        self._frames = kept
+
+
+@dataclass(frozen=True)
+class SpanReader:
+    """Reads one span at a model's frame rate.
+
+    Attributes:
+        span: what is read.
+        fps: frames a second; frame k is the source frame nearest to ``span.start + k / fps``.
+    """
+
+    span: ClipSpan
+    fps: float
+
+    @property
+    def count(self) -> int:
+        """Frames that lie wholly in the span."""
+        return int(self.span.seconds * self.fps + 1e-3)
+
+    def frames(self) -> Iterator[NDArray[np.uint8]]:
+        """Pictures [H, W, 3], at most `count` of them."""
+        return iterate_frames(self.span.video.path, self.fps, self.count, self.span.start)
+
+    def kept(self) -> KeptFrames:
+        """The same to be gone through several times."""
+        return KeptFrames(self.frames)
+
+    def sound(self) -> NDArray[np.float32]:
+        """Samples [n] at 16 kHz, mono, exactly as long as `count` frames; silence where the sound ends earlier.
+
+        Raises:
+            Refusal: "no-sound" or "silent".
+        """
+        seconds = self.count / self.fps
+        try:
+            audio = load_audio(
+                self.span.video.path,
+                SAMPLE_RATE,
+                min_seconds=0.0,
+                start=self.span.start,
+                seconds=seconds,
+                allow_silent=True,
+            )
+        except AudioError as error:
+            raise Refusal("no-sound", str(error)) from error
+        samples = fit_length(audio.samples, round(seconds * SAMPLE_RATE))
+        peak = float(np.abs(samples).max(initial=0.0))
+        if is_silent(samples, SAMPLE_RATE):
+            detail = f"No 50 ms of the clip are louder than {SILENCE_DBFS:g} dBFS; a clip needs audible speech."
+            raise Refusal("silent", detail, {"peak": round(peak, 5)})
+        return samples

@@ -1,0 +1,171 @@
+"""From the records of shards and videos to the set's list of clips and its manifest, which is written last: no manifest, no set."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import fantasytalking
+from fantasytalking.data.face_tracks import SAME_PERSON, nearest_faces
+from fantasytalking.data.motion_dataset import IntensityScale
+from fantasytalking.data.preparation.clip_records import StageClock
+from fantasytalking.data.preparation.shard_writer import json_text
+from fantasytalking.data.preparation.video_sources import fingerprint
+from fantasytalking.data.preparation.work_folder import Plan, read_json
+from fantasytalking.pipeline.model_folder import INDEX, resolve_model
+from fantasytalking.system.digests import file_sha256
+from fantasytalking.system.files import atomic_path, full_disk_error
+
+__all__ = ["IN_VALIDATION", "build_manifest", "describe_model", "leaks", "percentiles", "write_clips"]
+
+IN_VALIDATION = "in-validation"
+"""Reason of a training clip whose person is seen in a validation clip."""
+# the transformer may be trained on without making a set stale, and an autoencoder that no latents are made with may be too
+_ALWAYS, _FOR_LATENTS = ("audio_encoder",), ("vae", "image_encoder", "text_encoder")
+_RANKS = 21
+
+Row = dict[str, Any]
+
+
+def describe_model(name: str, latents: str = "auto") -> dict[str, Any]:
+    """What a set has to know of the model that it is made for: frame rate, classes and weights of the encoders.
+
+    Weights are known by their fingerprints; of a repository on the hub only the name is known.
+
+    Args:
+        name: as of `PreparationSettings`.
+        latents: likewise.
+
+    Raises:
+        CheckpointError: there is no such model.
+    """
+    folder = resolve_model(name)
+    described: dict[str, Any] = {"name": name, "encoders": {}, "weights": {}}
+    index = read_json(folder / INDEX) if isinstance(folder, Path) else None
+    if not isinstance(folder, Path) or not isinstance(index, dict):
+        return described
+    described["frame_rate"] = index.get("native_fps")
+    classes = {part: entry[1] for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
+    used = _ALWAYS + (_FOR_LATENTS if latents == "auto" and classes.get("vae") == "AutoencoderKLWan" else ())
+    for part in used:
+        if classes.get(part):
+            described["encoders"][part] = classes[part]
+            for path in sorted([*(folder / part).glob("*.safetensors"), *(folder / part).glob("config.json")]):
+                described["weights"][path.relative_to(folder).as_posix()] = fingerprint(path)
+    return described
+
+
+def leaks(rows: Sequence[Row], same_person: float = SAME_PERSON) -> dict[str, float]:
+    """Training clips whose face is that of a validation clip, by the embeddings: catalogues name clips, not people.
+
+    Args:
+        rows: of clips, those kept with their embedding.
+        same_person: least cosine.
+
+    Returns:
+        Key -> largest cosine with a validation clip.
+    """
+    held = [row for row in rows if row["kept"] and row["split"] == "val"]
+    own = [row for row in rows if row["kept"] and row["split"] == "train"]
+    cosines = nearest_faces([_embedding(row) for row in own], [_embedding(row) for row in held])
+    found = {row["key"]: float(cosine) for row, cosine in zip(own, cosines, strict=True)}
+    return {key: cosine for key, cosine in found.items() if cosine >= same_person}
+
+
+def _embedding(row: Row) -> NDArray[np.float32]:
+    return np.frombuffer(base64.b64decode(row["_embedding"]), "<f4")
+
+
+def percentiles(rows: Iterable[Row]) -> dict[str, list[float]] | None:
+    """Raw motion of the training clips at evenly spaced ranks, the form of a model's motion_percentiles.json; None without any."""
+    raw = [motion for row in rows if row["kept"] and row["split"] == "train" for motion in row["_motion"]]
+    if not raw:
+        return None
+    scale = IntensityScale.fit(torch.tensor(raw, dtype=torch.float64).float(), _RANKS).percentiles
+    return {"w_face": scale[:, 0].tolist(), "w_body": scale[:, 1].tolist()}
+
+
+def write_clips(path: Path, rows: Iterable[Row]) -> None:
+    """Write `clips.jsonl`, without what only the end of the run needs.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written.
+    """
+    with full_disk_error(path), atomic_path(path, overwrite=True) as temporary:
+        with open(temporary, "wb") as file:
+            for row in rows:
+                file.write(json_text({k: v for k, v in row.items() if not k.startswith("_")}).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def build_manifest(
+    plan: Plan,
+    rows: Sequence[Row],
+    shards: Sequence[Mapping[str, Any]],
+    model: Mapping[str, Any],
+    clock: StageClock,
+    clips_file: Path,
+    running: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The whole manifest.
+
+    Args:
+        plan: of the run.
+        rows: of all candidates, with what only the end of the run needs.
+        shards: records of the shards that hold something.
+        model: see `describe_model`.
+        clock: of all stages.
+        clips_file: the list of clips, written already.
+        running: how the command ran: workers, seconds.
+    """
+    kept = [row for row in rows if row["kept"]]
+    return {
+        "schema": plan.schema,
+        "made_with": {"fantasytalking": fantasytalking.__version__, **running},
+        "settings": plan.settings,
+        "model": dict(model),
+        "percentiles": percentiles(rows),
+        "totals": {
+            "videos": len(plan.videos),
+            "candidates": len(rows),
+            "kept": len(kept),
+            "dropped": len(rows) - len(kept),
+            "seconds": round(sum(row["seconds"] for row in kept), 3),
+            "bytes": sum(shard["bytes"] for shard in shards),
+            "splits": {split: _split(kept, split) for split in ("train", "val")},
+        },
+        "dropped": dict(sorted(Counter(row["reason"] for row in rows if not row["kept"]).items())),
+        "terms": dict(sorted(Counter(row["terms"] for row in kept).items())),
+        "shards": [{name: shard[name] for name in ("name", "split", "samples", "bytes", "sha256")} for shard in shards],
+        "clips_sha256": file_sha256(clips_file),
+        "throughput": _throughput(clock),
+        "plan": plan.as_dict(),
+    }
+
+
+def _split(kept: Sequence[Row], split: str) -> dict[str, Any]:
+    own = [row for row in kept if row["split"] == split]
+    seconds = round(sum(row["seconds"] for row in own), 3)
+    return {"clips": len(own), "identities": len({row["identity"] for row in own}), "seconds": seconds}
+
+
+def _throughput(clock: StageClock) -> dict[str, dict[str, float]]:
+    """Stage -> clips, seconds of one worker, clips per second of one worker."""
+    stages = {}
+    for name, entry in clock.as_dict().items():
+        seconds, clips = entry["seconds"], entry["clips"]
+        stages[name] = {
+            "clips": clips,
+            "seconds": round(seconds, 3),
+            "clips_per_second": round(clips / seconds, 3) if seconds > 0 else 0.0,
+        }
+    return stages

@@ -1,0 +1,264 @@
+"""One video of a benchmark: what decides it, whether it is there already, and how it is made.
+
+Beside each video lies a record with its key, a hash of everything that decides it. A video whose record has another key, or whose
+file is not the one of the record, is made again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fantasytalking import __version__
+from fantasytalking.errors import CheckpointError, FantasyTalkingError, SettingsError
+from fantasytalking.evaluation.benchmark.benchmark_manifest import Case, MethodSpec, Window
+from fantasytalking.evaluation.benchmark.case_inputs import cut_sound, portrait_of, read_record, write_record
+from fantasytalking.evaluation.footage import file_digest
+from fantasytalking.pipeline.load_pipeline import load_pipeline
+from fantasytalking.pipeline.model_folder import INDEX, check_folder, resolve_model
+from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.pipeline.progress import Progress, quiet_frameworks
+from fantasytalking.pipeline.settings import GenerationSettings
+from fantasytalking.system.machine import machine
+
+__all__ = ["Job", "Maker", "Model", "find_model", "is_made", "plan_job"]
+
+_DECIDING = (".safetensors", ".json", ".model")
+"""Files of a model folder on which its videos depend: weights, configs, tokenizers."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is at hand.
+
+    Attributes:
+        name: as the manifest has it.
+        folder: where it lies.
+        digest: SHA-256 over names and contents of weights, configs and tokenizers.
+        defaults: settings in which it differs from the library.
+    """
+
+    name: str
+    folder: Path
+    digest: str
+    defaults: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video to make.
+
+    Attributes:
+        method, case: what of which.
+        driving: the speech that the lips follow.
+        sounding: the speech that the file carries, always the case's own.
+        model: folder of the model.
+        settings: complete.
+        data: folder of the footage.
+        video: file to write; its record lies beside it.
+        decides: everything that decides the video, as plain values.
+    """
+
+    method: MethodSpec
+    case: Case
+    driving: Window
+    sounding: Window
+    model: Path
+    settings: GenerationSettings
+    data: Path
+    video: Path
+    decides: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of what decides the video."""
+        return hashlib.sha256(json.dumps(self.decides, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def record(self) -> Path:
+        """File of the record."""
+        return self.video.with_suffix(".json")
+
+
+def find_model(name: str) -> Model:
+    """Look a model up and hash it; one on the hub is fetched.
+
+    Args:
+        name: `embedded`, a model folder, or `owner/name` on the hub.
+
+    Raises:
+        CheckpointError: there is none, or its folder is not complete.
+    """
+    place = resolve_model(name)
+    if isinstance(place, str):
+        from huggingface_hub import snapshot_download
+
+        try:
+            place = Path(snapshot_download(place))
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise CheckpointError(f"The model '{name}' cannot be fetched from the hub: {reason}") from error
+    check_folder(place)
+    defaults = json.loads((place / INDEX).read_text()).get("defaults") or {}
+    total = hashlib.sha256()
+    for path in sorted(path for path in place.rglob("*") if path.suffix in _DECIDING and path.is_file()):
+        total.update(f"{path.relative_to(place).as_posix()}={file_digest(path)}\n".encode())
+    return Model(name, place, total.hexdigest(), defaults)
+
+
+def plan_job(method: MethodSpec, case: Case, donor: Case | None, model: Model, data: Path, output: Path) -> Job:
+    """Everything that one video takes.
+
+    Args:
+        method: which method.
+        case: which case.
+        donor: whose speech drives the lips, for a method of other speech; None: the case's own.
+        model: that the method uses.
+        data: folder of the footage.
+        output: folder of the run.
+
+    Raises:
+        SettingsError: the settings of case and method do not go together.
+    """
+    given = {**case.settings, "prompt": case.prompt, **method.settings}
+    try:
+        settings = GenerationSettings.create(model.defaults, given)
+    except SettingsError as error:
+        raise SettingsError(f"{method.name}, {case.name}: {error}") from error
+    sounding = case.speech
+    # a donor is never shorter; the beginning of its speech is used
+    driving = sounding if donor is None else dataclasses.replace(donor.speech, seconds=sounding.seconds)
+    shown = asdict(case.portrait) if case.portrait is not None else {**asdict(case.reference), "seconds": 0}
+    decides = {
+        "portrait": _by_content(shown),
+        "driving": _by_content(asdict(driving)),
+        "sounding": _by_content(asdict(sounding)),
+        "settings": settings.to_dict(),
+        "weights": model.digest,
+        "fantasytalking": __version__,
+    }
+    video = output / "generated" / method.name / f"{case.name}.mp4"
+    return Job(method, case, driving, sounding, model.folder, settings, data, video, decides)
+
+
+def is_made(job: Job) -> bool:
+    """Whether the job's video is there, whole, and made as the job says."""
+    record = read_record(job.record)
+    if record.get("key") != job.key or not job.video.is_file():
+        return False
+    return bool(record.get("sha256") == file_digest(job.video))
+
+
+def _by_content(window: dict[str, Any]) -> dict[str, Any]:
+    """Without the file's name, which decides nothing."""
+    return {key: value for key, value in window.items() if key != "file"}
+
+
+class _Quiet(Progress):
+    """Notes go into the record, bars would disturb the one line of the run."""
+
+    def show_note(self, text: str) -> None:
+        """Not shown."""
+
+
+class Maker:
+    """Makes videos on one device; a model stays loaded until a job wants another one.
+
+    Args:
+        device: `auto`, `cpu`, `cuda:0` and the like.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._folder: Path | None = None
+        self._pipeline: FantasyTalkingPipeline | None = None
+        self._failures: dict[Path, FantasyTalkingError] = {}
+
+    def make(self, job: Job) -> str | None:
+        """Write the job's video and its record.
+
+        Returns:
+            None, or a sentence that says why there is no video.
+        """
+        try:
+            # A stale video must not be scored, whatever happens next; the record first, as it vouches for the video.
+            job.record.unlink(missing_ok=True)
+            job.video.unlink(missing_ok=True)
+            job.video.parent.mkdir(parents=True, exist_ok=True)
+            self._make(job, self._load(job.model))
+        except FantasyTalkingError as error:
+            return str(error)
+        except Exception as error:  # one bad case must not end hours of work; it is named in the report
+            return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return None
+
+    def _make(self, job: Job, pipeline: FantasyTalkingPipeline) -> None:
+        begin = time.perf_counter()
+        portrait, speech = portrait_of(job.case, job.data), cut_sound(job.driving, job.data)
+        video = pipeline(portrait, speech, job.settings, progress=_Quiet())
+        if job.driving != job.sounding:
+            video = dataclasses.replace(video, audio=cut_sound(job.sounding, job.data))
+        video.save(job.video, overwrite=True)
+        record = {
+            "key": job.key,
+            "sha256": file_digest(job.video),
+            "method": job.method.name,
+            "case": job.case.name,
+            "model": job.method.model,
+            "driving": asdict(job.driving),
+            "decides": job.decides,
+            "notes": list(video.notes),
+            "frames": len(video.frames),
+            "fps": video.fps,
+            "seconds": {"all": round(time.perf_counter() - begin, 2), **_rounded(video.seconds)},
+            "machine": _machine(pipeline),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_record(job.record, record)
+
+    def _load(self, folder: Path) -> FantasyTalkingPipeline:
+        if folder in self._failures:
+            raise self._failures[folder]
+        if self._pipeline is None or folder != self._folder:
+            # the old model must be gone before the new one comes: two may not fit
+            self._pipeline = None
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            try:
+                self._pipeline = _silently(folder, self.device)
+            except FantasyTalkingError as error:
+                self._failures[folder] = error
+                raise
+            self._folder = folder
+        return self._pipeline
+
+
+def _silently(folder: Path, device: str) -> FantasyTalkingPipeline:
+    quiet_frameworks()
+    return load_pipeline(str(folder), device)
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in seconds.items()}
+
+
+def _machine(pipeline: FantasyTalkingPipeline) -> dict[str, Any]:
+    device = pipeline._execution_device
+    used = {
+        "device": str(device),
+        "dtype": str(pipeline.transformer.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+    }
+    name = {"accelerator": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+    return {**machine(), **name, **used}

@@ -1,0 +1,203 @@
+"""From a folder of real videos to a manifest: clips chosen by seed, those without face or voice skipped with the reason, hashed.
+
+The choice depends on names and seed alone: each file gets a random-looking place in the order from a hash of both, so a file that is
+added or lost leaves the others' places as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fantasytalking.errors import FaceError, FantasyTalkingError, InputError, SettingsError, VideoError
+from fantasytalking.evaluation.benchmark.benchmark_manifest import Case, Manifest, MethodSpec, Window
+from fantasytalking.evaluation.benchmark.case_inputs import cut_sound
+from fantasytalking.evaluation.footage import file_digest
+from fantasytalking.evaluation.pairing import SUFFIXES
+from fantasytalking.media.audio import is_silent
+from fantasytalking.media.video import iterate_frames, probe_video
+from fantasytalking.perception.faces import MIN_FACE_SIZE, detect_faces
+from fantasytalking.pipeline.progress import Progress
+
+__all__ = ["Choice", "Group", "Made", "make_manifest"]
+
+Group = Literal["folder", "prefix"]
+STEP = 0.04
+"""Windows start on a grid of this many seconds, a frame at 25 a second."""
+LOOKS = (0.0, 0.25, 0.5, 0.75, 0.95)
+"""Where in a window a face is looked for, as shares of its length."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen and how.
+
+    Attributes:
+        clips: at most so many.
+        seconds: length of a window.
+        seed: of the choice of files and windows.
+        fps: frame rate at which videos are made, or None for each model's own.
+        one_per: at most one clip from each folder, or from the files whose names are alike up to the last `_` or `-` (`anna_1`,
+            `anna_2`), where those tell persons apart; None: every file is a person of its own.
+        model: of the methods of the manifest: `embedded`, a folder, a repository on the hub, or `$NAME`.
+    """
+
+    clips: int = 50
+    seconds: float = 5.0
+    seed: int = 0
+    fps: float | None = None
+    one_per: Group | None = None
+    model: str = "embedded"
+
+    def __post_init__(self) -> None:
+        if self.clips < 1:
+            raise SettingsError(f"--clips must be at least 1, but {self.clips} was given.")
+        if not 0.2 <= self.seconds <= 3600:
+            raise SettingsError(f"--seconds must be from 0.2 to 3600, but {self.seconds:g} was given.")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A manifest and how it came about.
+
+    Attributes:
+        manifest: to be saved.
+        data: folder that its names are relative to.
+        skipped: file name -> why it could not be used, of the files that were looked at.
+    """
+
+    manifest: Manifest
+    data: Path
+    skipped: dict[str, str]
+
+
+def make_manifest(videos: Sequence[Path], name: str, choice: Choice, progress: Progress) -> Made:
+    """Choose clips and describe them.
+
+    Args:
+        videos: files, and folders that are searched through.
+        name: of the manifest.
+        choice: what is chosen and how.
+        progress: who shows how far it is.
+
+    Raises:
+        InputError: no video, or none that can be used.
+    """
+    data, found = _find(videos)
+    order = sorted(found, key=lambda path: _draw(choice.seed, "file", path.relative_to(data).as_posix()))
+    cases: list[Case] = []
+    skipped: dict[str, str] = {}
+    taken: set[str] = set()
+    with progress.stage("choosing", min(choice.clips, len(order))) as advance:
+        for path in order:
+            relative = path.relative_to(data).as_posix()
+            identity = _identity(relative, choice.one_per)
+            if identity in taken:
+                continue
+            try:
+                case = _case(path, relative, identity, choice, {case.name for case in cases})
+            except FantasyTalkingError as error:
+                skipped[relative] = str(error)
+                continue
+            cases.append(case)
+            taken.add(identity)
+            advance()
+            if len(cases) == choice.clips:
+                break
+    if not cases:
+        reasons = "; ".join(f"{file}: {why}" for file, why in list(skipped.items())[:3])
+        raise InputError(f"None of {len(order)} videos can be used ({reasons}); give others, or fewer --seconds.")
+    cases.sort(key=lambda case: case.name)
+    kinds: tuple[Literal["own", "other"], ...] = ("own", "other") if len({case.identity for case in cases}) > 1 else ("own",)
+    manifest = Manifest(
+        name=name,
+        description=f"{len(cases)} clips of {choice.seconds:g} s, chosen with seed {choice.seed} from {len(order)} videos.",
+        terms="Those of the footage, which is not part of this file.",
+        cases=tuple(cases),
+        methods=tuple(_method(kind, choice) for kind in kinds),
+        expectations=(),
+    )
+    return Made(manifest, data, skipped)
+
+
+def _find(videos: Sequence[Path]) -> tuple[Path, list[Path]]:
+    """The folder that all lie in, and the files."""
+    found: list[Path] = []
+    roots: list[Path] = []
+    for given in videos:
+        path = given.expanduser().absolute()
+        if not path.exists():
+            raise InputError(f"There is no video or folder '{given}'; check the path.")
+        roots.append(path if path.is_dir() else path.parent)
+        inside = [p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES] if path.is_dir() else [path]
+        found += [p for p in inside if not any(part.startswith(".") for part in p.relative_to(roots[-1]).parts)]
+    if not found:
+        raise InputError(f"There is no video in {', '.join(map(str, videos))}; known are {', '.join(SUFFIXES)}.")
+    return Path(os.path.commonpath(roots)), sorted(set(found))
+
+
+def _draw(seed: int, what: str, name: str) -> float:
+    """A number in [0, 1) that is a pure function of its arguments, on every machine and Python."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{what}/{name}".encode()).digest()[:6], "big") / 2**48
+
+
+def _identity(relative: str, one_per: Group | None) -> str:
+    folder, _, file = relative.rpartition("/")
+    if one_per == "folder":
+        return folder or "."
+    stem = file.rpartition(".")[0]
+    return re.sub(r"(?<=.)[_-][^_-]*$", "", stem) if one_per == "prefix" else relative.rpartition(".")[0]
+
+
+def _case(path: Path, relative: str, identity: str, choice: Choice, names: set[str]) -> Case:
+    """The case of a file.
+
+    Raises:
+        InputError: too short, without sound, silent, or without a face.
+    """
+    info = probe_video(path)
+    if info.seconds < choice.seconds - 1e-6:
+        raise VideoError(f"It lasts {info.seconds:.2f} s, and {choice.seconds:g} s are wanted.")
+    if not info.has_audio:
+        raise VideoError("It has no sound.")
+    room = int((info.seconds - choice.seconds) / STEP + 1e-6)
+    start = round(int(_draw(choice.seed, "start", relative) * (room + 1)) * STEP, 2)
+    window = Window(relative, "", start, choice.seconds)
+    sound = cut_sound(window, path.parents[relative.count("/")])
+    if is_silent(sound.samples, sound.sample_rate):
+        raise VideoError(f"It is silent from second {start:g} on.")
+    for frame in _looks(path, start, choice.seconds):
+        faces = detect_faces(frame)
+        if not faces or faces[0].size < MIN_FACE_SIZE:
+            seen = f"a face of {faces[0].size:.0f} pixels" if faces else "no face"
+            raise FaceError(f"A frame between second {start:g} and {start + choice.seconds:g} shows {seen}.")
+    fps: dict[str, Any] = {} if choice.fps is None else {"fps": choice.fps}
+    window = Window(relative, file_digest(path), start, choice.seconds)
+    return Case(_case_name(relative, names), identity, window, None, None, "", {"seed": choice.seed, **fps})
+
+
+def _looks(path: Path, start: float, seconds: float) -> Iterator[Any]:
+    for share in LOOKS:
+        yield from iterate_frames(path, None, 1, start + share * seconds)
+
+
+def _case_name(relative: str, names: set[str]) -> str:
+    """A name of letters, digits, `_` and `-` that no other case has."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", relative.rpartition(".")[0]).strip("-_") or "clip"
+    taken = {name.casefold() for name in names}
+    name, count = plain, 1
+    while name.casefold() in taken:
+        count += 1
+        name = f"{plain}-{count}"
+    return name
+
+
+def _method(kind: Literal["own", "other"], choice: Choice) -> MethodSpec:
+    label = choice.model if re.fullmatch(r"[A-Za-z0-9_-]+", choice.model) else "model"
+    note = {"own": "driven by the clip's own speech", "other": "driven by another person's speech: what is left is not lip sync"}
+    return MethodSpec(f"{label}-{kind}-speech", choice.model, {}, kind, note[kind])

@@ -1,0 +1,257 @@
+"""A benchmark from manifest to report: check, generate what is not there yet, score, hold against the expectations.
+
+```
+OUTPUT/manifest.json                      what was run, models resolved
+OUTPUT/references/CASE.mp4 + CASE.json    the real clips
+OUTPUT/generated/METHOD/CASE.mp4 + .json  the videos, each with the record of what decides it
+OUTPUT/scored/METHOD/CASE.mp4             links to those that the report is about
+OUTPUT/left_out.json                      what could not be used or made, and why
+OUTPUT/report/                            of `evaluate`, and trends.json and trends.md
+```
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from fantasytalking.errors import FantasyTalkingError, InputError, OutputError
+from fantasytalking.evaluation.benchmark.benchmark_manifest import Case, Manifest, save_manifest
+from fantasytalking.evaluation.benchmark.case_inputs import (
+    bad_files,
+    choose_donors,
+    link_file,
+    read_record,
+    unusable,
+    write_record,
+    write_reference,
+)
+from fantasytalking.evaluation.benchmark.device_workers import choose_places, run_jobs
+from fantasytalking.evaluation.benchmark.expectations import Trend, judge, save_trends
+from fantasytalking.evaluation.benchmark.generate_case import Job, find_model, is_made, plan_job
+from fantasytalking.evaluation.evaluate import Options as Scoring
+from fantasytalking.evaluation.evaluate import evaluate
+from fantasytalking.evaluation.results import Report
+from fantasytalking.pipeline.progress import Progress
+
+__all__ = ["LeftOut", "Outcome", "Running", "run_benchmark"]
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a benchmark is run.
+
+    Attributes:
+        methods: names of the manifest's methods; none means all.
+        models: NAME -> what stands for the manifest's `$NAME`.
+        limit: only so many cases, the first ones; None means all. Whose speech a case gets does not depend on it.
+        devices: where videos are made, one process each; none means the fastest that there is.
+        workers: processes on the processor.
+        generate, score: which of the two parts run.
+        scoring: how it is scored.
+    """
+
+    methods: tuple[str, ...] = ()
+    models: Mapping[str, str] = field(default_factory=dict)
+    limit: int | None = None
+    devices: tuple[str, ...] = ()
+    workers: int | None = None
+    generate: bool = True
+    score: bool = True
+    scoring: Scoring = field(default_factory=Scoring)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A case that could not be used, or a method's video of it that could not be made (method "" means all of them)."""
+
+    case: str
+    method: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did.
+
+    Attributes:
+        made: videos made now.
+        kept: videos that were there already.
+        left_out: what is missing, and why.
+        report: of the scoring, or None.
+        trends: the manifest's expectations, judged.
+    """
+
+    made: int
+    kept: int
+    left_out: tuple[LeftOut, ...]
+    report: Report | None
+    trends: tuple[Trend, ...]
+
+
+def run_benchmark(manifest: Manifest, data: Path, output: Path, running: Running, progress: Progress) -> Outcome:
+    """Run a benchmark; what an earlier run of the same benchmark left in `output` is used again.
+
+    Args:
+        manifest: what to run.
+        data: folder that its file names are relative to.
+        output: folder of the run.
+        running: how.
+        progress: who shows the stages and notes.
+
+    Raises:
+        InputError: the manifest wants something that was not given, or nothing of it could be used.
+        CheckpointError: a model is not there or not complete.
+        OutputError: the output folder cannot be used.
+    """
+    chosen = manifest.resolved(running.methods, running.models)
+    places = choose_places(running.devices, running.workers)
+    if not data.is_dir():
+        raise InputError(f"The data folder '{data}' does not exist; give the folder that the manifest's files are in.")
+    cases = chosen.cases[: running.limit]
+    _open_output(output, chosen.name)
+    save_manifest(chosen, output / "manifest.json")
+    with progress.stage("checking"):
+        donors = choose_donors(chosen.cases)
+        foreign = any(method.speech == "other" for method in chosen.methods)
+        read = [*cases, *(donors[c.name] for c in cases if c.name in donors)] if foreign else cases
+        bad = bad_files(read, data)
+    left_out = [LeftOut(name, "", reason) for name, reason in unusable(cases, bad).items()]
+    cases = tuple(case for case in cases if not bad.keys() & case.inputs.keys())
+    cases = _write_references(cases, data, output, running, progress, left_out)
+    if not cases:
+        raise InputError(f"No case of '{chosen.name}' can be used; the first reason: {left_out[0].reason}")
+    jobs = _plan(chosen, cases, donors, bad, data, output, progress, left_out)
+    made, kept = _generate(jobs, places, running, progress, left_out)
+    _tell(left_out, output, progress)
+    report = _score(chosen, jobs, left_out, output, running, progress) if running.score else None
+    trends = judge(chosen.expectations, report) if report is not None else []
+    if trends:
+        save_trends(trends, output / "report")
+    return Outcome(made, kept, tuple(left_out), report, tuple(trends))
+
+
+def _open_output(output: Path, name: str) -> None:
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"The output '{output}' is a file; give a folder.")
+    if output.is_dir() and any(output.iterdir()):
+        present = read_record(output / "manifest.json").get("name")
+        if present != name:
+            what = f"the benchmark '{present}'" if present else "other files"
+            raise OutputError(f"The output folder '{output}' holds {what}; give a new folder, or that of an earlier '{name}'.")
+    try:
+        for folder in (output / "references", output / "generated", output / "report"):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The output folder '{output}' cannot be made ({error.strerror}); choose another one.") from error
+    for part in output.rglob(".*.part*"):
+        # of a run that was killed
+        part.unlink(missing_ok=True)
+
+
+def _write_references(
+    cases: Sequence[Case], data: Path, output: Path, running: Running, progress: Progress, left_out: list[LeftOut]
+) -> tuple[Case, ...]:
+    """The real clips of exactly these cases, so that nothing else is scored; returns the cases that have one."""
+    folder, good = output / "references", []
+    names = {case.name for case in cases}
+    for path in folder.iterdir():
+        if path.name.partition(".")[0] not in names:
+            path.unlink()
+    with progress.stage("references", len(cases)) as advance:
+        for case in cases:
+            try:
+                note = write_reference(case, data, folder, running.scoring.protocol.max_seconds)
+            except FantasyTalkingError as error:
+                left_out.append(LeftOut(case.name, "", str(error)))
+                continue
+            finally:
+                advance()
+            if note:
+                progress.note(note)
+            good.append(case)
+    return tuple(good)
+
+
+def _plan(
+    manifest: Manifest,
+    cases: Sequence[Case],
+    donors: Mapping[str, Case],
+    bad: Mapping[str, str],
+    data: Path,
+    output: Path,
+    progress: Progress,
+    left_out: list[LeftOut],
+) -> list[Job]:
+    """All videos, those of one model together."""
+    with progress.stage("hashing"):
+        models = {name: find_model(name) for name in dict.fromkeys(method.model for method in manifest.methods)}
+    jobs = []
+    for method in sorted(manifest.methods, key=lambda m: list(models).index(m.model)):
+        for case in cases:
+            donor = donors.get(case.name) if method.speech == "other" else None
+            if method.speech == "other" and donor is None:
+                reason = "No case of another identity has as much speech."
+                left_out.append(LeftOut(case.name, method.name, reason))
+            elif donor is not None and donor.speech.file in bad:
+                left_out.append(LeftOut(case.name, method.name, f"Its speech: {bad[donor.speech.file]}"))
+            else:
+                jobs.append(plan_job(method, case, donor, models[method.model], data, output))
+    return jobs
+
+
+def _generate(
+    jobs: Sequence[Job], places: Sequence[str], running: Running, progress: Progress, left_out: list[LeftOut]
+) -> tuple[int, int]:
+    """Make what is not there; returns how many were made and how many were there."""
+    missing = [job for job in jobs if not is_made(job)]
+    kept = len(jobs) - len(missing)
+    if kept:
+        progress.note(f"{kept} of {len(jobs)} videos are there already.")
+    if not running.generate:
+        for job in missing:
+            reason = "There is no video that was made as the manifest says; run without --score-only."
+            left_out.append(LeftOut(job.case.name, job.method.name, reason))
+        return 0, kept
+    if not missing:
+        return 0, kept
+    with progress.stage("generating", len(missing)) as advance:
+        failures = run_jobs(missing, places, advance)
+    left_out += [LeftOut(f.job.case.name, f.job.method.name, f.reason) for f in failures]
+    return len(missing) - len(failures), kept
+
+
+def _tell(left_out: Sequence[LeftOut], output: Path, progress: Progress) -> None:
+    for item in left_out:
+        progress.note(f"Left out: {item.case}{f' ({item.method})' if item.method else ''}: {item.reason}")
+    write_record(output / "left_out.json", {"left_out": [asdict(item) for item in left_out]})
+
+
+def _score(
+    manifest: Manifest,
+    jobs: Sequence[Job],
+    left_out: Sequence[LeftOut],
+    output: Path,
+    running: Running,
+    progress: Progress,
+) -> Report:
+    """Score exactly the videos of this run: what other choices of cases and methods left in the folder stays out."""
+    lost = {(item.method, item.case) for item in left_out}
+    good = [job for job in jobs if (job.method.name, job.case.name) not in lost]
+    if not good:
+        raise InputError(f"There is no video of '{manifest.name}' to score; the first reason: {left_out[0].reason}")
+    shutil.rmtree(output / "scored", ignore_errors=True)
+    for job in good:
+        link_file(job.video, output / "scored" / job.method.name / job.video.name)
+    scored = {job.method.name for job in good}
+    folders = {m.name: output / "scored" / m.name for m in manifest.methods if m.name in scored}
+    weights = {job.method.name: str(job.decides["weights"])[:12] for job in jobs}
+    notes = {}
+    for method in manifest.methods:
+        settings = ", ".join(f"{key} {json.dumps(value)}" for key, value in method.settings.items())
+        parts = [method.note, f"model {method.model}", f"weights {weights.get(method.name, 'unknown')}", settings]
+        notes[method.name] = "; ".join(part for part in parts if part)
+    return evaluate(folders, output / "references", output / "report", running.scoring, progress, notes)

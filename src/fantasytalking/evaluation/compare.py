@@ -1,0 +1,108 @@
+"""Several reports in one table, with a warning for everything in which they differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from fantasytalking.errors import InputError
+from fantasytalking.evaluation.protocol import differences
+from fantasytalking.evaluation.results import Column, Comparison, Method, Report
+from fantasytalking.evaluation.statistics.intervals import mean_interval, sign_flip_p
+
+__all__ = ["join_reports"]
+
+
+def join_reports(reports: Sequence[Report], names: Sequence[str], command: str = "") -> Report:
+    """Put the rows of several reports under each other.
+
+    Where the protocols differ, nothing is marked as best. Columns are those that all of them have under one label. Rows of one name that
+    hold the same numbers are one row; otherwise the report's name is put behind. Pairs from different reports are compared clip by clip
+    where both have the clip; Frechet distances are not, as a report holds no features.
+
+    Args:
+        reports: at least two.
+        names: of the reports, for rows of one name and for the warnings.
+        command: for the record.
+
+    Raises:
+        InputError: fewer than two reports, or no column in common.
+    """
+    if len(reports) < 2:
+        raise InputError(f"Joining takes two reports or more, and {len(reports)} was given.")
+    columns = _common_columns(reports)
+    if not columns:
+        raise InputError("The reports have no column in common; evaluate them with the same --metrics and --backend.")
+    warnings = [
+        f"{names[0]} and {name} are not of one protocol: {difference}."
+        for report, name in zip(reports[1:], names[1:], strict=True)
+        for difference in differences(reports[0].to_dict(), report.to_dict())
+    ]
+    rows: list[tuple[int, Method]] = []
+    for place, (report, name) in enumerate(zip(reports, names, strict=True)):
+        for method in report.methods:
+            same = [row for _, row in rows if row.name == method.name]
+            if any(_equal(row, method, columns) for row in same):
+                continue
+            rows.append((place, dataclasses.replace(method, name=f"{method.name} ({name})") if same else method))
+    old = [
+        c
+        for place, report in enumerate(reports)
+        for c in report.comparisons
+        if {c.first, c.second} <= {row.name for at, row in rows if at == place}
+    ]
+    new = [
+        comparison
+        for (one, first), (other, second) in itertools.combinations(rows, 2)
+        if one != other
+        for column in columns
+        if (comparison := _compare(first, second, column, reports[0])) is not None
+    ]
+    protocol = dict(reports[0].protocol)
+    if warnings:
+        shared = {k: v for k, v in protocol.items() if all(r.protocol.get(k) == v for r in reports)}
+        protocol = {**shared, "name": " and ".join(dict.fromkeys(str(r.protocol["name"]) for r in reports)), "mixed": True}
+    return dataclasses.replace(
+        reports[0],
+        protocol=protocol,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        columns=tuple(columns),
+        methods=tuple(row for _, row in rows),
+        comparisons=tuple([c for c in old if c.column in {column.key for column in columns}] + new),
+        problems=tuple(dict.fromkeys(problem for report in reports for problem in report.problems)),
+        warnings=tuple([*warnings, *dict.fromkeys(w for report in reports for w in report.warnings)]),
+        minutes=sum(report.minutes for report in reports),
+    )
+
+
+def _common_columns(reports: Sequence[Report]) -> list[Column]:
+    found = [{(c.key, c.label) for c in report.columns} for report in reports]
+    return [c for c in reports[0].columns if all((c.key, c.label) in other for other in found)]
+
+
+def _equal(first: Method, second: Method, columns: Sequence[Column]) -> bool:
+    keys = [column.key for column in columns]
+    return all(first.summary.get(key) == second.summary.get(key) for key in keys)
+
+
+def _compare(first: Method, second: Method, column: Column, report: Report) -> Comparison | None:
+    if column.kind != "mean":
+        return None
+    pairs = [
+        (first.clips[clip].values[column.key], second.clips[clip].values[column.key])
+        for clip in first.clips
+        if clip in second.clips
+        and column.key in first.clips[clip].values
+        and column.key in second.clips[clip].values
+    ]
+    if not pairs:
+        return None
+    gaps = [a - b for a, b in pairs]
+    protocol = report.protocol
+    resamples, seed = int(protocol["resamples"]), int(protocol["seed"])
+    got = mean_interval(gaps, resamples, float(protocol["confidence"]), seed)
+    p = sign_flip_p(gaps, resamples, seed) if len(gaps) > 1 else None
+    return Comparison(column.key, first.name, second.name, got.value, got.low, got.high, p, len(gaps))

@@ -1,0 +1,1 @@
+"""The metrics, one family a file; `registry` knows them all. A new metric is one file and one line there."""

@@ -1,0 +1,66 @@
+"""ES: expression similarity, similarity of facial features between frames (paper, section 4.1).
+
+Standard: expression coefficients of Deep3DFaceRecon (64). Proxy: expression of the bundled face mesh (24). Both reward stillness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fantasytalking.errors import InputError
+from fantasytalking.evaluation.footage import Footage
+from fantasytalking.evaluation.metrics.metric import Measurement, Metric, between_frames
+from fantasytalking.evaluation.metrics.proxies import expressions, mesh_digest
+from fantasytalking.evaluation.results import Column
+
+__all__ = ["ExpressionSimilarity", "proxy", "standard"]
+
+
+class ExpressionSimilarity(Metric):
+    """Similarity of expressions within a clip.
+
+    Args:
+        features: footage -> float32 [n, d], frames without a face left out.
+        column: what it fills.
+    """
+
+    name = "es"
+
+    def __init__(self, features: Callable[[Footage], NDArray[np.float32]], column: Column) -> None:
+        self.features, self.columns = features, (column,)
+
+    def measure(self, made: Footage, true: Footage) -> Measurement:
+        """See `metric.between_frames`.
+
+        Raises:
+            InputError: fewer than two frames show a face.
+        """
+        found = self.features(made)
+        if len(found) < 2:
+            raise InputError(f"The face is seen in {len(found)} frames; at least 2 are needed.")
+        return Measurement({self.columns[0].key: between_frames(found)})
+
+
+_HOW = "between frames: mean cosine with the first and with the previous frame, mean over frames"
+
+
+def proxy(device: str = "cpu") -> ExpressionSimilarity:
+    """With the bundled face mesh."""
+    definition = f"Similarity of 24 expression coefficients of the pose-free face mesh {_HOW}. Not ES: other features. Rewards stillness."
+    column = Column("es", "expression-mesh", "ES", True, "higher", "", 4, "mean", definition, mesh_digest())
+    return ExpressionSimilarity(expressions, column)
+
+
+def standard(device: str = "cpu") -> ExpressionSimilarity:
+    """With Deep3DFaceRecon."""
+    from fantasytalking.evaluation.networks import deep3d
+    from fantasytalking.evaluation.networks.metric_weights import digest
+
+    network = deep3d.load(device=device)
+    definition = f"Similarity of the 64 expression coefficients of Deep3DFaceRecon {_HOW}. Rewards stillness."
+    weights = {"deep3d": digest("deep3d")}
+    column = Column("es", "ES", "ES", False, "higher", "", 4, "mean", definition, weights)
+    return ExpressionSimilarity(lambda footage: network.expressions(footage.frames[footage.seen], footage.track[0][footage.seen]), column)

@@ -1,0 +1,69 @@
+"""What the proxies share: the bundled networks, loaded once, and what names them in a report."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fantasytalking.autoencoder.mesh_autoencoder import MeshAutoencoder
+from fantasytalking.autoencoder.mesh_codec import MeshCodec
+from fantasytalking.evaluation.footage import Footage, file_digest
+from fantasytalking.perception.mobilenet import WEIGHTS as MOBILENET
+from fantasytalking.perception.mobilenet import MobileNetV2, load
+from fantasytalking.perception.networks.network_runner import FOLDER
+from fantasytalking.pipeline.model_folder import resolve_model
+
+__all__ = ["bundled_digest", "expressions", "mesh_digest", "mobilenet", "mobilenet_digest"]
+
+_VAE = Path(str(resolve_model("embedded"))) / "vae"
+
+
+@functools.cache
+def mobilenet() -> MobileNetV2:
+    """The bundled MobileNetV2 on the processor."""
+    return load(MOBILENET)
+
+
+@functools.cache
+def bundled_digest(file: str) -> dict[str, str]:
+    """File name -> SHA-256 of one of the bundled networks, by its file name."""
+    return {file: file_digest(FOLDER / file)}
+
+
+def mobilenet_digest() -> dict[str, str]:
+    """What names the bundled MobileNetV2."""
+    return bundled_digest(MOBILENET.name)
+
+
+@functools.cache
+def mesh_digest() -> dict[str, str]:
+    """What names the face mesh network and the expression basis."""
+    return bundled_digest("face_landmark.tflite") | {
+        "expression basis": file_digest(_VAE / "diffusion_pytorch_model.safetensors")
+    }
+
+
+@functools.cache
+def _codec() -> MeshCodec:
+    return MeshAutoencoder.from_pretrained(_VAE).codec  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def expressions(footage: Footage) -> NDArray[np.float32]:
+    """Expression of the face in the frames that show it: [n, 24] coefficients in units of their mean deviation over the training set.
+
+    The displacement of the pose-free face mesh from a mean face, on the principal components of the embedded model. Unlike those of a
+    3D morphable model, the coefficients hold something of the face's own shape.
+
+    Raises:
+        FaceError: no frame shows a face.
+    """
+    codec = _codec()
+    points = torch.from_numpy(footage.track[0][footage.seen])
+    # One unit for all: each in its own would make as much of the mesh's noise in the smallest as of a smile.
+    unit = codec.coefficient_std.square().mean().sqrt()
+    return np.asarray((codec.describe(points).expression / unit).numpy(), np.float32)

@@ -1,0 +1,125 @@
+"""Sync-C and Sync-D: whether lips and sound are in step (paper, table 1).
+
+Standard: SyncNet as joonson/syncnet_python reports it. Proxy: the bundled lip-sync network, read the same way on another scale. Sound is
+the video's own, untouched by resampling of the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fantasytalking.errors import InputError
+from fantasytalking.evaluation.footage import Footage
+from fantasytalking.evaluation.metrics.metric import Measurement, Metric
+from fantasytalking.evaluation.metrics.proxies import bundled_digest
+from fantasytalking.evaluation.results import Column, Curve
+from fantasytalking.perception.lip_sync import WEIGHTS, LipSync, SyncCurve, sync_curve
+
+__all__ = ["Sync", "proxy", "standard"]
+
+RATE = 25.0
+"""Frames a second that both networks know."""
+
+
+class Sync(Metric):
+    """Distance of mouth and sound over offsets.
+
+    Args:
+        curve: footage and the stretch of frames in which the face is seen -> curve.
+        columns: confidence, distance, and the size of the offset found.
+    """
+
+    name = "sync"
+    hears = True
+
+    def __init__(self, curve: Callable[[Footage, slice], SyncCurve], columns: tuple[Column, Column, Column]) -> None:
+        self.curve, self.columns = curve, columns
+
+    def measure(self, made: Footage, true: Footage) -> Measurement:
+        """Measure the longest stretch with a face.
+
+        Raises:
+            InputError: no sound, another frame rate than 25, or the stretch is shorter than `protocol.min_track`.
+        """
+        protocol, run = made.protocol, made.longest_run
+        if made.sound is None:
+            raise InputError("The video has no sound, and neither has its reference; sync needs one of them.")
+        if protocol.fps != RATE:
+            raise InputError(f"Sync is measured at {RATE:g} frames a second and the protocol says {protocol.fps:g}; change fps.")
+        if run.stop - run.start < protocol.min_track:
+            raise InputError(
+                f"The face is seen for at most {run.stop - run.start} frames in a row and min_track is {protocol.min_track}; "
+                "give longer clips, or lower min_track in the protocol and say so."
+            )
+        found = self.curve(made, run)
+        confidence, distance, offset = (column.key for column in self.columns)
+        values = {confidence: found.confidence, distance: found.distance, offset: float(abs(found.offset))}
+        line = Curve(tuple(float(k) for k in found.offsets), tuple(float(d) for d in found.distances))
+        return Measurement(values, curves={"sync": line})
+
+
+def _columns(labels: tuple[str, str, str], proxy: bool, how: str, weights: dict[str, str]) -> tuple[Column, Column, Column]:
+    confidence, distance, offset = labels
+    return (
+        Column(
+            "sync_c",
+            confidence,
+            "Sync-C",
+            proxy,
+            "higher",
+            "",
+            3,
+            "mean",
+            f"Median minus least distance of mouth and sound over the offsets: {how}",
+            weights,
+        ),
+        Column("sync_d", distance, "Sync-D", proxy, "lower", "", 3, "mean", f"Least distance over the offsets: {how}", weights),
+        Column(
+            "sync_offset",
+            offset,
+            "",
+            proxy,
+            "lower",
+            "frames",
+            1,
+            "mean",
+            f"Size of the offset at the least distance, whichever of the two is late: {how}",
+            weights,
+        ),
+    )
+
+
+def proxy(device: str = "cpu") -> Sync:
+    """With the bundled lip-sync network."""
+    network = LipSync.bundled()
+
+    def curve(footage: Footage, run: slice) -> SyncCurve:
+        points, scores = footage.track
+        mouth = network.embed_mouth(footage.frames[run], points[run], scores[run])
+        speech = network.embed_speech(footage.speech)[run]
+        return sync_curve(mouth, speech, footage.protocol.max_offset)
+
+    how = (
+        "the project's own lip-sync network at 25 frames a second, unit vectors, offsets of up to max_offset frames. Not SyncNet: other "
+        "training, another scale."
+    )
+    labels = ("sync-proxy-C", "sync-proxy-D", "sync-proxy |offset|")
+    return Sync(curve, _columns(labels, True, how, bundled_digest(WEIGHTS.name)))
+
+
+def standard(device: str = "cpu") -> Sync:
+    """With SyncNet."""
+    from fantasytalking.evaluation.networks import syncnet
+    from fantasytalking.evaluation.networks.metric_weights import digest
+
+    network = syncnet.load(device=device)
+
+    def curve(footage: Footage, run: slice) -> SyncCurve:
+        assert footage.sound is not None
+        return network.curve(footage.frames, footage.track[0], footage.sound, run, footage.protocol.max_offset)
+
+    how = (
+        "SyncNet (syncnet_v2), 224-pixel face crops at 25 frames a second, offsets of up to max_offset frames, face boxes from the "
+        "bundled mesh."
+    )
+    return Sync(curve, _columns(("Sync-C", "Sync-D", "Sync |offset|"), False, how, {"syncnet": digest("syncnet")}))

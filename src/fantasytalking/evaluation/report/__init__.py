@@ -1,0 +1,1 @@
+"""The report of an evaluation: page, tables, plots, CSV, all made from the same record."""

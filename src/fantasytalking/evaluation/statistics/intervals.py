@@ -1,0 +1,146 @@
+"""How sure a number is: bootstrap over clips, and paired comparison of two methods.
+
+Frames of a clip are alike, so the clip is the unit that is drawn, never the frame. Letters: N clips, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fantasytalking.evaluation.statistics.frechet import Gaussian, Moments, resampled_gaussians
+from fantasytalking.system.processes import threads
+
+__all__ = ["Distances", "Interval", "draws", "frechet_distances", "mean_interval", "sign_flip_p"]
+
+Features = NDArray[np.floating]
+LEADING = 64
+FEWEST = 5
+"""Clips below which there is no interval: resamples of so few are nearly all alike, and their spread is far too small."""
+EXACT = 14
+"""Clips up to which all sign patterns are tried instead of random ones."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the ends of its confidence interval; None where too few clips were there for one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether 0 lies outside."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+
+def draws(clips: int, resamples: int, seed: int) -> NDArray[np.int64]:
+    """How often each clip is drawn in each resample: [R, N], rows summing to N; the same seed gives the same draws."""
+    generator = np.random.default_rng(seed)
+    return np.asarray(generator.multinomial(clips, np.full(clips, 1 / clips), size=resamples))
+
+
+def mean_interval(values: Sequence[float], resamples: int, confidence: float, seed: int) -> Interval:
+    """Mean over clips with its percentile bootstrap interval, which takes `FEWEST` clips or more."""
+    array = np.asarray(values, np.float64)
+    if len(array) < FEWEST:
+        return Interval(float(array.mean()))
+    means = draws(len(array), resamples, seed) @ array / len(array)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(float(array.mean()), float(low), float(high))
+
+
+def sign_flip_p(differences: Sequence[float], resamples: int, seed: int) -> float:
+    """Two-sided p of paired differences: how often random signs give a mean at least as far from 0.
+
+    All 2^N signs for few clips, else `resamples` random ones, the observed one counted in.
+    """
+    array = np.asarray(differences, np.float64)
+    count = len(array)
+    if count <= EXACT:
+        signs = 1 - 2 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
+        means = np.abs(signs @ array)
+        return float((means >= abs(array.sum()) - 1e-12).mean())
+    signs = np.random.default_rng(seed).choice([-1, 1], size=(resamples, count))
+    hits = int((np.abs(signs @ array) >= abs(array.sum()) - 1e-12).sum())
+    return (hits + 1) / (resamples + 1)
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Frechet distances of several sets to the same real clips, with resamples of the clips.
+
+    Attributes:
+        values: [M] of M sets.
+        resampled: [M, R]; R is 0 with fewer than `FEWEST` clips.
+    """
+
+    values: NDArray[np.float64]
+    resampled: NDArray[np.float64]
+
+    def interval(self, index: int, confidence: float) -> Interval:
+        """One distance and its interval, cut at 0."""
+        found = _normal(float(self.values[index]), self.resampled[index], confidence)
+        return found if found.low is None else Interval(found.value, max(0.0, found.low), found.high)
+
+    def difference(self, first: int, second: int, confidence: float) -> Interval:
+        """The first distance minus the second, on the same draws."""
+        gap = float(self.values[first] - self.values[second])
+        return _normal(gap, self.resampled[first] - self.resampled[second], confidence)
+
+
+def _normal(value: float, resampled: NDArray[np.float64], confidence: float) -> Interval:
+    """Value +- z times the spread of the resamples.
+
+    Not their percentiles: a resample holds fewer different clips than the set, which raises a Frechet distance, so that their
+    percentiles may lie above the value itself.
+    """
+    if len(resampled) < 2:
+        return Interval(value)
+    reach = NormalDist().inv_cdf(0.5 + confidence / 2) * float(resampled.std(ddof=1))
+    return Interval(value, value - reach, value + reach)
+
+
+def frechet_distances(
+    sets: Sequence[Sequence[Features]], true: Sequence[Features], resamples: int, seed: int
+) -> Distances:
+    """Distances of generated sets to the real clips; clips and their references are drawn together, for all sets alike.
+
+    The values are of all dimensions. The resamples are taken in the leading `LEADING` principal directions of all features together, which
+    hold nearly all of a distance: a covariance of 2048 dimensions takes seconds, and hundreds of them are needed.
+
+    Args:
+        sets: of each method the features [n, d] of its clips.
+        true: those of the clips' references, in the same order.
+        resamples: R.
+        seed: of the draws.
+    """
+    with threads(1):
+        return _frechet_distances(sets, true, resamples, seed)
+
+
+def _frechet_distances(
+    sets: Sequence[Sequence[Features]], true: Sequence[Features], resamples: int, seed: int
+) -> Distances:
+    everything = [*true, *(clip for made in sets for clip in made)]
+    # Sums about the common mean keep their digits.
+    pooled = Moments.add([Moments.of(clip) for clip in everything])
+    origin = pooled.total / pooled.count
+    real = Gaussian(*Moments.add([Moments.of(clip, origin) for clip in true]).gaussian())
+    values = [real.distance(*Moments.add([Moments.of(clip, origin) for clip in made]).gaussian()) for made in sets]
+    if len(true) < FEWEST:
+        return Distances(np.array(values), np.zeros((len(sets), 0)))
+    directions = torch.linalg.eigh(torch.from_numpy(pooled.gaussian()[1]))[1].numpy()[:, ::-1][:, :LEADING]
+    weights = draws(len(true), resamples, seed)
+    small = [
+        resampled_gaussians([Moments.of((clip - origin) @ directions) for clip in made], weights) for made in (true, *sets)
+    ]
+    target = Gaussian(*small[0])
+    return Distances(np.array(values), np.array([target.distances(*made) for made in small[1:]]))

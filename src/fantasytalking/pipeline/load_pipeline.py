@@ -1,0 +1,63 @@
+"""A model by name onto a device: the choices that a command line leaves to us."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from fantasytalking.errors import SettingsError
+from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+
+__all__ = ["DtypeName", "choose_device", "load_pipeline"]
+
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+
+# Small networks whose precision shows in the result; they stay in float32 whatever the transformer computes in.
+_PRECISE = ("vae", "audio_encoder", "image_encoder")
+
+
+def load_pipeline(name: str, device: str = "auto", dtype: DtypeName = "auto") -> FantasyTalkingPipeline:
+    """Load a model and bring it to a device; parts that do not fit wait in main memory until they are needed.
+
+    Args:
+        name: `embedded`, a model folder, or a hub repository as owner/name.
+        device: `auto` or a torch device.
+        dtype: Type of the transformer and the text encoder; `auto` is bfloat16 on an accelerator, float32 on a
+            processor.
+
+    Raises:
+        SettingsError: There is no such device.
+        CheckpointError: No such model, or its folder is incomplete or does not fit.
+    """
+    place = choose_device(device)
+    chosen = {"auto": torch.float32 if place.type == "cpu" else torch.bfloat16}.get(dtype) or getattr(torch, dtype)
+    pipeline = FantasyTalkingPipeline.from_pretrained(
+        name, dtype={"default": chosen, **dict.fromkeys(_PRECISE, torch.float32)}
+    )
+    if place.type == "cuda" and _weight_bytes(pipeline) > 0.8 * torch.cuda.mem_get_info(place)[0]:
+        pipeline.enable_model_cpu_offload(device=place)
+    else:
+        pipeline.to(place)
+    return pipeline
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` takes the fastest kind there is.
+
+    Raises:
+        SettingsError: There is no such device.
+    """
+    present = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    present += ["mps"] if torch.backends.mps.is_available() else []
+    present += ["cpu"]
+    if name == "auto":
+        return torch.device(present[0])
+    if name not in [*present, *(["cuda"] if torch.cuda.is_available() else [])]:
+        raise SettingsError(f"There is no device '{name}' on this machine; use {', '.join(present)} or auto.")
+    return torch.device(name)
+
+
+def _weight_bytes(pipeline: FantasyTalkingPipeline) -> int:
+    modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    return sum(weight.numel() * weight.element_size() for module in modules for weight in module.parameters())

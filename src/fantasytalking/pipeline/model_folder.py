@@ -1,0 +1,155 @@
+"""Model folders: where a model's name leads, what a folder must hold, which classes diffusers may take from here.
+
+A model folder is what `save_pretrained` writes: a `model_index.json` that names the class of each component, and a
+folder for each.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from diffusers.pipelines import pipeline_loading_utils
+
+from fantasytalking.checkpoints.fill_model import expected_shapes
+from fantasytalking.checkpoints.key_tables import compare_keys
+from fantasytalking.checkpoints.weights_reader import open_weights
+from fantasytalking.errors import CheckpointError
+
+__all__ = ["EMBEDDED", "INDEX", "LIBRARY", "check_folder", "check_weights", "register_components", "resolve_model"]
+
+EMBEDDED = "embedded"
+"""Name of the model that comes with the package."""
+DEPRECATED_NAMES = {"demo": EMBEDDED}
+"""Former names of models, and what they are called now."""
+INDEX = "model_index.json"
+LIBRARY = "fantasytalking"
+"""How `model_index.json` names this package as the home of a component."""
+TRANSFORMER = "FantasyTalkingTransformer3DModel"
+
+_METHODS = ["save_pretrained", "from_pretrained"]
+_WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
+
+
+def register_components(*names: str) -> None:
+    """Let diffusers load and save classes of this package by their public names.
+
+    diffusers takes a component's class only from libraries in its own table, so that a model folder cannot make it
+    import anything; a class outside is written with its module path and found again only if its base class happens to
+    be a name in that module.
+    """
+    table = {name: list(_METHODS) for name in names}
+    pipeline_loading_utils.LOADABLE_CLASSES.setdefault(LIBRARY, {}).update(table)
+    pipeline_loading_utils.ALL_IMPORTABLE_CLASSES.update(table)
+
+
+def resolve_model(name: str) -> str | Path:
+    """The folder of a model, or the name of a repository on the hub.
+
+    Args:
+        name: `embedded`, a folder, or `owner/name` on the hub.
+
+    Raises:
+        CheckpointError: Neither a folder nor a possible repository name.
+    """
+    if name in DEPRECATED_NAMES and not Path(name).is_dir():
+        warnings.warn(
+            f"The model '{name}' is now called '{DEPRECATED_NAMES[name]}'; the old name will go in version 0.3.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        name = DEPRECATED_NAMES[name]
+    if name == EMBEDDED:
+        return Path(str(files(LIBRARY) / "models" / EMBEDDED))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise CheckpointError(
+            f"The model '{name}' is a file; give the folder that holds {INDEX}, or convert the file first."
+        )
+    parts = str(name).split("/")
+    if len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~"):
+        raise CheckpointError(
+            f"There is no model '{name}'; give '{EMBEDDED}', a folder that holds {INDEX}, "
+            "or a hub repository as owner/name."
+        )
+    return name
+
+
+def check_folder(folder: Path) -> None:
+    """Look, before anything is loaded, for what a model folder must hold.
+
+    Raises:
+        CheckpointError: No index, another kind of model, a component without folder, a shard missing, or weights only
+            as pickles.
+    """
+    index = _index(folder)
+    kind = (index.get("transformer") or [None, None])[1]
+    if kind != TRANSFORMER:
+        raise CheckpointError(
+            f"The folder '{folder}' holds a {index.get('_class_name')} whose transformer is a {kind}, not "
+            "FantasyTalking; put the adapter on it with 'fantasytalking convert'."
+        )
+    for name, entry in index.items():
+        if not (isinstance(entry, list) and len(entry) == 2 and entry[0] is not None):
+            continue
+        component = folder / name
+        if not component.is_dir():
+            raise CheckpointError(
+                f"The model folder '{folder}' lacks the part '{name}/'; download or convert the model again."
+            )
+        _check_component(component)
+
+
+def check_weights(folder: Path, name: str, module: Any) -> None:
+    """Hold a loaded part against its files: diffusers only warns of weights that are missing, and draws them at random.
+
+    Raises:
+        CheckpointError: Naming the missing, unexpected and misshapen weights.
+    """
+    weights = open_weights(folder / name)
+    found = {key: info.shape for key, info in weights.infos.items()}
+    report = compare_keys(expected_shapes(module), found)
+    report.raise_if_bad(str(folder / name), f"a {type(module).__name__}", "download or convert the model again")
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    path = folder / INDEX
+    if not path.is_file():
+        raise CheckpointError(
+            f"The folder '{folder}' holds no {INDEX}, so it is no model folder; "
+            "give one that 'fantasytalking convert' made, or the folder of a trained model."
+        )
+    try:
+        index: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"'{path}' is not valid JSON ({error}); download or convert the model again.") from error
+    return index
+
+
+def _check_component(component: Path) -> None:
+    missing = [shard for listing in component.glob("*.index.json") for shard in _shards(listing) if not shard.is_file()]
+    if missing:
+        names = ", ".join(shard.name for shard in missing)
+        raise CheckpointError(
+            f"The model part '{component}' lacks {len(missing)} of its weight files ({names}); "
+            "download the model again, what is there is kept."
+        )
+    kinds = {path.suffix for path in component.iterdir() if path.suffix in _WEIGHTS}
+    if kinds and ".safetensors" not in kinds:
+        raise CheckpointError(
+            f"The model part '{component}' has its weights only as {' and '.join(sorted(kinds))}, a format that can "
+            "run code while it is read; convert it to safetensors with 'fantasytalking convert'."
+        )
+
+
+def _shards(listing: Path) -> list[Path]:
+    try:
+        names = set(json.loads(listing.read_text())["weight_map"].values())
+    except (ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"'{listing}' is not a list of weight files; download the model again.") from error
+    return sorted(listing.parent / name for name in names)

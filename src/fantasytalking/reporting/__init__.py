@@ -1,0 +1,1 @@
+"""What every report shares: HTML and SVG pieces, and the style sheet."""

@@ -1,0 +1,1 @@
+"""Training what FantasyTalking adds to Wan at any width, and exporting it."""

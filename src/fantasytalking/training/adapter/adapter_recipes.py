@@ -1,0 +1,116 @@
+"""Ready-made runs of the adapter and of LoRA at the released size, with the paper's numbers; `recipes.py` includes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fantasytalking.geometry import Strides
+from fantasytalking.training.distillation.distillation_recipes import LoraSettings
+from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
+
+__all__ = ["ADAPTER_RECIPES", "BACKBONE_LINEARS", "AdapterRecipe"]
+
+BACKBONE_LINEARS = (
+    *(f"{attention}.{name}" for attention in ("attn1", "attn2") for name in ("to_q", "to_k", "to_v", "to_out.0")),
+    *("attn2.add_k_proj", "attn2.add_v_proj", "ffn.net.0.proj", "ffn.net.2"),
+)
+"""Linear layers of Wan's own blocks: self-attention, cross-attention to text and image, feed-forward. With the name of the attention, as
+the Q-Former has layers of the same names."""
+
+
+@dataclass(frozen=True)
+class AdapterRecipe:
+    """A run on a frozen backbone.
+
+    Attributes:
+        train: the run; its `model` is filled in from the base, its `continuation` is the share of windows with a given beginning, and
+            `batch_tokens` over the latent frames of the longest of `frames` is the number of clips in a global batch.
+        parts: sizes of the parts that a base lacks: audio, identity and motion. The widths of speech features and face embedding are
+            the data's.
+        lora: low-rank additions to the backbone that are trained beside the adapter; None: none.
+    """
+
+    train: TrainConfig
+    parts: dict[str, Any] = field(default_factory=dict)
+    lora: LoraSettings | None = None
+
+    @property
+    def batch(self) -> int:
+        """Clips of a global batch."""
+        return max(1, self.train.batch_tokens // Strides().latent_frames(max(self.train.frames)))
+
+    def scaled_to(self, steps: int) -> AdapterRecipe:
+        """The same run with `steps` steps in all, stages in proportion."""
+        return replace(self, train=self.train.scaled_to(steps))
+
+
+RELEASED_PARTS: dict[str, Any] = {
+    "audio_dim": 2048,
+    "identity_dim": 2048,
+    "identity_tokens": 16,
+    "identity_layers": 2,
+    "motion": True,
+}
+"""Audio as released; identity and motion, which are not released, at the sizes that we chose."""
+
+_PAPER = TrainConfig(
+    stages=(
+        StageSchedule("clip", 80_000, 1e-4, warmup=1000, final_fraction=1.0),
+        StageSchedule("frame", 20_000, 1e-4, warmup=100, final_fraction=1.0),
+    ),
+    model={},
+    frames=(81, 81, 81, 49),
+    batch_tokens=64 * 21,
+    shift=5.0,
+    continuation=0.1,
+    ema=0.999,
+    checkpoint_minutes=30.0,
+    keep=3,
+    validate_every=2000,
+    log_every=20,
+    mixed_precision="bf16",
+    gradient_checkpointing=True,
+    fsdp=True,
+    prefetch=2,
+)
+"""The paper's: 80,000 and 20,000 steps, 1e-4, 64 GPUs, dropouts 0.1, eta 0.2, lambda_2 0.5 (lambda_1 is 1). Ours, where it is silent: one
+clip a GPU, warm-up, one batch in four of shorter windows, one window in ten a continuation, averaged weights."""
+
+ADAPTER_14B = AdapterRecipe(_PAPER, RELEASED_PARTS)
+"""The paper's run: projector, audio and identity projections, Q-Former and motion network on Wan2.1-I2V-14B."""
+
+LORA_14B = AdapterRecipe(
+    _PAPER.scaled_to(10_000), RELEASED_PARTS, LoraSettings(rank=64, alpha=64.0, targets=BACKBONE_LINEARS)
+)
+"""The same with LoRA on the backbone's linear layers, a tenth as long: for a base that holds a trained adapter, and own footage."""
+
+_TINY_PARTS: dict[str, Any] = {
+    "audio_dim": 20,
+    "identity_dim": 16,
+    "identity_tokens": 3,
+    "identity_layers": 1,
+    "motion": True,
+}
+_TINY = replace(
+    _PAPER,
+    stages=(StageSchedule("clip", 4, 1e-3, warmup=1), StageSchedule("frame", 4, 1e-3, warmup=1)),
+    frames=(9, 9, 5),
+    batch_tokens=2 * 3,
+    checkpoint_minutes=4.0,
+    validate_every=1000,
+    log_every=2,
+    mixed_precision="no",
+    fsdp=False,
+)
+ADAPTER_TINY = AdapterRecipe(_TINY, _TINY_PARTS)
+LORA_TINY = AdapterRecipe(_TINY, _TINY_PARTS, LoraSettings(rank=4, alpha=8.0, targets=BACKBONE_LINEARS))
+"""Runs of seconds on a tiny model of Wan's architecture, for trying the machinery out."""
+
+ADAPTER_RECIPES = {
+    "adapter-14b": ADAPTER_14B,
+    "lora-14b": LORA_14B,
+    "adapter-tiny": ADAPTER_TINY,
+    "lora-tiny": LORA_TINY,
+}
+"""Recipes that need a base model and a prepared set with latents."""

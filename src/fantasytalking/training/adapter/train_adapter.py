@@ -1,0 +1,257 @@
+"""Training what FantasyTalking adds to Wan: the adapter, and LoRA beside it, on a frozen backbone of any width.
+
+Trained are the audio projector, the audio and identity projections of every block, the Q-Former and the motion network (paper, sections
+3.2 to 3.4), from precomputed latents: no encoder is loaded. With mixed precision the frozen weights lie in bf16, and norms and the time
+embedding in float32, as in inference; what trains lies in float32, since steps of 1e-4 would be rounded away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fantasytalking.checkpoints.adapter_layouts import part_of
+from fantasytalking.checkpoints.fill_model import Source
+from fantasytalking.checkpoints.load_models import load_transformer, open_transformer
+from fantasytalking.data.latent_dataset import LatentDataset, Prefix, Window
+from fantasytalking.data.prepared_set import PreparedSet
+from fantasytalking.data.samples import Sample
+from fantasytalking.errors import InputError, OutputError, SettingsError
+from fantasytalking.geometry import Strides
+from fantasytalking.training.adapter.adapter_recipes import AdapterRecipe
+from fantasytalking.training.distillation.distil_model import add_lora
+from fantasytalking.training.trainer.engine import main_process_first
+from fantasytalking.training.trainer.loop import Trainer
+from fantasytalking.training.trainer.run_folder import RunFolder
+from fantasytalking.training.trainer.sources import BucketPlan
+from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
+
+__all__ = ["DESCRIPTION", "RUN", "LatentSource", "adapter_source", "adapter_trainer", "build_model", "train_adapter"]
+
+RUN = "transformer"
+"""Subfolder of a run's output that holds log and checkpoints."""
+DESCRIPTION = "adapter.json"
+"""File beside it that says what was trained on what: export reads it."""
+_LORA = ".lora_"
+
+
+@dataclass(frozen=True)
+class LatentSource:
+    """Samples of a `LatentDataset` in batches of one picture size and one window length.
+
+    Attributes:
+        dataset: windows of clips.
+        order: batches of its clips, bucketed by (f, h, w).
+        frames: window lengths in latent frames, of which each step draws one; longer than the clips' own means those.
+        seed: of the lengths.
+    """
+
+    dataset: LatentDataset
+    order: BucketPlan
+    frames: tuple[int, ...]
+    seed: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """Checksum of the data."""
+        return self.dataset.fingerprint
+
+    def plan(self, step: int) -> list[Window]:
+        """Keys of the global batch of a step."""
+        clips = self.order(step)
+        wanted = int(np.random.default_rng((self.seed, step, 1)).choice(self.frames))
+        frames = min(wanted, self.dataset.sizes[clips[0]][0])
+        return [Window(clip, frames) for clip in clips]
+
+    def sample(self, key: Window, rng: np.random.Generator) -> Sample:
+        """One window."""
+        return self.dataset.draw(key, rng)
+
+
+def adapter_source(recipe: AdapterRecipe, dataset: LatentDataset) -> LatentSource:
+    """Batches of `recipe.batch` clips. Clips of a size that does not fill a batch are not trained on, unless no size does."""
+    config, sizes = recipe.train, dataset.sizes
+    fills = max(sizes.count(size) for size in set(sizes)) >= recipe.batch
+    order = BucketPlan(sizes, dict.fromkeys(sizes, 1), recipe.batch, config.seed, keep_incomplete=not fills)
+    return LatentSource(dataset, order, tuple(Strides().latent_frames(frames) for frames in config.frames), config.seed)
+
+
+def build_model(base: Path, recipe: AdapterRecipe, prepared: PreparedSet) -> FantasyTalkingTransformer3DModel:
+    """The base's transformer with the parts that it lacks, fresh, everything but the adapter (and LoRA) frozen.
+
+    A fresh part changes nothing until it is trained. The same seed gives the same weights in every process.
+
+    Args:
+        base: pipeline folder, or transformer of Wan or FantasyTalking in any layout.
+        recipe: sizes of missing parts, LoRA, precision, seed.
+        prepared: decides the widths of speech features and face embedding of missing parts.
+
+    Raises:
+        CheckpointError: the base cannot be read.
+        InputError: the set was made for a model of other widths.
+    """
+    config = recipe.train
+    _, held = open_transformer(base)
+    clips = prepared.clips()
+    arrays = prepared.arrays(clips[0]["key"]) if clips else {}
+    sizes = _missing_parts(recipe, held, arrays)
+    torch.manual_seed(config.seed)
+    dtype = torch.bfloat16 if config.mixed_precision == "bf16" else torch.float32
+    model = load_transformer(base, dtype, config=sizes)
+    _check_widths(model, arrays, prepared.folder)
+    if recipe.lora is not None:
+        add_lora(model, recipe.lora)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(part_of(name) is not None or _LORA in name)
+    return model.train()
+
+
+def _missing_parts(recipe: AdapterRecipe, held: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    """Sizes of what the recipe asks for and the base does not have."""
+    parts, sizes = recipe.parts, dict[str, Any]()
+    if held.get("audio_dim") is None and parts.get("audio_dim") is not None and "speech.0" in arrays:
+        sizes |= {"audio_dim": parts["audio_dim"], "audio_feature_dim": arrays["speech.0"].shape[1]}
+    if held.get("identity_dim") is None and parts.get("identity_dim") is not None and "embedding" in arrays:
+        sizes |= {name: value for name, value in parts.items() if name.startswith("identity")}
+        sizes["identity_feature_dim"] = len(arrays["embedding"])
+    if parts.get("motion") and not held.get("motion"):
+        sizes["motion"] = True
+    return sizes
+
+
+def _check_widths(model: FantasyTalkingTransformer3DModel, arrays: dict[str, Any], folder: Path) -> None:
+    config = model.config
+    wanted = {
+        "latents.0": (0, "latent channels", config.out_channels),
+        "speech.0": (1, "speech features of width", config.audio_feature_dim if config.audio_dim else None),
+        "text": (1, "text embeddings of width", config.text_dim),
+        "image.0": (1, "image embeddings of width", config.image_dim),
+        "embedding": (0, "face embeddings of width", config.identity_feature_dim),
+    }
+    for name, (axis, what, width) in wanted.items():
+        if name in arrays and width is not None and arrays[name].shape[axis] != width:
+            raise InputError(
+                f"The prepared set '{folder}' has {what} {arrays[name].shape[axis]}, but the base model wants {width}; prepare the set "
+                "with --model naming a pipeline of this base."
+            )
+
+
+def dataset_for(prepared: PreparedSet, sizes: Mapping[str, Any], continuation: float) -> LatentDataset:
+    """Windows of a prepared set with the conditions that a model of this configuration has parts for.
+
+    Args:
+        prepared: set with latents.
+        sizes: the transformer's configuration.
+        continuation: share of windows whose first latent frames are given.
+    """
+    return LatentDataset(
+        prepared,
+        text_dim=sizes["text_dim"],
+        image=sizes["image_dim"] is not None,
+        identity=sizes["identity_dim"] is not None,
+        motion=bool(sizes["motion"]),
+        prefix=Prefix(continuation),
+    )
+
+
+def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -> Trainer:
+    """A trainer of a run; goes on from the run's newest checkpoint.
+
+    Args:
+        recipe: what to train and for how long.
+        data: prepared set with latents.
+        output: run folder.
+        base: see `build_model`.
+
+    Raises:
+        InputError: no set, one without latents, or one for another model.
+        CheckpointError: the base cannot be read, or the newest checkpoint does not fit.
+        SettingsError: the run folder holds a run of another base, recipe or set.
+    """
+    prepared = PreparedSet.open(data)
+    model = build_model(base, recipe, prepared)
+    sizes = model.plain_config()
+    recipe = replace(recipe, train=replace(recipe.train, model=sizes))
+    dataset = dataset_for(prepared, sizes, recipe.train.continuation)
+    with main_process_first() as main:
+        _describe(output, recipe, base, prepared, write=main)
+    return Trainer(recipe.train, adapter_source(recipe, dataset), RunFolder(output / RUN), model)
+
+
+def train_adapter(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -> Path:
+    """Train an adapter (and LoRA) and write its averaged weights; goes on where it was stopped.
+
+    Every process of a distributed run calls this.
+
+    Returns:
+        ``output/adapter.safetensors``, in the model's own names with all trained parts; a run with LoRA also writes ``output/lora``. Other
+        layouts are made by `fantasytalking.training.adapter.export_run.export_run`.
+
+    Raises:
+        InputError, CheckpointError, SettingsError: see `adapter_trainer`.
+        OutputError: the run folder cannot be written.
+        ResourceError: training diverged.
+    """
+    from fantasytalking.training.adapter.export_run import export_run
+
+    trainer = adapter_trainer(recipe, data, output, base)
+    trainer.train()
+    target = output / "adapter.safetensors"
+    with main_process_first() as main:
+        if main:
+            export_run(output, target, "model", overwrite=True)
+            if recipe.lora is not None:
+                export_run(output, output / "lora", "lora", overwrite=True)
+    return target
+
+
+def base_checksum(weights: Source) -> str:
+    """Of names, shapes and two of the tensors of a transformer: enough to tell fine-tunes of one model apart, without reading it all."""
+    found = hashlib.sha256(json.dumps(sorted((key, list(shape)) for key, shape in weights.shapes().items())).encode())
+    for key in ("proj_out.weight", "blocks.0.ffn.net.2.weight"):
+        if key in weights.plan:
+            found.update(weights.get(key).contiguous().view(torch.uint8).numpy().tobytes())
+    weights.weights.release()
+    return found.hexdigest()
+
+
+def _describe(output: Path, recipe: AdapterRecipe, base: Path, prepared: PreparedSet, write: bool) -> None:
+    """Write what the run is, or compare with what is there."""
+    weights, _ = open_transformer(base)
+    now: dict[str, Any] = {
+        "base": str(base.expanduser().resolve()),
+        "base_checksum": base_checksum(weights),
+        "model": recipe.train.model,
+        "base_parts": sorted({part for part in map(part_of, weights.plan) if part is not None}),
+        "lora": None if recipe.lora is None else asdict(recipe.lora),
+        "percentiles": prepared.manifest["percentiles"],
+        "set": str(prepared.folder.resolve()),
+    }
+    now = json.loads(json.dumps(now))
+    path = output / DESCRIPTION
+    if path.is_file():
+        before = json.loads(path.read_text())
+        changed = [name for name in ("base_checksum", "model", "lora") if before.get(name) != now[name]]
+        if changed:
+            raise SettingsError(
+                f"The run in {output} was begun with another {changed[0].replace('_checksum', '')} ({before.get(changed[0])}, now "
+                f"{now[changed[0]]}); give the same base and recipe to go on, or another output folder."
+            )
+        return
+    if write:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(".part")
+            temporary.write_text(json.dumps(now, indent=1) + "\n")
+            temporary.replace(path)
+        except OSError as error:
+            raise OutputError(
+                f"The run folder {output} cannot be made ({error}); give a folder that can be written."
+            ) from error

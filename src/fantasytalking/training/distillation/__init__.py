@@ -1,0 +1,1 @@
+"""Few-step students: phased consistency distillation of any model."""

@@ -1,0 +1,104 @@
+"""Few-step LoRA for a model of the released size: the frozen model is its own teacher."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fantasytalking.checkpoints.load_models import load_transformer
+from fantasytalking.data.prepared_set import PreparedSet
+from fantasytalking.errors import SettingsError
+from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.system.files import replace_folder
+from fantasytalking.training.adapter.adapter_recipes import AdapterRecipe
+from fantasytalking.training.adapter.train_adapter import adapter_source, dataset_for
+from fantasytalking.training.distillation.distil_model import make_distiller, student_defaults
+from fantasytalking.training.distillation.distillation_recipes import DistillConfig
+from fantasytalking.training.trainer.averaging import exchanged
+from fantasytalking.training.trainer.engine import main_process_first
+from fantasytalking.training.trainer.sources import SampleSource
+from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
+
+
+def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Path) -> Path:
+    """LoRA weights of few steps for a model folder or transformer, from a prepared set with latents.
+
+    Args:
+        config: the run, with `lora`.
+        teacher: pipeline folder or transformer with the FantasyTalking adapter, in any layout.
+        data: prepared set, made with this model's encoders.
+        output: run folder.
+
+    Returns:
+        See `distil_adapter`.
+
+    Raises:
+        CheckpointError: the teacher cannot be read.
+        InputError: no set, or one without latents.
+        SettingsError: no LoRA in the configuration, or the run folder belongs to another distillation.
+    """
+    prepared = PreparedSet.open(data)
+    dtype = torch.bfloat16 if config.train.mixed_precision == "bf16" else torch.float32
+    model = load_transformer(teacher, dtype)
+    sizes = model.plain_config()
+    config = replace(config, train=replace(config.train, model=sizes))
+    dataset = dataset_for(prepared, sizes, config.train.continuation)
+    return distil_adapter(config, model, adapter_source(AdapterRecipe(config.train), dataset), output)
+
+
+def distil_adapter(
+    config: DistillConfig,
+    model: FantasyTalkingTransformer3DModel,
+    source: SampleSource,
+    output: Path,
+    negative_text: Tensor | None = None,
+) -> Path:
+    """LoRA weights that make a model of the released size one of few steps; goes on where it was stopped.
+
+    Args:
+        config: the run, with `lora`.
+        model: backbone with the FantasyTalking adapter; it gets the additions and keeps them.
+        source: of samples, as for training the adapter.
+        output: run folder; the weights are written to ``output/lora``, for `load_lora_weights` of the pipeline.
+        negative_text: [l, dt] embeddings of the negative prompt; None: zeros, as a dropped prompt is trained.
+
+    Returns:
+        The folder ``lora``, with ``defaults.json`` beside the weights: the settings to use them with.
+
+    Raises:
+        SettingsError: no LoRA in the configuration, or guidance that does not fit.
+    """
+    if config.lora is None:
+        raise SettingsError(
+            "Distilling the adapter trains LoRA weights, but the configuration has no lora; give it some."
+        )
+    if negative_text is None and config.prompt_guidance_scale != 1:
+        negative_text = torch.zeros(1, model.config.text_dim)
+    distiller = make_distiller(config, model, source, output / "student", negative_text=negative_text)
+    distiller.train()
+    target, temporary = output / "lora", output / ".lora.part"
+    with main_process_first() as main:
+        if main:
+            shutil.rmtree(temporary, ignore_errors=True)
+            with exchanged(distiller.ema, distiller.engine.trainable()):
+                _save_lora(distiller.engine.bare_model, temporary)
+            (temporary / "defaults.json").write_text(json.dumps(student_defaults(config), indent=1) + "\n")
+            replace_folder(temporary, target)
+    return target
+
+
+def _save_lora(student: Any, folder: Path) -> None:
+    """Under the names and with the metadata that `load_lora_weights` of a Wan pipeline expects."""
+    from peft.utils import get_peft_model_state_dict
+
+    FantasyTalkingPipeline.save_lora_weights(
+        folder,
+        transformer_lora_layers=get_peft_model_state_dict(student, adapter_name="default"),
+        transformer_lora_adapter_metadata=student.peft_config["default"].to_dict(),
+    )

@@ -1,0 +1,236 @@
+"""From a trained model to one of few steps: student and teacher of any size, and the embedded model's folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fantasytalking.conditioning.conditions import Conditions
+from fantasytalking.data.motion_dataset import NO_AUGMENTATION, IntensityScale
+from fantasytalking.errors import CheckpointError, InputError, MissingDependencyError, OutputError, SettingsError
+from fantasytalking.guidance import GuidancePlan
+from fantasytalking.pipeline.model_folder import INDEX
+from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.system.files import replace_folder
+from fantasytalking.training.distillation.distillation_recipes import DistillConfig, LoraSettings
+from fantasytalking.training.distillation.distiller import Distiller
+from fantasytalking.training.distillation.phased_consistency import GuidedTeacher, Velocity
+from fantasytalking.training.embedded.mouth_validation import Validation
+from fantasytalking.training.embedded.train_embedded import make_dataset, window_source
+from fantasytalking.training.embedded.training_tracks import TRUSTED, Material, load_material, measure
+from fantasytalking.training.trainer.config import TrainConfig
+from fantasytalking.training.trainer.engine import main_process_first
+from fantasytalking.training.trainer.run_folder import RunFolder
+from fantasytalking.training.trainer.sources import SampleSource
+from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
+
+PERCENTILES = "motion_percentiles.json"
+
+
+def frozen(model: FantasyTalkingTransformer3DModel) -> Velocity:
+    """A network that is not trained."""
+    model.requires_grad_(False).eval()
+
+    def velocity(hidden: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
+        return model(hidden, timestep, conditions).sample
+
+    return velocity
+
+
+def without_lora(model: FantasyTalkingTransformer3DModel) -> Velocity:
+    """The same model as it was before `add_lora`."""
+
+    def velocity(hidden: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
+        model.disable_adapters()
+        try:
+            return model(hidden, timestep, conditions).sample
+        finally:
+            model.enable_adapters()
+
+    return velocity
+
+
+def add_lora(model: FantasyTalkingTransformer3DModel, settings: LoraSettings) -> None:
+    """Freeze a model and put trainable low-rank additions, at first zero, beside its linear layers.
+
+    Raises:
+        MissingDependencyError: peft is not installed.
+        SettingsError: the model has none of the target layers.
+    """
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise MissingDependencyError("LoRA training needs peft; install fantasytalking[train].") from error
+    found = [t for t in settings.targets if any(f".{name}".endswith(f".{t}") for name, _ in model.named_modules())]
+    if not found:
+        raise SettingsError(
+            f"The model has no layer whose name ends in one of {', '.join(settings.targets)}; name layers that it has."
+        )
+    model.requires_grad_(False)
+    alpha: Any = settings.alpha  # peft says int, and divides
+    model.add_adapter(LoraConfig(r=settings.rank, lora_alpha=alpha, target_modules=found))
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # beside a backbone in bf16 as well: steps of 1e-4 would be rounded away
+            parameter.data = parameter.data.float()
+
+
+def make_distiller(
+    config: DistillConfig,
+    model: FantasyTalkingTransformer3DModel,
+    source: SampleSource,
+    run: Path,
+    audio_channels: Tensor | None = None,
+    negative_text: Tensor | None = None,
+    validate: Callable[[Any], dict[str, float]] | None = None,
+) -> Distiller:
+    """A student that starts as a copy of the teacher, or as the teacher with LoRA.
+
+    Args:
+        config: the run.
+        model: the teacher; with `config.lora` it becomes the student itself, and its frozen weights stay the teacher.
+        source: of samples.
+        run: run folder.
+        audio_channels: the autoencoder's; used where `config.guidance_channels` is None.
+        negative_text: [l, dt] embeddings of the negative prompt, for prompt guidance.
+        validate: see `Trainer`.
+
+    Raises:
+        SettingsError: the guidance does not fit the model, or the run folder belongs to another distillation.
+    """
+    channels = audio_channels if config.guidance_channels is None else torch.tensor(config.guidance_channels)
+    if channels is not None and channels.shape != (model.config.out_channels,):
+        raise SettingsError(
+            f"The guidance channels are {len(channels)} numbers, but the model has {model.config.out_channels} latent channels; "
+            "give one number for each."
+        )
+    torch.manual_seed(config.train.seed)
+    if config.lora is None:
+        network = frozen(model)
+        student = FantasyTalkingTransformer3DModel.from_config(model.config).float()
+        student.load_state_dict(model.state_dict())
+    else:
+        student = model
+        add_lora(student, config.lora)
+        network = without_lora(student)
+    has_negative = negative_text is not None or config.prompt_guidance_scale != 1
+    plan = GuidancePlan(config.prompt_guidance_scale, config.audio_guidance_scale, has_negative=has_negative)
+    teacher = GuidedTeacher(network, plan, channels, negative_text)
+    distiller = Distiller(
+        config.train, source, RunFolder(run), model=student, validate=validate, method=config, teacher=teacher
+    )
+    if config.lora is None:
+        model.to(distiller.engine.device)
+    return distiller
+
+
+def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Path) -> Path:
+    """A model folder of few steps from one of many; goes on where it was stopped.
+
+    Args:
+        config: the run.
+        teacher: model folder with a mesh autoencoder; all of it but the transformer and the default settings is kept.
+        data: a prepared set, a folder of videos with a catalogue, a folder of face tracks, or a run folder of `train_embedded`.
+        output: run folder; the model is written to ``output/model``.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        CheckpointError: the teacher cannot be loaded, or is no embedded model.
+        InputError: the data cannot be used.
+        OutputError: the run folder cannot be made.
+    """
+    pipeline = FantasyTalkingPipeline.from_pretrained(teacher)
+    if not hasattr(pipeline.vae, "codec"):
+        raise CheckpointError(
+            f"The model in {teacher} has no mesh autoencoder, so face tracks cannot train its student; "
+            "use the recipe distil-14b for a model of the released size."
+        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"The run folder {output} cannot be made ({error}); give a folder that can be written."
+        ) from error
+    model = pipeline.transformer
+    config = replace(config, train=replace(config.train, model=model.plain_config(), identity_scale=_identity_scale(pipeline)))
+    with main_process_first():
+        material = _material(data, output, pipeline, teacher)
+    source, validate = _windows(material, config)
+    distiller = make_distiller(config, model, source, output / "student", pipeline.vae.audio_channels, None, validate)
+    distiller.train()
+    student, target = distiller.averaged(), output / "model"
+    with main_process_first() as main:
+        if main:
+            export_student(student, config, teacher, target)
+    return target
+
+
+def student_defaults(config: DistillConfig) -> dict[str, float]:
+    """Settings that a student is used with: its steps, one pass each."""
+    return {
+        "steps": config.student_steps,
+        "audio_guidance_scale": 1.0,
+        "prompt_guidance_scale": 1.0,
+        "sigma_shift": config.train.shift,
+    }
+
+
+def export_student(student: Any, config: DistillConfig, teacher: Path, target: Path) -> Path:
+    """Write the teacher's folder with the student's weights, in half precision, and the student's settings; whole or not at all."""
+    temporary = target.with_name(f".{target.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(teacher, temporary, ignore=shutil.ignore_patterns("transformer"))
+    half = FantasyTalkingTransformer3DModel.from_config(student.config)
+    half.load_state_dict(student.state_dict())
+    half.half().save_pretrained(temporary / "transformer")
+    index = json.loads((temporary / INDEX).read_text())
+    index["defaults"] = {**(index.get("defaults") or {}), **student_defaults(config)}
+    (temporary / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    (temporary / "distillation.json").write_text(json.dumps(config.method(), indent=1) + "\n")
+    replace_folder(temporary, target)
+    return target
+
+
+def _identity_scale(pipeline: FantasyTalkingPipeline) -> float:
+    return float(pipeline.settings().identity_scale)
+
+
+def _material(data: Path, output: Path, pipeline: FantasyTalkingPipeline, teacher: Path) -> Material:
+    """Training material in the latents and with the intensities of the teacher."""
+    codec = pipeline.vae.codec
+    if (data / "manifest.json").exists() or (data / "catalogue.jsonl").exists():
+        cache = output / "tracks"
+        cache.mkdir(exist_ok=True)
+        material = measure(data, cache, codec).material
+    else:
+        folder = data / "tracks" if (data / "tracks").is_dir() else data
+        if not any(folder.glob("*.safetensors")):
+            raise InputError(
+                f"{data} holds no training material; give a prepared set (with manifest.json), a folder of videos with "
+                "catalogue.jsonl, a folder of face tracks, or the run folder that the teacher was trained in."
+            )
+        material = load_material(folder, codec)
+    if not (teacher / PERCENTILES).exists():
+        return material
+    raw = json.loads((teacher / PERCENTILES).read_text())
+    return replace(material, intensity=IntensityScale(torch.tensor([raw["w_face"], raw["w_body"]]).T))
+
+
+def _windows(material: Material, config: DistillConfig) -> tuple[SampleSource, Validation | None]:
+    """Training windows, and the validation of a student that takes its own steps, one pass each."""
+    return window_source(material, config.train), student_validation(material, config.train, config.student_steps)
+
+
+def student_validation(material: Material, train: TrainConfig, steps: int, guidance: float = 1.0) -> Validation | None:
+    """Validation on real validation tracks; None where there are none."""
+    real: Sequence[Any] = [t for t in material.val if t.kind == TRUSTED]
+    dataset = make_dataset(material, real, min(train.frames), train, NO_AUGMENTATION)
+    return Validation(dataset, train.shift, guidance, steps) if dataset.names else None

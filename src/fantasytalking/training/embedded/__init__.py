@@ -1,0 +1,1 @@
+"""Training the embedded model: codec, mouth painter, transformer, validation, export."""

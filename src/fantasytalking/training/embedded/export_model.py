@@ -1,0 +1,94 @@
+"""From a finished run to a model folder that the pipeline loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from transformers import WhisperFeatureExtractor
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from fantasytalking.autoencoder.mesh_autoencoder import MeshAutoencoder
+from fantasytalking.autoencoder.mesh_codec import MeshCodec
+from fantasytalking.autoencoder.painter import MouthPainter
+from fantasytalking.data.face_tracks import TRACK_FPS
+from fantasytalking.data.motion_dataset import IntensityScale
+from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
+
+SPEECH_LEVEL = -20.0  # dBFS, as the tracks' speech was brought to (`normalise_loudness`)
+MAX_FRAMES = 501
+DEFAULTS = {
+    "steps": 12,
+    "prompt_guidance_scale": 1.0,
+    "audio_guidance_scale": 2.0,
+    "sigma_shift": 3.0,
+}
+
+
+def embedded_pipeline(
+    transformer: FantasyTalkingTransformer3DModel, codec: MeshCodec, painter: MouthPainter, speech_encoder: Path
+) -> FantasyTalkingPipeline:
+    """A pipeline of trained parts; arguments as in `export_embedded`."""
+    vae = MeshAutoencoder(codec.coefficients, codec.height, codec.width, codec.strides.width)
+    vae.codec.load_state_dict(codec.state_dict())
+    vae.painter.load_state_dict(painter.state_dict())
+    encoder = WhisperEncoder.from_pretrained(speech_encoder, dtype=torch.float16)
+    return FantasyTalkingPipeline(
+        transformer=transformer,
+        vae=vae,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=DEFAULTS["sigma_shift"]),
+        audio_encoder=encoder,
+        audio_processor=WhisperFeatureExtractor.from_pretrained(speech_encoder),
+        native_fps=TRACK_FPS,
+        max_frames=MAX_FRAMES,
+        longest_side=1024,
+        own_size=True,
+        needs_face=True,
+        speech_level=SPEECH_LEVEL,
+        defaults=DEFAULTS,
+    )
+
+
+def export_embedded(
+    transformer: FantasyTalkingTransformer3DModel,
+    codec: MeshCodec,
+    painter: MouthPainter,
+    intensity: IntensityScale,
+    speech_encoder: Path,
+    target: Path,
+) -> Path:
+    """Write a pipeline folder, the transformer in half precision; what lies in the folder besides (example, model card) stays.
+
+    Args:
+        transformer: averaged weights of the run.
+        codec: of the run's material.
+        painter: trained mouth painter.
+        intensity: percentile scale, stored beside the weights.
+        speech_encoder: folder of the Whisper encoder and its feature extractor.
+        target: folder to write.
+
+    Returns:
+        `target`.
+    """
+    pipeline = embedded_pipeline(transformer.half(), codec, painter, speech_encoder)
+    temporary = target.with_name(f".{target.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    pipeline.save_pretrained(temporary)
+    # the encoder was not trained: its own files, licence and notice included, instead of a second copy of the same weights
+    shutil.rmtree(temporary / "audio_encoder")
+    shutil.copytree(speech_encoder, temporary / "audio_encoder")
+    percentiles = {"w_face": intensity.percentiles[:, 0].tolist(), "w_body": intensity.percentiles[:, 1].tolist()}
+    (temporary / "motion_percentiles.json").write_text(json.dumps(percentiles) + "\n")
+    target.mkdir(parents=True, exist_ok=True)
+    for part in temporary.iterdir():
+        old = target / part.name
+        if old.is_dir():
+            shutil.rmtree(old)
+        os.replace(part, old)
+    temporary.rmdir()
+    return target

@@ -1,0 +1,154 @@
+"""Fitting the mesh codec to face tracks: template, expression basis, canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fantasytalking.autoencoder.mesh_codec import POSE_DIMENSIONS, MeshCodec, vector_from_rotation
+from fantasytalking.data.face_tracks import TRACK_FPS, FaceTrack
+from fantasytalking.errors import InputError
+from fantasytalking.perception.landmarks import FACE_OVAL, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
+
+LIP_EMPHASIS = 4.0  # weight of lip points in the expression basis: they carry the speech, and there are few of them
+EYE_EMPHASIS = 2.0
+MOUTH_MAGNIFICATION = 0.55  # exponent of the radial map that enlarges the mouth on the canvas (1 = none)
+BLOCK = 24  # frames taken from each clip
+
+
+def _blocks(tracks: Sequence[FaceTrack], per_identity: int, rng: np.random.Generator) -> Tensor:
+    """The same number of blocks of `BLOCK` frames from each identity: [N, BLOCK, 468, 3].
+
+    Raises:
+        InputError: every track is shorter than a block.
+    """
+    by_identity: dict[str, list[FaceTrack]] = {}
+    for track in tracks:
+        if len(track.points) >= BLOCK:
+            by_identity.setdefault(track.info.identity, []).append(track)
+    if not by_identity:
+        raise InputError(
+            f"The mesh codec needs clips of at least {BLOCK / TRACK_FPS:.2f} s with a face, but none of the {len(tracks)} is that long."
+        )
+    blocks = []
+    for group in by_identity.values():
+        for _ in range(per_identity):
+            track = group[rng.integers(len(group))]
+            frames = np.sort(rng.choice(len(track.points), BLOCK, replace=False))
+            blocks.append(track.points[frames])
+    return torch.from_numpy(np.stack(blocks))
+
+
+def _frontal(template: Tensor) -> Tensor:
+    """Turn a template to look at the camera with level eyes, one eye distance wide, eyes' middle at the origin."""
+    right, left = template[list(RIGHT_EYE)].mean(0), template[list(LEFT_EYE)].mean(0)
+    if right[0] > left[0]:
+        right, left = left, right
+    x = left - right
+    chin_to_top = template[152] - template[10]
+    x = x / x.norm()
+    y = chin_to_top - (chin_to_top @ x) * x
+    y = y / y.norm()
+    z = torch.linalg.cross(x, y)
+    return (template - (left + right) / 2) @ torch.stack([x, y, z], 1) / (left - right).norm()
+
+
+def _fit_template(codec: MeshCodec, blocks: Tensor, rounds: int = 6) -> Tensor:
+    """Generalised Procrustes; points that move within a clip lose weight. Returns pose-free blocks."""
+    n, b = blocks.shape[:2]
+    start = blocks[:, 0]
+    start = (start - start.mean(1, keepdim=True)) / (start - start.mean(1, keepdim=True)).norm(dim=(1, 2), keepdim=True)
+    codec.template.copy_(_frontal(start.mean(0)))
+    for _ in range(rounds):
+        local = codec.local_shape(blocks.flatten(0, 1))[0].unflatten(0, (n, b))
+        variance = local.var(1).sum(-1).mean(0)
+        codec.weights.copy_(1 / (variance + 0.25 * variance.median()))
+        codec.template.copy_(_frontal(local.mean((0, 1))))
+    return codec.local_shape(blocks.flatten(0, 1))[0].unflatten(0, (n, b))
+
+
+def _fit_basis(codec: MeshCodec, local: Tensor) -> Tensor:
+    """PCA of displacements from the clip's mean with lips and eyes emphasised. Returns coefficients [N, BLOCK, K]."""
+    emphasis = torch.ones(codec.template.shape[0])
+    emphasis[list(LEFT_EYE) + list(RIGHT_EYE)] = EYE_EMPHASIS
+    emphasis[list(LIPS_INNER) + list(LIPS_OUTER)] = LIP_EMPHASIS
+    root = emphasis.sqrt()[:, None]
+    displacement = ((local - local.mean(1, keepdim=True)) * root).flatten(0, 1).flatten(1)
+    _, _, vh = torch.linalg.svd(displacement[torch.randperm(len(displacement))[:6000]], full_matrices=False)
+    components = vh[: codec.coefficients].unflatten(1, (-1, 3))
+    codec.analysis.copy_(components * root)
+    codec.basis.copy_(components / root)
+    return torch.einsum("nbvi,kvi->nbk", local - local[:, :1], codec.analysis)
+
+
+def _fit_layout(codec: MeshCodec, coefficients: Tensor) -> None:
+    """Place the mesh on the canvas: frontal, mouth half open, the mouth magnified so that lips fall into cells of their own."""
+    std = coefficients.flatten(0, 1).std(0)
+    opening = (codec.basis[:, 14, 1] - codec.basis[:, 13, 1]) * std
+    jaw = int(opening.abs().argmax())
+    shape = codec.template + 1.5 * torch.sign(opening[jaw]) * std[jaw] * codec.basis[jaw]
+    mouth = shape[list(LIPS_INNER), :2].mean(0)
+    offset = shape[:, :2] - mouth
+    radius = offset.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    largest = radius[list(FACE_OVAL)].max()
+    offset = offset * (radius / largest) ** (MOUTH_MAGNIFICATION - 1)
+    size = torch.tensor([codec.width, codec.height]) * codec.strides.width
+    low, high = offset.min(0).values, offset.max(0).values
+    codec.layout.copy_((offset - low) / (high - low) * (size - 1))
+
+
+def _fit_cells(codec: MeshCodec, local: Tensor, coefficients: Tensor, pose_std: Tensor) -> None:
+    """Linear maps to cells: Gaussian means of point displacements, scaled to about unit variance."""
+    stride = codec.strides.width
+    ys, xs = torch.meshgrid(torch.arange(codec.height), torch.arange(codec.width), indexing="ij")
+    centres = (torch.stack([xs, ys], -1).flatten(0, 1) + 0.5) * stride
+    distance = torch.cdist(centres.float(), codec.layout)
+    gather = torch.softmax(-(distance**2) / (2 * (0.6 * stride) ** 2), 1)  # [HW, V]
+    cells = torch.cat([gather @ codec.basis[:, :, axis].T for axis in (0, 1)])  # [2HW, K]
+    codec.coefficient_std.copy_(coefficients.flatten(0, 1).std(0))
+    std = (coefficients.flatten(0, 1) @ cells.T).std(0)
+    cells = (
+        cells / std.sqrt()[:, None]
+    )  # between equal weight for all cells and the natural one, where the mouth dominates
+    codec.expression_cells.copy_(cells / (coefficients.flatten(0, 1) @ cells.T).square().mean().sqrt())
+    x, y, z = (gather @ codec.template).unbind(1)
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    # displacement of a point under small rotations about x, y, z, zoom and shift
+    jacobian_x = torch.stack([zero, z, -y, x, one, zero], 1)
+    jacobian_y = torch.stack([-z, zero, x, y, zero, one], 1)
+    jacobian = torch.cat([jacobian_x, jacobian_y])
+    jacobian = jacobian / jacobian.norm(dim=0) * (len(jacobian) / POSE_DIMENSIONS) ** 0.5
+    codec.pose_std.copy_(pose_std)
+    codec.pose_cells.copy_(jacobian / pose_std)
+    block = torch.block_diag(gather, gather)
+    shape = (local[:, 0] - codec.template)[..., :2].transpose(1, 2).flatten(1) @ block.T
+    codec.shape_cells.copy_(block / shape.std(0)[:, None].clamp_min(1e-4))
+
+
+@torch.no_grad()
+def fit_mesh_codec(codec: MeshCodec, tracks: Sequence[FaceTrack], per_identity: int = 6, seed: int = 0) -> None:
+    """Fill the buffers of `codec` from tracks of the training split; every identity counts the same.
+
+    Args:
+        codec: its size says how many coefficients and cells to fit.
+        tracks: meshes in pixels; only `points` and `info.identity` are read.
+        per_identity: blocks of `BLOCK` frames from each identity.
+        seed: which frames.
+
+    Raises:
+        InputError: no track is as long as a block.
+    """
+    torch.manual_seed(seed)
+    blocks = _blocks(tracks, per_identity, np.random.default_rng(seed))
+    local = _fit_template(codec, blocks)
+    coefficients = _fit_basis(codec, local)
+    _fit_layout(codec, coefficients)
+    _, scale, rotation, translation = codec.local_shape(blocks)
+    turn = vector_from_rotation(rotation @ rotation[:, :1].transpose(-1, -2))
+    zoom = torch.log(scale / scale[:, :1])[..., None]
+    shift = (translation - translation[:, :1])[..., :2] / scale[:, :1, None]
+    pose = torch.cat([turn, zoom, shift], -1)[:, 1:].flatten(0, 1)
+    _fit_cells(codec, local, coefficients[:, 1:], pose.std(0))

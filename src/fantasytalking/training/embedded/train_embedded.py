@@ -1,0 +1,198 @@
+"""Training the embedded model: mouth painter, transformer, and the model folder that they make."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from fantasytalking.autoencoder.painter import MouthPainter
+from fantasytalking.data.face_tracks import TRACK_FPS, read_catalogue
+from fantasytalking.data.motion_dataset import NO_AUGMENTATION, Augmentation, Continuation, MotionDataset, PreparedTrack
+from fantasytalking.errors import CheckpointError, InputError, OutputError, SettingsError
+from fantasytalking.media.audio import Audio
+from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.training.embedded.export_model import embedded_pipeline, export_embedded
+from fantasytalking.training.embedded.mouth_validation import Validation
+from fantasytalking.training.embedded.train_painter import MouthPairs, collect_pairs, train_painter
+from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, TRUSTED, Footage, Material, measure
+from fantasytalking.training.trainer.config import Recipe, TrainConfig
+from fantasytalking.training.trainer.engine import main_process_first
+from fantasytalking.training.trainer.loop import Trainer
+from fantasytalking.training.trainer.run_folder import RunFolder
+from fantasytalking.training.trainer.sources import WindowSource
+from fantasytalking.training.trainer.validation_videos import ValidationVideos
+from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
+
+SHOWN_CLIPS = 2
+SHOWN_SECONDS = 4.0
+
+
+def make_dataset(
+    material: Material, tracks: Sequence[PreparedTrack], frames: int, config: TrainConfig, augmentation: Augmentation
+) -> MotionDataset:
+    """Windows of one length over tracks."""
+    text = torch.zeros(1, config.model["text_dim"])
+    identity = config.model.get("identity_dim") is not None
+    continuation = Continuation(0.0 if augmentation == NO_AUGMENTATION else config.continuation)
+    return MotionDataset(
+        tracks,
+        material.codec,
+        frames,
+        material.intensity,
+        augmentation,
+        config.generated_weight,
+        text,
+        identity,
+        continuation,
+        bool(config.model.get("motion")),
+    )
+
+
+def window_source(material: Material, config: TrainConfig, fingerprint: str | None = None) -> WindowSource:
+    """Random windows of the training tracks, of the lengths that at least one clip reaches.
+
+    Args:
+        material: of the run.
+        config: of the run.
+        fingerprint: checksum of the data.
+
+    Raises:
+        InputError: no training clip is as long as the shortest window.
+    """
+    datasets = {
+        frames: make_dataset(material, material.train, frames, config, Augmentation())
+        for frames in sorted(set(config.frames))
+    }
+    draws = {frames: dataset.draw for frames, dataset in datasets.items() if dataset.names}
+    shortest = min(config.frames)
+    if shortest not in draws:
+        raise InputError(
+            f"Training windows are at least {shortest} frames long, but no usable clip reaches {1.1 * shortest / TRACK_FPS:.1f} s; "
+            "add longer clips."
+        )
+    for frames in sorted(set(config.frames) - draws.keys()):
+        print(f"note: no clip is long enough for windows of {frames} frames; shorter ones are used.", file=sys.stderr)
+    lengths = tuple(frames for frames in config.frames if frames in draws)
+    return WindowSource(draws, lengths, config.batch_tokens, config.seed, fingerprint)
+
+
+def make_trainer(
+    material: Material,
+    config: TrainConfig,
+    run: Path,
+    start: FantasyTalkingTransformer3DModel | None = None,
+    videos: ValidationVideos | None = None,
+    fingerprint: str | None = None,
+) -> Trainer:
+    """A trainer over the training tracks that validates on real validation tracks.
+
+    Args:
+        material: of the run.
+        config: of the run.
+        run: its folder.
+        start: model whose weights it starts from; None: from nothing.
+        videos: rendered at validations.
+        fingerprint: checksum of the data.
+
+    Raises:
+        InputError: no training clip is as long as a window.
+    """
+    source = window_source(material, config, fingerprint)
+    real = [t for t in material.val if t.kind == TRUSTED]
+    shortest = min(config.frames)
+    dataset = make_dataset(material, real, shortest, config, NO_AUGMENTATION)
+    validate = Validation(dataset, config.shift) if dataset.names else None
+    return Trainer(config, source, RunFolder(run), start, validate, videos)
+
+
+def train_embedded(recipe: Recipe, data: Path, output: Path) -> Path:
+    """Videos to model folder; every part goes on where it was stopped.
+
+    Args:
+        recipe: what to train and for how long.
+        data: prepared set, or folder with ``catalogue.jsonl`` and the videos that it names.
+        output: run folder; the model is written to ``output/model``.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        InputError: no set and no catalogue, or no clip of it can be used.
+        OutputError: the run folder cannot be made.
+    """
+    if not (data / "manifest.json").is_file():
+        read_catalogue(data / "catalogue.jsonl")  # or it is refused before anything is made
+    tracks = output / "tracks"
+    try:
+        tracks.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"The run folder {output} cannot be made ({error}); give a folder that can be written."
+        ) from error
+    if recipe.start and recipe.transformer.fsdp:
+        raise SettingsError(
+            "A run that starts from a model (--start) cannot be sharded (--transformer.fsdp): its weights fit one device; leave one of "
+            "the two out."
+        )
+    start = load_start(recipe.start) if recipe.start else None
+    with main_process_first():
+        footage = measure(data, tracks, None if start is None else start.vae.codec)
+    material, config = footage.material, recipe.transformer
+    painter = _painter(recipe, footage, output) if recipe.painter_steps or start is None else start.vae.painter
+    if start is not None:
+        config = replace(config, model=start.transformer.plain_config())
+    videos = show_validation(footage, painter)
+    first = None if start is None else start.transformer.float()
+    trainer = make_trainer(material, config, output / "transformer", first, videos, footage.fingerprint)
+    trainer.train()
+    model, averaged = output / "model", trainer.averaged()
+    with main_process_first() as main:
+        if main:
+            export_embedded(averaged, material.codec, painter, material.intensity, SPEECH_ENCODER, model)
+    return model
+
+
+def load_start(name: str) -> FantasyTalkingPipeline:
+    """The embedded model that training starts from.
+
+    Raises:
+        CheckpointError: it cannot be loaded, or its autoencoder is not the embedded one.
+    """
+    start = FantasyTalkingPipeline.from_pretrained(name)
+    if not hasattr(start.vae, "codec"):
+        raise CheckpointError(
+            f"Training of the embedded model cannot start from '{name}', which has no mesh autoencoder; give embedded or a model that the "
+            "recipe embedded made."
+        )
+    return start
+
+
+def _painter(recipe: Recipe, footage: Footage, output: Path) -> MouthPainter:
+    """Train the mouth painter, or go on with it."""
+    stored, material = output / "mouth_pairs.npz", footage.material
+    with main_process_first():
+        if not stored.exists():
+            collect_pairs(footage.frames, material.train, material.codec, recipe.pairs_per_identity).save(stored)
+    painter = MouthPainter()
+    checkpoint = output / "painter.pt"
+    train_painter(painter, MouthPairs.load(stored), recipe.painter_steps, recipe.painter_batch, checkpoint=checkpoint)
+    return painter
+
+
+def show_validation(footage: Footage, painter: MouthPainter) -> ValidationVideos | None:
+    """The first seconds of a few real validation clips, spoken by their first frames; None where there is no such clip."""
+    clips = {}
+    real = [t for t in footage.material.val if t.kind == TRUSTED] or footage.material.val
+    for track in real[:SHOWN_CLIPS]:
+        sound = footage.sound(track)
+        samples = sound.samples[: round(SHOWN_SECONDS * sound.sample_rate)]
+        portrait = footage.frames(track, track.first + 1)[track.first]
+        clips[Path(track.name).stem] = (portrait, Audio(samples, sound.sample_rate))
+    if not clips:
+        return None
+    codec = footage.material.codec
+    return ValidationVideos(lambda model: embedded_pipeline(model, codec, painter, SPEECH_ENCODER), clips)

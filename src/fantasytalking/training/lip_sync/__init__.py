@@ -1,0 +1,1 @@
+"""Training the lip-sync network, and what is measured with it."""

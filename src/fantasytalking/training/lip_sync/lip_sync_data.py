@@ -1,0 +1,282 @@
+"""What the lip-sync network learns from: mouths and speech of real clips, cached once, drawn by identity, varied.
+
+A window is W frames of the mouth and the speech of the same frames with `MAX_OFFSET` more on either side, so that every offset can be
+compared. Mouth and speech are always stretched and cut together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from fantasytalking.data.face_tracks import TRACK_FPS, FaceTrack
+from fantasytalking.media.video import iterate_frames
+from fantasytalking.perception.lip_sync import (
+    MAX_OFFSET,
+    MOUTH_REACH,
+    PIXEL_HEIGHT,
+    PIXEL_WIDTH,
+    SPEECH_REACH,
+    TOKENS_PER_FRAME,
+)
+from fantasytalking.perception.mesh_points import INNER_LIP_PAIRS, LIPS_INNER, LIPS_OUTER
+from fantasytalking.perception.mouth_view import CROP_HEIGHT, CROP_WIDTH, SHAPE_POINTS, MouthView, see_mouth
+
+_JAW_PAIRS = (
+    *((148, 377), (176, 400), (149, 378), (150, 379), (136, 365), (172, 397)),
+    *((205, 425), (212, 432)),
+)
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How windows are varied, for few identities and for pictures that other systems drew.
+
+    Attributes:
+        mirror: probability of a left-right mirror.
+        stretch: probability of another tempo, of at most `tempo` relative.
+        tempo: see `stretch`.
+        move: largest shift of the crop in parts of its half, of its zoom (relative) and turn (radians).
+        tremble: standard deviation of the crop's shift from frame to frame, same unit.
+        light: largest relative change of contrast; half of it for brightness in units of the clip's deviation.
+        degrade: probability of a blur (a lower resolution) and, apart, of noise.
+        shape_noise: deviation of noise on shape numbers (their own is about 0.4).
+        speech_noise: deviation of noise on speech features, in units of their own.
+        shape_only, pixels_only: probability that the network sees just one of the two.
+    """
+
+    mirror: float = 0.5
+    stretch: float = 0.5
+    tempo: float = 0.1
+    move: float = 0.1
+    tremble: float = 0.008
+    light: float = 0.4
+    degrade: float = 0.35
+    shape_noise: float = 0.08
+    speech_noise: float = 0.2
+    shape_only: float = 0.25
+    pixels_only: float = 0.25
+
+
+@dataclass(frozen=True)
+class MouthClip:
+    """One clip in step.
+
+    Attributes:
+        name, identity, kind: of the catalogue.
+        shape: [F, SHAPE_DIM].
+        crops: [F, CROP_HEIGHT, CROP_WIDTH] uint8.
+        speech: [2 F, SPEECH_DIM].
+    """
+
+    name: str
+    identity: str
+    kind: str
+    shape: Tensor
+    crops: Tensor
+    speech: Tensor
+
+    def __len__(self) -> int:
+        return len(self.shape)
+
+
+@dataclass(frozen=True)
+class SyncBatch:
+    """Windows of B clips.
+
+    Attributes:
+        shape: [B, W + 2 MOUTH_REACH, SHAPE_DIM].
+        pixels: [B, W + 2 MOUTH_REACH, PIXEL_HEIGHT, PIXEL_WIDTH].
+        use: [B, 2] weight of shape and of pixels.
+        speech: [B, 2 (W + 2 MAX_OFFSET + 2 SPEECH_REACH), SPEECH_DIM].
+        inside: [B, W + 2 MAX_OFFSET] bool, speech frames that lie inside the clip.
+    """
+
+    shape: Tensor
+    pixels: Tensor
+    use: Tensor
+    speech: Tensor
+    inside: Tensor
+
+    def to(self, device: torch.device) -> SyncBatch:
+        """The same batch elsewhere."""
+        return SyncBatch(*(getattr(self, part.name).to(device) for part in fields(self)))
+
+
+def cached_view(video: Path, track: FaceTrack, template: NDArray[np.float32], target: Path) -> MouthView:
+    """Shape and crops of a clip, from `target` or else measured and written there."""
+    if not target.exists():
+        frames = iterate_frames(video, fps=TRACK_FPS, max_frames=len(track.points))
+        view = see_mouth(frames, track.points, track.scores, template)
+        temporary = target.with_suffix(".part")
+        save_file({"shape": view.shape, "crops": view.crops}, temporary)
+        os.replace(temporary, target)
+    stored = load_file(target)
+    return MouthView(stored["shape"], stored["crops"])
+
+
+def make_clip(track: FaceTrack, view: MouthView, offset: int = 0) -> MouthClip:
+    """Put mouth and speech in step.
+
+    Args:
+        track: for its speech and its names.
+        view: of the same clip.
+        offset: frames by which the face lags behind the speech.
+    """
+    shape, crops = torch.from_numpy(view.shape), torch.from_numpy(view.crops)
+    speech = torch.from_numpy(track.speech.astype(np.float32))
+    if offset > 0:
+        shape, crops = shape[offset:], crops[offset:]
+    else:
+        speech = speech[-offset * TOKENS_PER_FRAME :]
+    frames = min(len(shape), len(speech) // TOKENS_PER_FRAME)
+    info = track.info
+    return MouthClip(
+        info.file, info.identity, info.kind, shape[:frames], crops[:frames], speech[: frames * TOKENS_PER_FRAME]
+    )
+
+
+def moved(clip: MouthClip, offset: int) -> MouthClip:
+    """The clip with its face `offset` frames earlier against the speech: undoes a lag of the face by so much."""
+    keep = len(clip) - abs(offset)
+    first = max(0, offset)
+    token = TOKENS_PER_FRAME * max(0, -offset)
+    return replace(
+        clip,
+        shape=clip.shape[first : first + keep],
+        crops=clip.crops[first : first + keep],
+        speech=clip.speech[token : token + TOKENS_PER_FRAME * keep],
+    )
+
+
+class SyncWindows:
+    """Draws batches of windows; every identity counts by the root of its footage.
+
+    Args:
+        clips: of the training split; those shorter than a window are left out.
+        window: W, frames.
+        generated_weight: how often identities of generated footage are drawn against real ones.
+        variation: see `Variation`.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[MouthClip],
+        window: int,
+        generated_weight: float = 0.0,
+        variation: Variation | None = None,
+    ) -> None:
+        self.window, self.variation = window, Variation() if variation is None else variation
+        self.groups: dict[str, list[MouthClip]] = {}
+        for clip in clips:
+            if len(clip) >= 1.2 * window and (clip.kind == "real" or generated_weight > 0):
+                self.groups.setdefault(clip.identity, []).append(clip)
+        self.names = sorted(self.groups)
+        weights = [
+            (1.0 if self.groups[n][0].kind == "real" else generated_weight)
+            * sum(len(c) for c in self.groups[n]) ** 0.5
+            for n in self.names
+        ]
+        self.weights = np.array(weights) / max(np.sum(weights), 1e-9)
+        self.mirror = mirror_index()
+
+    def draw(self, size: int, rng: np.random.Generator) -> SyncBatch:
+        """A batch of `size` windows."""
+        rows = [self._window(self._clip(rng), rng) for _ in range(size)]
+        columns = [torch.stack(column) for column in zip(*rows, strict=True)]
+        return SyncBatch(*columns)
+
+    def _clip(self, rng: np.random.Generator) -> MouthClip:
+        group = self.groups[self.names[rng.choice(len(self.names), p=self.weights)]]
+        lengths = np.array([len(c) for c in group], float)
+        return group[rng.choice(len(group), p=lengths / lengths.sum())]
+
+    def _window(self, clip: MouthClip, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        v = self.variation
+        rate = float(np.exp(rng.uniform(-v.tempo, v.tempo))) if rng.random() < v.stretch else 1.0
+        start = int(rng.integers(0, max(1, int(len(clip) - self.window * rate))))
+        mouth = start + rate * np.arange(-MOUTH_REACH, self.window + MOUTH_REACH, dtype=np.float64)
+        reach = MAX_OFFSET + SPEECH_REACH
+        heard = start + rate * np.arange(-reach, self.window + reach, dtype=np.float64)
+        tokens = (TOKENS_PER_FRAME * heard[:, None] + rate * np.arange(TOKENS_PER_FRAME)).ravel()
+        inside = (heard > -0.5) & (heard < len(clip) - 0.5)
+        shape, speech = _at(clip.shape, mouth), _at(clip.speech, tokens)
+        speech = speech + v.speech_noise * speech.std(0) * torch.from_numpy(
+            rng.standard_normal(speech.shape, np.float32)
+        )
+        if v.shape_only >= 1:
+            pixels = torch.zeros(len(mouth), PIXEL_HEIGHT, PIXEL_WIDTH)  # nobody looks at them
+        else:
+            pixels = _pixels(clip.crops, np.clip(np.round(mouth), 0, len(clip) - 1).astype(int), v, rng)
+        if rng.random() < v.mirror:
+            shape, pixels = shape[:, self.mirror] * mirror_signs(), pixels.flip(-1)
+        noise = torch.from_numpy(rng.standard_normal(shape.shape, np.float32))
+        shape = shape * float(rng.uniform(0.8, 1.2)) + v.shape_noise * noise
+        chance = rng.random()
+        use = torch.tensor([float(chance < 1 - v.pixels_only), float(chance >= v.shape_only)])
+        return shape, pixels, use, speech, torch.from_numpy(inside[SPEECH_REACH : len(inside) - SPEECH_REACH])
+
+
+def _at(rows: Tensor, places: NDArray[np.float64]) -> Tensor:
+    """Rows [n, c] at fractional places, linear between neighbours; the ends repeat."""
+    places = np.clip(places, 0, len(rows) - 1)
+    low = np.minimum(places.astype(int), max(0, len(rows) - 2))
+    share = torch.from_numpy((places - low).astype(np.float32))[:, None]
+    high = np.minimum(low + 1, len(rows) - 1)
+    return rows[low] * (1 - share) + rows[high] * share
+
+
+def _pixels(crops: Tensor, index: NDArray[np.int64], v: Variation, rng: np.random.Generator) -> Tensor:
+    """Varied pixels [n, PIXEL_HEIGHT, PIXEL_WIDTH] of some frames of a clip, normalised over the clip."""
+    some = crops[:: max(1, len(crops) // 32)].float()
+    x = (crops[index].float() - some.mean()) / (some.std() + 4.0)
+    zoom = np.exp(rng.uniform(-v.move, v.move))
+    turn = rng.uniform(-v.move, v.move)
+    shift = rng.uniform(-v.move, v.move, (1, 2)) + v.tremble * rng.standard_normal((len(index), 2))
+    # in units of half the crop; the crop's margin is where it may move to
+    height, width = PIXEL_HEIGHT / CROP_HEIGHT * zoom, PIXEL_WIDTH / CROP_WIDTH * zoom
+    aspect = PIXEL_WIDTH / PIXEL_HEIGHT
+    cosine, sine = np.cos(turn), np.sin(turn)
+    theta = np.zeros((len(index), 2, 3), np.float32)
+    theta[:, 0] = width * cosine, -width * sine / aspect, 0
+    theta[:, 1] = height * sine * aspect, height * cosine, 0
+    theta[:, :, 2] = shift
+    grid = F.affine_grid(torch.from_numpy(theta), [len(index), 1, PIXEL_HEIGHT, PIXEL_WIDTH], align_corners=False)
+    x = F.grid_sample(x[:, None], grid, padding_mode="border", align_corners=False)
+    if rng.random() < v.degrade:
+        small = rng.uniform(0.35, 0.8)
+        x = F.interpolate(F.interpolate(x, scale_factor=small, mode="area"), x.shape[-2:], mode="bilinear")
+    x = x * float(rng.uniform(1 - v.light, 1 + v.light)) + float(rng.uniform(-v.light, v.light)) / 2
+    if rng.random() < v.degrade:
+        x = x + float(rng.uniform(0, 0.2)) * torch.from_numpy(rng.standard_normal(x.shape, np.float32))
+    return x[:, 0]
+
+
+def mirror_index() -> Tensor:
+    """For each shape number the one that takes its place in a mirror.
+
+    Not the nearest point of a mirrored template: closed lips lie on each other.
+    """
+    partner = {a: b for pair in _JAW_PAIRS for a, b in (pair, pair[::-1])}
+    for outline in (LIPS_OUTER, LIPS_INNER):
+        # from one corner round the upper lip to the other, and back along the lower one
+        partner |= {point: outline[(len(outline) // 2 - i) % len(outline)] for i, point in enumerate(outline)}
+    order = {point: i for i, point in enumerate(SHAPE_POINTS)}
+    coordinates = [3 * order[partner.get(point, point)] + axis for point in SHAPE_POINTS for axis in range(3)]
+    gaps = len(INNER_LIP_PAIRS)
+    return torch.tensor([*coordinates, *(len(coordinates) + gaps - 1 - i for i in range(gaps)), len(coordinates) + gaps])
+
+
+def mirror_signs() -> Tensor:
+    """-1 for the shape numbers that point across the face, else 1."""
+    signs = torch.tensor([-1.0, 1.0, 1.0]).repeat(len(SHAPE_POINTS))
+    return torch.cat([signs, torch.ones(len(INNER_LIP_PAIRS) + 1)])

@@ -1,0 +1,227 @@
+"""From a folder of talking videos to the weights of the lip-sync network and its validation table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from fantasytalking.conditioning.speech_features import SpeechEncoder
+from fantasytalking.data.face_tracks import FaceTrack, load_track, prepare_tracks, read_catalogue
+from fantasytalking.data.motion_dataset import SPEECH_PER_FRAME
+from fantasytalking.errors import InputError, OutputError
+from fantasytalking.perception.landmarks import mouth_opening
+from fantasytalking.perception.lip_sync import LipSync, sync_curve
+from fantasytalking.perception.mouth_view import MouthView
+from fantasytalking.training.embedded.linear_sync import CONTEXT, fit_ridge, measure_sync
+from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, TRUSTED, without_leaks
+from fantasytalking.training.lip_sync.align_clips import cross_align, reference_offset
+from fantasytalking.training.lip_sync.lip_sync_data import MouthClip, SyncWindows, cached_view, make_clip, moved
+from fantasytalking.training.lip_sync.lip_sync_figures import ClipMeasure, correlation_cost, figures
+from fantasytalking.training.lip_sync.train_lip_sync import LipSyncConfig, LipSyncTrainer, clip_measure, new_network
+from fantasytalking.training.trainer.run_folder import RunFolder
+
+EMBEDDED_CODEC = Path(str(files("fantasytalking") / "models" / "embedded" / "vae" / "diffusion_pytorch_model.safetensors"))
+"""Its template is the average upright face that clips are aligned to."""
+LOST_FACE, MOSTLY = 0.5, 0.05
+
+
+def average_face() -> NDArray[np.float32]:
+    """Mesh [468, 3] of an average upright face, eyes one unit apart: the template of the embedded model's codec."""
+    return np.asarray(load_file(EMBEDDED_CODEC)["codec.template"].float().numpy(), np.float32)
+
+
+def train_lip_sync(config: LipSyncConfig, data: Path, output: Path) -> Path:
+    """Videos to weights; every part goes on where it was stopped.
+
+    Args:
+        config: the run.
+        data: folder with ``catalogue.jsonl`` and the videos that it names.
+        output: run folder. Measurements go to ``tracks`` and ``mouths``, checkpoints to ``network``, what was found out about the
+            clips to ``sync.json`` and ``aligned.json``, the validation table to ``figures.json``.
+
+    Returns:
+        The weights, ``output/lip_sync.safetensors``, float16.
+
+    Raises:
+        InputError: no catalogue, or no real training clip of it can be used.
+        OutputError: the run folder cannot be made.
+    """
+    clips = read_catalogue(data / "catalogue.jsonl")
+    try:
+        (output / "mouths").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"The run folder {output} cannot be made ({error}); give a folder that can be written."
+        ) from error
+    prepare_tracks(data, output / "tracks", SpeechEncoder.from_pretrained(SPEECH_ENCODER), clips)
+    tracks = {path.stem: load_track(path) for path in sorted((output / "tracks").glob("*.safetensors"))}
+    template = average_face()
+    views = {
+        stem: cached_view(data / track.info.file, track, template, output / "mouths" / f"{stem}.safetensors")
+        for stem, track in tracks.items()
+    }
+    training, ridge = training_clips(tracks, views, output / "sync.json")
+    training, found, judges = cross_align(training, config, template, output / "align")
+    rows = {name: asdict(row) for name, row in found.items()}
+    (output / "aligned.json").write_text(json.dumps(rows, indent=1))
+    validation = [(t, make_clip(t, views[s])) for s, t in tracks.items() if t.info.split == "val"]
+    network = new_network(training, template, config.seed)
+    windows = SyncWindows(training, config.window, config.generated_weight, config.variation)
+    if not windows.names:
+        raise InputError(
+            f"No usable training clip in {data} is as long as {1.2 * config.window / 25:.1f} s; add longer clips."
+        )
+    watched = [clip for _, clip in validation if clip.kind == TRUSTED]
+    trainer = LipSyncTrainer(config, windows, network, RunFolder(output / "network"), watched)
+    trainer.train()
+    weights = save_weights(trainer.averaged(), output / "lip_sync.safetensors")
+    references = {clip.name: reference_offset(judges, clip) for _, clip in validation}
+    table = validation_table(LipSync.from_file(weights), validation, ridge, references)
+    (output / "figures.json").write_text(json.dumps(table, indent=1) + "\n")
+    return weights
+
+
+def save_weights(sync: LipSync, path: Path) -> Path:
+    """Write the network's weights in half precision; the file gets its name when it is complete."""
+    temporary = path.with_suffix(".part")
+    save_file({k: v.half().contiguous() for k, v in sync.network.state_dict().items()}, temporary)
+    temporary.replace(path)
+    return path
+
+
+def training_clips(
+    tracks: dict[str, FaceTrack], views: dict[str, MouthView], report: Path
+) -> tuple[list[MouthClip], NDArray[np.float64]]:
+    """Clips of the training split, put in step by the ridge, without people of the validation split.
+
+    Clips that do not follow their sound or whose face is often lost are left out; `report` says what was measured of each.
+
+    Returns:
+        The clips and the ridge, fitted to the real ones.
+
+    Raises:
+        InputError: no real clip of the training split can be used.
+    """
+    val = [t for t in tracks.values() if t.info.split == "val"]
+    train = without_leaks([t for t in tracks.values() if t.info.split == "train"], val)
+    real = [t for t in train if t.info.kind == TRUSTED]
+    if not real:
+        raise InputError(
+            "The lip-sync network learns from real clips of split train whose face is in no validation clip, and there is none; "
+            "add some to catalogue.jsonl (tracks/left_out.json says which clips could not be measured)."
+        )
+    ridge = fit_ridge(real)
+    clips, rows = [], {}
+    chosen = {id(t) for t in train}
+    for stem, track in tracks.items():
+        if id(track) not in chosen:
+            continue
+        measured = measure_sync(track, ridge)
+        rows[track.info.file] = asdict(measured)
+        if measured.keep and float((track.scores < LOST_FACE).mean()) < MOSTLY:
+            clips.append(make_clip(track, views[stem], measured.offset))
+    report.write_text(json.dumps(rows, indent=1))
+    if not any(clip.kind == TRUSTED for clip in clips):
+        raise InputError(
+            f"In none of the {len(real)} real training clips the mouth follows the speech while the face stays in view; "
+            f"{report} says what was measured."
+        )
+    return clips, ridge
+
+
+def ridge_measure(track: FaceTrack, ridge: NDArray[np.float64], other: FaceTrack, offset: int = 0) -> ClipMeasure:
+    """The linear model of `fantasytalking.training.embedded.linear_sync` as a measure: correlation of predicted and measured mouth opening.
+
+    Args:
+        track: the clip.
+        ridge: from `fit_ridge`.
+        other: whose sound is the foreign one.
+        offset: frames by which the clip's face lags; undone first.
+    """
+    opening = mouth_opening(track.points)[max(0, offset) :]
+    own = track.speech[SPEECH_PER_FRAME * max(0, -offset) :]
+    frames = min(len(opening), len(own) // SPEECH_PER_FRAME)
+    opening = opening[:frames]
+
+    def predicted(speech: NDArray[np.float16]) -> NDArray[np.float32]:
+        count = len(speech) // SPEECH_PER_FRAME
+        index = np.clip(SPEECH_PER_FRAME * np.arange(count)[:, None] + np.array(CONTEXT), 0, len(speech) - 1)
+        return np.asarray(speech.astype(np.float32)[index].reshape(count, -1) @ ridge[:-1], np.float32)
+
+    foreign = correlation_cost(opening, np.resize(predicted(other.speech), frames))
+    return ClipMeasure(track.info.file, frames, correlation_cost(opening, predicted(own)), foreign)
+
+
+def validation_table(
+    sync: LipSync,
+    validation: Sequence[tuple[FaceTrack, MouthClip]],
+    ridge: NDArray[np.float64],
+    references: dict[str, int],
+) -> dict[str, Any]:
+    """Figures on validation clips, real ones apart from generated ones, beside the ridge's, and what was found of each clip.
+
+    Args:
+        sync: the network.
+        validation: clips that it never saw.
+        ridge: fitted to the training split.
+        references: clip -> frames by which its face lags, as others than `sync` found it. The figures "in_step" are of clips moved by
+            that, those "as_published" of clips as they are.
+    """
+    table: dict[str, Any] = {}
+    for kind in ("real", "generated"):
+        some = [(t, c) for t, c in validation if c.kind == kind]
+        if len(some) < 2:
+            continue
+        after = some[1:] + some[:1]
+        for state, offsets in (("in_step", references), ("as_published", {})):
+            pairs = [(t, c, o, d, offsets.get(c.name, 0)) for (t, c), (o, d) in zip(some, after, strict=True)]
+            network = [clip_measure(sync, moved(clip, offset), other) for _, clip, _, other, offset in pairs]
+            linear = [ridge_measure(track, ridge, other, offset) for track, _, other, _, offset in pairs]
+            table[f"{kind}_{state}"] = {"network": figures(network), "ridge": figures(linear)}
+    table["clips"] = [_clip_row(sync, t, clip, ridge, references.get(clip.name, 0)) for t, clip in validation]
+    return table
+
+
+def _clip_row(
+    sync: LipSync, track: FaceTrack, clip: MouthClip, ridge: NDArray[np.float64], reference: int
+) -> dict[str, object]:
+    """Offset, distance and confidence of a clip as it is and with its sound moved, beside the reference and the ridge's offset."""
+    mouth, speech = sync.embed_view(MouthView(clip.shape.numpy(), clip.crops.numpy())), sync.embed_speech(clip.speech.numpy())
+    whole = sync_curve(mouth, speech)
+    linear = measure_sync(track, ridge)
+    found = {k: sync_curve(*_later_face(mouth, clip, sync, k)).offset for k in (-8, -5, -1, 1, 5, 8)}
+    second = figures([clip_measure(sync, moved(clip, reference))], (25,))
+    return {
+        "clip": clip.name,
+        "kind": clip.kind,
+        "frames": len(clip),
+        "offset": whole.offset,
+        "distance": round(whole.distance, 4),
+        "confidence": round(whole.confidence, 4),
+        "distance_at_0": round(float(whole.distances[whole.offsets == 0][0]), 4),
+        "ridge_offset": linear.offset,
+        "ridge_correlation": round(linear.correlation, 3),
+        "reference_offset": reference,
+        "pairwise_25_in_step": round(second[0]["pairwise"], 3) if second else None,
+        "offset_of_sound_moved_by": {str(k): v for k, v in found.items()},
+    }
+
+
+def _later_face(
+    mouth: NDArray[np.float32], clip: MouthClip, sync: LipSync, k: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Embeddings of a clip whose sound was brought forward by k frames, so that the face lags behind it by k more."""
+    speech = clip.speech.numpy()
+    if k > 0:
+        heard = sync.embed_speech(speech[SPEECH_PER_FRAME * k :])
+        return mouth[: len(heard)], heard
+    heard = sync.embed_speech(speech[: len(speech) + SPEECH_PER_FRAME * k])
+    return mouth[-k:][: len(heard)], heard

@@ -1,0 +1,1 @@
+"""The training loop and all it needs, whatever is trained: configuration, engine, checkpoints, run folder, monitoring."""

@@ -1,0 +1,231 @@
+"""The only file that knows accelerate: devices, processes, sharding, precision, gradient steps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from fantasytalking.errors import MissingDependencyError, ResourceError, SettingsError
+from fantasytalking.training.trainer.sharding import accelerator_plugin, full, reshard, shard_in_place
+
+OPTIMIZERS = ("adamw", "adamw-8bit")
+BETAS = (0.9, 0.99)
+
+
+@dataclass
+class Engine:
+    """A model, its optimiser and where they run.
+
+    Attributes:
+        accelerator: from accelerate.
+        model: the wrapped model, to be called.
+        optimizer: the wrapped optimiser.
+        clip_norm: gradient norm limit.
+        sharded: whether weights, gradients and optimiser state are spread over the processes (FSDP2).
+    """
+
+    accelerator: Accelerator
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    clip_norm: float
+    sharded: bool = False
+
+    @classmethod
+    def create(
+        cls,
+        model: nn.Module,
+        learning_rate: float,
+        weight_decay: float,
+        clip_norm: float,
+        mixed_precision: str = "no",
+        *,
+        fsdp: bool = False,
+        optimizer: str = "adamw",
+    ) -> Engine:
+        """AdamW (beta 0.9, 0.99; no decay on vectors) under accelerate.
+
+        Args:
+            model: trained in place; its parameters that require gradients. All processes must hand in equal weights.
+            learning_rate: until `set_learning_rate`.
+            weight_decay: on matrices and kernels.
+            clip_norm: gradient norm limit.
+            mixed_precision: "no" or "bf16"; with bf16 the weights that train are kept in float32.
+            fsdp: shard over the processes (FSDP2), each of the model's `blocks` and the rest by itself; nothing changes in one process.
+            optimizer: "adamw" (fused) or "adamw-8bit" (bitsandbytes, states of one byte).
+
+        Raises:
+            SettingsError: an unknown optimiser, the 8-bit one together with sharding, or nothing to train.
+            MissingDependencyError: the 8-bit optimiser without bitsandbytes.
+        """
+        if optimizer not in OPTIMIZERS:
+            raise SettingsError(f"There is no optimiser '{optimizer}'; the optimisers are {', '.join(OPTIMIZERS)}.")
+        if not any(p.requires_grad for p in model.parameters()):
+            raise SettingsError("No weight of the model requires a gradient, so there is nothing to train.")
+        if mixed_precision == "bf16":
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.data = parameter.data.float()
+        accelerator = _accelerator(mixed_precision, fsdp)
+        sharded = fsdp and dist.is_available() and dist.is_initialized()
+        if sharded and optimizer == "adamw-8bit":
+            raise SettingsError(
+                "The 8-bit optimiser does not work with weights sharded by FSDP2; use optimizer adamw, or fsdp False."
+            )
+        by_hand = sharded and accelerator.device.type == "cpu"
+        if by_hand:  # accelerate shards on accelerators only
+            shard_in_place(model, mixed_precision)
+        inner = _optimizer(model, learning_rate, weight_decay, optimizer, accelerator.device)
+        if by_hand:
+            # evaluation mode is what keeps accelerate from wrapping the model a second time
+            model, inner = accelerator.prepare_model(model, evaluation_mode=True), accelerator.prepare(inner)
+        else:
+            model, inner = accelerator.prepare(model, inner)
+        return cls(accelerator, model, inner, clip_norm, sharded)
+
+    @property
+    def bare_model(self) -> nn.Module:
+        """The model without wrappers; its weights are shards where the engine shards."""
+        return self.accelerator.unwrap_model(self.model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches go."""
+        return self.accelerator.device
+
+    @property
+    def rank(self) -> int:
+        """This process's number."""
+        return self.accelerator.process_index
+
+    @property
+    def processes(self) -> int:
+        """How many processes train together."""
+        return self.accelerator.num_processes
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes logs and checkpoints."""
+        return self.accelerator.is_main_process
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Name -> the parameters that train (shards where the engine shards)."""
+        return {name: p for name, p in self.bare_model.named_parameters() if p.requires_grad}
+
+    def full_state(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Whole tensors of values that are sharded like the parameters; every process must call this."""
+        return {name: full(value) for name, value in values.items()}
+
+    def sum_over_processes(self, values: Tensor) -> Tensor:
+        """The sum of a small tensor over all processes, on the CPU."""
+        if self.processes == 1:
+            return values.cpu()
+        return self.accelerator.reduce(values.to(self.device), "sum").cpu()
+
+    def reshard(self) -> None:
+        """Forget weights that were gathered for a forward pass without a backward one; call it when shards have been changed by hand."""
+        if self.sharded:
+            reshard(self.bare_model)
+
+    def wait_for_all(self) -> None:
+        """A barrier."""
+        self.accelerator.wait_for_everyone()
+
+    def set_learning_rate(self, value: float) -> None:
+        """For all parameter groups."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = value
+
+    def backward(self, loss: Tensor, last: bool = True) -> None:
+        """Add the gradient of a loss; the gradient is the mean over processes of the sum of their losses.
+
+        Args:
+            loss: of a part of the batch.
+            last: whether `update` follows; before that, replicas do not exchange gradients yet.
+        """
+        alone = self.sharded or self.processes == 1
+        with nullcontext() if last or alone else self.accelerator.no_sync(self.model):
+            self.accelerator.backward(loss)
+
+    def update(self) -> float:
+        """Clip the gradient, move the weights, forget the gradient; returns the gradient norm.
+
+        Raises:
+            ResourceError: the gradient is not finite; nothing is updated then.
+        """
+        trainable = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = float(full(torch.nn.utils.clip_grad_norm_(trainable, self.clip_norm)))
+        if norm != norm or norm in (float("inf"), float("-inf")):
+            raise _diverged(f"gradient norm {norm}")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def step(self, loss: Tensor) -> float:
+        """Backward, clip, update; returns the gradient norm.
+
+        Raises:
+            ResourceError: loss or gradient is not finite; nothing is updated then.
+        """
+        self.backward(loss)
+        self.check_finite(float(loss.detach()))
+        return self.update()
+
+    def check_finite(self, loss: float) -> None:
+        """Stop a run whose loss is no longer a number.
+
+        Raises:
+            ResourceError: the loss is not finite.
+        """
+        if loss != loss or loss in (float("inf"), float("-inf")):
+            raise _diverged(f"loss {loss}")
+
+
+def _diverged(what: str) -> ResourceError:
+    return ResourceError(f"Training diverged: {what}; resume from the last checkpoint with a lower learning rate.")
+
+
+@contextmanager
+def main_process_first() -> Iterator[bool]:
+    """The body runs in the main process first, then in the others, which find its files; gives whether this is the main process."""
+    state = PartialState(cpu=not torch.cuda.is_available())
+    with state.main_process_first():
+        yield state.is_main_process
+
+
+def _accelerator(mixed_precision: str, fsdp: bool) -> Accelerator:
+    # one process trains transformer and painter, and accelerate would refuse the second one another precision
+    AcceleratorState._reset_state()
+    cuda = torch.cuda.is_available()
+    plugin = accelerator_plugin(mixed_precision) if fsdp and cuda and "LOCAL_RANK" in os.environ else None
+    # in stage 1 the positions of speech windows are not used
+    replicas = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(mixed_precision=mixed_precision, cpu=not cuda, fsdp_plugin=plugin, kwargs_handlers=[replicas])
+
+
+def _optimizer(
+    model: nn.Module, learning_rate: float, weight_decay: float, kind: str, device: torch.device
+) -> torch.optim.Optimizer:
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    if kind == "adamw":
+        return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, fused=device.type in ("cpu", "cuda", "mps"))
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise MissingDependencyError(
+            "The 8-bit optimiser needs bitsandbytes: pip install fantasytalking[train], or use optimizer adamw."
+        ) from error
+    return AdamW8bit(groups, lr=learning_rate, betas=BETAS)

@@ -1,0 +1,63 @@
+"""What chance decides in a training step: pure functions of seed, step and the sample's number in the global batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fantasytalking.data.samples import Dropout
+from fantasytalking.training.trainer.objective import sample_sigmas
+
+
+def generator_for(*key: int) -> torch.Generator:
+    """A torch generator seeded by several whole numbers."""
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def sample_rng(seed: int, step: int, index: int) -> np.random.Generator:
+    """The generator that a source draws sample `index` of a step's global batch with."""
+    return np.random.default_rng((seed, step, index))
+
+
+@dataclass(frozen=True)
+class StepDraws:
+    """Draws of the rows of a global batch, or of some of them.
+
+    Attributes:
+        seed, step: of which they are functions.
+        rows: numbers in the global batch.
+        sigma: noise levels [B]; over the global batch one from each stratum.
+        kept: [B, 3], 0 where reference, audio or text is dropped, else 1.
+        lips: p [B] in 0..1, whether the lip mask acts.
+    """
+
+    seed: int
+    step: int
+    rows: Sequence[int]
+    sigma: Tensor
+    kept: Tensor
+    lips: Tensor
+
+    @classmethod
+    def draw(
+        cls, seed: int, step: int, count: int, shift: float, dropout: Dropout, rows: Sequence[int] | None = None
+    ) -> StepDraws:
+        """Draw for a global batch of `count` samples and keep `rows` of it; None: all."""
+        generator = generator_for(seed, step)
+        sigma = sample_sigmas(count, shift, generator)
+        probabilities = torch.tensor([dropout.reference, dropout.audio, dropout.text])
+        kept = (torch.rand(count, 3, generator=generator) >= probabilities).float()
+        lips = torch.rand(count, generator=generator)
+        index = list(range(count) if rows is None else rows)
+        return cls(seed, step, index, sigma[index], kept[index], lips[index])
+
+    def noise(self, shape: Sequence[int]) -> Tensor:
+        """Gaussian noise [B, *shape], every sample from its own generator."""
+        return torch.stack(
+            [torch.randn(tuple(shape), generator=generator_for(self.seed, self.step, i, 1)) for i in self.rows]
+        )

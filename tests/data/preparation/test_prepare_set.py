@@ -1,0 +1,228 @@
+"""Videos to a prepared set: what is kept and dropped, resuming, and the same bytes however many workers there are and whichever die."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import webdataset
+
+from fantasytalking.data.preparation.prepare_set import Counts, Watcher, prepare
+from fantasytalking.data.preparation.shard_writer import write_json
+from fantasytalking.data.preparation.work_folder import read_json
+from fantasytalking.data.preparation.worker_tasks import MOST_TRIES, ShardTask
+from fantasytalking.data.prepared_set import PreparedSet, face_tracks, intensity
+from fantasytalking.errors import InputError, OutputError, SettingsError
+from tests.data.preparation.toy import SETTINGS, checksums, make_videos, running
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory, talking: Path) -> Path:
+    return make_videos(tmp_path_factory.mktemp("raw") / "videos", talking)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, videos: Path) -> Path:
+    """The set of one undisturbed run without Ray; not to be changed."""
+    folder = tmp_path_factory.mktemp("sets") / "finished"
+    assert prepare([videos], folder, SETTINGS, running()) is not None
+    return folder
+
+
+def again(videos: Path, folder: Path) -> None:
+    prepare([videos], folder, SETTINGS, running())
+
+
+def test_good_clips_are_kept_and_bad_ones_have_a_reason(finished: Path) -> None:
+    prepared = PreparedSet.open(finished)
+    assert [row["key"] for row in prepared.clips("train")] == ["calm-0000", "deep_lively-0000"]
+    assert prepared.clips("val") == []
+    dropped = {row["file"]: (row["reason"], row["detail"]) for row in prepared.rows if not row["kept"]}
+    assert dropped.keys() == {"broken.mp4", "grey.mp4"}
+    assert dropped["broken.mp4"][0] == "unreadable" and "'broken.mp4' is not a readable media file" in dropped["broken.mp4"][1]
+    assert dropped["grey.mp4"][0] in ("no-speech", "no-face")
+    manifest = prepared.manifest
+    assert manifest["totals"]["candidates"] == 4 and manifest["totals"]["kept"] == 2
+    assert sum(manifest["dropped"].values()) == 2
+    assert {"faces", "speech", "scenes", "writing"} <= manifest["throughput"].keys()
+    assert all(entry["clips_per_second"] > 0 for entry in manifest["throughput"].values() if entry["clips"])
+    assert manifest["terms"] == {"unknown": 2}
+    prepared.verify()
+
+
+def test_a_sample_holds_what_training_needs(finished: Path) -> None:
+    prepared = PreparedSet.open(finished)
+    row = prepared.clips()[0]
+    key = row["key"]
+    assert prepared.json(key) == row
+    arrays = prepared.arrays(key)
+    frames = row["frames"]
+    assert arrays["points"].shape == (frames, 468, 3) and arrays["points"].dtype == torch.float32
+    assert arrays["scores"].shape == (frames,)
+    assert arrays["speech"].dtype == torch.float16 and abs(len(arrays["speech"]) - 2 * frames) <= 1
+    assert float(arrays["embedding"].norm()) == pytest.approx(1, abs=1e-4)
+    assert prepared.arrays(key, ["motion"]).keys() == {"motion"}
+    scale = intensity(prepared)
+    raw = torch.stack([prepared.arrays(row["key"])["motion"] for row in prepared.clips()])
+    assert scale.percentiles.shape == (21, 2)
+    assert torch.stack([scale.percentiles[0], scale.percentiles[-1]]).allclose(raw.sort(0).values)
+
+
+def test_a_set_gives_face_tracks(finished: Path) -> None:
+    tracks = face_tracks(PreparedSet.open(finished), "train")
+    assert [t.info.file for t in tracks] == ["calm-0000.mp4", "deep_lively-0000.mp4"]
+    assert tracks[0].info.identity == "calm" and tracks[0].speech.dtype == "float16"
+
+
+def test_the_webdataset_library_reads_the_same_samples(finished: Path) -> None:
+    prepared = PreparedSet.open(finished)
+    stream = webdataset.WebDataset([str(path) for path in prepared.shards("train")], shardshuffle=False)
+    samples = {sample["__key__"]: sample for sample in stream}
+    assert samples.keys() == {row["key"] for row in prepared.clips("train")}
+    for key, sample in samples.items():
+        for ending in ("json", "mp4", "flac", "jpg", "safetensors"):
+            assert sample[ending] == prepared.bytes(key, ending)
+
+
+def test_the_report_shows_counts_measures_and_pictures(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert "2 of 4 candidates from 4 videos were kept" in page
+    for part in ('id="outcome"', 'id="measures"', 'id="kept"', 'id="dropped"', 'id="throughput"', 'id="videos"', "<svg"):
+        assert part in page
+    shown = re.findall(r'<img src="([^"]+)"', page)
+    assert {Path(name).name for name in shown} == {"kept-calm-0000.jpg", "kept-deep_lively-0000.jpg", "dropped-grey-0000.jpg"}
+    assert all((finished / name).is_file() for name in shown)
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_finished_set_is_left_alone(videos: Path, finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.parent.name != "work"}
+    again(videos, finished)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_only_what_is_missing_or_damaged_is_made_again(tmp_path: Path, videos: Path, finished: Path) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "set"))
+    tars = sorted((folder / "shards").iterdir())
+    assert len(tars) == 2
+    content = bytearray(tars[0].read_bytes())
+    content[len(content) // 2] ^= 1
+    tars[0].write_bytes(content)
+    (folder / "shards" / f".{tars[1].stem}.0badcafe.part.tar").write_bytes(b"half")
+    (folder / "work" / "spans" / "broken.json").unlink()
+    (folder / "manifest.json").unlink()
+    before = tars[1].stat().st_mtime_ns
+    again(videos, folder)
+    assert checksums(folder) == checksums(finished)
+    assert tars[1].stat().st_mtime_ns == before
+
+
+def test_the_work_folder_may_go_when_the_set_is_finished(tmp_path: Path, videos: Path, finished: Path) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "set"))
+    shutil.rmtree(folder / "work")
+    again(videos, folder)
+    assert not (folder / "work").exists()
+    with pytest.raises(OutputError, match="quality was 30 and is 31"):
+        prepare([videos], folder, replace(SETTINGS, quality=31), running())
+
+
+def test_another_plan_is_refused(videos: Path, finished: Path) -> None:
+    for settings, changes, places, message in (
+        (replace(SETTINGS, min_seconds=1.0), {}, [videos], "min_seconds was 2.0 and is 1.0"),
+        (SETTINGS, {"clips_per_shard": 7}, [videos], "clips_per_shard was 1 and is 7"),
+        (SETTINGS, {}, [videos / "calm.mp4"], "the video broken and 2 more is gone"),
+        (SETTINGS, {"identity": "folder"}, [videos], "is not what it was"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            prepare(places, finished, settings, running(**changes))
+
+
+def test_overwrite_makes_a_set_anew_and_spares_what_is_no_set(tmp_path: Path, videos: Path, finished: Path) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "set"))
+    assert prepare([videos / "broken.mp4"], folder, SETTINGS, running(overwrite=True)) is None
+    assert list((folder / "shards").iterdir()) == []
+    assert read_json(folder / "manifest.json")["dropped"] == {"unreadable": 1}
+    with pytest.raises(InputError, match="no training clip"):
+        intensity(PreparedSet.open(folder))
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    (strange / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match="something else than a prepared set"):
+        prepare([videos], strange, SETTINGS, running(overwrite=True))
+    assert (strange / "thesis.txt").read_text() == "mine"
+
+
+def test_two_runs_at_once_are_refused(tmp_path: Path, videos: Path) -> None:
+    folder = tmp_path / "set"
+
+    class Second(Watcher):
+        @contextmanager
+        def phase(self, name: str, total: int, begun: int) -> Iterator[Callable[[Counts], None]]:
+            with pytest.raises(OutputError, match="Another process is preparing"):
+                prepare([videos / "broken.mp4"], folder, SETTINGS, running())
+            yield lambda counts: None
+
+    prepare([videos / "broken.mp4"], folder, SETTINGS, running(), Second())
+
+
+def test_a_clip_that_crashed_its_process_again_and_again_is_dropped(tmp_path: Path, videos: Path, finished: Path) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "set"))
+    plan = read_json(folder / "work" / "shards" / "train-000000.json")["plan"]
+    state = {"run": "this", "tries": {"calm-0000": MOST_TRIES}}
+    job = {"name": "train-000000", "split": "train", "spans": [span_of(videos / "calm.mp4")]}
+    for run, kept in (("another", 1), ("this", 0)):
+        write_json(folder / "work" / "running" / "shard-train-000000.json", state)
+        ShardTask(SETTINGS.as_dict(), str(folder), plan, run)(job)
+        record = read_json(folder / "work" / "shards" / "train-000000.json")
+        assert record["samples"] == kept
+    assert record["rows"][0]["reason"] == "crashed"
+    assert not (folder / "shards" / "train-000000.tar").exists()
+
+
+def span_of(path: Path) -> dict[str, object]:
+    video = {"path": str(path), "key": path.stem, "identity": "", "kind": "real", "split": "train", "source": "", "terms": ""}
+    return {"video": video, "name": path.name, "index": 0, "start": 0.0, "end": 2.6}
+
+
+@pytest.mark.slow
+def test_a_killed_worker_and_another_number_of_them_change_nothing(tmp_path: Path, videos: Path, finished: Path) -> None:
+    folder, killed = tmp_path / "set", []
+
+    class Killer(Watcher):
+        @contextmanager
+        def phase(self, name: str, total: int, begun: int) -> Iterator[Callable[[Counts], None]]:
+            yield self.show
+
+        def show(self, counts: Counts) -> None:
+            for path in (folder / "work" / "running").glob("shard-*.json"):
+                state = read_json(path)
+                if not killed and state is not None:
+                    killed.append(state["process"])
+                    os.kill(state["process"], signal.SIGKILL)
+
+    began = time.monotonic()
+    assert prepare([videos], folder, SETTINGS, running(workers=2), Killer()) is not None
+    assert killed and killed[0] != os.getpid()
+    assert checksums(folder) == checksums(finished)
+    assert json.loads((folder / "manifest.json").read_bytes())["made_with"]["seconds"] <= time.monotonic() - began + 1
+
+
+def test_numbers_of_a_run_are_checked() -> None:
+    for changes, message in (
+        ({"clips_per_shard": 0}, "clips_per_shard must be at least 1"),
+        ({"workers": -1}, "workers must be at least 0"),
+        ({"gpus_per_worker": -1.0}, "gpus_per_worker must be at least 0"),
+        ({"workers": 0, "address": "auto"}, "has no use for an address"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            running(**changes)

@@ -1,0 +1,103 @@
+"""Which videos are found, in which order and under which names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fantasytalking.data.preparation.video_sources import find_videos, fingerprint
+from fantasytalking.errors import InputError, SettingsError
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def catalogue(folder: Path, *rows: dict[str, str]) -> None:
+    usual = {"identity": "anna", "kind": "real", "split": "train"}
+    (folder / "catalogue.jsonl").write_text("".join(json.dumps(usual | row) + "\n" for row in rows))
+
+
+def test_folders_are_searched_to_the_bottom_for_videos(tmp_path: Path) -> None:
+    touch(tmp_path, "b/deep/x.MKV", "a.mp4", "notes.txt", ".hidden.mp4")
+    found = find_videos([tmp_path])
+    assert [(v.video.key, v.name) for v in found] == [("a", "a.mp4"), ("b_deep_x", "b/deep/x.MKV")]
+    described = found[1].video
+    assert (described.identity, described.kind, described.split, described.terms) == ("x", "real", "train", "unknown")
+    assert find_videos([tmp_path], identity="folder")[1].video.identity == "deep"
+
+
+def test_a_catalogue_says_what_its_videos_are(tmp_path: Path) -> None:
+    touch(tmp_path, "in/clips/a.mp4", "in/clips/b.mp4", "in/clips/c.mp4")
+    rows = ({"file": "clips/a.mp4", "split": "val", "terms": "CC BY 4.0", "source": "x.org"}, {"file": "clips/b.mp4", "split": "test"})
+    catalogue(tmp_path / "in", *rows)
+    by_key = {v.video.key: v.video for v in find_videos([tmp_path])}
+    # b is of another split, and c is in no row
+    assert by_key.keys() == {"in_clips_a", "in_clips_c"}
+    a = by_key["in_clips_a"]
+    assert (a.identity, a.split, a.terms, a.source) == ("anna", "val", "CC BY 4.0", "x.org")
+    assert by_key["in_clips_c"].identity == "c"
+    alone = find_videos([tmp_path / "in" / "catalogue.jsonl"])
+    assert [v.video.key for v in alone] == ["clips_a"]
+
+
+def test_a_catalogue_may_name_files_elsewhere(tmp_path: Path) -> None:
+    touch(tmp_path, "far/away/a.mp4", "far/b.mp4")
+    (tmp_path / "here").mkdir()
+    catalogue(tmp_path / "here", {"file": str(tmp_path / "far" / "away" / "a.mp4")}, {"file": "../far/b.mp4"}, {"file": "gone.mp4"})
+    found = find_videos([tmp_path / "here"])
+    assert [(v.video.key, v.name) for v in found] == [("away_a", "away/a.mp4"), ("far_b", "far/b.mp4"), ("gone", "gone.mp4")]
+    assert [bool(v.fingerprint) for v in found] == [True, True, False]
+
+
+def test_a_file_is_listed_once_however_often_it_is_given(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    catalogue(tmp_path, {"file": "a.mp4"})
+    found = find_videos([tmp_path / "a.mp4", tmp_path, tmp_path / "catalogue.jsonl"])
+    assert [v.video.identity for v in found] == ["anna"]
+
+
+def test_keys_are_unique_also_without_capitals_and_fit_a_tar_header(tmp_path: Path) -> None:
+    touch(tmp_path, "a b.mp4", "a_b.mp4", "A_B.mkv", f"{'long' * 30}.mp4", "?.mp4")
+    keys = [v.video.key for v in find_videos([tmp_path])]
+    assert len({key.lower() for key in keys}) == 5 and keys == sorted(keys)
+    assert all(len(f"{key}-0000.safetensors") < 100 and "." not in key for key in keys)
+    # another video changes no key
+    touch(tmp_path, "later.mp4")
+    assert set(keys) < {v.video.key for v in find_videos([tmp_path])}
+
+
+def test_people_without_a_row_are_split_by_their_names(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"p{i}/{j}.mp4" for i in range(40) for j in range(2)))
+    found = find_videos([tmp_path], identity="folder", val_share=0.3)
+    splits: dict[str, set[str]] = {}
+    for item in found:
+        splits.setdefault(item.video.identity, set()).add(item.video.split)
+    assert all(len(own) == 1 for own in splits.values())
+    assert 4 <= sum("val" in own for own in splits.values()) <= 20
+    # the same whatever else is there
+    fewer = find_videos([tmp_path / "p7"], identity="folder", val_share=0.3)
+    assert {item.video.split for item in fewer} == splits["p7"]
+
+
+def test_a_replaced_file_has_another_fingerprint(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"a" * 200_000)
+    before = fingerprint(path)
+    path.write_bytes(b"a" * 199_999 + b"b")
+    assert fingerprint(path) != before != ""
+    assert fingerprint(tmp_path / "gone") == ""
+
+
+def test_nothing_to_prepare_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="There is no video, folder or catalogue"):
+        find_videos([tmp_path / "gone"])
+    with pytest.raises(InputError, match="There is no video in"):
+        find_videos([tmp_path])
+    with pytest.raises(SettingsError, match="val_share"):
+        find_videos([tmp_path], val_share=1.0)

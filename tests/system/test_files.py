@@ -1,0 +1,97 @@
+"""A file appears complete or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from fantasytalking.errors import OutputError
+from fantasytalking.system.files import atomic_path, check_output, full_disk_error
+from tests.media.files import left_over
+
+
+def test_the_file_appears_when_the_block_ends_and_not_before(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    with atomic_path(target) as temporary:
+        assert temporary.parent == tmp_path and temporary.suffix == ".json"
+        temporary.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole" and left_over(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, SystemExit])
+def test_any_exception_leaves_the_old_file_and_no_temporary_one(tmp_path: Path, kind: type[BaseException]) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(kind), atomic_path(target, overwrite=True) as temporary:
+        temporary.write_text("half")
+        raise kind()
+    assert target.read_text() == "old" and left_over(tmp_path) == ["a.txt"]
+
+
+def test_an_existing_file_needs_overwrite(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(OutputError, match="--overwrite"), atomic_path(target):
+        raise AssertionError("the block must not run")
+    with atomic_path(target, overwrite=True) as temporary:
+        temporary.write_text("new")
+    assert target.read_text() == "new"
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    with pytest.raises(OutputError, match="meanwhile"), atomic_path(target):
+        target.write_text("theirs")
+    assert target.read_text() == "theirs" and left_over(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_or_a_missing_or_locked_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is a folder"):
+        check_output(tmp_path)
+    with pytest.raises(OutputError, match="does not exist; create it"):
+        check_output(tmp_path / "none" / "a.mp4")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="does not exist"):
+        check_output(tmp_path / "file" / "a.mp4")
+
+
+@pytest.mark.skipif(
+    not Path("/proc/version").exists(), reason="needs a folder that even the administrator cannot write"
+)
+def test_a_folder_without_write_permission_is_refused() -> None:
+    with pytest.raises(OutputError, match=r"not writable|cannot be written"), atomic_path("/proc/a.mp4"):
+        raise AssertionError("the block must not run")
+
+
+def test_the_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    with atomic_path(tmp_path / "a") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_name_as_long_as_the_file_system_allows_can_be_written(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / ("n" * 251 + ".mp4")) as temporary:
+        temporary.write_text("x")
+    assert len(left_over(tmp_path)) == 1
+
+
+def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match="disk is full; free some space"),
+        atomic_path(tmp_path / "a.txt") as temporary,
+    ):
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert left_over(tmp_path) == []
+
+
+def test_other_errors_of_the_block_keep_their_class(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a.txt"):
+        (tmp_path / "none").read_text()
+    with pytest.raises(OutputError, match="could not be written"), full_disk_error(tmp_path / "a.txt"):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -1,0 +1,149 @@
+"""What is measured once before training: tracks put in step, codec, intensities, splits kept apart."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fantasytalking.data.face_tracks import save_track
+from fantasytalking.errors import InputError
+from fantasytalking.training.embedded.embedded_recipes import TINY_TRANSFORMER
+from fantasytalking.training.embedded.mouth_validation import (
+    Validation,
+    opening_correlation,
+    sample_latents,
+    validation_windows,
+)
+from fantasytalking.training.embedded.train_embedded import load_start, make_trainer, window_source
+from fantasytalking.training.embedded.training_tracks import load_material, without_leaks
+from tests.training.synthetic import make_track, tracks, write_cache
+
+
+def test_a_person_of_the_validation_split_is_not_trained_on_under_another_name() -> None:
+    train = list(tracks())
+    held_out = make_track("held", "stranger", split="val")
+    clone = replace(train[0], embedding=held_out.embedding)
+    noise = np.random.default_rng(0).standard_normal(192).astype(np.float32)
+    alike = held_out.embedding + 0.05 * noise
+    alike = replace(train[1], embedding=alike / np.linalg.norm(alike))
+    assert without_leaks([*train, clone, alike], [held_out]) == train
+    assert without_leaks([*train, clone], []) == [*train, clone]
+
+
+def test_material_is_measured_once_and_kept(tmp_path: Path) -> None:
+    cache = write_cache(tmp_path / "tracks")
+    material = load_material(cache, coefficients=8)
+    assert (len(material.train), len(material.val)) == (8, 2)
+    assert material.speech_dim == 384
+    report = json.loads((cache / "sync.json").read_text())
+    assert report.keys() == {f"clip{i}.mp4" for i in range(8)}
+    assert all(row["keep"] and row["offset"] == 0 for row in report.values())
+    stored = (cache / "codec.bin").read_bytes()
+    again = load_material(cache, coefficients=8)
+    assert (cache / "codec.bin").read_bytes() == stored
+    assert torch.equal(again.codec.basis, material.codec.basis)
+    assert torch.equal(again.intensity.percentiles, material.intensity.percentiles)
+    assert not list(cache.glob("*.part"))
+
+
+def test_late_clips_are_put_in_step_and_unsteady_ones_left_out(tmp_path: Path) -> None:
+    cache = write_cache(tmp_path / "tracks", validation=False)
+    save_track(make_track("late", "person1", seed=60, lag=5), cache / "late.safetensors")
+    lost = make_track("lost", "person2", seed=61)
+    save_track(replace(lost, scores=np.zeros_like(lost.scores)), cache / "lost.safetensors")
+    names = {track.name: track for track in load_material(cache, coefficients=8).train}
+    assert "lost.mp4" not in names
+    assert abs(names["late.mp4"].first - 5) <= 1
+    assert names["clip0.mp4"].first == 0
+
+
+def test_a_cache_without_training_tracks_is_one_sentence(tmp_path: Path) -> None:
+    tmp_path.joinpath("tracks").mkdir()
+    with pytest.raises(InputError, match="no face track of the training split"):
+        load_material(tmp_path / "tracks")
+
+
+def test_splits_of_one_person_are_one_sentence(tmp_path: Path) -> None:
+    cache = tmp_path / "tracks"
+    cache.mkdir()
+    for name, split in (("a", "train"), ("b", "val")):
+        save_track(make_track(name, "same", split=split), cache / f"{name}.safetensors")
+    with pytest.raises(InputError, match="give the two splits different people"):
+        load_material(cache)
+
+
+def test_clips_that_all_lose_the_face_are_one_sentence(tmp_path: Path) -> None:
+    cache = tmp_path / "tracks"
+    cache.mkdir()
+    track = make_track("a", "a")
+    save_track(replace(track, scores=np.zeros_like(track.scores)), cache / "a.safetensors")
+    with pytest.raises(InputError, match="In none of the 1 training clips .* sync.json"):
+        load_material(cache, coefficients=8)
+
+
+def test_validation_compares_own_with_exchanged_speech(tmp_path: Path) -> None:
+    material = load_material(write_cache(tmp_path / "tracks"))
+    trainer = make_trainer(material, TINY_TRANSFORMER, tmp_path / "run")
+    assert isinstance(trainer.validate, Validation)
+    windows = trainer.validate.windows
+    assert len(windows) == 6  # three of each held-out track
+    samples = [sample for sample, _ in windows]
+    true = torch.stack([sample.latents for sample in samples])
+    assert torch.allclose(opening_correlation(material.codec, true, windows), torch.ones(6), atol=1e-3)
+    model = trainer.averaged()
+    audio = [sample.audio for sample in samples if sample.audio is not None]
+    one, two, other = (sample_latents(model, samples, audio, steps=2, seed=seed) for seed in (0, 0, 1))
+    assert one.shape == true.shape
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_a_model_without_identity_module_is_trained_and_validated_without_it(tmp_path: Path) -> None:
+    material = load_material(write_cache(tmp_path / "tracks"))
+    without = {k: v for k, v in TINY_TRANSFORMER.model.items() if not k.startswith("identity")}
+    trainer = make_trainer(material, replace(TINY_TRANSFORMER, model=without), tmp_path / "run")
+    assert trainer.batch(0).conditions.identity is None
+    assert trainer.train(until=2) == 2
+    assert trainer.validate is not None
+    assert set(trainer.validate(trainer.averaged())) == {"r", "r_shuffled", "expression", "head"}
+    assert make_trainer(material, TINY_TRANSFORMER, tmp_path / "usual").batch(0).conditions.identity is not None
+
+
+def test_validation_windows_are_spread_over_the_track() -> None:
+    from tests.data.test_motion_dataset import dataset
+
+    windows = validation_windows(dataset())
+    assert len(windows) == 3 * len(tracks())
+    starts = {int(sample.name.rpartition("@")[2]) for sample, _ in windows}
+    assert min(starts) == 0
+    assert max(starts) == 100 - 9 - 1
+    assert torch.equal(windows[0][1], dataset().groups["person0"][0].points[0])
+
+
+def test_window_lengths_that_no_clip_reaches_are_left_out_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    material = load_material(write_cache(tmp_path / "tracks"))
+    config = replace(TINY_TRANSFORMER, frames=(9, 9, 9001))
+    source = window_source(material, config)
+    assert source.frames == (9, 9)
+    assert "no clip is long enough for windows of 9001 frames" in capsys.readouterr().err
+    with pytest.raises(InputError, match="at least 9001 frames long, but no usable clip"):
+        window_source(material, replace(config, frames=(9001,)))
+
+
+def test_training_goes_on_from_a_finished_model(tmp_path: Path) -> None:
+    material = load_material(write_cache(tmp_path / "tracks"), load_start("embedded").vae.codec)
+    start = load_start("embedded")
+    config = replace(TINY_TRANSFORMER, model=start.transformer.plain_config(), frames=(9,), batch_tokens=6)
+    before = {k: v.clone() for k, v in start.transformer.float().state_dict().items()}
+    trainer = make_trainer(material, config, tmp_path / "run", start.transformer)
+    assert all(torch.equal(v, before[k]) for k, v in trainer.engine.bare_model.state_dict().items())
+    trainer.train(until=1)
+    changed = [k for k, v in trainer.engine.bare_model.state_dict().items() if not torch.equal(v, before[k])]
+    assert len(changed) > 0.9 * len(before)

@@ -1,0 +1,127 @@
+"""Training the mouth painter."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fantasytalking.autoencoder.painter import CROP, MouthPainter, crop_transform, draw_masks, take_crop
+from fantasytalking.data.motion_dataset import PreparedTrack
+from fantasytalking.errors import InputError
+from fantasytalking.media.video import write_video
+from fantasytalking.training.embedded.train_painter import (
+    MouthPairs,
+    clip_pairs,
+    collect_pairs,
+    frames_in,
+    painter_batch,
+    painter_loss,
+    train_painter,
+)
+from tests.media.files import frame_numbers, numbered_frames
+from tests.pipeline.tiny_pipeline import portrait
+from tests.training.synthetic import codec, open_mouth, own_mesh
+
+
+@cache
+def pairs() -> MouthPairs:
+    """Four pairs of the example portrait: the warp lacks what the target has, a dark open mouth."""
+    mesh = open_mouth(own_mesh(), np.array([0.08], np.float32))[0]
+    transform = crop_transform(mesh)
+    crop, masks = take_crop(portrait(), transform), draw_masks(mesh, transform)
+    target = crop.copy()
+    target[masks[0] > 128] = 20
+    return MouthPairs(*(np.stack([x] * 4) for x in (crop, crop, target, masks, masks[0])))
+
+
+def painter() -> MouthPainter:
+    torch.manual_seed(0)
+    return MouthPainter((8, 8))
+
+
+def track(name: str, first: int, frames: int) -> PreparedTrack:
+    points = torch.from_numpy(open_mouth(own_mesh(), np.linspace(0, 0.08, frames).astype(np.float32)))
+    return PreparedTrack(name, "someone", "real", points, torch.zeros(2 * frames, 4), torch.zeros(4), first)
+
+
+def test_pictures_are_taken_from_the_frames_that_the_mesh_belongs_to(tmp_path: Path) -> None:
+    """A clip that was put in step begins later in the video than at its first frame."""
+    write_video(tmp_path / "a.mp4", numbered_frames(16, 192, 192), 25, preset="ultrafast")
+    rows = list(clip_pairs(frames_in(tmp_path), track("a.mp4", 5, 11), codec(), 24, np.random.default_rng(0)))
+    assert len(rows) == 24
+    _, portraits, targets, masks, inner = (np.stack(column) for column in zip(*rows, strict=True))
+    assert portraits.shape == (24, CROP, CROP, 3)
+    assert masks.shape == (24, 3, CROP, CROP)
+    assert inner.shape == (24, CROP, CROP)
+    numbers = {*frame_numbers(portraits), *frame_numbers(targets)}
+    assert min(numbers) >= 5
+    assert max(numbers) <= 15
+    wide = frame_numbers(targets)[1::2]
+    assert min(wide) >= 14  # the most open quarter
+
+
+def test_every_identity_gives_as_many_pairs(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_video(tmp_path / f"{name}.mp4", numbered_frames(8, 192, 192), 25, preset="ultrafast")
+    tracks = [track("a.mp4", 0, 8), track("b.mp4", 0, 8), track("c.mp4", 0, 8)]
+    tracks[2].identity = "other"
+    collected = collect_pairs(frames_in(tmp_path), tracks, codec(), 8)
+    assert len(collected) == 16
+    collected.save(tmp_path / "pairs.npz")
+    back = MouthPairs.load(tmp_path / "pairs.npz")
+    assert all(np.array_equal(getattr(back, n), getattr(collected, n)) for n in ("warped", "target", "masks", "inner"))
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_without_tracks_there_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no face track"):
+        collect_pairs(frames_in(tmp_path), [], codec(), 8)
+
+
+def test_inputs_and_target_are_mirrored_and_recoloured_alike() -> None:
+    same = MouthPairs(pairs().target, pairs().target, pairs().target, pairs().masks, pairs().inner)
+    plain, _ = painter_batch(same, np.arange(4), None)
+    for seed in range(4):
+        inputs, target = painter_batch(same, np.arange(4), np.random.default_rng(seed))
+        assert torch.allclose(inputs[:, :3], target, atol=1e-6)
+        assert torch.allclose(inputs[:, 3:6], target, atol=1e-6)
+        assert torch.equal(inputs[:, 6:], plain[:, 6:]) or torch.equal(inputs[:, 6:], plain[:, 6:].flip(-1))
+        assert inputs[:, :6].abs().max() <= 1
+
+
+def test_a_perfect_blend_costs_nothing_and_only_the_mouth_counts() -> None:
+    inputs, target = painter_batch(pairs(), np.arange(2), None)
+    region = inputs[:, 9:10]
+
+    def copy(picture: torch.Tensor) -> torch.nn.Module:
+        class Copy(torch.nn.Module):
+            def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+                return picture, (x[:, 9:10] > 0).float()
+
+        return Copy()
+
+    loss, blend = painter_loss(copy(target), inputs, target, None)
+    assert loss.shape == (2,)
+    assert blend.shape == target.shape
+    assert loss.max() < 1e-6
+    elsewhere = target + 0.5 * (region == 0)
+    assert torch.allclose(painter_loss(copy(target), inputs, elsewhere, None)[0], loss, atol=0.05)
+    assert painter_loss(copy(inputs[:, :3]), inputs, target, None)[0].min() > 0.01
+
+
+def test_it_learns_and_a_finished_run_is_taken_from_its_checkpoint(tmp_path: Path) -> None:
+    inputs, target = painter_batch(pairs(), np.arange(4), None)
+    net, checkpoint = painter(), tmp_path / "painter.pt"
+    with torch.no_grad():
+        before = painter_loss(net, inputs, target, None)[0].mean()
+    train_painter(net, pairs(), 60, batch=1, checkpoint=checkpoint)
+    with torch.no_grad():
+        assert painter_loss(net, inputs, target, None)[0].mean() < 0.97 * before
+    again = painter()
+    train_painter(again, pairs(), 60, batch=1, checkpoint=checkpoint)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in net.state_dict().items())
+    assert not list(tmp_path.glob("*.part"))
