@@ -21,7 +21,9 @@ def check(folder: Path) -> str:
         found = {row["reason"] for key, row in rows.items() if key.startswith(f"{name}-")}
         assert found == {reason}, f"{name} was left out as {found}, not {reason}"
     long = [row for key, row in rows.items() if key.startswith("long-")]
-    assert len(long) >= 100 and not any(row["kept"] for row in long[1:]), "the long recording was not cut into its pieces"
+    assert len(long) >= 100 and not any(row["kept"] for row in long[1:]), (
+        "the long recording was not cut into its pieces"
+    )
     PreparedSet.open(folder).verify()
     assert "<svg" in (folder / "report.html").read_text(), "the report has no histograms"
     return f"{len(kept)} of {len(rows)} candidates kept, every other one left out for its reason"

@@ -1,5 +1,6 @@
 """Checks one mp4 with PyAV alone: H.264 and AAC, moving pictures, sound as long as the picture to a frame."""
 
+import itertools
 import sys
 
 import av
@@ -29,7 +30,7 @@ def check(path: str) -> str:
         f"{picture_seconds:.3f} s of picture, {sound_seconds:.3f} s of sound"
     )
     assert loudest > 0.01, "the sound is silent"
-    motion = float(np.mean([np.abs(a - b).mean() for a, b in zip(pictures, pictures[1:], strict=False)]))
+    motion = float(np.mean([np.abs(a - b).mean() for a, b in itertools.pairwise(pictures)]))
     assert motion > 0.01, f"the picture stands still (mean change between frames {motion:.4f} of 255)"
     height, width = pictures[0].shape
     seconds = f"{picture_seconds:.2f} s of picture, {sound_seconds:.2f} s of sound"

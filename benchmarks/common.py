@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import math
 import shlex
@@ -40,7 +41,7 @@ def mean_and_error(values: Sequence[float]) -> tuple[float | None, float | None]
 
 def rises(values: Sequence[float]) -> bool:
     """Whether each value is above the one before it."""
-    return all(b > a for a, b in zip(values, values[1:], strict=False))
+    return all(b > a for a, b in itertools.pairwise(values))
 
 
 class Quiet(Progress):

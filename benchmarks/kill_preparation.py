@@ -102,7 +102,9 @@ def main() -> None:
     parser.add_argument("videos", nargs="*", type=Path, help="what to prepare; nothing makes toy videos")
     parser.add_argument("--kills", type=int, default=20, help="how often to kill")
     parser.add_argument("--workers", type=int, default=2, help="workers of the run that is killed; 0 works without Ray")
-    parser.add_argument("--compare", type=int, nargs="*", default=[], help="numbers of workers for further undisturbed runs")
+    parser.add_argument(
+        "--compare", type=int, nargs="*", default=[], help="numbers of workers for further undisturbed runs"
+    )
     parser.add_argument("--toys", type=int, default=4, help="number of toy videos")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", type=Path, help="also write the record to this file")

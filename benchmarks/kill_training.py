@@ -29,14 +29,24 @@ sys.path.insert(0, str(ROOT))
 from fantasytalking.training.trainer.checkpoints import Stored  # noqa: E402
 from fantasytalking.training.trainer.run_folder import RunFolder  # noqa: E402
 
-TIMES = ("steps_per_second", "samples_per_second", "tokens_per_second", "minutes_left", "memory_gib", "mfu", "peak_flops")
+TIMES = (
+    "steps_per_second",
+    "samples_per_second",
+    "tokens_per_second",
+    "minutes_left",
+    "memory_gib",
+    "mfu",
+    "peak_flops",
+)
 
 
 def command(run: Path, steps: int, processes: int, step_seconds: float) -> list[str]:
     """A run on made-up samples that writes a checkpoint as often as it can."""
     changes = {"checkpoint_minutes": 0.0, "fsdp": processes > 1, "log_every": 3, "steps": steps}
     jobs = json.dumps([[str(run), changes | {"step_seconds": step_seconds}, 0]])
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    )
     return [sys.executable, *launcher, "-m", "benchmarks.tiny_training", jobs]
 
 
@@ -45,7 +55,12 @@ def run_until(words: Sequence[str], run: Path, rng: random.Random | None, log: P
     began = progress(run)
     with log.open("ab") as errors:
         process = subprocess.Popen(
-            words, cwd=ROOT, stdout=errors, stderr=errors, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+            words,
+            cwd=ROOT,
+            stdout=errors,
+            stderr=errors,
+            start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         while rng is not None and process.poll() is None and progress(run) == began:
             time.sleep(0.005)

@@ -9,6 +9,7 @@ metric follows when its value moves in the right direction from strength to stre
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -150,7 +151,7 @@ def judge(report: Report) -> list[dict[str, Any]]:
         for key, sign in damage.moves.items():
             values = [cells[name][key].value for name in (CONTROL, *(row_name(damage, s) for s in damage.strengths))]
             known = [v for v in values if v is not None]
-            steps = [sign * (b - a) > 0 for a, b in zip(known, known[1:], strict=False)]
+            steps = [sign * (b - a) > 0 for a, b in itertools.pairwise(known)]
             rows.append(
                 {
                     "damage": f"{damage.name} ({', '.join(f'{s:g}' for s in damage.strengths)} {damage.unit})",
@@ -166,9 +167,13 @@ def judge(report: Report) -> list[dict[str, Any]]:
 def main() -> int:
     """Damage, evaluate, judge; the exit status is 1 when a metric does not follow."""
     parser = option_parser(__doc__)
-    parser.add_argument("--output", type=Path, required=True, help="folder for damaged clips and the report, outside the repository")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder for damaged clips and the report, outside the repository"
+    )
     parser.add_argument("--seconds", type=float, default=4.0, help="length of the clips")
-    parser.add_argument("--lags", type=Path, default=LAGS, help="JSON, clip name -> frames its face lags behind its sound")
+    parser.add_argument(
+        "--lags", type=Path, default=LAGS, help="JSON, clip name -> frames its face lags behind its sound"
+    )
     options = parser.parse_args()
     set_threads(options.threads)
     record = Record("known_answers", options, {"seconds": options.seconds, "crf": CRF})
@@ -185,7 +190,9 @@ def main() -> int:
         return ", ".join("-" if v is None else f"{v:.3f}" for v in values)
 
     lines = [(r["damage"], r["column"], r["wanted"], shown(r["values"]), "yes" if r["by_rank"] else "NO") for r in rows]
-    print(table(("made worse by", "column", "should", f"{CONTROL}, then each strength", "follows by rank"), lines) + "\n")
+    print(
+        table(("made worse by", "column", "should", f"{CONTROL}, then each strength", "follows by rank"), lines) + "\n"
+    )
     record.results = {"clips": [clip.name for clip in clips], "rows": rows, "minutes_of_evaluation": report.minutes}
     record.finish()
     return 0 if all(row["by_rank"] for row in rows) else 1

@@ -33,7 +33,7 @@ from safetensors import safe_open
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = (0, 1, 2)
 STEPS = 20
-CLOCKS = frozenset("created seconds measured_at versions version machine command commit time".split())
+CLOCKS = frozenset(["created", "seconds", "measured_at", "versions", "version", "machine", "command", "commit", "time"])
 """Keys of records that may differ between two runs of one commit."""
 
 
@@ -77,7 +77,9 @@ def make_inputs(folder: Path) -> None:
     portrait.save(folder / "first.png")
     ImageOps.mirror(portrait.crop((64, 0, 384, 320))).save(folder / "second.png")
     (folder / "speech.wav").write_bytes((EXAMPLE / "speech.wav").read_bytes())
-    subprocess.run([sys.executable, str(ROOT / "examples/raw_videos.py"), str(folder / "raw"), "--minutes", "1"], check=True)
+    subprocess.run(
+        [sys.executable, str(ROOT / "examples/raw_videos.py"), str(folder / "raw"), "--minutes", "1"], check=True
+    )
     wan_pipeline().save_pretrained(folder / "base")
     clips = {f"clip{i}": made_up(13, seed=i) for i in range(4)} | {f"val{i}": made_up(9, seed=9 + i) for i in range(2)}
     write_set(folder / "latents", wan_pipeline(), clips)
@@ -93,8 +95,19 @@ def frames(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
             _call("generate", *told, "--max-seconds", 2, "--seed", seed)
             yield f"generate/{picture}/{seed}", _video_digest(video)
     video = scratch / "wan.mp4"
-    told = ("--model", inputs / "base", "--image", inputs / "first.png", "--audio", inputs / "speech.wav", "--output", video)
-    _call("generate", *told, "--max-seconds", 1, "--prompt", "a woman speaks", "--steps", 3, "--audio-guidance-scale", 3)
+    told = (
+        "--model",
+        inputs / "base",
+        "--image",
+        inputs / "first.png",
+        "--audio",
+        inputs / "speech.wav",
+        "--output",
+        video,
+    )
+    _call(
+        "generate", *told, "--max-seconds", 1, "--prompt", "a woman speaks", "--steps", 3, "--audio-guidance-scale", 3
+    )
     yield "generate/wan", _video_digest(video)
 
 

@@ -69,7 +69,9 @@ def train(name: str, config: TrainConfig, material: Material, output: Path, pack
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train what is asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tracks", type=Path, required=True, help="folder of face tracks, as `fantasytalking train` makes")
+    parser.add_argument(
+        "--tracks", type=Path, required=True, help="folder of face tracks, as `fantasytalking train` makes"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--steps", type=int, default=800, help="optimiser steps of each variant")
     parser.add_argument("--only", nargs="*", help="names of variants; nothing means all")
@@ -83,9 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         save_file(packaged.vae.codec.state_dict(), stored)
     material = load_material(options.tracks)
     found = variants(options.steps)
-    folders = [
-        train(name, found[name], material, options.output, packaged) for name in options.only or list(found)
-    ]
+    folders = [train(name, found[name], material, options.output, packaged) for name in options.only or list(found)]
     print("\n".join(map(str, folders)))
     return 0
 

@@ -52,7 +52,9 @@ def tile(frames: Pixels) -> Pixels:
 def scenery(count: int) -> Pixels:
     """Clouds without a face, drifting."""
     rng = np.random.default_rng(0)
-    soft = Image.fromarray(rng.integers(60, 200, (9, 9, 3), np.uint8)).resize((SIDE + count, SIDE), Image.Resampling.BICUBIC)
+    soft = Image.fromarray(rng.integers(60, 200, (9, 9, 3), np.uint8)).resize(
+        (SIDE + count, SIDE), Image.Resampling.BICUBIC
+    )
     wide = np.asarray(soft)
     return np.stack([wide[:, i : i + SIDE] for i in range(count)])
 
@@ -130,7 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Make the folder."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder to write")
-    parser.add_argument("--footage", type=Path, help="folder with catalogue.jsonl whose clips are linked beside the made ones")
+    parser.add_argument(
+        "--footage", type=Path, help="folder with catalogue.jsonl whose clips are linked beside the made ones"
+    )
     parser.add_argument("--clips", type=int, default=6, help="clips of the footage")
     parser.add_argument("--minutes", type=float, default=50.0, help="length of the long recording")
     options = parser.parse_args(arguments)

@@ -40,7 +40,9 @@ def fold(state: dict[str, Tensor]) -> dict[str, Tensor]:
         scale = state[f"{norm}.weight"].double() / (state[f"{norm}.running_var"].double() + EPSILON).sqrt()
         weight = state[f"{name}.weight"].double() * scale[:, None, None, None]
         folded[f"{name}.weight"] = weight.float() if int(name.split(".")[1]) <= SINGLE else weight.half()
-        folded[f"{name}.bias"] = (state[f"{norm}.bias"].double() - state[f"{norm}.running_mean"].double() * scale).float()
+        folded[f"{name}.bias"] = (
+            state[f"{norm}.bias"].double() - state[f"{norm}.running_mean"].double() * scale
+        ).float()
     return folded
 
 

@@ -116,7 +116,9 @@ def test_outside_the_silhouette_nothing_moves_however_near_the_head() -> None:
     person = np.zeros(image.shape[:2], np.float32)
     cv2.fillConvexPoly(person, cv2.convexHull(np.round(mesh[:, :2]).astype(int)), 1.0)
     moved = mesh + np.array([4, -2, 0], np.float32)
-    silhouette = cv2.dilate(np.maximum(person, cv2.warpAffine(person, np.float32([[1, 0, 4], [0, 1, -2]]), (192, 192))), np.ones((27, 27)))
+    silhouette = cv2.dilate(
+        np.maximum(person, cv2.warpAffine(person, np.float32([[1, 0, 4], [0, 1, -2]]), (192, 192))), np.ones((27, 27))
+    )
     plain, layered = (PortraitWarper(image, mesh, mask)(moved) for mask in (None, person))
     assert difference(layered, image)[silhouette == 0].max() <= 1
     assert difference(plain, image)[silhouette == 0].max() > 20

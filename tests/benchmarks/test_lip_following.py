@@ -49,5 +49,5 @@ def test_a_stage_1_checkpoint_is_put_into_the_model(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_weights_is_no_stage_1_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="ema.safetensors"):
+    with pytest.raises(CheckpointError, match=r"ema.safetensors"):
         load_stage1(tmp_path, "embedded")

@@ -130,7 +130,7 @@ def test_a_missing_shard_and_an_unsafe_adapter_stop_the_loading(original: Path, 
 
 
 def test_an_unknown_name_in_the_config_is_refused_with_the_nearest(original: Path) -> None:
-    with pytest.raises(CheckpointError, match="'num_heads'.*did you mean num_attention_heads"):
+    with pytest.raises(CheckpointError, match=r"'num_heads'.*did you mean num_attention_heads"):
         load_transformer(original, config={"num_heads": 2})
 
 

@@ -29,7 +29,7 @@ class RunsCode:
 def test_a_pickle_that_tries_to_run_code_is_refused(tmp_path: Path, name: str) -> None:
     proof = tmp_path / "proof"
     torch.save({"proj_model": {"proj.weight": RunsCode(proof)}}, tmp_path / name)
-    with pytest.raises(CheckpointError, match="refused because its pickle names .*system, which could run code"):
+    with pytest.raises(CheckpointError, match=r"refused because its pickle names .*system, which could run code"):
         open_weights(tmp_path / name)
     assert not proof.exists()
 

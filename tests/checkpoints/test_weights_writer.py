@@ -40,7 +40,7 @@ def test_every_type_and_shape_comes_back(tmp_path: Path) -> None:
 def test_a_large_checkpoint_is_split_and_indexed(tmp_path: Path) -> None:
     weights = {f"layer.{i}": torch.full((10,), float(i)) for i in range(7)}
     files = write_checkpoint(tmp_path, "model", entries(weights), max_shard_bytes=100)
-    assert [file.name for file in files][0] == "model-00001-of-00004.safetensors"
+    assert next(file.name for file in files) == "model-00001-of-00004.safetensors"
     assert files[-1].name == "model.safetensors.index.json"
     assert all(file.stat().st_size < 1000 for file in files[:-1])
     read = open_weights(tmp_path)

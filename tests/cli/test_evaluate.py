@@ -59,7 +59,10 @@ def test_the_commands_of_the_page_write_reports(here: Path, capsys: pytest.Captu
     assert other["summary"]["mouth"]["value"] == pytest.approx(1)
     (here / "p.json").write_text('{"longest_side": 192, "max_seconds": 2}')
     words = ["evaluate", "--generated", "third=ours", "--reference", "real", "--output", "another/report"]
-    assert main([*words, "--protocol", "p.json", "--metrics", "mouth", "--workers", "1", "--device", "cpu", "--no-media"]) == 0
+    assert (
+        main([*words, "--protocol", "p.json", "--metrics", "mouth", "--workers", "1", "--device", "cpu", "--no-media"])
+        == 0
+    )
     capsys.readouterr()
     (compare,) = documented("compare")
     assert main(compare) == 0
@@ -72,7 +75,18 @@ def test_the_commands_of_the_page_write_reports(here: Path, capsys: pytest.Captu
 
 
 def test_one_json_object_is_for_programs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["evaluate", "--generated", "ours", "--reference", "real", "--output", "report", "--metrics", "mouth", "--json"]
+    words = [
+        "evaluate",
+        "--generated",
+        "ours",
+        "--reference",
+        "real",
+        "--output",
+        "report",
+        "--metrics",
+        "mouth",
+        "--json",
+    ]
     assert main([*words, "--protocol", "small", "--workers", "1", "--baselines", "none", "--no-media"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found["methods"]) == {"ground truth", "ours"} and found["problems"] == 0
@@ -85,7 +99,10 @@ def test_one_json_object_is_for_programs(here: Path, capsys: pytest.CaptureFixtu
         (["--generated", "nowhere", "--reference", "real"], "The generated folder 'nowhere' does not exist"),
         (["--generated", "ours", "--reference", "real", "--metrics", "syn"], "did you mean 'sync'"),
         (["--generated", "ours", "--reference", "real", "--protocol", "big"], "There is no protocol 'big'"),
-        (["--generated", "ours", "--reference", "real", "--backend", "standard", "--metrics", "fid"], "fetch them with"),
+        (
+            ["--generated", "ours", "--reference", "real", "--backend", "standard", "--metrics", "fid"],
+            "fetch them with",
+        ),
         (["--generated", "ours", "ours", "--reference", "real"], "Two folders are called 'ours'"),
         (["--generated", "ours/anna.mp4", "--reference", "real"], "is a file; give the folder that holds it"),
         (["--generated", "ours", "--reference", "real", "--output", "real"], "among the reference clips"),
@@ -107,7 +124,19 @@ def test_weights_are_fetched_only_for_what_was_asked_and_named_with_their_licenc
     mirror = here / "mirror"
     mirror.mkdir()
     monkeypatch.setenv("FANTASYTALKING_WEIGHTS_MIRROR", str(mirror))
-    words = ["evaluate", "--generated", "ours", "--reference", "real", "--output", "report", "--fetch", "--metrics", "sync", "mouth"]
+    words = [
+        "evaluate",
+        "--generated",
+        "ours",
+        "--reference",
+        "real",
+        "--output",
+        "report",
+        "--fetch",
+        "--metrics",
+        "sync",
+        "mouth",
+    ]
     assert main([*words, "--device", "cpu"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert "syncnet_v2.model" in lines[0] and "licence" in lines[0] and "inception" not in "".join(lines)

@@ -182,7 +182,16 @@ def options_of(name: str, *words: str) -> Any:
 def test_every_field_of_a_recipe_is_an_option() -> None:
     given = options_of(
         "tiny",
-        *("--transformer.batch-tokens", "64", "--transformer.shift", "5", "--transformer.frames", "9", "13", "--transformer.fsdp"),
+        *(
+            "--transformer.batch-tokens",
+            "64",
+            "--transformer.shift",
+            "5",
+            "--transformer.frames",
+            "9",
+            "13",
+            "--transformer.fsdp",
+        ),
         *("--transformer.stages.1.steps", "7", "--transformer.model.ffn-dim", "48", "--painter-steps", "3"),
     ).recipe
     plain = RECIPES["tiny"]

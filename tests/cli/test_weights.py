@@ -18,7 +18,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def test_all_networks_are_listed_with_size_licence_and_whether_they_are_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_networks_are_listed_with_size_licence_and_whether_they_are_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["weights"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(WEIGHTS) + 1

@@ -60,7 +60,7 @@ def test_what_cannot_be_joined_is_refused() -> None:
     ):
         with pytest.raises(InputError, match=said):
             Conditions.cat([full, other])
-    with pytest.raises(InputError, match="nothing|no conditions"):
+    with pytest.raises(InputError, match=r"nothing|no conditions"):
         Conditions.cat([])
 
 
@@ -85,11 +85,11 @@ def test_misshapen_parts_are_refused_by_name() -> None:
         Conditions(text[0])
     with pytest.raises(InputError, match="motion"):
         Conditions(text, motion=torch.zeros(2, 3))
-    with pytest.raises(InputError, match="audio.features"):
+    with pytest.raises(InputError, match=r"audio.features"):
         Conditions(text, audio=AudioCondition(torch.zeros(1, 5, 4)))
-    with pytest.raises(InputError, match="audio.ranges"):
+    with pytest.raises(InputError, match=r"audio.ranges"):
         AudioCondition(torch.zeros(2, 5, 4), torch.zeros(5, 2, dtype=torch.int64))
-    with pytest.raises(InputError, match="audio.scale"):
+    with pytest.raises(InputError, match=r"audio.scale"):
         AudioCondition(torch.zeros(2, 5, 4), scale=torch.ones(3))
-    with pytest.raises(InputError, match="identity.embedding"):
+    with pytest.raises(InputError, match=r"identity.embedding"):
         Conditions(text, identity=IdentityCondition(torch.zeros(1, 5)))

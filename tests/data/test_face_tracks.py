@@ -42,7 +42,7 @@ def test_a_catalogue_is_read_and_other_keys_are_ignored(tmp_path: Path) -> None:
 
 
 def test_a_missing_catalogue_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no catalogue at .*catalogue.jsonl; give the folder"):
+    with pytest.raises(InputError, match=r"no catalogue at .*catalogue.jsonl; give the folder"):
         read_catalogue(tmp_path / "catalogue.jsonl")
 
 
@@ -78,7 +78,7 @@ def test_a_track_survives_the_cache(tmp_path: Path) -> None:
 def test_a_damaged_track_is_named(tmp_path: Path) -> None:
     path = tmp_path / "clip.safetensors"
     path.write_bytes(b"half a file")
-    with pytest.raises(InputError, match="clip.safetensors cannot be read .* delete it"):
+    with pytest.raises(InputError, match=r"clip.safetensors cannot be read .* delete it"):
         load_track(path)
 
 

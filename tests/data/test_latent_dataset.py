@@ -128,7 +128,7 @@ def test_a_set_without_latents_is_refused_with_the_way_to_make_them(tmp_path: Pa
         del row["latent_size"]
     assert LatentDataset(other).sizes == [(3, 8, 8), (3, 8, 6)]
     other.arrays = lambda key, names=None: {"points": torch.zeros(1)}  # type: ignore[method-assign]
-    with pytest.raises(InputError, match="holds no latents.*--model FOLDER"):
+    with pytest.raises(InputError, match=r"holds no latents.*--model FOLDER"):
         LatentDataset(other)
     with pytest.raises(InputError, match="has no clip of the split test"):
         LatentDataset(prepared, "test")

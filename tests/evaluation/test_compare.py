@@ -36,7 +36,11 @@ def test_each_difference_of_the_protocols_is_a_warning() -> None:
 def test_rows_of_one_name_and_other_numbers_are_told_apart() -> None:
     first, second = sample(), sample()
     changed = dataclasses.replace(
-        second.methods[2], summary={**second.methods[2].summary, "csim": dataclasses.replace(second.methods[2].summary["csim"], value=0.1)}
+        second.methods[2],
+        summary={
+            **second.methods[2].summary,
+            "csim": dataclasses.replace(second.methods[2].summary["csim"], value=0.1),
+        },
     )
     second = dataclasses.replace(second, methods=(*second.methods[:2], changed, *second.methods[3:]))
     names = [m.name for m in join_reports([first, second], ["one", "two"]).methods]
@@ -45,7 +49,9 @@ def test_rows_of_one_name_and_other_numbers_are_told_apart() -> None:
 
 def test_columns_that_one_report_lacks_or_calls_otherwise_are_left_out() -> None:
     first = sample()
-    other = dataclasses.replace(first, columns=tuple(dataclasses.replace(c, label="FID") if c.key == "fid" else c for c in first.columns))
+    other = dataclasses.replace(
+        first, columns=tuple(dataclasses.replace(c, label="FID") if c.key == "fid" else c for c in first.columns)
+    )
     assert [c.key for c in join_reports([first, other], ["a", "b"]).columns] == ["csim", "sd"]
     with pytest.raises(InputError, match="no column in common"):
         join_reports([first, dataclasses.replace(first, columns=())], ["a", "b"])

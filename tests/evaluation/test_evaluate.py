@@ -36,11 +36,18 @@ def folders(talking: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     shutil.copy(talking / "calm.mp4", real / "a.mp4")
     # The clips of the fixture speak the same words: one of them gets them backwards, to have a sound of its own.
     speech = load_audio(talking / "lively.mp4")
-    write_video(real / "b.mp4", read_frames(talking / "lively.mp4")[0], 25, Audio(speech.samples[::-1].copy(), speech.sample_rate))
+    write_video(
+        real / "b.mp4",
+        read_frames(talking / "lively.mp4")[0],
+        25,
+        Audio(speech.samples[::-1].copy(), speech.sample_rate),
+    )
     frames, rate = read_frames(talking / "calm.mp4", max_frames=20)
     write_video(real / "mute.mp4", frames, rate)
     shutil.copy(talking / "lively.mp4", made / "a.mp4")
-    write_video(made / "b.mp4", read_frames(talking / "lively.mp4", max_frames=55)[0], 25, load_audio(talking / "lively.mp4"))
+    write_video(
+        made / "b.mp4", read_frames(talking / "lively.mp4", max_frames=55)[0], 25, load_audio(talking / "lively.mp4")
+    )
     (made / "mute.mp4").write_bytes(b"\0" * 500)
     shutil.copy(talking / "calm.mp4", made / "extra.mp4")
     return real, made
@@ -73,7 +80,10 @@ def test_files_that_cannot_be_used_are_named_and_stop_nothing(report: tuple[Repo
     assert "not a readable media file" in problems["ours", "mute"]
     assert "no real clip" in problems["ours", "extra"]
     assert any("2.20 s and the real clip 2.60 s" in p.reason for p in report[0].problems if p.clip == "b")
-    assert any(p.method == GROUND_TRUTH and p.clip == "mute" and "sync: The video has no sound" in p.reason for p in report[0].problems)
+    assert any(
+        p.method == GROUND_TRUTH and p.clip == "mute" and "sync: The video has no sound" in p.reason
+        for p in report[0].problems
+    )
     assert set(report[0].methods[1].clips) == {"a", "b"}
 
 
@@ -103,7 +113,7 @@ def test_another_sound_changes_sync_and_nothing_else(report: tuple[Report, Path]
 
 
 def test_everything_that_a_number_depends_on_is_stored(report: tuple[Report, Path]) -> None:
-    found, output = report
+    _found, output = report
     again = load_report(output)
     assert again.protocol == SMALL.to_dict() and again.software["torch"] and again.machine["cpu"]
     column = next(c for c in again.columns if c.key == "fid")
@@ -128,7 +138,9 @@ def test_a_second_run_measures_nothing_and_a_new_metric_only_itself(
     assert found.methods[1].summary["fid"].value == report[0].methods[1].summary["fid"].value
 
 
-def test_a_damaged_store_is_measured_again(report: tuple[Report, Path], folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_damaged_store_is_measured_again(
+    report: tuple[Report, Path], folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     real, made = folders
     shutil.copytree(report[1] / STORE, tmp_path / STORE)
     for path in sorted((tmp_path / STORE).iterdir())[::2]:
@@ -161,7 +173,16 @@ def stopped(command: list[str], store: Path, signal_number: int) -> int:
 @pytest.mark.slow
 def test_a_killed_and_an_interrupted_run_go_on_where_they_were(folders: tuple[Path, Path], tmp_path: Path) -> None:
     real, made = folders
-    command = [sys.executable, "-m", "fantasytalking.cli", "evaluate", "--generated", f"ours={made}", "--reference", str(real)]
+    command = [
+        sys.executable,
+        "-m",
+        "fantasytalking.cli",
+        "evaluate",
+        "--generated",
+        f"ours={made}",
+        "--reference",
+        str(real),
+    ]
     protocol = tmp_path / "protocol.json"
     protocol.write_text(json.dumps(SMALL.to_dict()))
     command += ["--output", str(tmp_path / "out"), "--metrics", *CHEAP, "--protocol", str(protocol)]
@@ -180,7 +201,9 @@ def test_a_killed_and_an_interrupted_run_go_on_where_they_were(folders: tuple[Pa
     assert {k: after[k] for k in kept | more} == kept | more, "nothing is measured twice"
 
 
-def test_two_workers_find_the_same_as_one(report: tuple[Report, Path], folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_two_workers_find_the_same_as_one(
+    report: tuple[Report, Path], folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     real, made = folders
     options = Options(SMALL, ("es", "mouth"), "proxy", (), 2, "cpu", media=False)
     found = evaluate({"ours": made}, real, tmp_path, options, Progress())
@@ -188,7 +211,9 @@ def test_two_workers_find_the_same_as_one(report: tuple[Report, Path], folders: 
         assert found.methods[1].summary[key].value == pytest.approx(report[0].methods[1].summary[key].value, abs=1e-5)
 
 
-def test_what_cannot_be_evaluated_is_said_before_anything_is_measured(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_what_cannot_be_evaluated_is_said_before_anything_is_measured(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     real, made = folders
     for options, message in (
         (Options(SMALL, ("fids",), "proxy", device="cpu"), "did you mean 'fid'"),
@@ -199,13 +224,23 @@ def test_what_cannot_be_evaluated_is_said_before_anything_is_measured(folders: t
         with pytest.raises(SettingsError, match=message):
             evaluate({"ours": made}, real, tmp_path / "none", options, Progress())
     with pytest.raises(FantasyTalkingError, match="fetch"):
-        evaluate({"ours": made}, real, tmp_path / "none", Options(SMALL, ("fid",), "standard", device="cpu"), Progress())
+        evaluate(
+            {"ours": made}, real, tmp_path / "none", Options(SMALL, ("fid",), "standard", device="cpu"), Progress()
+        )
     assert not (tmp_path / "none" / STORE).exists() or not list((tmp_path / "none" / STORE).iterdir())
     with pytest.raises(InputError, match="does not exist"):
-        evaluate({"ours": tmp_path / "nowhere"}, real, tmp_path / "none", Options(SMALL, ("mouth",), device="cpu"), Progress())
+        evaluate(
+            {"ours": tmp_path / "nowhere"},
+            real,
+            tmp_path / "none",
+            Options(SMALL, ("mouth",), device="cpu"),
+            Progress(),
+        )
 
 
-def test_a_file_without_sound_is_heard_with_its_references(folders: tuple[Path, Path], calm: object, tmp_path: Path) -> None:
+def test_a_file_without_sound_is_heard_with_its_references(
+    folders: tuple[Path, Path], calm: object, tmp_path: Path
+) -> None:
     real, _ = folders
     frames, rate = read_frames(real / "a.mp4", max_frames=40)
     write_video(tmp_path / "a.mp4", frames, rate)

@@ -110,7 +110,10 @@ def test_the_mouth_follows_itself_not_a_still_one_and_less_a_late_one(lively: Fo
     metric = mouth_correlation.standard()
     assert value(metric, lively, lively) == pytest.approx(1)
     assert value(metric, still(lively), lively) == 0
-    late = [value(metric, changed(lively, lively.frames[np.maximum(np.arange(len(lively.frames)) - k, 0)]), lively) for k in (1, 4)]
+    late = [
+        value(metric, changed(lively, lively.frames[np.maximum(np.arange(len(lively.frames)) - k, 0)]), lively)
+        for k in (1, 4)
+    ]
     assert 1 > late[0] > late[1]
     curves = metric.measure(lively, lively).curves
     assert len(curves["mouth"].x) == len(curves["mouth_reference"].y) == len(lively.frames)
@@ -127,8 +130,17 @@ def test_correlation_is_pearsons() -> None:
 def test_blur_is_measured_by_every_picture_metric(calm: Footage) -> None:
     soft, softer = blurred(calm, 1.0), blurred(calm, 3.0)
     assert 1 > value(sharpness.standard(), soft, calm) > value(sharpness.standard(), softer, calm)
-    assert value(aesthetic.proxy(), calm, calm) > value(aesthetic.proxy(), soft, calm) > value(aesthetic.proxy(), softer, calm)
-    assert 0 == value(iqa_ase.proxy(), calm, calm) < value(iqa_ase.proxy(), soft, calm) < value(iqa_ase.proxy(), softer, calm)
+    assert (
+        value(aesthetic.proxy(), calm, calm)
+        > value(aesthetic.proxy(), soft, calm)
+        > value(aesthetic.proxy(), softer, calm)
+    )
+    assert (
+        0
+        == value(iqa_ase.proxy(), calm, calm)
+        < value(iqa_ase.proxy(), soft, calm)
+        < value(iqa_ase.proxy(), softer, calm)
+    )
 
 
 def test_sync_finds_by_how_many_frames_a_sound_is_shifted(lively: Footage) -> None:

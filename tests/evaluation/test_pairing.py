@@ -44,7 +44,10 @@ def test_folders_that_cannot_be_used_are_refused_with_a_way_out(tmp_path: Path) 
 
 def test_every_clip_gets_another_ones_sound() -> None:
     rng = np.random.default_rng(0)
-    sounds = {name: rng.standard_normal(n).astype(np.float32) for name, n in (("a", 3000), ("b", 9000), ("c", 3000), ("d", 5000))}
+    sounds = {
+        name: rng.standard_normal(n).astype(np.float32)
+        for name, n in (("a", 3000), ("b", 9000), ("c", 3000), ("d", 5000))
+    }
     given = shuffled_sounds(sounds)
     assert sorted(given) == sorted(given.values()) and all(k != v for k, v in given.items())
     assert given["a"] == "d" and given["d"] == "b"

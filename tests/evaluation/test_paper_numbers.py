@@ -51,7 +51,10 @@ def test_printed_decimals_are_kept() -> None:
 
 def test_the_full_method_of_tables_2_and_4_agrees_with_table_1_except_for_idc() -> None:
     wild, tame = row(1, "FantasyTalking"), row(1, "FantasyTalking", "tame")
-    for other in (row(2, "FantasyTalking", settings="motion natural (0.5, 0.5)"), row(4, "FantasyTalking", settings="full")):
+    for other in (
+        row(2, "FantasyTalking", settings="motion natural (0.5, 0.5)"),
+        row(4, "FantasyTalking", settings="full"),
+    ):
         for column in ("FVD", "Sync-C", "Sync-D", "SD"):
             assert other.values[column] == pytest.approx(wild.values[column], abs=0.006)
         assert other.values["IDC"] == pytest.approx(tame.values["IDC"], abs=0.0006)
@@ -60,4 +63,7 @@ def test_the_full_method_of_tables_2_and_4_agrees_with_table_1_except_for_idc() 
 
 
 def test_amounts_of_motion_have_pixels_and_no_better_direction() -> None:
-    assert {c.name: (c.better, c.unit) for c in PAPER_COLUMNS if c.unit} == {"SD": ("neither", "px"), "BD": ("neither", "px")}
+    assert {c.name: (c.better, c.unit) for c in PAPER_COLUMNS if c.unit} == {
+        "SD": ("neither", "px"),
+        "BD": ("neither", "px"),
+    }

@@ -16,7 +16,17 @@ def report(protocol: Protocol, **column: object) -> dict[str, object]:
 
 
 def test_every_field_that_moves_a_number_is_stored() -> None:
-    wanted = {"fps", "longest_side", "resize_filter", "min_track", "max_seconds", "image_stride", "video_frames", "video_stride", "seed"}
+    wanted = {
+        "fps",
+        "longest_side",
+        "resize_filter",
+        "min_track",
+        "max_seconds",
+        "image_stride",
+        "video_frames",
+        "video_stride",
+        "seed",
+    }
     assert wanted <= set(Protocol().to_dict())
     assert all(field.metadata["help"] for field in dataclasses.fields(Protocol))
 
@@ -26,7 +36,9 @@ def test_summarising_fields_do_not_make_measurements_again() -> None:
     assert Protocol().measuring != Protocol(fps=24).measuring
 
 
-@pytest.mark.parametrize("change", [{"fps": 0}, {"longest_side": 10.5}, {"resize_filter": "magic"}, {"min_track": True}])
+@pytest.mark.parametrize(
+    "change", [{"fps": 0}, {"longest_side": 10.5}, {"resize_filter": "magic"}, {"min_track": True}]
+)
 def test_a_bad_value_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="must be"):
         Protocol(**change)  # type: ignore[arg-type]

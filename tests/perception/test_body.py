@@ -21,7 +21,7 @@ def test_nose_and_shoulders_of_a_portrait_are_where_they_are_seen() -> None:
     for joint, (x, y) in {NOSE: (222.7, 128.0), LEFT_SHOULDER: (306.2, 256.6), RIGHT_SHOULDER: (112.7, 240.0)}.items():
         assert np.hypot(*(joints[joint, :2] - (x, y))) < 12
     assert joints[[NOSE, LEFT_SHOULDER, RIGHT_SHOULDER], 3].min() > 0.9
-    assert 0 <= joints[:, 3].min() and joints[:, 3].max() <= 1
+    assert joints[:, 3].min() >= 0 and joints[:, 3].max() <= 1
 
 
 def test_joints_move_with_the_person() -> None:
@@ -40,7 +40,7 @@ def test_a_picture_of_nobody_has_joints_that_are_all_invisible() -> None:
 def test_the_mask_separates_the_person_from_the_background() -> None:
     mask = person_mask(portrait())
     assert mask.shape == (512, 512) and mask.dtype == np.float32
-    assert 0 <= mask.min() and mask.max() <= 1
+    assert mask.min() >= 0 and mask.max() <= 1
     assert mask[80:170, 190:260].mean() > 0.95
     assert mask[:150, 400:].mean() < 0.05 and mask[:150, :100].mean() < 0.05
     assert person_mask(np.ascontiguousarray(portrait()[:100, :37])).shape == (100, 37)

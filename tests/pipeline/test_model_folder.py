@@ -154,6 +154,6 @@ def test_a_pickle_is_refused_without_being_opened(folder: Path, tmp_path: Path) 
 
 
 def test_a_device_that_is_not_there_is_refused_with_those_that_are() -> None:
-    with pytest.raises(SettingsError, match="There is no device 'cuda:99' on this machine; use .*cpu or auto"):
+    with pytest.raises(SettingsError, match=r"There is no device 'cuda:99' on this machine; use .*cpu or auto"):
         choose_device("cuda:99")
     assert choose_device("cpu").type == "cpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_the_latents_follow_the_released_formula_step_by_step(model: Any) -> Non
     given = torch.randn(1, 20, *SHAPE[2:], generator=generator)
     sigmas = make_schedule(scheduler(), GenerationSettings(steps=3), CPU).sigmas
     with torch.no_grad():
-        for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for now, after in itertools.pairwise(sigmas):
             hidden, time = torch.cat([latents, given], 1), 1000 * now[None]
             silent = model(hidden, time, replace(told, audio=None)).sample
             against = model(hidden, time, replace(told, audio=None, text=words)).sample

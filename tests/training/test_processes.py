@@ -41,8 +41,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["half", {"fsdp": True, "mixed_precision": "bf16", "gradient_checkpointing": True}, 4],
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-        + ["tests.training.tiny_run", json.dumps([[str(folder / name), *rest] for name, *rest in jobs])],
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "-m",
+            "tests.training.tiny_run",
+            json.dumps([[str(folder / name), *rest] for name, *rest in jobs]),
+        ],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,

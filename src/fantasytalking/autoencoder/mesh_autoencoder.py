@@ -108,9 +108,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
 
         With a `beginning` the first k latent frames are given, and their motion is added to the shape there.
         """
-        latents = torch.zeros(
-            len(reference.images), *self.latent_shape(num_frames, *reference.images.shape[-2:])
-        )
+        latents = torch.zeros(len(reference.images), *self.latent_shape(num_frames, *reference.images.shape[-2:]))
         given = 1
         if beginning is not None:
             given = beginning.latents.shape[2]

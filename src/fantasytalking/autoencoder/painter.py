@@ -7,6 +7,8 @@ by construction, so cheeks, nose and chin stay the photo's.
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 import torch
@@ -83,7 +85,7 @@ class MouthPainter(nn.Module):
     def __init__(self, widths: tuple[int, ...] = (32, 48, 64, 96)) -> None:
         super().__init__()
         self.enter = nn.Conv2d(INPUT_CHANNELS * 4, widths[0], 3, 1, 1)
-        self.down = nn.ModuleList(_Block(a, b, 2) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.down = nn.ModuleList(_Block(a, b, 2) for a, b in itertools.pairwise(widths))
         self.encode = nn.ModuleList(_Block(w, w) for w in widths)
         self.middle = nn.Sequential(_Block(widths[-1], widths[-1]), _Block(widths[-1], widths[-1]))
         self.decode = nn.ModuleList(_Block(a + b, a) for a, b in zip(widths[-2::-1], widths[:0:-1], strict=True))

@@ -7,6 +7,8 @@ Where the person's silhouette is known, what lies outside it before and after th
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +34,7 @@ def _ring_triangles() -> NDArray[np.int64]:
     """Triangles between the oval and the rings; ring points follow the 468 mesh points, 36 to a ring."""
     n = len(_OVAL)
     loops = [_OVAL] + [468 + n * k + np.arange(n) for k in range(len(RING_GROWTH))]
-    quads = [(a, np.roll(a, -1), b, np.roll(b, -1)) for a, b in zip(loops[:-1], loops[1:], strict=True)]
+    quads = [(a, np.roll(a, -1), b, np.roll(b, -1)) for a, b in itertools.pairwise(loops)]
     return np.concatenate([np.stack(t, 1) for a, a1, b, b1 in quads for t in ((a, a1, b), (a1, b1, b))])
 
 

@@ -181,7 +181,8 @@ def plan_transformer(
     path: str | Path, adapter: str | Path | None = None, config: Mapping[str, Any] | None = None
 ) -> Planned:
     """Build the transformer without values and check what is to fill it; arguments and errors as in
-    `load_transformer`."""
+    `load_transformer`.
+    """
     from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
     base, sizes = open_transformer(path)
@@ -276,7 +277,8 @@ def load_vae(
 
 def plan_text_encoder(path: str | Path, config: Mapping[str, Any] | None = None) -> Planned:
     """Build the text encoder without values and check what is to fill it; arguments and errors as in
-    `load_text_encoder`."""
+    `load_text_encoder`.
+    """
     from transformers import UMT5Config, UMT5EncoderModel
 
     weights = open_component(path, "text_encoder", TEXT_FILE)
@@ -316,7 +318,8 @@ def load_text_encoder(
 
 def plan_image_encoder(path: str | Path, config: Mapping[str, Any] | None = None) -> Planned:
     """Build the image encoder without values and check what is to fill it; arguments and errors as in
-    `load_image_encoder`."""
+    `load_image_encoder`.
+    """
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     weights = open_component(path, "image_encoder", CLIP_FILE)

@@ -117,7 +117,8 @@ def _half(side: str) -> tuple[Rule, ...]:
 
 def _decoder_blocks(levels: int = 4, resnets: int = 3) -> tuple[Rule, ...]:
     """The original numbers the decoder's layers through; diffusers groups them by level, each closed by an
-    upsampler but the last."""
+    upsampler but the last.
+    """
     rules: list[Rule] = []
     for level in range(levels):
         first, block = level * (resnets + 1), f"decoder.up_blocks.{level}"
@@ -271,7 +272,8 @@ def vae_config(shapes: Shapes, path: str | Path) -> dict[str, Any]:
 
 def umt5_config(shapes: Shapes, path: str | Path) -> dict[str, Any]:
     """Arguments of `UMT5Config`, from the tensors in transformers' naming (layout of umT5-XXL: gated GELU, own
-    positions in each layer)."""
+    positions in each layer).
+    """
     where = f"{path} is no umT5 encoder"
     vocabulary, dim = _need(shapes, "shared.weight", where)
     inner = _need(shapes, "encoder.block.0.layer.0.SelfAttention.q.weight", where)[0]
@@ -292,7 +294,8 @@ def umt5_config(shapes: Shapes, path: str | Path) -> dict[str, Any]:
 
 def clip_config(shapes: Shapes, path: str | Path) -> dict[str, Any]:
     """Arguments of `CLIPVisionConfig`, from the tensors named with `vision_model.` (layout of ViT-H/14: exact GELU,
-    heads of 80 channels)."""
+    heads of 80 channels).
+    """
     where = f"{path} is no CLIP image encoder"
     dim, _, patch, _ = _need(shapes, "vision_model.embeddings.patch_embedding.weight", where)
     tokens = _need(shapes, "vision_model.embeddings.position_embedding.weight", where)[0]

@@ -96,7 +96,8 @@ class _SafetensorsFile:
 
 class _TorchFile:
     """One torch file, read with `weights_only=True`: a pickle that names any function or class outside tensors is
-    refused."""
+    refused.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,5 +1,6 @@
 """Writing safetensors tensor by tensor, in shards, so that memory stays at one tensor however large the checkpoint
-is."""
+is.
+"""
 
 from __future__ import annotations
 

@@ -169,7 +169,9 @@ def _print(outcome: Outcome, options: Benchmark) -> int:
         print(table_text(outcome.report))
     if outcome.trends:
         print(f"\n{trend_table(outcome.trends)}\n")
-    print(f"{outcome.made} videos made, {outcome.kept} there already, {len(outcome.left_out)} left out", file=sys.stderr)
+    print(
+        f"{outcome.made} videos made, {outcome.kept} there already, {len(outcome.left_out)} left out", file=sys.stderr
+    )
     print(path)
     return 0
 
@@ -180,7 +182,12 @@ def _list(as_json: bool) -> int:
     manifests = [load_manifest(name) for name in shipped_names()]
     if as_json:
         rows = [
-            {"name": m.name, "cases": len(m.cases), "methods": [x.name for x in m.methods], "description": m.description}
+            {
+                "name": m.name,
+                "cases": len(m.cases),
+                "methods": [x.name for x in m.methods],
+                "description": m.description,
+            }
             for m in manifests
         ]
         print(json.dumps({"manifests": rows}))

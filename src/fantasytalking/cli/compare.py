@@ -50,7 +50,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"The folder '{options.output}' cannot be made ({error.strerror}); choose another one.") from error
+        raise OutputError(
+            f"The folder '{options.output}' cannot be made ({error.strerror}); choose another one."
+        ) from error
     page = write_report(joint, options.output, not options.no_media)
     if options.json:
         cells = cells_by_label(joint)

@@ -71,10 +71,7 @@ def run(options: Convert) -> int:
     from fantasytalking.checkpoints.detect_layout import detect_layout
 
     found = detect_layout(options.source)
-    if options.layout == "pipeline":
-        target = _to_pipeline(options)
-    else:
-        target = _to_adapter(options, found)
+    target = _to_pipeline(options) if options.layout == "pipeline" else _to_adapter(options, found)
     print(json.dumps({"output": str(target), "from": found, "layout": options.layout}) if options.json else target)
     return 0
 

@@ -1,5 +1,6 @@
 """`fantasytalking download`: the released weights from the hub into a folder; what is there already is not fetched
-again."""
+again.
+"""
 
 from __future__ import annotations
 

@@ -125,4 +125,6 @@ def named_folders(words: Sequence[str]) -> dict[str, Path]:
 def cells_by_label(report: Report) -> dict[str, dict[str, float | None]]:
     """Row -> column -> value, under the labels of the table: a proxy keeps its own name here too."""
     labels = {column.key: column.label for column in report.columns}
-    return {m.name: {labels[key]: cell.value for key, cell in m.summary.items() if key in labels} for m in report.methods}
+    return {
+        m.name: {labels[key]: cell.value for key, cell in m.summary.items() if key in labels} for m in report.methods
+    }

@@ -7,7 +7,7 @@ to the clip, d width.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name torch's own documentation uses
+import torch.nn.functional as F
 
 from fantasytalking.errors import InputError
 from fantasytalking.geometry import TIME_STRIDE

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name torch's own documentation uses
+import torch.nn.functional as F
 
 from fantasytalking.errors import InputError
 

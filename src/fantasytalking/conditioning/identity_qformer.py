@@ -7,7 +7,7 @@ projected embedding and a feed-forward network are our choice. Letters: B batch,
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name torch's own documentation uses
+import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 

@@ -127,9 +127,7 @@ def fit_length(samples: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     return fitted
 
 
-def nearest_faces(
-    faces: Sequence[NDArray[np.float32]], others: Sequence[NDArray[np.float32]]
-) -> NDArray[np.float32]:
+def nearest_faces(faces: Sequence[NDArray[np.float32]], others: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Largest cosine of each face with any of the others, -1 without others; unit-norm embeddings [e] -> [n].
 
     Catalogues name clips, not people: one at or above `SAME_PERSON` is the same person.

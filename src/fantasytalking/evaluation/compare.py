@@ -63,7 +63,11 @@ def join_reports(reports: Sequence[Report], names: Sequence[str], command: str =
     protocol = dict(reports[0].protocol)
     if warnings:
         shared = {k: v for k, v in protocol.items() if all(r.protocol.get(k) == v for r in reports)}
-        protocol = {**shared, "name": " and ".join(dict.fromkeys(str(r.protocol["name"]) for r in reports)), "mixed": True}
+        protocol = {
+            **shared,
+            "name": " and ".join(dict.fromkeys(str(r.protocol["name"]) for r in reports)),
+            "mixed": True,
+        }
     return dataclasses.replace(
         reports[0],
         protocol=protocol,
@@ -94,9 +98,7 @@ def _compare(first: Method, second: Method, column: Column, report: Report) -> C
     pairs = [
         (first.clips[clip].values[column.key], second.clips[clip].values[column.key])
         for clip in first.clips
-        if clip in second.clips
-        and column.key in first.clips[clip].values
-        and column.key in second.clips[clip].values
+        if clip in second.clips and column.key in first.clips[clip].values and column.key in second.clips[clip].values
     ]
     if not pairs:
         return None

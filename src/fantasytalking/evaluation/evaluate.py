@@ -112,12 +112,16 @@ def evaluate(
     tasks, problems = [*tasks, *baselines], [*problems, *without]
     for kind, folder in [("reference", reference), *(("generated", folder) for folder in methods.values())]:
         if output.resolve() == folder.resolve():
-            raise OutputError(f"The report would be written among the {kind} clips in '{output}'; give another --output.")
+            raise OutputError(
+                f"The report would be written among the {kind} clips in '{output}'; give another --output."
+            )
     store = output / STORE
     try:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"The report folder '{output}' cannot be made ({error.strerror}); choose another one.") from error
+        raise OutputError(
+            f"The report folder '{output}' cannot be made ({error.strerror}); choose another one."
+        ) from error
     outcomes = _measure_all(tasks, tuple(choices), options, device, store, progress)
     found, results, more = _collect(outcomes, columns)
     if not found.get(GROUND_TRUTH):
@@ -289,7 +293,9 @@ def _sample_warnings(rows: Sequence[Method], protocol: Protocol) -> list[str]:
     found = []
     if clips < protocol.min_clips:
         few = "1 clip is" if clips == 1 else f"{clips} clips are"
-        found.append(f"{few} few: intervals of fewer than {protocol.min_clips} are rough, and fewer than {FEWEST} have none.")
+        found.append(
+            f"{few} few: intervals of fewer than {protocol.min_clips} are rough, and fewer than {FEWEST} have none."
+        )
     if any("raise the distance" in cell.warning for row in rows for cell in row.summary.values()):
         found.append(
             f"Frechet distances are of fewer than {protocol.min_images} images or {protocol.min_videos} videos, and frames of one clip are "

@@ -141,7 +141,9 @@ class Footage:
             AudioError: there is no sound.
         """
         if self.sound is None:
-            raise AudioError(f"The clip '{self.name}' has no sound; sync needs a video with sound, or a reference with it.")
+            raise AudioError(
+                f"The clip '{self.name}' has no sound; sync needs a video with sound, or a reference with it."
+            )
         return np.asarray(_speech_encoder().encode(normalise_loudness(self.sound)).numpy(), np.float32)
 
     @functools.cached_property
@@ -183,6 +185,8 @@ def load_footage(path: Path, protocol: Protocol, sound_of: Path | None = None) -
         for frame in iterate_frames(path, protocol.fps, math.ceil(protocol.max_seconds * protocol.fps - 1e-6))
     ]
     if len(frames) < 2:
-        raise InputError(f"The clip '{path}' has {len(frames)} frame at {protocol.fps:g} frames a second; give two or more.")
+        raise InputError(
+            f"The clip '{path}' has {len(frames)} frame at {protocol.fps:g} frames a second; give two or more."
+        )
     sound = load_sound(sound_of or path, len(frames) / protocol.fps)
     return Footage(path.stem, np.stack(frames), sound, protocol, info.seconds)

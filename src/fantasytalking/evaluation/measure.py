@@ -122,7 +122,10 @@ def measure_job(job: Job) -> Outcome:
             missing.append(metric)
         else:
             found[metric.name] = stored
-    summary = job.store / f"clip-{_hash(_content(task.video), _content(task.reference), task.still, job.protocol.measuring)}.json"
+    summary = (
+        job.store
+        / f"clip-{_hash(_content(task.video), _content(task.reference), task.still, job.protocol.measuring)}.json"
+    )
     about = _read_json(summary)
     if missing or about is None:
         try:

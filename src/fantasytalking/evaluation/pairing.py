@@ -96,7 +96,9 @@ def pair_clips(methods: Mapping[str, Path], reference: Path) -> tuple[list[Task]
         for name in sorted(set(real) - set(made)):
             problems.append(Problem(method, name, str(real[name]), "There is no generated video of this clip."))
         for name in sorted(set(made) - set(real)):
-            problems.append(Problem(method, name, str(made[name]), "There is no real clip of this name, so it was not used."))
+            problems.append(
+                Problem(method, name, str(made[name]), "There is no real clip of this name, so it was not used.")
+            )
     return tasks, problems
 
 

@@ -83,7 +83,12 @@ _SHORT = ("FVD", "Sync-C", "Sync-D", "IDC", "SD")
 
 
 def _row(
-    table: Literal[1, 2, 4], set: Literal["tame", "wild"], method: str, settings: str, columns: tuple[str, ...], numbers: str
+    table: Literal[1, 2, 4],
+    set: Literal["tame", "wild"],
+    method: str,
+    settings: str,
+    columns: tuple[str, ...],
+    numbers: str,
 ) -> PaperRow:
     pairs = zip(columns, numbers.split(), strict=True)
     return PaperRow(table, set, method, settings, {name: number for name, number in pairs if number != "-"})

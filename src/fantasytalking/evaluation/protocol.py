@@ -22,7 +22,16 @@ from fantasytalking.errors import InputError, SettingsError
 __all__ = ["PROTOCOLS", "Protocol", "differences", "load_protocol", "software_versions"]
 
 _PACKAGES = (
-    *("fantasytalking", "torch", "torchvision", "transformers", "numpy", "opencv-python-headless", "av", "ai-edge-litert"),
+    *(
+        "fantasytalking",
+        "torch",
+        "torchvision",
+        "transformers",
+        "numpy",
+        "opencv-python-headless",
+        "av",
+        "ai-edge-litert",
+    ),
     *("soxr", "pillow", "torch-fidelity", "pyiqa"),
 )
 
@@ -40,11 +49,15 @@ class Protocol:
     """
 
     name: str = field(default="standard", metadata={"help": "of the protocol, for people"})
-    fps: float = _option(25.0, "frame rate to which every clip is resampled by time (nearest frame); sound is untouched", 1)
+    fps: float = _option(
+        25.0, "frame rate to which every clip is resampled by time (nearest frame); sound is untouched", 1
+    )
     longest_side: int = _option(512, "longest side in pixels to which every clip is brought", 64)
     resize_filter: str = field(default="lanczos", metadata={"help": "how: lanczos, bicubic, bilinear or area"})
     max_seconds: float = _option(20.0, "of a clip that are looked at, from its beginning", 0.2)
-    min_track: int = _option(50, "frames in a row with a face that sync needs; SyncNet's own 100 skips 81-frame clips", 5)
+    min_track: int = _option(
+        50, "frames in a row with a face that sync needs; SyncNet's own 100 skips 81-frame clips", 5
+    )
     max_offset: int = _option(15, "frames by which sound and face are shifted against each other, either way", 1, 100)
     image_stride: int = _option(5, "every n-th frame is an image of FID, CSIM and the quality metrics", 1)
     video_frames: int = _option(16, "frames of a video of FVD", 2)
@@ -95,7 +108,16 @@ class Protocol:
     @property
     def measuring(self) -> dict[str, Any]:
         """The fields that what is measured of a clip depends on; the rest only summarises."""
-        summary = {"name", "min_images", "min_videos", "min_clips", "resamples", "frechet_resamples", "confidence", "seed"}
+        summary = {
+            "name",
+            "min_images",
+            "min_videos",
+            "min_clips",
+            "resamples",
+            "frechet_resamples",
+            "confidence",
+            "seed",
+        }
         return {k: v for k, v in self.to_dict().items() if k not in summary}
 
 

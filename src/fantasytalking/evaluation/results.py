@@ -269,4 +269,6 @@ def load_report(path: Path) -> Report:
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"'{file}' is no report ({error!r}); give a folder that `fantasytalking evaluate` wrote.") from error
+        raise InputError(
+            f"'{file}' is no report ({error!r}); give a folder that `fantasytalking evaluate` wrote."
+        ) from error

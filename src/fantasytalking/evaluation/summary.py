@@ -122,7 +122,9 @@ def _sample_warning(samples: int, width: int, clips: int, all_clips: int, key: s
     least = protocol.min_videos if key == "fvd" else protocol.min_images
     parts = [_clip_warning(clips, all_clips)]
     if samples < least:
-        parts.append(f"{samples} samples of {clips} clips, alike within a clip: {least} or more are wanted, and fewer raise the distance")
+        parts.append(
+            f"{samples} samples of {clips} clips, alike within a clip: {least} or more are wanted, and fewer raise the distance"
+        )
     if samples <= width:
         parts.append(f"{samples} samples for {width} dimensions: the covariance is singular")
     return "; ".join(part for part in parts if part)

@@ -36,8 +36,6 @@ def judge(curve: SyncCurve, least_confidence: float = LEAST_CONFIDENCE) -> Align
     """When a curve is worth acting on: its minimum stands out, is not far away, and is clearly below the value at 0."""
     at_zero = float(curve.distances[curve.offsets == 0][0])
     clear = (
-        curve.confidence >= least_confidence
-        and abs(curve.offset) <= FARTHEST
-        and at_zero - curve.distance >= CLEARLY
+        curve.confidence >= least_confidence and abs(curve.offset) <= FARTHEST and at_zero - curve.distance >= CLEARLY
     )
     return Alignment(curve.offset if clear else 0, curve.distance, at_zero, curve.confidence)

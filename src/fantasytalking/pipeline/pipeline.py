@@ -305,7 +305,12 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         """The last `CONTINUED_FRAMES` frames of the video that is continued."""
         frames = previous.frames if isinstance(previous, TalkingVideo) else np.asarray(previous)
         size = portrait.pixels.shape[:2]
-        if frames.ndim != 4 or frames.dtype != np.uint8 or frames.shape[1:] != (*size, 3) or len(frames) < CONTINUED_FRAMES:
+        if (
+            frames.ndim != 4
+            or frames.dtype != np.uint8
+            or frames.shape[1:] != (*size, 3)
+            or len(frames) < CONTINUED_FRAMES
+        ):
             raise VideoError(
                 f"A video that is continued must have at least {CONTINUED_FRAMES} frames of the portrait's size, uint8 "
                 f"[n, {size[0]}, {size[1]}, 3], but is {frames.dtype} {list(frames.shape)}; give the video made of the same portrait."

@@ -23,9 +23,9 @@ __all__ = ["NEGATIVE_PROMPT", "GenerationSettings", "Setting", "setting_names", 
 
 # The negative prompt that the Wan models are released with, and that FantasyTalking uses.
 NEGATIVE_PROMPT = (
-    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"  # noqa: RUF001
-    "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，"  # noqa: RUF001
-    "静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"  # noqa: RUF001
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
+    "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，"
+    "静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
 )
 
 
@@ -163,7 +163,8 @@ class GenerationSettings:
         1.0, "Weight of the audio cross-attention (lambda 1 of the paper); 0 is deaf.", minimum=0, maximum=10
     )
     audio_level: Literal["frame", "clip"] = _setting(
-        "frame", "Whether each frame listens to its own window of the speech, or to all of it as in stage 1 of training."
+        "frame",
+        "Whether each frame listens to its own window of the speech, or to all of it as in stage 1 of training.",
     )
     identity_scale: float = _setting(
         0.5, "Weight of the face identity cross-attention (lambda 2), where the model has one.", minimum=0, maximum=10

@@ -72,7 +72,9 @@ def table(
         css: class names.
         row_header: whether the first cell of a row names the row.
     """
-    lines = [f'<div class="scroll" tabindex="0" role="group" aria-label="Table"><table class="{css}"><caption>{caption}</caption>']
+    lines = [
+        f'<div class="scroll" tabindex="0" role="group" aria-label="Table"><table class="{css}"><caption>{caption}</caption>'
+    ]
     lines.append("<thead><tr>" + "".join(f'<th scope="col">{cell}</th>' for cell in head) + "</tr></thead><tbody>")
     for row in rows:
         cells = [f"<td>{cell}</td>" for cell in row]

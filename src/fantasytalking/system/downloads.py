@@ -70,7 +70,9 @@ def _append(url: str, stream: BinaryIO, target: Path) -> None:
     except urllib.error.HTTPError as error:
         if error.code == 416 and start:  # all of it had arrived
             return
-        raise CheckpointError(f"{target.name} cannot be fetched: {url} answered with status {error.code}; try again later.") from error
+        raise CheckpointError(
+            f"{target.name} cannot be fetched: {url} answered with status {error.code}; try again later."
+        ) from error
     except (urllib.error.URLError, TimeoutError, ConnectionError, EOFError) as error:
         reason = getattr(error, "reason", error)
         raise CheckpointError(

@@ -194,9 +194,7 @@ def check_space(target: Path, needed: int, otherwise: str) -> None:
     folder = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.exists())
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise OutputError(
-            f"{target} has {free / 1e9:.1f} GB free and {needed / 1e9:.1f} GB are needed; {otherwise}."
-        )
+        raise OutputError(f"{target} has {free / 1e9:.1f} GB free and {needed / 1e9:.1f} GB are needed; {otherwise}.")
 
 
 def _verify(file: RemoteFile) -> None:

@@ -137,7 +137,7 @@ def test_what_does_not_belong_together_is_refused(
 
 
 def test_models_whose_autoencoder_is_fitted_have_no_latents_to_precompute(pipeline: FantasyTalkingPipeline) -> None:
-    with pytest.raises(CheckpointError, match="MeshAutoencoder.*--latents off"):
+    with pytest.raises(CheckpointError, match=r"MeshAutoencoder.*--latents off"):
         LatentEncoder(embedded_pipeline())
     with pytest.raises(SettingsError, match="multiple of 4 plus 1"):
         LatentEncoder(pipeline, 80)

@@ -100,5 +100,5 @@ def test_dwpose_without_its_package_is_one_sentence() -> None:
     try:
         import rtmlib  # noqa: F401
     except ImportError:
-        with pytest.raises(MissingDependencyError, match="rtmlib.*--body bundled"):
+        with pytest.raises(MissingDependencyError, match=r"rtmlib.*--body bundled"):
             find_joints(np.zeros((2, 64, 64, 3), np.uint8), 25, PreparationSettings(body="dwpose"))

@@ -35,8 +35,8 @@ def face(x: float, y: float, size: float, height: int, width: int, path: float =
 )
 def test_the_crop_lies_in_the_frame_and_holds_the_face(tracked: TrackedFace, side: int, multiple: int) -> None:
     crop = plan_crop(tracked, SETTINGS, 448, multiple)
-    assert 0 <= crop.left and crop.left + crop.width <= tracked.width
-    assert 0 <= crop.top and crop.top + crop.height <= tracked.height
+    assert crop.left >= 0 and crop.left + crop.width <= tracked.width
+    assert crop.top >= 0 and crop.top + crop.height <= tracked.height
     assert crop.out_width % multiple == 0 and crop.out_height % multiple == 0
     assert side - multiple < max(crop.out_width, crop.out_height) <= side
     # nothing is stretched

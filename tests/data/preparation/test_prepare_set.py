@@ -49,7 +49,10 @@ def test_good_clips_are_kept_and_bad_ones_have_a_reason(finished: Path) -> None:
     assert prepared.clips("val") == []
     dropped = {row["file"]: (row["reason"], row["detail"]) for row in prepared.rows if not row["kept"]}
     assert dropped.keys() == {"broken.mp4", "grey.mp4"}
-    assert dropped["broken.mp4"][0] == "unreadable" and "'broken.mp4' is not a readable media file" in dropped["broken.mp4"][1]
+    assert (
+        dropped["broken.mp4"][0] == "unreadable"
+        and "'broken.mp4' is not a readable media file" in dropped["broken.mp4"][1]
+    )
     assert dropped["grey.mp4"][0] in ("no-speech", "no-face")
     manifest = prepared.manifest
     assert manifest["totals"]["candidates"] == 4 and manifest["totals"]["kept"] == 2
@@ -97,16 +100,30 @@ def test_the_webdataset_library_reads_the_same_samples(finished: Path) -> None:
 def test_the_report_shows_counts_measures_and_pictures(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     assert "2 of 4 candidates from 4 videos were kept" in page
-    for part in ('id="outcome"', 'id="measures"', 'id="kept"', 'id="dropped"', 'id="throughput"', 'id="videos"', "<svg"):
+    for part in (
+        'id="outcome"',
+        'id="measures"',
+        'id="kept"',
+        'id="dropped"',
+        'id="throughput"',
+        'id="videos"',
+        "<svg",
+    ):
         assert part in page
     shown = re.findall(r'<img src="([^"]+)"', page)
-    assert {Path(name).name for name in shown} == {"kept-calm-0000.jpg", "kept-deep_lively-0000.jpg", "dropped-grey-0000.jpg"}
+    assert {Path(name).name for name in shown} == {
+        "kept-calm-0000.jpg",
+        "kept-deep_lively-0000.jpg",
+        "dropped-grey-0000.jpg",
+    }
     assert all((finished / name).is_file() for name in shown)
     assert "http" not in page.replace("http-equiv", "")
 
 
 def test_a_finished_set_is_left_alone(videos: Path, finished: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.parent.name != "work"}
+    before = {
+        path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.parent.name != "work"
+    }
     again(videos, finished)
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -175,7 +192,9 @@ def test_two_runs_at_once_are_refused(tmp_path: Path, videos: Path) -> None:
     prepare([videos / "broken.mp4"], folder, SETTINGS, running(), Second())
 
 
-def test_a_clip_that_crashed_its_process_again_and_again_is_dropped(tmp_path: Path, videos: Path, finished: Path) -> None:
+def test_a_clip_that_crashed_its_process_again_and_again_is_dropped(
+    tmp_path: Path, videos: Path, finished: Path
+) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "set"))
     plan = read_json(folder / "work" / "shards" / "train-000000.json")["plan"]
     state = {"run": "this", "tries": {"calm-0000": MOST_TRIES}}
@@ -190,12 +209,22 @@ def test_a_clip_that_crashed_its_process_again_and_again_is_dropped(tmp_path: Pa
 
 
 def span_of(path: Path) -> dict[str, object]:
-    video = {"path": str(path), "key": path.stem, "identity": "", "kind": "real", "split": "train", "source": "", "terms": ""}
+    video = {
+        "path": str(path),
+        "key": path.stem,
+        "identity": "",
+        "kind": "real",
+        "split": "train",
+        "source": "",
+        "terms": "",
+    }
     return {"video": video, "name": path.name, "index": 0, "start": 0.0, "end": 2.6}
 
 
 @pytest.mark.slow
-def test_a_killed_worker_and_another_number_of_them_change_nothing(tmp_path: Path, videos: Path, finished: Path) -> None:
+def test_a_killed_worker_and_another_number_of_them_change_nothing(
+    tmp_path: Path, videos: Path, finished: Path
+) -> None:
     folder, killed = tmp_path / "set", []
 
     class Killer(Watcher):

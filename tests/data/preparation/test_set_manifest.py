@@ -13,11 +13,16 @@ from fantasytalking.data.motion_dataset import IntensityScale
 from fantasytalking.data.preparation.set_manifest import describe_model, leaks, percentiles
 
 
-def row(key: str, split: str, face: list[float], motion: list[list[float]] | None = None, kept: bool = True) -> dict[str, Any]:
+def row(
+    key: str, split: str, face: list[float], motion: list[list[float]] | None = None, kept: bool = True
+) -> dict[str, Any]:
     unit = np.array(face, "<f4") / np.linalg.norm(face)
     found = {"key": key, "split": split, "kept": kept}
     if kept:
-        found |= {"_embedding": base64.b64encode(unit.astype("<f4").tobytes()).decode(), "_motion": motion or [[0.0, 0.0]]}
+        found |= {
+            "_embedding": base64.b64encode(unit.astype("<f4").tobytes()).decode(),
+            "_motion": motion or [[0.0, 0.0]],
+        }
     return found
 
 

@@ -34,7 +34,10 @@ def test_folders_are_searched_to_the_bottom_for_videos(tmp_path: Path) -> None:
 
 def test_a_catalogue_says_what_its_videos_are(tmp_path: Path) -> None:
     touch(tmp_path, "in/clips/a.mp4", "in/clips/b.mp4", "in/clips/c.mp4")
-    rows = ({"file": "clips/a.mp4", "split": "val", "terms": "CC BY 4.0", "source": "x.org"}, {"file": "clips/b.mp4", "split": "test"})
+    rows = (
+        {"file": "clips/a.mp4", "split": "val", "terms": "CC BY 4.0", "source": "x.org"},
+        {"file": "clips/b.mp4", "split": "test"},
+    )
     catalogue(tmp_path / "in", *rows)
     by_key = {v.video.key: v.video for v in find_videos([tmp_path])}
     # b is of another split, and c is in no row
@@ -49,9 +52,18 @@ def test_a_catalogue_says_what_its_videos_are(tmp_path: Path) -> None:
 def test_a_catalogue_may_name_files_elsewhere(tmp_path: Path) -> None:
     touch(tmp_path, "far/away/a.mp4", "far/b.mp4")
     (tmp_path / "here").mkdir()
-    catalogue(tmp_path / "here", {"file": str(tmp_path / "far" / "away" / "a.mp4")}, {"file": "../far/b.mp4"}, {"file": "gone.mp4"})
+    catalogue(
+        tmp_path / "here",
+        {"file": str(tmp_path / "far" / "away" / "a.mp4")},
+        {"file": "../far/b.mp4"},
+        {"file": "gone.mp4"},
+    )
     found = find_videos([tmp_path / "here"])
-    assert [(v.video.key, v.name) for v in found] == [("away_a", "away/a.mp4"), ("far_b", "far/b.mp4"), ("gone", "gone.mp4")]
+    assert [(v.video.key, v.name) for v in found] == [
+        ("away_a", "away/a.mp4"),
+        ("far_b", "far/b.mp4"),
+        ("gone", "gone.mp4"),
+    ]
     assert [bool(v.fingerprint) for v in found] == [True, True, False]
 
 

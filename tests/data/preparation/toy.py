@@ -29,7 +29,9 @@ def make_videos(folder: Path, talking: Path) -> Path:
     (folder / "deep").mkdir(parents=True)
     shutil.copy(talking / "calm.mp4", folder / "calm.mp4")
     shutil.copy(talking / "lively.mp4", folder / "deep" / "lively.mov")
-    write_video(folder / "grey.mp4", np.full((60, 64, 64, 3), 90, np.uint8), 25, Audio(tone(2.4), 16000), preset="ultrafast")
+    write_video(
+        folder / "grey.mp4", np.full((60, 64, 64, 3), 90, np.uint8), 25, Audio(tone(2.4), 16000), preset="ultrafast"
+    )
     (folder / "broken.mp4").write_bytes(b"no video")
     (folder / "notes.txt").write_text("not looked at")
     return folder

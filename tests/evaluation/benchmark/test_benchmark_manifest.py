@@ -55,7 +55,10 @@ def changed(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
 BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "unknown key": (lambda raw: raw.update(case=[]), r"has unknown case; its keys are schema, name"),
     "missing key": (lambda raw: raw.pop("terms"), r"lacks terms"),
-    "both": (lambda raw: raw["cases"][0].update(promt=raw["cases"][0].pop("prompt")), r"cases\[0\] lacks prompt and has"),
+    "both": (
+        lambda raw: raw["cases"][0].update(promt=raw["cases"][0].pop("prompt")),
+        r"cases\[0\] lacks prompt and has",
+    ),
     "schema": (lambda raw: raw.update(schema=2), r"schema 2, and this version reads 1"),
     "a list": (lambda raw: raw.update(cases={}), r"cases must be a list"),
     "window's key": (lambda raw: raw["cases"][1]["audio"].pop("start"), r"cases\[1\].audio lacks start"),
@@ -66,16 +69,28 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "not a number": (lambda raw: raw["cases"][0]["reference"].update(seconds=True), r"seconds must be a number"),
     "name": (lambda raw: raw["cases"][0].update(name="a/b"), r"it names files"),
     "twice": (lambda raw: raw["cases"][1].update(name="A"), r"has the case .* more than once"),
-    "setting": (lambda raw: raw["cases"][0]["settings"].update(sed=3), r"cases\[0\].settings: There is no setting 'sed'; did"),
+    "setting": (
+        lambda raw: raw["cases"][0]["settings"].update(sed=3),
+        r"cases\[0\].settings: There is no setting 'sed'; did",
+    ),
     "value": (lambda raw: raw["methods"][0]["settings"].update(w_face=3), r"w_face must be a number from 0 to 1"),
     "prompt twice": (lambda raw: raw["cases"][0]["settings"].update(prompt="x"), r"must not hold a prompt"),
     "speech": (lambda raw: raw["methods"][0].update(speech="mine"), r"must be own or other"),
     "placeholder": (lambda raw: raw["methods"][0].update(model="$other"), r"\$ and capitals"),
     "no case": (lambda raw: raw.update(cases=[]), r"has no case"),
-    "expectation": (lambda raw: raw["expectations"][0].update(higher="three"), r"of the method 'three', which it has not"),
-    "expectation's key": (lambda raw: raw["expectations"][0].update(with_in=1), r"expectations\[0\] has unknown with_in"),
+    "expectation": (
+        lambda raw: raw["expectations"][0].update(higher="three"),
+        r"of the method 'three', which it has not",
+    ),
+    "expectation's key": (
+        lambda raw: raw["expectations"][0].update(with_in=1),
+        r"expectations\[0\] has unknown with_in",
+    ),
     "allowed": (lambda raw: raw["expectations"][1].update(within=0), r"within must be a number above 0 or a share"),
-    "share": (lambda raw: raw["expectations"][1].update(within="0 %"), r"or a share such as '5 %', but '0 %' was given"),
+    "share": (
+        lambda raw: raw["expectations"][1].update(within="0 %"),
+        r"or a share such as '5 %', but '0 %' was given",
+    ),
     "pair": (lambda raw: raw["expectations"][1].update(same=["one"]), r"must name two methods"),
 }
 
@@ -123,18 +138,26 @@ def test_cases_that_put_a_clip_in_step_take_its_own_sound_at_another_time() -> N
     assert {name: round(25 * (c.reference.start - c.audio.start)) for name, c in moved.items() if c.audio} == {
         **{"r0083": -4, "r0091": 2, "r0374": -5, "r0375": -2, "r0380": 3, "r0400": -2, "r0404": -1}
     }
-    assert all(c.audio and c.audio.file == c.reference.file and c.audio.seconds == c.reference.seconds for c in moved.values())
+    assert all(
+        c.audio and c.audio.file == c.reference.file and c.audio.seconds == c.reference.seconds for c in moved.values()
+    )
 
 
 def test_the_paper_experiments_say_what_they_expect() -> None:
-    columns = {name: {e.column for e in load_manifest(name).expectations} for name in ("intensity", "stages", "identity", "training")}
+    columns = {
+        name: {e.column for e in load_manifest(name).expectations}
+        for name in ("intensity", "stages", "identity", "training")
+    }
     assert columns == {
         "intensity": {"sd", "sync_c", "sync_d"},
         "stages": {"sd", "sync_c", "sync_d", "mouth"},
         "identity": {"idc", "csim", "sd", "sync_c"},
         "training": {"sync_c", "mouth", "csim"},
     }
-    assert json.loads(json.dumps(load_manifest("intensity").to_dict()))["methods"][0]["settings"] == {"w_face": 0.1, "w_body": 0.1}
+    assert json.loads(json.dumps(load_manifest("intensity").to_dict()))["methods"][0]["settings"] == {
+        "w_face": 0.1,
+        "w_body": 0.1,
+    }
 
 
 def test_models_and_methods_are_chosen_for_a_run() -> None:

@@ -118,5 +118,5 @@ def test_a_current_reference_is_kept_and_a_damaged_one_made_again(data: Path, tm
 
 
 def test_a_window_beyond_the_end_is_refused(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="lasts 2.00 s, but 1 s from second 1.5 are asked for"):
+    with pytest.raises(InputError, match=r"lasts 2.00 s, but 1 s from second 1.5 are asked for"):
         write_reference(case(data, "clips/a.mp4", 1.0, start=1.5), data, tmp_path, 20.0)

@@ -19,7 +19,9 @@ def report(*comparisons: Comparison, mean: float | None = None) -> Report:
     return Report("now", "", Protocol().to_dict(), {}, {}, (column,), rows, comparisons, (), (), "", 0.0)
 
 
-def compared(difference: float, low: float | None, high: float | None, first: str = "a", second: str = "b") -> Comparison:
+def compared(
+    difference: float, low: float | None, high: float | None, first: str = "a", second: str = "b"
+) -> Comparison:
     return Comparison("sd", first, second, difference, low, high, None, 5)
 
 
@@ -66,13 +68,17 @@ def test_a_share_is_of_the_second_methods_mean() -> None:
 
 
 def test_what_the_report_does_not_compare_is_not_measured() -> None:
-    found = judge([Order("a is more", "idc", "a", "b"), Order("c is more", "sd", "c", "a")], report(compared(1, 0.5, 2)))
+    found = judge(
+        [Order("a is more", "idc", "a", "b"), Order("c is more", "sd", "c", "a")], report(compared(1, 0.5, 2))
+    )
     assert [t.verdict for t in found] == ["not measured", "not measured"]
     assert found[0].difference is None
 
 
 def test_trends_are_written_as_json_and_as_a_table(tmp_path: Path) -> None:
-    trends = judge([Order("a is more", "sd", "a", "b"), Same("alike", "sd", ("a", "b"), 2)], report(compared(1, 0.5, 1.5)))
+    trends = judge(
+        [Order("a is more", "sd", "a", "b"), Same("alike", "sd", ("a", "b"), 2)], report(compared(1, 0.5, 1.5))
+    )
     save_trends(trends, tmp_path)
     table = (tmp_path / "trends.md").read_text()
     assert table == trend_table(trends) + "\n"

@@ -139,7 +139,7 @@ def test_settings_that_do_not_go_together_name_method_and_case(
 
 
 def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds no model_index.json"):
+    with pytest.raises(CheckpointError, match=r"holds no model_index.json"):
         find_model(str(tmp_path))
 
 
@@ -157,7 +157,9 @@ def test_several_processes_share_the_jobs_and_one_that_dies_takes_one_job_with_i
     model: Path, data: Path, cases: tuple[Case, Case], tmp_path: Path
 ) -> None:
     jobs = [
-        planned(model, data, tmp_path, dataclasses.replace(cases[0], name=f"c{i}", settings={"seed": i, "longest_side": 96}))
+        planned(
+            model, data, tmp_path, dataclasses.replace(cases[0], name=f"c{i}", settings={"seed": i, "longest_side": 96})
+        )
         for i in range(4)
     ]
     bad = dataclasses.replace(jobs[1], driving=dataclasses.replace(jobs[1].driving, file="gone.mp4"))

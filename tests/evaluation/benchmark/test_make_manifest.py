@@ -73,13 +73,17 @@ def test_what_is_made_can_be_read_and_fits_its_files(videos: Path) -> None:
 
 
 def test_the_choice_is_a_function_of_the_seed(videos: Path) -> None:
-    chosen = [[(c.name, c.reference.start) for c in make(videos, clips=2, seed=seed).manifest.cases] for seed in range(6)]
+    chosen = [
+        [(c.name, c.reference.start) for c in make(videos, clips=2, seed=seed).manifest.cases] for seed in range(6)
+    ]
     assert all(len(cases) == 2 for cases in chosen)
     assert len({tuple(cases) for cases in chosen}) > 1
     assert chosen[0] == [(c.name, c.reference.start) for c in make(videos, clips=2).manifest.cases]
 
 
-@pytest.mark.parametrize(("rule", "identities"), [("folder", {"anna", "ben", "."}), ("prefix", {"one", "two words", "ben"})])
+@pytest.mark.parametrize(
+    ("rule", "identities"), [("folder", {"anna", "ben", "."}), ("prefix", {"one", "two words", "ben"})]
+)
 def test_no_person_is_chosen_twice(videos: Path, rule: str, identities: set[str]) -> None:
     found = [case.identity for case in make(videos, one_per=rule).manifest.cases]
     assert sorted(found) == sorted(identities)

@@ -97,12 +97,16 @@ def test_a_run_leaves_videos_records_references_and_a_judged_report(data: Path, 
     assert {row.name: sorted(row.clips) for row in part.report.methods}["own"] == ["c0", "c1"]
     assert not part.report.problems, "what other runs left is not scored"
 
-    changed = dataclasses.replace(example(data), methods=(method("own", settings={"w_face": 1.0}), method("other", speech="other")))
+    changed = dataclasses.replace(
+        example(data), methods=(method("own", settings={"w_face": 1.0}), method("other", speech="other"))
+    )
     third = run(changed, data, output, model, score=False)
     assert (third.made, third.kept, third.report) == (3, 3, None)
 
 
-def test_scoring_alone_makes_nothing_and_refuses_what_was_made_otherwise(data: Path, model: Path, tmp_path: Path) -> None:
+def test_scoring_alone_makes_nothing_and_refuses_what_was_made_otherwise(
+    data: Path, model: Path, tmp_path: Path
+) -> None:
     output, one = tmp_path / "run", example(data, 2)
     run(one, data, output, model, score=False)
     (output / "generated" / "own" / "c1.json").unlink()
@@ -123,7 +127,9 @@ def test_what_cannot_be_used_is_named_and_the_run_goes_on(data: Path, model: Pat
     (data / "blank.png").write_bytes(b"not a picture")
     blank = Picture("blank.png", case(data, "blank.png", 1.0).reference.sha256)
     faceless = dataclasses.replace(third, portrait=blank)
-    bad = dataclasses.replace(one, cases=(missing, foreign, faceless, fourth), methods=(method("own"),), expectations=())
+    bad = dataclasses.replace(
+        one, cases=(missing, foreign, faceless, fourth), methods=(method("own"),), expectations=()
+    )
     outcome = run(bad, data, tmp_path / "run", model)
     assert outcome.made == 1 and outcome.report is not None
     reasons = {(item.case, item.method): item.reason for item in outcome.left_out}
@@ -173,7 +179,9 @@ def test_a_killed_run_goes_on_where_it_was(data: Path, model: Path, tmp_path: Pa
     save_manifest(one, path)
     words = [str(path), "--data", str(data), "--output", str(output), "--models", f"TINY={model}"]
     words += ["--generate-only", "--devices", "cpu", "--workers", "2"]
-    process = subprocess.Popen([sys.executable, "-m", "fantasytalking.cli", "benchmark", *words], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fantasytalking.cli", "benchmark", *words], stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 120
     while len(records(output)) < 2 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -1,5 +1,7 @@
 """Statistics of pictures move as the pictures do."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ def test_blur_lowers_sharpness_and_appeal_step_by_step(portrait: NDArray[np.uint
     steps = [portrait, *(blurred(portrait, s) for s in (1, 2, 4))]
     for measure in (laplacian_variance, appeal):
         values = [measure(image) for image in steps]
-        assert all(a > b for a, b in zip(values, values[1:], strict=False)), values
+        assert all(a > b for a, b in itertools.pairwise(values)), values
 
 
 def test_grey_has_no_colour_and_pure_red_a_known_amount() -> None:
@@ -38,7 +40,9 @@ def test_sharpness_can_be_of_a_box_and_of_nothing(portrait: NDArray[np.uint8]) -
     assert laplacian_variance(portrait, (600, 600, 700, 700)) == 0
 
 
-def test_natural_statistics_are_equal_for_equal_pictures_and_further_the_worse_it_gets(portrait: NDArray[np.uint8]) -> None:
+def test_natural_statistics_are_equal_for_equal_pictures_and_further_the_worse_it_gets(
+    portrait: NDArray[np.uint8],
+) -> None:
     own = natural_features(portrait)
     assert own.shape[1] == 36
     assert natural_distance(own, own) == 0

@@ -37,7 +37,9 @@ def put(cache: Path, monkeypatch: pytest.MonkeyPatch, key: str, network: torch.n
     path = cache / entry.filename
     torch.save(randomise(network).state_dict(), path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setitem(metric_weights.WEIGHTS, key, dataclasses.replace(entry, sha256=sha256, size=path.stat().st_size))
+    monkeypatch.setitem(
+        metric_weights.WEIGHTS, key, dataclasses.replace(entry, sha256=sha256, size=path.stat().st_size)
+    )
     return sha256
 
 
@@ -98,7 +100,12 @@ def test_standard_and_proxy_stand_in_one_report_under_their_own_names(
     options = Options(protocol, ("fid", "sync", "fvd"), "auto", (), 1, "cpu", media=False)
     found = evaluate({"ours": tmp_path / "made"}, tmp_path / "real", tmp_path / "report", options, Progress())
     columns = {column.key: column for column in found.columns}
-    assert [columns[k].label for k in ("fid", "sync_c", "sync_d", "fvd")] == ["FID", "Sync-C", "Sync-D", "FD-video-mobilenet"]
+    assert [columns[k].label for k in ("fid", "sync_c", "sync_d", "fvd")] == [
+        "FID",
+        "Sync-C",
+        "Sync-D",
+        "FD-video-mobilenet",
+    ]
     assert columns["fid"].weights == {"inception": digests["inception"]} and not columns["fid"].proxy
     assert columns["sync_c"].weights == {"syncnet": digests["syncnet"]}
     cells = found.methods[1].summary

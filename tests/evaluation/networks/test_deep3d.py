@@ -17,7 +17,10 @@ from tests.evaluation.networks.random_weights import pictures, randomise
 def network(tmp_path_factory: pytest.TempPathFactory) -> Deep3D:
     path = tmp_path_factory.mktemp("weights") / "epoch_20.pth"
     # as their training script saved it: the network beside the state of its optimiser
-    torch.save({"net_recon": randomise(Regressor()).state_dict(), "opt_00": {"state": {}, "param_groups": [{"lr": 1e-4}]}}, path)
+    torch.save(
+        {"net_recon": randomise(Regressor()).state_dict(), "opt_00": {"state": {}, "param_groups": [{"lr": 1e-4}]}},
+        path,
+    )
     return load(path)
 
 
@@ -60,7 +63,9 @@ def test_the_crop_brings_the_five_points_where_the_mean_face_has_them() -> None:
 
 def test_the_one_at_the_pictures_left_comes_first() -> None:
     mesh = np.zeros((1, 468, 3))
-    mesh[0, 33], mesh[0, 263], mesh[0, 4], mesh[0, 61], mesh[0, 291] = ([x, y, 9] for x, y in ((1, 2), (30, 2), (15, 9), (5, 20), (25, 20)))
+    mesh[0, 33], mesh[0, 263], mesh[0, 4], mesh[0, 61], mesh[0, 291] = (
+        [x, y, 9] for x, y in ((1, 2), (30, 2), (15, 9), (5, 20), (25, 20))
+    )
     points = five_points(mesh)
     assert points.shape == (1, 5, 2)
     assert points[0, 0, 0] < points[0, 1, 0]

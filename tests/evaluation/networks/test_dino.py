@@ -29,7 +29,9 @@ def test_the_vector_is_the_class_token_of_the_normalised_picture(folder: Path) -
     images = pictures(3, 32, 32)
     found = load(folder).features(images, batch=2)
     model = ViTModel.from_pretrained(folder, add_pooling_layer=False).eval()
-    values = (torch.from_numpy(images).float() / 255 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    values = (torch.from_numpy(images).float() / 255 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    )
     with torch.no_grad():
         expected = model(pixel_values=values.permute(0, 3, 1, 2)).last_hidden_state[:, 0]
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)

@@ -46,7 +46,9 @@ def test_a_picture_becomes_2048_numbers_whatever_the_batch(network: InceptionFea
     np.testing.assert_allclose(network.features(images, batch=1, side=SIDE), found, rtol=1e-4, atol=1e-4)
 
 
-def test_pools_of_the_2015_network_leave_the_padding_out_and_the_last_takes_the_maximum(network: InceptionFeatures) -> None:
+def test_pools_of_the_2015_network_leave_the_padding_out_and_the_last_takes_the_maximum(
+    network: InceptionFeatures,
+) -> None:
     ones = torch.ones(1, 2048, 3, 3)
     ones[..., 1, 1] = 5
     seen: list[torch.Tensor] = []

@@ -39,7 +39,9 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("size", [(32, 32), (70, 50), (40, 90)])
-def test_pictures_are_prepared_as_transformers_prepares_them_for_clip(folder: Path, linear: Path, size: tuple[int, int]) -> None:
+def test_pictures_are_prepared_as_transformers_prepares_them_for_clip(
+    folder: Path, linear: Path, size: tuple[int, int]
+) -> None:
     images = pictures(2, *size)
     network = load(folder, linear)
     found = network.embeddings(images)
@@ -57,7 +59,9 @@ def test_the_linear_score_is_the_published_formula(folder: Path, linear: Path) -
     np.testing.assert_allclose(network.scores(images, batch=2), expected, atol=1e-5)
 
 
-def test_the_improved_predictor_is_a_named_variant_with_its_own_file(folder: Path, linear: Path, tmp_path: Path) -> None:
+def test_the_improved_predictor_is_a_named_variant_with_its_own_file(
+    folder: Path, linear: Path, tmp_path: Path
+) -> None:
     torch.manual_seed(1)
     state = Head("improved", WIDTH).state_dict()
     assert sorted({name.rsplit(".", 1)[0] for name in state}) == [f"layers.{i}" for i in (0, 2, 4, 6, 7)]
@@ -77,7 +81,9 @@ def test_vbenchs_resizing_is_another(folder: Path, linear: Path) -> None:
     smooth, rough = load(folder, linear).embeddings(images), load(folder, linear, antialias=False).embeddings(images)
     assert np.abs(smooth - rough).max() > 1e-3
     same = pictures(1, 32, 32)
-    np.testing.assert_array_equal(load(folder, linear).embeddings(same), load(folder, linear, antialias=False).embeddings(same))
+    np.testing.assert_array_equal(
+        load(folder, linear).embeddings(same), load(folder, linear, antialias=False).embeddings(same)
+    )
 
 
 def test_its_weights_are_listed() -> None:

@@ -208,11 +208,16 @@ def test_unknown_names_missing_files_and_full_disks_are_one_sentence(
         fetch(["a"], lambda line: None)
 
 
-REPOSITORY = HubRepository("test-hub", "facebook/wav2vec2-base-960h", COMMIT, ("config.json", "x|*.safetensors"), "MIT", "Test")
+REPOSITORY = HubRepository(
+    "test-hub", "facebook/wav2vec2-base-960h", COMMIT, ("config.json", "x|*.safetensors"), "MIT", "Test"
+)
 
 
 def test_a_repository_comes_from_the_hub_with_its_needed_files_only(
-    server: Server, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    server: Server,
+    hub: Hub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(WEIGHTS, "test-hub", REPOSITORY)
     monkeypatch.setenv("HF_ENDPOINT", hub.address)

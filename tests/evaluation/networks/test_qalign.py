@@ -46,5 +46,5 @@ def test_each_picture_is_asked_about_once_for_the_task() -> None:
 
 def test_without_pyiqa_a_sentence_says_what_to_install_and_its_terms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
-    with pytest.raises(MissingDependencyError, match="non-commercial.*pip install pyiqa"):
+    with pytest.raises(MissingDependencyError, match=r"non-commercial.*pip install pyiqa"):
         load()

@@ -25,7 +25,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         global_attn_indexes=[1], mlp_dim=32, window_size=4, num_pos_feats=8,
     )  # fmt: skip
     prompt = SamPromptEncoderConfig(hidden_size=16, image_size=64, patch_size=8, mask_input_channels=4)
-    decoder = SamMaskDecoderConfig(hidden_size=16, mlp_dim=32, num_hidden_layers=1, num_attention_heads=2, iou_head_hidden_dim=16)
+    decoder = SamMaskDecoderConfig(
+        hidden_size=16, mlp_dim=32, num_hidden_layers=1, num_attention_heads=2, iou_head_hidden_dim=16
+    )
     config = SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
     path = tmp_path_factory.mktemp("sam")
     SamModel(config).save_pretrained(path)
@@ -60,7 +62,9 @@ def test_a_mask_is_what_transformers_own_preparation_gives(network: Sam, size: t
             pixel_values=made["pixel_values"], input_boxes=box, input_points=point, input_labels=torch.ones(1, 1, 1, dtype=torch.int64),
             multimask_output=False,
         ).pred_masks  # fmt: skip
-    expected = processor.post_process_masks(logits, made["original_sizes"], made["reshaped_input_sizes"])[0][0, 0].numpy()
+    expected = processor.post_process_masks(logits, made["original_sizes"], made["reshaped_input_sizes"])[0][
+        0, 0
+    ].numpy()
     assert (mask[0] == expected).mean() > 0.98
 
 

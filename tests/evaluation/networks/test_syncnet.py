@@ -119,10 +119,12 @@ def test_boxes_are_smoothed_over_13_frames_and_gaps_filled() -> None:
     np.testing.assert_allclose(filled[0], lost[1])
 
 
-def test_too_little_is_refused_with_what_is_needed(network: SyncNet, crops: np.ndarray, sound: np.ndarray, tmp_path: Path) -> None:
+def test_too_little_is_refused_with_what_is_needed(
+    network: SyncNet, crops: np.ndarray, sound: np.ndarray, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="at least 6 frames"):
         network.crops_curve(crops[:5], sound)
-    with pytest.raises(InputError, match="0.2 s"):
+    with pytest.raises(InputError, match=r"0.2 s"):
         network.speech(sound[:3000])
     with pytest.raises(InputError, match="224 x 224"):
         network.mouth(pictures(6, 112, 112))

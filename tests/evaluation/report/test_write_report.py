@@ -39,7 +39,18 @@ from tests.media.files import numbered_frames, tone
 HOSTILE = '<script>alert("1")</script>&\'.mp4'
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 COLUMNS = (
-    Column("fid", "FD-mobilenet", "FID", True, "lower", "", 2, "frechet", "Distance of <two> Gaussians.", {"net": "ab" * 32}),
+    Column(
+        "fid",
+        "FD-mobilenet",
+        "FID",
+        True,
+        "lower",
+        "",
+        2,
+        "frechet",
+        "Distance of <two> Gaussians.",
+        {"net": "ab" * 32},
+    ),
     Column("csim", "CSIM", "", False, "higher", "", 3, "mean", "Cosine to the portrait."),
     Column("sd", "SD-flow", "SD", True, "neither", "px", 2, "mean", "Mean speed."),
 )
@@ -95,7 +106,9 @@ def clip(csim: float | None, sd: float, generated: str = "", reference: str = ""
 
 
 def method(name: str, kind: str, fid: float | None, clips: Mapping[str, ClipResult], warning: str = "") -> Method:
-    summary = {"fid": Summary(fid, None if fid is None else fid - 1, None if fid is None else fid + 1, len(clips), 40, warning)}
+    summary = {
+        "fid": Summary(fid, None if fid is None else fid - 1, None if fid is None else fid + 1, len(clips), 40, warning)
+    }
     for key in ("csim", "sd"):
         values = [c.values[key] for c in clips.values() if key in c.values]
         mean = sum(values) / len(values)
@@ -155,7 +168,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for m in report.methods:
         for name, c in m.clips.items():
             if c.generated and not Path(c.generated).exists() and name != "b":
-                target = write_video(folder / "x.mp4", frames[: 28 if m.name == "ours" else 10], 4 if m.name == "ours" else 23, sound)
+                target = write_video(
+                    folder / "x.mp4", frames[: 28 if m.name == "ours" else 10], 4 if m.name == "ours" else 23, sound
+                )
                 Path(target or folder / "x.mp4").rename(c.generated)
     Path(report.methods[2].clips["a"].generated).write_bytes(b"not a video")
     write_report(report, folder / "out")
@@ -187,7 +202,14 @@ def test_every_method_clip_problem_and_definition_appears(tree: Tree) -> None:
     report = sample()
     for m in report.methods:
         assert m.name in body
-    for name in (HOSTILE, "cannot be decoded", "Five clips are few.", "40 images are fewer", "/data/real", report.command):
+    for name in (
+        HOSTILE,
+        "cannot be decoded",
+        "Five clips are few.",
+        "40 images are fewer",
+        "/data/real",
+        report.command,
+    ):
         assert name in body
     for column in report.columns:
         assert column.definition in body
@@ -277,7 +299,9 @@ def test_worst_and_best_are_chosen_by_mean_rank() -> None:
         ("ours", HOSTILE, "best"),
         ("ours", "d", "second best"),
     ]
-    assert list(dict.fromkeys(name for name, _, _ in chosen)) == ["ours", "other & co", "still image"], "no ground truth"
+    assert list(dict.fromkeys(name for name, _, _ in chosen)) == ["ours", "other & co", "still image"], (
+        "no ground truth"
+    )
     assert "c" not in mean_ranks(sample().methods[3], COLUMNS), "a clip without a ranked value has no rank"
 
 
@@ -363,7 +387,11 @@ def test_csv_has_the_same_numbers(written: Path) -> None:
             shown = [None if row[k] == "" else float(row[k]) for k in ("value", "low", "high")]
             assert shown == [cell.value, cell.low, cell.high]
             assert (int(row["clips"]), int(row["samples"]), row["warning"]) == (cell.clips, cell.samples, cell.warning)
-            assert (row["label"], row["proxy"], row["definition"]) == (column.label, "yes" if column.proxy else "no", column.definition)
+            assert (row["label"], row["proxy"], row["definition"]) == (
+                column.label,
+                "yes" if column.proxy else "no",
+                column.definition,
+            )
     with (written / CLIPS_CSV).open(newline="", encoding="utf-8") as file:
         clips = list(csv.DictReader(file))
     assert len(clips) == 20
@@ -396,7 +424,9 @@ def test_names_that_are_no_text_do_not_stop_the_report(tmp_path: Path) -> None:
 def test_values_that_are_no_numbers_are_shown_as_missing(tmp_path: Path) -> None:
     report = sample()
     nan = float("nan")
-    broken = ClipResult("", "", 0, {"csim": nan, "sd": nan}, {"sync": Curve((0.0, 1.0), (nan, nan)), "mouth": Curve((), ())})
+    broken = ClipResult(
+        "", "", 0, {"csim": nan, "sd": nan}, {"sync": Curve((0.0, 1.0), (nan, nan)), "mouth": Curve((), ())}
+    )
     empty = Method("broken", "method", "", {"a": broken}, {"csim": Summary(nan)})
     nothing = Method("nothing", "method", "", {}, {})
     content = page(replace(report, methods=(*report.methods, empty, nothing)), media=False)
@@ -407,11 +437,16 @@ def test_values_that_are_no_numbers_are_shown_as_missing(tmp_path: Path) -> None
 
 def test_the_table_as_text_marks_proxies_best_values_and_notes() -> None:
     lines = table_text(sample()).splitlines()
-    assert lines[0].split("|")[1:-1] == [f" {c:<{len(x) - 2}} " for c, x in zip(
-        ("metric", "ground truth", "still image", "ours", "other & co"), lines[0].split("|")[1:-1], strict=True
-    )]
+    assert lines[0].split("|")[1:-1] == [
+        f" {c:<{len(x) - 2}} "
+        for c, x in zip(
+            ("metric", "ground truth", "still image", "ours", "other & co"), lines[0].split("|")[1:-1], strict=True
+        )
+    ]
     assert len({len(line) for line in lines[:5]}) == 1, "columns are aligned"
-    assert "FD-mobilenet ↓ (proxy for FID)" in lines[2] and "**12.50** (11.50, 13.50) [1]" in lines[2] and "–" in lines[2]
+    assert (
+        "FD-mobilenet ↓ (proxy for FID)" in lines[2] and "**12.50** (11.50, 13.50) [1]" in lines[2] and "–" in lines[2]
+    )
     assert "SD-flow, px (proxy for SD)" in lines[4] and "**" not in lines[4]
     assert "[1] FD-mobilenet of still image, ours: 40 images are fewer than 2048." in lines
     assert "Warning: Five clips are few." in lines and "\x1b" not in table_text(sample())

@@ -151,7 +151,7 @@ def test_wans_own_layout_holds_the_backbone_with_lora_merged(trained: Trained, t
     heads = {"num_attention_heads": 2}
     model = load_transformer(made.path, FULL, adapter=adapter, config=heads)
     same(run_model(model, trained.batch), trained.velocity["lora"])
-    with pytest.raises(SettingsError, match="trained no LoRA.*Wan's own"):
+    with pytest.raises(SettingsError, match=r"trained no LoRA.*Wan's own"):
         export_run(trained.adapter, tmp_path / "none", "wan-original")
     with pytest.raises(SettingsError, match="trained no LoRA"):
         export_run(trained.adapter, tmp_path / "none", "lora")
@@ -175,7 +175,7 @@ def test_a_base_that_is_a_transformer_alone_takes_the_other_parts_from_a_pipelin
     description = json.loads((trained.adapter / "adapter.json").read_text())
     (run / "adapter.json").write_text(json.dumps(description | {"base": str(trained.base / "transformer")}))
     (run / "transformer").symlink_to(trained.adapter / "transformer")
-    with pytest.raises(CheckpointError, match="no pipeline folder.*--pipeline"):
+    with pytest.raises(CheckpointError, match=r"no pipeline folder.*--pipeline"):
         export_run(run, tmp_path / "model", "pipeline")
     made = export_run(run, tmp_path / "model", "pipeline", pipeline=trained.base, dtype=FULL)
     pipeline = FantasyTalkingPipeline.from_pretrained(made.path)
@@ -188,7 +188,7 @@ def test_another_base_a_taken_name_and_no_run_are_refused(trained: Trained, tmp_
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(CheckpointError, match="is not the model that"):
         export_run(trained.adapter, tmp_path / "t", "transformer", base=tmp_path / "other")
-    with pytest.raises(CheckpointError, match="not there any more.*--base"):
+    with pytest.raises(CheckpointError, match=r"not there any more.*--base"):
         export_run(trained.adapter, tmp_path / "t", "transformer", base=tmp_path / "gone")
     with pytest.raises(OutputError, match="exists already"):
         export_run(trained.adapter, tmp_path / "other", "transformer")
@@ -204,7 +204,7 @@ def test_a_run_of_the_embedded_model_has_its_folder_exported(tmp_path: Path) -> 
     (run / "model").symlink_to(resolve_model("embedded"))
     made = export_run(run, tmp_path / "model", "pipeline")
     FantasyTalkingPipeline.from_pretrained(made.path)
-    with pytest.raises(SettingsError, match="trained whole.*no released layout"):
+    with pytest.raises(SettingsError, match=r"trained whole.*no released layout"):
         export_run(run, tmp_path / "a.ckpt", "released")
 
 

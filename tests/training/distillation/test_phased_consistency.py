@@ -483,7 +483,7 @@ def test_a_run_is_not_continued_with_another_method(tmp_path: Path) -> None:
     distiller_of(CONFIG, tmp_path).train(until=2)
     longer = replace(CONFIG, train=replace(CONFIG.train, log_every=1))
     assert distiller_of(longer, tmp_path).step == 2
-    with pytest.raises(SettingsError, match="begun with audio_guidance_scale = 2.5, but now it is 3.0"):
+    with pytest.raises(SettingsError, match=r"begun with audio_guidance_scale = 2.5, but now it is 3.0"):
         distiller_of(replace(CONFIG, audio_guidance_scale=3.0), tmp_path)
 
 

@@ -51,7 +51,7 @@ def test_equal_pictures_have_no_distance_and_others_more_the_more_they_differ(di
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
     near, far = distance(x, x + 0.05 * noise), distance(x, x + 0.5 * noise)
     assert near.shape == (2,)
-    assert (0 < near).all()
+    assert (near > 0).all()
     assert (near < far).all()
 
 

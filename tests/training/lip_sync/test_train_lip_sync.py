@@ -49,9 +49,7 @@ from tests.cli.test_train import make_video
 from tests.training.synthetic import make_track, open_mouth, own_mesh, tracks
 
 PLAIN = Variation(*[0.0] * 11)
-TINY = LipSyncConfig(
-    steps=16, batch=4, window=8, learning_rate=2e-3, log_every=8, generated_weight=0.0, align_steps=1
-)
+TINY = LipSyncConfig(steps=16, batch=4, window=8, learning_rate=2e-3, log_every=8, generated_weight=0.0, align_steps=1)
 
 
 @cache

@@ -165,7 +165,7 @@ def test_a_damaged_checkpoint_is_named(material: Material, tmp_path: Path, file:
     make_trainer(material, config, tmp_path).train()
     path = tmp_path / "step-2" / file
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match="step-2 cannot be continued: .* delete it"):
+    with pytest.raises(CheckpointError, match=r"step-2 cannot be continued: .* delete it"):
         make_trainer(material, config, tmp_path)
 
 
@@ -175,7 +175,7 @@ def test_a_checkpoint_of_another_model_is_refused(material: Material, tmp_path: 
     with pytest.raises(SettingsError, match=r"other settings \(model.ffn_dim: 32 there, 64 now\)"):
         make_trainer(material, wider, tmp_path)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(CheckpointError, match="has the shape .* delete it to go on from the one before"):
+    with pytest.raises(CheckpointError, match=r"has the shape .* delete it to go on from the one before"):
         make_trainer(material, wider, tmp_path)
 
 
@@ -229,7 +229,7 @@ def test_a_loss_that_diverges_stops_the_run_and_spares_the_checkpoint(material: 
     trainer = make_trainer(material, good, tmp_path)
     with torch.no_grad():
         trainer.engine.bare_model.get_parameter("proj_out.weight").mul_(1e30)
-    with pytest.raises(ResourceError, match="Training diverged: loss inf.* lower learning rate"):
+    with pytest.raises(ResourceError, match=r"Training diverged: loss inf.* lower learning rate"):
         trainer.train()
     latest = RunFolder(tmp_path).latest()
     assert latest is not None
@@ -250,5 +250,5 @@ def test_loading_gives_back_the_step(material: Material, tmp_path: Path) -> None
 
 
 def test_windows_longer_than_every_clip_are_one_sentence(material: Material, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="at least 201 frames long, but no usable clip reaches 8.8 s"):
+    with pytest.raises(InputError, match=r"at least 201 frames long, but no usable clip reaches 8.8 s"):
         make_trainer(material, replace(CONFIG, frames=(201,)), tmp_path)

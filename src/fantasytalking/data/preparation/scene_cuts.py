@@ -6,6 +6,7 @@ between two looks: a span ends at the look before it and begins at the look afte
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -69,7 +70,7 @@ def cut_evenly(start: float, end: float, settings: PreparationSettings) -> list[
     even = length / count
     step = even if count == 1 or _long_enough(even, settings) else settings.max_seconds
     edges = [start + step * i for i in range(count)] + [end]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def _long_enough(seconds: float, settings: PreparationSettings) -> bool:

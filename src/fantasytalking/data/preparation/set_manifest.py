@@ -99,12 +99,11 @@ def write_clips(path: Path, rows: Iterable[Row]) -> None:
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
     """
-    with full_disk_error(path), atomic_path(path, overwrite=True) as temporary:
-        with open(temporary, "wb") as file:
-            for row in rows:
-                file.write(json_text({k: v for k, v in row.items() if not k.startswith("_")}).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+    with full_disk_error(path), atomic_path(path, overwrite=True) as temporary, open(temporary, "wb") as file:
+        for row in rows:
+            file.write(json_text({k: v for k, v in row.items() if not k.startswith("_")}).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def build_manifest(

@@ -84,13 +84,12 @@ def writing_shard(path: Path) -> Iterator[ShardWriter]:
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
     """
-    with full_disk_error(path), atomic_path(path, overwrite=True) as temporary:
-        with open(temporary, "wb") as file:
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-                writer = ShardWriter(archive)
-                yield writer
-            file.flush()
-            os.fsync(file.fileno())
+    with full_disk_error(path), atomic_path(path, overwrite=True) as temporary, open(temporary, "wb") as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            writer = ShardWriter(archive)
+            yield writer
+        file.flush()
+        os.fsync(file.fileno())
     if not writer.samples:
         # an empty archive would stop whoever reads the shards one after the other
         path.unlink()

@@ -19,7 +19,24 @@ __all__ = ["CATALOGUE", "SUFFIXES", "ListedVideo", "find_videos", "fingerprint"]
 
 CATALOGUE = "catalogue.jsonl"
 SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .flv .wmv .mpg .mpeg .ts .mts .m2ts .ogv .3gp .mxf".split(),
+    [
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".flv",
+        ".wmv",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".ogv",
+        ".3gp",
+        ".mxf",
+    ],
 )
 """Endings by which videos are found in folders; a file that is named itself may have any."""
 # with the clip's number and the longest ending a name stays below the 100 characters of a plain tar header

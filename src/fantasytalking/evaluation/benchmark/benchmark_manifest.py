@@ -177,7 +177,9 @@ class Manifest:
         models, present = models or {}, [method.name for method in self.methods]
         for name in methods:
             if name not in present:
-                raise InputError(f"The manifest '{self.name}' has no method '{name}'; its methods are {', '.join(present)}.")
+                raise InputError(
+                    f"The manifest '{self.name}' has no method '{name}'; its methods are {', '.join(present)}."
+                )
         wanted = sorted({method.model[1:] for method in self.methods if method.model.startswith("$")})
         unknown = [name for name in models if name not in wanted]
         if unknown:

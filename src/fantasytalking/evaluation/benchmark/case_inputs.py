@@ -65,7 +65,9 @@ def bad_files(cases: Iterable[Case], data: Path) -> dict[str, str]:
 
 def unusable(cases: Iterable[Case], bad: Mapping[str, str]) -> dict[str, str]:
     """Cases that a bad file belongs to: name -> why."""
-    return {case.name: next(bad[f] for f in case.inputs if f in bad) for case in cases if bad.keys() & case.inputs.keys()}
+    return {
+        case.name: next(bad[f] for f in case.inputs if f in bad) for case in cases if bad.keys() & case.inputs.keys()
+    }
 
 
 def choose_donors(cases: Sequence[Case]) -> dict[str, Case]:
@@ -160,7 +162,9 @@ def write_reference(case: Case, data: Path, folder: Path, looked_at: float) -> s
         "unchanged": whole,
         "crf": None if whole else REFERENCE_CRF,
     }
-    note = "" if whole else f"The reference of {case.name} is cut from its file and encoded again at crf {REFERENCE_CRF}."
+    note = (
+        "" if whole else f"The reference of {case.name} is cut from its file and encoded again at crf {REFERENCE_CRF}."
+    )
     known = read_record(record)
     if known.get("made_as") == made_as and target.is_file() and known.get("sha256") == file_digest(target):
         return note

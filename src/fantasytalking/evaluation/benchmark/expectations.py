@@ -14,7 +14,9 @@ from fantasytalking.system.files import atomic_path
 
 __all__ = ["Trend", "Verdict", "judge", "save_trends", "trend_table"]
 
-Verdict = Literal["holds", "right direction, not significant", "no difference", "undecided", "contradicted", "not measured"]
+Verdict = Literal[
+    "holds", "right direction, not significant", "no difference", "undecided", "contradicted", "not measured"
+]
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,19 @@ def judge(expectations: Sequence[Expectation], report: Report) -> list[Trend]:
 
 def trend_table(trends: Sequence[Trend]) -> str:
     """A Markdown table of trends."""
-    lines = ["| expectation | column | expected | difference (interval) | clips | verdict |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| expectation | column | expected | difference (interval) | clips | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
     for trend in trends:
         numbers = "" if trend.difference is None else f"{trend.difference:+.3g}"
         if trend.low is not None and trend.high is not None:
             numbers += f" ({trend.low:+.3g} to {trend.high:+.3g})"
         # a bar would end the cell
         expected = trend.expected.replace("|", "\\|")
-        lines.append(f"| {trend.claim} | {trend.label} | {expected} | {numbers} | {trend.clips or ''} | {trend.verdict} |")
+        lines.append(
+            f"| {trend.claim} | {trend.label} | {expected} | {numbers} | {trend.clips or ''} | {trend.verdict} |"
+        )
     return "\n".join(lines)
 
 

@@ -113,7 +113,9 @@ def make_manifest(videos: Sequence[Path], name: str, choice: Choice, progress: P
         reasons = "; ".join(f"{file}: {why}" for file, why in list(skipped.items())[:3])
         raise InputError(f"None of {len(order)} videos can be used ({reasons}); give others, or fewer --seconds.")
     cases.sort(key=lambda case: case.name)
-    kinds: tuple[Literal["own", "other"], ...] = ("own", "other") if len({case.identity for case in cases}) > 1 else ("own",)
+    kinds: tuple[Literal["own", "other"], ...] = (
+        ("own", "other") if len({case.identity for case in cases}) > 1 else ("own",)
+    )
     manifest = Manifest(
         name=name,
         description=f"{len(cases)} clips of {choice.seconds:g} s, chosen with seed {choice.seed} from {len(order)} videos.",
@@ -134,7 +136,9 @@ def _find(videos: Sequence[Path]) -> tuple[Path, list[Path]]:
         if not path.exists():
             raise InputError(f"There is no video or folder '{given}'; check the path.")
         roots.append(path if path.is_dir() else path.parent)
-        inside = [p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES] if path.is_dir() else [path]
+        inside = (
+            [p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES] if path.is_dir() else [path]
+        )
         found += [p for p in inside if not any(part.startswith(".") for part in p.relative_to(roots[-1]).parts)]
     if not found:
         raise InputError(f"There is no video in {', '.join(map(str, videos))}; known are {', '.join(SUFFIXES)}.")
@@ -199,5 +203,8 @@ def _case_name(relative: str, names: set[str]) -> str:
 
 def _method(kind: Literal["own", "other"], choice: Choice) -> MethodSpec:
     label = choice.model if re.fullmatch(r"[A-Za-z0-9_-]+", choice.model) else "model"
-    note = {"own": "driven by the clip's own speech", "other": "driven by another person's speech: what is left is not lip sync"}
+    note = {
+        "own": "driven by the clip's own speech",
+        "other": "driven by another person's speech: what is left is not lip sync",
+    }
     return MethodSpec(f"{label}-{kind}-speech", choice.model, {}, kind, note[kind])

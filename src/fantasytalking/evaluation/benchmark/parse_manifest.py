@@ -40,9 +40,7 @@ def check_name(value: Any, where: str) -> str:
         InputError: it may not; `where` is how the message calls it.
     """
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise InputError(
-            f"{where} must be letters, digits, '_' and '-' (it names files), but {value!r} was given."
-        )
+        raise InputError(f"{where} must be letters, digits, '_' and '-' (it names files), but {value!r} was given.")
     return value
 
 

@@ -141,12 +141,16 @@ def _open_output(output: Path, name: str) -> None:
         present = read_record(output / "manifest.json").get("name")
         if present != name:
             what = f"the benchmark '{present}'" if present else "other files"
-            raise OutputError(f"The output folder '{output}' holds {what}; give a new folder, or that of an earlier '{name}'.")
+            raise OutputError(
+                f"The output folder '{output}' holds {what}; give a new folder, or that of an earlier '{name}'."
+            )
     try:
         for folder in (output / "references", output / "generated", output / "report"):
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"The output folder '{output}' cannot be made ({error.strerror}); choose another one.") from error
+        raise OutputError(
+            f"The output folder '{output}' cannot be made ({error.strerror}); choose another one."
+        ) from error
     for part in output.rglob(".*.part*"):
         # of a run that was killed
         part.unlink(missing_ok=True)

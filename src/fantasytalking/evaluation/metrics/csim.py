@@ -54,7 +54,9 @@ class FaceSimilarity(Metric):
         return Measurement({self.columns[0].key: total / len(chosen)})
 
 
-_HOW = "of the frames looked at with that of the reference's first frame, mean; a frame in which no face is found counts 0"
+_HOW = (
+    "of the frames looked at with that of the reference's first frame, mean; a frame in which no face is found counts 0"
+)
 
 
 def proxy(device: str = "cpu") -> FaceSimilarity:

@@ -46,11 +46,16 @@ class Dynamics(Metric):
     def measure(self, made: Footage, true: Footage) -> Measurement:
         """Mean over frames; a clip without background (or without a subject) has only the other number."""
         speeds = region_speeds(self.flows(made.frames), self.masks(made)[:-1])
-        found = {c.key: float(np.nanmean(s)) for c, s in zip(self.columns, speeds.T, strict=True) if np.isfinite(s).any()}
+        found = {
+            c.key: float(np.nanmean(s)) for c, s in zip(self.columns, speeds.T, strict=True) if np.isfinite(s).any()
+        }
         seconds = tuple(float(t) for t in np.arange(len(speeds)) / made.protocol.fps)
         motion = Curve(seconds, tuple(float(v) for v in np.nan_to_num(speeds[:, 0])))
         missing = [c.label for c in self.columns if c.key not in found]
-        notes = tuple(f"{label} has no value: no frame shows a {_REGION[label[:2]]} of at least 0.5 % of the picture" for label in missing)
+        notes = tuple(
+            f"{label} has no value: no frame shows a {_REGION[label[:2]]} of at least 0.5 % of the picture"
+            for label in missing
+        )
         return Measurement(found, curves={"motion": motion}, notes=notes)
 
 

@@ -58,4 +58,6 @@ def standard(device: str = "cpu") -> ExpressionFrechet:
     )
     weights = {"deep3d": digest("deep3d")}
     column = Column("efid", "E-FID", "E-FID", False, "lower", "", 3, "frechet", definition, weights)
-    return ExpressionFrechet(lambda footage: network.expressions(footage.frames[footage.seen], footage.track[0][footage.seen]), column)
+    return ExpressionFrechet(
+        lambda footage: network.expressions(footage.frames[footage.seen], footage.track[0][footage.seen]), column
+    )

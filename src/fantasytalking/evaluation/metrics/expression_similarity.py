@@ -63,4 +63,6 @@ def standard(device: str = "cpu") -> ExpressionSimilarity:
     definition = f"Similarity of the 64 expression coefficients of Deep3DFaceRecon {_HOW}. Rewards stillness."
     weights = {"deep3d": digest("deep3d")}
     column = Column("es", "ES", "ES", False, "higher", "", 4, "mean", definition, weights)
-    return ExpressionSimilarity(lambda footage: network.expressions(footage.frames[footage.seen], footage.track[0][footage.seen]), column)
+    return ExpressionSimilarity(
+        lambda footage: network.expressions(footage.frames[footage.seen], footage.track[0][footage.seen]), column
+    )

@@ -57,4 +57,6 @@ def standard(device: str = "cpu") -> ImageFrechet:
         "of the generated and of the real clips, resized to 299 x 299 as pytorch-fid does (bilinear, no antialiasing)."
     )
     weights = {"inception": digest("inception")}
-    return ImageFrechet(network.features, Column("fid", "FID", "FID", False, "lower", "", 2, "frechet", definition, weights))
+    return ImageFrechet(
+        network.features, Column("fid", "FID", "FID", False, "lower", "", 2, "frechet", definition, weights)
+    )

@@ -1,5 +1,6 @@
 """IQA and ASE: quality and aesthetics by Q-Align (arXiv:2312.17090), 1 to 5. Proxy of IQA: distance of natural scene statistics from the
-reference's; ASE has none of its own, as `appeal-stats` of `aesthetic.py` would be the same number again."""
+reference's; ASE has none of its own, as `appeal-stats` of `aesthetic.py` would be the same number again.
+"""
 
 from __future__ import annotations
 

@@ -67,7 +67,9 @@ class Metric(ABC):
     @property
     def digest(self) -> str:
         """Of everything but clip and protocol that the numbers depend on."""
-        text = json.dumps([self.name, self.version, [(c.key, c.label, sorted(c.weights.items())) for c in self.columns]])
+        text = json.dumps(
+            [self.name, self.version, [(c.key, c.label, sorted(c.weights.items())) for c in self.columns]]
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fantasytalking.evaluation.footage import Frames
 
-__all__ = ["appeal", "colourfulness", "laplacian_variance", "natural_features", "natural_distance"]
+__all__ = ["appeal", "colourfulness", "laplacian_variance", "natural_distance", "natural_features"]
 
 _PATCH = 64
 _SCALES = 2
@@ -94,7 +94,11 @@ def natural_features(image: Frames) -> NDArray[np.float64]:
         mean = cv2.GaussianBlur(grey, (7, 7), 7 / 6)
         deviation = np.sqrt(np.abs(cv2.GaussianBlur(grey * grey, (7, 7), 7 / 6) - mean * mean))
         normal = (grey - mean) / (deviation + 1)
-        cells = [(slice(r * side, (r + 1) * side), slice(c * side, (c + 1) * side)) for r in range(rows) for c in range(columns)]
+        cells = [
+            (slice(r * side, (r + 1) * side), slice(c * side, (c + 1) * side))
+            for r in range(rows)
+            for c in range(columns)
+        ]
         if scale == 0:
             sharpness = np.array([deviation[cell].mean() for cell in cells])
         per_scale.append([_patch_features(normal[cell]) for cell in cells])

@@ -14,7 +14,7 @@ from fantasytalking.errors import SettingsError
 from fantasytalking.evaluation.metrics.metric import Metric
 from fantasytalking.evaluation.networks.metric_weights import WEIGHTS, cache_folder, locate
 
-__all__ = ["ALL", "Backend", "Choice", "Entry", "METRICS", "build", "choose", "lacking"]
+__all__ = ["ALL", "METRICS", "Backend", "Choice", "Entry", "build", "choose", "lacking"]
 
 Backend = Literal["auto", "standard", "proxy"]
 

@@ -45,7 +45,9 @@ class Sync(Metric):
         if made.sound is None:
             raise InputError("The video has no sound, and neither has its reference; sync needs one of them.")
         if protocol.fps != RATE:
-            raise InputError(f"Sync is measured at {RATE:g} frames a second and the protocol says {protocol.fps:g}; change fps.")
+            raise InputError(
+                f"Sync is measured at {RATE:g} frames a second and the protocol says {protocol.fps:g}; change fps."
+            )
         if run.stop - run.start < protocol.min_track:
             raise InputError(
                 f"The face is seen for at most {run.stop - run.start} frames in a row and min_track is {protocol.min_track}; "
@@ -58,7 +60,9 @@ class Sync(Metric):
         return Measurement(values, curves={"sync": line})
 
 
-def _columns(labels: tuple[str, str, str], proxy: bool, how: str, weights: dict[str, str]) -> tuple[Column, Column, Column]:
+def _columns(
+    labels: tuple[str, str, str], proxy: bool, how: str, weights: dict[str, str]
+) -> tuple[Column, Column, Column]:
     confidence, distance, offset = labels
     return (
         Column(
@@ -73,7 +77,18 @@ def _columns(labels: tuple[str, str, str], proxy: bool, how: str, weights: dict[
             f"Median minus least distance of mouth and sound over the offsets: {how}",
             weights,
         ),
-        Column("sync_d", distance, "Sync-D", proxy, "lower", "", 3, "mean", f"Least distance over the offsets: {how}", weights),
+        Column(
+            "sync_d",
+            distance,
+            "Sync-D",
+            proxy,
+            "lower",
+            "",
+            3,
+            "mean",
+            f"Least distance over the offsets: {how}",
+            weights,
+        ),
         Column(
             "sync_offset",
             offset,

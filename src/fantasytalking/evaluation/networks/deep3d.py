@@ -68,7 +68,9 @@ class ResNet50(nn.Module):
 
     @staticmethod
     def _layer(inside: int, width: int, blocks: int, stride: int) -> nn.Sequential:
-        return nn.Sequential(Bottleneck(inside, width, stride), *(Bottleneck(4 * width, width) for _ in range(blocks - 1)))
+        return nn.Sequential(
+            Bottleneck(inside, width, stride), *(Bottleneck(4 * width, width) for _ in range(blocks - 1))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
@@ -146,7 +148,9 @@ def five_points(meshes: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.stack([*eyes, points[:, NOSE_TIP], points[:, MOUTH_CORNER_RIGHT], points[:, MOUTH_CORNER_LEFT]], 1)
 
 
-def align(frame: NDArray[np.uint8], points: NDArray[np.floating], standard: NDArray[np.floating] = STANDARD) -> NDArray[np.uint8]:
+def align(
+    frame: NDArray[np.uint8], points: NDArray[np.floating], standard: NDArray[np.floating] = STANDARD
+) -> NDArray[np.uint8]:
     """The original's crop: scaled and shifted, not turned, so that the five points fit the mean face; black outside the picture.
 
     The affine map from the standard points to the picture, x = R1 p + t1 and y = R2 p + t2, is fitted by least squares; the scale is

@@ -17,7 +17,7 @@ from fantasytalking.errors import CheckpointError, ImageError
 from fantasytalking.evaluation.networks.metric_weights import require
 from fantasytalking.evaluation.networks.network_inputs import batches, check_images
 
-__all__ = ["KEY", "I3D", "load"]
+__all__ = ["I3D", "KEY", "load"]
 
 KEY = "i3d"
 SIDE = 224

@@ -28,7 +28,9 @@ Resize = Literal["pytorch-fid", "torch-fidelity"]
 class Conv(nn.Module):
     """Convolution without bias, batch norm, ReLU."""
 
-    def __init__(self, inside: int, out: int, kernel: int | tuple[int, int], stride: int = 1, padding: int | tuple[int, int] = 0) -> None:
+    def __init__(
+        self, inside: int, out: int, kernel: int | tuple[int, int], stride: int = 1, padding: int | tuple[int, int] = 0
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inside, out, kernel, stride, padding, bias=False)
         self.bn = nn.BatchNorm2d(out, eps=0.001)
@@ -107,7 +109,10 @@ class BlockD(nn.Module):
         super().__init__()
         self.branch3x3_1, self.branch3x3_2 = Conv(inside, 192, 1), Conv(192, 320, 3, stride=2)
         self.branch7x7x3_1 = Conv(inside, 192, 1)
-        self.branch7x7x3_2, self.branch7x7x3_3 = Conv(192, 192, (1, 7), padding=(0, 3)), Conv(192, 192, (7, 1), padding=(3, 0))
+        self.branch7x7x3_2, self.branch7x7x3_3 = (
+            Conv(192, 192, (1, 7), padding=(0, 3)),
+            Conv(192, 192, (7, 1), padding=(3, 0)),
+        )
         self.branch7x7x3_4 = Conv(192, 192, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,7 +129,10 @@ class BlockE(nn.Module):
         self.last = last
         self.branch1x1 = Conv(inside, 320, 1)
         self.branch3x3_1 = Conv(inside, 384, 1)
-        self.branch3x3_2a, self.branch3x3_2b = Conv(384, 384, (1, 3), padding=(0, 1)), Conv(384, 384, (3, 1), padding=(1, 0))
+        self.branch3x3_2a, self.branch3x3_2b = (
+            Conv(384, 384, (1, 3), padding=(0, 1)),
+            Conv(384, 384, (3, 1), padding=(1, 0)),
+        )
         self.branch3x3dbl_1, self.branch3x3dbl_2 = Conv(inside, 448, 1), Conv(448, 384, 3, padding=1)
         self.branch3x3dbl_3a = Conv(384, 384, (1, 3), padding=(0, 1))
         self.branch3x3dbl_3b = Conv(384, 384, (3, 1), padding=(1, 0))
@@ -232,7 +240,9 @@ def resize_like_tensorflow(planes: Tensor, side: int) -> Tensor:
     return planes
 
 
-def load(path: Path | None = None, device: str | torch.device = "cpu", resize: Resize = "pytorch-fid") -> InceptionFeatures:
+def load(
+    path: Path | None = None, device: str | torch.device = "cpu", resize: Resize = "pytorch-fid"
+) -> InceptionFeatures:
     """The network with its published weights.
 
     Args:

@@ -130,7 +130,11 @@ class Aesthetic:
             resized = [Image.fromarray(x).resize((size[1], size[0]), Image.Resampling.BICUBIC) for x in images]
             planes = to_planes(np.stack([np.asarray(x) for x in resized]), device)
         else:
-            planes = F.interpolate(to_planes(images, device), size, mode="bicubic", align_corners=False).clamp(0, 255).round()
+            planes = (
+                F.interpolate(to_planes(images, device), size, mode="bicubic", align_corners=False)
+                .clamp(0, 255)
+                .round()
+            )
         top, left = round((size[0] - side) / 2), round((size[1] - side) / 2)
         return planes[..., top : top + side, left : left + side]
 

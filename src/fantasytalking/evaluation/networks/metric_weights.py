@@ -336,4 +336,6 @@ def _size(entry: Entry) -> int:
 def _line(entry: Entry, plan: list[RemoteFile] | None) -> str:
     size = sum(file.size for file in plan) if plan is not None else _size(entry)
     amount = f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size:,} bytes" if size else "size unknown"
-    return f"{entry.key}: {entry.filename}, {amount}, licence: {entry.licence}, from {entry.source}, for {entry.needed_by}"
+    return (
+        f"{entry.key}: {entry.filename}, {amount}, licence: {entry.licence}, from {entry.source}, for {entry.needed_by}"
+    )

@@ -34,7 +34,9 @@ def read_state(path: Path, inside: str | None = None) -> dict[str, Tensor]:
     """
     try:
         state: Any = (
-            load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
         )
         state = state[inside] if inside is not None else state
         named = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
@@ -83,7 +85,9 @@ def check_images(images: NDArray[np.uint8], what: str = "pictures", axes: str = 
         ImageError: Another type or shape, or nothing in it.
     """
     ndim = axes.count(",") + 1
-    if not (isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == ndim and images.shape[-1] == 3):
+    if not (
+        isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == ndim and images.shape[-1] == 3
+    ):
         given = f"{getattr(images, 'dtype', type(images).__name__)} {getattr(images, 'shape', '')}"
         raise ImageError(f"The {what} are taken as uint8 [{axes}], RGB, not {given}.")
     if images.size == 0:

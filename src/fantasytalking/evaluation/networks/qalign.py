@@ -104,7 +104,11 @@ def load(path: Path | None = None, device: str | torch.device = "cpu") -> QAlign
     dtype = torch.float32 if torch.device(device).type == "cpu" else torch.float16
     try:
         with _from_folder(code, path):
-            network = code.MPLUGOwl2LlamaForCausalLM.from_pretrained(path, local_files_only=True, dtype=dtype).eval().to(device)
+            network = (
+                code.MPLUGOwl2LlamaForCausalLM.from_pretrained(path, local_files_only=True, dtype=dtype)
+                .eval()
+                .to(device)
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} cannot be read as Q-Align's model ({error}); fetch it again.") from error
 
@@ -120,7 +124,7 @@ def load(path: Path | None = None, device: str | torch.device = "cpu") -> QAlign
 
 
 def _restore_mask_inversion(abstractor: Any) -> None:
-    """pyiqa 0.1.16 calls a method that transformers 5.23 no longer gives its models."""
+    """Pyiqa 0.1.16 calls a method that transformers 5.23 no longer gives its models."""
 
     def invert(self: Any, mask: torch.Tensor) -> torch.Tensor:
         mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
@@ -141,7 +145,9 @@ class _from_folder:
 
     def __enter__(self) -> None:
         for name, original in self.kept.items():
-            take = staticmethod(lambda *_, original=original, **__: original.from_pretrained(self.path, local_files_only=True))
+            take = staticmethod(
+                lambda *_, original=original, **__: original.from_pretrained(self.path, local_files_only=True)
+            )
             setattr(self.code, name, type(name, (), {"from_pretrained": take}))
 
     def __exit__(self, *error: object) -> None:

@@ -68,7 +68,7 @@ class Raft:
 
 
 def build() -> Any:
-    """torchvision's network without weights.
+    """Torchvision's network without weights.
 
     Raises:
         MissingDependencyError: torchvision is not installed.

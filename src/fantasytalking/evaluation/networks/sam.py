@@ -85,7 +85,9 @@ class Sam:
         height, width = frame.shape[:2]
         planes, size = self._planes(frame)
         scale = np.array([size[1] / width, size[0] / height])
-        box = torch.tensor((np.array(person_box(face, width, height)).reshape(2, 2) * scale).ravel(), dtype=torch.float32)
+        box = torch.tensor(
+            (np.array(person_box(face, width, height)).reshape(2, 2) * scale).ravel(), dtype=torch.float32
+        )
         point = torch.tensor(np.array([(face[0] + face[2]) / 2, (face[1] + face[3]) / 2]) * scale, dtype=torch.float32)
         device = self.network.device
         found = self.network(
@@ -96,7 +98,9 @@ class Sam:
             multimask_output=False,
         ).pred_masks[:, 0]
         side = int(self.network.config.vision_config.image_size)
-        whole = F.interpolate(found.float(), (side, side), mode="bilinear", align_corners=False)[..., : size[0], : size[1]]
+        whole = F.interpolate(found.float(), (side, side), mode="bilinear", align_corners=False)[
+            ..., : size[0], : size[1]
+        ]
         logits = F.interpolate(whole, (height, width), mode="bilinear", align_corners=False)
         return np.asarray((logits[0, 0] > 0).cpu().numpy())
 

@@ -186,9 +186,7 @@ class SyncNet:
         return self.crops_curve(crops, samples[start * _SAMPLES_PER_IMAGE : stop * _SAMPLES_PER_IMAGE], max_offset)
 
 
-def padded_curve(
-    mouth: NDArray[np.floating], speech: NDArray[np.floating], max_offset: int = MAX_OFFSET
-) -> SyncCurve:
+def padded_curve(mouth: NDArray[np.floating], speech: NDArray[np.floating], max_offset: int = MAX_OFFSET) -> SyncCurve:
     """Mean distance over offsets as the original computes it, whose ends of the speech are padded with K zero vectors.
 
     With i = 0..2K the distances D_i = mean_t ||mouth_t - speech_{t + i - K} + 1e-6||, speech outside the clip being zero; the offset is

@@ -65,7 +65,9 @@ def mouth_crops(frames: NDArray[np.uint8], boxes: NDArray[np.floating]) -> NDArr
     if boxes.shape != (len(frames), 4) or not (boxes[:, 2:] > boxes[:, :2]).all():
         raise InputError(f"Crops need a box x0 < x1, y0 < y1 for each of the {len(frames)} frames, not {boxes.shape}.")
     if len(frames) <= _MEDIAN // 2:
-        raise InputError(f"Crops are smoothed over {_MEDIAN} frames and need at least {_MEDIAN // 2 + 1}, not {len(frames)}.")
+        raise InputError(
+            f"Crops are smoothed over {_MEDIAN} frames and need at least {_MEDIAN // 2 + 1}, not {len(frames)}."
+        )
     half = _median(np.maximum(boxes[:, 3] - boxes[:, 1], boxes[:, 2] - boxes[:, 0]) / 2)
     x = _median((boxes[:, 0] + boxes[:, 2]) / 2)
     y = _median((boxes[:, 1] + boxes[:, 3]) / 2)

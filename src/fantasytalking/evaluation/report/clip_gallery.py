@@ -66,7 +66,9 @@ def mean_ranks(method: Method, columns: Sequence[Column]) -> dict[str, float]:
         names, values = list(known), np.array(list(known.values()))
         for name, value in zip(names, values, strict=True):
             rank = 1 + float((values < value).sum()) + (float((values == value).sum()) - 1) / 2
-            stretched = 1 + (rank - 1) * (len(ranked) - 1) / (len(names) - 1) if len(names) > 1 else (len(ranked) + 1) / 2
+            stretched = (
+                1 + (rank - 1) * (len(ranked) - 1) / (len(names) - 1) if len(names) > 1 else (len(ranked) + 1) / 2
+            )
             ranks.setdefault(name, []).append(stretched)
     return {name: sum(found) / len(found) for name, found in ranks.items()}
 
@@ -207,7 +209,9 @@ def clips_section(report: Report, budget: int, media: bool = True) -> Html:
         f"{LONGEST_SIDE} px, recompressed: judge sharpness on the files themselves. Sound is the generated clip's.</p>",
     ]
     if shelf.left_out:
-        lines.append(f'<p class="legend">Left out to keep this page small: {text(", ".join(sorted(set(shelf.left_out))))}.</p>')
+        lines.append(
+            f'<p class="legend">Left out to keep this page small: {text(", ".join(sorted(set(shelf.left_out))))}.</p>'
+        )
     previous = ""
     for position, choice in enumerate(choices):
         if choice.method.name != previous:

@@ -47,7 +47,15 @@ def page(report: Report, media: bool = True, max_bytes: int = MAX_BYTES) -> str:
         comparisons_section(report),
         plots_section(report),
     ]
-    after = [_definitions(report), _made_with(report), _problems(report), "</main>", f"<script>{script}</script>", "</body></html>", ""]
+    after = [
+        _definitions(report),
+        _made_with(report),
+        _problems(report),
+        "</main>",
+        f"<script>{script}</script>",
+        "</body></html>",
+        "",
+    ]
     cards = clips_section(report, 0, media=False)
     if media:
         rest = sum(len(part.encode("utf-8", "backslashreplace")) + 1 for part in (*before, cards, *after))
@@ -105,7 +113,7 @@ def _header(report: Report) -> str:
         f"<b>{text(_protocol_name(report))}</b></p>"
         f"<p>{_plural(len(report.methods), 'method')} on {_plural(clips, 'clip')} against the real clips in "
         f"<code>{text(report.reference)}</code>, {_plural(len(report.columns), 'metric')}{proxy}, {problems}, "
-        f"{report.minutes:.1f} minutes.</p><nav aria-label=\"Sections\">{nav}</nav></header>"
+        f'{report.minutes:.1f} minutes.</p><nav aria-label="Sections">{nav}</nav></header>'
     )
 
 
@@ -162,7 +170,12 @@ def _metric(column: Column) -> Html:
 def _weights(weights: Mapping[str, str]) -> Html:
     if not weights:
         return Html("none: arithmetic alone")
-    return join((f'<span class="hash"><b>{text(name)}</b> <code>{text(digest)}</code></span>' for name, digest in weights.items()))
+    return join(
+        (
+            f'<span class="hash"><b>{text(name)}</b> <code>{text(digest)}</code></span>'
+            for name, digest in weights.items()
+        )
+    )
 
 
 def _made_with(report: Report) -> str:

@@ -75,7 +75,9 @@ def distribution(report: Report, column: Column) -> Html:
         middle = 8 + row_height * (order + 0.5)
         values = np.array([value for value, _ in known])
         quartiles = np.quantile(values, (0.25, 0.5, 0.75))
-        parts.append(f'<text class="row" x="{left - 8}" y="{middle + 4:.1f}" text-anchor="end">{text(_short(method.name, 14))}')
+        parts.append(
+            f'<text class="row" x="{left - 8}" y="{middle + 4:.1f}" text-anchor="end">{text(_short(method.name, 14))}'
+        )
         parts.append(f"<title>{text(method.name)}</title></text>")
         parts += _box(quartiles, x, middle, index)
         parts += _dots(known, x, middle, index, column.decimals)
@@ -102,7 +104,9 @@ def _dots(known: Sequence[tuple[float, str]], x: _Scale, middle: float, style: i
         value, name = known[i]
         y = middle + 12 * ((i * _GOLDEN) % 1 - 0.5)
         tip = f"{text(name)}: {number(value, decimals)}"
-        parts.append(f'<circle class="dot s{style % STYLES}" cx="{x(value):.1f}" cy="{y:.1f}" r="2.6"><title>{tip}</title></circle>')
+        parts.append(
+            f'<circle class="dot s{style % STYLES}" cx="{x(value):.1f}" cy="{y:.1f}" r="2.6"><title>{tip}</title></circle>'
+        )
     return parts
 
 
@@ -126,7 +130,9 @@ def _x_axis(values: Sequence[float], x: _Scale, top: float, bottom: float) -> li
     for value in values:
         at = x(value)
         parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{top}" y2="{bottom}"/>')
-        parts.append(f'<text class="tick" x="{at:.1f}" y="{bottom + 14}" text-anchor="middle">{_label(value, values)}</text>')
+        parts.append(
+            f'<text class="tick" x="{at:.1f}" y="{bottom + 14}" text-anchor="middle">{_label(value, values)}</text>'
+        )
     return parts
 
 
@@ -170,7 +176,9 @@ def line_plot(
     levels = ticks(y_low, y_high, 4)
     for value in levels:
         parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
-        parts.append(f'<text class="tick" x="{left - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{_label(value, levels)}</text>')
+        parts.append(
+            f'<text class="tick" x="{left - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{_label(value, levels)}</text>'
+        )
     if zero and x_low < 0 < x_high:
         parts.append(f'<line class="zero" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="{top}" y2="{bottom}"/>')
     told = []
@@ -179,7 +187,9 @@ def line_plot(
         heights = [p[1] for p in points[line.name]]
         lowest = min(points[line.name], key=lambda p: p[1])[0]
         told.append(f"{line.name}: from {min(heights):.4g} (at {lowest:.3g}) to {max(heights):.4g}")
-    parts.append(f'<text class="tick" x="{(left + right) / 2}" y="{bottom + 30}" text-anchor="middle">{text(x_name)}</text>')
+    parts.append(
+        f'<text class="tick" x="{(left + right) / 2}" y="{bottom + 30}" text-anchor="middle">{text(x_name)}</text>'
+    )
     if playhead:
         data = f'data-left="{x(0):.2f}" data-slope="{x.factor:.4f}" data-right="{right}"'
         parts.append(f'<line class="playhead" {data} x1="{left}" x2="{left}" y1="{top}" y2="{bottom}"/>')
@@ -193,7 +203,9 @@ def _points(curve: Curve) -> list[tuple[float, float]]:
 
 def _drawn(line: Line, points: Sequence[tuple[float, float]], x: _Scale, y: _Scale) -> list[str]:
     path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
-    parts = [f'<polyline class="line s{line.style % STYLES}" points="{path}"><title>{text(line.name)}</title></polyline>']
+    parts = [
+        f'<polyline class="line s{line.style % STYLES}" points="{path}"><title>{text(line.name)}</title></polyline>'
+    ]
     every = max(1, len(points) // 8)
     parts += [_mark(line.style, x(a), y(b)) for a, b in points[line.style % every :: every]]
     return parts
@@ -214,7 +226,9 @@ def _legend(lines: Sequence[Line]) -> str:
     items = []
     for line in lines:
         sample = f'<line class="line s{line.style % STYLES}" x1="0" x2="28" y1="7" y2="7"/>{_mark(line.style, 14, 7)}'
-        items.append(f'<li><svg class="key" viewBox="0 0 28 14" aria-hidden="true">{sample}</svg>{text(line.name)}</li>')
+        items.append(
+            f'<li><svg class="key" viewBox="0 0 28 14" aria-hidden="true">{sample}</svg>{text(line.name)}</li>'
+        )
     return f'<ul class="legend-list">{"".join(items)}</ul>'
 
 
@@ -261,7 +275,12 @@ def plots_section(report: Report) -> Html:
             _WIDE,
             zero=True,
         ),
-        line_plot("Motion of the person over time, mean over clips", _mean_lines(report.methods, "motion", 0.2), "seconds", _WIDE),
+        line_plot(
+            "Motion of the person over time, mean over clips",
+            _mean_lines(report.methods, "motion", 0.2),
+            "seconds",
+            _WIDE,
+        ),
     ]
     plots = [distribution(report, column) for column in report.columns if column.kind == "mean"]
     if not any([*wide, *plots]):

@@ -21,7 +21,11 @@ from fantasytalking.reporting.html import (
 
 __all__ = ["best_methods", "comparisons_section", "confidence", "footnotes", "interval", "table_section", "table_text"]
 
-_DIRECTIONS = {"higher": "higher is better", "lower": "lower is better", "neither": "an amount, neither direction is better"}
+_DIRECTIONS = {
+    "higher": "higher is better",
+    "lower": "lower is better",
+    "neither": "an amount, neither direction is better",
+}
 
 
 def cell_number(column: Column, cell: Summary | None) -> str:
@@ -152,7 +156,7 @@ def _paper_rows(report: Report) -> Html:
     for column in PAPER_COLUMNS:
         arrow = ARROWS[column.better]
         unit = f'<span class="unit">{column.unit}</span>' if column.unit else ""
-        head.append(Html(f'{column.name}{f" <span class=arrow>{arrow}</span>" if arrow else ""}{unit}'))
+        head.append(Html(f"{column.name}{f' <span class=arrow>{arrow}</span>' if arrow else ''}{unit}"))
     rows = []
     for row in PAPER:
         numbers = [Html(row.printed.get(c.name, "")) or missing("not in the paper") for c in PAPER_COLUMNS]
@@ -163,7 +167,13 @@ def _paper_rows(report: Report) -> Html:
     same = f"Without a proxy, this report measures {', '.join(here) or 'none'} of these columns. "
     return Html(
         f'<details class="paper"><summary>The paper\'s rows (<em>{NOT_COMPARABLE}</em>)</summary>'
-        + table(Html(f"{SOURCE}, tables 1, 2 and 4: {NOT_COMPARABLE}. Sets: {text(sets)}."), head, rows, "results paper", False)
+        + table(
+            Html(f"{SOURCE}, tables 1, 2 and 4: {NOT_COMPARABLE}. Sets: {text(sets)}."),
+            head,
+            rows,
+            "results paper",
+            False,
+        )
         + f'<p class="legend">{text(same)}{text(ODDITY)}</p></details>'
     )
 
@@ -199,7 +209,11 @@ def _comparison(report: Report, column: Column, comparison: Comparison) -> Itera
     yield Html(f"{text(column.label)} {ARROWS[column.better]}".rstrip())
     yield Html(_signed(difference, column.decimals)) if difference is not None else missing()
     known = low is not None and high is not None
-    yield Html(f"[{_signed(low, column.decimals)}, {_signed(high, column.decimals)}]") if known else missing("no interval")
+    yield (
+        Html(f"[{_signed(low, column.decimals)}, {_signed(high, column.decimals)}]")
+        if known
+        else missing("no interval")
+    )
     p = finite(comparison.p)
     yield missing("no test for this metric") if p is None else Html("&lt; 0.001" if p < 0.001 else f"{p:.3f}")
     yield Html(str(comparison.clips))
@@ -240,7 +254,13 @@ def table_text(report: Report) -> str:
     head = ["metric", *(_plain(m.name) for m in report.methods)]
     rows = []
     for column in report.columns:
-        proxy = f" (proxy for {column.stands_for})" if column.proxy and column.stands_for else " (proxy)" if column.proxy else ""
+        proxy = (
+            f" (proxy for {column.stands_for})"
+            if column.proxy and column.stands_for
+            else " (proxy)"
+            if column.proxy
+            else ""
+        )
         unit = f", {column.unit}" if column.unit else ""
         row = [_plain(f"{column.label}{unit} {ARROWS[column.better]}".rstrip() + proxy)]
         for method in report.methods:

@@ -89,14 +89,27 @@ def _table_rows(report: Report) -> Iterable[Sequence[Any]]:
     for method in report.methods:
         for column in report.columns:
             cell = method.summary.get(column.key)
-            numbers = (None, None, None, 0, 0, "") if cell is None else (
-                *(finite(v) for v in (cell.value, cell.low, cell.high)),
-                cell.clips,
-                cell.samples,
-                cell.warning,
+            numbers = (
+                (None, None, None, 0, 0, "")
+                if cell is None
+                else (
+                    *(finite(v) for v in (cell.value, cell.low, cell.high)),
+                    cell.clips,
+                    cell.samples,
+                    cell.warning,
+                )
             )
             proxy = "yes" if column.proxy else "no"
-            known = (method.name, method.kind, column.key, column.label, column.stands_for, proxy, column.better, column.unit)
+            known = (
+                method.name,
+                method.kind,
+                column.key,
+                column.label,
+                column.stands_for,
+                proxy,
+                column.better,
+                column.unit,
+            )
             yield (*known, *numbers, column.definition)
 
 

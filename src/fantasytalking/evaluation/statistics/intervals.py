@@ -140,7 +140,8 @@ def _frechet_distances(
     directions = torch.linalg.eigh(torch.from_numpy(pooled.gaussian()[1]))[1].numpy()[:, ::-1][:, :LEADING]
     weights = draws(len(true), resamples, seed)
     small = [
-        resampled_gaussians([Moments.of((clip - origin) @ directions) for clip in made], weights) for made in (true, *sets)
+        resampled_gaussians([Moments.of((clip - origin) @ directions) for clip in made], weights)
+        for made in (true, *sets)
     ]
     target = Gaussian(*small[0])
     return Distances(np.array(values), np.array([target.distances(*made) for made in small[1:]]))

@@ -160,7 +160,9 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
             f"The run folder {output} cannot be made ({error}); give a folder that can be written."
         ) from error
     model = pipeline.transformer
-    config = replace(config, train=replace(config.train, model=model.plain_config(), identity_scale=_identity_scale(pipeline)))
+    config = replace(
+        config, train=replace(config.train, model=model.plain_config(), identity_scale=_identity_scale(pipeline))
+    )
     with main_process_first():
         material = _material(data, output, pipeline, teacher)
     source, validate = _windows(material, config)

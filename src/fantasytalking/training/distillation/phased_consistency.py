@@ -59,15 +59,15 @@ class Phases:
         return self.sigma(torch.linspace(1, 0, self.count + 1, dtype=torch.float64))
 
     def start(self, phase: Tensor) -> Tensor:
-        """u at the beginning of phases [B], float64."""
+        """U at the beginning of phases [B], float64."""
         return 1 - phase.double() / self.count
 
     def end(self, phase: Tensor) -> Tensor:
-        """u at the end of phases [B], float64."""
+        """U at the end of phases [B], float64."""
         return 1 - (phase.double() + 1) / self.count
 
     def of(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """u [B] float64 and phase [B] int64 of noise levels [B] in (0, 1]."""
+        """U [B] float64 and phase [B] int64 of noise levels [B] in (0, 1]."""
         s = sigma.double()
         u = s / (self.shift - (self.shift - 1) * s)
         # the level at a boundary belongs to the phase that begins there
@@ -75,7 +75,7 @@ class Phases:
         return u, phase.clamp(0, self.count - 1)
 
     def place(self, sigma: Tensor, at_start: Tensor) -> tuple[Tensor, Tensor]:
-        """u and phase of start points: drawn noise levels [B], those of `at_start` [B] moved up to their phase's beginning."""
+        """U and phase of start points: drawn noise levels [B], those of `at_start` [B] moved up to their phase's beginning."""
         u, phase = self.of(sigma)
         inside = torch.maximum(u, self.end(phase) + _NEAREST / self.count)
         return torch.where(at_start, self.start(phase), inside), phase

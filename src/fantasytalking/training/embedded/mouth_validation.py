@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -67,7 +68,7 @@ def sample_latents(
         scale = 1 + (guidance - 1) * audio_channels.view(1, -1, 1, 1, 1)
     s = torch.linspace(1, 0, steps + 1)
     sigmas = shift * s / (1 + (shift - 1) * s)
-    for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for now, after in itertools.pairwise(sigmas):
         inputs = torch.cat([latents, condition], 1)
         time = (1000 * now).expand(len(samples))
         velocity = model(inputs, time, conditions(1.0)).sample

@@ -182,8 +182,7 @@ class SyncWindows:
                 self.groups.setdefault(clip.identity, []).append(clip)
         self.names = sorted(self.groups)
         weights = [
-            (1.0 if self.groups[n][0].kind == "real" else generated_weight)
-            * sum(len(c) for c in self.groups[n]) ** 0.5
+            (1.0 if self.groups[n][0].kind == "real" else generated_weight) * sum(len(c) for c in self.groups[n]) ** 0.5
             for n in self.names
         ]
         self.weights = np.array(weights) / max(np.sum(weights), 1e-9)
@@ -273,7 +272,9 @@ def mirror_index() -> Tensor:
     order = {point: i for i, point in enumerate(SHAPE_POINTS)}
     coordinates = [3 * order[partner.get(point, point)] + axis for point in SHAPE_POINTS for axis in range(3)]
     gaps = len(INNER_LIP_PAIRS)
-    return torch.tensor([*coordinates, *(len(coordinates) + gaps - 1 - i for i in range(gaps)), len(coordinates) + gaps])
+    return torch.tensor(
+        [*coordinates, *(len(coordinates) + gaps - 1 - i for i in range(gaps)), len(coordinates) + gaps]
+    )
 
 
 def mirror_signs() -> Tensor:

@@ -28,7 +28,9 @@ from fantasytalking.training.lip_sync.lip_sync_figures import ClipMeasure, corre
 from fantasytalking.training.lip_sync.train_lip_sync import LipSyncConfig, LipSyncTrainer, clip_measure, new_network
 from fantasytalking.training.trainer.run_folder import RunFolder
 
-EMBEDDED_CODEC = Path(str(files("fantasytalking") / "models" / "embedded" / "vae" / "diffusion_pytorch_model.safetensors"))
+EMBEDDED_CODEC = Path(
+    str(files("fantasytalking") / "models" / "embedded" / "vae" / "diffusion_pytorch_model.safetensors")
+)
 """Its template is the average upright face that clips are aligned to."""
 LOST_FACE, MOSTLY = 0.5, 0.05
 
@@ -194,7 +196,10 @@ def _clip_row(
     sync: LipSync, track: FaceTrack, clip: MouthClip, ridge: NDArray[np.float64], reference: int
 ) -> dict[str, object]:
     """Offset, distance and confidence of a clip as it is and with its sound moved, beside the reference and the ridge's offset."""
-    mouth, speech = sync.embed_view(MouthView(clip.shape.numpy(), clip.crops.numpy())), sync.embed_speech(clip.speech.numpy())
+    mouth, speech = (
+        sync.embed_view(MouthView(clip.shape.numpy(), clip.crops.numpy())),
+        sync.embed_speech(clip.speech.numpy()),
+    )
     whole = sync_curve(mouth, speech)
     linear = measure_sync(track, ridge)
     found = {k: sync_curve(*_later_face(mouth, clip, sync, k)).offset for k in (-8, -5, -1, 1, 5, 8)}

@@ -108,7 +108,9 @@ def sync_loss(
         return F.avg_pool1d(x, frames, 1)
 
     own = (scale * pooled(similarity)).masked_fill(pooled(exists) < 0.999, -1e4)
-    foreign = (scale * pooled(others)).masked_fill(torch.eye(size, dtype=torch.bool, device=mouth.device)[..., None], -1e4)
+    foreign = (scale * pooled(others)).masked_fill(
+        torch.eye(size, dtype=torch.bool, device=mouth.device)[..., None], -1e4
+    )
     log_share = torch.cat([own, foreign], 1).log_softmax(1)
     target = torch.zeros_like(own)
     target[:, MAX_OFFSET] = 1 - smoothing
@@ -156,7 +158,9 @@ class LipSyncTrainer:
         device = self.engine.device
         mouth, speech, scales = self.engine.model(batch.to(device))
         rows = [
-            sync_loss(mouth, speech, batch.inside.to(device), scale, min(pool, self.config.window), self.config.smoothing)
+            sync_loss(
+                mouth, speech, batch.inside.to(device), scale, min(pool, self.config.window), self.config.smoothing
+            )
             for pool, scale in zip(POOLS, scales, strict=True)
         ]
         return torch.stack([loss for loss, _ in rows]).mean(), rows[-1][1]

@@ -18,7 +18,7 @@ def start_average(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def update_average(average: Mapping[str, Tensor], values: Mapping[str, Tensor], step: int, decay: float) -> None:
-    """average <- d average + (1 - d) values, in place, with d = min(decay, (1 + step) / (10 + step)): short at first."""
+    """Average <- d average + (1 - d) values, in place, with d = min(decay, (1 + step) / (10 + step)): short at first."""
     decay = min(decay, (1 + step) / (10 + step))
     into = [local(value) for value in average.values()]
     torch._foreach_lerp_(into, [local(values[name].detach()) for name in average], 1 - decay)

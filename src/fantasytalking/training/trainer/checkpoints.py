@@ -143,7 +143,7 @@ class Checkpointer:
     def _write(self, job: _Job) -> None:
         try:
             job.write()
-        except BaseException as error:  # noqa: BLE001 - raised again by `wait`
+        except BaseException as error:
             self._error.append(error)
 
     def _restore(self, stored: Stored) -> None:

@@ -12,7 +12,18 @@ from fantasytalking.errors import SettingsError
 from fantasytalking.system.files import atomic_path
 
 MAY_CHANGE = frozenset(
-    "checkpoint_minutes keep validate_every log_every gradient_checkpointing accumulate fsdp prefetch peak_flops tensorboard".split()
+    [
+        "checkpoint_minutes",
+        "keep",
+        "validate_every",
+        "log_every",
+        "gradient_checkpointing",
+        "accumulate",
+        "fsdp",
+        "prefetch",
+        "peak_flops",
+        "tensorboard",
+    ]
 )
 """Fields of `TrainConfig` that may differ when a run goes on: they change what is reported or how it is computed, not the run."""
 

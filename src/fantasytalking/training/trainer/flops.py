@@ -169,7 +169,8 @@ class SampleFlops:
 
     def training(self, trained: float) -> float:
         """Forward and backward, nothing twice, where a share `trained` of the weights trains: all of them, or an adapter (LoRA's own
-        products, a few per cent, are not counted)."""
+        products, a few per cent, are not counted).
+        """
         return self.whole if trained >= 1 else self.adapter
 
 
