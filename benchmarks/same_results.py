@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -56,11 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "compare":
         return report(json.loads(options.before.read_text()), json.loads(options.after.read_text()))
     found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in options.only:
-            for key, value in PARTS[name](options.folder.resolve(), Path(scratch)):
-                found[key] = value
-                print(key, value, flush=True)
+    # always the same folder, as reports name the paths of what they read
+    scratch = Path(tempfile.gettempdir()) / "fantasytalking-same-results"
+    for name in options.only:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        for key, value in PARTS[name](options.folder.resolve(), scratch):
+            found[key] = value
+            print(key, value, flush=True)
+    shutil.rmtree(scratch)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     return 0

@@ -1,0 +1,235 @@
+"""Records of what people write (settings, protocols, recipes, manifests): frozen, checked by pydantic, errors in one sentence.
+
+```python
+@record
+class Schedule:
+    steps: Annotated[int, field("Optimiser steps.", minimum=1)] = 100
+```
+
+A record is a frozen dataclass, so `dataclasses.replace`, `asdict` and `fields` work on it, and `replace` checks again. Numbers are finite,
+types are strict: a text is not a number and `True` is not 1, but a whole number may stand for a decimal one. Every error is a
+`SettingsError` that names the field, the value, what is accepted and, for a misspelt name, the nearest one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, dataclass_transform
+
+import pydantic
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from fantasytalking.errors import SettingsError
+
+__all__ = ["FieldDescription", "describe", "field", "nearest_name", "read_record", "record"]
+
+T = TypeVar("T")
+_CONFIG = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class FieldDescription:
+    """One field of a record, for whoever makes a form, a command line or a table of it.
+
+    Attributes:
+        name: Field name; the command line writes it with dashes.
+        kind: Type of a value (`str` where there are choices).
+        optional: Whether None is accepted.
+        default: Value where none is given; `dataclasses.MISSING` where one must be given.
+        minimum: Smallest accepted number, or None.
+        maximum: Largest accepted number, or None.
+        choices: Accepted words, or empty.
+        unit: Unit of the value, or "".
+        help: One sentence.
+    """
+
+    name: str
+    kind: Any
+    optional: bool
+    default: Any
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[str, ...]
+    unit: str
+    help: str
+
+    @property
+    def accepted(self) -> str:
+        """The accepted values in words, for messages and tables."""
+        if self.choices:
+            words = " or ".join(filter(None, (", ".join(self.choices[:-1]), self.choices[-1])))
+            return words + (" or nothing" if self.optional else "")
+        words = _KINDS.get(self.kind, "another value")
+        if self.minimum is not None and self.maximum is not None:
+            words += f" from {plain(self.minimum)} to {plain(self.maximum)}"
+        elif self.minimum is not None:
+            words += f" of at least {plain(self.minimum)}"
+        elif self.maximum is not None:
+            words += f" of at most {plain(self.maximum)}"
+        return words + (" or nothing" if self.optional else "")
+
+
+def field(
+    help: str = "",
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    unit: str = "",
+) -> Any:
+    """What a field accepts and means, for `typing.Annotated`.
+
+    Args:
+        help: One sentence.
+        minimum: Smallest accepted number.
+        maximum: Largest accepted number.
+        unit: Of the value.
+    """
+    return pydantic.Field(ge=minimum, le=maximum, description=help, json_schema_extra={"unit": unit} if unit else None)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def record(kind: type[T]) -> type[T]:
+    """Class decorator: a frozen dataclass whose values are checked whenever one is made."""
+    made = pydantic.dataclasses.dataclass(frozen=True, config=_CONFIG)(kind)
+    checked = made.__init__  # type: ignore[misc]
+
+    def __init__(self: Any, *args: Any, **values: Any) -> None:  # noqa: N807 - takes the place of the one that pydantic made
+        # by name, so that errors name the field and not its position
+        named = dict(zip((one.name for one in dataclasses.fields(made)), args, strict=False))  # type: ignore[arg-type]
+        try:
+            checked(self, *args[len(named) :], **named | values)
+        except pydantic.ValidationError as error:
+            raise SettingsError(_sentence(made, _worst(error), "")) from None
+
+    __init__.__doc__ = checked.__doc__
+    # its signature is shown
+    __init__.__wrapped__ = checked  # type: ignore[attr-defined]
+    made.__init__ = __init__  # type: ignore[method-assign]
+    return made  # type: ignore[return-value]
+
+
+def read_record(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """A record of plain values, as JSON has them: lists for tuples, objects for nested records.
+
+    Args:
+        kind: A class made by `record`.
+        values: Name -> value.
+        where: Named in errors, such as the path of the file.
+
+    Raises:
+        SettingsError: An unknown or missing name, or a bad value.
+    """
+    try:
+        return pydantic.TypeAdapter(kind).validate_json(json.dumps(values))
+    except pydantic.ValidationError as error:
+        raise SettingsError(_sentence(kind, _worst(error), where)) from None
+
+
+def describe(kind: type[Any]) -> tuple[FieldDescription, ...]:
+    """Every field of a record in order."""
+    infos: Mapping[str, FieldInfo] = kind.__pydantic_fields__
+    return tuple(_describe(name, info) for name, info in infos.items())
+
+
+def nearest_name(name: str, names: Iterable[str], what: str = "") -> str:
+    """The end of a sentence about a name that does not exist: the nearest one, or all of them.
+
+    Args:
+        name: As it was given.
+        names: Those that exist.
+        what: What they are called together, such as "settings".
+
+    Returns:
+        ``did you mean 'steps'?`` or ``the settings are steps, seed.``
+    """
+    known = list(names)
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if nearest:
+        return f"did you mean {nearest[0]!r}?"
+    return f"the {what} are {', '.join(known)}." if what else f"choose from {', '.join(known)}."
+
+
+def plain(value: Any) -> str:
+    """A number without a needless end, anything else as text."""
+    return f"{value:.15g}" if isinstance(value, float | int) and not isinstance(value, bool) else str(value)
+
+
+def _describe(name: str, info: FieldInfo) -> FieldDescription:
+    hint, optional = info.annotation, False
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        parts = [part for part in typing.get_args(hint) if part is not type(None)]
+        optional = len(parts) < len(typing.get_args(hint))
+        hint = parts[0] if len(parts) == 1 else hint
+    choices = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+    bounds = {
+        kind: value for m in info.metadata for kind in ("ge", "le") if (value := getattr(m, kind, None)) is not None
+    }
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    return FieldDescription(
+        name=name,
+        kind=str if choices else hint,
+        optional=optional,
+        default=dataclasses.MISSING if info.is_required() else info.get_default(call_default_factory=True),
+        minimum=bounds.get("ge"),
+        maximum=bounds.get("le"),
+        choices=tuple(map(str, choices)),
+        unit=str(extra.get("unit", "")),
+        help=info.description or "",
+    )
+
+
+def _worst(error: pydantic.ValidationError) -> ErrorDetails:
+    """The error to report: a misspelt name before the name that is missing for it."""
+    return min(error.errors(), key=lambda one: one["type"] not in _UNKNOWN)
+
+
+def _sentence(kind: type[Any], error: ErrorDetails, where: str) -> str:
+    path = [part for part in error["loc"] if isinstance(part, int) or not part.startswith(("function-", "tagged-"))]
+    owner, known = _owner(kind, path)
+    name = ".".join(map(str, path))
+    place = f"{where}: " if where else ""
+    if error["type"] in _UNKNOWN:
+        names = [one.name for one in describe(owner)]
+        return f"{place}There is no setting {name!r}; {nearest_name(str(path[-1]), names, 'settings')}"
+    if error["type"] in ("missing", "missing_argument"):
+        wanted = f" ({known.accepted})" if known is not None and known.kind in _KINDS else ""
+        return f"{place}{name} is missing{wanted}; give it."
+    if error["type"] in ("value_error", "assertion_error"):
+        cause = error.get("ctx", {}).get("error")
+        return f"{place}{cause}" if cause is not None else f"{place}{error['msg']}"
+    if known is None or known.accepted == "another value":
+        return f"{place}{name} cannot be {error['input']!r}: {error['msg']}."
+    unit = f" ({known.unit})" if known.unit else ""
+    usual = "" if known.default is dataclasses.MISSING else f"; leave it out for {_shown(known.default)}"
+    return f"{place}{name} must be {known.accepted}{unit}, but {error['input']!r} was given{usual}."
+
+
+def _shown(default: Any) -> str:
+    return "the model's own" if default is None else repr(default)
+
+
+def _owner(kind: type[Any], path: list[int | str]) -> tuple[type[Any], FieldDescription | None]:
+    """The record that the last name of a path belongs to, and its description; None where it is not a field of one."""
+    owner: Any = kind
+    known: FieldDescription | None = None
+    for part in path:
+        if not hasattr(owner, "__pydantic_fields__"):
+            return owner, None
+        if isinstance(part, int):
+            continue
+        known = next((one for one in describe(owner) if one.name == part), None)
+        if known is None:
+            return owner, None
+        inner = [one for one in (known.kind, *typing.get_args(known.kind)) if hasattr(one, "__pydantic_fields__")]
+        if inner and part != path[-1]:
+            owner = inner[0]
+    return owner, known
