@@ -14,7 +14,7 @@ import av
 
 from fantasytalking.errors import OutputError
 
-__all__ = ["atomic_path", "check_output", "full_disk_error", "replace_folder"]
+__all__ = ["atomic_folder", "atomic_path", "check_output", "full_disk_error", "replace_folder"]
 
 _FULL = {errno.ENOSPC: "the disk is full", errno.EFBIG: "the file would exceed the size limit"}
 if hasattr(errno, "EDQUOT"):
@@ -119,6 +119,29 @@ def full_disk_error(path: str | os.PathLike[str]) -> Iterator[None]:
         raise OutputError(
             f"The output '{Path(path)}' could not be written ({reason}); free some space or choose another folder."
         ) from error
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Gives an empty temporary folder beside `target`, and swaps it in when the block ends well.
+
+    What a killed process left of an earlier attempt is removed on entry, and the temporary folder on any exception.
+
+    Args:
+        target: The folder to write; one that exists is replaced.
+
+    Yields:
+        The folder to write to.
+    """
+    temporary = target.with_name(f".{target.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    replace_folder(temporary, target)
 
 
 def replace_folder(new: Path, target: Path) -> None:

@@ -15,10 +15,11 @@ import pytest
 import torch
 
 from fantasytalking.errors import SettingsError
+from fantasytalking.system.json import append_json_line, read_json_lines
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.monitor import Interval, Monitor, batch_sums
 from fantasytalking.training.trainer.objective import Losses
-from fantasytalking.training.trainer.run_folder import RunFolder, append_json, read_json_lines
+from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.throughput import Speedometer, measure_peak_flops
 from tests.training.tiny_run import CONFIG, RandomSource, trainer
 
@@ -110,11 +111,11 @@ def test_the_log_is_exact_over_a_resume_inside_an_interval(tmp_path: Path) -> No
 
 def test_a_torn_log_line_is_left_out_and_repeated_steps_count_once(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    append_json(path, {"step": 2, "loss": 1.0})
+    append_json_line(path, {"step": 2, "loss": 1.0})
     with path.open("a") as file:
         file.write('{"step": 4, "lo')
-    append_json(path, {"step": 2, "loss": 1.5})
-    append_json(path, {"step": 2, "validation": {"r": 0.1}})
+    append_json_line(path, {"step": 2, "loss": 1.5})
+    append_json_line(path, {"step": 2, "validation": {"r": 0.1}})
     assert len(read_json_lines(path)) == 3
     assert RunFolder(tmp_path).records() == [{"step": 2, "loss": 1.5}, {"step": 2, "validation": {"r": 0.1}}]
 

@@ -17,6 +17,7 @@ import torch
 
 from fantasytalking.data.samples import Batch, collate
 from fantasytalking.errors import SettingsError
+from fantasytalking.system.json import append_json_line, read_json_lines
 from fantasytalking.training.trainer.averaging import exchanged, start_average, update_average
 from fantasytalking.training.trainer.batches import Part, shares
 from fantasytalking.training.trainer.checkpoints import Checkpointer
@@ -25,7 +26,7 @@ from fantasytalking.training.trainer.engine import Engine
 from fantasytalking.training.trainer.monitor import SUMS, Interval, Monitor, batch_sums
 from fantasytalking.training.trainer.objective import Losses, flow_loss, target_of
 from fantasytalking.training.trainer.random_draws import StepDraws, sample_rng
-from fantasytalking.training.trainer.run_folder import RunFolder, append_json, read_json_lines
+from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.signals import StopRequest
 from fantasytalking.training.trainer.sources import SampleSource
 from fantasytalking.training.trainer.stages import STAGES
@@ -109,7 +110,7 @@ class Trainer:
         if self.engine.is_main:
             config.save(self.run.config)
             start = describe_start(self.step, self.engine.processes, self._fingerprint())
-            append_json(self.run.starts, start)
+            append_json_line(self.run.starts, start)
 
     def batch(self, step: int, rows: Sequence[int] | None = None) -> Batch:
         """Some rows of the global batch of a step, or all: a pure function of seed and step, whatever the number of processes."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from fantasytalking.system.json import append_json_line, read_json_lines
 
 PREFIX = "step-"
 
@@ -33,7 +34,7 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one JSON line to ``log.jsonl``."""
-        append_json(self.path / "log.jsonl", record)
+        append_json_line(self.path / "log.jsonl", record)
 
     def records(self) -> list[dict[str, Any]]:
         """The log without what a killed run logged past its checkpoint and was logged again: the last record of each step and kind."""
@@ -53,27 +54,3 @@ class RunFolder:
         """The newest complete checkpoint, or None."""
         found = self.checkpoints()
         return found[-1] if found else None
-
-
-def append_json(path: Path, record: dict[str, Any]) -> None:
-    """Add a line; one that a killed process left unfinished is closed first."""
-    line = json.dumps(record) + "\n"
-    with path.open("ab+") as file:
-        if file.tell() > 0:
-            file.seek(-1, 2)
-            if file.read(1) != b"\n":
-                line = "\n" + line
-        file.write(line.encode())
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Objects of a file of JSON lines; a line that was cut off is left out, and no file is no line."""
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(record, dict):
-            found.append(record)
-    return found

@@ -1,0 +1,59 @@
+"""JSON files: read where they may be missing or damaged, written complete or not at all, appended to line by line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fantasytalking.system.files import atomic_path
+
+__all__ = ["append_json_line", "read_json", "read_json_lines", "write_json"]
+
+
+def read_json(path: Path) -> Any:
+    """The value in a file; None where there is no such file, or what it holds is not JSON."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def write_json(path: Path, value: Any, indent: int | None = None) -> None:
+    """Write a value and a line end; the file is replaced in one go.
+
+    Args:
+        path: The file.
+        value: Of plain types.
+        indent: Spaces a level; None writes one line.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    with atomic_path(path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(value, indent=indent) + "\n", "utf-8")
+
+
+def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Add an object as a line; a line that a killed process left unfinished is closed first."""
+    line = json.dumps(record) + "\n"
+    with path.open("ab+") as file:
+        if file.tell() > 0:
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":
+                line = "\n" + line
+        file.write(line.encode())
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines; lines that were cut off are left out, and a missing file has no lines."""
+    found = []
+    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(record, dict):
+            found.append(record)
+    return found
