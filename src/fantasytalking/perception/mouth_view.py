@@ -123,7 +123,7 @@ def _placement(
 ) -> NDArray[np.float32]:
     """Similarities [F, 2, 3] from image pixels to the crop: position and angle of the head, the clip's mean mouth."""
     centre = aligned[:, list(_CORNERS)].mean((0, 1)) + np.array([0, CROP_DROP * unit, 0], np.float32)
-    ends = np.stack([centre - [unit, 0, 0], centre, [*centre, unit, 0, 0]]).astype(np.float32)
+    ends = np.stack([centre - [unit, 0, 0], centre, centre + [unit, 0, 0]]).astype(np.float32)  # noqa: RUF005 - arrays
     shown = rigid_restore(np.repeat(ends[None], len(aligned), 0), scale, rotation, translation)[..., :2]
     shown = smooth(shown, POSE_SMOOTHING)
     zoom = CROP_WIDTH / (CROP_SPAN * unit) * smooth(scale[:, None], POSE_SMOOTHING)[:, 0]

@@ -26,7 +26,7 @@ from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.sources import WindowSource
 from tests.training.synthetic import write_cache
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CONFIG = replace(TINY_TRANSFORMER, log_every=1)
 ONLY = "rank-00000-of-00001.safetensors"
 

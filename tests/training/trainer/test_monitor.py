@@ -23,7 +23,7 @@ from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.throughput import Speedometer, measure_peak_flops
 from tests.training.tiny_run import CONFIG, RandomSource, trainer
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
