@@ -34,7 +34,9 @@ from safetensors import safe_open
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = (0, 1, 2)
 STEPS = 20
-CLOCKS = frozenset(["created", "seconds", "measured_at", "versions", "version", "machine", "command", "commit", "time"])
+CLOCKS = frozenset(
+    ["throughput", "created", "seconds", "measured_at", "versions", "version", "machine", "command", "commit", "time"]
+)
 """Keys of records that may differ between two runs of one commit."""
 
 
