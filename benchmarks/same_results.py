@@ -1,15 +1,15 @@
-"""Digests of what the program makes, to compare two commits on one machine: frames, losses, weights, figures, bytes of a set.
+"""Digests of the program's results, to compare two commits on one machine: frames, losses, weights, figures, bytes of a set.
 
-    python benchmarks/same_results.py inputs FOLDER                 once: the inputs that both commits read
+    python benchmarks/same_results.py inputs FOLDER                 once: inputs for both commits
     python benchmarks/same_results.py run FOLDER --json before.json in a checkout of each commit
     python benchmarks/same_results.py compare before.json after.json
 
-`run` works through the command line alone, so that it serves any layout of the code, and in a temporary folder:
+`run` uses only the command line, so that it works with any layout of the code, and writes to a temporary folder:
 
-* `generate`: decoded frames of two portraits and three seeds, and of a tiny model of the released architecture;
-* `prepare`: every file of a prepared set but its pages and clocks;
-* `train` by the recipes embedded, adapter-tiny, lora-tiny and distil, 20 steps each: the loss of every step, and the weights;
-* `evaluate` on four clips: all figures of `report.json`.
+* `generate`: decoded frames and sound of two portraits and three seeds, and of a tiny model of the released architecture;
+* `prepare`: shards, lists of clips and manifest of a prepared set, without timestamps;
+* `train` with the recipes embedded, adapter-tiny, lora-tiny and distil, 20 steps each: the loss of every step, and the weights;
+* `evaluate` on four clips: all figures in `report.json`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SEEDS = (0, 1, 2)
 STEPS = 20
 CLOCKS = frozenset(["created", "seconds", "measured_at", "versions", "version", "machine", "command", "commit", "time"])
-"""Keys of records that may differ between two runs of one commit."""
+"""Keys of records that may differ between two runs of the same commit."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make inputs, run, or compare."""
+    """Make the inputs, run, or compare."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("inputs").add_argument("folder", type=Path)
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "compare":
         return report(json.loads(options.before.read_text()), json.loads(options.after.read_text()))
     found: dict[str, Any] = {}
-    # always the same folder, as reports name the paths of what they read
+    # Always the same folder, as reports contain the paths of their inputs.
     scratch = Path(tempfile.gettempdir()) / "fantasytalking-same-results"
     for name in options.only:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_inputs(folder: Path) -> None:
-    """Raw videos, two portraits, a speech, a tiny model of Wan's architecture and a set with its latents."""
+    """Write raw videos, two portraits, speech, a tiny model of Wan's architecture and a set with its latents."""
     sys.path.insert(0, str(ROOT))
     from tests.pipeline.tiny_pipeline import EXAMPLE, wan_pipeline
     from tests.training.latent_set import made_up, write_set
@@ -92,7 +92,7 @@ def make_inputs(folder: Path) -> None:
 
 
 def frames(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
-    """Decoded frames and sound of `generate`."""
+    """Digest the decoded frames and sound of `generate`."""
     for picture in ("first", "second"):
         for seed in SEEDS:
             video = scratch / f"{picture}-{seed}.mp4"
@@ -117,7 +117,7 @@ def frames(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
 
 
 def prepared(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
-    """Every file of a prepared set."""
+    """Digest the shards, the lists of clips and the manifest of a prepared set."""
     made = scratch / "set"
     _call("prepare", inputs / "raw", "--output", made, "--workers", 0)
     for path in sorted(made.rglob("*")):
@@ -128,7 +128,7 @@ def prepared(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
 
 
 def trained(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
-    """Loss of every step and the weights that come out, by recipe."""
+    """Digest the loss of every step and the final weights, for each recipe."""
     recipes: dict[str, tuple[Any, ...]] = {
         "embedded": ("--data", inputs / "set", "--painter-steps", 3, "--pairs-per-identity", 8),
         "adapter-tiny": ("--data", inputs / "latents", "--base", inputs / "base"),
@@ -145,13 +145,13 @@ def trained(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
             if "loss" in record:
                 yield f"train/{recipe}/loss/{record['step']}", str(record["loss"])
         for path in sorted(output.rglob("*.safetensors")):
-            # not checkpoints, whose names and optimiser state are the run's own, nor cached measurements
+            # Without checkpoints, whose names and optimiser state belong to the run, and without cached measurements.
             if not {"tracks"} & set(path.parts) and "step-" not in str(path.relative_to(output)):
                 yield f"train/{recipe}/{path.relative_to(output).as_posix()}", _weights_digest(path)
 
 
 def evaluated(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
-    """Figures of `evaluate` on four clips."""
+    """Digest the figures of `evaluate` on four clips."""
     generated, reference = scratch / "generated", scratch / "reference"
     generated.mkdir()
     reference.mkdir()
@@ -174,7 +174,7 @@ PARTS: dict[str, Callable[[Path, Path], Iterator[tuple[str, str]]]] = {
 
 
 def report(before: dict[str, Any], after: dict[str, Any]) -> int:
-    """Print what differs; 1 if anything does."""
+    """Print the digests that differ; the exit status is 1 if any do."""
     different = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     for key in different:
         print(f"{key}: {before.get(key)} before, {after.get(key)} after")
