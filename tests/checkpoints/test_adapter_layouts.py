@@ -1,4 +1,4 @@
-"""The adapter is the same in every layout, in both directions, and a wrong one is named."""
+"""An adapter survives every layout in both directions, and the error for a wrong one names what is wrong."""
 
 from pathlib import Path
 from typing import get_args

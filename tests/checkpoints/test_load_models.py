@@ -1,4 +1,4 @@
-"""Models are built without memory, filled from mapped files, and equal what diffusers loads."""
+"""Models are built without values, filled from mapped files, and equal those that diffusers loads."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ HEADS = {"num_attention_heads": 2}
 
 @pytest.fixture
 def original(tmp_path: Path) -> Path:
-    """A plain Wan transformer in one file of original names."""
+    """A plain Wan transformer in one file, under its original names."""
     save_file(tiny.originals(tiny.transformer(audio_dim=None), TRANSFORMER_ORIGINAL), tmp_path / "wan.safetensors")
     return tmp_path / "wan.safetensors"
 

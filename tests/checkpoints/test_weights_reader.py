@@ -1,5 +1,4 @@
-"""Weights are read without running or reading more than they must; what is broken or unsafe is said in one
-sentence."""
+"""Weights are read without running code and without reading more than needed; a broken or unsafe file is one sentence."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Checkpoints are written tensor by tensor, readable by everyone, and never half."""
+"""Checkpoints are written tensor by tensor, readable by the safetensors library, and never incomplete."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""`fantasytalking convert` turns layouts into one another; what it cannot do is one sentence and status 2."""
+"""`fantasytalking convert` converts between layouts; an error is one sentence and status 2."""
 
 import json
 import shutil
@@ -74,7 +74,7 @@ def test_published_parts_become_a_folder_that_the_pipeline_loads(parts, tmp_path
 def test_the_diffusers_layout_becomes_the_same_pipeline(parts, tmp_path) -> None:  # type: ignore[no-untyped-def]
     first, again = tmp_path / "first", tmp_path / "again"
     assert convert(parts, first) == 0
-    # What -Diffusers holds: the same parts, and a transformer that never heard of audio.
+    # The content of -Diffusers: the same parts, and a transformer without audio.
     (first / "model_index.json").write_text(json.dumps({"_class_name": "WanImageToVideoPipeline"}))
     plain = tiny.transformer(audio_dim=None)
     for file in (first / "transformer").iterdir():
