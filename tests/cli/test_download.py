@@ -31,12 +31,12 @@ LARGE = {"fantasytalking_model.ckpt", "model.safetensors"}
 
 
 def sha256(name: str) -> str:
-    """Digest of the true content of a file, whatever the hub sends."""
+    """Of the true content of a file, whatever the hub sends."""
     return hashlib.sha256(next(files[name] for files in FILES.values() if name in files)).hexdigest()
 
 
 class Hub(ThreadingHTTPServer):
-    """A server that answers the hub's client: listings, sizes, file content and byte ranges of it."""
+    """Answers what the client of the hub asks for: listings, sizes, content, ranges of it."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answers)
