@@ -96,11 +96,11 @@ def frames(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
     for picture in ("first", "second"):
         for seed in SEEDS:
             video = scratch / f"{picture}-{seed}.mp4"
-            told = ("--image", inputs / f"{picture}.png", "--audio", inputs / "speech.wav", "--output", video)
-            _call("generate", *told, "--max-seconds", 2, "--seed", seed)
+            given = ("--image", inputs / f"{picture}.png", "--audio", inputs / "speech.wav", "--output", video)
+            _call("generate", *given, "--max-seconds", 2, "--seed", seed)
             yield f"generate/{picture}/{seed}", _video_digest(video)
     video = scratch / "wan.mp4"
-    told = (
+    given = (
         "--model",
         inputs / "base",
         "--image",
@@ -111,7 +111,7 @@ def frames(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
         video,
     )
     _call(
-        "generate", *told, "--max-seconds", 1, "--prompt", "a woman speaks", "--steps", 3, "--audio-guidance-scale", 3
+        "generate", *given, "--max-seconds", 1, "--prompt", "a woman speaks", "--steps", 3, "--audio-guidance-scale", 3
     )
     yield "generate/wan", _video_digest(video)
 
@@ -135,10 +135,10 @@ def trained(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
         "lora-tiny": ("--data", inputs / "latents", "--base", inputs / "base"),
         "distil": ("--data", inputs / "set", "--teacher", _own_model()),
     }
-    for recipe, told in recipes.items():
+    for recipe, given in recipes.items():
         output = scratch / recipe
         kind = "transformer" if "--transformer.log-every" in _call("train", recipe, "--help") else "train"
-        _call("train", recipe, *told, "--output", output, "--steps", STEPS, "--threads", 1, f"--{kind}.log-every", 1)
+        _call("train", recipe, *given, "--output", output, "--steps", STEPS, "--threads", 1, f"--{kind}.log-every", 1)
         log = next(output.rglob("transformer/log.jsonl"), None) or next(output.rglob("log.jsonl"))
         records = [json.loads(line) for line in log.read_text().splitlines()]
         for record in records:
@@ -158,8 +158,8 @@ def evaluated(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
     for name, other in (("anna", "berta"), ("berta", "clara"), ("clara", "anna"), ("out-of-step", "anna")):
         (generated / f"{name}.mp4").symlink_to(inputs / "raw" / f"{name}.mp4")
         (reference / f"{name}.mp4").symlink_to(inputs / "raw" / f"{other}.mp4")
-    told = ("--generated", generated, "--reference", reference, "--output", scratch / "report", "--protocol", "small")
-    _call("evaluate", *told)
+    given = ("--generated", generated, "--reference", reference, "--output", scratch / "report", "--protocol", "small")
+    _call("evaluate", *given)
     stored = _without_clocks(json.loads((scratch / "report" / "report.json").read_text()))
     for key in ("columns", "comparisons", "methods", "problems", "protocol", "reference", "warnings"):
         yield f"evaluate/{key}", _digest(stored[key])

@@ -80,7 +80,7 @@ def open_component(path: str | Path, subfolder: str, file: str | None = None) ->
         path: A weights file; the part's own folder; a pipeline folder that contains `subfolder`; or a folder of
             original files that contains `file`.
         subfolder: Name of the part's folder in a pipeline.
-        file: Name of the part's original file; None for the transformer, whose shards lie in the folder itself.
+        file: Name of the part's original file; None for the transformer, whose shards are in the folder itself.
 
     Returns:
         The open weights; their `path` is the file or folder that was found.

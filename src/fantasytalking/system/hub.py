@@ -55,7 +55,7 @@ class RemoteFile:
     sha256: str | None
 
     @property
-    def is_there(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether it is already downloaded; a file gets its name only once it is complete."""
         return self.path.is_file() and self.path.stat().st_size == self.size
 
@@ -67,7 +67,7 @@ class RemoteFile:
     @property
     def missing(self) -> int:
         """Number of bytes still to download."""
-        if self.is_there:
+        if self.is_complete:
             return 0
         return self.size - (min(self.size, self.part.stat().st_size) if self.part.is_file() else 0)
 
@@ -79,12 +79,12 @@ class Hub:
     Attributes:
         target: Local folder; each repository gets a folder of its own in it.
         endpoint: Address of a mirror; None takes the environment variable HF_ENDPOINT, or else the hub itself.
-        mirror_by: Option with which users name a mirror, for messages.
+        mirror_setting: Option or variable with which users name a mirror, for messages.
     """
 
     target: Path
     endpoint: str | None = None
-    mirror_by: str = "--endpoint"
+    mirror_setting: str = "--endpoint"
 
     def plan(self, repository: Repository) -> list[RemoteFile]:
         """List the files that are needed from a repository.
@@ -133,7 +133,7 @@ class Hub:
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers
 
-        if file.is_there:
+        if file.is_complete:
             return
         url = hf_hub_url(file.repository.name, file.name, revision=file.commit, endpoint=self.endpoint)
         try:
@@ -166,7 +166,7 @@ class Hub:
                 f"{what}: its publisher asks for consent; accept the terms on the hub, log in with 'hf auth login', {again}."
             )
         if isinstance(error, RepositoryNotFoundError):
-            return CheckpointError(f"{what}: the hub has no such repository; check {self.mirror_by}, {again}.")
+            return CheckpointError(f"{what}: the hub has no such repository; check {self.mirror_setting}, {again}.")
         if isinstance(error, HfHubHTTPError):
             status = getattr(error.response, "status_code", "unknown")
             return CheckpointError(f"{what}: the hub answered with status {status}; wait a little, {again}.")
@@ -176,7 +176,7 @@ class Hub:
             )
         hub = self.endpoint or "the hub"
         return CheckpointError(
-            f"{what}: {hub} cannot be reached; check the connection (or give a mirror with {self.mirror_by}), {again}."
+            f"{what}: {hub} cannot be reached; check the connection (or give a mirror with {self.mirror_setting}), {again}."
         )
 
 
