@@ -1,15 +1,15 @@
-"""Digests of the program's results, to compare two commits on one machine: frames, losses, weights, figures, bytes of a set.
+"""Digests of what the program makes, to compare two commits on one machine: frames, losses, weights, figures, bytes of a set.
 
-    python benchmarks/same_results.py inputs FOLDER                 once: inputs for both commits
+    python benchmarks/same_results.py inputs FOLDER                 once: the inputs that both commits read
     python benchmarks/same_results.py run FOLDER --json before.json in a checkout of each commit
     python benchmarks/same_results.py compare before.json after.json
 
-`run` uses only the command line, so that it works with any layout of the code, and writes to a temporary folder:
+`run` works through the command line alone, so that it serves any layout of the code, and in a temporary folder:
 
-* `generate`: decoded frames and sound of two portraits and three seeds, and of a tiny model of the released architecture;
-* `prepare`: shards, lists of clips and manifest of a prepared set, without timestamps;
-* `train` with the recipes embedded, adapter-tiny, lora-tiny and distil, 20 steps each: the loss of every step, and the weights;
-* `evaluate` on four clips: all figures in `report.json`.
+* `generate`: decoded frames of two portraits and three seeds, and of a tiny model of the released architecture;
+* `prepare`: every file of a prepared set but its pages and clocks;
+* `train` by the recipes embedded, adapter-tiny, lora-tiny and distil, 20 steps each: the loss of every step, and the weights;
+* `evaluate` on four clips: all figures of `report.json`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,12 +33,14 @@ from safetensors import safe_open
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = (0, 1, 2)
 STEPS = 20
-CLOCKS = frozenset(["created", "seconds", "measured_at", "versions", "version", "machine", "command", "commit", "time"])
-"""Keys of records that may differ between two runs of the same commit."""
+CLOCKS = frozenset(
+    ["throughput", "created", "seconds", "measured_at", "versions", "version", "machine", "command", "commit", "time"]
+)
+"""Keys of records that may differ between two runs of one commit."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the inputs, run, or compare."""
+    """Make inputs, run, or compare."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("inputs").add_argument("folder", type=Path)
@@ -57,22 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "compare":
         return report(json.loads(options.before.read_text()), json.loads(options.after.read_text()))
     found: dict[str, Any] = {}
-    # Always the same folder, as reports contain the paths of their inputs.
-    scratch = Path(tempfile.gettempdir()) / "fantasytalking-same-results"
     for name in options.only:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
-        for key, value in PARTS[name](options.folder.resolve(), scratch):
-            found[key] = value
-            print(key, value, flush=True)
-    shutil.rmtree(scratch)
+        with tempfile.TemporaryDirectory() as scratch:
+            for key, value in PARTS[name](options.folder.resolve(), Path(scratch)):
+                found[key] = value
+                print(key, value, flush=True)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     return 0
 
 
 def make_inputs(folder: Path) -> None:
-    """Write raw videos, two portraits, speech, a tiny model of Wan's architecture and a set with its latents."""
+    """Raw videos, two portraits, a speech, a tiny model of Wan's architecture and a set with its latents."""
     sys.path.insert(0, str(ROOT))
     from tests.pipeline.tiny_pipeline import EXAMPLE, wan_pipeline
     from tests.training.latent_set import made_up, write_set
@@ -92,15 +89,15 @@ def make_inputs(folder: Path) -> None:
 
 
 def frames(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
-    """Digest the decoded frames and sound of `generate`."""
+    """Decoded frames and sound of `generate`."""
     for picture in ("first", "second"):
         for seed in SEEDS:
             video = scratch / f"{picture}-{seed}.mp4"
-            given = ("--image", inputs / f"{picture}.png", "--audio", inputs / "speech.wav", "--output", video)
-            _call("generate", *given, "--max-seconds", 2, "--seed", seed)
+            told = ("--image", inputs / f"{picture}.png", "--audio", inputs / "speech.wav", "--output", video)
+            _call("generate", *told, "--max-seconds", 2, "--seed", seed)
             yield f"generate/{picture}/{seed}", _video_digest(video)
     video = scratch / "wan.mp4"
-    given = (
+    told = (
         "--model",
         inputs / "base",
         "--image",
@@ -111,58 +108,58 @@ def frames(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
         video,
     )
     _call(
-        "generate", *given, "--max-seconds", 1, "--prompt", "a woman speaks", "--steps", 3, "--audio-guidance-scale", 3
+        "generate", *told, "--max-seconds", 1, "--prompt", "a woman speaks", "--steps", 3, "--audio-guidance-scale", 3
     )
     yield "generate/wan", _video_digest(video)
 
 
 def prepared(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
-    """Digest the shards, the lists of clips and the manifest of a prepared set."""
+    """Every file of a prepared set."""
     made = scratch / "set"
     _call("prepare", inputs / "raw", "--output", made, "--workers", 0)
     for path in sorted(made.rglob("*")):
         name = path.relative_to(made).as_posix()
         if path.suffix in (".tar", ".jsonl"):
             yield f"prepare/{name}", hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    yield "prepare/manifest", _digest(_without_clocks(json.loads((made / "manifest.json").read_text())))
+    yield "prepare/manifest", _digest(_without_clocks(json.loads((made / "manifest.json").read_text())), scratch)
 
 
 def trained(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
-    """Digest the loss of every step and the final weights, for each recipe."""
+    """Loss of every step and the weights that come out, by recipe."""
     recipes: dict[str, tuple[Any, ...]] = {
         "embedded": ("--data", inputs / "set", "--painter-steps", 3, "--pairs-per-identity", 8),
         "adapter-tiny": ("--data", inputs / "latents", "--base", inputs / "base"),
         "lora-tiny": ("--data", inputs / "latents", "--base", inputs / "base"),
         "distil": ("--data", inputs / "set", "--teacher", _own_model()),
     }
-    for recipe, given in recipes.items():
+    for recipe, told in recipes.items():
         output = scratch / recipe
         kind = "transformer" if "--transformer.log-every" in _call("train", recipe, "--help") else "train"
-        _call("train", recipe, *given, "--output", output, "--steps", STEPS, "--threads", 1, f"--{kind}.log-every", 1)
+        _call("train", recipe, *told, "--output", output, "--steps", STEPS, "--threads", 1, f"--{kind}.log-every", 1)
         log = next(output.rglob("transformer/log.jsonl"), None) or next(output.rglob("log.jsonl"))
         records = [json.loads(line) for line in log.read_text().splitlines()]
         for record in records:
             if "loss" in record:
                 yield f"train/{recipe}/loss/{record['step']}", str(record["loss"])
         for path in sorted(output.rglob("*.safetensors")):
-            # Without checkpoints, whose names and optimiser state belong to the run, and without cached measurements.
+            # not checkpoints, whose names and optimiser state are the run's own, nor cached measurements
             if not {"tracks"} & set(path.parts) and "step-" not in str(path.relative_to(output)):
                 yield f"train/{recipe}/{path.relative_to(output).as_posix()}", _weights_digest(path)
 
 
 def evaluated(inputs: Path, scratch: Path) -> Iterator[tuple[str, str]]:
-    """Digest the figures of `evaluate` on four clips."""
+    """Figures of `evaluate` on four clips."""
     generated, reference = scratch / "generated", scratch / "reference"
     generated.mkdir()
     reference.mkdir()
     for name, other in (("anna", "berta"), ("berta", "clara"), ("clara", "anna"), ("out-of-step", "anna")):
         (generated / f"{name}.mp4").symlink_to(inputs / "raw" / f"{name}.mp4")
         (reference / f"{name}.mp4").symlink_to(inputs / "raw" / f"{other}.mp4")
-    given = ("--generated", generated, "--reference", reference, "--output", scratch / "report", "--protocol", "small")
-    _call("evaluate", *given)
+    told = ("--generated", generated, "--reference", reference, "--output", scratch / "report", "--protocol", "small")
+    _call("evaluate", *told)
     stored = _without_clocks(json.loads((scratch / "report" / "report.json").read_text()))
     for key in ("columns", "comparisons", "methods", "problems", "protocol", "reference", "warnings"):
-        yield f"evaluate/{key}", _digest(stored[key])
+        yield f"evaluate/{key}", _digest(stored[key], scratch)
 
 
 PARTS: dict[str, Callable[[Path, Path], Iterator[tuple[str, str]]]] = {
@@ -174,7 +171,7 @@ PARTS: dict[str, Callable[[Path, Path], Iterator[tuple[str, str]]]] = {
 
 
 def report(before: dict[str, Any], after: dict[str, Any]) -> int:
-    """Print the digests that differ; the exit status is 1 if any do."""
+    """Print what differs; 1 if anything does."""
     different = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     for key in different:
         print(f"{key}: {before.get(key)} before, {after.get(key)} after")
@@ -223,8 +220,10 @@ def _without_clocks(value: Any) -> Any:
     return value
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+def _digest(value: Any, scratch: Path) -> str:
+    # reports name the paths of what they read
+    text = json.dumps(value, sort_keys=True).replace(str(scratch), "")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":
