@@ -1,6 +1,6 @@
-"""Which clips, windows and portraits the benchmarks use.
+"""Selection of the clips, windows and portraits that the benchmarks use.
 
-Clips are read from a folder with `catalogue.jsonl`, as training reads them; only rows of the split "val" are used, whose
+Clips are read from a folder with `catalogue.jsonl`, as in training. Only rows with the split "val" are used; their
 identities are never trained on. Letters: F frames, n samples.
 """
 
@@ -20,10 +20,11 @@ from fantasytalking.media.video import probe_video, read_frames
 from fantasytalking.perception.face_embedding import embed_face
 
 FPS = 25.0
-"""Frame rate at which clips are read and videos are made."""
+"""Frames per second at which clips are read and videos are generated."""
 SOUND_RATE = 48000
+"""Samples per second of the speech."""
 SAME_FACE = 0.6
-"""Cosine of face embeddings above which two faces count as one person."""
+"""Cosine of two face embeddings above which they count as the same person."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,11 @@ class Clip:
     """A clip of the validation split.
 
     Attributes:
-        path: the video.
-        identity, kind: of its row in the catalogue.
-        frames: its length at `FPS`.
-        lag: frames by which the face lags behind the sound, 0 unless it was measured.
+        path: Path of the video.
+        identity: Name of the person, from the catalogue.
+        kind: "real" or "generated", from the catalogue.
+        frames: Length in frames at `FPS`.
+        lag: Frames by which the face lags behind the sound; 0 unless it was measured.
     """
 
     path: Path
@@ -50,7 +52,13 @@ class Clip:
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of a clip, in frames at `FPS`."""
+    """A section of a clip.
+
+    Attributes:
+        clip: The clip.
+        start: First frame, at `FPS`.
+        frames: Length in frames at `FPS`.
+    """
 
     clip: Clip
     start: int
@@ -61,15 +69,15 @@ class Window:
         return f"{self.clip.name}@{self.start}"
 
     def picture(self) -> NDArray[np.uint8]:
-        """The window's first frame, [H, W, 3] uint8."""
+        """First frame of the window, [H, W, 3] uint8."""
         return read_frames(self.clip.path, FPS, 1, self.start / FPS)[0][0]
 
     def video(self) -> NDArray[np.uint8]:
-        """[F, H, W, 3] uint8."""
+        """All frames of the window, [F, H, W, 3] uint8."""
         return read_frames(self.clip.path, FPS, self.frames, self.start / FPS)[0]
 
     def speech(self, frames: int | None = None) -> Audio:
-        """Sound from the window's start on, exactly as long as `frames` frames (the window's own number if None)."""
+        """Sound from the start of the window, exactly as long as `frames` frames (default: those of the window)."""
         seconds, start = (frames or self.frames) / FPS, (self.start - self.clip.lag) / FPS
         # Before the clip's first frame there is silence.
         before = max(0.0, -start)
@@ -81,15 +89,15 @@ class Window:
 
 
 def validation_clips(data: Path, kind: str | None = None, lags: Mapping[str, int] | None = None) -> list[Clip]:
-    """Clips of the validation split in the order of their names.
+    """List the clips of the validation split, sorted by name.
 
     Args:
-        data: folder with `catalogue.jsonl`.
+        data: Folder with `catalogue.jsonl`.
         kind: "real" or "generated"; None takes both.
-        lags: clip name -> frames by which its face lags behind its sound.
+        lags: Frames by which the face lags behind the sound, by name of the clip.
 
     Raises:
-        InputError: no catalogue, or no such clip in it.
+        InputError: There is no catalogue, or it has no such clip.
     """
     rows = [r for r in read_catalogue(data / "catalogue.jsonl") if r.split == "val" and kind in (None, r.kind)]
     if not rows:
@@ -105,21 +113,28 @@ def validation_clips(data: Path, kind: str | None = None, lags: Mapping[str, int
 
 
 def spread_windows(clip: Clip, count: int, frames: int) -> list[Window]:
-    """Up to `count` windows of up to `frames` frames that do not overlap, spread from the clip's start to its end."""
+    """Spread up to `count` windows of up to `frames` frames from the start of a clip to its end, without overlap."""
     length = min(frames, clip.frames)
     number = max(1, min(count, clip.frames // length))
     starts = np.linspace(0, clip.frames - length, number).round().astype(int) if number > 1 else [0]
     return [Window(clip, int(start), length) for start in starts]
 
 
-def donors(lengths: Sequence[int], names: Sequence[str]) -> list[int]:
-    """For each clip another one whose speech it gets: a fixed choice, never the same name, never shorter.
+def assign_speech(lengths: Sequence[int], names: Sequence[str]) -> list[int]:
+    """Assign to each clip another one whose speech it gets; the choice is fixed.
 
-    Clips are put in order of falling length; each takes from the one before it, going round at the start and skipping
-    those of its own name or with too little sound. Among clips of one length this is a rotation.
+    Clips are sorted from long to short, and each takes the speech of the one before it; the first takes that of the
+    last. Clips with the same name or with too little sound are skipped. Among clips of equal length this is a rotation.
+
+    Args:
+        lengths: Length of each clip, in frames.
+        names: Identity of each clip.
+
+    Returns:
+        For each clip, the index of a clip with another identity that is at least as long.
 
     Raises:
-        InputError: a clip has no possible donor.
+        InputError: For some clip there is none.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     found = [-1] * len(lengths)
@@ -135,8 +150,15 @@ def donors(lengths: Sequence[int], names: Sequence[str]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Sitter:
-    """An unseen face and the foreign speech that it is given."""
+class SpeakingPortrait:
+    """An unseen portrait, and speech of another person for it to speak.
+
+    Attributes:
+        window: Window whose first frame is the portrait.
+        picture: The portrait, [H, W, 3] uint8.
+        embedding: Unit-length face embedding of the portrait.
+        speaker: Window of the speech.
+    """
 
     window: Window
     picture: NDArray[np.uint8]
@@ -145,33 +167,42 @@ class Sitter:
 
     @property
     def speech(self) -> Audio:
-        """As long as the speaker's window."""
+        """Speech of the speaker's window, as long as the window."""
         return self.speaker.speech()
 
 
-def choose_sitters(data: Path, count: int, seconds: float) -> list[Sitter]:
-    """First frames of validation clips, real and generated in turn, no person twice, each with another clip's speech.
+def choose_portraits(data: Path, count: int, seconds: float) -> list[SpeakingPortrait]:
+    """Choose first frames of validation clips, alternating real and generated ones, each with another clip's speech.
 
-    Persons are told apart by name and by embedding: catalogues name clips rather than people.
+    No person appears twice. People are told apart by name and by embedding, as catalogues name clips rather than
+    people.
+
+    Args:
+        data: Folder with `catalogue.jsonl`.
+        count: Number of portraits, at most.
+        seconds: Length of the speech.
+
+    Raises:
+        InputError: No clip of another identity is long enough.
     """
     clips, frames = validation_clips(data), round(seconds * FPS)
     kinds = [[c for c in clips if c.kind == kind] for kind in ("real", "generated")]
     longest = max(map(len, kinds))
     turns = [group[i] for i in range(longest) for group in kinds if i < len(group)]
     speakers = [Window(c, 0, frames) for c in turns if c.frames >= frames]
-    sitters: list[Sitter] = []
+    portraits: list[SpeakingPortrait] = []
     for clip in turns:
-        if len(sitters) == count:
+        if len(portraits) == count:
             break
         window = Window(clip, 0, min(frames, clip.frames))
         picture = window.picture()
         embedding = embed_face(picture)
-        if any(float(embedding @ other.embedding) > SAME_FACE for other in sitters):
+        if any(float(embedding @ other.embedding) > SAME_FACE for other in portraits):
             continue
         foreign = [s for s in speakers if s.clip.identity != clip.identity]
         if not foreign:
             raise InputError(
                 f"No clip of another identity than {clip.identity} lasts {seconds:g} s; give fewer --seconds."
             )
-        sitters.append(Sitter(window, picture, embedding, foreign[(len(sitters) + 1) % len(foreign)]))
-    return sitters
+        portraits.append(SpeakingPortrait(window, picture, embedding, foreign[(len(portraits) + 1) % len(foreign)]))
+    return portraits

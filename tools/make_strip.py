@@ -1,4 +1,4 @@
-"""Portrait and evenly spread frames of a generated video, cut around the face, as one picture for the README.
+"""Make the image of the README: the portrait and evenly spaced frames of a generated video, cropped to the face.
 
 python tools/make_strip.py portrait.png video.mp4 docs/assets/demo_strip.jpg
 """

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import FPS, Clip, donors, spread_windows, validation_clips
+from clips import FPS, Clip, assign_speech, spread_windows, validation_clips
 
 from fantasytalking.errors import InputError
 
@@ -32,18 +32,18 @@ def test_a_window_that_would_overlap_is_left_out() -> None:
 
 def test_foreign_speech_is_of_another_identity_and_long_enough() -> None:
     lengths, names = [100, 75, 100, 82, 75, 100], ["a", "b", "a", "c", "d", "e"]
-    for receiver, giver in enumerate(donors(lengths, names)):
+    for receiver, giver in enumerate(assign_speech(lengths, names)):
         assert names[giver] != names[receiver]
         assert lengths[giver] >= lengths[receiver]
 
 
 def test_speech_of_equally_long_clips_is_rotated() -> None:
-    assert donors([50, 50, 50], ["a", "b", "c"]) == [2, 0, 1]
+    assert assign_speech([50, 50, 50], ["a", "b", "c"]) == [2, 0, 1]
 
 
 def test_a_clip_without_donor_is_an_error() -> None:
     with pytest.raises(InputError, match="longest"):
-        donors([100, 50], ["longest", "other"])
+        assign_speech([100, 50], ["longest", "other"])
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the talking clips are not beside the project")

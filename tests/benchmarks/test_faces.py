@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from contact_sheet import REPOSITORY, check_outside, make_sheet, spread_frames
-from identity import Look, look_at, overall, summary
+from identity import FaceCheck, check_frames, overall, summary
 
 from fantasytalking.errors import OutputError
 from tests.pipeline.tiny_pipeline import portrait
@@ -16,21 +16,23 @@ from tests.pipeline.tiny_pipeline import portrait
 
 def test_a_still_portrait_keeps_its_face() -> None:
     picture = portrait()
-    (look,) = look_at([picture], picture)
-    assert look.good and look.whole
-    assert look.cosine == pytest.approx(1, abs=1e-4)
-    assert look.sharpness == pytest.approx(1)
+    (check,) = check_frames([picture], picture)
+    assert check.good and check.whole
+    assert check.cosine == pytest.approx(1, abs=1e-4)
+    assert check.sharpness == pytest.approx(1)
 
 
 def test_a_blurred_face_is_less_sharp_and_an_empty_frame_has_none() -> None:
     picture = portrait()
-    blurred, empty = look_at([cv2.GaussianBlur(picture, (0, 0), 2), np.zeros_like(picture)], picture)
+    blurred, empty = check_frames([cv2.GaussianBlur(picture, (0, 0), 2), np.zeros_like(picture)], picture)
     assert blurred.sharpness is not None and blurred.sharpness < 0.5
-    assert empty == Look(None, None, False)
+    assert empty == FaceCheck(None, None, False)
 
 
 def test_a_lost_face_counts_as_bad_but_not_towards_the_cosine() -> None:
-    found = summary([Look(0.9, 1.0, True), Look(0.5, 0.8, True), Look(None, None, False), Look(0.7, 0.6, True)])
+    found = summary(
+        [FaceCheck(0.9, 1.0, True), FaceCheck(0.5, 0.8, True), FaceCheck(None, None, False), FaceCheck(0.7, 0.6, True)]
+    )
     assert found["found"] == 0.75
     assert found["good"] == 0.5
     assert found["cosine"] == pytest.approx(0.7)
@@ -38,7 +40,7 @@ def test_a_lost_face_counts_as_bad_but_not_towards_the_cosine() -> None:
 
 
 def test_shares_are_over_frames_and_cosines_over_videos() -> None:
-    short, long = summary([Look(0.9, 1.0, True)]), summary([Look(0.5, 1.0, True)] * 3)
+    short, long = summary([FaceCheck(0.9, 1.0, True)]), summary([FaceCheck(0.5, 1.0, True)] * 3)
     total = overall([short, long])
     assert total["share_good"] == 0.25
     assert total["cosine"] == pytest.approx(0.7)

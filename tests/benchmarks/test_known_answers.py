@@ -1,4 +1,4 @@
-"""Damages do what they say, and the judge sees what does not follow."""
+"""Each damage does what its name says, and the judge reports a metric that does not follow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from known_answers import CONTROL, DAMAGES, blur, freeze, judge, late, noise, ro
 
 
 def clips() -> list[np.ndarray]:
-    """Two clips of noise, frames numbered by their red level."""
+    """Two clips of noise, with the number of each frame in its red channel."""
     made = []
     for seed, frames in ((0, 12), (1, 7)):
         clip = np.random.default_rng(seed).integers(0, 255, (frames, 64, 64, 3)).astype(np.uint8)
@@ -48,7 +48,7 @@ def test_blur_and_noise_grow_with_their_strength_and_keep_the_clip() -> None:
 
 
 def report(wrong: str = "") -> SimpleNamespace:
-    """Every column moves as it should, but for one damage, whose last strength does not."""
+    """A report in which every column moves as expected, except at the last strength of one damage."""
     methods = [SimpleNamespace(name=CONTROL, summary=cells(0))]
     for damage in DAMAGES:
         for place, strength in enumerate(damage.strengths, 1):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from clips import Clip
-from lip_following import DEAF, OWN, SHUFFLED, Row, gap, load_stage1
+from lip_following import NO_AUDIO, OWN, SHUFFLED, Row, gap, load_stage1
 from safetensors.torch import save_file
 
 from fantasytalking.errors import CheckpointError
@@ -29,13 +29,13 @@ def test_windows_are_averaged_within_a_clip_first() -> None:
 
 def test_the_gap_is_taken_clip_by_clip() -> None:
     rows = [row(OWN, {"a": [0.5], "b": [0.7]}), row(SHUFFLED, {"a": [0.1], "b": [0.3]})]
-    found = gap([*rows, row(DEAF, {})])
+    found = gap([*rows, row(NO_AUDIO, {})])
     assert found["gap"] == pytest.approx(0.4)
     assert found["standard_error"] == pytest.approx(0, abs=1e-9)
 
 
 def test_an_unmeasured_row_has_no_figure() -> None:
-    assert Row(DEAF).summary["r"] is None
+    assert Row(NO_AUDIO).summary["r"] is None
 
 
 def test_a_stage_1_checkpoint_is_put_into_the_model(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ablations are trained at equal compute and differ in one thing each."""
+"""Ablations are trained with equal compute and differ in one thing each."""
 
 from __future__ import annotations
 

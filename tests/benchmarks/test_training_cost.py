@@ -1,4 +1,4 @@
-"""The page on what training costs says what the script computes, and the script what is published."""
+"""The page on training cost matches the script, and the script matches published sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adapter is the same in every layout, in both directions, and a wrong one is named."""
+"""An adapter survives every layout in both directions, and the error for a wrong one names what is wrong."""
 
 from pathlib import Path
 from typing import get_args
@@ -87,7 +87,7 @@ def test_an_audio_only_adapter_leaves_identity_and_motion_alone(tmp_path: Path) 
 
 def test_a_file_that_is_no_adapter_is_refused(tmp_path: Path) -> None:
     save_file({"lora.weight": torch.zeros(2)}, tmp_path / "lora.safetensors")
-    with pytest.raises(CheckpointError, match=r"is no FantasyTalking adapter.*lora.weight"):
+    with pytest.raises(CheckpointError, match=r"is not a FantasyTalking adapter.*lora.weight"):
         load_adapter(tiny.transformer(**tiny.AUDIO), tmp_path / "lora.safetensors")
 
 

@@ -1,4 +1,4 @@
-"""Key tables are reversible, and what does not fit is named."""
+"""Key tables are reversible, and the report names the keys that do not fit."""
 
 import pytest
 
@@ -11,7 +11,7 @@ TABLES = [TRANSFORMER_ORIGINAL, VAE_ORIGINAL, UMT5_ORIGINAL, CLIP_ORIGINAL, *ADA
 
 
 def examples(table: KeyTable) -> list[str]:
-    """One name of the file for each rule."""
+    """One name in the file for each rule."""
     return [rule.source.format(n=17, p="weight", tail="layers.0.norm.bias") for rule in table.rules]
 
 

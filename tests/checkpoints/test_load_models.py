@@ -1,4 +1,4 @@
-"""Models are built without memory, filled from mapped files, and equal what diffusers loads."""
+"""Models are built without values, filled from mapped files, and equal those that diffusers loads."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ HEADS = {"num_attention_heads": 2}
 
 @pytest.fixture
 def original(tmp_path: Path) -> Path:
-    """A plain Wan transformer in one file of original names."""
+    """A plain Wan transformer in one file, under its original names."""
     save_file(tiny.originals(tiny.transformer(audio_dim=None), TRANSFORMER_ORIGINAL), tmp_path / "wan.safetensors")
     return tmp_path / "wan.safetensors"
 
@@ -130,7 +130,7 @@ def test_a_missing_shard_and_an_unsafe_adapter_stop_the_loading(original: Path, 
 
 
 def test_an_unknown_name_in_the_config_is_refused_with_the_nearest(original: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"'num_heads'.*did you mean num_attention_heads"):
+    with pytest.raises(CheckpointError, match=r"'num_heads'.*did you mean 'num_attention_heads'"):
         load_transformer(original, config={"num_heads": 2})
 
 
@@ -184,7 +184,7 @@ def test_layouts_are_told_apart(original: Path, tmp_path: Path) -> None:
     assert detect_layout(tmp_path / "wan" / "models_t5_umt5-xxl-enc-bf16.pth") == "text-encoder-original"
     assert detect_layout(tmp_path / "pipeline") == "pipeline"
     save_file({"lora": torch.zeros(1)}, tmp_path / "lora.safetensors")
-    with pytest.raises(CheckpointError, match="in no layout that is known"):
+    with pytest.raises(CheckpointError, match="has an unknown layout"):
         detect_layout(tmp_path / "lora.safetensors")
 
 

@@ -93,9 +93,9 @@ def test_published_sizes_follow_from_shapes() -> None:
 
 def test_a_file_of_another_model_is_named_as_such(wan: tuple[Path, dict[str, nn.Module]]) -> None:
     folder, _ = wan
-    with pytest.raises(CheckpointError, match=r"Wan2\.1_VAE\.pth is no Wan transformer"):
+    with pytest.raises(CheckpointError, match=r"Wan2\.1_VAE\.pth is not a Wan transformer"):
         load_transformer(folder / "Wan2.1_VAE.pth")
-    with pytest.raises(CheckpointError, match="is no Wan VAE"):
+    with pytest.raises(CheckpointError, match="is not a Wan VAE"):
         load_vae(folder / "models_t5_umt5-xxl-enc-bf16.pth")
 
 

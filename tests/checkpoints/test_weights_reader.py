@@ -1,5 +1,4 @@
-"""Weights are read without running or reading more than they must; what is broken or unsafe is said in one
-sentence."""
+"""Weights are read without running code and without reading more than needed; a broken or unsafe file is one sentence."""
 
 import json
 import os
@@ -87,7 +86,7 @@ def test_nothing_there_other_kinds_and_ambiguous_folders_are_explained(tmp_path:
     with pytest.raises(CheckpointError, match="holds no safetensors"):
         open_weights(tmp_path)
     (tmp_path / "readme.txt").write_text("x")
-    with pytest.raises(CheckpointError, match="is no weights file"):
+    with pytest.raises(CheckpointError, match="is not a weights file"):
         open_weights(tmp_path / "readme.txt")
     for name in "ab":
         save_file({name: torch.zeros(1)}, tmp_path / f"{name}.safetensors")

@@ -50,7 +50,7 @@ CLIP_SIZES = {"num_attention_heads": 2}
 
 
 def transformer(**config: object) -> FantasyTalkingTransformer3DModel:
-    """A transformer whose every weight is random, also those that start at zero."""
+    """A transformer with random weights everywhere, even where weights start at zero."""
     torch.manual_seed(0)
     model = FantasyTalkingTransformer3DModel(**{**TRANSFORMER, **config})
     for value in model.parameters():
@@ -87,7 +87,7 @@ def image_encoder() -> CLIPVisionModel:
 
 
 def originals(model: nn.Module, table: KeyTable, prefix: str = "") -> dict[str, torch.Tensor]:
-    """A model's weights under the names, and in the stacking, of its original layout."""
+    """A model's weights in its original layout: renamed, and stacked where the original stacks them."""
     pieces: dict[str, dict[int, torch.Tensor]] = {}
     for key, value in model.state_dict().items():
         piece = table.backward(prefix + key)
@@ -97,12 +97,12 @@ def originals(model: nn.Module, table: KeyTable, prefix: str = "") -> dict[str, 
 
 
 def clip_prefix(model: nn.Module) -> str:
-    """What the installed version of transformers leaves out in front of CLIP's names."""
+    """Prefix that the installed version of transformers drops from CLIP's names."""
     return "" if any(key.startswith(CLIP_PREFIX) for key in model.state_dict()) else CLIP_PREFIX
 
 
 def write_original_wan(folder: Path) -> dict[str, nn.Module]:
-    """A folder like Wan2.1-I2V-14B-720P as published, with a tokenizer; returns the models that it holds."""
+    """Write a folder like the published Wan2.1-I2V-14B-720P, with a tokenizer, and return the models in it."""
     folder.mkdir(parents=True)
     models: dict[str, nn.Module] = {
         "transformer": transformer(audio_dim=None),
@@ -123,7 +123,7 @@ def write_original_wan(folder: Path) -> dict[str, nn.Module]:
 
 
 def write_shards(folder: Path, weights: dict[str, torch.Tensor], count: int = 3) -> list[Path]:
-    """Safetensors shards with an index, named as published."""
+    """Write safetensors shards with an index, named as published."""
     names = [f"diffusion_pytorch_model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
     keys = list(weights)
     index: dict[str, str] = {}
@@ -137,14 +137,14 @@ def write_shards(folder: Path, weights: dict[str, torch.Tensor], count: int = 3)
 
 
 def write_tokenizer(folder: Path) -> None:
-    """A T5 tokenizer of a few words."""
+    """Write a T5 tokenizer with a few words."""
     words = ["<pad>", "</s>", "<unk>", "▁a", "▁person", "▁talks", "▁"]
     vocabulary = [(word, -float(i)) for i, word in enumerate(words)]
     T5TokenizerFast(vocab=vocabulary, extra_ids=0).save_pretrained(folder)
 
 
 def write_speech_encoder(folder: Path) -> Wav2Vec2Model:
-    """A wav2vec2 folder."""
+    """Write a folder with a tiny wav2vec2 model, and return the model."""
     torch.manual_seed(4)
     model = Wav2Vec2Model(
         Wav2Vec2Config(

@@ -1,4 +1,4 @@
-"""`fantasytalking convert` turns layouts into one another; what it cannot do is one sentence and status 2."""
+"""`fantasytalking convert` converts between layouts; an error is one sentence and status 2."""
 
 import json
 import shutil
@@ -74,7 +74,7 @@ def test_published_parts_become_a_folder_that_the_pipeline_loads(parts, tmp_path
 def test_the_diffusers_layout_becomes_the_same_pipeline(parts, tmp_path) -> None:  # type: ignore[no-untyped-def]
     first, again = tmp_path / "first", tmp_path / "again"
     assert convert(parts, first) == 0
-    # What -Diffusers holds: the same parts, and a transformer that never heard of audio.
+    # The content of -Diffusers: the same parts, and a transformer without audio.
     (first / "model_index.json").write_text(json.dumps({"_class_name": "WanImageToVideoPipeline"}))
     plain = tiny.transformer(audio_dim=None)
     for file in (first / "transformer").iterdir():
@@ -108,7 +108,7 @@ def test_what_is_missing_is_named_before_anything_is_written(parts, tmp_path, ca
     assert main(["convert", *words, "--audio-encoder", str(parts["speech"]), "--config", str(parts["sizes"])]) == 2
     assert "--adapter" in refused(capsys)
     assert convert(parts | {"speech": tmp_path}, target) == 2
-    assert "no speech encoder" in refused(capsys)
+    assert "not a speech encoder" in refused(capsys)
     assert not target.exists()
 
 
@@ -145,6 +145,6 @@ def test_a_model_does_not_become_an_adapter_and_rubbish_becomes_nothing(parts, t
     assert "wan-original" in refused(capsys)
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
     assert main(["convert", str(tmp_path / "x.safetensors"), str(tmp_path / "a.ckpt"), "--layout", "released"]) == 2
-    assert "no layout that is known" in refused(capsys)
+    assert "has an unknown layout" in refused(capsys)
     assert main(["convert", str(tmp_path / "none"), str(tmp_path / "a.ckpt"), "--layout", "released"]) == 2
     assert "no weights at" in refused(capsys)

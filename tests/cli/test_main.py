@@ -1,4 +1,4 @@
-"""The table of commands: what is imported when, exit statuses, `info`."""
+"""The table of commands: lazy imports, exit statuses, `info`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Reading, converting and writing weights: Wan2.1-I2V and the FantasyTalking adapter, in every layout in which they
-circulate.
-"""
+"""Read, convert and write the weights of Wan2.1-I2V and of the FantasyTalking adapter, in every published layout."""
 
 from fantasytalking.checkpoints.adapter_layouts import AdapterLayout, convert_adapter, load_adapter, save_adapter
 from fantasytalking.checkpoints.load_models import load_image_encoder, load_text_encoder, load_transformer, load_vae

@@ -1,20 +1,20 @@
-"""The FantasyTalking adapter: the weights beside Wan's, in the three key layouts in which they circulate.
+"""The FantasyTalking adapter, that is the weights added to Wan's: its file layouts, loading, saving, converting.
 
 | layout | content | names |
 |---|---|---|
-| `released` | dicts | `proj_model`: `proj.weight`; `audio_processor`: `blocks.N.cross_attn.processor.k_proj.weight` |
+| `released` | two dicts | `proj_model`: `proj.weight`; `audio_processor`: `blocks.N.cross_attn.processor.k_proj.weight` |
 | `safetensors` | one dict | the same with the name of the dict in front: `proj_model.proj.weight` |
 | `comfyui` | one dict | `proj_model.proj.weight`, `blocks.N.cross_attn.k_proj.weight` |
+| `model` | one dict | those of our model: `audio_projector.proj.weight`, `blocks.N.attn2.processor.audio_k_proj.weight` |
 
 Released weights hold the audio part only. Our own files may also hold positions in the audio windows
 (`proj_model.window_positions`), the identity part (`identity_k_proj`, `identity_v_proj`, `identity_qformer.*`) and
-the motion part (`motion_network.*`), and may be named as the model names them (`model`).
+the motion part (`motion_network.*`), in every layout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -23,19 +23,20 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from fantasytalking.checkpoints.fill_model import Source, check, fill
+from fantasytalking.checkpoints.fill_model import Source, check_keys, fill_model
 from fantasytalking.checkpoints.key_tables import KeyTable, Rule
 from fantasytalking.checkpoints.weights_reader import TORCH_SUFFIXES, open_weights
-from fantasytalking.checkpoints.weights_writer import replace_file
 from fantasytalking.errors import CheckpointError, OutputError
+from fantasytalking.system.files import atomic_path
+from fantasytalking.system.records import nearest_name
 
 __all__ = [
     "ADAPTER_TABLES",
     "PARTS",
     "AdapterLayout",
     "adapter_config",
-    "adapter_layout",
     "convert_adapter",
+    "detect_adapter_layout",
     "load_adapter",
     "save_adapter",
     "write_adapter",
@@ -94,15 +95,23 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 
 def part_of(key: str) -> str | None:
-    """Which part of the adapter (a key of `PARTS`) a name of the model belongs to, or None for Wan's own."""
+    """Part of the adapter (a key of `PARTS`) that a name in the model belongs to; None for Wan's own weights."""
     return next(
         (part for part, marks in PARTS.items() if any(key.startswith(m) or (m[0] == "." and m in key) for m in marks)),
         None,
     )
 
 
-def adapter_layout(keys: Iterable[str], path: str | Path) -> AdapterLayout | None:
-    """The adapter layout of a file with these names, or None when it is no adapter."""
+def detect_adapter_layout(keys: Iterable[str], path: str | Path) -> AdapterLayout | None:
+    """Tell the layout of an adapter from the names of its tensors.
+
+    Args:
+        keys: Names of the tensors in the file.
+        path: The file; its suffix tells `released` from `safetensors`.
+
+    Returns:
+        The layout, or None where the names are not those of an adapter.
+    """
     keys = set(keys)
     if "proj_model.proj.weight" in keys:
         if any(key.startswith("audio_processor.") for key in keys):
@@ -112,24 +121,24 @@ def adapter_layout(keys: Iterable[str], path: str | Path) -> AdapterLayout | Non
 
 
 def open_adapter(path: str | Path) -> Source:
-    """Open an adapter in whichever layout it is.
+    """Open an adapter file in any layout; the layout is recognised.
 
     Raises:
-        CheckpointError: It cannot be read, or is no FantasyTalking adapter.
+        CheckpointError: The file cannot be read or is not a FantasyTalking adapter.
     """
     weights = open_weights(path)
-    layout = adapter_layout(weights.infos, path)
+    layout = detect_adapter_layout(weights.infos, path)
     if layout is None:
         names = ", ".join(list(weights.infos)[:3]) or "nothing"
         raise CheckpointError(
-            f"{path} is no FantasyTalking adapter: it has no proj_model.proj.weight but {names}; "
+            f"{path} is not a FantasyTalking adapter: it holds {names} and no proj_model.proj.weight; "
             "give fantasytalking_model.ckpt, its safetensors copy or the ComfyUI file."
         )
     return Source(weights, ADAPTER_TABLES[layout])
 
 
 def adapter_config(source: Source) -> dict[str, Any]:
-    """The sizes of an adapter, as arguments of `FantasyTalkingTransformer3DModel`."""
+    """Infer the configuration of an adapter from its shapes, as arguments of `FantasyTalkingTransformer3DModel`."""
     shapes = source.shapes()
     config: dict[str, Any] = {}
     if "audio_projector.proj.weight" in shapes:
@@ -149,32 +158,32 @@ def adapter_config(source: Source) -> dict[str, Any]:
 
 
 def parts_in(keys: Iterable[str]) -> set[str]:
-    """The parts of the adapter that occur among names of the model."""
+    """Parts of the adapter (keys of `PARTS`) that some names in the model belong to."""
     return {part for part in map(part_of, keys) if part is not None}
 
 
 def load_adapter(model: nn.Module, path: str | Path) -> None:
     """Replace a transformer's audio weights, and its identity and motion weights where the file has them.
 
-    A part that the file does not hold at all stays as it is; a part that it holds must be complete and of the
-    model's sizes.
+    A part that the file lacks entirely is left as it is; a part that it has must be complete and have the model's
+    sizes.
 
     Args:
         model: A `FantasyTalkingTransformer3DModel` built with audio (`audio_dim` not None).
-        path: The adapter, in any layout.
+        path: The adapter file, in any layout.
 
     Raises:
-        CheckpointError: The file is no adapter, or keys are missing, unexpected or misshapen.
+        CheckpointError: The file is not an adapter, or keys are missing, unexpected or misshapen.
     """
     source = open_adapter(path)
     own = list(model.state_dict())
     if "audio" not in parts_in(own):
         raise CheckpointError(
-            f"This {type(model).__name__} was built without audio, so {path} has no place in it; "
+            f"This {type(model).__name__} was built without audio and cannot take the adapter {path}; "
             "build it with load_transformer(..., adapter=...) or with audio_dim in its config."
         )
     present = parts_in(source.plan)
-    check(
+    check_keys(
         model,
         [source],
         [key for key in own if part_of(key) not in present],
@@ -182,57 +191,58 @@ def load_adapter(model: nn.Module, path: str | Path) -> None:
     )
     values = dict(model.named_parameters()) | dict(model.named_buffers())
     like = values["audio_projector.proj.weight"]
-    fill(model, source, like.dtype, like.device)
+    fill_model(model, source, like.dtype, like.device)
 
 
 def adapter_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The adapter's tensors of a transformer, in the model's names."""
+    """Tensors of a transformer that belong to the adapter, by their name in the model."""
     state = {key: value for key, value in model.state_dict().items() if part_of(key) is not None}
     if not state:
         raise CheckpointError(
-            f"This {type(model).__name__} has no audio, identity or motion weights; there is no adapter to save."
+            f"This {type(model).__name__} has no audio, identity or motion weights, so there is no adapter to save; "
+            "load a transformer with an adapter, or train one."
         )
     return state
 
 
 def save_adapter(model: nn.Module, path: str | Path, layout: AdapterLayout = "safetensors") -> Path:
-    """Write a transformer's adapter.
+    """Write a transformer's adapter to a file.
 
     Args:
         model: A `FantasyTalkingTransformer3DModel` with audio.
-        path: The file to write; replaced only once the new one is complete.
+        path: The file to write; an existing one is replaced once the new one is complete.
         layout: `released`, `safetensors`, `comfyui`, or `model` for the model's own names.
 
     Returns:
         The path.
 
     Raises:
-        CheckpointError: Unknown layout, or the model has no adapter.
-        OutputError: It cannot be written.
+        CheckpointError: The layout is unknown, or the model has no adapter.
+        OutputError: The file cannot be written.
     """
     return write_adapter(adapter_state(model), path, layout)
 
 
 def convert_adapter(source: str | Path, target: str | Path, layout: AdapterLayout) -> Path:
-    """Turn an adapter of one layout into another; types and values stay as they are.
+    """Convert an adapter file to another layout; types and values stay as they are.
 
     Args:
-        source: The adapter, in any layout.
+        source: The adapter file, in any layout.
         target: The file to write.
-        layout: Its layout.
+        layout: Layout of `target`.
 
     Returns:
-        The path written.
+        The path of `target`.
 
     Raises:
-        CheckpointError: The source is no complete adapter, or the layout is unknown.
+        CheckpointError: The source is not a complete adapter, or the layout is unknown.
         OutputError: The target cannot be written.
     """
     opened = open_adapter(source)
     if opened.unknown:
         raise CheckpointError(
-            f"{source} has {len(opened.unknown)} unexpected keys ({', '.join(opened.unknown[:5])}); "
-            "it is no plain adapter, so take them out or load it with its model."
+            f"{source} has {len(opened.unknown)} keys that do not belong to an adapter "
+            f"({', '.join(opened.unknown[:5])}); give a file that holds the adapter alone."
         )
     _require_complete(opened)
     return write_adapter({key: opened.get(key) for key in opened.ordered()}, target, layout)
@@ -249,21 +259,29 @@ def _require_complete(source: Source) -> None:
     missing = [key for key in needed if key not in source.plan]
     if missing:
         raise CheckpointError(
-            f"{source.weights.path} is an incomplete adapter: {len(missing)} missing ({', '.join(missing[:5])}); "
-            "get the whole file."
+            f"{source.weights.path} is an incomplete adapter: {len(missing)} keys are missing "
+            f"({', '.join(missing[:5])}); download or copy the file again."
         )
 
 
 def write_adapter(state: Mapping[str, torch.Tensor], path: str | Path, layout: str) -> Path:
-    """Write tensors of an adapter, in the model's names, in a layout.
+    """Write the tensors of an adapter to a file.
+
+    Args:
+        state: Tensors by their name in the model.
+        path: The file to write; an existing one is replaced once the new one is complete.
+        layout: Layout of the file, a member of `AdapterLayout`.
+
+    Returns:
+        The path.
 
     Raises:
-        CheckpointError: Unknown layout.
-        OutputError: It cannot be written.
+        CheckpointError: The layout is unknown.
+        OutputError: The file cannot be written.
     """
     if layout not in ADAPTER_TABLES:
         raise CheckpointError(
-            f"There is no adapter layout {layout!r}; accepted are {', '.join(get_args(AdapterLayout))}."
+            f"There is no adapter layout {layout!r}; {nearest_name(layout, get_args(AdapterLayout), 'layouts')}"
         )
     table = ADAPTER_TABLES[cast(AdapterLayout, layout)]
     named: dict[str, torch.Tensor] = {}
@@ -272,20 +290,16 @@ def write_adapter(state: Mapping[str, torch.Tensor], path: str | Path, layout: s
         assert piece is not None, f"{layout} has no name for {key}"
         named[piece.source] = value.detach().to("cpu").contiguous()
     path = Path(path)
-    write = partial(_save_nested, named) if layout == "released" else partial(_save_flat, named)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return replace_file(path, write)
+        with atomic_path(path, overwrite=True) as temporary:
+            if layout == "released":
+                torch.save(_nested(named), temporary)
+            else:
+                save_file(named, temporary, metadata={"format": "pt"})
     except (OSError, RuntimeError, SafetensorError) as error:
         raise OutputError(f"{path} cannot be written ({error}); choose a writable folder with enough space.") from error
-
-
-def _save_flat(named: dict[str, torch.Tensor], path: Path) -> None:
-    save_file(named, path, metadata={"format": "pt"})
-
-
-def _save_nested(named: dict[str, torch.Tensor], path: Path) -> None:
-    torch.save(_nested(named), path)
+    return path
 
 
 def _nested(named: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:

@@ -1,7 +1,7 @@
-"""From the published parts to one pipeline folder that `FantasyTalkingPipeline.from_pretrained` loads.
+"""Assemble the published parts into one pipeline folder for `FantasyTalkingPipeline.from_pretrained`.
 
-Parts are written one after the other, each tensor by tensor: memory stays at one tensor however large the model is.
-The index is written last, so a folder with a `model_index.json` is complete.
+Parts are written one after the other, each tensor by tensor, so only one tensor is in memory however large the model
+is. The index is written last, so a folder with a `model_index.json` is complete.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ from fantasytalking.checkpoints.load_models import (
     plan_transformer,
     plan_vae,
 )
-from fantasytalking.checkpoints.wan_layouts import CLIP_PREFIX, identity_table
+from fantasytalking.checkpoints.wan_layouts import CLIP_PREFIX, same_names
 from fantasytalking.checkpoints.weights_reader import open_weights
 from fantasytalking.checkpoints.weights_writer import MAX_SHARD_BYTES, Entry, write_checkpoint
 from fantasytalking.errors import CheckpointError, OutputError
+from fantasytalking.system.hub import check_space
+from fantasytalking.system.json import write_json
 
 __all__ = ["assemble_pipeline"]
 
 TOKENIZER_SOURCES = ("tokenizer", "google/umt5-xxl")
-"""Where the tokenizer lies: in the `-Diffusers` layout, and among the original files."""
+"""Folders of the tokenizer: in the `-Diffusers` layout, and among the original files."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -45,7 +47,7 @@ IMAGE_PROCESSOR = {
     "image_processor_type": "CLIPImageProcessor",
     "do_convert_rgb": True,
     "do_resize": True,
-    # As released: the whole picture is squeezed into the square, not cropped.
+    # As in the released code, the whole image is squeezed into the square and not cropped.
     "size": {"height": 224, "width": 224},
     "do_center_crop": False,
     "resample": 3,
@@ -56,7 +58,7 @@ IMAGE_PROCESSOR = {
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
 SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 5.0}
-"""Sigma shift 5, as released."""
+"""Scheduler config; shift 5 is that of the released code."""
 AUDIO_PROCESSOR = {
     "feature_extractor_type": "Wav2Vec2FeatureExtractor",
     "sampling_rate": 16000,
@@ -92,52 +94,43 @@ def assemble_pipeline(
     """Write a pipeline folder.
 
     Args:
-        wan: Wan2.1-I2V: the folder of original files, or the `-Diffusers` folder.
-        adapter: The FantasyTalking adapter in any layout; None where the transformer holds audio weights already.
-        audio_encoder: The folder of wav2vec2-base-960h.
+        wan: Folder of Wan2.1-I2V, with the original files or in the `-Diffusers` layout.
+        adapter: The FantasyTalking adapter in any layout; None where the transformer already holds audio weights.
+        audio_encoder: Folder of wav2vec2-base-960h.
         target: The folder to write; it must not hold a pipeline yet.
-        dtype: Type of transformer and text encoder; VAE and image encoder are written in fp32, in which they run, and
-            the audio encoder as it is.
-        configs: Component name -> overrides of its sizes, see `load_transformer`.
-        report: Called with one line per part.
+        dtype: Type of the transformer and the text encoder. The VAE and the image encoder are written in fp32, in
+            which they run; the audio encoder keeps its type.
+        configs: Overrides of the inferred configuration by name of the component; see `load_transformer`.
+        report: Called with a line of progress for each part.
         max_shard_bytes: Largest size of one weights file, in bytes.
 
     Returns:
-        The folder.
+        The path of `target`.
 
     Raises:
-        CheckpointError: A part is missing, damaged, unsafe or does not fit.
-        OutputError: The target holds a pipeline already, or cannot be written.
+        CheckpointError: A part is missing, damaged or unsafe, or does not fit its model.
+        OutputError: The target already holds a pipeline, or cannot be written.
     """
-    wan, target, configs = Path(wan), Path(target), configs or {}
+    wan, target, speech_folder = Path(wan), Path(target), Path(audio_encoder)
     if (target / "model_index.json").exists():
         raise OutputError(f"{target} already holds a pipeline; give another folder, or remove this one first.")
     # All parts are opened and checked before the first byte is written.
-    transformer = plan_transformer(wan, adapter, configs.get("transformer"))
-    if "audio" not in parts_in(transformer.model.state_dict()):
-        raise CheckpointError(f"{wan} holds no audio weights; give the FantasyTalking adapter as well (--adapter).")
-    _require_filled(transformer, wan)
-    models = {
-        "transformer": (transformer, dtype),
-        "vae": (plan_vae(wan, configs.get("vae")), torch.float32),
-        "text_encoder": (plan_text_encoder(wan, configs.get("text_encoder")), dtype),
-        "image_encoder": (plan_image_encoder(wan, configs.get("image_encoder")), torch.float32),
-    }
+    parts = _plan_parts(wan, adapter, dtype, configs or {})
     tokenizer = _find_tokenizer(wan)
-    speech = _open_speech_encoder(Path(audio_encoder))
-    sizes = {name: sum(entry.nbytes for entry in _entries(*part, prefix="")) for name, part in models.items()}
-    _check_space(target, sum(sizes.values()))
+    speech = _open_speech_encoder(speech_folder)
+    sizes = {name: sum(entry.nbytes for entry in _entries(*part, prefix="")) for name, part in parts.items()}
+    check_space(target, sum(sizes.values()), "choose a larger disk")
     try:
-        for name, (planned, kind) in models.items():
+        for name, (planned, kind) in parts.items():
             report(f"{name}: {sizes[name] / 1e9:.2f} GB")
             _write_model(target / name, planned, kind, max_shard_bytes)
         report("audio_encoder, tokenizer, processors, scheduler")
-        _write_speech_encoder(target, Path(audio_encoder), speech)
+        _write_speech_encoder(target, speech_folder, speech)
         _copy(tokenizer, target / "tokenizer", TOKENIZER_FILES)
-        _write_json(target / "image_processor" / "preprocessor_config.json", IMAGE_PROCESSOR)
+        _write_config(target / "image_processor" / "preprocessor_config.json", IMAGE_PROCESSOR)
         version = {"_diffusers_version": diffusers.__version__}
-        _write_json(target / "scheduler" / "scheduler_config.json", SCHEDULER | version)
-        _write_json(target / "model_index.json", INDEX | version)
+        _write_config(target / "scheduler" / "scheduler_config.json", SCHEDULER | version)
+        _write_config(target / "model_index.json", INDEX | version)
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(
@@ -146,11 +139,27 @@ def assemble_pipeline(
     return target
 
 
+def _plan_parts(
+    wan: Path, adapter: str | Path | None, dtype: torch.dtype, configs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, tuple[Planned, torch.dtype]]:
+    """Plan the models that are written tensor by tensor: name of the component -> plan and type of its weights."""
+    transformer = plan_transformer(wan, adapter, configs.get("transformer"))
+    if "audio" not in parts_in(transformer.model.state_dict()):
+        raise CheckpointError(f"{wan} holds no audio weights; give the FantasyTalking adapter as well (--adapter).")
+    _require_filled(transformer, wan)
+    return {
+        "transformer": (transformer, dtype),
+        "vae": (plan_vae(wan, configs.get("vae")), torch.float32),
+        "text_encoder": (plan_text_encoder(wan, configs.get("text_encoder")), dtype),
+        "image_encoder": (plan_image_encoder(wan, configs.get("image_encoder")), torch.float32),
+    }
+
+
 def _require_filled(planned: Planned, path: Path) -> None:
     if planned.fresh:
         raise CheckpointError(
             f"{path} and its adapter have no values for {len(planned.fresh)} tensors ({', '.join(planned.fresh[:5])}); "
-            "leave the parts that are not trained yet out of the config."
+            "remove the parts that are not trained yet from the config."
         )
 
 
@@ -166,11 +175,11 @@ def _find_tokenizer(wan: Path) -> Path:
 def _open_speech_encoder(folder: Path) -> Source:
     if not (folder / "config.json").is_file():
         raise CheckpointError(
-            f"{folder} is no speech encoder: it has no config.json; give the folder of wav2vec2-base-960h."
+            f"{folder} is not a speech encoder: it has no config.json; give the folder of wav2vec2-base-960h."
         )
     file = folder / "pytorch_model.bin"
     weights = open_weights(file if file.is_file() and not list(folder.glob("*.safetensors")) else folder)
-    return Source(weights, identity_table("speech encoder"))
+    return Source(weights, same_names("speech encoder"))
 
 
 def _write_speech_encoder(target: Path, folder: Path, source: Source) -> None:
@@ -179,7 +188,7 @@ def _write_speech_encoder(target: Path, folder: Path, source: Source) -> None:
     shutil.copyfile(folder / "config.json", target / "audio_encoder" / "config.json")
     own = folder / "preprocessor_config.json"
     settings = json.loads(own.read_text(encoding="utf-8")) if own.is_file() else AUDIO_PROCESSOR
-    _write_json(target / "audio_processor" / "preprocessor_config.json", settings)
+    _write_config(target / "audio_processor" / "preprocessor_config.json", settings)
 
 
 def _entries(planned: Planned, dtype: torch.dtype, prefix: str) -> Iterator[Entry]:
@@ -190,15 +199,6 @@ def _entries(planned: Planned, dtype: torch.dtype, prefix: str) -> Iterator[Entr
             yield Entry(prefix + key, shapes[key], kind, partial(source.get, key))
 
 
-def _check_space(target: Path, needed: int) -> None:
-    folder = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise OutputError(
-            f"{target} has {free / 1e9:.1f} GB free and {needed / 1e9:.1f} GB are needed; choose a larger disk."
-        )
-
-
 def _write_model(folder: Path, planned: Planned, dtype: torch.dtype, max_shard_bytes: int) -> None:
     model = planned.model
     if hasattr(model, "save_config"):
@@ -206,7 +206,7 @@ def _write_model(folder: Path, planned: Planned, dtype: torch.dtype, max_shard_b
         model.save_config(folder)
     else:
         stem = "model"
-        # The hub's files of CLIP carry the prefix that transformers 5 dropped from the class; every version reads it.
+        # CLIP's files on the hub have the prefix that transformers 5 dropped from the class; every version reads it.
         prefix = CLIP_PREFIX if type(model).__name__ == "CLIPVisionModel" else ""
         prefix = "" if any(key.startswith(CLIP_PREFIX) for key in model.state_dict()) else prefix
         model.config.architectures = [type(model).__name__]
@@ -223,6 +223,7 @@ def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
             shutil.copyfile(source / name, target / name)
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def _write_config(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dict(content), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    # Names in alphabetical order, as diffusers and transformers write their configs.
+    write_json(path, json.loads(json.dumps(dict(content), sort_keys=True)), indent=2)

@@ -1,11 +1,11 @@
-"""Which layout a file or folder of weights is in."""
+"""Recognise the layout of a file or folder of weights."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
 
-from fantasytalking.checkpoints.adapter_layouts import adapter_layout
+from fantasytalking.checkpoints.adapter_layouts import detect_adapter_layout
 from fantasytalking.checkpoints.load_models import COMFYUI_PREFIX
 from fantasytalking.checkpoints.weights_reader import open_weights
 from fantasytalking.errors import CheckpointError
@@ -28,7 +28,7 @@ Layout = Literal[
     "adapter-comfyui",
     "adapter-model",
 ]
-# A name that only files of one layout have.
+# Tensor names that occur in files of one layout only.
 _SIGNS: dict[str, Layout] = {
     "head.modulation": "wan-original",
     COMFYUI_PREFIX + "head.modulation": "wan-original",
@@ -54,14 +54,14 @@ def detect_layout(path: str | Path) -> Layout:
         whole folder or the transformer alone), `fantasytalking` for a transformer that holds audio weights.
 
     Raises:
-        CheckpointError: Unreadable, or no layout that this library knows.
+        CheckpointError: The weights cannot be read, or their layout is unknown.
     """
     path = Path(path)
     if (path / "model_index.json").is_file():
         return "pipeline"
     weights = open_weights(path)
     keys = weights.infos
-    adapter = adapter_layout(keys, path)
+    adapter = detect_adapter_layout(keys, path)
     if adapter is not None:
         return f"adapter-{adapter}"  # type: ignore[return-value]  # one of the literals above by construction
     for sign, layout in _SIGNS.items():
@@ -69,5 +69,5 @@ def detect_layout(path: str | Path) -> Layout:
             return "fantasytalking" if layout == "wan-diffusers" and "audio_projector.proj.weight" in keys else layout
     names = ", ".join(list(keys)[:3]) or "nothing"
     raise CheckpointError(
-        f"{path} holds {names} and is in no layout that is known here; docs/weights.md lists those that are."
+        f"{path} has an unknown layout: it holds {names}; docs/weights.md lists the layouts that are known."
     )

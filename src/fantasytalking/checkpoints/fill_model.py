@@ -1,8 +1,8 @@
 """Build a model without values and fill it tensor by tensor from mapped files.
 
 Parameters start on the meta device, so building costs no memory. Buffers that no checkpoint holds (the rotary
-tables of Wan) are computed for real while building. Each tensor is cast to its final type on its own: beside the
-finished weights never more than one tensor of the file and the mapped pages of a few more are in memory.
+tables of Wan) are computed for real while building. Each tensor is cast to its final type on its own, so memory
+never holds more than the finished weights, one tensor of the file and the mapped pages of a few more.
 """
 
 from __future__ import annotations
@@ -19,21 +19,34 @@ from fantasytalking.checkpoints.key_tables import KeyReport, KeyTable, Piece, co
 from fantasytalking.checkpoints.weights_reader import RELEASE_BYTES, TensorInfo, Weights
 from fantasytalking.errors import CheckpointError
 
-__all__ = ["Source", "build_empty", "check", "expected_shapes", "fill", "final_dtype", "read_piece"]
+__all__ = [
+    "Source",
+    "build_empty",
+    "check_keys",
+    "expected_shapes",
+    "fill_model",
+    "final_dtype",
+    "read_piece",
+    "require_values",
+]
 
 SMALLEST_VIEW = 2**20
-"""Tensors below this many bytes are always copied."""
+"""Bytes; smaller tensors are always copied, as a view of them would keep a whole file mapped."""
 
 Model = TypeVar("Model")
 
 
 class Source:
-    """Weights seen through the table of their layout.
+    """An open checkpoint together with the key table of its layout: its tensors under the names of the model.
 
     Args:
         weights: The open checkpoint.
-        table: Its layout.
-        prefix: What every name in the file starts with before the names of the table.
+        table: Key table of its layout.
+        prefix: Text in front of every name in the file that the table does not mention.
+
+    Attributes:
+        plan: Name in the model -> the piece of the file that fills it.
+        unknown: Names in the file that no rule of the table matches.
     """
 
     def __init__(self, weights: Weights, table: KeyTable, prefix: str = "") -> None:
@@ -44,29 +57,29 @@ class Source:
         self.plan, self.unknown = table.plan(stripped)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name in the model -> shape, for everything that the file can fill."""
+        """Shapes of all tensors that the file can fill, by their name in the model."""
         return {key: piece.shape(self.weights.shape(self.prefix + piece.source)) for key, piece in self.plan.items()}
 
     def dtype(self, key: str) -> torch.dtype:
-        """Stored type of the tensor that fills `key`."""
+        """Type in which the file stores the tensor with the model's name `key`."""
         return self.stored()[key].dtype
 
     def stored(self) -> dict[str, TensorInfo]:
-        """Name in the model -> what the file says of the tensor that fills it."""
+        """Stored shape and type of all tensors that the file can fill, by their name in the model."""
         return {key: self.weights.infos[self.prefix + piece.source] for key, piece in self.plan.items()}
 
     def ordered(self) -> list[str]:
-        """Names in the model, in the order in which the files store them."""
+        """Names in the model, in the order of the tensors in the file, which is the fastest order to read them in."""
         order = {key: index for index, key in enumerate(self.weights.infos)}
         return sorted(self.plan, key=lambda key: order[self.prefix + self.plan[key].source])
 
     def get(self, key: str) -> torch.Tensor:
-        """The value for a name in the model; a view of the mapping."""
+        """Value of the tensor with the model's name `key`, a view of the mapped file."""
         return read_piece(self.weights, self.plan[key], self.prefix)
 
 
 def read_piece(weights: Weights, piece: Piece, prefix: str = "") -> torch.Tensor:
-    """Read one tensor of the model, cut from the tensor of the file that holds it."""
+    """Read one tensor of the model: the whole of a stored tensor, or one of the equal slices stacked in it."""
     tensor = weights.get(prefix + piece.source)
     if piece.leading_ones and tensor.shape[: piece.leading_ones].numel() == 1:
         tensor = tensor.reshape(tensor.shape[piece.leading_ones :])
@@ -79,7 +92,7 @@ def build_empty(factory: Callable[[], Model]) -> Model:
     """Build a model whose parameters are on the meta device and whose buffers are real.
 
     Args:
-        factory: Makes the model, for example `lambda: AutoencoderKLWan(**config)`.
+        factory: Function without arguments that returns the model, for example `lambda: AutoencoderKLWan(**config)`.
 
     Returns:
         The model in evaluation mode.
@@ -90,16 +103,22 @@ def build_empty(factory: Callable[[], Model]) -> Model:
 
 
 def expected_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of everything a checkpoint of this model holds; of tied weights only the first name."""
+    """Shapes by name of all tensors in a checkpoint of this model; tied weights appear under their first name only."""
     tied: Any = getattr(model, "all_tied_weights_keys", None) or getattr(model, "_tied_weights_keys", None) or ()
     return {key: tuple(value.shape) for key, value in model.state_dict().items() if key not in tied}
 
 
 def final_dtype(model: nn.Module, key: str, stored: torch.dtype, wanted: torch.dtype) -> torch.dtype:
-    """The type in which a tensor is kept.
+    """Type in which a tensor is kept.
 
-    Integers stay as they are. Modules that diffusers lists in `_keep_in_fp32_modules` (the norms, the time
-    embedding) stay in fp32, as they do with `from_pretrained`.
+    Integers keep their type. Modules that diffusers lists in `_keep_in_fp32_modules` (the norms, the time
+    embedding) stay in fp32, as with `from_pretrained`.
+
+    Args:
+        model: The model, for its list of modules to keep in fp32.
+        key: Name of the tensor in the model.
+        stored: Type in the file.
+        wanted: Type asked for.
     """
     if not (stored.is_floating_point and wanted.is_floating_point):
         return stored
@@ -109,11 +128,19 @@ def final_dtype(model: nn.Module, key: str, stored: torch.dtype, wanted: torch.d
     return torch.float32 if applies and any(name in key.split(".") for name in keep) else wanted
 
 
-def check(model: nn.Module, sources: Iterable[Source], optional: Iterable[str] = (), advice: str | None = None) -> None:
-    """Check names and shapes of all sources against a model before anything is read.
+def check_keys(
+    model: nn.Module, sources: Iterable[Source], optional: Iterable[str] = (), advice: str | None = None
+) -> None:
+    """Check names and shapes of all sources against a model, before any value is read.
+
+    Args:
+        model: The model to fill.
+        sources: Checkpoints that fill it together.
+        optional: Names in the model that the sources may lack.
+        advice: End of the error's sentence; None says to check that the checkpoint is complete.
 
     Raises:
-        CheckpointError: Naming the missing, unexpected and misshapen keys.
+        CheckpointError: A key is missing, unexpected or misshapen; the message names them.
     """
     sources = list(sources)
     found: dict[str, tuple[int, ...]] = {}
@@ -129,7 +156,7 @@ def check(model: nn.Module, sources: Iterable[Source], optional: Iterable[str] =
     report.raise_if_bad(where, type(model).__name__, advice)
 
 
-def fill(
+def fill_model(
     model: nn.Module,
     source: Source,
     dtype: torch.dtype,
@@ -137,14 +164,14 @@ def fill(
 ) -> None:
     """Give a model its values, one tensor at a time.
 
-    Where a file has the final type already, its tensors stay views of the mapping (copy on write), which the system
-    can drop and reread under memory pressure; everything else is cast into memory of its own.
+    Tensors that a file stores in the final type stay views of the mapping (copy on write), which the system can drop
+    and reread under memory pressure; all others are cast into memory of their own.
 
     Args:
-        model: From `build_empty`, or a finished one whose values are to be replaced.
-        source: Checked by `check` first.
-        dtype: Final type.
-        device: Where the values go.
+        model: A model from `build_empty`, or a finished one whose values are to be replaced.
+        source: The checkpoint, already checked with `check_keys`.
+        dtype: Final type; see `final_dtype` for the tensors that keep another one.
+        device: Device of the values.
     """
     keep_views = _cast_bytes(model, source, dtype) <= RELEASE_BYTES
     for key in source.ordered():
@@ -177,11 +204,15 @@ def _assign(model: nn.Module, key: str, value: torch.Tensor) -> None:
         module._buffers[name] = value
 
 
-def require_no_meta(model: nn.Module, what: str) -> None:
-    """Raise when a tensor of a filled model has no value.
+def require_values(model: nn.Module, what: str) -> None:
+    """Check that no tensor of a filled model is still on the meta device.
+
+    Args:
+        model: The filled model.
+        what: The file or folder that it was filled from, for the message.
 
     Raises:
-        CheckpointError: Naming the tensors.
+        CheckpointError: Some tensors have no value; the message names them.
     """
     named: Mapping[str, torch.Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     empty = [key for key, value in named.items() if value.is_meta]

@@ -1,4 +1,4 @@
-"""Reversible tables of key names, and the strict report of what does not fit.
+"""Reversible tables of key names, and the report of the keys that do not fit a model.
 
 A checkpoint layout is a `KeyTable`: a list of `Rule`s that say how a name in a file becomes a name in the model.
 Rules are templates, not string replacements, so each one is read in both directions and
@@ -35,13 +35,13 @@ def _compile(template: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True)
 class Piece:
-    """Where the value of one tensor of the model comes from.
+    """The stored tensor, or the slice of one, that fills one tensor of the model.
 
     Attributes:
-        source: Name of the tensor in the file.
-        part: Which of `parts` equal slices along dimension 0 is meant.
-        parts: 1 for the whole tensor, 3 for one of a fused query, key and value.
-        leading_ones: Number of leading dimensions of size 1 that the file has and the model has not.
+        source: Name of the stored tensor in the file.
+        part: Index of the slice along dimension 0, from 0 to `parts` - 1.
+        parts: Number of equal slices in the stored tensor: 1 for a whole tensor, 3 for fused query, key and value.
+        leading_ones: Number of leading dimensions of size 1 that only the stored tensor has.
     """
 
     source: str
@@ -50,7 +50,7 @@ class Piece:
     leading_ones: int = 0
 
     def shape(self, source_shape: Sequence[int]) -> tuple[int, ...]:
-        """Shape of the model's tensor, given the shape of the file's."""
+        """Shape of the model's tensor, given the shape of the stored one."""
         shape = tuple(source_shape)
         if self.leading_ones and all(size == 1 for size in shape[: self.leading_ones]):
             shape = shape[self.leading_ones :]
@@ -61,13 +61,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of a table.
+    """One line of a key table.
 
     Attributes:
         source: Template of the name in the file.
-        target: Template of the name in the model; several templates when the file stores them stacked along
+        target: Template of the name in the model; several templates where the file stacks several tensors along
             dimension 0.
-        leading_ones: Leading dimensions of size 1 that only the file has.
+        leading_ones: Number of leading dimensions of size 1 that only the stored tensor has.
     """
 
     source: str
@@ -76,7 +76,7 @@ class Rule:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The target templates, also when there is only one."""
+        """The target templates as a tuple, even where there is only one."""
         return (self.target,) if isinstance(self.target, str) else self.target
 
     @cached_property
@@ -92,13 +92,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class KeyTable:
-    """How the names of one checkpoint layout become the names of a model, and back.
+    """A reversible mapping between the names of one checkpoint layout and the names of a model.
 
     Attributes:
         name: Name of the layout, used in messages.
-        rules: The lines; the first that matches a name decides.
-        ignored: Templates of names in the file that the model does not need (for example the text half of a CLIP
-            model).
+        rules: The lines of the table; the first one that matches a name applies.
+        ignored: Templates of names in the file that the model does not need, for example the text half of a CLIP
+            model.
     """
 
     name: str
@@ -106,11 +106,11 @@ class KeyTable:
     ignored: tuple[str, ...] = field(default=())
 
     def forward(self, key: str) -> tuple[str, ...] | None:
-        """Names in the model for a name in the file.
+        """Translate a name in the file to names in the model.
 
         Returns:
-            One name, several for a stacked tensor, an empty tuple for an ignored name, or None when no rule knows
-            the name.
+            One name, several for a stacked tensor, an empty tuple for an ignored name, or None where no rule
+            matches.
         """
         for rule in self.rules:
             match = rule.source_pattern.fullmatch(key)
@@ -119,7 +119,7 @@ class KeyTable:
         return () if any(_compile(template).fullmatch(key) for template in self.ignored) else None
 
     def backward(self, key: str) -> Piece | None:
-        """Where a tensor of the model is found in a file of this layout, or None when no rule knows its name."""
+        """Find the piece of a file in this layout that fills the model's tensor `key`; None where no rule matches."""
         for rule in self.rules:
             for part, pattern in enumerate(rule.target_patterns):
                 match = pattern.fullmatch(key)
@@ -129,13 +129,14 @@ class KeyTable:
         return None
 
     def plan(self, source_keys: Iterable[str]) -> tuple[dict[str, Piece], list[str]]:
-        """Plan the reading of a file.
+        """Match the names in a file with the names in the model.
 
         Args:
             source_keys: Names in the file.
 
         Returns:
-            The piece for every name of the model that the file can fill, and the names of the file that no rule knows.
+            The piece for every name in the model that the file can fill, and the names in the file that no rule
+            matches.
         """
         plan: dict[str, Piece] = {}
         unknown: list[str] = []
@@ -153,13 +154,13 @@ class KeyTable:
 
 @dataclass(frozen=True)
 class KeyReport:
-    """What does not fit between a file and a model.
+    """The keys of a file that do not fit a model.
 
     Attributes:
         missing: Names that the model needs and the file lacks.
-        unexpected: Names in the file that the model has no place for.
-        misshapen: Name -> (shape in the file, shape in the model).
-        known: All names of the model, from which nearest names are suggested.
+        unexpected: Names in the file that the model does not have.
+        misshapen: Tensors of another shape than the model's: name -> (shape in the file, shape in the model).
+        known: All names in the model, from which nearest names are suggested.
     """
 
     missing: tuple[str, ...] = ()
@@ -169,7 +170,7 @@ class KeyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether everything fits."""
+        """Whether all keys fit."""
         return not (self.missing or self.unexpected or self.misshapen)
 
     def __str__(self) -> str:
@@ -190,15 +191,16 @@ class KeyReport:
         return f"{key}, nearest known name {nearest[0]}" if nearest else key
 
     def raise_if_bad(self, where: str, what: str, advice: str) -> None:
-        """Raise when something does not fit.
+        """Raise an error if any key does not fit.
 
         Args:
-            where: The file or folder.
-            what: The model that was to be filled.
-            advice: What to do about it.
+            where: The file or folder, for the message.
+            what: The model that was to be filled, for the message.
+            advice: What to do about it, the end of the sentence.
 
         Raises:
-            CheckpointError: Naming every kind of mismatch and the first names of each.
+            CheckpointError: Some keys do not fit; the message names every kind of mismatch and the first keys of
+                each.
         """
         if not self.ok:
             raise CheckpointError(f"{where} does not fit {what}: {self}; {advice}.")
@@ -215,16 +217,16 @@ def compare_keys(
     unknown: Iterable[str] = (),
     optional: Iterable[str] = (),
 ) -> KeyReport:
-    """Compare what a model needs with what a file holds.
+    """Compare the tensors that a model needs with those that a file holds.
 
     Args:
-        expected: Name -> shape, of the model.
-        found: Name (already in the model's naming) -> shape, of the file.
-        unknown: Names in the file that could not be translated at all.
-        optional: Names of the model that the file may lack.
+        expected: Shapes by name of the model's tensors.
+        found: Shapes of the file's tensors, by their name in the model.
+        unknown: Names in the file that no rule could translate.
+        optional: Names in the model that the file may lack.
 
     Returns:
-        The report.
+        The report; its `ok` is True where everything fits.
     """
     allowed = set(optional)
     return KeyReport(

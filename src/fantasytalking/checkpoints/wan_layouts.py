@@ -1,9 +1,9 @@
-"""The key tables and sizes of Wan2.1-I2V: transformer, VAE, text encoder and image encoder, in their original files
-and in diffusers' naming.
+"""Key tables and sizes of the parts of Wan2.1-I2V, as original files and in diffusers' naming.
 
-The originals are published as `diffusion_pytorch_model-0000N-of-0000M.safetensors` (transformer), `Wan2.1_VAE.pth`,
+The parts are the transformer, the VAE, the text encoder and the image encoder. The originals are published as
+`diffusion_pytorch_model-0000N-of-0000M.safetensors` (transformer), `Wan2.1_VAE.pth`,
 `models_t5_umt5-xxl-enc-bf16.pth` and `models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth`. Sizes are read from
-the tensors' shapes, so a small model needs no configuration beside its number of heads.
+the tensors' shapes, so a small model needs no configuration but its number of heads.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
     "VAE_FILE",
     "VAE_ORIGINAL",
     "clip_config",
-    "identity_table",
+    "same_names",
     "transformer_config",
     "umt5_config",
     "vae_config",
@@ -42,14 +42,13 @@ TEXT_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
 CLIP_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
 HEAD_DIM = 128
 """Channels of one attention head in every published Wan transformer."""
-UMT5_HEAD_DIM = 64
 CLIP_HEAD_DIM = 80
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def identity_table(name: str, prefix: str = "") -> KeyTable:
-    """The table of a layout whose names are the model's own, after an optional prefix."""
+def same_names(name: str, prefix: str = "") -> KeyTable:
+    """Make the key table of a layout whose names are those of the model, after an optional prefix."""
     return KeyTable(name, (Rule(prefix + "{tail}", "{tail}"),))
 
 
@@ -77,8 +76,8 @@ TRANSFORMER_ORIGINAL = KeyTable(
         Rule("blocks.{n}.cross_attn.k_img.{p}", "blocks.{n}.attn2.add_k_proj.{p}"),
         Rule("blocks.{n}.cross_attn.v_img.{p}", "blocks.{n}.attn2.add_v_proj.{p}"),
         Rule("blocks.{n}.cross_attn.norm_k_img.{p}", "blocks.{n}.attn2.norm_added_k.{p}"),
-        # The original runs its norms in the order 1, 3, 2; diffusers numbers them in running order, and only this
-        # one has weights.
+        # The original applies its norms in the order 1, 3, 2; diffusers numbers them in order of use. Only this one
+        # has weights.
         Rule("blocks.{n}.norm3.{p}", "blocks.{n}.norm2.{p}"),
         Rule("blocks.{n}.ffn.0.{p}", "blocks.{n}.ffn.net.0.proj.{p}"),
         Rule("blocks.{n}.ffn.2.{p}", "blocks.{n}.ffn.net.2.{p}"),
@@ -100,8 +99,8 @@ def _residual(source: str, target: str) -> tuple[Rule, ...]:
     return tuple(Rule(f"{source}.{a}.{{p}}", f"{target}.{b}.{{p}}") for a, b in names.items())
 
 
-def _half(side: str) -> tuple[Rule, ...]:
-    """What the VAE's encoder and decoder name alike."""
+def _rules_of_both_sides(side: str) -> tuple[Rule, ...]:
+    """Rules that the VAE's encoder and decoder share."""
     return (
         Rule(f"{side}.conv1.{{p}}", f"{side}.conv_in.{{p}}"),
         *_residual(f"{side}.middle.0", f"{side}.mid_block.resnets.0"),
@@ -116,8 +115,10 @@ def _half(side: str) -> tuple[Rule, ...]:
 
 
 def _decoder_blocks(levels: int = 4, resnets: int = 3) -> tuple[Rule, ...]:
-    """The original numbers the decoder's layers through; diffusers groups them by level, each closed by an
-    upsampler but the last.
+    """Rules of the decoder's levels.
+
+    The original numbers all layers in one sequence; diffusers groups them by level, and each level but the last ends
+    with an upsampler.
     """
     rules: list[Rule] = []
     for level in range(levels):
@@ -136,8 +137,8 @@ VAE_ORIGINAL = KeyTable(
     (
         Rule("conv1.{p}", "quant_conv.{p}"),
         Rule("conv2.{p}", "post_quant_conv.{p}"),
-        *_half("encoder"),
-        *_half("decoder"),
+        *_rules_of_both_sides("encoder"),
+        *_rules_of_both_sides("decoder"),
         *_residual("encoder.downsamples.{n}", "encoder.down_blocks.{n}"),
         Rule("encoder.downsamples.{n}.resample.1.{p}", "encoder.down_blocks.{n}.resample.1.{p}"),
         Rule("encoder.downsamples.{n}.time_conv.{p}", "encoder.down_blocks.{n}.time_conv.{p}"),
@@ -179,7 +180,7 @@ CLIP_ORIGINAL = KeyTable(
         Rule("visual.transformer.{n}.mlp.0.{p}", _CLIP_LAYER + ".mlp.fc1.{p}"),
         Rule("visual.transformer.{n}.mlp.2.{p}", _CLIP_LAYER + ".mlp.fc2.{p}"),
     ),
-    # Wan uses the tokens before the last layer: neither the projection to the shared space nor the text half.
+    # Wan uses the tokens before the last layer, and neither the projection to the shared space nor the text half.
     ignored=("visual.head", "textual.{tail}", "log_scale"),
 )
 
@@ -188,7 +189,7 @@ CLIP_PARTS = ("embeddings", "encoder", "pre_layrnorm", "post_layernorm")
 CLIP_NAMES = KeyTable(
     "CLIP image encoder",
     (Rule("vision_model.{tail}", "vision_model.{tail}"),),
-    # Present in files of CLIPVisionModelWithProjection and of older versions of transformers; neither is used.
+    # Written by CLIPVisionModelWithProjection and by older versions of transformers; not used here.
     ignored=("visual_projection.weight", "vision_model.embeddings.position_ids"),
 )
 CLIP_BARE_NAMES = KeyTable(
@@ -215,7 +216,7 @@ def _count(shapes: Shapes, template: str) -> int:
 def _need(shapes: Shapes, key: str, where: str) -> tuple[int, ...]:
     if key not in shapes:
         raise CheckpointError(
-            f"{where}: there is no {key} among the {len(shapes)} tensors that are known; check which file was given."
+            f"{where}: {key} is not among its {len(shapes)} tensors with known names; check which file was given."
         )
     return shapes[key]
 
@@ -223,21 +224,21 @@ def _need(shapes: Shapes, key: str, where: str) -> tuple[int, ...]:
 def transformer_config(
     shapes: Shapes, path: str | Path, original_config: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The configuration of a Wan transformer, from its tensors.
+    """Infer the configuration of a Wan transformer from the shapes of its tensors.
 
     Args:
-        shapes: Name in diffusers' naming -> shape.
+        shapes: Shapes of the tensors, by their name in diffusers.
         path: The file or folder, for messages.
-        original_config: The `config.json` beside the original weights, where there is one: it knows the heads and
-            epsilon.
+        original_config: The `config.json` beside the original weights, where there is one; it gives the number of
+            heads and epsilon.
 
     Returns:
         Arguments of `WanTransformer3DModel`.
 
     Raises:
-        CheckpointError: It is no Wan transformer.
+        CheckpointError: The tensors are not those of a Wan transformer.
     """
-    where, original = f"{path} is no Wan transformer", original_config or {}
+    where, original = f"{path} is not a Wan transformer", original_config or {}
     dim, in_channels, *patch = _need(shapes, "patch_embedding.weight", where)
     image = shapes.get("condition_embedder.image_embedder.norm1.weight")
     position = shapes.get("condition_embedder.image_embedder.pos_embed")
@@ -262,8 +263,19 @@ def transformer_config(
 
 
 def vae_config(shapes: Shapes, path: str | Path) -> dict[str, Any]:
-    """Arguments of `AutoencoderKLWan`, from the tensors in diffusers' naming."""
-    where = f"{path} is no Wan VAE"
+    """Infer the configuration of Wan's VAE from the shapes of its tensors.
+
+    Args:
+        shapes: Shapes of the tensors, by their name in diffusers.
+        path: The file or folder, for messages.
+
+    Returns:
+        Arguments of `AutoencoderKLWan`.
+
+    Raises:
+        CheckpointError: The tensors are not those of Wan's VAE.
+    """
+    where = f"{path} is not a Wan VAE"
     return {
         "base_dim": _need(shapes, "encoder.conv_in.weight", where)[0],
         "z_dim": _need(shapes, "post_quant_conv.weight", where)[0],
@@ -271,10 +283,21 @@ def vae_config(shapes: Shapes, path: str | Path) -> dict[str, Any]:
 
 
 def umt5_config(shapes: Shapes, path: str | Path) -> dict[str, Any]:
-    """Arguments of `UMT5Config`, from the tensors in transformers' naming (layout of umT5-XXL: gated GELU, own
-    positions in each layer).
+    """Infer the configuration of a umT5 encoder from the shapes of its tensors.
+
+    What shapes do not tell is as in umT5-XXL: gated GELU, and positions of its own in each layer.
+
+    Args:
+        shapes: Shapes of the tensors, by their name in transformers.
+        path: The file or folder, for messages.
+
+    Returns:
+        Arguments of `UMT5Config`.
+
+    Raises:
+        CheckpointError: The tensors are not those of a umT5 encoder.
     """
-    where = f"{path} is no umT5 encoder"
+    where = f"{path} is not a umT5 encoder"
     vocabulary, dim = _need(shapes, "shared.weight", where)
     inner = _need(shapes, "encoder.block.0.layer.0.SelfAttention.q.weight", where)[0]
     buckets, heads = _need(shapes, "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", where)
@@ -293,10 +316,21 @@ def umt5_config(shapes: Shapes, path: str | Path) -> dict[str, Any]:
 
 
 def clip_config(shapes: Shapes, path: str | Path) -> dict[str, Any]:
-    """Arguments of `CLIPVisionConfig`, from the tensors named with `vision_model.` (layout of ViT-H/14: exact GELU,
-    heads of 80 channels).
+    """Infer the configuration of a CLIP image encoder from the shapes of its tensors.
+
+    What shapes do not tell is as in ViT-H/14: exact GELU, and heads of 80 channels.
+
+    Args:
+        shapes: Shapes of the tensors, by their name in transformers with the prefix `vision_model.`.
+        path: The file or folder, for messages.
+
+    Returns:
+        Arguments of `CLIPVisionConfig`.
+
+    Raises:
+        CheckpointError: The tensors are not those of a CLIP image encoder.
     """
-    where = f"{path} is no CLIP image encoder"
+    where = f"{path} is not a CLIP image encoder"
     dim, _, patch, _ = _need(shapes, "vision_model.embeddings.patch_embedding.weight", where)
     tokens = _need(shapes, "vision_model.embeddings.position_embedding.weight", where)[0]
     return {

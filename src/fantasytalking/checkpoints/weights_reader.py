@@ -1,8 +1,8 @@
-"""Memory-mapped reading of weights: safetensors (one file or shards) and torch files, tensor by tensor.
+"""Memory-mapped reading of weights, tensor by tensor: safetensors (one file or shards) and torch files.
 
-Nothing here is read before it is asked for: names, shapes and types come from the headers, values from the mapping.
-The pages that a mapping has touched count as this process's memory until the mapping goes, so a reader drops and
-reopens its mapping every `RELEASE_BYTES`.
+Opening reads names, shapes and types from the headers; values are read from the mapping when they are asked for. The
+pages of a mapping that have been read count as memory of this process until the mapping is closed, so a reader
+closes and reopens its mapping every `RELEASE_BYTES`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from fantasytalking.errors import CheckpointError
 __all__ = ["TORCH_SUFFIXES", "TensorInfo", "Weights", "open_weights"]
 
 RELEASE_BYTES = 256 * 2**20
+"""Bytes that are read from one mapping before it is closed and reopened."""
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.safetensors")
 _SAFETENSORS_TYPES = {
@@ -43,7 +44,7 @@ _SAFETENSORS_TYPES = {
 
 
 class TensorInfo(NamedTuple):
-    """Shape and type of a stored tensor."""
+    """Shape and type of a stored tensor, from the header of its file."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -75,7 +76,7 @@ class _SafetensorsFile:
         for key, entry in header.items():
             if entry["dtype"] not in _SAFETENSORS_TYPES:
                 raise CheckpointError(
-                    f"{path}: tensor {key} has the type {entry['dtype']}, which is not supported; accepted are "
+                    f"{path}: tensor {key} has the unsupported type {entry['dtype']}; accepted are "
                     f"{', '.join(_SAFETENSORS_TYPES)}; convert the file to one of them."
                 )
             self.infos[key] = TensorInfo(tuple(entry["shape"]), _SAFETENSORS_TYPES[entry["dtype"]])
@@ -95,9 +96,7 @@ class _SafetensorsFile:
 
 
 class _TorchFile:
-    """One torch file, read with `weights_only=True`: a pickle that names any function or class outside tensors is
-    refused.
-    """
+    """One torch file, read with `weights_only=True`, which refuses a pickle that names anything but tensors."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -145,7 +144,7 @@ def _torch_load(path: Path) -> Any:
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError as error:
-            # Files older than torch 1.6 are no zip archives and cannot be mapped.
+            # Files older than torch 1.6 are not zip archives and cannot be mapped.
             if "mmap can only be used" not in str(error):
                 raise
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -156,7 +155,7 @@ def _torch_load(path: Path) -> Any:
         )
         raise CheckpointError(
             f"{path} was refused because its pickle {reason} and only tensors are accepted; get the file from its "
-            "publisher or have it converted to safetensors where it comes from."
+            "publisher, or ask them for a safetensors file."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise _damaged(path, error) from error
@@ -171,7 +170,8 @@ def _flatten(content: Any, path: Path, prefix: str = "") -> Iterator[tuple[str, 
     else:
         name = f"entry {prefix[:-1]}" if prefix else "content"
         raise CheckpointError(
-            f"{path}: its {name} is a {type(content).__name__}; accepted are tensors in dicts; save only the weights."
+            f"{path}: its {name} is a {type(content).__name__}, and only tensors in dicts are accepted; save the weights "
+            "alone."
         )
 
 
@@ -183,11 +183,15 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 
 
 class Weights:
-    """All tensors of a checkpoint, by name, over one file or several.
+    """All tensors of a checkpoint by name, in one file or several.
 
     Args:
         path: The file or folder that was opened, for messages.
-        files: Its files.
+        files: The opened files.
+
+    Attributes:
+        infos: Shape and type of every tensor, by name, in the order of the files.
+        metadata: Metadata of the safetensors headers, merged.
     """
 
     def __init__(self, path: Path, files: list[_File]) -> None:
@@ -203,11 +207,11 @@ class Weights:
             self._files.update(dict.fromkeys(file.infos, file))
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Shape of a tensor, read from the header."""
+        """Shape of the tensor `key`, from the header."""
         return self.infos[key].shape
 
     def get(self, key: str) -> torch.Tensor:
-        """A tensor whose values are read from the mapping when touched."""
+        """The tensor `key`, a view of the mapped file; its values are read from disk when they are used."""
         file = self._files[key]
         if self._last is not None and (file is not self._last or self._touched > RELEASE_BYTES):
             self.release()
@@ -216,7 +220,7 @@ class Weights:
         return file.get(key)
 
     def release(self) -> None:
-        """Drop the mapping in use, so that its pages stop counting as this process's memory."""
+        """Close the mapping in use, so that its pages stop counting as memory of this process."""
         if self._last is not None:
             self._last.release()
         self._last, self._touched = None, 0
@@ -228,13 +232,14 @@ def open_weights(path: str | Path, stem: str | None = None) -> Weights:
     Args:
         path: A `.safetensors` file, a torch file, a `.safetensors.index.json`, or a folder that holds one
             checkpoint as safetensors.
-        stem: With a folder: the name of its weights before `.safetensors`, where it holds several.
+        stem: File name before `.safetensors`, for a folder with several checkpoints.
 
     Returns:
-        The weights.
+        The open checkpoint.
 
     Raises:
-        CheckpointError: Nothing there, a shard missing, a damaged file, or a pickle that is not only tensors.
+        CheckpointError: The path does not exist, a shard is missing, a file is damaged, or a pickle names anything
+            but tensors.
     """
     path = Path(path)
     if not path.exists():
@@ -242,7 +247,7 @@ def open_weights(path: str | Path, stem: str | None = None) -> Weights:
             f"There are no weights at {path}; give a .safetensors or torch file, or a folder that holds one."
         )
     if not os.access(path, os.R_OK):
-        raise CheckpointError(f"{path} may not be read; give this user permission to read it.")
+        raise CheckpointError(f"{path} is not readable for this user; change its permissions.")
     if path.is_dir():
         return Weights(path, [_SafetensorsFile(shard) for shard in _folder_shards(path, stem)])
     if path.name.endswith(".safetensors.index.json"):
@@ -252,7 +257,7 @@ def open_weights(path: str | Path, stem: str | None = None) -> Weights:
     if path.suffix in TORCH_SUFFIXES:
         return Weights(path, [_TorchFile(path)])
     raise CheckpointError(
-        f"{path} is no weights file; accepted are .safetensors, {', '.join(TORCH_SUFFIXES)} and folders of safetensors."
+        f"{path} is not a weights file; accepted are .safetensors, {', '.join(TORCH_SUFFIXES)} and folders of safetensors."
     )
 
 

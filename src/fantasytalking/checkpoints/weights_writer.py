@@ -1,25 +1,22 @@
-"""Writing safetensors tensor by tensor, in shards, so that memory stays at one tensor however large the checkpoint
-is.
-"""
+"""Write safetensors in shards, tensor by tensor, so that only one tensor is in memory however large the checkpoint."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import struct
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from fantasytalking.errors import OutputError
+from fantasytalking.system.files import atomic_path
 
-__all__ = ["Entry", "replace_file", "write_checkpoint"]
+__all__ = ["Entry", "write_checkpoint"]
 
 MAX_SHARD_BYTES = 5 * 10**9
+"""Default size limit of one weights file, in bytes."""
 _NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -37,7 +34,14 @@ _NAMES = {
 
 
 class Entry(NamedTuple):
-    """One tensor to write: what the header says of it, and how to get its values when their turn comes."""
+    """One tensor to write: its name, shape and type for the header, and a function that reads its values.
+
+    Attributes:
+        name: Name in the file.
+        shape: Shape of the values.
+        dtype: Type in the file; values of another type are cast.
+        read: Returns the values; called once, when the tensor is written.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -53,21 +57,22 @@ class Entry(NamedTuple):
 def write_checkpoint(
     folder: Path, stem: str, entries: Iterable[Entry], max_shard_bytes: int = MAX_SHARD_BYTES
 ) -> list[Path]:
-    """Write a checkpoint as one safetensors file, or as shards with an index when it is larger than a shard.
+    """Write a checkpoint as one safetensors file, or as shards with an index if it is larger than one shard.
 
-    Files get their names only when they are complete, the index last.
+    Each file gets its name once it is complete, and the index is written last.
 
     Args:
-        folder: Where to write; made if it is missing.
-        stem: Name before `.safetensors`: `diffusion_pytorch_model` or `model`.
-        entries: The tensors.
-        max_shard_bytes: Largest size of a shard, in bytes.
+        folder: The folder to write to; created if it is missing.
+        stem: File name before `.safetensors`: `diffusion_pytorch_model` or `model`.
+        entries: The tensors to write.
+        max_shard_bytes: Largest size of the values in one file, in bytes; a tensor that is larger has a file of its
+            own.
 
     Returns:
-        The files written.
+        The files written, the index last.
 
     Raises:
-        OutputError: The folder cannot be written or is full.
+        OutputError: The folder cannot be written, or the disk is full.
     """
     shards = _split(list(entries), max_shard_bytes)
     count = len(shards)
@@ -78,39 +83,23 @@ def write_checkpoint(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, shard in zip(names, shards, strict=True):
-            written.append(replace_file(folder / name, partial(_write_file, shard)))
+            with atomic_path(folder / name, overwrite=True) as temporary:
+                _write_file(shard, temporary)
+            written.append(folder / name)
         if count > 1:
             index: dict[str, dict[str, Any]] = {
                 "metadata": {"total_size": sum(entry.nbytes for shard in shards for entry in shard)},
                 "weight_map": {entry.name: name for name, shard in zip(names, shards, strict=True) for entry in shard},
             }
-            written.append(replace_file(folder / f"{stem}.safetensors.index.json", partial(_write_index, index)))
+            written.append(folder / f"{stem}.safetensors.index.json")
+            with atomic_path(written[-1], overwrite=True) as temporary:
+                temporary.write_text(json.dumps(index, indent=2, sort_keys=True), encoding="utf-8")
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(
             f"{folder} cannot be written ({reason}); choose a writable folder with enough space."
         ) from error
     return written
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
-    """Write a file under a temporary name and give it its own once it is complete, so that no half file remains.
-
-    Args:
-        path: The file; one that is there stays until the new one is complete, and mappings of it stay valid.
-        write: Writes to the path that it is given.
-
-    Returns:
-        The path.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-    return path
 
 
 def _split(entries: list[Entry], limit: int) -> list[list[Entry]]:
@@ -123,10 +112,6 @@ def _split(entries: list[Entry], limit: int) -> list[list[Entry]]:
         shards[-1].append(entry)
         size += entry.nbytes
     return shards
-
-
-def _write_index(index: dict[str, dict[str, Any]], path: Path) -> None:
-    path.write_text(json.dumps(index, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def _write_file(entries: list[Entry], path: Path) -> None:

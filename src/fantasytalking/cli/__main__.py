@@ -1,11 +1,11 @@
-"""`fantasytalking COMMAND [OPTIONS]`: the table of commands; a command is imported when it is called.
+"""`fantasytalking COMMAND [OPTIONS]`: the table of commands; a command's module is imported when it is called.
 
-Exit status: 0 done, 2 something given cannot be used (one sentence says what), 130 interrupted.
+Exit status: 0 on success, 2 on bad input (one sentence on stderr says what is wrong), 130 when interrupted, 141 when
+the reader of a pipe has gone away.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import json
 import logging
@@ -23,11 +23,11 @@ BROKEN_PIPE = 141
 
 @dataclass(frozen=True)
 class Command:
-    """One row of the table.
+    """One row of the table of commands.
 
     Attributes:
-        module: Module with a function `main(arguments: Sequence[str]) -> int | None`.
-        summary: What it does, in a line.
+        module: Dotted name of a module with a function `main(arguments: Sequence[str]) -> int | None`.
+        summary: One line for the list that `--help` prints.
     """
 
     module: str
@@ -36,18 +36,20 @@ class Command:
 
 COMMANDS = {
     "demo": Command("fantasytalking.cli.demo", "Animate the example portrait with the example speech."),
-    "generate": Command("fantasytalking.cli.generate", "Make a portrait speak: image and speech to a video."),
-    "info": Command("fantasytalking.cli.info", "Versions, devices, what is installed and what that enables."),
-    "download": Command("fantasytalking.cli.download", "Fetch released weights from the hub into a folder, resumable."),
-    "convert": Command("fantasytalking.cli.convert", "Turn checkpoint layouts into one another."),
-    "prepare": Command("fantasytalking.cli.prepare", "Turn raw videos into a prepared set for training, resumable."),
-    "train": Command("fantasytalking.cli.train", "Train or continue training a model."),
-    "export": Command("fantasytalking.cli.export", "Write the weights of a training run in any layout."),
+    "generate": Command("fantasytalking.cli.generate", "Animate a portrait with speech: image and sound to a video."),
+    "info": Command("fantasytalking.cli.info", "Show versions, devices, optional packages and what they enable."),
+    "download": Command("fantasytalking.cli.download", "Download the released weights from the hub; resumable."),
+    "convert": Command(
+        "fantasytalking.cli.convert", "Convert checkpoints between layouts, or make a model folder of them."
+    ),
+    "prepare": Command("fantasytalking.cli.prepare", "Turn raw videos into a prepared set for training; resumable."),
+    "train": Command("fantasytalking.cli.train", "Train a model, or resume a training run."),
+    "export": Command("fantasytalking.cli.export", "Export the weights of a training run in any layout."),
     "evaluate": Command("fantasytalking.cli.evaluate", "Score generated videos as the paper does, and write a report."),
-    "compare": Command("fantasytalking.cli.compare", "Put several reports into one table, warning where they differ."),
-    "weights": Command("fantasytalking.cli.weights", "List or fetch the networks of the standard metrics."),
-    "benchmark": Command("fantasytalking.cli.benchmark", "Generate the cases of a manifest and score them, resumable."),
-    "manifest": Command("fantasytalking.cli.manifest", "Make a benchmark's manifest from a folder of real videos."),
+    "compare": Command("fantasytalking.cli.compare", "Put several reports into one table, with their differences."),
+    "weights": Command("fantasytalking.cli.weights", "List or download the networks of the standard metrics."),
+    "benchmark": Command("fantasytalking.cli.benchmark", "Generate the cases of a manifest and score them; resumable."),
+    "manifest": Command("fantasytalking.cli.manifest", "Make a benchmark manifest from a folder of real videos."),
 }
 
 
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: Words after the program's name; None takes those of the process.
+        argv: Arguments after the program's name; None takes those of this process.
 
     Returns:
         The exit status.
@@ -69,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
-    # it says at every import what it would need on a processor, to people who never asked for it
+    # At every import it warns of what it lacks on a CPU, to people who never asked for it.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         return _run(words[0], words[1:])
@@ -80,16 +82,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("Interrupted; no half-written file remains.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output (head, less) went away.
+        # The program that read our output (head, less) has exited.
         sys.stderr.close()
         return BROKEN_PIPE
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
     if name not in COMMANDS:
-        nearest = difflib.get_close_matches(name, COMMANDS, n=1)
-        way_out = f"did you mean '{nearest[0]}'?" if nearest else f"the commands are {', '.join(COMMANDS)}."
-        print(f"error: There is no command '{name}'; {way_out}", file=sys.stderr)
+        # Imported here, as it loads pydantic, which no other part of this module needs.
+        from fantasytalking.system.records import nearest_name
+
+        print(f"error: There is no command '{name}'; {nearest_name(name, COMMANDS, 'commands')}", file=sys.stderr)
         return FantasyTalkingError.exit_code
     return int(importlib.import_module(COMMANDS[name].module).main(arguments) or 0)
 

@@ -1,4 +1,4 @@
-"""`fantasytalking convert`: checkpoint layouts into one another."""
+"""`fantasytalking convert`: convert checkpoints between layouts."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ Target = Literal["released", "safetensors", "comfyui", "model", "pipeline"]
 
 @dataclass(frozen=True)
 class Convert:
-    """Turn an adapter into another layout, or Wan, the adapter and the speech encoder into one model folder.
+    """Convert an adapter to another layout, or assemble Wan, the adapter and the speech encoder into a model folder.
 
-    The layout of the source is recognised. The path of the result is the last line of the output.
+    The layout of the source is recognised. The last line of the output is the path of the result.
     """
 
     source: Annotated[Path, tyro.conf.Positional]
     """An adapter file; or, for --layout pipeline, the folder of Wan2.1-I2V (original files or the -Diffusers
     layout)."""
     target: Annotated[Path, tyro.conf.Positional]
-    """The file to write; or, for --layout pipeline, the folder."""
+    """The file to write; or, for --layout pipeline, the folder to write."""
     layout: Target
-    """released (.ckpt of two dicts), safetensors (prefixed names), comfyui, model (the model's own names),
-    pipeline."""
+    """Layout of the result: released (.ckpt of two dicts), safetensors (prefixed names), comfyui, model (the model's
+    own names), or pipeline (a model folder)."""
     adapter: Path | None = None
-    """For pipeline: the FantasyTalking adapter, in any layout."""
+    """For --layout pipeline: the FantasyTalking adapter, in any layout."""
     audio_encoder: Path | None = None
-    """For pipeline: the folder of wav2vec2-base-960h."""
+    """For --layout pipeline: the folder of wav2vec2-base-960h."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    """For pipeline: type of the transformer and of the text encoder; the rest stays in float32."""
+    """For --layout pipeline: type of the transformer and the text encoder; the other parts stay in float32."""
     config: Path | None = None
-    """For pipeline: JSON file of component name to sizes, where shapes do not tell them (heads of a model of other
-    widths)."""
+    """For --layout pipeline: JSON file with sizes that shapes do not tell, by component, such as the number of heads
+    where they are not 128 channels wide."""
     overwrite: bool = False
     """Replace the target file if it exists."""
     json: bool = False
-    """Print one JSON object instead of the path, for programs."""
+    """Print one JSON object instead of the path."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(options: Convert) -> int:
-    """Convert as the options say.
+    """Convert according to the options.
 
     Args:
         options: The parsed command line.
@@ -64,10 +64,10 @@ def run(options: Convert) -> int:
         The exit status, 0.
 
     Raises:
-        CheckpointError: The source cannot be read, or cannot become that layout.
-        OutputError: The target exists or cannot be written.
+        CheckpointError: The source cannot be read or cannot be converted to that layout.
+        OutputError: The target exists already or cannot be written.
     """
-    # Here and not above: --help must not wait for the frameworks.
+    # Imported here so that --help does not wait for the frameworks.
     from fantasytalking.checkpoints.detect_layout import detect_layout
 
     found = detect_layout(options.source)
@@ -82,8 +82,8 @@ def _to_adapter(options: Convert, found: str) -> Path:
     assert options.layout != "pipeline"
     if not found.startswith("adapter-"):
         raise CheckpointError(
-            f"{options.source} is in the layout {found} and only an adapter can become {options.layout}; "
-            "for a whole model use --layout pipeline."
+            f"{options.source} has the layout {found}, and only an adapter can be converted to {options.layout}; "
+            "use --layout pipeline for a whole model."
         )
     if options.target.exists() and not options.overwrite:
         raise OutputError(f"{options.target} exists already; give another name or --overwrite.")

@@ -1,6 +1,4 @@
-"""`fantasytalking download`: the released weights from the hub into a folder; what is there already is not fetched
-again.
-"""
+"""`fantasytalking download`: download the released weights from the hub; files that are complete are not fetched again."""
 
 from __future__ import annotations
 
@@ -63,24 +61,24 @@ REPOSITORIES = (WAN_ORIGINAL, WAN_DIFFUSERS, ADAPTER, AUDIO_ENCODER)
 
 @dataclass(frozen=True)
 class Download:
-    """Fetch the released weights: Wan2.1-I2V-14B, the FantasyTalking adapter and wav2vec2.
+    """Download the released weights: Wan2.1-I2V-14B, the FantasyTalking adapter and wav2vec2.
 
-    Sizes and licences are printed first. An interrupted download goes on where it stopped when the command is given
-    again. The embedded model needs no download.
+    Sizes and licences are printed first. Run the same command again to resume an interrupted download. The embedded
+    model needs no download.
     """
 
     target: Annotated[Path, tyro.conf.Positional]
-    """The folder to fetch into; each repository gets its own folder in it."""
+    """The folder to download to; each repository gets a folder of its own in it."""
     layout: Literal["original", "diffusers"] = "original"
-    """Layout of Wan's files; this library reads both."""
+    """Layout of Wan's files; this library reads both layouts."""
     only: tuple[Part, ...] = ("wan", "adapter", "audio-encoder")
-    """Which parts to fetch."""
+    """Parts to download."""
     dry_run: bool = False
-    """Print sizes and licences and stop."""
+    """Print sizes and licences, and download nothing."""
     endpoint: str | None = None
-    """Address of a mirror of the hub; by default the hub itself, or what the variable HF_ENDPOINT says."""
+    """Address of a mirror of the hub; by default the environment variable HF_ENDPOINT, or else the hub itself."""
     json: bool = False
-    """Print one JSON object instead of the folders, for programs."""
+    """Print one JSON object instead of the folders."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -89,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(options: Download) -> int:
-    """Fetch what the options say.
+    """Download the parts that the options name.
 
     Args:
         options: The parsed command line.
@@ -98,8 +96,8 @@ def run(options: Download) -> int:
         The exit status, 0.
 
     Raises:
-        CheckpointError: The hub cannot be reached, does not have a file, or gave another one than it lists.
-        OutputError: The folder cannot be written or is too small.
+        CheckpointError: The hub cannot be reached, lacks a file, or sent another file than it lists.
+        OutputError: The folder cannot be written, or its disk is too small.
     """
     parts: dict[str, Repository] = {"wan": WAN[options.layout], "adapter": ADAPTER, "audio-encoder": AUDIO_ENCODER}
     chosen = {part: repository for part, repository in parts.items() if part in options.only}
@@ -108,7 +106,7 @@ def run(options: Download) -> int:
     missing = sum(file.missing for files in plans.values() for file in files)
     for repository, files in plans.items():
         print(_line(repository, files), file=sys.stderr)
-    print(f"{missing / 1e9:.2f} GB to fetch into {options.target}", file=sys.stderr)
+    print(f"{missing / 1e9:.2f} GB to download to {options.target}", file=sys.stderr)
     if not options.dry_run:
         check_space(options.target, missing, "choose a larger disk or fewer parts with --only")
         for files in plans.values():
@@ -124,5 +122,5 @@ def run(options: Download) -> int:
 
 def _line(repository: Repository, files: list[RemoteFile]) -> str:
     size, missing = sum(file.size for file in files), sum(file.missing for file in files)
-    there = f", {(size - missing) / 1e9:.2f} GB of it there already" if missing < size else ""
+    there = f", {(size - missing) / 1e9:.2f} GB of it already downloaded" if missing < size else ""
     return f"{repository.name}: {len(files)} files, {size / 1e9:.2f} GB{there}, licence {repository.licence}"

@@ -1,30 +1,30 @@
-"""Files of a repository on the model hub: listed, fetched from where an earlier attempt stopped, verified, then named."""
+"""Download the files of a repository on the model hub: resumable, and verified before they get their names."""
 
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from fantasytalking.errors import CheckpointError, FantasyTalkingError, OutputError
+from fantasytalking.system.digests import file_sha256
 
 __all__ = ["Hub", "RemoteFile", "Repository", "check_space"]
 
 
 @dataclass(frozen=True)
 class Repository:
-    """What is fetched from one repository.
+    """A repository on the hub, and the files that are needed from it.
 
     Attributes:
-        name: owner/name on the hub.
-        folder: Its folder below the target.
-        licence: Under which its publisher gives it.
-        patterns: The files that are needed; repositories also hold pictures and the same weights in other formats. In ``a|b`` the
-            first that exists is taken.
-        revision: A commit; None takes the newest.
+        name: Name on the hub, as owner/name.
+        folder: Name of its folder below the target.
+        licence: Licence under which its publisher releases it.
+        patterns: Patterns of the files to download, as repositories also hold images and the same weights in other
+            formats. Of alternatives, written ``a|b``, the first that exists is taken.
+        revision: Commit to download; None takes the newest.
     """
 
     name: str
@@ -36,15 +36,15 @@ class Repository:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file to have.
+    """One file of a repository, and the local path that it is downloaded to.
 
     Attributes:
-        repository: Where it comes from.
-        commit: Of the repository, so that all files are of one state.
+        repository: The repository that holds it.
+        commit: Commit of the repository, so that all its files belong together.
         name: Path in the repository.
-        path: Where it goes.
-        size: In bytes.
-        sha256: Of its content, where the hub knows it (large files).
+        path: Local path of the complete file.
+        size: Size in bytes.
+        sha256: SHA-256 of its content, or None where the hub does not list it (small files).
     """
 
     repository: Repository
@@ -55,42 +55,42 @@ class RemoteFile:
     sha256: str | None
 
     @property
-    def is_there(self) -> bool:
-        """Whether it was fetched before; a file gets its name only when it is whole."""
+    def is_complete(self) -> bool:
+        """Whether it is already downloaded; a file gets its name only once it is complete."""
         return self.path.is_file() and self.path.stat().st_size == self.size
 
     @property
     def part(self) -> Path:
-        """Where its beginning waits while it is not whole."""
+        """Path of the partial download."""
         return self.path.with_name(self.path.name + ".part")
 
     @property
     def missing(self) -> int:
-        """Bytes still to fetch."""
-        if self.is_there:
+        """Number of bytes still to download."""
+        if self.is_complete:
             return 0
         return self.size - (min(self.size, self.part.stat().st_size) if self.part.is_file() else 0)
 
 
 @dataclass(frozen=True)
 class Hub:
-    """The hub or a mirror of it.
+    """The model hub, or a mirror of it.
 
     Attributes:
-        target: Folder under which repositories get theirs.
-        endpoint: Address of a mirror; None: the hub itself, or what the variable HF_ENDPOINT says.
-        mirror_by: How the caller gives a mirror, for messages.
+        target: Local folder; each repository gets a folder of its own in it.
+        endpoint: Address of a mirror; None takes the environment variable HF_ENDPOINT, or else the hub itself.
+        mirror_setting: Option or variable with which users name a mirror, for messages.
     """
 
     target: Path
     endpoint: str | None = None
-    mirror_by: str = "--endpoint"
+    mirror_setting: str = "--endpoint"
 
     def plan(self, repository: Repository) -> list[RemoteFile]:
-        """The files that are needed of a repository, as the hub lists them now.
+        """List the files that are needed from a repository.
 
         Raises:
-            CheckpointError: The hub cannot be reached, or the repository or a needed file is gone.
+            CheckpointError: The hub cannot be reached, or the repository or a needed file no longer exists.
         """
         from huggingface_hub import HfApi
         from huggingface_hub.hf_api import RepoFile
@@ -109,7 +109,7 @@ class Hub:
             if not found and not pattern.startswith("LICENSE"):
                 raise CheckpointError(
                     f"The repository {repository.name} no longer has {pattern}; "
-                    "fetch the weights by hand and give their paths."
+                    "download the weights by hand and give their paths."
                 )
             names.update(found)
         folder = self.target / repository.folder
@@ -120,20 +120,20 @@ class Hub:
         ]
 
     def fetch(self, file: RemoteFile) -> None:
-        """Fetch one file, from where an earlier attempt stopped.
+        """Download one file, resuming an earlier attempt; a complete file is left alone.
 
-        Not by `snapshot_download`: since its version 2 the hub's client starts every unfinished file from its first
-        byte, and the files here have up to 11 GB.
+        `snapshot_download` is not used because, since version 2, the hub's client downloads an unfinished file from
+        the beginning, and files here are up to 11 GB.
 
         Raises:
-            CheckpointError: The hub cannot be reached, or gave another file than it lists.
+            CheckpointError: The hub cannot be reached, or sent another file than it lists.
             OutputError: The folder cannot be written.
         """
         from huggingface_hub import hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers
 
-        if file.is_there:
+        if file.is_complete:
             return
         url = hf_hub_url(file.repository.name, file.name, revision=file.commit, endpoint=self.endpoint)
         try:
@@ -159,14 +159,14 @@ class Hub:
     def _explain(self, error: Exception, repository: Repository) -> FantasyTalkingError:
         from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-        what = f"{repository.name} cannot be fetched"
-        again = "then give the same command again, what has arrived is kept"
+        what = f"{repository.name} cannot be downloaded"
+        again = "then run the same command again to resume"
         if isinstance(error, GatedRepoError):
             return CheckpointError(
-                f"{what}: its publisher asks for consent; give it on the hub and log in with 'hf auth login', {again}."
+                f"{what}: its publisher asks for consent; accept the terms on the hub, log in with 'hf auth login', {again}."
             )
         if isinstance(error, RepositoryNotFoundError):
-            return CheckpointError(f"{what}: the hub knows no such repository; check {self.mirror_by}, {again}.")
+            return CheckpointError(f"{what}: the hub has no such repository; check {self.mirror_setting}, {again}.")
         if isinstance(error, HfHubHTTPError):
             status = getattr(error.response, "status_code", "unknown")
             return CheckpointError(f"{what}: the hub answered with status {status}; wait a little, {again}.")
@@ -176,20 +176,20 @@ class Hub:
             )
         hub = self.endpoint or "the hub"
         return CheckpointError(
-            f"{what}: {hub} cannot be reached; check the connection (or give a mirror with {self.mirror_by}), {again}."
+            f"{what}: {hub} cannot be reached; check the connection (or give a mirror with {self.mirror_setting}), {again}."
         )
 
 
 def check_space(target: Path, needed: int, otherwise: str) -> None:
-    """Refuse a fetch that the disk cannot hold.
+    """Check that a disk has room for files that are about to be written.
 
     Args:
-        target: Folder, which need not exist yet.
-        needed: Bytes.
-        otherwise: What the caller can do instead, for the message.
+        target: Folder of the files, which need not exist yet.
+        needed: Size of the files in bytes.
+        otherwise: Advice to the user, the end of the error's sentence.
 
     Raises:
-        OutputError: The disk is too small.
+        OutputError: The disk has too little free space.
     """
     folder = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.exists())
     free = shutil.disk_usage(folder).free
@@ -201,10 +201,10 @@ def _verify(file: RemoteFile) -> None:
     size = file.part.stat().st_size
     digest = file.sha256
     if size == file.size and file.sha256 is not None:
-        with file.part.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = file_sha256(file.part)
     if size != file.size or digest != file.sha256:
         file.part.unlink()
         raise CheckpointError(
-            f"{file.name} did not arrive from {file.repository.name} as the hub lists it; give the same command again."
+            f"{file.name} from {file.repository.name} differs from the hub's listing in size or SHA-256; "
+            "run the same command again."
         )

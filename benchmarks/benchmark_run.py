@@ -1,4 +1,4 @@
-"""What the benchmarks of a model share: options, generation, arithmetic, and the record of a run."""
+"""The run of a benchmark: command-line options, generation, arithmetic, and the record of results."""
 
 from __future__ import annotations
 
@@ -33,51 +33,51 @@ from fantasytalking.system.processes import set_threads
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean and its standard error; None where there are too few values for them."""
+    """Mean and its standard error; None in place of either where there are too few values."""
     array = np.asarray(values, np.float64)
     mean = float(array.mean()) if len(array) else None
     return mean, float(array.std(ddof=1) / math.sqrt(len(array))) if len(array) > 1 else None
 
 
 def rises(values: Sequence[float]) -> bool:
-    """Whether each value is above the one before it."""
+    """Whether each value is larger than the one before it."""
     return all(b > a for a, b in itertools.pairwise(values))
 
 
 class Quiet(Progress):
-    """Keeps notes and times to itself."""
+    """Progress that shows nothing; notes and times are in the result."""
 
     def show_note(self, text: str) -> None:
-        """Notes are in the result."""
+        """Show nothing, as notes are in the result."""
 
 
 def make_video(
     pipeline: FantasyTalkingPipeline, picture: NDArray[np.uint8], speech: Audio, **settings: Any
 ) -> TalkingVideo:
-    """One generation at `FPS`, without bars."""
+    """Generate one video at `FPS`, without progress bars."""
     return pipeline(picture, speech, progress=Quiet(), fps=FPS, **settings)
 
 
 def generation_settings(pipeline: FantasyTalkingPipeline, **settings: Any) -> dict[str, Any]:
-    """The complete settings of a generation for the record, without the prompts where the model reads none."""
+    """Complete settings of a generation for the record, without the prompts if the model has no text encoder."""
     record = pipeline.settings(fps=FPS, **settings).to_dict()
     unread = () if pipeline.text_encoder is not None else ("prompt", "negative_prompt")
     return {name: value for name, value in record.items() if name not in unread}
 
 
 def say(text: str) -> None:
-    """Progress for whoever waits, on stderr: stdout is the table and the record."""
+    """Print progress on stderr, as stdout is for the table and the record."""
     print(text, file=sys.stderr, flush=True)
 
 
 def option_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the options that all benchmarks have."""
+    """Make a parser with the options that all benchmarks share."""
     first_line = (description or "").splitlines()[0]
     parser = argparse.ArgumentParser(description=first_line, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--model", default="embedded", help="embedded, or a model folder")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with catalogue.jsonl")
-    parser.add_argument("--limit", type=int, help="use only so many clips or portraits, to try the script out")
-    parser.add_argument("--threads", type=int, default=2, help="processor threads")
+    parser.add_argument("--limit", type=int, help="maximum number of clips or portraits, for a quick try")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise")
     parser.add_argument("--json", type=Path, help="also write the record to this file")
     return parser
@@ -86,7 +86,7 @@ def option_parser(description: str | None) -> argparse.ArgumentParser:
 def load_model(
     options: argparse.Namespace, kind: type[FantasyTalkingPipeline] = FantasyTalkingPipeline
 ) -> FantasyTalkingPipeline:
-    """The pipeline that the options name, of a given class, on their number of threads."""
+    """Load the pipeline that the options name, as an instance of a given class, and set the number of threads."""
     set_threads(options.threads)
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
@@ -94,7 +94,7 @@ def load_model(
 
 
 def weights_hash(model: str) -> str | None:
-    """First 12 digits of the SHA-256 of a folder's safetensors files, so that figures name the weights they are of."""
+    """First 12 digits of the SHA-256 of a folder's safetensors files, so that figures name the weights they belong to."""
     folder = resolve_model(model)
     if not isinstance(folder, Path):
         return None
@@ -106,14 +106,16 @@ def weights_hash(model: str) -> str | None:
 
 @dataclass
 class Record:
-    """Everything that a benchmark leaves behind: how it was run and what came out.
+    """The record of a run: how it was run, and its results.
 
     Attributes:
-        benchmark: name of the script.
-        options: of the command line.
-        settings: of the generations, those that all of them share.
-        left_out: what could not be used, name -> reason.
-        results: the figures.
+        benchmark: Name of the script.
+        options: Options of the command line.
+        settings: Settings that all generations of the run share.
+        left_out: Reason why a clip or portrait could not be used, by name.
+        results: Measured figures, as JSON values.
+        machine: Description of the machine.
+        started: Time of the start in seconds, from `time.monotonic`.
     """
 
     benchmark: str
@@ -125,12 +127,12 @@ class Record:
     started: float = field(default_factory=time.monotonic)
 
     def leave_out(self, name: str, error: FantasyTalkingError) -> None:
-        """Note that a clip or portrait could not be used."""
+        """Record that a clip or portrait could not be used, and why."""
         self.left_out[name] = str(error)
         say(f"left out {name}: {error}")
 
     def finish(self) -> None:
-        """Print the record as the last line, and write it where --json says."""
+        """Print the record as the last line, and write it to the file of --json."""
         record = {
             "benchmark": self.benchmark,
             "command": shlex.join(["python", *sys.argv]),
@@ -153,7 +155,7 @@ class Record:
 
 
 def plain(value: Any) -> Any:
-    """Values as JSON has them: dataclasses and mappings to dicts, arrays to lists, floats to five digits."""
+    """Convert values for JSON: dataclasses and mappings to dicts, arrays to lists, floats to five significant digits."""
     if hasattr(value, "__dataclass_fields__"):
         value = asdict(value)
     if isinstance(value, dict):
@@ -168,7 +170,7 @@ def plain(value: Any) -> Any:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table; floats with three decimals, None as a dash."""
+    """Format a Markdown table, with three decimals for floats and a dash for None."""
 
     def cell(value: Any) -> str:
         if value is None:

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from common import mean_and_error, option_parser, plain, rises, table
+from benchmark_run import mean_and_error, option_parser, plain, rises, table
 
 
 def test_the_standard_error_is_that_of_the_mean() -> None:
