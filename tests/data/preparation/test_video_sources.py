@@ -111,5 +111,12 @@ def test_nothing_to_prepare_is_one_sentence(tmp_path: Path) -> None:
         find_videos([tmp_path / "gone"])
     with pytest.raises(InputError, match="There is no video in"):
         find_videos([tmp_path])
-    with pytest.raises(SettingsError, match="val_share"):
-        find_videos([tmp_path], val_share=1.0)
+
+
+def test_an_unknown_kind_is_refused_as_training_refuses_it(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    catalogue(tmp_path, {"file": "a.mp4", "kind": "Real"})
+    with pytest.raises(
+        SettingsError, match=r"Line 1 of .*: kind must be real or generated, but 'Real' was given; did you"
+    ):
+        find_videos([tmp_path])

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fantasytalking.data.face_tracks import TRACK_FPS, FaceTrack
+from fantasytalking.data.identity_sampler import IdentitySampler
 from fantasytalking.media.video import iterate_frames
 from fantasytalking.perception.lip_sync import (
     MAX_OFFSET,
@@ -176,28 +177,15 @@ class SyncWindows:
         variation: Variation | None = None,
     ) -> None:
         self.window, self.variation = window, Variation() if variation is None else variation
-        self.groups: dict[str, list[MouthClip]] = {}
-        for clip in clips:
-            if len(clip) >= 1.2 * window and (clip.kind == "real" or generated_weight > 0):
-                self.groups.setdefault(clip.identity, []).append(clip)
-        self.names = sorted(self.groups)
-        weights = [
-            (1.0 if self.groups[n][0].kind == "real" else generated_weight) * sum(len(c) for c in self.groups[n]) ** 0.5
-            for n in self.names
-        ]
-        self.weights = np.array(weights) / max(np.sum(weights), 1e-9)
+        usable = [c for c in clips if len(c) >= 1.2 * window and (c.kind == "real" or generated_weight > 0)]
+        self.people = IdentitySampler(usable, generated_weight)
         self.mirror = mirror_index()
 
     def draw(self, size: int, rng: np.random.Generator) -> SyncBatch:
         """A batch of `size` windows."""
-        rows = [self._window(self._clip(rng), rng) for _ in range(size)]
+        rows = [self._window(self.people.draw(rng), rng) for _ in range(size)]
         columns = [torch.stack(column) for column in zip(*rows, strict=True)]
         return SyncBatch(*columns)
-
-    def _clip(self, rng: np.random.Generator) -> MouthClip:
-        group = self.groups[self.names[rng.choice(len(self.names), p=self.weights)]]
-        lengths = np.array([len(c) for c in group], float)
-        return group[rng.choice(len(group), p=lengths / lengths.sum())]
 
     def _window(self, clip: MouthClip, rng: np.random.Generator) -> tuple[Tensor, ...]:
         v = self.variation
