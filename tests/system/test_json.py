@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fantasytalking.errors import OutputError
-from fantasytalking.system.json import json_text, read_json, write_json
+from fantasytalking.system.json import json_text, read_json, write_strict_json
 from tests.media.files import left_over
 
 
@@ -23,15 +23,15 @@ def test_json_has_no_infinities_and_no_arrays() -> None:
 
 def test_a_file_is_replaced_in_one_go(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    write_json(path, {"name": "é", "seconds": math.inf}, indent=1)
+    write_strict_json(path, {"name": "é", "seconds": math.inf}, indent=1)
     assert path.read_text("utf-8") == '{\n "name": "é",\n "seconds": null\n}\n'
-    write_json(path, [1])
+    write_strict_json(path, [1])
     assert read_json(path) == [1] and left_over(tmp_path) == ["a.json"]
     with pytest.raises(TypeError):
-        write_json(path, [object()])
+        write_strict_json(path, [object()])
     assert read_json(path) == [1] and left_over(tmp_path) == ["a.json"]
     with pytest.raises(OutputError, match="does not exist"):
-        write_json(tmp_path / "gone" / "a.json", 1)
+        write_strict_json(tmp_path / "gone" / "a.json", 1)
 
 
 def test_a_missing_or_damaged_file_is_none(tmp_path: Path) -> None:

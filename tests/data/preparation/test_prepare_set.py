@@ -23,7 +23,7 @@ from fantasytalking.data.preparation.prepare_set import prepare
 from fantasytalking.data.preparation.worker_tasks import MAX_CRASHES, MakeShardTask
 from fantasytalking.data.prepared_set import PreparedSet, face_tracks, intensity
 from fantasytalking.errors import InputError, OutputError
-from fantasytalking.system.json import read_json, write_json
+from fantasytalking.system.json import read_json, write_strict_json
 from tests.data.preparation.toy import SETTINGS, checksums, make_videos, running
 
 
@@ -206,7 +206,7 @@ def test_a_clip_that_crashed_its_process_again_and_again_is_dropped(
     state = {"run": "this", "tries": {"calm-0000": MAX_CRASHES}}
     job = {"name": "train-000000", "split": "train", "spans": [span_of(videos / "calm.mp4")]}
     for run, kept in (("another", 1), ("this", 0)):
-        write_json(folder / "work" / "running" / "shard-train-000000.json", state)
+        write_strict_json(folder / "work" / "running" / "shard-train-000000.json", state)
         MakeShardTask(SETTINGS.as_dict(), str(folder), plan, run)(job)
         record = read_json(folder / "work" / "shards" / "train-000000.json")
         assert record["samples"] == kept
@@ -264,8 +264,8 @@ def changed_set(finished: Path, folder: Path, name: str, old: str, new: str) -> 
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
     [
-        ("manifest.json", '"clips_sha256"', '"clips_sha"', r"manifest.json' is damaged: There is no setting 'clips_sha'; did"),
-        ("manifest.json", '"samples": 1', '"samples": "1"', r"shards.0.samples must be a whole number .* but '1' was given"),
+        ("manifest.json", '"clips_sha256"', '"clips_sha"', r"manifest.json' is damaged: There is no [a-z]+ 'clips_sha'; did"),
+        ("manifest.json", '"samples": 1', '"samples": "1"', r"shards.*samples must be a whole number .* but '1' was given"),
         ("manifest.json", '"schema": 1', '"schema": 9', "is of version 9, and this release reads version 1"),
         ("clips.jsonl", '"kind": "real"', '"kind": "Real"', "Line 1 of .*kind must be real or generated, but 'Real'"),
         ("clips.jsonl", '"kept": false', '"kept": "no"', "Line 1 of .*kept must be true or false, but 'no' was given"),

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from fantasytalking.conditioning.interpolation import rows_at
 from fantasytalking.conditioning.speech_features import SAMPLE_RATE, SpeechEncoder
 from fantasytalking.data.face_tracks import TRACK_FPS, fit_length
 from fantasytalking.data.preparation.clip_records import Refusal
@@ -141,15 +143,12 @@ def at_track_rate(view: MouthView, fps: float) -> MouthView:
     """
     if fps == TRACK_FPS:
         return view
-    count = len(view.shape)
     # frame k shows the time (k + 1/2) / fps
-    places = (np.arange(int(count / fps * TRACK_FPS)) + 0.5) * (fps / TRACK_FPS) - 0.5
-    places = np.clip(places, 0, count - 1)
-    before = np.floor(places).astype(int)
-    after, share = np.minimum(before + 1, count - 1), (places - before).astype(np.float32)
-    shape = view.shape[before] * (1 - share[:, None]) + view.shape[after] * share[:, None]
-    crops = view.crops[before] * (1 - share[:, None, None]) + view.crops[after] * share[:, None, None]
-    return MouthView(shape.astype(np.float32), np.round(crops).astype(np.uint8))
+    count = int(len(view.shape) / fps * TRACK_FPS)
+    positions = (torch.arange(count, dtype=torch.float64) + 0.5) * (fps / TRACK_FPS) - 0.5
+    shape = rows_at(torch.from_numpy(view.shape), positions)
+    crops = rows_at(torch.from_numpy(view.crops).float(), positions)
+    return MouthView(shape.numpy(), crops.round().to(torch.uint8).numpy())
 
 
 def trim_for(shift: int, count: int, fps: float) -> Trim:

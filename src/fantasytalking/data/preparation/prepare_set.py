@@ -26,7 +26,7 @@ from fantasytalking.data.preparation.work_folder import Plan, open_work_folder
 from fantasytalking.data.prepared_set import PreparedSet
 from fantasytalking.data.set_records import CLIPS, MANIFEST, SCHEMA
 from fantasytalking.errors import OutputError
-from fantasytalking.system.json import read_json, write_json
+from fantasytalking.system.json import read_json, write_strict_json
 
 __all__ = ["prepare"]
 
@@ -84,7 +84,7 @@ def prepare(
         how = {"workers": run_settings.workers, "address": run_settings.address, "seconds": seconds}
         manifest = build_manifest(plan, rows, shards, model, clock, output / CLIPS, how)
         write_report(output, manifest, rows, {video.video.key: video for video in videos})
-        write_json(output / MANIFEST, manifest, indent=1)
+        write_strict_json(output / MANIFEST, manifest, indent=1)
     return PreparedSet.open(output) if manifest["totals"]["kept"] else None
 
 

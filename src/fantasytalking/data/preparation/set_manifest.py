@@ -20,10 +20,9 @@ import fantasytalking
 from fantasytalking.data.face_tracks import SAME_PERSON, nearest_faces
 from fantasytalking.data.motion_dataset import IntensityScale
 from fantasytalking.data.preparation.clip_records import StageClock
-from fantasytalking.data.preparation.video_sources import fingerprint
 from fantasytalking.data.preparation.work_folder import Plan
 from fantasytalking.pipeline.model_folder import INDEX, resolve_model
-from fantasytalking.system.digests import file_sha256
+from fantasytalking.system.digests import file_fingerprint, file_sha256
 from fantasytalking.system.files import atomic_path, full_disk_error
 from fantasytalking.system.json import json_text, read_json
 
@@ -64,7 +63,7 @@ def describe_model(name: str, latents: str = "auto") -> dict[str, Any]:
         if classes.get(part):
             described["encoders"][part] = classes[part]
             for path in sorted([*(folder / part).glob("*.safetensors"), *(folder / part).glob("config.json")]):
-                described["weights"][path.relative_to(folder).as_posix()] = fingerprint(path)
+                described["weights"][path.relative_to(folder).as_posix()] = file_fingerprint(path)
     return described
 
 

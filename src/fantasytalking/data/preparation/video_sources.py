@@ -15,8 +15,9 @@ from fantasytalking.data.catalogue import CATALOGUE, SPLITS, CatalogueRow, read_
 from fantasytalking.data.preparation.clip_records import SourceVideo
 from fantasytalking.data.preparation.preparation_settings import IdentityFrom
 from fantasytalking.errors import InputError
+from fantasytalking.system.digests import file_fingerprint
 
-__all__ = ["SUFFIXES", "ListedVideo", "find_videos", "fingerprint"]
+__all__ = ["SUFFIXES", "ListedVideo", "find_videos"]
 
 SUFFIXES = frozenset(
     [
@@ -41,7 +42,6 @@ SUFFIXES = frozenset(
 """Endings by which videos are found in folders; a file that is given by its own path may have any."""
 # with the clip's number and the longest ending, a name fits the 100 characters of a plain tar header
 _LONGEST_KEY = 72
-_SAMPLED = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ListedVideo:
     Attributes:
         video: The video as the stages see it.
         name: Path below the folder that was given, for provenance: independent of where the folder is.
-        fingerprint: Hash of its content, see `fingerprint`; empty if there is no such file.
+        fingerprint: Hash of its content, see `file_fingerprint`; empty if there is no such file.
     """
 
     video: SourceVideo
@@ -103,27 +103,10 @@ def find_videos(places: Sequence[Path], identity: IdentityFrom = "stem", val_sha
         )
     described = [_describe(candidate, identity, val_share) for candidate in wanted]
     listed = [
-        ListedVideo(video, c.name, fingerprint(c.path))
+        ListedVideo(video, c.name, file_fingerprint(c.path))
         for video, c in zip(_keyed(described, wanted), wanted, strict=True)
     ]
     return sorted(listed, key=lambda item: item.video.key)
-
-
-def fingerprint(path: Path) -> str:
-    """Hash of a file's size, beginning and end (64 KiB each), which is cheap for any size and differs if the file was replaced.
-
-    Returns:
-        32 hexadecimal digits, or nothing if the file cannot be read.
-    """
-    try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            digest = hashlib.sha256(str(size).encode() + file.read(_SAMPLED))
-            file.seek(max(0, size - _SAMPLED))
-            digest.update(file.read(_SAMPLED))
-    except OSError:
-        return ""
-    return digest.hexdigest()[:32]
 
 
 def _at(place: Path) -> Iterable[_Candidate]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fantasytalking.errors import OutputError
-from fantasytalking.system.json import json_text, read_json, write_json
+from fantasytalking.system.json import json_text, read_json, write_strict_json
 
 __all__ = ["Plan", "WorkFolder", "open_work_folder"]
 
@@ -145,7 +145,7 @@ def open_work_folder(root: Path, plan: Plan, overwrite: bool) -> Iterator[WorkFo
                 _clear(root)
             work = WorkFolder(root, plan.digest)
             work.create()
-            write_json(root / "work" / "run.json", plan.as_dict())
+            write_strict_json(root / "work" / "run.json", plan.as_dict())
         except BlockingIOError as error:
             raise OutputError(
                 f"Another process is preparing '{root}'; wait for it, or choose another --output."

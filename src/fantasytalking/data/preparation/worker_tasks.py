@@ -21,7 +21,7 @@ from fantasytalking.data.preparation.shard_writer import writing_shard
 from fantasytalking.data.preparation.work_folder import WorkFolder
 from fantasytalking.errors import CheckpointError, InputError, MissingDependencyError, OutputError, SettingsError
 from fantasytalking.system.digests import file_sha256
-from fantasytalking.system.json import read_json, write_json
+from fantasytalking.system.json import read_json, write_strict_json
 
 __all__ = ["MAX_CRASHES", "FindSpansTask", "MakeShardTask", "clip_row"]
 
@@ -68,7 +68,7 @@ class _Attempts:
         self._path.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        write_json(self._path, self._state)
+        write_strict_json(self._path, self._state)
 
 
 class FindSpansTask:
@@ -107,7 +107,7 @@ class FindSpansTask:
                 record["unreadable"] = ["unreadable", str(error)]
             except Exception as error:
                 record["unreadable"] = ["error", _unexpected(error)]
-        write_json(self._work.spans(video.key), {**record, "clock": clock.as_dict()})
+        write_strict_json(self._work.spans(video.key), {**record, "clock": clock.as_dict()})
         attempts.close()
         return {}
 
@@ -150,7 +150,7 @@ class MakeShardTask:
         }
         if shard.samples:
             record |= {"bytes": tar.stat().st_size, "sha256": file_sha256(tar)}
-        write_json(self._work.record(name), {**record, "clock": clock.as_dict()})
+        write_strict_json(self._work.record(name), {**record, "clock": clock.as_dict()})
         attempts.close()
         return {}
 

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from fantasytalking.conditioning.interpolation import rows_at
 from fantasytalking.data.face_tracks import TRACK_FPS, FaceTrack
 from fantasytalking.data.identity_sampler import IdentitySampler
 from fantasytalking.media.video import iterate_frames
@@ -196,7 +197,8 @@ class SyncWindows:
         heard = start + rate * np.arange(-reach, self.window + reach, dtype=np.float64)
         tokens = (TOKENS_PER_FRAME * heard[:, None] + rate * np.arange(TOKENS_PER_FRAME)).ravel()
         inside = (heard > -0.5) & (heard < len(clip) - 0.5)
-        shape, speech = _at(clip.shape, mouth), _at(clip.speech, tokens)
+        shape = rows_at(clip.shape, torch.from_numpy(mouth))
+        speech = rows_at(clip.speech, torch.from_numpy(tokens))
         speech = speech + v.speech_noise * speech.std(0) * torch.from_numpy(
             rng.standard_normal(speech.shape, np.float32)
         )
@@ -211,15 +213,6 @@ class SyncWindows:
         chance = rng.random()
         use = torch.tensor([float(chance < 1 - v.pixels_only), float(chance >= v.shape_only)])
         return shape, pixels, use, speech, torch.from_numpy(inside[SPEECH_REACH : len(inside) - SPEECH_REACH])
-
-
-def _at(rows: Tensor, places: NDArray[np.float64]) -> Tensor:
-    """Rows [n, c] at fractional places, linear between neighbours; the ends repeat."""
-    places = np.clip(places, 0, len(rows) - 1)
-    low = np.minimum(places.astype(int), max(0, len(rows) - 2))
-    share = torch.from_numpy((places - low).astype(np.float32))[:, None]
-    high = np.minimum(low + 1, len(rows) - 1)
-    return rows[low] * (1 - share) + rows[high] * share
 
 
 def _pixels(crops: Tensor, index: NDArray[np.int64], v: Variation, rng: np.random.Generator) -> Tensor:
