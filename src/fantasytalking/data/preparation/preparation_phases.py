@@ -42,7 +42,7 @@ class PreparationPhases:
     """Number of clips of each shard that is known to be finished."""
 
     def run(self, start_executor: Callable[[], AbstractContextManager[Executor]]) -> bool:
-        """Do what is not done yet.
+        """Run the unfinished parts of both phases.
 
         Args:
             start_executor: Gives the executor; not called if nothing is to be done.

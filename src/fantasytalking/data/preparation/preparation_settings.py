@@ -16,7 +16,7 @@ IdentityFrom = Literal["stem", "folder"]
 
 @record
 class PreparationSettings:
-    """How videos become clips. A clip is kept when it is within every limit; its measures are stored with it either way.
+    """Settings of what becomes a clip. A clip is kept if it is within every limit; its measures are stored with it either way.
 
     Raises:
         SettingsError: A value is not accepted.
@@ -166,7 +166,7 @@ class PreparationSettings:
         int, field("Maximum number of windows per clip, spread evenly over it.", minimum=1, maximum=1000)
     ] = 2
     device: Annotated[str, field("Device of the model's encoders: auto, cpu, cuda, cuda:1, mps.")] = "auto"
-    seed: Annotated[int, field("Seed of all random draws; stored with the set.")] = 0
+    seed: Annotated[int, field("Seed, stored with the set; no stage draws at random so far.")] = 0
 
     def __post_init__(self) -> None:
         if self.max_seconds < self.min_seconds:
@@ -184,7 +184,7 @@ class PreparationSettings:
 
 @record
 class RunSettings:
-    """How a preparation is executed, besides `PreparationSettings`.
+    """Settings of how a preparation is executed: names, splits, shards and workers.
 
     Raises:
         SettingsError: A value is not accepted, or two exclude each other.
