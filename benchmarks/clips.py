@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fantasytalking.data.face_tracks import read_catalogue
+from fantasytalking.data.catalogue import read_catalogue
 from fantasytalking.errors import InputError
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import probe_video, read_frames

@@ -1,7 +1,7 @@
-"""Does `fantasytalking prepare` survive being killed? SIGKILL at random moments, resumed until it is finished, against an undisturbed run.
+"""Resuming of `fantasytalking prepare`: killed by SIGKILL at random moments and resumed until it finishes, against an undisturbed run.
 
-Each time the command and every process that it started are killed at once. What counts: the shards and the list of clips have the same
-checksums as those of a run that nobody disturbed, and no shard that was finished before a kill was made again after it.
+Each time the command and every process that it started are killed at once. The shards and the list of clips must have the same checksums
+as those of an undisturbed run, and no shard that was finished before a kill may be made again after it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.image import load_image
 from fantasytalking.media.video import write_video
 from fantasytalking.system.digests import file_sha256
+from fantasytalking.system.json import write_json
 
 EXAMPLE = Path(str(files("fantasytalking") / "models" / "embedded" / "example"))
-# the made-up mouths do not move, so nothing is asked of their sync
+# the mouths of these videos do not move, so their sync is not checked
 TOY_OPTIONS = ("--sync", "off", "--body-every", "1", "--face-every", "1")
 
 
 def make_toys(folder: Path, count: int, seconds: float) -> Path:
-    """Videos of the example portrait, swaying by a few pixels, with pieces of the example speech; and one that is no video."""
+    """Write videos of the example portrait, swaying by a few pixels, with parts of the example speech; and a file that is no video."""
     folder.mkdir(parents=True)
     portrait = cv2.resize(load_image(EXAMPLE / "portrait.png")[:320, 64:384], (224, 224), interpolation=cv2.INTER_AREA)
     rng = np.random.default_rng(0)
@@ -48,16 +49,16 @@ def make_toys(folder: Path, count: int, seconds: float) -> Path:
 
 
 def command(videos: Sequence[Path], output: Path, workers: int, options: Sequence[str]) -> list[str]:
-    """The words that prepare the videos."""
+    """Command line that prepares the videos."""
     words = [sys.executable, "-m", "fantasytalking.cli.__main__", "prepare", *map(str, videos)]
     return [*words, "--output", str(output), "--workers", str(workers), *options]
 
 
 def run(words: Sequence[str], log: Path) -> float:
-    """Run to the end; seconds."""
+    """Run a command to its end and return its seconds."""
     started = time.monotonic()
     with open(log, "ab") as file:
-        # a session of its own as in the runs that are killed: systems share their time out among sessions
+        # a session of its own, as in the runs that are killed: systems share CPU time among sessions
         done = subprocess.run(words, stdout=file, stderr=file, start_new_session=True)
     if done.returncode:
         raise SystemExit(f"The command failed with {done.returncode}:\n{log.read_text(errors='replace')[-2000:]}")
@@ -65,7 +66,7 @@ def run(words: Sequence[str], log: Path) -> float:
 
 
 def kill_after(words: Sequence[str], seconds: float, log: Path) -> bool:
-    """Start, and kill it with all that it started after some time; False if it was finished by then."""
+    """Start a command, and kill it with all its children after some time; False if it had finished by then."""
     with open(log, "ab") as file:
         process = subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True)
         try:
@@ -86,40 +87,40 @@ def kill_after(words: Sequence[str], seconds: float, log: Path) -> bool:
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """Shard or list -> SHA-256."""
+    """SHA-256 of each shard and of the list of clips, by name."""
     paths = [*sorted((folder / "shards").glob("*.tar")), folder / "clips.jsonl"]
     return {path.name: file_sha256(path) for path in paths}
 
 
 def finished_shards(folder: Path) -> dict[str, int]:
-    """Record of a finished shard -> when it was written."""
+    """Modification time of the record of each finished shard."""
     return {path.name: path.stat().st_mtime_ns for path in (folder / "work" / "shards").glob("[!.]*.json")}
 
 
 def main() -> None:
-    """Measure, print a table line a kill, and the record as JSON."""
+    """Measure, print a line per kill, and the record as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("videos", nargs="*", type=Path, help="what to prepare; nothing makes toy videos")
+    parser.add_argument("videos", nargs="*", type=Path, help="videos to prepare; none means toy videos")
     parser.add_argument("--kills", type=int, default=20, help="how often to kill")
     parser.add_argument("--workers", type=int, default=2, help="workers of the run that is killed; 0 works without Ray")
     parser.add_argument(
         "--compare", type=int, nargs="*", default=[], help="numbers of workers for further undisturbed runs"
     )
     parser.add_argument("--toys", type=int, default=4, help="number of toy videos")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     parser.add_argument("--json", type=Path, help="also write the record to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         record = measure(options, Path(scratch))
     if options.json is not None:
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+        write_json(options.json, record, indent=1)
     print(json.dumps(record))
     if not record["same"] or record["made_again"]:
         raise SystemExit(1)
 
 
 def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    """The whole measurement in a scratch folder."""
+    """Run the whole measurement in a scratch folder."""
     videos, given = options.videos, ["--clips-per-shard", "1"]
     if not videos:
         videos, given = [make_toys(scratch / "videos", options.toys, 2.1)], [*given, *TOY_OPTIONS]

@@ -61,7 +61,7 @@ def train(name: str, config: TrainConfig, material: Material, output: Path, pack
     trainer = make_trainer(material, config, output / name / "transformer")
     trainer.train()
     raw = json.loads((Path(str(resolve_model("embedded"))) / "motion_percentiles.json").read_text())
-    intensity = IntensityScale(torch.tensor([raw["w_face"], raw["w_body"]]).T)
+    intensity = IntensityScale.from_percentiles(raw["w_face"], raw["w_body"])
     painter, codec = packaged.vae.painter, packaged.vae.codec
     return export_embedded(trainer.averaged(), codec, painter, intensity, SPEECH_ENCODER, target)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +59,9 @@ def test_intensities_are_ranks_among_the_percentiles_of_the_set(prepared: Prepar
 
 
 def test_sizes_are_buckets_and_one_split_is_read(dataset: LatentDataset, prepared: PreparedSet) -> None:
-    assert [row["key"] for row in dataset.rows] == ["a", "b"]
+    assert [row.key for row in dataset.rows] == ["a", "b"]
     assert dataset.sizes == [(3, 8, 8), (3, 8, 6)]
-    assert [row["key"] for row in LatentDataset(prepared, "val").rows] == ["val-c"]
+    assert [row.key for row in LatentDataset(prepared, "val").rows] == ["val-c"]
 
 
 def test_windows_are_drawn_from_the_whole_clip(dataset: LatentDataset) -> None:
@@ -123,9 +123,8 @@ def test_a_prefix_is_given_with_mask_and_latents(prepared: PreparedSet) -> None:
 
 
 def test_a_set_without_latents_is_refused_with_the_way_to_make_them(tmp_path: Path, prepared: PreparedSet) -> None:
-    other = PreparedSet(prepared.folder, prepared.manifest, [dict(row) for row in prepared.rows])
-    for row in other.rows:
-        del row["latent_size"]
+    rows = [replace(row, latent_size=None) for row in prepared.rows]
+    other = PreparedSet(prepared.folder, prepared.manifest, rows)
     assert LatentDataset(other).sizes == [(3, 8, 8), (3, 8, 6)]
     other.arrays = lambda key, names=None: {"points": torch.zeros(1)}  # type: ignore[method-assign]
     with pytest.raises(InputError, match=r"holds no latents.*--model FOLDER"):
@@ -137,8 +136,8 @@ def test_a_set_without_latents_is_refused_with_the_way_to_make_them(tmp_path: Pa
 
 
 def test_the_fingerprint_follows_the_shards(prepared: PreparedSet) -> None:
-    manifest = json.loads(json.dumps(prepared.manifest))
     before = LatentDataset(prepared).fingerprint
-    assert LatentDataset(PreparedSet(prepared.folder, manifest, prepared.rows)).fingerprint == before
-    manifest["shards"][0]["sha256"] = "0" * 64
+    assert LatentDataset(PreparedSet.open(prepared.folder)).fingerprint == before
+    shards = (replace(prepared.manifest.shards[0], sha256="0" * 64), *prepared.manifest.shards[1:])
+    manifest = replace(prepared.manifest, shards=shards)
     assert LatentDataset(PreparedSet(prepared.folder, manifest, prepared.rows)).fingerprint != before

@@ -55,7 +55,7 @@ def test_speech_and_face_move_together() -> None:
     """The synthetic mouth follows one direction of the speech; so it must in every window."""
     data = dataset(frames=33)
     direction = torch.from_numpy(np.random.default_rng(99).standard_normal(384)).float()
-    track = data.groups["person0"][0]
+    track = data.people.groups["person0"][0]
     for start in (0, 17, 60):
         sample = data.window(track, start, 33)
         assert sample.audio is not None
@@ -67,7 +67,7 @@ def test_speech_and_face_move_together() -> None:
 
 def test_a_mirrored_window_turns_the_head_the_other_way_and_speaks_alike() -> None:
     data = dataset()
-    track = data.groups["person1"][0]
+    track = data.people.groups["person1"][0]
     (plain, _), (mirrored, _) = track.described(codec(), None), track.described(codec(), data.mirror)
     a, b = plain.relative_to(plain[0]), mirrored.relative_to(mirrored[0])
     k = codec().coefficients
@@ -84,7 +84,7 @@ def test_the_mirror_maps_left_to_right_and_is_its_own_inverse_nearly_everywhere(
 
 def test_stretching_keeps_the_number_of_frames() -> None:
     data = dataset()
-    track = data.groups["person2"][0]
+    track = data.people.groups["person2"][0]
     for span in (8.1, 9.9):
         sample = data.window(track, 3, span)
         assert sample.latents.shape[1] == 3
@@ -98,8 +98,8 @@ def test_short_tracks_are_left_out_and_generated_footage_counts_less() -> None:
         prepare(make_track("c", "c", frames=20)),
     ]
     data = MotionDataset(people, codec(), 33, SCALE, NO_AUGMENTATION, 0.25, torch.zeros(1, 16))
-    assert data.names == ["a", "b"]
-    assert data.weights == pytest.approx([0.8, 0.2])
+    assert data.people.names == ["a", "b"]
+    assert data.people.weights == pytest.approx([0.8, 0.2])
 
 
 @pytest.mark.parametrize("lag", [4, -4])
@@ -169,3 +169,9 @@ def test_continuations_show_their_first_frames_and_keep_an_earlier_portrait() ->
         assert shown[:, given:].abs().max() == 0
         moved += bool(sample.latents[:, 0].abs().max() > 0.05)
     assert counts == {1, 2, 3} and moved > 6
+
+
+def test_percentiles_come_back_from_what_is_stored() -> None:
+    scale = IntensityScale.fit(torch.rand(50, 2, generator=torch.Generator().manual_seed(0)))
+    assert scale.as_percentiles().keys() == {"w_face", "w_body"}
+    assert torch.equal(IntensityScale.from_percentiles(**scale.as_percentiles()).percentiles, scale.percentiles)

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from fantasytalking.autoencoder.mesh_codec import MeshCodec, rotation_from_vector
-from fantasytalking.data.face_tracks import ClipInfo, FaceTrack, save_track
+from fantasytalking.data.catalogue import CatalogueRow, Kind
+from fantasytalking.data.face_tracks import FaceTrack, save_track
 from fantasytalking.perception.landmarks import LIPS_INNER, face_mesh
 from fantasytalking.training.embedded.fit_codec import fit_mesh_codec
 from tests.pipeline.tiny_pipeline import portrait
@@ -66,7 +67,7 @@ def turn_head(meshes: Array, vectors: Array, shifts: Array, zooms: Array) -> Arr
 
 
 def make_track(
-    name: str, identity: str, frames: int = 100, seed: int = 0, lag: int = 0, split: str = "train", kind: str = "real"
+    name: str, identity: str, frames: int = 100, seed: int = 0, lag: int = 0, split: str = "train", kind: Kind = "real"
 ) -> FaceTrack:
     """A track whose mouth follows its speech `lag` frames late (negative: early)."""
     rng = np.random.default_rng(seed)
@@ -84,7 +85,7 @@ def make_track(
     heard = np.interp((np.arange(2 * frames) + 0.5) / 2 - 0.5, np.arange(frames), sound[20 : 20 + frames])
     speech = 0.5 * heard[:, None] * direction + 0.3 * rng.standard_normal((2 * frames, SPEECH_DIM))
     embedding = person.standard_normal(FACE_DIM).astype(np.float32)
-    info = ClipInfo(f"{name}.mp4", identity, kind, split)
+    info = CatalogueRow(f"{name}.mp4", identity, kind, split)
     scores = np.full(frames, 0.99, np.float32)
     return FaceTrack(info, points, scores, speech.astype(np.float16), embedding / np.linalg.norm(embedding))
 

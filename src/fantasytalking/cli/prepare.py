@@ -9,51 +9,49 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from fantasytalking.cli.options import parse
-from fantasytalking.data.preparation.preparation_settings import PreparationSettings
+from fantasytalking.cli.record_options import make_record, record_options
+from fantasytalking.data.preparation.preparation_settings import PreparationSettings, RunSettings
 from fantasytalking.errors import SettingsError
 from fantasytalking.pipeline.progress import quiet_frameworks
+from fantasytalking.system.json import read_json
 
 if TYPE_CHECKING:
-    from fantasytalking.data.preparation.prepare_set import Counts, Watcher
+    from fantasytalking.data.preparation.phase_progress import PhaseCounts, PhaseProgress
 
 __all__ = ["Prepare", "main", "run"]
+
+
+if TYPE_CHECKING:
+    SettingOptions = PreparationSettings
+    ExecutionOptions = RunSettings
+else:
+    SettingOptions = record_options(PreparationSettings)
+    ExecutionOptions = record_options(RunSettings)
 
 
 @dataclass(frozen=True)
 class Prepare:
     """Turn raw videos into a prepared set: clips of one speaking face in sync with its sound, measured and packed into shards.
 
-    Given again, the command goes on where it was stopped, and repeats no finished shard. What is left out is listed with its reason
-    in clips.jsonl and report.html. The set's folder is the last line of the output.
+    Run the same command again to resume; finished shards are not repeated. Candidates that are left out are listed with their reasons
+    in clips.jsonl and report.html. The last line of the output is the set's folder.
     """
 
     videos: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Video files, folders (searched to the bottom), catalogue.jsonl files or folders that hold one."""
+    """Video files, folders (searched recursively), catalogue.jsonl files or folders that hold one."""
     output: Path
     """Folder of the set."""
-    identity: Literal["stem", "folder"] = "stem"
-    """Whom a video shows that no catalogue names: its file name's, or its folder's."""
-    val_share: float = 0.0
-    """Share of the people in no catalogue whose clips are kept for validation, 0 to 0.9."""
-    clips_per_shard: int = 64
-    """Candidates of a shard."""
-    workers: int | None = None
-    """Worker processes; nothing means one a processor core, 0 works in this process without Ray."""
-    address: str | None = None
-    """A Ray cluster to work on: auto, HOST:PORT or ray://HOST:PORT. Nothing means this machine."""
-    gpus_per_worker: float = 0.0
-    """Share of an accelerator that each worker takes, such as 1 or 0.25."""
-    overwrite: bool = False
-    """Delete a set that was made of other videos or with other settings."""
     json: bool = False
     """Print one JSON object instead of the path, for programs."""
-    settings: PreparationSettings = field(default_factory=PreparationSettings)
-    """What becomes a clip."""
+    execution: ExecutionOptions = field(default_factory=ExecutionOptions)
+    """How the command is run."""
+    settings: SettingOptions = field(default_factory=SettingOptions)
+    """Which parts of the videos become clips, and how."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,39 +60,34 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(options: Prepare) -> int:
-    """Prepare as the options say.
+    """Prepare a set and print where it is.
+
+    Returns:
+        The exit code: 0, or 2 if no clip was kept.
 
     Raises:
-        SettingsError: no videos, or a number outside its range.
-        InputError: the videos, the model or the cluster cannot be used.
-        OutputError: the folder of the set cannot be used.
+        SettingsError: No videos were given, or a value is not accepted.
+        InputError: The videos, the model or the cluster cannot be used.
+        OutputError: The folder of the set cannot be used.
     """
     if not options.videos:
         raise SettingsError("There is no video to prepare; give files, folders or a catalogue.jsonl.")
-    # Here and not above: --help must not wait for the frameworks, nor they say what they lack while they are imported.
+    settings = make_record(PreparationSettings, options.settings)
+    execution = make_record(RunSettings, options.execution)
+    # Imported here and not above: --help must not wait for the frameworks, and they must be quiet before they are imported.
     quiet_frameworks()
-    from fantasytalking.data.preparation.prepare_set import Running, prepare
-    from fantasytalking.data.preparation.work_folder import read_json
+    from fantasytalking.data.preparation.prepare_set import prepare
 
-    running = Running(
-        options.clips_per_shard,
-        options.identity,
-        options.val_share,
-        options.workers,
-        options.address,
-        options.gpus_per_worker,
-        options.overwrite,
-    )
     try:
-        prepared = prepare(options.videos, options.output, options.settings, running, terminal_watcher())
+        prepared = prepare(options.videos, options.output, settings, execution, terminal_progress())
     except KeyboardInterrupt:
-        print("note: Finished shards are kept; give the same command again to go on.", file=sys.stderr)
+        print("note: Finished shards are kept; run the same command again to resume.", file=sys.stderr)
         raise
     manifest = read_json(options.output.expanduser() / "manifest.json")
-    return _print(options, manifest, made=prepared is not None)
+    return _print(options, manifest, kept=prepared is not None)
 
 
-def _print(options: Prepare, manifest: dict[str, Any], made: bool) -> int:
+def _print(options: Prepare, manifest: dict[str, Any], kept: bool) -> int:
     totals, dropped = manifest["totals"], Counter(manifest["dropped"])
     reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
     page = options.output / "report.html"
@@ -107,15 +100,15 @@ def _print(options: Prepare, manifest: dict[str, Any], made: bool) -> int:
             f"{totals['dropped']} left out{f': {reasons}' if reasons else ''}; see {page}",
             file=sys.stderr,
         )
-        if made:
+        if kept:
             print(options.output)
-    if not made:
-        print(f"error: Not one clip could be kept ({reasons}); {page} shows why.", file=sys.stderr)
-    return 0 if made else SettingsError.exit_code
+    if not kept:
+        print(f"error: No clip was kept ({reasons}); {page} shows why.", file=sys.stderr)
+    return 0 if kept else SettingsError.exit_code
 
 
-def terminal_watcher() -> Watcher:
-    """Bars on stderr with counts, rate and time left."""
+def terminal_progress() -> PhaseProgress:
+    """Progress bars on stderr with counts, rate and remaining time."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -126,16 +119,13 @@ def terminal_watcher() -> Watcher:
         TimeRemainingColumn,
     )
 
-    from fantasytalking.data.preparation.prepare_set import Watcher
+    from fantasytalking.data.preparation.phase_progress import PhaseProgress
 
     console = Console(stderr=True)
 
-    class Terminal(Watcher):
-        def note(self, text: str) -> None:
-            console.print(f"note: {text}", style="yellow", markup=False, highlight=False)
-
+    class TerminalBars(PhaseProgress):
         @contextmanager
-        def phase(self, name: str, total: int, begun: int) -> Iterator[Callable[[Counts], None]]:
+        def phase(self, name: str, total: int, begun: int) -> Iterator[Callable[[PhaseCounts], None]]:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -148,13 +138,13 @@ def terminal_watcher() -> Watcher:
             with Progress(*columns, console=console, speed_estimate_period=120) as bars:
                 task = bars.add_task(f"{name:<7}", total=total, completed=begun, counts="")
                 yield lambda counts: bars.update(
-                    task, completed=counts.done, counts=_told(counts, begun, bars.tasks[0].elapsed)
+                    task, completed=counts.done, counts=_shown(counts, begun, bars.tasks[0].elapsed)
                 )
 
-    return Terminal()
+    return TerminalBars()
 
 
-def _told(counts: Counts, begun: int, seconds: float | None) -> str:
+def _shown(counts: PhaseCounts, begun: int, seconds: float | None) -> str:
     rate = (counts.done - begun) / seconds if seconds else 0.0
     sorted_out = f"{counts.kept} kept, {counts.dropped} dropped, " if counts.kept or counts.dropped else ""
     return f"{sorted_out}{rate:.2f}/s" if rate else sorted_out.rstrip(", ")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from fantasytalking.conditioning.interpolation import rows_at
 from fantasytalking.errors import InputError
 from fantasytalking.geometry import TIME_STRIDE
 
@@ -153,10 +154,5 @@ def resample_features(features: torch.Tensor, target_count: int) -> torch.Tensor
     count = features.shape[0]
     if count == target_count:
         return features
-    # On the CPU, as some accelerators have no float64, which long clips need here.
     centres = (torch.arange(target_count, dtype=torch.float64) + 0.5) * (count / target_count)
-    position = (centres - 0.5).clamp(0, count - 1)
-    left = position.floor().long()
-    right = (left + 1).clamp(max=count - 1)
-    weight = (position - left)[:, None].to(features)
-    return features[left.to(features.device)] * (1 - weight) + features[right.to(features.device)] * weight
+    return rows_at(features, centres - 0.5)

@@ -1,1 +1,1 @@
-"""Training data: face tracks cached from videos, and the samples that a training step is made of."""
+"""Training data: catalogues, face tracks cached from videos, prepared sets, and the samples of a training step."""

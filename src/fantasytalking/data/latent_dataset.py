@@ -1,9 +1,9 @@
-"""Training samples of a model with a fixed video autoencoder: windows of latents that were made when the set was prepared.
+"""Training samples of a model with a fixed video autoencoder: windows of latents that were computed when the set was prepared.
 
-The autoencoder is causal, so the latents of a window's first 4k-3 frames are the first k latent frames of the whole window's, exactly, and
-so are those of the first-frame condition: shorter windows cost nothing. Speech moves with the video: a shorter window has the speech
-tokens that its own time gives. (The speech network has heard the whole window, whereas in inference it hears the clip: the features
-differ a little, as they do for every window of a longer recording.)
+The autoencoder is causal, so the latents of a window's first 4k-3 frames are exactly the first k latent frames of the whole window, and
+the same holds for the first-frame condition: shorter windows cost nothing. Speech is cut with the video: a shorter window has the speech
+tokens of its own time. (The speech network has heard the whole window, whereas in inference it hears the clip; the features differ
+slightly, as they do for every window of a longer recording.)
 
 Letters: f latent frames, h x w latent size, C latent channels, t speech tokens, l text tokens, d widths.
 """
@@ -11,7 +11,6 @@ Letters: f latent frames, h x w latent size, C latent channels, t speech tokens,
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,29 +21,29 @@ from fantasytalking.conditioning.speech_features import SAMPLE_RATE, SAMPLES_PER
 from fantasytalking.data.motion_dataset import IntensityScale
 from fantasytalking.data.prepared_set import PreparedSet, intensity
 from fantasytalking.data.samples import Sample
+from fantasytalking.data.set_records import ClipRow
 from fantasytalking.errors import InputError, SettingsError
-from fantasytalking.geometry import Strides
+from fantasytalking.geometry import NATIVE_FPS, Strides
 from fantasytalking.pipeline.encoders import TEXT_TOKENS
 
 __all__ = ["LatentDataset", "Prefix", "Window", "speech_tokens"]
 
 Size = tuple[int, int, int]
 _WAV2VEC2_LEAD = 80
-"""Samples that wav2vec2's first feature takes beyond its 320: its windows of 400 samples give one feature less than there are steps."""
+"""Samples that wav2vec2's first feature takes beyond its 320: windows of 400 samples give one feature less than there are steps."""
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """Windows that go on where a previous segment ended: their first latent frames are given, not only the portrait (long video).
+    """Windows that continue a previous segment: their first latent frames are given, not only the portrait (long video).
 
-    The condition then has mask 1 and the clean latents there; the portrait, as the image encoder saw it, is of another time of the clip
-    where it has another window. What follows the given frames in the condition keeps the latents of zeros after the *first* frame; the
-    pipeline's own condition encodes zeros after all given frames, which differs in the few latent frames that the autoencoder still
-    remembers.
+    In those frames the condition has mask 1 and the clean latents; the portrait, as the image encoder saw it, is from another window of
+    the clip if there is one. After the given frames the condition keeps the latents of zeros after the *first* frame; the pipeline's own
+    condition encodes zeros after all given frames, which differs in the few latent frames within the autoencoder's memory.
 
     Attributes:
-        share: of the windows, 0..1.
-        longest: most latent frames that are given; from 1 on, evenly. 3 are what the pipeline gives (9 frames).
+        share: Share of the windows, 0..1.
+        longest: Maximum number of given latent frames, drawn evenly from 1 on. The pipeline gives 3 (9 frames).
     """
 
     share: float = 0.0
@@ -60,20 +59,25 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Window:
-    """Key of a sample: number of the clip in the data set, and latent frames that are used."""
+    """Key of a sample.
+
+    Attributes:
+        clip: Number of the clip in the data set.
+        frames: Number of latent frames to use.
+    """
 
     clip: int
     frames: int
 
 
 def speech_tokens(frames: int, fps: float, tokens: int, window: int) -> int:
-    """Speech tokens of the first `frames` frames of a window.
+    """Number of speech tokens of the first `frames` frames of a window.
 
     Args:
-        frames: wanted, at most `window`.
-        fps: frames a second.
-        tokens: t of the whole window, by which the encoders are told apart: wav2vec2 leaves the last, incomplete one out.
-        window: frames of the whole window.
+        frames: Number of frames, at most `window`.
+        fps: Frames per second.
+        tokens: Tokens t of the whole window, which identify the encoder: wav2vec2 omits the last, incomplete one.
+        window: Frames of the whole window.
     """
 
     def samples(count: int) -> int:
@@ -91,16 +95,17 @@ class LatentDataset:
     """Windows of the clips of one split.
 
     Attributes:
-        prepared: a set with latents.
-        split: train or val.
-        text_dim: width of the text embedding, for sets without one.
-        text_tokens: l that the model wants; None: 512 where the set has text, else 1.
-        image, identity, motion: whether the samples carry image embedding, face embedding and intensities; a model without such a part
-            wants none.
-        prefix: continuations.
+        prepared: A set with latents.
+        split: "train" or "val".
+        text_dim: Width of the text embedding, for sets without one.
+        text_tokens: Text tokens l that the model takes; None means 512 if the set has text, else 1.
+        image: Whether samples have the image embedding; a model without an image encoder takes none.
+        identity: Whether samples have the face embedding; a model without an identity module takes none.
+        motion: Whether samples have motion intensities; a model without a motion network takes none.
+        prefix: Windows that continue a previous segment.
 
     Raises:
-        InputError: the set has no latents, or no clip of the split.
+        InputError: The set has no latents, or no clip of the split.
     """
 
     prepared: PreparedSet
@@ -119,18 +124,18 @@ class LatentDataset:
                 f"The prepared set '{self.prepared.folder}' has no clip of the split {self.split}; prepare some, its report says why "
                 "clips were dropped."
             )
-        self.fps = float(self.prepared.manifest["model"].get("frame_rate") or self.rows[0]["fps"])
+        self.fps = float(self.prepared.manifest.model.frame_rate or self.rows[0].fps or NATIVE_FPS)
         self.sizes = [self._size(row) for row in self.rows]
         self.intensity: IntensityScale | None = intensity(self.prepared) if self.motion else None
 
     @property
     def fingerprint(self) -> str:
-        """Checksum of the data: a run is not resumed on other data."""
+        """Checksum of the data; a run is not resumed on other data."""
         return self.prepared.fingerprint
 
     def draw(self, key: Window, rng: np.random.Generator) -> Sample:
-        """One window of a clip: which one, and whether it is a continuation, decides `rng`."""
-        arrays = self.prepared.arrays(self.rows[key.clip]["key"])
+        """Draw one window of a clip; `rng` decides which one, and whether it is a continuation."""
+        arrays = self.prepared.arrays(self.rows[key.clip].key)
         count = len(arrays["window_starts"])
         number = int(rng.integers(count))
         given, portrait = 1, number
@@ -148,15 +153,15 @@ class LatentDataset:
         given: int = 1,
         portrait: int | None = None,
     ) -> Sample:
-        """One window.
+        """Sample of one window.
 
         Args:
-            clip: its number.
-            arrays: of the clip.
-            number: of the window.
-            frames: latent frames k that are used, from the first on.
-            given: latent frames that the condition shows.
-            portrait: window whose first frame the image encoder saw; None: this one.
+            clip: Number of the clip.
+            arrays: Arrays of the clip.
+            number: Number of the window.
+            frames: Number of latent frames k to use, from the first on.
+            given: Number of latent frames that the condition shows.
+            portrait: Number of the window whose first frame the image encoder saw; None means this one.
         """
         latents = arrays[f"latents.{number}"][:, :frames].float()
         condition = arrays[f"condition.{number}"][:, :frames].float()
@@ -178,7 +183,7 @@ class LatentDataset:
             image=None if image is None else image.float(),
             identity=arrays["embedding"].float() if self.identity else None,
             motion=motion,
-            name=f"{self.rows[clip]['key']}@{int(arrays['window_starts'][number])}",
+            name=f"{self.rows[clip].key}@{int(arrays['window_starts'][number])}",
         )
 
     def _text(self, stored: Tensor | None) -> Tensor:
@@ -187,17 +192,16 @@ class LatentDataset:
             return torch.zeros(self.text_tokens or 1, self.text_dim)
         return F.pad(stored.float(), (0, 0, 0, (self.text_tokens or TEXT_TOKENS) - len(stored)))
 
-    def _size(self, row: dict[str, Any]) -> Size:
-        """(f, h, w) of a clip's windows."""
-        if "latent_size" in row:
-            f, h, w = row["latent_size"]
-            return int(f), int(h), int(w)
+    def _size(self, row: ClipRow) -> Size:
+        """Latent frames, rows and columns of a clip's windows."""
+        if row.latent_size is not None:
+            return row.latent_size
         # sets of a few clips only: reading the arrays of many takes long
-        arrays = self.prepared.arrays(row["key"], ("latents.0",))
+        arrays = self.prepared.arrays(row.key, ("latents.0",))
         if "latents.0" not in arrays:
             raise InputError(
                 f"The prepared set '{self.prepared.folder}' holds no latents (it was made for the model "
-                f"{self.prepared.manifest['model'].get('name')}); prepare it with --model FOLDER of a pipeline with Wan's autoencoder."
+                f"{self.prepared.manifest.model.name}); prepare it with --model FOLDER of a pipeline with Wan's autoencoder."
             )
         f, h, w = arrays["latents.0"].shape[1:]
         return f, h, w

@@ -1,6 +1,6 @@
 """Training samples of the embedded model, cut from cached face tracks.
 
-The order is a pure function of seed and step; every window moves speech and face together.
+Draws are a pure function of the generator that is given; speech and face are always cut and stretched together.
 """
 
 from __future__ import annotations
@@ -16,24 +16,27 @@ from torch.nn import functional as F
 from fantasytalking.autoencoder.mesh_codec import MeshCodec, MeshMotion, smooth_over_time
 from fantasytalking.conditioning.audio_windows import resample_features
 from fantasytalking.data.face_tracks import TRACK_FPS, FaceTrack
+from fantasytalking.data.identity_sampler import IdentitySampler
 from fantasytalking.data.lip_mask import lip_mask_to_latents
 from fantasytalking.data.samples import Sample
 from fantasytalking.geometry import AUDIO_TOKEN_RATE
 from fantasytalking.perception.landmarks import lip_mask
 
 SPEECH_PER_FRAME = int(AUDIO_TOKEN_RATE / TRACK_FPS)
+RANKS = 21
+"""Number of percentiles of an `IntensityScale`: every twentieth of the windows."""
 _FLIP = torch.tensor([-1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Variety for few identities. Zero everywhere gives the plain windows (validation).
+    """Augmentation for few identities. All zeros give the windows unchanged (validation).
 
     Attributes:
-        mirror: probability of a left-right mirror.
-        tempo: largest relative change of speed; speech and face are stretched together.
-        speech_noise: standard deviation of noise on speech features (their own is about 0.8).
-        identity_noise: standard deviation of noise on the unit-norm face embedding, in units of its own component size.
+        mirror: Probability of a left-right mirror.
+        tempo: Maximum relative change of speed; speech and face are stretched together.
+        speech_noise: Standard deviation of noise on speech features (their own is about 0.8).
+        identity_noise: Standard deviation of noise on the unit-norm face embedding, relative to the size of its components.
     """
 
     mirror: float = 0.5
@@ -47,12 +50,12 @@ NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Continuation:
-    """Windows that go on where a previous segment ended: their first latent frames are given, not only the portrait.
+    """Windows that continue a previous segment: their first latent frames are given, not only the portrait.
 
     Attributes:
-        share: of the windows, 0..1.
-        longest: most latent frames that are given; from 1 on, evenly.
-        reach: how many frames before the window the portrait may lie; the face is then not where the portrait has it.
+        share: Share of the windows, 0..1.
+        longest: Maximum number of given latent frames, drawn evenly from 1 on.
+        reach: Maximum number of frames from the portrait to the window; the face has then moved away from the portrait's position.
     """
 
     share: float = 0.0
@@ -65,13 +68,16 @@ NO_CONTINUATION = Continuation()
 
 @dataclass
 class PreparedTrack:
-    """A track in the codec's terms.
+    """A track that is smoothed and in sync.
 
     Attributes:
-        points: smoothed mesh [F, 468, 3] in pixels.
-        speech: features [t, d] at 50 Hz.
-        embedding: [e].
-        first: number of the video frame (at `TRACK_FPS`) that `points` begins with.
+        name: File of the clip.
+        identity: Name of the person that it shows.
+        kind: "real" or "generated".
+        points: Smoothed mesh [F, 468, 3] in pixels.
+        speech: Speech features [t, d] at 50 Hz.
+        embedding: Face embedding [e].
+        first: Number of the video frame (at `TRACK_FPS`) that `points` begins with.
     """
 
     name: str
@@ -83,8 +89,16 @@ class PreparedTrack:
     first: int = 0
     _described: dict[bool, tuple[MeshMotion, Tensor]] = field(default_factory=dict, repr=False)
 
+    def __len__(self) -> int:
+        return len(self.points)
+
     def described(self, codec: MeshCodec, mirror: Tensor | None) -> tuple[MeshMotion, Tensor]:
-        """Expression and pose of every frame and its shape as cells, plain or mirrored; computed once."""
+        """Expression and pose of every frame, and its shape as cells of the codec; computed once and cached.
+
+        Args:
+            codec: The fitted codec.
+            mirror: Index of each point's mirror image [468]; None describes the track as it is.
+        """
         key = mirror is not None
         if key not in self._described:
             points = self.points if mirror is None else self.points[:, mirror] * _FLIP
@@ -93,13 +107,13 @@ class PreparedTrack:
 
 
 def prepare(track: FaceTrack, offset: int = 0) -> PreparedTrack:
-    """Smooth the mesh and put speech and face in step.
+    """Smooth the mesh and bring speech and face into sync.
 
     Args:
-        track: the cached measurements.
-        offset: frames by which the face lags behind the speech; the speech is delayed by as much.
+        track: The cached measurements.
+        offset: Frames by which the face lags behind the speech; the speech is delayed by as many.
     """
-    # takes out the jitter of the mesh network, keeps syllables
+    # removes the jitter of the mesh network, keeps syllables
     points = smooth_over_time(torch.from_numpy(track.points), 0.7)
     speech = torch.from_numpy(track.speech.astype(np.float32))
     shift = offset * SPEECH_PER_FRAME
@@ -124,16 +138,19 @@ class MotionDataset:
     """Windows of tracks as `Sample`s.
 
     Args:
-        tracks: prepared tracks of one split.
-        codec: fitted codec.
-        num_frames: 4n+1 frames to a window; tracks shorter than that are left out.
-        intensity: maps raw window motion [2] to intensities in 0..1.
-        augmentation: see `Augmentation`.
-        generated_weight: how often an identity of kind "generated" is drawn against a real one.
-        text: embedding of the empty prompt [l, dt].
-        identity: whether samples carry the face embedding; without it for models without an identity module.
-        continuation: how many windows are continuations.
-        motion: whether samples carry motion intensities; without them for models without a motion network.
+        tracks: Prepared tracks of one split.
+        codec: The fitted codec.
+        num_frames: Frames of a window, 4n+1; shorter tracks are left out.
+        intensity: Maps raw window motion [2] to intensities in 0..1.
+        augmentation: See `Augmentation`.
+        generated_weight: How often an identity of generated footage is drawn, relative to a real one.
+        text: Embedding of the empty prompt [l, dt].
+        identity: Whether samples have the face embedding; a model without an identity module takes none.
+        continuation: Which windows continue a previous segment.
+        motion: Whether samples have motion intensities; a model without a motion network takes none.
+
+    Attributes:
+        people: The tracks, drawn by identity.
     """
 
     def __init__(
@@ -152,26 +169,14 @@ class MotionDataset:
         self.continuation, self.motion = continuation, motion
         self.codec, self.num_frames, self.intensity = codec, num_frames, intensity
         self.augmentation, self.text, self.identity = augmentation, text, identity
-        self.groups: dict[str, list[PreparedTrack]] = {}
-        for track in tracks:
-            if len(track.points) >= num_frames * (1 + augmentation.tempo) + 2:
-                self.groups.setdefault(track.identity, []).append(track)
-        self.names = sorted(self.groups)
-        # the square root lets identities with more footage count more, but not in proportion
-        weights = [
-            (generated_weight if self.groups[n][0].kind == "generated" else 1.0)
-            * sum(len(t.points) for t in self.groups[n]) ** 0.5
-            for n in self.names
-        ]
-        self.weights = np.array(weights) / np.sum(weights)
+        least = num_frames * (1 + augmentation.tempo) + 2
+        self.people = IdentitySampler([track for track in tracks if len(track) >= least], generated_weight)
         self.mirror = _mirror(codec)
         self.mask = canvas_lip_mask(codec, codec.strides.latent_frames(num_frames))
 
     def draw(self, rng: np.random.Generator) -> Sample:
-        """One random window."""
-        group = self.groups[self.names[rng.choice(len(self.names), p=self.weights)]]
-        lengths = np.array([len(t.points) for t in group], float)
-        track = group[rng.choice(len(group), p=lengths / lengths.sum())]
+        """Draw one window."""
+        track = self.people.draw(rng)
         aug = self.augmentation
         span = self.num_frames * float(np.exp(rng.uniform(-aug.tempo, aug.tempo)))
         start = int(rng.integers(0, max(1, int(len(track.points) - span - 1))))
@@ -190,15 +195,15 @@ class MotionDataset:
         given: int = 1,
         portrait: int | None = None,
     ) -> Sample:
-        """One window.
+        """Sample of one window.
 
         Args:
-            track: of this data set.
-            start: first frame.
-            span: frames that it lasts; they are stretched to `num_frames`.
-            rng: draws the augmentation; None: none.
-            given: latent frames that the condition shows.
-            portrait: frame whose face is the portrait; None: the window's first, and the window begins with zero motion.
+            track: A track of this data set.
+            start: First frame.
+            span: Length in frames, which are stretched to `num_frames`.
+            rng: Draws the augmentation; None applies none.
+            given: Number of latent frames that the condition shows.
+            portrait: Frame whose face is the portrait; None means the window's first, and the window then begins with zero motion.
         """
         aug = self.augmentation
         frames = round(span)
@@ -229,23 +234,27 @@ class MotionDataset:
 
 
 def window_motion(codec: MeshCodec, parameters: Tensor) -> Tensor:
-    """Raw motion [2] of a window's motion numbers [F, P]: variance over time of the pose-free mesh and of the head's pose.
+    """Raw motion [2] of a window: variance over time of the mesh without head pose, and of the head pose.
 
-    The face part is the variance of the landmarks after pose is taken out, the body part that of the head's six pose numbers in
-    units of the training set's deviations (in face crops the head is the body's visible part). Paper, section 3.3.
+    The first number is the variance of the landmarks after pose is removed, the second that of the six pose numbers, in units of the
+    training set's standard deviations (in face crops the head is the visible part of the body). Paper, section 3.3.
+
+    Args:
+        codec: The fitted codec.
+        parameters: Motion parameters [F, P] of the window.
     """
     k = codec.coefficients
-    # mean over points of the variance of their positions, without making the positions
+    # mean over points of the variance of their positions, without computing the positions
     face = (torch.cov(parameters[:, :k].T) * codec.gram).sum()
     body = (parameters[:, k:] / codec.pose_std).var(0).mean()
     return torch.stack([face, body])
 
 
 class IntensityScale:
-    """Raw motion -> 0..1 by the training set's percentiles: 0.5 is the median window.
+    """Maps raw motion to 0..1 by the training set's percentiles: 0.5 is the median window.
 
     Args:
-        percentiles: [n, 2] rising values at evenly spaced ranks 0..1, for face and body.
+        percentiles: Rising values [n, 2] at evenly spaced ranks 0..1, for face and body.
     """
 
     def __init__(self, percentiles: Tensor) -> None:
@@ -258,9 +267,18 @@ class IntensityScale:
         return torch.tensor(values, dtype=torch.float32)
 
     @classmethod
-    def fit(cls, raw: Tensor, count: int = 21) -> IntensityScale:
-        """From the raw motion [N, 2] of many training windows."""
-        return cls(torch.quantile(raw, torch.linspace(0, 1, count), dim=0))
+    def fit(cls, raw: Tensor) -> IntensityScale:
+        """Scale of the raw motion [N, 2] of many training windows, by `RANKS` percentiles."""
+        return cls(torch.quantile(raw, torch.linspace(0, 1, RANKS), dim=0))
+
+    @classmethod
+    def from_percentiles(cls, w_face: Sequence[float], w_body: Sequence[float]) -> IntensityScale:
+        """Scale of stored percentiles, as a prepared set and a model's motion_percentiles.json hold them."""
+        return cls(torch.tensor([w_face, w_body]).T.contiguous())
+
+    def as_percentiles(self) -> dict[str, list[float]]:
+        """The percentiles as they are stored: {"w_face", "w_body"}."""
+        return {"w_face": self.percentiles[:, 0].tolist(), "w_body": self.percentiles[:, 1].tolist()}
 
 
 def _mirror(codec: MeshCodec) -> Tensor:
@@ -270,7 +288,7 @@ def _mirror(codec: MeshCodec) -> Tensor:
 
 
 def canvas_lip_mask(codec: MeshCodec, latent_frames: int) -> Tensor:
-    """The lip-tracing mask on the codec's canvas [1, f, h, w]; the canvas moves with the face, so the mask stays put."""
+    """Lip-tracing mask on the codec's canvas [1, f, h, w]; the canvas moves with the face, so the mask is the same in every frame."""
     height, width = codec.height * codec.strides.height, codec.width * codec.strides.width
     pixels = torch.from_numpy(lip_mask(codec.layout.numpy(), height, width, dilate=0.1)).float()
     frames = (latent_frames - 1) * codec.strides.time + 1

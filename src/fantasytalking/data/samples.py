@@ -1,4 +1,4 @@
-"""What one training step is made of."""
+"""Samples and batches of a training step, and the dropout of conditions."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Sample:
     """One clip as the transformer is trained on it. Letters as in the transformer.
 
     Attributes:
-        latents: clean latents [C, f, h, w].
-        condition: the portrait, 4 mask channels and C latents [4 + C, f, h, w].
-        lip_mask: [1, f, h, w], 0..1.
-        text: [l, dt].
-        audio: speech features of exactly the clip's time [t, d], or None.
-        image: [li, di] image embedding, or None.
-        identity: [e] face embedding, or None.
-        motion: [2] intensities w_face, w_body in 0..1, or None.
-        name: where it comes from, for reports.
+        latents: Clean latents [C, f, h, w].
+        condition: Latents of the portrait, 4 mask channels and C latent channels [4 + C, f, h, w].
+        lip_mask: Lip-tracing mask [1, f, h, w], 0..1.
+        text: Text embedding [l, dt].
+        audio: Speech features of exactly the clip's time [t, d], or None.
+        image: Image embedding [li, di], or None.
+        identity: Face embedding [e], or None.
+        motion: Intensities w_face, w_body [2] in 0..1, or None.
+        name: Clip and place that it was cut from, for reports.
     """
 
     latents: Tensor
@@ -42,7 +42,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Probability with which each condition is dropped, independently (paper: 0.1 each)."""
+    """Probability of dropping each condition, independently of the others (paper: 0.1 each).
+
+    Attributes:
+        reference: Probability of dropping the portrait, and the identity with it.
+        audio: Probability of dropping the speech.
+        text: Probability of dropping the prompt.
+    """
 
     reference: float = 0.1
     audio: float = 0.1
@@ -51,7 +57,14 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of one size, collated; drops are already drawn."""
+    """Collated samples of one size, after the dropout of conditions.
+
+    Attributes:
+        latents: Clean latents [B, C, f, h, w].
+        condition: Latents of the portraits [B, 4 + C, f, h, w]; zero where dropped.
+        lip_mask: Lip-tracing masks [B, 1, f, h, w], 0..1.
+        conditions: Everything else that the transformer is given.
+    """
 
     latents: Tensor
     condition: Tensor
@@ -59,7 +72,7 @@ class Batch:
     conditions: Conditions
 
     def to(self, device: torch.device) -> Batch:
-        """On a device."""
+        """Copy of the batch on a device."""
         return Batch(
             self.latents.to(device), self.condition.to(device), self.lip_mask.to(device), self.conditions.to(device)
         )
@@ -80,16 +93,16 @@ def collate(
 ) -> Batch:
     """Join samples of one size and draw the dropout of conditions.
 
-    A dropped audio or identity gets scale 0, a dropped prompt or image zeros, a dropped reference image a zero condition (mask
-    included) and no identity, all of it per sample.
+    Per sample, dropped audio or identity gets scale 0, a dropped prompt or image embedding becomes zeros, and a dropped portrait means
+    a zero condition (mask included) and no identity.
 
     Args:
-        samples: of equal latent size.
+        samples: Samples of equal latent size.
         mode: "clip" (stage 1) or "frame" (stage 2).
-        dropout: probabilities.
-        identity_scale: lambda_2 of the paper.
-        generator: for the draws; the same state gives the same batch.
-        kept: the draws themselves [B, 3], 0 where reference, audio or text is dropped and 1 elsewhere; None: drawn.
+        dropout: Probabilities of dropping conditions.
+        identity_scale: Scale lambda_2 of the paper.
+        generator: Draws the dropout; the same state gives the same batch.
+        kept: The draws [B, 3]: 0 where reference, audio or text is dropped, 1 elsewhere; None draws them.
     """
 
     def keep(probability: float) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fantasytalking.system.files import atomic_path
+from fantasytalking.system.files import atomic_path, full_disk_error
 
-__all__ = ["append_json_line", "read_json", "read_json_lines", "write_json"]
+__all__ = ["append_json_line", "json_text", "read_json", "read_json_lines", "write_json", "write_strict_json"]
 
 
 def read_json(path: Path) -> Any:
@@ -57,3 +58,45 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         if isinstance(record, dict):
             found.append(record)
     return found
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Strict JSON of a value, the same text for the same value.
+
+    Numbers that are not finite become null, arrays and tensors lists, and bytes of file names that are not Unicode backslash escapes.
+
+    Args:
+        value: Mappings, lists, tuples, arrays, texts, numbers, booleans, None.
+        indent: Spaces a level; None gives one line.
+    """
+    return json.dumps(_strict(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def write_strict_json(path: Path, value: Any, indent: int | None = None) -> None:
+    """Write the `json_text` of a value and a line end; the file is replaced in one go.
+
+    Args:
+        path: The file.
+        value: See `json_text`.
+        indent: Spaces a level; None writes one line.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    text = json_text(value, indent) + "\n"
+    with full_disk_error(path), atomic_path(path, overwrite=True) as temporary:
+        temporary.write_bytes(text.encode())
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {_strict(str(key)): _strict(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(inner) for inner in value]
+    if hasattr(value, "tolist"):
+        return _strict(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    return value

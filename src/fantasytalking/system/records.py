@@ -152,10 +152,17 @@ def nearest_name(name: str, names: Iterable[str], what: str = "") -> str:
         ``did you mean 'steps'?`` or ``the settings are steps, seed.``
     """
     known = list(names)
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    nearest = _nearest(name, known)
     if nearest:
-        return f"did you mean {nearest[0]!r}?"
+        return f"did you mean {nearest!r}?"
     return f"the {what} are {', '.join(known)}." if what else f"choose from {', '.join(known)}."
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    """The name that was probably meant, capitals aside; "" where none is near."""
+    plainly = {known.lower(): known for known in names}
+    found = difflib.get_close_matches(name.lower(), plainly, n=1, cutoff=0.5)
+    return plainly[found[0]] if found else ""
 
 
 def plain(value: Any) -> str:
@@ -209,8 +216,12 @@ def _sentence(kind: type[Any], error: ErrorDetails, where: str) -> str:
     if known is None or known.accepted == "another value":
         return f"{place}{name} cannot be {error['input']!r}: {error['msg']}."
     unit = f" ({known.unit})" if known.unit else ""
-    usual = "" if known.default is dataclasses.MISSING else f"; leave it out for {_shown(known.default)}"
-    return f"{place}{name} must be {known.accepted}{unit}, but {error['input']!r} was given{usual}."
+    nearest = _nearest(str(error["input"]), known.choices)
+    if nearest:
+        end = f"; did you mean {nearest!r}?"
+    else:
+        end = "." if known.default is dataclasses.MISSING else f"; leave it out for {_shown(known.default)}."
+    return f"{place}{name} must be {known.accepted}{unit}, but {error['input']!r} was given{end}"
 
 
 def _shown(default: Any) -> str:

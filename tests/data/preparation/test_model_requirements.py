@@ -47,7 +47,7 @@ def test_a_model_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no readable model_index.json"):
         PreparationModel(str(tmp_path))
     (tmp_path / "model_index.json").write_text("[]")
-    with pytest.raises(CheckpointError, match=r"model_index.json .* is no JSON object"):
+    with pytest.raises(CheckpointError, match=r"model_index.json .* is not a JSON object"):
         PreparationModel(str(tmp_path))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -17,12 +18,12 @@ import pytest
 import torch
 import webdataset
 
-from fantasytalking.data.preparation.prepare_set import Counts, Watcher, prepare
-from fantasytalking.data.preparation.shard_writer import write_json
-from fantasytalking.data.preparation.work_folder import read_json
-from fantasytalking.data.preparation.worker_tasks import MOST_TRIES, ShardTask
+from fantasytalking.data.preparation.phase_progress import PhaseCounts, PhaseProgress
+from fantasytalking.data.preparation.prepare_set import prepare
+from fantasytalking.data.preparation.worker_tasks import MAX_CRASHES, MakeShardTask
 from fantasytalking.data.prepared_set import PreparedSet, face_tracks, intensity
-from fantasytalking.errors import InputError, OutputError, SettingsError
+from fantasytalking.errors import InputError, OutputError
+from fantasytalking.system.json import read_json, write_strict_json
 from tests.data.preparation.toy import SETTINGS, checksums, make_videos, running
 
 
@@ -45,9 +46,9 @@ def again(videos: Path, folder: Path) -> None:
 
 def test_good_clips_are_kept_and_bad_ones_have_a_reason(finished: Path) -> None:
     prepared = PreparedSet.open(finished)
-    assert [row["key"] for row in prepared.clips("train")] == ["calm-0000", "deep_lively-0000"]
+    assert [row.key for row in prepared.clips("train")] == ["calm-0000", "deep_lively-0000"]
     assert prepared.clips("val") == []
-    dropped = {row["file"]: (row["reason"], row["detail"]) for row in prepared.rows if not row["kept"]}
+    dropped = {row.file: (row.reason, row.detail) for row in prepared.rows if not row.kept}
     assert dropped.keys() == {"broken.mp4", "grey.mp4"}
     assert (
         dropped["broken.mp4"][0] == "unreadable"
@@ -55,28 +56,33 @@ def test_good_clips_are_kept_and_bad_ones_have_a_reason(finished: Path) -> None:
     )
     assert dropped["grey.mp4"][0] in ("no-speech", "no-face")
     manifest = prepared.manifest
-    assert manifest["totals"]["candidates"] == 4 and manifest["totals"]["kept"] == 2
-    assert sum(manifest["dropped"].values()) == 2
-    assert {"faces", "speech", "scenes", "writing"} <= manifest["throughput"].keys()
-    assert all(entry["clips_per_second"] > 0 for entry in manifest["throughput"].values() if entry["clips"])
-    assert manifest["terms"] == {"unknown": 2}
+    assert manifest.totals["candidates"] == 4 and manifest.totals["kept"] == 2
+    assert sum(manifest.dropped.values()) == 2
+    assert {"faces", "speech", "scenes", "writing"} <= manifest.throughput.keys()
+    assert all(entry["clips_per_second"] > 0 for entry in manifest.throughput.values() if entry["clips"])
+    assert manifest.terms == {"unknown": 2}
     prepared.verify()
 
 
 def test_a_sample_holds_what_training_needs(finished: Path) -> None:
     prepared = PreparedSet.open(finished)
     row = prepared.clips()[0]
-    key = row["key"]
-    assert prepared.json(key) == row
+    key = row.key
+    stored = json.loads(prepared.bytes(key, "json"))
+    assert stored == next(r for r in map(json.loads, (finished / "clips.jsonl").open()) if r["key"] == key)
+    assert (row.seconds, row.shard, row.measures["face_width"]) == tuple(
+        stored[name] for name in ("seconds", "shard", "face_width")
+    )
     arrays = prepared.arrays(key)
-    frames = row["frames"]
+    frames = row.frames
+    assert frames is not None
     assert arrays["points"].shape == (frames, 468, 3) and arrays["points"].dtype == torch.float32
     assert arrays["scores"].shape == (frames,)
     assert arrays["speech"].dtype == torch.float16 and abs(len(arrays["speech"]) - 2 * frames) <= 1
     assert float(arrays["embedding"].norm()) == pytest.approx(1, abs=1e-4)
     assert prepared.arrays(key, ["motion"]).keys() == {"motion"}
     scale = intensity(prepared)
-    raw = torch.stack([prepared.arrays(row["key"])["motion"] for row in prepared.clips()])
+    raw = torch.stack([prepared.arrays(row.key)["motion"] for row in prepared.clips()])
     assert scale.percentiles.shape == (21, 2)
     assert torch.stack([scale.percentiles[0], scale.percentiles[-1]]).allclose(raw.sort(0).values)
 
@@ -91,7 +97,7 @@ def test_the_webdataset_library_reads_the_same_samples(finished: Path) -> None:
     prepared = PreparedSet.open(finished)
     stream = webdataset.WebDataset([str(path) for path in prepared.shards("train")], shardshuffle=False)
     samples = {sample["__key__"]: sample for sample in stream}
-    assert samples.keys() == {row["key"] for row in prepared.clips("train")}
+    assert samples.keys() == {row.key for row in prepared.clips("train")}
     for key, sample in samples.items():
         for ending in ("json", "mp4", "flac", "jpg", "safetensors"):
             assert sample[ending] == prepared.bytes(key, ending)
@@ -174,7 +180,7 @@ def test_overwrite_makes_a_set_anew_and_spares_what_is_no_set(tmp_path: Path, vi
     strange = tmp_path / "strange"
     strange.mkdir()
     (strange / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputError, match="something else than a prepared set"):
+    with pytest.raises(OutputError, match="something other than a prepared set"):
         prepare([videos], strange, SETTINGS, running(overwrite=True))
     assert (strange / "thesis.txt").read_text() == "mine"
 
@@ -182,9 +188,9 @@ def test_overwrite_makes_a_set_anew_and_spares_what_is_no_set(tmp_path: Path, vi
 def test_two_runs_at_once_are_refused(tmp_path: Path, videos: Path) -> None:
     folder = tmp_path / "set"
 
-    class Second(Watcher):
+    class Second(PhaseProgress):
         @contextmanager
-        def phase(self, name: str, total: int, begun: int) -> Iterator[Callable[[Counts], None]]:
+        def phase(self, name: str, total: int, begun: int) -> Iterator[Callable[[PhaseCounts], None]]:
             with pytest.raises(OutputError, match="Another process is preparing"):
                 prepare([videos / "broken.mp4"], folder, SETTINGS, running())
             yield lambda counts: None
@@ -197,11 +203,11 @@ def test_a_clip_that_crashed_its_process_again_and_again_is_dropped(
 ) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "set"))
     plan = read_json(folder / "work" / "shards" / "train-000000.json")["plan"]
-    state = {"run": "this", "tries": {"calm-0000": MOST_TRIES}}
+    state = {"run": "this", "tries": {"calm-0000": MAX_CRASHES}}
     job = {"name": "train-000000", "split": "train", "spans": [span_of(videos / "calm.mp4")]}
     for run, kept in (("another", 1), ("this", 0)):
-        write_json(folder / "work" / "running" / "shard-train-000000.json", state)
-        ShardTask(SETTINGS.as_dict(), str(folder), plan, run)(job)
+        write_strict_json(folder / "work" / "running" / "shard-train-000000.json", state)
+        MakeShardTask(SETTINGS.as_dict(), str(folder), plan, run)(job)
         record = read_json(folder / "work" / "shards" / "train-000000.json")
         assert record["samples"] == kept
     assert record["rows"][0]["reason"] == "crashed"
@@ -227,12 +233,12 @@ def test_a_killed_worker_and_another_number_of_them_change_nothing(
 ) -> None:
     folder, killed = tmp_path / "set", []
 
-    class Killer(Watcher):
+    class Killer(PhaseProgress):
         @contextmanager
-        def phase(self, name: str, total: int, begun: int) -> Iterator[Callable[[Counts], None]]:
+        def phase(self, name: str, total: int, begun: int) -> Iterator[Callable[[PhaseCounts], None]]:
             yield self.show
 
-        def show(self, counts: Counts) -> None:
+        def show(self, counts: PhaseCounts) -> None:
             for path in (folder / "work" / "running").glob("shard-*.json"):
                 state = read_json(path)
                 if not killed and state is not None:
@@ -246,12 +252,35 @@ def test_a_killed_worker_and_another_number_of_them_change_nothing(
     assert json.loads((folder / "manifest.json").read_bytes())["made_with"]["seconds"] <= time.monotonic() - began + 1
 
 
-def test_numbers_of_a_run_are_checked() -> None:
-    for changes, message in (
-        ({"clips_per_shard": 0}, "clips_per_shard must be at least 1"),
-        ({"workers": -1}, "workers must be at least 0"),
-        ({"gpus_per_worker": -1.0}, "gpus_per_worker must be at least 0"),
-        ({"workers": 0, "address": "auto"}, "has no use for an address"),
-    ):
-        with pytest.raises(SettingsError, match=message):
-            running(**changes)
+def changed_set(finished: Path, folder: Path, name: str, old: str, new: str) -> Path:
+    """A copy of a set in which some text of a file is another one."""
+    copy = Path(shutil.copytree(finished, folder))
+    text = (copy / name).read_text()
+    assert old in text
+    (copy / name).write_text(text.replace(old, new, 1))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("manifest.json", '"clips_sha256"', '"clips_sha"', r"manifest.json' is damaged: There is no [a-z]+ 'clips_sha'; did"),
+        ("manifest.json", '"samples": 1', '"samples": "1"', r"shards.*samples must be a whole number .* but '1' was given"),
+        ("manifest.json", '"schema": 1', '"schema": 9', "is of version 9, and this release reads version 1"),
+        ("clips.jsonl", '"kind": "real"', '"kind": "Real"', "Line 1 of .*kind must be real or generated, but 'Real'"),
+        ("clips.jsonl", '"kept": false', '"kept": "no"', "Line 1 of .*kept must be true or false, but 'no' was given"),
+        ("clips.jsonl", '{"key"', '{"key', "Line 1 of .* is damaged"),
+    ],
+)  # fmt: skip
+def test_a_damaged_list_or_manifest_is_one_sentence(
+    tmp_path: Path, finished: Path, name: str, old: str, new: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        PreparedSet.open(changed_set(finished, tmp_path / "set", name, old, new))
+
+
+def test_an_opened_set_can_be_sent_to_another_process(finished: Path) -> None:
+    prepared = PreparedSet.open(finished)
+    key = prepared.clips()[0].key
+    before = prepared.bytes(key, "jpg")
+    assert pickle.loads(pickle.dumps(prepared)).bytes(key, "jpg") == before

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fantasytalking.data.preparation.clip_records import ClipSpan, Refusal
-from fantasytalking.data.preparation.read_span import _MOST_KEPT, KeptFrames, SpanReader
+from fantasytalking.data.preparation.read_span import _MAX_BYTES, ReplayableFrames, SpanReader
 from fantasytalking.media import audio as audio_module
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import iterate_frames, write_video
@@ -97,15 +97,15 @@ def test_sound_that_ends_early_is_continued_with_silence(tmp_path: Path) -> None
 def test_small_frames_are_kept_and_large_ones_are_read_again() -> None:
     reads = []
 
-    def read(size: int) -> KeptFrames:
+    def read(size: int) -> ReplayableFrames:
         def frames() -> object:
             reads.append(size)
             frame = np.broadcast_to(np.zeros(1, np.uint8), (size,))
             return iter([frame, frame, frame])
 
-        return KeptFrames(frames)  # type: ignore[arg-type]
+        return ReplayableFrames(frames)  # type: ignore[arg-type]
 
-    for size, times in ((10, 1), (_MOST_KEPT // 2, 2)):
+    for size, times in ((10, 1), (_MAX_BYTES // 2, 2)):
         reads.clear()
         kept = read(size)
         assert len(list(kept)) == len(list(kept)) == 3

@@ -10,7 +10,7 @@ import pytest
 
 from fantasytalking.data.preparation.clip_records import ClipSpan, Dropped, StageClock
 from fantasytalking.data.preparation.preparation_settings import PreparationSettings
-from fantasytalking.data.preparation.scene_cuts import LOOKS, cut_evenly, find_spans
+from fantasytalking.data.preparation.scene_cuts import SAMPLE_FPS, cut_evenly, find_spans
 from fantasytalking.errors import InputError
 from fantasytalking.media.video import write_video
 from tests.data.preparation.footage import source
@@ -51,7 +51,7 @@ def test_a_cut_lies_between_two_spans(tmp_path: Path) -> None:
     first, second = found
     assert isinstance(first, ClipSpan) and isinstance(second, ClipSpan)
     # the picture changes at 2.84 s
-    assert 2.84 - 1 / LOOKS - 1e-3 <= first.end <= 2.84 <= second.start <= 2.84 + 1 / LOOKS
+    assert 2.84 - 1 / SAMPLE_FPS - 1e-3 <= first.end <= 2.84 <= second.start <= 2.84 + 1 / SAMPLE_FPS
     assert second.end == pytest.approx(131 / 25)
     assert clock.as_dict()["scenes"]["clips"] == 2
 

@@ -47,7 +47,7 @@ def test_percentiles_are_those_of_the_training_clips_windows() -> None:
     assert found is not None and [len(values) for values in found.values()] == [21, 21]
     assert found["w_face"][10] == pytest.approx(np.median([face for face, _ in raw]), abs=1e-6)
     assert max(found["w_body"]) < 1
-    scale = IntensityScale(torch.tensor([found["w_face"], found["w_body"]]).T)
+    scale = IntensityScale.from_percentiles(**found)
     assert scale(torch.tensor([found["w_face"][20], found["w_body"][0]])).tolist() == [1.0, 0.0]
     assert percentiles(rows[2:]) is None
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fantasytalking.data.preparation.video_sources import find_videos, fingerprint
+from fantasytalking.data.preparation.video_sources import find_videos
 from fantasytalking.errors import InputError, SettingsError
+from fantasytalking.system.digests import file_fingerprint
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -97,13 +98,13 @@ def test_people_without_a_row_are_split_by_their_names(tmp_path: Path) -> None:
     assert {item.video.split for item in fewer} == splits["p7"]
 
 
-def test_a_replaced_file_has_another_fingerprint(tmp_path: Path) -> None:
+def test_a_replaced_file_has_another_file_fingerprint(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"a" * 200_000)
-    before = fingerprint(path)
+    before = file_fingerprint(path)
     path.write_bytes(b"a" * 199_999 + b"b")
-    assert fingerprint(path) != before != ""
-    assert fingerprint(tmp_path / "gone") == ""
+    assert file_fingerprint(path) != before != ""
+    assert file_fingerprint(tmp_path / "gone") == ""
 
 
 def test_nothing_to_prepare_is_one_sentence(tmp_path: Path) -> None:
@@ -111,5 +112,12 @@ def test_nothing_to_prepare_is_one_sentence(tmp_path: Path) -> None:
         find_videos([tmp_path / "gone"])
     with pytest.raises(InputError, match="There is no video in"):
         find_videos([tmp_path])
-    with pytest.raises(SettingsError, match="val_share"):
-        find_videos([tmp_path], val_share=1.0)
+
+
+def test_an_unknown_kind_is_refused_as_training_refuses_it(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    catalogue(tmp_path, {"file": "a.mp4", "kind": "Real"})
+    with pytest.raises(
+        SettingsError, match=r"Line 1 of .*: kind must be real or generated, but 'Real' was given; did you"
+    ):
+        find_videos([tmp_path])

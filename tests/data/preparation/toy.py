@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fantasytalking.data.preparation.preparation_settings import PreparationSettings
-from fantasytalking.data.preparation.prepare_set import Running
+from fantasytalking.data.preparation.preparation_settings import PreparationSettings, RunSettings
 from fantasytalking.media.audio import Audio
 from fantasytalking.media.video import write_video
 from fantasytalking.system.digests import file_sha256
@@ -19,9 +18,9 @@ from tests.media.files import tone
 SETTINGS = PreparationSettings(sync="off", body_every=1.0, face_every=1.0, quality=30)
 
 
-def running(**changes: Any) -> Running:
+def running(**changes: Any) -> RunSettings:
     """A run in this process with a candidate a shard."""
-    return Running(**{"clips_per_shard": 1, "workers": 0, **changes})
+    return RunSettings(**{"clips_per_shard": 1, "workers": 0, **changes})
 
 
 def make_videos(folder: Path, talking: Path) -> Path:

@@ -122,7 +122,7 @@ def test_validation_windows_are_spread_over_the_track() -> None:
     starts = {int(sample.name.rpartition("@")[2]) for sample, _ in windows}
     assert min(starts) == 0
     assert max(starts) == 100 - 9 - 1
-    assert torch.equal(windows[0][1], dataset().groups["person0"][0].points[0])
+    assert torch.equal(windows[0][1], dataset().people.groups["person0"][0].points[0])
 
 
 def test_window_lengths_that_no_clip_reaches_are_left_out_and_said(

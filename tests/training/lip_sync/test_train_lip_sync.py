@@ -137,7 +137,7 @@ def test_frames_outside_the_clip_are_no_negatives() -> None:
 def test_training_lowers_the_loss_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     def trainer(folder: str) -> LipSyncTrainer:
         source = windows()
-        clips = [clip for group in source.groups.values() for clip in group]
+        clips = [clip for group in source.people.groups.values() for clip in group]
         return LipSyncTrainer(TINY, source, new_network(clips, average_face(), 0), RunFolder(tmp_path / folder))
 
     whole = trainer("whole")

@@ -1,4 +1,4 @@
-"""What is seen in a clip, in words, where somebody wrote it down."""
+"""Captions of clips, from text files beside the videos."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ _LONGEST = 2000
 
 
 def caption_of(video: SourceVideo, settings: PreparationSettings) -> str:
-    """The catalogue's caption, else the text file beside the video (`name.txt` beside `name.mp4`), else nothing; one line."""
+    """Caption of a video on one line: its own, else the text file beside it (`name.txt` beside `name.mp4`), else nothing.
+
+    Args:
+        video: The video.
+        settings: Uses `captions`.
+    """
     if settings.captions == "none":
         return ""
     text = video.caption

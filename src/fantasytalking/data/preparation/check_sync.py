@@ -1,4 +1,4 @@
-"""Do lips and speech fit, and by how much is one of them late: measured by the bundled lip-sync network, corrected by moving the sound."""
+"""Lip sync of a clip, measured by the bundled lip-sync network and corrected by shifting the sound."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from fantasytalking.conditioning.interpolation import rows_at
 from fantasytalking.conditioning.speech_features import SAMPLE_RATE, SpeechEncoder
 from fantasytalking.data.face_tracks import TRACK_FPS, fit_length
 from fantasytalking.data.preparation.clip_records import Refusal
@@ -29,11 +31,11 @@ _NOISE_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class SyncVerdict:
-    """What was found of a clip that is kept.
+    """Result for a clip that is kept.
 
     Attributes:
-        shift: frames of 1/25 s by which the sound is to be delayed; 0 for none.
-        row: measures.
+        shift: Delay that the sound needs, in frames of 1/25 s; 0 for none.
+        row: Measures.
     """
 
     shift: int = 0
@@ -42,13 +44,13 @@ class SyncVerdict:
 
 @dataclass(frozen=True)
 class Trim:
-    """What is left of a clip after its sound was moved.
+    """Part of a clip that remains after its sound was shifted.
 
     Attributes:
-        first: first frame.
-        count: frames.
-        sample: sample that the first frame begins with.
-        samples: samples.
+        first: First frame.
+        count: Number of frames.
+        sample: First sample, which belongs to the first frame.
+        samples: Number of samples.
     """
 
     first: int
@@ -65,18 +67,18 @@ def check_sync(
     fps: float,
     settings: PreparationSettings,
 ) -> SyncVerdict:
-    """Measure a clip and decide.
+    """Measure the lip sync of a clip and decide what to do about it.
 
-    The offset is believed, and undone, where the curve's minimum stands out (`sync_confidence`), lies within 10 frames and is clearly
-    below the value at 0; see `perception.sync_judgement.judge`. A clip whose curve has no minimum worth the name, or one farther away, is
-    left out.
+    An offset is trusted, and corrected, if the minimum of the curve stands out (`sync_confidence`), lies within 10 frames and is clearly
+    below the value at 0; see `perception.sync_judgement.judge`. A clip whose curve has no clear minimum, or one farther away, is dropped.
 
     Args:
-        frames: uint8 [F, H, W, 3].
-        points, scores: the tracked mesh [F, 468, 3] in pixels of `frames`, and its scores [F].
-        samples: [n] at 16 kHz, as long as the frames.
-        fps: frames a second.
-        settings: uses `sync`, `sync_confidence`, `sync_tolerance`.
+        frames: Frames uint8 [F, H, W, 3].
+        points: Tracked mesh [F, 468, 3] in pixels of `frames`.
+        scores: Face presence [F], 0..1.
+        samples: Sound [n] at 16 kHz, as long as the frames.
+        fps: Frames per second.
+        settings: Uses `sync`, `sync_confidence`, `sync_tolerance`.
 
     Raises:
         Refusal: "out-of-sync".
@@ -105,10 +107,14 @@ def check_sync(
 
 
 def least_confidence(seconds: float, settings: PreparationSettings) -> float:
-    """The confidence that a clip needs: `sync_confidence`, times the square root of what it is shorter than 3 s by.
+    """Minimum confidence of a clip: `sync_confidence`, times sqrt(3 s / length) for clips shorter than 3 s.
 
-    A curve is a mean over frames, so its noise falls with the square root of their number. Of clips with another clip's sound 2 % reach
-    0.3 at 3 s and 1 % at 5 s; of clips with their own sound fewer than one in twenty lies below 0.4.
+    A curve is a mean over frames, so its noise falls with the square root of their number. Of clips with the sound of another clip, 2 %
+    reach 0.3 at 3 s and 1 % at 5 s; of clips with their own sound, fewer than one in twenty is below 0.4.
+
+    Args:
+        seconds: Length of the clip.
+        settings: Uses `sync_confidence`.
     """
     return settings.sync_confidence * max(1.0, _NOISE_SECONDS / max(seconds, 0.1)) ** 0.5
 
@@ -120,7 +126,7 @@ def measure_curve(
     samples: NDArray[np.float32],
     fps: float,
 ) -> SyncCurve:
-    """Distance of lips and speech over offsets; arguments as of `check_sync`."""
+    """Measure the distance of lips and speech over offsets; arguments as for `check_sync`."""
     network = LipSync.bundled()
     view = at_track_rate(see_mouth(frames, bridge_gaps(points, scores), None, network.template), fps)
     heard = fit_length(samples, round(len(view.shape) / TRACK_FPS * SAMPLE_RATE))
@@ -129,29 +135,31 @@ def measure_curve(
 
 
 def at_track_rate(view: MouthView, fps: float) -> MouthView:
-    """A mouth seen at another frame rate, at the 25 frames a second that the network knows: neighbours are blended."""
+    """Resample a mouth view to the 25 frames per second of the network by linear interpolation.
+
+    Args:
+        view: The mouth, frame by frame.
+        fps: Its frames per second.
+    """
     if fps == TRACK_FPS:
         return view
-    count = len(view.shape)
     # frame k shows the time (k + 1/2) / fps
-    places = (np.arange(int(count / fps * TRACK_FPS)) + 0.5) * (fps / TRACK_FPS) - 0.5
-    places = np.clip(places, 0, count - 1)
-    before = np.floor(places).astype(int)
-    after, share = np.minimum(before + 1, count - 1), (places - before).astype(np.float32)
-    shape = view.shape[before] * (1 - share[:, None]) + view.shape[after] * share[:, None]
-    crops = view.crops[before] * (1 - share[:, None, None]) + view.crops[after] * share[:, None, None]
-    return MouthView(shape.astype(np.float32), np.round(crops).astype(np.uint8))
+    count = int(len(view.shape) / fps * TRACK_FPS)
+    positions = (torch.arange(count, dtype=torch.float64) + 0.5) * (fps / TRACK_FPS) - 0.5
+    shape = rows_at(torch.from_numpy(view.shape), positions)
+    crops = rows_at(torch.from_numpy(view.crops).float(), positions)
+    return MouthView(shape.numpy(), crops.round().to(torch.uint8).numpy())
 
 
 def trim_for(shift: int, count: int, fps: float) -> Trim:
-    """Frames and samples that belong together when a face lags its speech by `shift` frames of 1/25 s.
+    """Frames and samples that belong together if the face lags behind the speech by `shift` frames of 1/25 s.
 
-    What the face at time t says was heard at t - shift / 25. The ends without a partner are cut.
+    The sound of the face at time t is at t - shift / 25. Frames and samples at the ends without a counterpart are cut.
 
     Args:
-        shift: of `SyncVerdict`.
-        count: frames of the clip.
-        fps: frames a second.
+        shift: `SyncVerdict.shift`.
+        count: Number of frames of the clip.
+        fps: Frames per second.
     """
     late = shift / TRACK_FPS
     first = math.ceil(max(0.0, late) * fps - 1e-6)
@@ -166,5 +174,5 @@ def trim_for(shift: int, count: int, fps: float) -> Trim:
 
 @functools.cache
 def _speech_encoder() -> SpeechEncoder:
-    """The encoder whose features the network was trained on, whatever model the set is for."""
+    """Encoder whose features the network was trained on, independent of the model that the set is for."""
     return SpeechEncoder.from_pretrained(Path(str(resolve_model(EMBEDDED))) / "audio_encoder")

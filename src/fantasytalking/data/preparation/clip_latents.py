@@ -1,6 +1,6 @@
-"""What a model with a fixed video autoencoder (Wan's) is trained on, made once: latents and conditions of windows of a clip.
+"""Latents and conditions of windows of a clip, precomputed for training a model with a fixed video autoencoder (Wan's).
 
-Every array is made by the functions that the pipeline itself encodes with, so training sees what inference will show. Letters: F frames
+Every array comes from the functions that the pipeline itself encodes with, so training and inference see the same. Letters: F frames
 of a clip, H x W pixels, n windows, f latent frames, h x w latent size, C latent channels, t speech tokens, l text tokens, d widths.
 """
 
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from fantasytalking.autoencoder import Reference, WanAutoencoder, from_uint8
+from fantasytalking.data.face_tracks import fit_length
 from fantasytalking.data.lip_mask import lip_mask_to_latents
 from fantasytalking.data.preparation.measure_motion import BodyTrack, raw_motion
 from fantasytalking.errors import CheckpointError, SettingsError, VideoError
@@ -27,14 +28,12 @@ __all__ = ["LatentEncoder", "window_starts"]
 
 
 def window_starts(frames: int, window: int, most: int) -> list[int]:
-    """First frames of at most `most` windows, spread evenly from one end of the clip to the other.
-
-    Two neighbours never share more than about half of their frames.
+    """First frames of windows that are spread evenly over a clip and overlap by about half at most.
 
     Args:
-        frames: F of the clip, at least `window`.
-        window: frames of a window.
-        most: windows wanted.
+        frames: Frames F of the clip, at least `window`.
+        window: Frames of a window.
+        most: Maximum number of windows.
     """
     room = frames - window
     count = min(most, 1 + room // max(1, window // 2))
@@ -45,13 +44,13 @@ class LatentEncoder:
     """Encodes windows of clips.
 
     Args:
-        pipeline: a model with Wan's autoencoder; its transformer is not needed.
-        window_frames: frames of a window, 4n+1.
-        max_windows: most windows of a clip.
+        pipeline: A model with Wan's autoencoder; its transformer is not needed.
+        window_frames: Frames of a window, 4n+1.
+        max_windows: Maximum number of windows per clip, at least 1.
 
     Raises:
-        CheckpointError: the model's autoencoder is not a fixed one.
-        SettingsError: `window_frames` is not 4n+1, or there is to be no window.
+        CheckpointError: The model's autoencoder is not a fixed one.
+        SettingsError: `window_frames` is not 4n+1, or `max_windows` is less than 1.
     """
 
     def __init__(self, pipeline: FantasyTalkingPipeline, window_frames: int = 81, max_windows: int = 2) -> None:
@@ -79,17 +78,17 @@ class LatentEncoder:
         joints: BodyTrack,
         caption: str = "",
     ) -> dict[str, Tensor]:
-        """All windows of a clip.
+        """Encode all windows of a clip.
 
         Args:
-            frames: uint8 [F, H, W, 3], F at least 1.
-            samples: float32 [n], 16 kHz mono, in step with the frames.
-            fps: frames a second, the model's own rate.
-            lip_masks: [F, H, W], 0..1 or bool.
-            points: [F, 468, 3] mesh in pixels.
-            scores: [F] of the mesh.
-            joints: of the body, in pixels.
-            caption: what the text encoder is told.
+            frames: Frames uint8 [F, H, W, 3], F at least 1.
+            samples: Sound float32 [n], 16 kHz mono, in sync with the frames.
+            fps: Frames per second, the model's own rate.
+            lip_masks: Lip masks [F, H, W], 0..1 or bool.
+            points: Mesh [F, 468, 3] in pixels.
+            scores: Face presence [F], 0..1.
+            joints: Joints of the body, in pixels.
+            caption: Prompt for the text encoder.
 
         Returns:
             window_starts [n] int32, window_frames [n] int32, text [l, d] bf16, and for each window i: latents.i [C, f, h, w] bf16,
@@ -97,7 +96,7 @@ class LatentEncoder:
             has an image encoder, motion.i [2] f32, raw.
 
         Raises:
-            VideoError: there is no frame, or frames, masks and mesh do not belong together.
+            VideoError: There is no frame, or the numbers of frames, masks, meshes and joints differ.
         """
         count = len(frames)
         if not count or not count == len(lip_masks) == len(points) == len(scores) == len(joints.joints):
@@ -125,7 +124,7 @@ class LatentEncoder:
         return made
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) that the model makes videos of such a picture at."""
+        """(height, width) in pixels of the video that the model generates from a picture of this size."""
         wide, high = fit_size(width, height, self.pipeline.rules.longest_side or max(height, width))
         return high, wide
 
@@ -146,19 +145,18 @@ class LatentEncoder:
         return made if image is None else made | {"image": image[0].half()}
 
     def _speech(self, samples: NDArray[np.float32], start: int, frames: int, fps: float) -> Tensor:
-        """Features of exactly the window's time, as `inputs.load_speech` and `encoders.encode_speech` make them of a recording."""
+        """Speech features of exactly the window's time, as `inputs.load_speech` and `encoders.encode_speech` give them for a recording."""
         rules = self.pipeline.rules
         first, length = round(start / fps * SPEECH_RATE), round(frames / fps * SPEECH_RATE)
         heard = samples[first : first + length]
         if rules.speech_level is not None:
             heard = normalise_loudness(heard, SPEECH_RATE, target=rules.speech_level)
-        padded = np.zeros(length, np.float32)
-        padded[: len(heard)] = heard
+        padded = fit_length(heard, length)
         speech = Speech(padded, Audio(padded, SPEECH_RATE), fps, frames, frames)
         return encode_speech(self.pipeline, speech, rules, 1.0, "clip").features[0]
 
     def _encode_text(self, caption: str) -> Tensor:
-        """Embedding of a caption [l, d] bf16, without the zeros that pad it."""
+        """Embedding of a caption [l, d] bf16, without its zero padding."""
         if self._text is None or self._text[0] != caption:
             tokens = encode_text(self.pipeline, caption)[0]
             used = tokens.abs().sum(1).nonzero()

@@ -1,4 +1,4 @@
-"""What the stages hand to each other: a source video, a span of it, the prepared clip or why there is none, and the clock."""
+"""Records that the stages pass on: a source video, a span of it, the prepared clip or the reason why there is none, and the clock."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class SourceVideo:
     """A video that clips are cut from.
 
     Attributes:
-        path: the file.
-        key: unique and the same in every run; the keys of its clips begin with it.
-        identity: who is seen; clips of one identity never lie in two splits.
+        path: Path of the file.
+        key: Unique name, the same in every run; the keys of its clips begin with it.
+        identity: Name of the person that it shows; clips of one identity are never in two splits.
         kind: "real" or "generated".
         split: "train" or "val".
-        source: where it comes from, for provenance.
-        terms: its licence or terms, for provenance.
-        caption: what is seen, in words; empty where nobody said.
+        source: Where it comes from, for provenance.
+        terms: Its licence or terms of use, for provenance.
+        caption: What is seen, in words; empty if unknown.
     """
 
     path: str
@@ -38,7 +38,14 @@ class SourceVideo:
 
 @dataclass(frozen=True)
 class ClipSpan:
-    """A part of a video that may become a clip; seconds after its first frame."""
+    """A part of a video that may become a clip.
+
+    Attributes:
+        video: The source.
+        index: Number of the span in its video.
+        start: Where it begins, in seconds after the first frame.
+        end: Where it ends, likewise.
+    """
 
     video: SourceVideo
     index: int
@@ -52,7 +59,7 @@ class ClipSpan:
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """Length in seconds."""
         return self.end - self.start
 
 
@@ -61,9 +68,9 @@ class PreparedClip:
     """A clip that was kept.
 
     Attributes:
-        span: what it was made of.
-        row: measures and provenance, values that JSON knows.
-        files: content by extension: mp4, flac, jpg, safetensors.
+        span: The part of the video that it was made from.
+        row: Measures, as values that JSON can hold.
+        files: Content by ending: mp4, flac, jpg, safetensors.
     """
 
     span: ClipSpan
@@ -76,10 +83,10 @@ class Dropped:
     """A clip that was not kept.
 
     Attributes:
-        span: what was looked at.
-        reason: short code, such as "no-face".
-        detail: one sentence with what was found and what is accepted.
-        row: what had been measured until then.
+        span: The part of the video that was examined.
+        reason: Short code, such as "no-face".
+        detail: One sentence with what was found and what is accepted.
+        row: Everything that was measured before it was dropped.
     """
 
     span: ClipSpan
@@ -88,12 +95,13 @@ class Dropped:
     row: dict[str, Any] = field(default_factory=dict)
 
 
-class Refusal(Exception):  # noqa: N818 - a verdict on a clip, which ends in `Dropped`, and no error of the program
+class Refusal(Exception):  # noqa: N818 - a verdict on a clip, which becomes `Dropped`, and not an error of the program
     """Raised by a stage that drops the clip.
 
     Attributes:
-        reason, detail: as of `Dropped`.
-        row: what the stage had measured.
+        reason: See `Dropped`.
+        detail: See `Dropped`.
+        row: Measures of the stage.
     """
 
     def __init__(self, reason: str, detail: str, row: Mapping[str, Any] | None = None) -> None:
@@ -102,7 +110,7 @@ class Refusal(Exception):  # noqa: N818 - a verdict on a clip, which ends in `Dr
 
 
 class StageClock:
-    """Adds up how long each stage takes and how many clips went through it.
+    """Adds up the time of each stage and the number of clips that went through it.
 
     Example:
         ```python
@@ -117,7 +125,7 @@ class StageClock:
 
     @contextlib.contextmanager
     def stage(self, name: str, clips: int = 1) -> Iterator[None]:
-        """Count the block's time, and `clips` clips, for a stage; also when the block raises."""
+        """Add the time of the block, and `clips` clips, to a stage; also if the block raises."""
         begin = time.perf_counter()
         try:
             yield
@@ -126,16 +134,16 @@ class StageClock:
             self._clips[name] = self._clips.get(name, 0) + clips
 
     def count(self, name: str, clips: int) -> None:
-        """Count clips for a stage of which it was not known before how many they are."""
+        """Add clips to a stage whose number of clips was not known before it ran."""
         self._seconds.setdefault(name, 0.0)
         self._clips[name] = self._clips.get(name, 0) + clips
 
     def add(self, other: Mapping[str, Mapping[str, float]]) -> None:
-        """Add what another clock's `as_dict` gave."""
+        """Add the stages of another clock, as its `as_dict` gave them."""
         for name, entry in other.items():
             self._seconds[name] = self._seconds.get(name, 0.0) + float(entry["seconds"])
             self._clips[name] = self._clips.get(name, 0) + int(entry["clips"])
 
     def as_dict(self) -> dict[str, dict[str, float]]:
-        """Stage -> {"seconds", "clips"}, in the order in which stages were first met."""
+        """Seconds and clips by stage, {"seconds", "clips"} each, in the order in which the stages first ran."""
         return {name: {"seconds": self._seconds[name], "clips": self._clips[name]} for name in self._seconds}

@@ -1,4 +1,4 @@
-"""Is there speech: Silero VAD, with the weights that its package holds."""
+"""Detection of speech by Silero VAD, with the weights that come with its package."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def check_speech(samples: NDArray[np.float32], settings: PreparationSettings) ->
     """Measure how much of a clip is speech.
 
     Args:
-        samples: [n] at 16 kHz.
-        settings: uses `min_speech`.
+        samples: Sound [n] at 16 kHz.
+        settings: Uses `min_speech`.
 
     Returns:
-        {"speech_share"}.
+        Measures: {"speech_share"}.
 
     Raises:
-        Refusal: "no-speech".
+        Refusal: "no-speech": too little of it is.
         MissingDependencyError: silero-vad is not installed.
     """
     share = speech_share(samples)
@@ -40,7 +40,7 @@ def check_speech(samples: NDArray[np.float32], settings: PreparationSettings) ->
 
 
 def speech_share(samples: NDArray[np.float32]) -> float:
-    """Share of sound [n] at 16 kHz that Silero VAD takes for speech, 0..1."""
+    """Share of a sound [n] at 16 kHz that Silero VAD classifies as speech, 0..1."""
     model, timestamps = _voice_detector()
     with torch.no_grad():
         found = timestamps(torch.from_numpy(np.ascontiguousarray(samples)), model, sampling_rate=SAMPLE_RATE)
@@ -55,7 +55,7 @@ def _voice_detector() -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingDependencyError(
             f"Finding speech needs the package silero-vad, which cannot be imported ({error}); "
-            'install it with: pip install "fantasytalking[train]"'
+            'install it with: pip install "fantasytalking[prepare]"'
         ) from error
     model = load_silero_vad()
     # the package sets one thread for the whole process when it is imported

@@ -1,4 +1,4 @@
-"""Who does the work: this process, or a pool of Ray Data actors on one machine or many. Both call the same tasks on the same jobs."""
+"""Executors of the work: this process, or a pool of Ray Data actors on one machine or many. Both run the same tasks on the same jobs."""
 
 from __future__ import annotations
 
@@ -17,63 +17,66 @@ import fantasytalking.errors
 from fantasytalking.errors import FantasyTalkingError, InputError, MissingDependencyError, ResourceError
 from fantasytalking.pipeline.progress import quiet_frameworks
 
-__all__ = ["Crew", "InProcess", "RayCrew", "on_ray"]
+__all__ = ["Executor", "InProcessExecutor", "RayExecutor", "ray_executor"]
 
 Task = Callable[[dict[str, Any]], dict[str, Any]]
 Arguments = tuple[Any, ...]
 _STORE_BYTES = 200 * 2**20
 
 
-class Crew(Protocol):
-    """Does jobs."""
+class Executor(Protocol):
+    """Runs a task on many jobs."""
 
-    def do(
+    def run(
         self, task: Callable[..., Task], arguments: Arguments, jobs: Sequence[dict[str, Any]]
     ) -> Iterator[dict[str, Any]]:
-        """The results of `task(*arguments)` called on each job, in the order in which they come.
+        """Results of `task(*arguments)` called on each job, in the order in which they arrive.
 
         Args:
-            task: a class, one object of which is made in each process.
-            arguments: for making it.
-            jobs: values that JSON knows.
+            task: A class of which each process makes one object.
+            arguments: Arguments of its constructor.
+            jobs: Values that JSON can hold.
+
+        Raises:
+            FantasyTalkingError: A task raised it.
         """
         ...
 
 
-class InProcess:
-    """One job after the other, here; for debugging."""
+class InProcessExecutor:
+    """Runs one job after the other in this process; for debugging."""
 
-    def do(
+    def run(
         self, task: Callable[..., Task], arguments: Arguments, jobs: Sequence[dict[str, Any]]
     ) -> Iterator[dict[str, Any]]:
-        """See `Crew.do`."""
+        """See `Executor.run`."""
         from fantasytalking.system.processes import threads
 
-        # one thread, as a worker has: sums in another order are other sums
+        # one thread, as in a worker: the order of sums changes their last digits
         with threads(1):
             work = task(*arguments)
             for job in jobs:
                 yield work(job)
 
 
-class RayCrew:
-    """Jobs as rows of a Ray Dataset, mapped by a pool of actors; an actor that dies is started again and its job repeated.
+class RayExecutor:
+    """Runs jobs as rows of a Ray Dataset on a pool of actors; an actor that dies is restarted and its job repeated.
 
     Args:
-        workers: actors.
-        gpus: share of an accelerator that each of them takes.
+        workers: Number of actors.
+        gpus: Share of a GPU that each actor takes.
     """
 
     def __init__(self, workers: int, gpus: float = 0.0) -> None:
         self._workers, self._gpus = workers, gpus
 
-    def do(
+    def run(
         self, task: Callable[..., Task], arguments: Arguments, jobs: Sequence[dict[str, Any]]
     ) -> Iterator[dict[str, Any]]:
-        """See `Crew.do`.
+        """See `Executor.run`.
 
         Raises:
-            FantasyTalkingError: that a task raised.
+            FantasyTalkingError: A task raised it.
             ResourceError: Ray itself failed.
         """
         import ray
@@ -81,34 +84,34 @@ class RayCrew:
 
         if not jobs:
             return
-        # a block a job, so that each is a task of its own; text, so that no type of a column has to be guessed
+        # one block per job, so that each is a task of its own; text, so that Ray does not infer column types
         rows = ray.data.from_items([{"job": json.dumps(job)} for job in jobs], override_num_blocks=len(jobs))
         size = min(self._workers, len(jobs))
         results = rows.map(
-            _bound(task, arguments),
+            _actor_class(task, arguments),
             compute=ray.data.ActorPoolStrategy(min_size=size, max_size=size, max_tasks_in_flight_per_actor=1),
             num_cpus=1,
             num_gpus=self._gpus,
         )
         try:
             for row in results.iter_rows():
-                yield _opened(json.loads(row["result"]))
+                yield _unwrap(json.loads(row["result"]))
         except ray.exceptions.RayError as error:
             raise ResourceError(
-                f"Ray could not go on ({_first_line(error)}); finished shards are kept, so give the same command again."
+                f"Ray failed ({_first_line(error)}); finished shards are kept, so run the same command again."
             ) from error
 
 
 class _Actor:
-    """What runs in a worker process."""
+    """Runs a task in a worker process; errors travel as JSON."""
 
     def __init__(self, task: Callable[..., Task], arguments: Arguments) -> None:
         from fantasytalking.system.processes import set_threads
 
-        # Ctrl-C reaches every process of the terminal; the command alone answers it
+        # Ctrl-C reaches every process of the terminal; only the command handles it
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _quieten()
+        _silence_libraries()
         set_threads(1)
         self._task = task(*arguments)
 
@@ -122,45 +125,45 @@ class _Actor:
         return {"result": json.dumps(result)}
 
 
-def _bound(task: Callable[..., Task], arguments: Arguments) -> Any:
-    """The actor's class with its arguments in it: Ray cannot start an actor again whose arguments lie in its object store."""
+def _actor_class(task: Callable[..., Task], arguments: Arguments) -> Any:
+    """A class of actors that needs no arguments: Ray cannot restart an actor whose arguments are in its object store."""
 
-    class Bound(_Actor):
+    class BoundActor(_Actor):
         def __init__(self) -> None:
             super().__init__(task, arguments)
 
-    return Bound
+    return BoundActor
 
 
 @contextmanager
-def on_ray(workers: int | None, address: str | None, gpus: float) -> Iterator[RayCrew]:
-    """Start Ray here, or join a cluster, for the time of the block.
+def ray_executor(workers: int | None, address: str | None, gpus: float) -> Iterator[RayExecutor]:
+    """Start Ray on this machine, or join a cluster, for the duration of the block.
 
     Args:
-        workers: actors; None means one a processor core.
-        address: of a cluster: "auto", host:port or ray://host:port; None starts Ray on this machine alone.
-        gpus: share of an accelerator that each actor takes.
+        workers: Number of actors; None means one per CPU core.
+        address: Address of a cluster: "auto", host:port or ray://host:port; None starts Ray on this machine alone.
+        gpus: Share of a GPU that each actor takes.
 
     Raises:
         MissingDependencyError: Ray is not installed.
-        InputError: there is no cluster at the address.
-        ResourceError: Ray cannot start, or the machines have too few processors or accelerators for one actor.
+        InputError: There is no cluster at the address.
+        ResourceError: Ray cannot start, or the machines have too few CPU cores or GPUs for one actor.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # its core warns at each start that actors with arguments cannot be started again; they can, a test kills one
+    # its core warns at each start that actors with arguments cannot be restarted; ours can, a test kills one
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # workers are as nice as the command, and not by 15 nicer: beside anything else they would never get their turn
+    # the priority of the command: at the default of 15 lower, workers would starve beside any other load
     os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise MissingDependencyError(
-            'Preparing with worker processes needs Ray; install it with pip install "fantasytalking[train]", or pass --workers 0.'
+            'Preparing with worker processes needs Ray; install it with pip install "fantasytalking[prepare]", or pass --workers 0.'
         ) from error
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        with _muted():
+        with _no_warnings():
             if address is None:
                 count = workers or os.cpu_count() or 1
                 ray.init(num_cpus=count, include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
@@ -173,41 +176,41 @@ def on_ray(workers: int | None, address: str | None, gpus: float) -> Iterator[Ra
     except (RuntimeError, OSError, ValueError) as error:
         raise ResourceError(f"Ray cannot start ({_first_line(error)}); pass --workers 0 to work without it.") from error
     try:
-        _quieten()
-        yield RayCrew(_fitting(workers, gpus, ray.cluster_resources()), gpus)
+        _silence_libraries()
+        yield RayExecutor(_worker_count(workers, gpus, ray.cluster_resources()), gpus)
     finally:
-        with _muted():
+        with _no_warnings():
             ray.shutdown()
 
 
-def _fitting(workers: int | None, gpus: float, resources: dict[str, float]) -> int:
-    """Actors for which there is room."""
+def _worker_count(workers: int | None, gpus: float, resources: dict[str, float]) -> int:
+    """Number of actors for which there are resources, at most `workers`."""
     room = int(resources.get("CPU", 0))
     if gpus:
         room = min(room, int(resources.get("GPU", 0) / gpus))
     if room < 1:
         raise ResourceError(
-            f"A worker needs a processor core and {gpus:g} of an accelerator, but there are {resources.get('CPU', 0):g} and "
+            f"A worker needs 1 CPU core and {gpus:g} GPUs, but there are {resources.get('CPU', 0):g} and "
             f"{resources.get('GPU', 0):g}; pass a smaller --gpus-per-worker."
         )
     return min(workers or room, room)
 
 
-def _opened(result: dict[str, Any]) -> dict[str, Any]:
+def _unwrap(result: dict[str, Any]) -> dict[str, Any]:
     if "error" in result:
         raise getattr(fantasytalking.errors, result["error"]["kind"], FantasyTalkingError)(result["error"]["message"])
     if "bug" in result:
         raise RuntimeError(f"A worker failed:\n{result['bug']}")
-    opened: dict[str, Any] = result["result"]
-    return opened
+    value: dict[str, Any] = result["result"]
+    return value
 
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _quieten() -> None:
-    """No bars and no advice of the libraries between ours."""
+def _silence_libraries() -> None:
+    """Keep bars and advice of the libraries off the terminal."""
     quiet_frameworks()
     for name in ("ray", "ray.data", "ray._private"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -219,8 +222,8 @@ def _quieten() -> None:
 
 
 @contextmanager
-def _muted() -> Iterator[None]:
-    """No warnings of Ray's about itself."""
+def _no_warnings() -> Iterator[None]:
+    """Hide the warnings that Ray gives about itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,7 +1,7 @@
-"""One visible face, followed through the clip: sure enough, large enough, steady.
+"""One visible face, tracked through the clip: detected with confidence, large enough and steady.
 
-The detector is the bundled short-range BlazeFace, confirmed by the mesh network (it stands for InsightFace, by which the paper selects).
-Its score is the confidence of the best of the anchors that see the face; a frontal face that is not small has 0.9 and more.
+The detector is the bundled short-range BlazeFace, confirmed by the mesh network; it replaces InsightFace, which the paper selects with.
+Its score is the confidence of the best of the anchors that see the face; a frontal face that is not small reaches 0.9.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fantasytalking.perception.mesh_network import MIN_SCORE
 __all__ = ["TrackedFace", "face_boxes", "follow_face"]
 
 _GIVE_UP = 4
-"""Looks without any face after which a clip is not looked at further: a thorough search of a large picture takes seconds."""
+"""Number of searched frames without a face after which a clip is dropped: a thorough search of a large frame takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,11 @@ class TrackedFace:
     """A face in every frame.
 
     Attributes:
-        points: float32 [F, 468, 3] mesh in pixels of the source.
-        scores: float32 [F] face presence, 0..1.
-        height, width: of the source's frames.
-        row: measures.
+        points: Mesh float32 [F, 468, 3] in pixels of the source.
+        scores: Face presence float32 [F], 0..1.
+        height: Height of the source's frames in pixels.
+        width: Width of the source's frames in pixels.
+        row: Measures.
     """
 
     points: NDArray[np.float32]
@@ -45,35 +46,35 @@ class TrackedFace:
 
 
 def follow_face(frames: Iterable[NDArray[np.uint8]], fps: float, settings: PreparationSettings) -> TrackedFace:
-    """Track the mesh through all frames and search for faces in some of them; frames are read once and not kept.
+    """Track the mesh through all frames and search some of them for faces; frames are read once and not kept.
 
     Args:
-        frames: uint8 [H, W, 3] each.
-        fps: frames a second.
-        settings: limits on faces.
+        frames: Frames, uint8 [H, W, 3] each.
+        fps: Frames per second.
+        settings: Limits on faces.
 
     Raises:
         Refusal: "no-face", "several-faces", "face-unsure", "face-small", "face-lost" or "face-unsteady".
     """
-    looks = _Looks(frames, max(1, round(settings.face_every * fps)))
+    search = _FaceSearch(frames, max(1, round(settings.face_every * fps)))
     try:
-        points, scores = track_mesh(iter(looks))
+        points, scores = track_mesh(iter(search))
     except FaceError as error:
         raise Refusal("no-face", str(error)) from error
     boxes = face_boxes(points)
-    row = _measure(boxes, scores, looks.found)
+    row = _measure(boxes, scores, search.found)
     _check_faces(row, settings)
     _check_steady(row, settings)
-    height, width = looks.size
+    height, width = search.size
     return TrackedFace(points.astype(np.float32), np.asarray(scores, np.float32), height, width, row)
 
 
-class _Looks:
-    """Passes frames on and searches for faces in every n-th.
+class _FaceSearch:
+    """Passes frames on and searches every n-th for faces.
 
     Attributes:
-        found: frame -> faces in it.
-        size: height and width of the frames.
+        found: Faces by number of the searched frame.
+        size: Height and width of the frames in pixels.
     """
 
     def __init__(self, frames: Iterable[NDArray[np.uint8]], every: int) -> None:
@@ -93,7 +94,7 @@ class _Looks:
 
 
 def face_boxes(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Boxes [F, 4] x0, y0, x1, y1 of meshes [F, 468, 3], from the hairline to the chin."""
+    """Boxes [F, 4] (x0, y0, x1, y1) of meshes [F, 468, 3], from the hairline to the chin."""
     return np.concatenate([points[..., :2].min(1), points[..., :2].max(1)], 1)
 
 
@@ -119,14 +120,14 @@ def _measure(boxes: NDArray[np.float32], scores: NDArray[np.float32], found: dic
         "face_jump": _rounded(jumps.max(initial=0.0)),
         "face_resize": _rounded(sizes.max(initial=0.0)),
         "face_drift": _rounded(drift.max(initial=0.0)),
-        # sizes of the second faces are needed for the verdict only
+        # the sizes of second faces are used for the decision only
         "second_face": _rounded(max(others)),
         "second_face_sizes": [_rounded(size) for size in others],
     }
 
 
 def _own_face(faces: list[Face], box: NDArray[np.float32]) -> Face | None:
-    """The detection that the tracked mesh belongs to: the nearest whose middle lies in the mesh's box."""
+    """Detection that the tracked mesh belongs to: the nearest whose centre lies in the mesh's box."""
     middles = [((face.box[0] + face.box[2]) / 2, (face.box[1] + face.box[3]) / 2) for face in faces]
     inside = [
         (float(np.hypot(x - (box[0] + box[2]) / 2, y - (box[1] + box[3]) / 2)), i)

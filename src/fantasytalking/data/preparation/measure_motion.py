@@ -1,8 +1,8 @@
-"""Raw motion of a clip, face and body, before the set's percentiles turn it into w_face and w_body (paper, section 3.3).
+"""Raw motion of face and body in a clip, which the set's percentiles turn into w_face and w_body (paper, section 3.3).
 
-The paper takes the variance over time of facial landmarks and of body joints. Here the landmarks are first normalised for translation,
-size and head pose, so that w_face measures expression, and the joints for the shoulders' width, so that w_body does not depend on how
-large a person is seen.
+The paper takes the variance over time of facial landmarks and of body joints. Here landmarks are first normalised for translation,
+size and head pose, so that w_face measures expression, and joints by the width of the shoulders, so that w_body does not depend on the
+size of the person in the picture.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ __all__ = ["SHOULDERS", "BodyTrack", "body_motion", "face_motion", "find_joints"
 Array = NDArray[np.float32]
 
 SHOULDERS = 6.0
-"""Width of the shoulders in distances between the eyes, about: brings head motion to the scale of body motion."""
-_SMOOTHING = 0.7  # frames; the jitter of the mesh network goes, syllables stay
+"""Approximate width of the shoulders in distances between the eyes; brings head motion to the scale of body motion."""
+_SMOOTHING = 0.7  # frames; removes the jitter of the mesh network, keeps syllables
 _VISIBLE = 0.5
 _OFTEN = 0.8
 
@@ -39,9 +39,9 @@ class BodyTrack:
     """Joints of a clip.
 
     Attributes:
-        joints: [F, J, 3] x, y in pixels and visibility 0..1; between the frames searched they are interpolated.
-        shoulders: numbers of the two shoulders.
-        upper: numbers of the joints that body motion is measured on.
+        joints: Joints [F, J, 3]: x and y in pixels, visibility 0..1; interpolated between the frames that were searched.
+        shoulders: Indices of the two shoulders.
+        upper: Indices of the joints that body motion is measured on.
     """
 
     joints: Array
@@ -50,17 +50,18 @@ class BodyTrack:
 
 
 def raw_motion(points: Array, scores: Array, track: BodyTrack, height: int, width: int) -> tuple[Array, str]:
-    """Raw motion [2] float32 of face and body, and what the latter was measured on.
+    """Measure the raw motion of face and body.
 
     Args:
-        points: [F, 468, 3] mesh in pixels.
-        scores: [F].
-        track: joints in the same pixels.
-        height, width: of the picture; joints outside it are guesses and do not count.
+        points: Mesh [F, 468, 3] in pixels.
+        scores: Face presence [F], 0..1.
+        track: Joints in the same pixels.
+        height: Height of the picture in pixels; joints outside the picture are guesses and are ignored.
+        width: Width of the picture in pixels.
 
     Returns:
-        The motion, and "joints", or "head" where the shoulders are not seen (face crops): then the head's pose stands for the body, as it
-        does for the embedded model.
+        The motion float32 [2], and what the second number was measured on: "joints", or "head" if the shoulders are not visible (face
+        crops), in which case head pose stands in for the body, as in the embedded model.
     """
     bridged = bridge_gaps(points, scores)
     moved = body_motion(track, height, width)
@@ -69,24 +70,30 @@ def raw_motion(points: Array, scores: Array, track: BodyTrack, height: int, widt
 
 
 def face_motion(points: Array) -> float:
-    """Mean over the points of a mesh [F, 468, 3] of the variance of their position, pose taken out, in distances of the eyes, squared."""
+    """Variance of the positions of a mesh [F, 468, 3] without head pose, averaged over points; unit: squared distance of the eyes."""
     aligned = rigid_align(points, LipSync.bundled().template)[0]
     return float(smooth(aligned, _SMOOTHING).astype(np.float64).var(0).sum(-1).mean())
 
 
 def head_motion(points: Array) -> float:
-    """The same of the head's rigid points, moved by pose alone, on the screen, in widths of the shoulders (`SHOULDERS`), squared."""
+    """Variance of the head's rigid points on the screen, moved by pose alone; unit: squared width of the shoulders (`SHOULDERS`)."""
     template = LipSync.bundled().template
     _, scale, rotation, translation = rigid_align(points, template)
     rigid = np.repeat(template[None, list(RIGID_POINTS)], len(points), 0)
     shown = smooth(rigid_restore(rigid, scale, rotation, translation)[..., :2], _SMOOTHING)
-    # scale brings pixels to distances of the eyes
+    # scale converts pixels to distances of the eyes
     unit = SHOULDERS / float(np.median(scale))
     return float((shown.astype(np.float64) / unit).var(0).sum(-1).mean())
 
 
 def body_motion(track: BodyTrack, height: int, width: int) -> float | None:
-    """Mean over the joints seen of the variance of their place, in widths of the shoulders, squared; None without shoulders."""
+    """Variance of the positions of visible joints; unit: squared width of the shoulders. None if the shoulders are not visible.
+
+    Args:
+        track: Joints in pixels.
+        height: Height of the picture in pixels.
+        width: Width of the picture in pixels.
+    """
     x, y, visibility = np.moveaxis(track.joints.astype(np.float64), -1, 0)
     seen = (visibility >= _VISIBLE) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
     often = seen.mean(0) >= _OFTEN
@@ -100,23 +107,23 @@ def body_motion(track: BodyTrack, height: int, width: int) -> float | None:
 
 
 def find_joints(frames: NDArray[np.uint8], fps: float, settings: PreparationSettings) -> BodyTrack:
-    """Search the body's joints in every n-th frame.
+    """Find the joints of the body in every n-th frame, and interpolate between them.
 
     Args:
-        frames: uint8 [F, H, W, 3].
-        fps: frames a second.
-        settings: uses `body` and `body_every`.
+        frames: Frames uint8 [F, H, W, 3].
+        fps: Frames per second.
+        settings: Uses `body` and `body_every`.
 
     Raises:
-        MissingDependencyError: DWPose is asked for and rtmlib is not installed.
+        MissingDependencyError: DWPose is requested and rtmlib is not installed.
     """
     find, shoulders, upper = _bundled() if settings.body == "bundled" else _dwpose()
     every = max(1, round(settings.body_every * fps))
-    looked = sorted({*range(0, len(frames), every), len(frames) - 1})
-    found = np.stack([find(frames[i]) for i in looked]).astype(np.float32)
+    searched = sorted({*range(0, len(frames), every), len(frames) - 1})
+    found = np.stack([find(frames[i]) for i in searched]).astype(np.float32)
     times = np.arange(len(frames))
-    flat = found.reshape(len(looked), -1)
-    joints = np.stack([np.interp(times, looked, column) for column in flat.T], -1).astype(np.float32)
+    flat = found.reshape(len(searched), -1)
+    joints = np.stack([np.interp(times, searched, column) for column in flat.T], -1).astype(np.float32)
     return BodyTrack(joints.reshape(len(frames), -1, 3), shoulders, upper)
 
 
@@ -136,7 +143,7 @@ def _dwpose() -> Finder:
     network = _dwpose_network()
 
     def find(frame: NDArray[np.uint8]) -> Array:
-        # it takes BGR and gives every person's 133 points, the first 17 of which are the body's in COCO's order
+        # takes BGR, returns 133 points per person, the first 17 of which are the body in the order of COCO
         points, scores = network(np.ascontiguousarray(frame[..., ::-1]))
         if len(points) == 0:
             return np.zeros((17, 3), np.float32)

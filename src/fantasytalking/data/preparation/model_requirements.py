@@ -1,4 +1,4 @@
-"""What a model decides about its training set: frame rate, loudness, speech features, face embedding, size of pictures."""
+"""Requirements of a model on its training set: frame rate, loudness, speech features, face embedding, picture size."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from fantasytalking.media.loudness import normalise_loudness
 from fantasytalking.perception.face_embedding import EMBEDDING_DIMENSIONS, Backend
 from fantasytalking.pipeline.inputs import ModelRules
 from fantasytalking.pipeline.load_pipeline import choose_device
-from fantasytalking.pipeline.model_folder import EMBEDDED, INDEX, resolve_model
+from fantasytalking.pipeline.model_folder import INDEX, resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 
 __all__ = ["PreparationModel"]
 
 _WAN = "AutoencoderKLWan"
-_DEMO_SIDE = 448
+_EMBEDDED_SIDE = 448
 
 
 class PreparationModel:
@@ -32,39 +32,43 @@ class PreparationModel:
 
     Args:
         name: `embedded`, a folder, or owner/name on the hub.
-        latents: "auto" or "off", as of `PreparationSettings`.
-        device: where its encoders compute.
+        latents: `PreparationSettings.latents`.
+        device: Device of its encoders.
 
     Raises:
-        CheckpointError: there is no such model, or its index cannot be read.
+        CheckpointError: There is no such model, or its index cannot be read.
     """
 
     def __init__(self, name: str, latents: str = "auto", device: str = "auto") -> None:
         self.name, self._device = name, device
         self._source = resolve_model(name)
-        self._index = _read_json(self._source, INDEX)
+        self._index = _read_config(self._source, INDEX)
         self.encodes_latents = latents == "auto" and (self._index.get("vae") or [None, None])[1] == _WAN
 
     @property
     def fps(self) -> float:
-        """Frames a second of its training videos: 25 for the embedded model, 23 for Wan as released."""
+        """Frames per second of its training videos: 25 for the embedded model, 23 for Wan as released."""
         return float(self._index.get("native_fps", NATIVE_FPS))
 
     @property
     def longest_side(self) -> int:
-        """Largest side of crops in pixels."""
+        """Maximum side of crops in pixels."""
         given = self._index.get("longest_side", ModelRules.longest_side)
-        return int(given or _DEMO_SIDE) if self.encodes_latents else _DEMO_SIDE
+        return int(given or _EMBEDDED_SIDE) if self.encodes_latents else _EMBEDDED_SIDE
 
     @property
     def multiple(self) -> int:
-        """Both sides of crops are multiples of it: of whole tokens where latents are made, else of 2, as H.264 wants."""
+        """Divisor of both sides of crops in pixels: whole tokens if latents are made, else 2 for H.264."""
         return SPACE_STRIDE * PATCH[1] if self.encodes_latents else 2
 
     @functools.cached_property
     def face_backend(self) -> Backend:
-        """Network of the face embedding that its identity module takes; the bundled one where it has no such module."""
-        config = _read_json(self._source, "transformer/config.json")
+        """Network whose face embedding its identity module takes; the bundled one if it has no such module.
+
+        Raises:
+            CheckpointError: No network has embeddings of the required width.
+        """
+        config = _read_config(self._source, "transformer/config.json")
         if config.get("identity_dim") is None:
             return "mobilefacenet"
         for backend, width in EMBEDDING_DIMENSIONS.items():
@@ -77,7 +81,7 @@ class PreparationModel:
 
     @functools.cached_property
     def pipeline(self) -> FantasyTalkingPipeline:
-        """Its encoders, without the transformer, and without what a set without latents does not need."""
+        """Its encoders: all without the transformer, or speech alone for a set without latents."""
         absent: dict[str, None] = {"transformer": None}
         if not self.encodes_latents:
             parts = ("vae", "text_encoder", "tokenizer", "image_encoder", "image_processor")
@@ -89,29 +93,24 @@ class PreparationModel:
         """Its speech encoder.
 
         Raises:
-            CheckpointError: it has none.
+            CheckpointError: It has none.
         """
         if self.pipeline.audio_encoder is None:
             raise CheckpointError(f"The model '{self.name}' has no speech encoder; give one that has.")
         return SpeechEncoder(self.pipeline.audio_encoder, self.pipeline.audio_processor)
 
     def levelled(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Speech at the loudness that its encoder takes it at."""
+        """Speech [n] at the loudness that its encoder expects."""
         level = self._index.get("speech_level")
         return samples if level is None else normalise_loudness(samples, target=float(level))
 
     def speech_features(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Speech [n] at 16 kHz to features [t, d] at 50 Hz."""
+        """Encode speech [n] at 16 kHz to features [t, d] at 50 Hz."""
         return np.asarray(self.speech_encoder.encode(self.levelled(samples)).cpu().numpy(), np.float32)
 
-    @property
-    def is_embedded(self) -> bool:
-        """Whether it is the model that comes with the package, whose speech features the sync network takes."""
-        return self.name == EMBEDDED
 
-
-def _read_json(source: str | Path, name: str) -> dict[str, Any]:
-    """A small file of a model folder or of a repository on the hub."""
+def _read_config(source: str | Path, name: str) -> dict[str, Any]:
+    """Read a small file of a model folder or of a repository on the hub."""
     path: str | os.PathLike[str] = Path(source) / name
     try:
         if isinstance(source, str):
@@ -128,6 +127,6 @@ def _read_json(source: str | Path, name: str) -> dict[str, Any]:
         ) from error
     if not isinstance(found, dict):
         raise CheckpointError(
-            f"The file {name} of the model '{source}' is no JSON object; download or convert it again."
+            f"The file {name} of the model '{source}' is not a JSON object; download or convert it again."
         )
     return found

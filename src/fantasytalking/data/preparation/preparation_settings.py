@@ -1,130 +1,221 @@
-"""Every knob of the data preparation, once; the command line is made from it."""
+"""Every knob of the data preparation, once: what becomes a clip, and how a run is executed. The command line is made from both."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.geometry import Strides
+from fantasytalking.system.records import field, record
 
-__all__ = ["PreparationSettings"]
+__all__ = ["IdentityFrom", "PreparationSettings", "RunSettings"]
+
+IdentityFrom = Literal["stem", "folder"]
 
 
-@dataclass(frozen=True)
+@record
 class PreparationSettings:
-    """How videos become clips. A clip is kept when every limit holds; what was measured is stored with it either way."""
+    """Settings of what becomes a clip. A clip is kept if it is within every limit; its measures are stored with it either way.
 
-    model: str = "embedded"
-    """Model whose frame rate, speech encoder and video autoencoder the set is made for: embedded, a folder, or owner/name on the hub."""
+    Raises:
+        SettingsError: A value is not accepted.
+    """
 
-    min_seconds: float = 2.0
-    """Shortest clip in seconds."""
-    max_seconds: float = 20.0
-    """Longest clip in seconds; longer scenes are cut into even pieces."""
-    scene_threshold: float = 27.0
-    """Change of picture that counts as a cut (PySceneDetect's content value, 0 to 255); lower finds more cuts."""
+    model: Annotated[
+        str,
+        field(
+            "Model whose frame rate, speech encoder and video autoencoder the set is made for: embedded, a folder, or owner/name "
+            "on the hub."
+        ),
+    ] = "embedded"
 
-    min_confidence: float = 0.9
-    """Least mean confidence of the face detector over the sampled frames, 0 to 1 (paper: 0.9)."""
-    min_face: int = 64
-    """Least width in pixels of the detected face's box, from cheek to cheek, in the source (median over the clip)."""
-    max_second_face: float = 0.35
-    """A second face up to this share of the width of the first is tolerated."""
-    max_second_face_share: float = 0.15
-    """Largest share of sampled frames in which a second, larger face may be seen."""
-    face_every: float = 0.4
-    """Seconds between the frames that faces are searched in."""
-    min_tracked: float = 0.95
-    """Least share of frames in which the face mesh is found (score of at least 0.5)."""
-    max_jump: float = 0.35
-    """Largest move of the face's centre from one frame to the next, in widths of the face."""
-    max_resize: float = 0.35
-    """Largest change of the face's width from one frame to the next, as a share of it."""
-    max_drift: float = 1.5
-    """Largest distance of the face's centre from its place in the middle of its path, in widths of the face."""
+    min_seconds: Annotated[float, field("Shortest clip.", minimum=0.5, maximum=600, unit="seconds")] = 2.0
+    max_seconds: Annotated[
+        float,
+        field("Longest clip; longer scenes are cut into even pieces.", minimum=0.5, maximum=600, unit="seconds"),
+    ] = 20.0
+    scene_threshold: Annotated[
+        float,
+        field(
+            "Change between frames that counts as a cut (content value of PySceneDetect); lower finds more cuts.",
+            minimum=1,
+            maximum=255,
+        ),
+    ] = 27.0
 
-    crop_factor: float = 2.2
-    """Side of the crop over the longer side of the face, so that head and shoulders stay."""
-    max_side: int | None = None
-    """Largest side of the crop in pixels; larger crops are shrunk. Nothing means the model's own, 448 for the embedded one."""
-    quality: int = 18
-    """Quality of the stored video (H.264 CRF), 0 (lossless) to 51."""
+    min_confidence: Annotated[
+        float,
+        field(
+            "Minimum mean confidence of the face detector over the sampled frames (paper: 0.9).", minimum=0, maximum=1
+        ),
+    ] = 0.9
+    min_face: Annotated[
+        int,
+        field(
+            "Minimum width of the detected face's box, from cheek to cheek, in the source (median over the clip).",
+            minimum=16,
+            maximum=4096,
+            unit="pixels",
+        ),
+    ] = 64
+    max_second_face: Annotated[
+        float,
+        field("A second face is tolerated up to this share of the width of the first.", minimum=0, maximum=10),
+    ] = 0.35
+    max_second_face_share: Annotated[
+        float,
+        field("Maximum share of sampled frames in which a larger second face may appear.", minimum=0, maximum=1),
+    ] = 0.15
+    face_every: Annotated[
+        float, field("Interval at which frames are searched for faces.", minimum=0.04, maximum=60, unit="seconds")
+    ] = 0.4
+    min_tracked: Annotated[
+        float,
+        field("Minimum share of frames in which the face mesh is found (score of at least 0.5).", minimum=0, maximum=1),
+    ] = 0.95
+    max_jump: Annotated[
+        float,
+        field(
+            "Maximum move of the face's centre from one frame to the next.",
+            minimum=0.01,
+            maximum=100,
+            unit="face widths",
+        ),
+    ] = 0.35
+    max_resize: Annotated[
+        float,
+        field(
+            "Maximum change of the face's width from one frame to the next, as a share of it.",
+            minimum=0.01,
+            maximum=100,
+        ),
+    ] = 0.35
+    max_drift: Annotated[
+        float,
+        field(
+            "Maximum distance of the face's centre from its median position.",
+            minimum=0.01,
+            maximum=100,
+            unit="face widths",
+        ),
+    ] = 1.5
 
-    min_speech: float = 0.3
-    """Least share of the clip in which Silero VAD hears speech."""
-    sync: Literal["correct", "drop", "off"] = "correct"
-    """Lips and speech: correct shifts the sound by the offset found, drop leaves such clips out, off does not look."""
-    sync_confidence: float = 0.3
-    """Least confidence of the sync network (median minus least distance) for a clip of 3 s to be kept; a shorter one needs more, because
-    its curve is noisier. Below it no offset is believed."""
-    sync_tolerance: int = 1
-    """Offset in frames of 1/25 s that still counts as in sync under --sync drop."""
+    crop_factor: Annotated[
+        float,
+        field(
+            "Side of the crop over the longer side of the face; includes head and shoulders.", minimum=1.2, maximum=10
+        ),
+    ] = 2.2
+    max_side: Annotated[
+        int | None,
+        field(
+            "Maximum side of the crop; larger crops are downscaled. Nothing uses the model's own, 448 for the embedded model.",
+            minimum=64,
+            maximum=4096,
+            unit="pixels",
+        ),
+    ] = None
+    quality: Annotated[
+        int, field("Quality of the stored video (H.264 CRF); 0 is lossless, lower is better.", minimum=0, maximum=51)
+    ] = 18
 
-    body: Literal["bundled", "dwpose"] = "bundled"
-    """Network for the body's joints: the bundled one, or DWPose by the package rtmlib."""
-    body_every: float = 0.2
-    """Seconds between the frames that the body's joints are searched in."""
-    captions: Literal["none", "sidecar"] = "none"
-    """Captions: none, or sidecar for the text file beside the video (video.txt beside video.mp4)."""
+    min_speech: Annotated[
+        float, field("Minimum share of the clip in which Silero VAD hears speech.", minimum=0, maximum=1)
+    ] = 0.3
+    sync: Annotated[
+        Literal["correct", "drop", "off"],
+        field(
+            "Lip sync: correct shifts the sound by the measured offset, drop leaves such clips out, off skips the check."
+        ),
+    ] = "correct"
+    sync_confidence: Annotated[
+        float,
+        field(
+            "Minimum confidence of the sync network (median minus smallest distance) for a clip of 3 s; shorter clips need more, "
+            "because their curves are noisier. Below it no offset is trusted.",
+            minimum=0,
+            maximum=1,
+        ),
+    ] = 0.3
+    sync_tolerance: Annotated[
+        int,
+        field("Offset that still counts as in sync under --sync drop.", minimum=0, maximum=15, unit="frames of 1/25 s"),
+    ] = 1
 
-    latents: Literal["auto", "off"] = "auto"
-    """Precompute the video autoencoder's latents: auto does where the model has a fixed one (Wan), off never."""
-    window_frames: int = 81
-    """Frames of a window of latents, a multiple of 4 plus 1."""
-    windows: int = 2
-    """Most windows of latents a clip, spread evenly over it."""
-    device: str = "auto"
-    """Where the model's encoders compute: auto, cpu, cuda, cuda:1, mps."""
-    seed: int = 0
-    """Seed of everything that is drawn."""
+    body: Annotated[
+        Literal["bundled", "dwpose"],
+        field("Network that finds the joints of the body: the bundled one, or DWPose from the package rtmlib."),
+    ] = "bundled"
+    body_every: Annotated[
+        float, field("Interval at which frames are searched for joints.", minimum=0.04, maximum=60, unit="seconds")
+    ] = 0.2
+    captions: Annotated[
+        Literal["none", "sidecar"],
+        field("Captions: none, or sidecar for the text file beside the video (video.txt beside video.mp4)."),
+    ] = "none"
+
+    latents: Annotated[
+        Literal["auto", "off"],
+        field("Precompute video latents: auto does where the model's autoencoder is fixed (Wan), off never does."),
+    ] = "auto"
+    window_frames: Annotated[
+        int, field("Length of a window of latents, a multiple of 4 plus 1.", minimum=1, maximum=10_001, unit="frames")
+    ] = 81
+    windows: Annotated[
+        int, field("Maximum number of windows per clip, spread evenly over it.", minimum=1, maximum=1000)
+    ] = 2
+    device: Annotated[str, field("Device of the model's encoders: auto, cpu, cuda, cuda:1, mps.")] = "auto"
+    seed: Annotated[int, field("Seed, stored with the set; no stage draws at random so far.")] = 0
 
     def __post_init__(self) -> None:
-        """Check every field.
-
-        Raises:
-            SettingsError: a value outside its range.
-        """
-        _within(self, "min_seconds", 0.5, 600)
-        _within(self, "max_seconds", self.min_seconds, 600)
-        _within(self, "scene_threshold", 1, 255)
-        for name in ("min_confidence", "min_tracked", "min_speech", "max_second_face_share", "sync_confidence"):
-            _within(self, name, 0, 1)
-        _within(self, "min_face", 16, 4096)
-        _within(self, "max_second_face", 0, 10)
-        for name in ("face_every", "body_every"):
-            _within(self, name, 0.04, 60)
-        for name in ("max_jump", "max_resize", "max_drift"):
-            _within(self, name, 0.01, 100)
-        _within(self, "crop_factor", 1.2, 10)
-        if self.max_side is not None:
-            _within(self, "max_side", 64, 4096)
-        _within(self, "quality", 0, 51)
-        _within(self, "sync_tolerance", 0, 15)
-        _within(self, "windows", 1, 1000)
-        for name in ("min_face", "quality", "sync_tolerance", "windows", "window_frames", "seed"):
-            if not isinstance(getattr(self, name), int):
-                raise SettingsError(f"{name} is a whole number, but {getattr(self, name)!r} was given.")
-        _within(self, "window_frames", 1, 10_001)
+        if self.max_seconds < self.min_seconds:
+            raise SettingsError(
+                f"max_seconds must be at least min_seconds ({self.min_seconds:g}), but {self.max_seconds:g} was given."
+            )
         Strides().latent_frames(self.window_frames)  # a multiple of 4 plus 1, or it says so
-        choices = {
-            "sync": ("correct", "drop", "off"),
-            "body": ("bundled", "dwpose"),
-            "captions": ("none", "sidecar"),
-            "latents": ("auto", "off"),
-        }
-        for name, accepted in choices.items():
-            if getattr(self, name) not in accepted:
-                raise SettingsError(f"{name} is one of {', '.join(accepted)}, but {getattr(self, name)!r} was given.")
         if not self.model:
             raise SettingsError("model is empty; give embedded, a model folder, or owner/name on the hub.")
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields, for the manifest."""
+        """All fields by name, as they are stored in the manifest."""
         return asdict(self)
 
 
-def _within(settings: PreparationSettings, name: str, low: float, high: float) -> None:
-    value = getattr(settings, name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise SettingsError(f"{name} is a number from {low:g} to {high:g}, but {value!r} was given.")
+@record
+class RunSettings:
+    """Settings of how a preparation is executed: names, splits, shards and workers.
+
+    Raises:
+        SettingsError: A value is not accepted, or two exclude each other.
+    """
+
+    identity: Annotated[
+        IdentityFrom,
+        field(
+            "Name of the person in a video without a catalogue row: its file's name without ending, or its folder's."
+        ),
+    ] = "stem"
+    val_share: Annotated[
+        float,
+        field(
+            "Share of the people without a catalogue row whose clips are kept for validation.", minimum=0, maximum=0.9
+        ),
+    ] = 0.0
+    clips_per_shard: Annotated[int, field("Candidates per shard.", minimum=1)] = 64
+    workers: Annotated[
+        int | None,
+        field("Worker processes; nothing means one per CPU core, 0 works in this process without Ray.", minimum=0),
+    ] = None
+    address: Annotated[
+        str | None,
+        field("Ray cluster to work on: auto, HOST:PORT or ray://HOST:PORT; nothing means this machine alone."),
+    ] = None
+    gpus_per_worker: Annotated[float, field("Share of a GPU that each worker takes, such as 1 or 0.25.", minimum=0)] = (
+        0.0
+    )
+    overwrite: Annotated[bool, field("Delete a set that was made from other videos or with other settings.")] = False
+
+    def __post_init__(self) -> None:
+        if self.workers == 0 and self.address is not None:
+            raise SettingsError("workers 0 works in this process and has no use for an address; leave one of them out.")

@@ -1,4 +1,4 @@
-"""One span to one prepared clip: all stages in order, each of which may drop it. What is cheap to find out comes first."""
+"""From one span to one prepared clip: all stages in order, the cheap ones first; each may drop it."""
 
 from __future__ import annotations
 
@@ -38,19 +38,20 @@ from fantasytalking.system.processes import threads
 
 __all__ = ["ClipPreparer"]
 
-# wrong with the run and not with the clip
-_OF_THE_RUN = (CheckpointError, MissingDependencyError, OutputError, SettingsError)
+# faults of the run and not of the clip
+_RUN_ERRORS = (CheckpointError, MissingDependencyError, OutputError, SettingsError)
 _LIP_MARGIN = 0.1
 
 
 @dataclass
-class _Material:
-    """A clip on its way: pictures and mesh of the crop, and the sound that belongs to them.
+class _CroppedClip:
+    """Frames and mesh of the crop, and the sound that belongs to them.
 
     Attributes:
-        frames: uint8 [F, H, W, 3].
-        points, scores: mesh [F, 468, 3] in pixels of `frames`, and its presence [F].
-        samples: [n] at 16 kHz, as long as the frames.
+        frames: Frames uint8 [F, H, W, 3].
+        points: Mesh [F, 468, 3] in pixels of `frames`.
+        scores: Face presence [F], 0..1.
+        samples: Sound [n] at 16 kHz, as long as the frames.
     """
 
     frames: NDArray[np.uint8]
@@ -60,13 +61,10 @@ class _Material:
 
 
 class ClipPreparer:
-    """Prepares clips; the networks are loaded at first use, once for each object.
+    """Prepares clips; the networks are loaded at first use, once per object.
 
     Args:
-        settings: of the whole run.
-
-    Raises:
-        CheckpointError: there is no such model.
+        settings: Settings of the run.
     """
 
     def __init__(self, settings: PreparationSettings) -> None:
@@ -74,111 +72,121 @@ class ClipPreparer:
 
     @functools.cached_property
     def model(self) -> PreparationModel:
-        """The model that the set is made for."""
+        """The model that the set is made for.
+
+        Raises:
+            CheckpointError: There is no such model.
+        """
         return PreparationModel(self.settings.model, self.settings.latents, self.settings.device)
 
     def __call__(self, span: ClipSpan, clock: StageClock) -> PreparedClip | Dropped:
-        """Prepare one span; the same span gives the same bytes. Whatever is wrong with the clip ends in `Dropped`.
+        """Prepare one span; the same span gives the same bytes. Faults of the clip end in `Dropped`.
+
+        Args:
+            span: The part of a video.
+            clock: Counts the time of each stage.
 
         Raises:
-            CheckpointError, MissingDependencyError, SettingsError, OutputError: wrong with the run, such as a model or a package that
-                the settings ask for and that cannot be loaded.
+            CheckpointError: The model cannot be loaded.
+            MissingDependencyError: A package that the settings require is not installed.
+            SettingsError: The settings do not fit the model.
+            OutputError: A file cannot be written.
         """
         row: dict[str, Any] = {"seconds": round(span.seconds, 3)}
-        # sums in another order would give other last digits on a machine with other cores
+        # with more threads the order of sums, and so their last digits, would depend on the number of cores
         with threads(1):
             try:
                 return self._prepare(span, row, clock)
             except Refusal as refusal:
                 return Dropped(span, refusal.reason, refusal.detail, {**row, **refusal.row})
-            except _OF_THE_RUN:
+            except _RUN_ERRORS:
                 raise
             except InputError as error:
                 return Dropped(span, "unreadable", str(error), row)
 
     def _prepare(self, span: ClipSpan, row: dict[str, Any], clock: StageClock) -> PreparedClip:
-        material = self._read(span, row, clock)
+        clip = self._read(span, row, clock)
         with clock.stage("sync"):
-            material = self._in_step(material, row)
+            clip = self._synchronise(clip, row)
         with clock.stage("motion"):
-            height, width = material.frames.shape[1:3]
-            track = find_joints(material.frames, self.model.fps, self.settings)
-            motion, row["body_source"] = raw_motion(material.points, material.scores, track, height, width)
+            height, width = clip.frames.shape[1:3]
+            track = find_joints(clip.frames, self.model.fps, self.settings)
+            motion, row["body_source"] = raw_motion(clip.points, clip.scores, track, height, width)
             row["w_face"], row["w_body"] = (float(f"{value:.6g}") for value in motion)
         with clock.stage("identity"):
-            embedding = mean_embedding(material.frames, backend=self.model.face_backend)
+            embedding = mean_embedding(clip.frames, backend=self.model.face_backend)
         row["caption"] = caption_of(span.video, self.settings)
         with clock.stage("encoders"):
             tensors = {
-                "points": torch.from_numpy(material.points),
-                "scores": torch.from_numpy(material.scores),
+                "points": torch.from_numpy(clip.points),
+                "scores": torch.from_numpy(clip.scores),
                 "joints": torch.from_numpy(track.joints).half(),
-                "speech": torch.from_numpy(self.model.speech_features(material.samples)).half(),
+                "speech": torch.from_numpy(self.model.speech_features(clip.samples)).half(),
                 "embedding": torch.from_numpy(embedding),
                 "motion": torch.from_numpy(motion),
             }
         if self.model.encodes_latents:
             with clock.stage("latents"):
-                tensors |= self._latents(material, track, row["caption"])
-                # what a data set needs to put clips of one size together, without reading their arrays
+                tensors |= self._latents(clip, track, row["caption"])
+                # a data set groups clips by size without reading their arrays
                 row["latent_size"] = list(tensors["latents.0"].shape[1:])
         with clock.stage("writing"):
             files = {
-                "mp4": mp4_bytes(material.frames, self.model.fps, self.settings.quality),
-                "flac": flac_bytes(material.samples, SAMPLE_RATE),
-                "jpg": jpeg_bytes(material.frames[0]),
+                "mp4": mp4_bytes(clip.frames, self.model.fps, self.settings.quality),
+                "flac": flac_bytes(clip.samples, SAMPLE_RATE),
+                "jpg": jpeg_bytes(clip.frames[0]),
                 "safetensors": save({name: tensor.contiguous() for name, tensor in tensors.items()}),
             }
         return PreparedClip(span, row, files)
 
-    def _read(self, span: ClipSpan, row: dict[str, Any], clock: StageClock) -> _Material:
-        """Everything that is read from the file: sound, then pictures."""
+    def _read(self, span: ClipSpan, row: dict[str, Any], clock: StageClock) -> _CroppedClip:
+        """Read everything from the file: sound, then frames."""
         reader = SpanReader(span, self.model.fps)
         with clock.stage("reading"):
             samples = reader.sound()
         with clock.stage("speech"):
             row |= check_speech(samples, self.settings)
         with clock.stage("faces"):
-            pictures = reader.kept()
-            face = follow_face(pictures, self.model.fps, self.settings)
+            frames_of_span = reader.replayable_frames()
+            face = follow_face(frames_of_span, self.model.fps, self.settings)
             row |= face.row
         with clock.stage("crop"):
             side = self.settings.max_side or self.model.longest_side
             crop = plan_crop(face, self.settings, side, self.model.multiple)
-            frames = crop_frames(pictures, crop, len(face.points))
+            frames = crop_frames(frames_of_span, crop, len(face.points))
         if len(frames) < len(face.points):
             raise VideoError(
                 f"The video '{span.video.path}' gave fewer frames when it was read again; give another copy."
             )
         row["crop"] = list(asdict(crop).values())[:4]
         length = round(len(frames) / self.model.fps * SAMPLE_RATE)
-        return _Material(frames, crop.move(face.points), face.scores, samples[:length])
+        return _CroppedClip(frames, crop.move(face.points), face.scores, samples[:length])
 
-    def _in_step(self, material: _Material, row: dict[str, Any]) -> _Material:
-        """Lips and speech in step, the ends cut where one of them had to be moved."""
+    def _synchronise(self, clip: _CroppedClip, row: dict[str, Any]) -> _CroppedClip:
+        """Bring lips and speech into sync; the ends are cut where the sound was shifted."""
         fps = self.model.fps
-        verdict = check_sync(material.frames, material.points, material.scores, material.samples, fps, self.settings)
+        verdict = check_sync(clip.frames, clip.points, clip.scores, clip.samples, fps, self.settings)
         row |= verdict.row
-        trim = trim_for(verdict.shift, len(material.frames), fps)
+        trim = trim_for(verdict.shift, len(clip.frames), fps)
         row |= {"sync_shift": verdict.shift, "frames": trim.count, "fps": fps, "seconds": round(trim.count / fps, 3)}
-        row |= {"height": material.frames.shape[1], "width": material.frames.shape[2]}
+        row |= {"height": clip.frames.shape[1], "width": clip.frames.shape[2]}
         if row["seconds"] < self.settings.min_seconds - 1e-3:
             detail = f"{row['seconds']:.2f} s are left in step; at least {self.settings.min_seconds:g} s are needed."
             raise Refusal("too-short", detail, row)
         kept = slice(trim.first, trim.first + trim.count)
-        samples = material.samples[trim.sample : trim.sample + trim.samples]
-        return _Material(material.frames[kept], material.points[kept], material.scores[kept], samples)
+        samples = clip.samples[trim.sample : trim.sample + trim.samples]
+        return _CroppedClip(clip.frames[kept], clip.points[kept], clip.scores[kept], samples)
 
-    def _latents(self, material: _Material, track: BodyTrack, caption: str) -> dict[str, torch.Tensor]:
-        height, width = material.frames.shape[1:3]
-        masks = np.stack([lip_mask(mesh, height, width, _LIP_MARGIN) for mesh in material.points])
+    def _latents(self, clip: _CroppedClip, track: BodyTrack, caption: str) -> dict[str, torch.Tensor]:
+        height, width = clip.frames.shape[1:3]
+        masks = np.stack([lip_mask(mesh, height, width, _LIP_MARGIN) for mesh in clip.points])
         return self._latent_encoder.encode(
-            material.frames,
-            material.samples,
+            clip.frames,
+            clip.samples,
             self.model.fps,
             masks,
-            material.points,
-            material.scores,
+            clip.points,
+            clip.scores,
             track,
             caption,
         )

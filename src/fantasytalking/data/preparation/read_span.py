@@ -1,4 +1,4 @@
-"""A span's pictures and sound, each sought and not read from the file's beginning."""
+"""Frames and sound of a span, read by seeking and not from the beginning of the file."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from fantasytalking.media.audio import load_audio
 from fantasytalking.media.loudness import SILENCE_DBFS, is_silent
 from fantasytalking.media.video import iterate_frames
 
-__all__ = ["KeptFrames", "SpanReader"]
+__all__ = ["ReplayableFrames", "SpanReader"]
 
-_MOST_KEPT = 400 * 2**20
+_MAX_BYTES = 400 * 2**20
 
 
-class KeptFrames:
-    """Frames to be gone through several times: kept where they are few and small, read again where they would fill the memory.
+class ReplayableFrames:
+    """Frames that can be iterated several times: kept in memory up to 400 MiB, otherwise read again.
 
     Args:
-        read: gives the frames from the first on, the same each time.
+        read: Gives the frames from the first on, the same each time.
     """
 
     def __init__(self, read: Callable[[], Iterator[NDArray[np.uint8]]]) -> None:
@@ -40,7 +40,7 @@ class KeptFrames:
         for index, frame in enumerate(self._read()):
             if kept is not None:
                 kept.append(frame)
-                if (index + 1) * frame.nbytes > _MOST_KEPT:
+                if (index + 1) * frame.nbytes > _MAX_BYTES:
                     kept = None
             yield frame
         self._frames = kept
@@ -51,8 +51,8 @@ class SpanReader:
     """Reads one span at a model's frame rate.
 
     Attributes:
-        span: what is read.
-        fps: frames a second; frame k is the source frame nearest to ``span.start + k / fps``.
+        span: The span to read.
+        fps: Frames per second; frame k is the source frame nearest to ``span.start + k / fps``.
     """
 
     span: ClipSpan
@@ -60,19 +60,19 @@ class SpanReader:
 
     @property
     def count(self) -> int:
-        """Frames that lie wholly in the span."""
+        """Number of frames that lie wholly in the span."""
         return int(self.span.seconds * self.fps + 1e-3)
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
-        """Pictures [H, W, 3], at most `count` of them."""
+        """Read the frames, uint8 [H, W, 3] each, at most `count` of them."""
         return iterate_frames(self.span.video.path, self.fps, self.count, self.span.start)
 
-    def kept(self) -> KeptFrames:
-        """The same to be gone through several times."""
-        return KeptFrames(self.frames)
+    def replayable_frames(self) -> ReplayableFrames:
+        """Same as `frames`, to be iterated several times."""
+        return ReplayableFrames(self.frames)
 
     def sound(self) -> NDArray[np.float32]:
-        """Samples [n] at 16 kHz, mono, exactly as long as `count` frames; silence where the sound ends earlier.
+        """Read the sound: float32 [n] at 16 kHz, mono, exactly as long as `count` frames; silence where it ends early.
 
         Raises:
             Refusal: "no-sound" or "silent".

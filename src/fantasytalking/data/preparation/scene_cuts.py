@@ -1,7 +1,7 @@
-"""Scene cuts: a video to spans without a cut, none too long, those too short named (PySceneDetect's content detector).
+"""Scene cuts by PySceneDetect's content detector: a video to spans without a cut, none of them too long.
 
-The video is decoded once, small and at `LOOKS` frames a second, so that an hour of it needs the memory of one frame. A cut is known to lie
-between two looks: a span ends at the look before it and begins at the look after it.
+The video is decoded once, downscaled and at `SAMPLE_FPS` frames a second, so that an hour of it needs the memory of one frame. A cut lies
+between two sampled frames: one span ends at the frame before it, the next begins at the frame after it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,23 @@ from fantasytalking.data.preparation.preparation_settings import PreparationSett
 from fantasytalking.errors import MissingDependencyError
 from fantasytalking.media.video import iterate_frames, probe_video
 
-__all__ = ["LOOKS", "find_cuts", "find_spans"]
+__all__ = ["SAMPLE_FPS", "find_cuts", "find_spans"]
 
-LOOKS = 12.5
-"""Frames a second that cuts are looked for in."""
+SAMPLE_FPS = 12.5
+"""Frames per second that are searched for cuts."""
 _SIDE = 256
 
 
 def find_spans(video: SourceVideo, settings: PreparationSettings, clock: StageClock) -> list[ClipSpan | Dropped]:
-    """Spans of a video in order; pieces of scenes, and as `Dropped` ("too-short") what is not long enough.
+    """Find the spans of a video, in order: pieces of scenes, and as `Dropped` ("too-short") those that are not long enough.
+
+    Args:
+        video: The video.
+        settings: Uses `scene_threshold`, `min_seconds`, `max_seconds`.
+        clock: Counts the time.
 
     Raises:
-        InputError: the video is missing, empty, unreadable or has no picture.
+        InputError: The video is missing, empty, unreadable or has no picture.
         MissingDependencyError: PySceneDetect is not installed.
     """
     with clock.stage("scenes", clips=0):
@@ -41,30 +46,37 @@ def find_spans(video: SourceVideo, settings: PreparationSettings, clock: StageCl
 
 
 def find_cuts(path: str, threshold: float) -> list[tuple[float, float]]:
-    """Scenes of a video as (start, end) in seconds; between two of them lies the time in which the picture changed.
+    """Find the scenes of a video as (start, end) in seconds; the picture changes in the gap between two of them.
 
     Args:
-        path: the video.
-        threshold: least content value (mean change of hue, saturation and brightness between two looks, 0..255) of a cut.
+        path: The video.
+        threshold: Minimum content value of a cut (mean change of hue, saturation and brightness between two sampled frames, 0..255).
 
     Raises:
-        InputError, MissingDependencyError: as `find_spans`.
+        InputError: See `find_spans`.
+        MissingDependencyError: See `find_spans`.
     """
     detector, timecode = _detector(threshold)
     info = probe_video(path)
-    looks = min(LOOKS, float(info.fps))
+    rate = min(SAMPLE_FPS, float(info.fps))
     scenes, start = [], 0.0
-    # one look beyond every source frame would only repeat it
-    for index, frame in enumerate(iterate_frames(path, looks, longest_side=_SIDE)):
-        cuts = detector.process_frame(timecode(index, LOOKS), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    # a higher rate than the source's would only repeat frames
+    for index, frame in enumerate(iterate_frames(path, rate, longest_side=_SIDE)):
+        cuts = detector.process_frame(timecode(index, SAMPLE_FPS), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         if cuts and index:
-            scenes.append((start, (index - 1) / looks))
-            start = index / looks
+            scenes.append((start, (index - 1) / rate))
+            start = index / rate
     return [*scenes, (start, info.seconds)]
 
 
 def cut_evenly(start: float, end: float, settings: PreparationSettings) -> list[tuple[float, float]]:
-    """A scene in even pieces of at most `max_seconds`; in pieces of just that and a rest where even ones were too short."""
+    """Cut a scene into even pieces of at most `max_seconds`; into pieces of exactly that and a rest if even ones were too short.
+
+    Args:
+        start: Where the scene begins, in seconds.
+        end: Where it ends, in seconds.
+        settings: Uses `min_seconds`, `max_seconds`.
+    """
     length = end - start
     count = max(1, math.ceil(length / settings.max_seconds - 1e-6))
     even = length / count
@@ -88,7 +100,7 @@ def _detector(threshold: float) -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingDependencyError(
             f"Finding scene cuts needs the package scenedetect, which cannot be imported ({error}); "
-            'install it with: pip install "fantasytalking[train]"'
+            'install it with: pip install "fantasytalking[prepare]"'
         ) from error
-    # every cut counts, also one that follows another within a moment: merged, it would lie inside a clip
+    # every cut counts, also two in close succession: if they were merged, one would lie inside a clip
     return ContentDetector(threshold=threshold, min_scene_len=0), FrameTimecode

@@ -1,4 +1,7 @@
-"""From the records of shards and videos to the set's list of clips and its manifest, which is written last: no manifest, no set."""
+"""The set's list of clips and its manifest, made from the records of videos and shards.
+
+The manifest is written last: without it a set is unfinished.
+"""
 
 from __future__ import annotations
 
@@ -17,35 +20,36 @@ import fantasytalking
 from fantasytalking.data.face_tracks import SAME_PERSON, nearest_faces
 from fantasytalking.data.motion_dataset import IntensityScale
 from fantasytalking.data.preparation.clip_records import StageClock
-from fantasytalking.data.preparation.shard_writer import json_text
-from fantasytalking.data.preparation.video_sources import fingerprint
-from fantasytalking.data.preparation.work_folder import Plan, read_json
+from fantasytalking.data.preparation.work_folder import Plan
 from fantasytalking.pipeline.model_folder import INDEX, resolve_model
-from fantasytalking.system.digests import file_sha256
+from fantasytalking.system.digests import file_fingerprint, file_sha256
 from fantasytalking.system.files import atomic_path, full_disk_error
+from fantasytalking.system.json import json_text, read_json
 
 __all__ = ["IN_VALIDATION", "build_manifest", "describe_model", "leaks", "percentiles", "write_clips"]
 
 IN_VALIDATION = "in-validation"
-"""Reason of a training clip whose person is seen in a validation clip."""
-# the transformer may be trained on without making a set stale, and an autoencoder that no latents are made with may be too
+"""Reason for dropping a training clip whose person is seen in a validation clip."""
+# not the transformer, nor an autoencoder without stored latents: training them further does not make a set stale
 _ALWAYS, _FOR_LATENTS = ("audio_encoder",), ("vae", "image_encoder", "text_encoder")
-_RANKS = 21
 
 Row = dict[str, Any]
 
 
 def describe_model(name: str, latents: str = "auto") -> dict[str, Any]:
-    """What a set has to know of the model that it is made for: frame rate, classes and weights of the encoders.
+    """Describe the model that a set is made for: frame rate, classes and weights of the encoders.
 
-    Weights are known by their fingerprints; of a repository on the hub only the name is known.
+    Weights are identified by their fingerprints; of a repository on the hub only the name is known.
 
     Args:
-        name: as of `PreparationSettings`.
-        latents: likewise.
+        name: `PreparationSettings.model`.
+        latents: `PreparationSettings.latents`.
+
+    Returns:
+        The content of `SetModel`.
 
     Raises:
-        CheckpointError: there is no such model.
+        CheckpointError: There is no such model.
     """
     folder = resolve_model(name)
     described: dict[str, Any] = {"name": name, "encoders": {}, "weights": {}}
@@ -59,25 +63,24 @@ def describe_model(name: str, latents: str = "auto") -> dict[str, Any]:
         if classes.get(part):
             described["encoders"][part] = classes[part]
             for path in sorted([*(folder / part).glob("*.safetensors"), *(folder / part).glob("config.json")]):
-                described["weights"][path.relative_to(folder).as_posix()] = fingerprint(path)
+                described["weights"][path.relative_to(folder).as_posix()] = file_fingerprint(path)
     return described
 
 
-def leaks(rows: Sequence[Row], same_person: float = SAME_PERSON) -> dict[str, float]:
-    """Training clips whose face is that of a validation clip, by the embeddings: catalogues name clips, not people.
+def leaks(rows: Sequence[Row]) -> dict[str, float]:
+    """Find training clips whose face is that of a validation clip, by the embeddings: catalogues name clips, not people.
 
     Args:
-        rows: of clips, those kept with their embedding.
-        same_person: least cosine.
+        rows: Rows of all candidates; those that were kept with their embedding.
 
     Returns:
-        Key -> largest cosine with a validation clip.
+        Key -> largest cosine with a validation clip, where it is at least `SAME_PERSON`.
     """
     held = [row for row in rows if row["kept"] and row["split"] == "val"]
     own = [row for row in rows if row["kept"] and row["split"] == "train"]
     cosines = nearest_faces([_embedding(row) for row in own], [_embedding(row) for row in held])
     found = {row["key"]: float(cosine) for row, cosine in zip(own, cosines, strict=True)}
-    return {key: cosine for key, cosine in found.items() if cosine >= same_person}
+    return {key: cosine for key, cosine in found.items() if cosine >= SAME_PERSON}
 
 
 def _embedding(row: Row) -> NDArray[np.float32]:
@@ -85,19 +88,18 @@ def _embedding(row: Row) -> NDArray[np.float32]:
 
 
 def percentiles(rows: Iterable[Row]) -> dict[str, list[float]] | None:
-    """Raw motion of the training clips at evenly spaced ranks, the form of a model's motion_percentiles.json; None without any."""
+    """Percentiles of the raw motion of the training clips, as in a model's motion_percentiles.json; None without a training clip."""
     raw = [motion for row in rows if row["kept"] and row["split"] == "train" for motion in row["_motion"]]
     if not raw:
         return None
-    scale = IntensityScale.fit(torch.tensor(raw, dtype=torch.float64).float(), _RANKS).percentiles
-    return {"w_face": scale[:, 0].tolist(), "w_body": scale[:, 1].tolist()}
+    return IntensityScale.fit(torch.tensor(raw, dtype=torch.float64).float()).as_percentiles()
 
 
 def write_clips(path: Path, rows: Iterable[Row]) -> None:
-    """Write `clips.jsonl`, without what only the end of the run needs.
+    """Write `clips.jsonl`, without the fields that only the end of the run needs (they begin with an underscore).
 
     Raises:
-        OutputError: the disk is full, or the folder cannot be written.
+        OutputError: The disk is full, or the folder cannot be written.
     """
     with full_disk_error(path), atomic_path(path, overwrite=True) as temporary, open(temporary, "wb") as file:
         for row in rows:
@@ -113,23 +115,23 @@ def build_manifest(
     model: Mapping[str, Any],
     clock: StageClock,
     clips_file: Path,
-    running: Mapping[str, Any],
+    run: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The whole manifest.
+    """Content of `manifest.json`, see `SetManifest`.
 
     Args:
-        plan: of the run.
-        rows: of all candidates, with what only the end of the run needs.
-        shards: records of the shards that hold something.
-        model: see `describe_model`.
-        clock: of all stages.
-        clips_file: the list of clips, written already.
-        running: how the command ran: workers, seconds.
+        plan: Plan of the run.
+        rows: Rows of all candidates, with the fields that only the end of the run needs.
+        shards: Records of the shards that hold a clip.
+        model: What `describe_model` gave.
+        clock: Time of all stages.
+        clips_file: The list of clips, which is written already.
+        run: How the command ran: workers, address, seconds.
     """
     kept = [row for row in rows if row["kept"]]
     return {
         "schema": plan.schema,
-        "made_with": {"fantasytalking": fantasytalking.__version__, **running},
+        "made_with": {"fantasytalking": fantasytalking.__version__, **run},
         "settings": plan.settings,
         "model": dict(model),
         "percentiles": percentiles(rows),
@@ -158,7 +160,7 @@ def _split(kept: Sequence[Row], split: str) -> dict[str, Any]:
 
 
 def _throughput(clock: StageClock) -> dict[str, dict[str, float]]:
-    """Stage -> clips, seconds of one worker, clips per second of one worker."""
+    """Clips, seconds and clips per second of one worker, by stage."""
     stages = {}
     for name, entry in clock.as_dict().items():
         seconds, clips = entry["seconds"], entry["clips"]

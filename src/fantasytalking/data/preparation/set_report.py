@@ -21,6 +21,7 @@ from PIL import Image
 
 from fantasytalking.data.preparation.histograms import histograms_section
 from fantasytalking.data.preparation.video_sources import ListedVideo
+from fantasytalking.data.shard_reader import ShardReader
 from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.media.video import read_frames
 from fantasytalking.reporting.html import DASH, Html, join, number, stylesheet, table, text
@@ -77,13 +78,11 @@ def write_report(
 
 def _kept_pictures(folder: Path, rows: Sequence[Row]) -> Iterator[_Picture]:
     """Reference pictures of kept clips, evenly chosen."""
-    from fantasytalking.data.prepared_set import PreparedSet
-
     kept = [row for row in rows if row["kept"]]
-    reader = PreparedSet(folder, {}, [dict(row) for row in kept])
+    reader = ShardReader(folder)
     for index in _evenly(len(kept), _MOST_KEPT):
         row = kept[index]
-        picture = np.asarray(Image.open(io.BytesIO(reader.bytes(row["key"], "jpg"))).convert("RGB"))
+        picture = np.asarray(Image.open(io.BytesIO(reader.read(row["shard"], row["key"], "jpg"))).convert("RGB"))
         yield _Picture(row, _save(folder, f"kept-{row['key']}.jpg", picture))
 
 

@@ -1,73 +1,72 @@
-"""Writing shards: plain tar files in the layout of WebDataset whose bytes depend on the samples alone."""
+"""Shards: plain tar files in the layout of WebDataset whose bytes depend on their samples alone."""
 
 from __future__ import annotations
 
 import io
-import json
-import math
 import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fantasytalking.system.files import atomic_path, full_disk_error
+from fantasytalking.system.json import json_text
 
-__all__ = ["DealtShard", "ShardFile", "ShardWriter", "deal", "json_text", "write_json", "writing_shard"]
-
-T = TypeVar("T")
+__all__ = ["ShardAssignment", "ShardWriter", "assign_shards", "writing_shard"]
 
 
 @dataclass(frozen=True)
-class DealtShard:
-    """Which candidates a shard is made of: positions in the list of all of them."""
+class ShardAssignment:
+    """Candidates that go into one shard.
+
+    Attributes:
+        name: Name of the shard: its split and number.
+        split: "train" or "val".
+        members: Positions in the list of all candidates.
+    """
 
     name: str
     split: str
     members: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class ShardFile:
-    """A finished shard.
-
-    Attributes:
-        samples: number of clips.
-        size: bytes.
-        sha256: of the file.
-    """
-
-    samples: int
-    size: int
-    sha256: str
-
-
-def deal(splits: Sequence[str], clips_per_shard: int) -> list[DealtShard]:
-    """Deal candidates out into shards, in order, each split for itself; a function of the list alone.
+def assign_shards(splits: Sequence[str], clips_per_shard: int) -> list[ShardAssignment]:
+    """Assign candidates to shards, in order and each split on its own; a pure function of its arguments.
 
     Args:
-        splits: split of each candidate.
-        clips_per_shard: candidates of a shard; those that are dropped leave it smaller.
+        splits: Split of each candidate.
+        clips_per_shard: Candidates per shard; the shard is smaller where some of them are dropped.
     """
     shards = []
     for split in sorted(set(splits)):
         members = [index for index, own in enumerate(splits) if own == split]
         for number, first in enumerate(range(0, len(members), clips_per_shard)):
-            shards.append(DealtShard(f"{split}-{number:06d}", split, tuple(members[first : first + clips_per_shard])))
+            name = f"{split}-{number:06d}"
+            shards.append(ShardAssignment(name, split, tuple(members[first : first + clips_per_shard])))
     return shards
 
 
 class ShardWriter:
-    """Adds samples to a tar file: times, owners and rights are fixed, the order is that of the calls."""
+    """Adds samples to a tar file with fixed times, owners and permissions, in the order of the calls.
+
+    Attributes:
+        samples: Number of samples that were added.
+    """
 
     def __init__(self, archive: tarfile.TarFile) -> None:
         self._archive = archive
         self.samples = 0
 
     def add(self, key: str, row: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-        """Add a sample: first its row as JSON, then its files by ending."""
+        """Add a sample: first its row as JSON, then its files in alphabetical order of their endings.
+
+        Args:
+            key: Name of the clip.
+            row: Its row in the list of clips.
+            files: Content by ending.
+        """
         for ending, content in [("json", json_text(row).encode()), *sorted(files.items())]:
             entry = tarfile.TarInfo(f"{key}.{ending}")
             entry.size, entry.mtime, entry.mode = len(content), 0, 0o644
@@ -79,10 +78,10 @@ class ShardWriter:
 
 @contextmanager
 def writing_shard(path: Path) -> Iterator[ShardWriter]:
-    """Write a shard under a temporary name; it gets its own when the block ends well and there is a sample in it.
+    """Write a shard to a temporary file, and rename it to `path` when the block ends well; without a sample there is no file.
 
     Raises:
-        OutputError: the disk is full, or the folder cannot be written.
+        OutputError: The disk is full, or the folder cannot be written.
     """
     with full_disk_error(path), atomic_path(path, overwrite=True) as temporary, open(temporary, "wb") as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -91,36 +90,5 @@ def writing_shard(path: Path) -> Iterator[ShardWriter]:
         file.flush()
         os.fsync(file.fileno())
     if not writer.samples:
-        # an empty archive would stop whoever reads the shards one after the other
+        # an empty archive would stop a reader that goes through all shards
         path.unlink()
-
-
-def json_text(value: Any) -> str:
-    """JSON on one line, the same for the same value; what is no number (NaN, infinite) becomes null."""
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
-
-
-def write_json(path: Path, value: Any, indent: int | None = None) -> None:
-    """Write JSON, whole or not at all.
-
-    Raises:
-        OutputError: the disk is full, or the folder cannot be written.
-    """
-    text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent) + "\n"
-    with full_disk_error(path), atomic_path(path, overwrite=True) as temporary:
-        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str):
-        # the name of a file may be bytes that are no text
-        return value.encode("utf-8", "backslashreplace").decode()
-    return value

@@ -1,4 +1,4 @@
-"""Which videos a preparation is about: files, folders and catalogues, in a stable order and under stable names."""
+"""Source videos of a preparation: files, folders and catalogues, in a stable order and under stable names."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from fantasytalking.data.face_tracks import ClipInfo, read_catalogue
+from fantasytalking.data.catalogue import CATALOGUE, SPLITS, CatalogueRow, read_catalogue
 from fantasytalking.data.preparation.clip_records import SourceVideo
-from fantasytalking.errors import InputError, SettingsError
+from fantasytalking.data.preparation.preparation_settings import IdentityFrom
+from fantasytalking.errors import InputError
+from fantasytalking.system.digests import file_fingerprint
 
-__all__ = ["CATALOGUE", "SUFFIXES", "ListedVideo", "find_videos", "fingerprint"]
+__all__ = ["SUFFIXES", "ListedVideo", "find_videos"]
 
-CATALOGUE = "catalogue.jsonl"
 SUFFIXES = frozenset(
     [
         ".mp4",
@@ -38,10 +39,9 @@ SUFFIXES = frozenset(
         ".mxf",
     ],
 )
-"""Endings by which videos are found in folders; a file that is named itself may have any."""
-# with the clip's number and the longest ending a name stays below the 100 characters of a plain tar header
+"""Endings by which videos are found in folders; a file that is given by its own path may have any."""
+# with the clip's number and the longest ending, a name fits the 100 characters of a plain tar header
 _LONGEST_KEY = 72
-_SAMPLED = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class ListedVideo:
     """A video to prepare.
 
     Attributes:
-        video: what the stages need of it.
-        name: its path below the folder that was given, for provenance: the same wherever the folder lies.
-        fingerprint: of its content, see `fingerprint`; empty where there is no such file.
+        video: The video as the stages see it.
+        name: Path below the folder that was given, for provenance: independent of where the folder is.
+        fingerprint: Hash of its content, see `file_fingerprint`; empty if there is no such file.
     """
 
     video: SourceVideo
@@ -59,7 +59,7 @@ class ListedVideo:
     fingerprint: str
 
     def as_dict(self) -> dict[str, Any]:
-        """What a run is recognised by: everything but the place of the file."""
+        """Everything that identifies the video in a plan: all fields but the location of the file."""
         known = asdict(self.video)
         del known["path"]
         return {**known, "name": self.name, "fingerprint": self.fingerprint}
@@ -69,36 +69,32 @@ class ListedVideo:
 class _Candidate:
     path: Path
     name: str
-    row: ClipInfo | None
+    row: CatalogueRow | None
 
 
-def find_videos(
-    places: Sequence[Path], identity: Literal["stem", "folder"] = "stem", val_share: float = 0.0
-) -> list[ListedVideo]:
-    """List the videos of files, folders (searched to the bottom) and catalogues, each file once, sorted by key.
+def find_videos(places: Sequence[Path], identity: IdentityFrom = "stem", val_share: float = 0.0) -> list[ListedVideo]:
+    """List the videos of files, folders (searched recursively) and catalogues, each file once, sorted by key.
 
-    A folder with a catalogue gives the videos that the catalogue names as it describes them; rows of another split than "train" and
-    "val" are left out. A video that no catalogue names is of kind "real", of split "train" and of unknown terms.
+    Videos that a catalogue in a folder names are described by their rows; rows of a split other than "train" and "val" are left
+    out. A video without a row is of kind "real", of split "train" (or "val", see `val_share`) and of unknown terms.
 
     Args:
-        places: files, folders, `catalogue.jsonl` files.
-        identity: whom a video without a row shows: the name of the file, or that of its folder.
-        val_share: share of the identities without a row that becomes the split "val", chosen by a hash of the name.
+        places: Files, folders, `catalogue.jsonl` files.
+        identity: Name of the person in a video without a row: that of its file, or of its folder.
+        val_share: Share of the identities without a row that go into the split "val", 0 to 0.9, chosen by a hash of the name.
 
     Raises:
-        InputError: a place does not exist, a catalogue cannot be used, or nothing is found.
-        SettingsError: val_share is not within 0 to 0.9.
+        InputError: A place does not exist, a catalogue cannot be used, or no video is found.
+        SettingsError: A row of a catalogue is not valid.
     """
-    if not 0 <= val_share <= 0.9:
-        raise SettingsError(f"val_share is a number from 0 to 0.9, but {val_share!r} was given.")
     found: dict[str, _Candidate] = {}
     for place in places:
         for candidate in _at(place.expanduser()):
             real = os.path.realpath(candidate.path)
-            # a row says more than a file that was merely found
+            # a row says more than a file that was found in a folder
             if real not in found or (found[real].row is None and candidate.row is not None):
                 found[real] = candidate
-    wanted = [c for c in found.values() if c.row is None or c.row.split in ("train", "val")]
+    wanted = [c for c in found.values() if c.row is None or c.row.split in SPLITS]
     if not wanted:
         shown = ", ".join(f"'{place}'" for place in places)
         raise InputError(
@@ -107,23 +103,10 @@ def find_videos(
         )
     described = [_describe(candidate, identity, val_share) for candidate in wanted]
     listed = [
-        ListedVideo(video, c.name, fingerprint(c.path))
+        ListedVideo(video, c.name, file_fingerprint(c.path))
         for video, c in zip(_keyed(described, wanted), wanted, strict=True)
     ]
     return sorted(listed, key=lambda item: item.video.key)
-
-
-def fingerprint(path: Path) -> str:
-    """Hash of a file's size, beginning and end (64 KiB each): cheap for any length, and another for a file that was replaced."""
-    try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            digest = hashlib.sha256(str(size).encode() + file.read(_SAMPLED))
-            file.seek(max(0, size - _SAMPLED))
-            digest.update(file.read(_SAMPLED))
-    except OSError:
-        return ""
-    return digest.hexdigest()[:32]
 
 
 def _at(place: Path) -> Iterable[_Candidate]:
@@ -147,14 +130,14 @@ def _in_folder(folder: Path) -> Iterable[_Candidate]:
 def _in_catalogue(catalogue: Path, root: Path) -> Iterable[_Candidate]:
     for row in read_catalogue(catalogue):
         path = catalogue.parent / row.file
-        # a file that lies elsewhere is known by its last folder: where that lies is nobody's business
+        # a file outside is named by its last folder only, so that a set reveals no other paths
         plain = Path(os.path.normpath(path))
         inside = plain.is_relative_to(os.path.normpath(root))
         name = plain.relative_to(os.path.normpath(root)) if inside else Path(*plain.parts[-2:])
         yield _Candidate(path, name.as_posix(), row)
 
 
-def _describe(candidate: _Candidate, identity: str, val_share: float) -> SourceVideo:
+def _describe(candidate: _Candidate, identity: IdentityFrom, val_share: float) -> SourceVideo:
     path, row = str(candidate.path.absolute()), candidate.row
     key = re.sub(r"[^A-Za-z0-9_-]+", "_", str(Path(candidate.name).with_suffix(""))).strip("_-") or "video"
     if row is not None:
@@ -165,12 +148,12 @@ def _describe(candidate: _Candidate, identity: str, val_share: float) -> SourceV
 
 
 def _share_of(identity: str) -> float:
-    """A number in 0..1 that is fixed for a name and spread evenly over names."""
+    """Number in 0..1 that is fixed for a name and uniform over names."""
     return int.from_bytes(hashlib.sha256(identity.encode("utf-8", "backslashreplace")).digest()[:6], "big") / 2**48
 
 
 def _keyed(videos: Sequence[SourceVideo], candidates: Sequence[_Candidate]) -> list[SourceVideo]:
-    """Keys made unique, also where a file system does not tell capitals apart, and short enough for a tar header."""
+    """Make keys unique, also on file systems that ignore capitals, and short enough for a tar header."""
     count = Counter(video.key.lower() for video in videos)
     taken: set[str] = set()
     keyed = []

@@ -1,4 +1,4 @@
-"""The folder of a prepared set while it is being made: what is there already, whether it may go on, and who works in it."""
+"""The folder of a prepared set while it is being prepared: what is finished, whether it may be resumed, and a lock against a second run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fantasytalking.data.preparation.shard_writer import json_text, write_json
 from fantasytalking.errors import OutputError
+from fantasytalking.system.json import json_text, read_json, write_strict_json
 
-__all__ = ["Plan", "WorkFolder", "opened_work", "read_json"]
+__all__ = ["Plan", "WorkFolder", "open_work_folder"]
 
-_OURS = ("manifest.json", "clips.jsonl", "report.html", "report", "shards", "work")
+_PARTS = ("manifest.json", "clips.jsonl", "report.html", "report", "shards", "work")
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Plan:
     """Everything that a set's shards depend on.
 
     Attributes:
-        schema: version of the set's layout.
-        settings: of the preparation.
-        dealing: how candidates are dealt into shards.
-        videos: the inputs, with fingerprints.
+        schema: Version of the set's layout.
+        settings: Fields of `PreparationSettings`, and fingerprints of the model's weights.
+        dealing: How candidates are assigned to shards: {"clips_per_shard"}.
+        videos: Videos with their fingerprints, see `ListedVideo.as_dict`.
     """
 
     schema: int
@@ -38,16 +38,20 @@ class Plan:
     videos: list[dict[str, Any]]
 
     def as_dict(self) -> dict[str, Any]:
-        """As it is stored."""
+        """All fields by name, as they are stored."""
         return {"schema": self.schema, "settings": self.settings, "dealing": self.dealing, "videos": self.videos}
 
     @property
     def digest(self) -> str:
-        """One short name for all of it."""
+        """Short hash of all fields, 16 hexadecimal digits."""
         return hashlib.sha256(json_text(self.as_dict()).encode()).hexdigest()[:16]
 
     def difference(self, stored: Mapping[str, Any]) -> str:
-        """What is not as stored, in words; empty where all is."""
+        """Describe how this plan differs from a stored one; empty if it does not.
+
+        Args:
+            stored: What `as_dict` gave.
+        """
         if stored.get("schema") != self.schema:
             return f"it was begun with version {stored.get('schema')} of the layout, and this is version {self.schema}"
         for part in ("settings", "dealing"):
@@ -67,21 +71,13 @@ class Plan:
         return ""
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; None where there is none or it is damaged."""
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
 @dataclass(frozen=True)
 class WorkFolder:
-    """Where a run keeps what.
+    """Paths of the files of a run.
 
     Attributes:
-        root: the set.
-        digest: of the plan; what another plan left behind is not used.
+        root: Folder of the set.
+        digest: Digest of the plan; records of another plan are not used.
     """
 
     root: Path
@@ -89,34 +85,34 @@ class WorkFolder:
 
     @property
     def running(self) -> Path:
-        """Folder of what each worker is at."""
+        """Folder of files that say what each worker is working on."""
         return self.root / "work" / "running"
 
     def spans(self, key: str) -> Path:
-        """What was found in a video."""
+        """Record of the spans that were found in a video."""
         return self.root / "work" / "spans" / f"{key}.json"
 
     def record(self, shard: str) -> Path:
-        """What became of a shard's candidates."""
+        """Record of the outcome of a shard's candidates."""
         return self.root / "work" / "shards" / f"{shard}.json"
 
     def tar(self, shard: str) -> Path:
-        """A shard."""
+        """Path of a shard."""
         return self.root / "shards" / f"{shard}.tar"
 
-    def stored(self, path: Path) -> dict[str, Any] | None:
-        """A record of this plan, or None."""
+    def load(self, path: Path) -> dict[str, Any] | None:
+        """Read a record; None if it is missing, damaged or belongs to another plan."""
         found = read_json(path)
         return found if isinstance(found, dict) and found.get("plan") == self.digest else None
 
-    def make(self) -> None:
-        """Make the folders; files that a killed run left half-written go away."""
+    def create(self) -> None:
+        """Create the folders, and delete what a killed run left half-written."""
         for folder in self._folders():
             folder.mkdir(parents=True, exist_ok=True)
-        self.sweep()
+        self.remove_partial_files()
 
-    def sweep(self) -> None:
-        """Delete files that a killed process left half-written; to be called while nobody writes."""
+    def remove_partial_files(self) -> None:
+        """Delete files that a killed process left half-written; call it only while nobody writes."""
         for folder in (self.root, *self._folders()):
             for path in folder.glob(".*.part*"):
                 path.unlink(missing_ok=True)
@@ -127,16 +123,16 @@ class WorkFolder:
 
 
 @contextmanager
-def opened_work(root: Path, plan: Plan, overwrite: bool) -> Iterator[WorkFolder]:
-    """Take the folder of a set for this process, new or begun with the same plan.
+def open_work_folder(root: Path, plan: Plan, overwrite: bool) -> Iterator[WorkFolder]:
+    """Lock the folder of a set for this process; it is new or was begun with the same plan.
 
     Args:
-        root: the set.
-        plan: what is to be made.
-        overwrite: whether a set made otherwise is deleted first.
+        root: Folder of the set.
+        plan: The plan of this run.
+        overwrite: Whether to delete a set of another plan first.
 
     Raises:
-        OutputError: the folder holds something else or was begun otherwise, cannot be written, or another process works in it.
+        OutputError: The folder holds something else or a set of another plan, cannot be written, or is locked by another process.
     """
     root = root.expanduser()
     with contextlib.ExitStack() as stack:
@@ -148,8 +144,8 @@ def opened_work(root: Path, plan: Plan, overwrite: bool) -> Iterator[WorkFolder]
             if different:
                 _clear(root)
             work = WorkFolder(root, plan.digest)
-            work.make()
-            write_json(root / "work" / "run.json", plan.as_dict())
+            work.create()
+            write_strict_json(root / "work" / "run.json", plan.as_dict())
         except BlockingIOError as error:
             raise OutputError(
                 f"Another process is preparing '{root}'; wait for it, or choose another --output."
@@ -162,7 +158,7 @@ def opened_work(root: Path, plan: Plan, overwrite: bool) -> Iterator[WorkFolder]
 
 
 def _check(root: Path, plan: Plan, overwrite: bool) -> bool:
-    """Whether what is there was begun with another plan and has to go."""
+    """Whether existing output belongs to another plan and has to be deleted."""
     if not root.exists():
         return False
     if not root.is_dir():
@@ -174,23 +170,23 @@ def _check(root: Path, plan: Plan, overwrite: bool) -> bool:
         strange = sorted(entry.name for entry in root.iterdir() if entry.name != "work")
         if strange:
             raise OutputError(
-                f"The folder '{root}' holds something else than a prepared set ('{strange[0]}'); give an empty or new one."
+                f"The folder '{root}' holds something other than a prepared set ('{strange[0]}'); give an empty or new one."
             )
         return False
     different = plan.difference(stored)
     if different and not overwrite:
         raise OutputError(
-            f"The set in '{root}' was begun otherwise: {different}; give what was given then, choose another --output, or pass "
-            "--overwrite to make it anew."
+            f"The set in '{root}' was begun differently: {different}; repeat the original command, choose another --output, or pass "
+            "--overwrite to replace it."
         )
     return bool(different)
 
 
 def _clear(root: Path) -> None:
-    for name in _OURS:
+    for name in _PARTS:
         path = root / name
         if name == "work":
-            # but for the lock, which is held
+            # all but the lock, which is held
             for entry in path.iterdir():
                 if entry.name != "lock":
                     _remove(entry)

@@ -1,7 +1,7 @@
-"""What a worker does: look for spans in a video, or make one shard. Both leave complete files behind or none.
+"""The tasks of a worker: find the spans of a video, or make one shard. Both write complete files or none.
 
-A file beside the work tells what the worker is at: the command shows it as progress, and a clip that ended its process again and again
-(a damaged file can crash a decoder) is told apart from one whose process was merely killed once.
+A file says what the worker is working on. The command shows it as progress, and it tells a clip that repeatedly crashes its process
+(a damaged file can crash a decoder) from one whose process was killed once.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from fantasytalking.data.preparation.clip_records import ClipSpan, Dropped, Prep
 from fantasytalking.data.preparation.preparation_settings import PreparationSettings
 from fantasytalking.data.preparation.prepare_clip import ClipPreparer
 from fantasytalking.data.preparation.scene_cuts import find_spans
-from fantasytalking.data.preparation.shard_writer import write_json, writing_shard
-from fantasytalking.data.preparation.work_folder import WorkFolder, read_json
+from fantasytalking.data.preparation.shard_writer import writing_shard
+from fantasytalking.data.preparation.work_folder import WorkFolder
 from fantasytalking.errors import CheckpointError, InputError, MissingDependencyError, OutputError, SettingsError
 from fantasytalking.system.digests import file_sha256
+from fantasytalking.system.json import read_json, write_strict_json
 
-__all__ = ["MOST_TRIES", "ShardTask", "VideoTask"]
+__all__ = ["MAX_CRASHES", "FindSpansTask", "MakeShardTask", "clip_row"]
 
-MOST_TRIES = 3
-"""So often a clip may end the process that works on it, before it is dropped."""
-# wrong with the run rather than with a clip: these stop the run
-_OF_THE_RUN = (CheckpointError, MissingDependencyError, SettingsError, OutputError)
+MAX_CRASHES = 3
+"""Maximum crashes per clip; one more attempt, and it is dropped."""
+# faults of the run and not of a clip: these stop the run
+_RUN_ERRORS = (CheckpointError, MissingDependencyError, SettingsError, OutputError)
 
 
 class _Attempts:
-    """What a worker is at, in a file: item, how often each was begun in this run without being finished, and how many are done."""
+    """File of a worker's progress: how often each unfinished item was begun in this run, and how many items are done and kept."""
 
     def __init__(self, path: Path, run: str) -> None:
         self._path = path
@@ -46,11 +47,15 @@ class _Attempts:
         }
 
     def begin(self, key: str) -> bool:
-        """Note that an item is begun; False if it has had its tries."""
+        """Note that an item is begun.
+
+        Returns:
+            Whether it may be tried; False after `MAX_CRASHES` crashes.
+        """
         tries = self._state["tries"]
         tries[key] = tries.get(key, 0) + 1
         self._write()
-        return int(tries[key]) <= MOST_TRIES
+        return int(tries[key]) <= MAX_CRASHES
 
     def end(self, key: str, kept: bool) -> None:
         """Note that an item is finished."""
@@ -59,28 +64,35 @@ class _Attempts:
         self._state["kept"] += kept
 
     def close(self) -> None:
-        """The whole work is finished."""
+        """Delete the file; the task is finished."""
         self._path.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        write_json(self._path, self._state)
+        write_strict_json(self._path, self._state)
 
 
-class VideoTask:
-    """Finds the spans of one video.
+class FindSpansTask:
+    """Finds the spans of videos.
 
     Args:
-        settings: fields of `PreparationSettings`.
-        root: the set.
-        digest: of the plan.
-        run: name of this run of the command.
+        settings: Fields of `PreparationSettings`.
+        root: Folder of the set.
+        digest: Digest of the plan.
+        run: Random name of this run of the command.
     """
 
     def __init__(self, settings: dict[str, Any], root: str, digest: str, run: str) -> None:
         self._settings, self._work, self._run = PreparationSettings(**settings), WorkFolder(Path(root), digest), run
 
     def __call__(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Write `work/spans/KEY.json` for a job {"video": fields of `SourceVideo`} and return {}."""
+        """Write `work/spans/KEY.json`.
+
+        Args:
+            job: {"video": fields of `SourceVideo`}.
+
+        Returns:
+            An empty dictionary; the result is the file.
+        """
         video, clock = SourceVideo(**job["video"]), StageClock()
         attempts = _Attempts(self._work.running / f"video-{video.key}.json", self._run)
         record: dict[str, Any] = {"plan": self._work.digest, "spans": []}
@@ -88,27 +100,34 @@ class VideoTask:
             record["unreadable"] = ["crashed", _crashed("video")]
         else:
             try:
-                record["spans"] = [_stored(found) for found in find_spans(video, self._settings, clock)]
-            except _OF_THE_RUN:
+                record["spans"] = [_span_record(found) for found in find_spans(video, self._settings, clock)]
+            except _RUN_ERRORS:
                 raise
             except InputError as error:
                 record["unreadable"] = ["unreadable", str(error)]
             except Exception as error:
                 record["unreadable"] = ["error", _unexpected(error)]
-        write_json(self._work.spans(video.key), {**record, "clock": clock.as_dict()})
+        write_strict_json(self._work.spans(video.key), {**record, "clock": clock.as_dict()})
         attempts.close()
         return {}
 
 
-class ShardTask:
-    """Makes one shard; the networks are loaded once for all shards that an object makes. Arguments as for `VideoTask`."""
+class MakeShardTask:
+    """Makes shards; the networks are loaded once per object. Arguments as for `FindSpansTask`."""
 
     def __init__(self, settings: dict[str, Any], root: str, digest: str, run: str) -> None:
         self._prepare = ClipPreparer(PreparationSettings(**settings))
         self._work, self._run = WorkFolder(Path(root), digest), run
 
     def __call__(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Write the shard and its record for a job {"name", "spans": [{"video", "name", "index", "start", "end"}]} and return {}."""
+        """Write a shard and its record.
+
+        Args:
+            job: {"name", "split", "spans": [{"video", "name", "index", "start", "end"}]}.
+
+        Returns:
+            An empty dictionary; the result is the files.
+        """
         name, clock = job["name"], StageClock()
         tar, rows = self._work.tar(name), []
         attempts = _Attempts(self._work.running / f"shard-{name}.json", self._run)
@@ -119,7 +138,7 @@ class ShardTask:
                 row = clip_row(outcome, given["name"], name)
                 if isinstance(outcome, PreparedClip):
                     shard.add(span.key, row, outcome.files)
-                    row = {**row, **_facts(outcome.files["safetensors"])}
+                    row = {**row, **_embedding_and_motion(outcome.files["safetensors"])}
                 rows.append(row)
                 attempts.end(span.key, kept=bool(row["kept"]))
         record = {
@@ -131,7 +150,7 @@ class ShardTask:
         }
         if shard.samples:
             record |= {"bytes": tar.stat().st_size, "sha256": file_sha256(tar)}
-        write_json(self._work.record(name), {**record, "clock": clock.as_dict()})
+        write_strict_json(self._work.record(name), {**record, "clock": clock.as_dict()})
         attempts.close()
         return {}
 
@@ -140,24 +159,24 @@ class ShardTask:
             return Dropped(span, "crashed", _crashed("clip"))
         try:
             return self._prepare(span, clock)
-        except _OF_THE_RUN:
+        except _RUN_ERRORS:
             raise
         except InputError as error:
             return Dropped(span, "unreadable", str(error))
         except Exception as error:
             if type(error).__name__ == "OutOfMemoryError":
-                # of the accelerator: nothing that the clip could help
+                # of the GPU: not a fault of the clip
                 raise
             return Dropped(span, "error", _unexpected(error))
 
 
 def clip_row(outcome: PreparedClip | Dropped, name: str, shard: str) -> dict[str, Any]:
-    """A row of `clips.jsonl`: what, whether it was kept and why not, provenance, measures.
+    """Row of `clips.jsonl`: name and place, whether it was kept or why not, provenance, measures.
 
     Args:
-        outcome: of the stages.
-        name: the video's path below the folder that was given.
-        shard: name of the shard that the clip would be in.
+        outcome: Result of the stages.
+        name: Path of the video below the folder that was given.
+        shard: Name of the shard that the clip is in if it was kept.
     """
     span, kept = outcome.span, isinstance(outcome, PreparedClip)
     why = (outcome.reason, outcome.detail) if isinstance(outcome, Dropped) else ("", "")
@@ -180,8 +199,8 @@ def clip_row(outcome: PreparedClip | Dropped, name: str, shard: str) -> dict[str
     return {**row, **{key: value for key, value in outcome.row.items() if key not in row}}
 
 
-def _facts(content: bytes) -> dict[str, Any]:
-    """What the end of the run needs of a sample beyond its row: face embedding and raw motion of its windows."""
+def _embedding_and_motion(content: bytes) -> dict[str, Any]:
+    """Face embedding and raw motion of a sample's windows, which the end of the run needs; they are not part of its final row."""
     from safetensors.torch import load
 
     arrays = load(content)
@@ -190,7 +209,7 @@ def _facts(content: bytes) -> dict[str, Any]:
     return {"_embedding": base64.b64encode(embedding).decode(), "_motion": [[float(v) for v in w] for w in windows]}
 
 
-def _stored(found: ClipSpan | Dropped) -> dict[str, Any]:
+def _span_record(found: ClipSpan | Dropped) -> dict[str, Any]:
     span = found.span if isinstance(found, Dropped) else found
     kept: dict[str, Any] = {"index": span.index, "start": span.start, "end": span.end}
     if isinstance(found, Dropped):
@@ -199,7 +218,7 @@ def _stored(found: ClipSpan | Dropped) -> dict[str, Any]:
 
 
 def _crashed(what: str) -> str:
-    return f"The process that worked on this {what} died {MOST_TRIES} times; the file may be damaged so that it crashes a decoder."
+    return f"The process that worked on this {what} died {MAX_CRASHES} times; the file may be damaged so that it crashes a decoder."
 
 
 def _unexpected(error: Exception) -> str:

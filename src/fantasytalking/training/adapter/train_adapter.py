@@ -100,7 +100,7 @@ def build_model(base: Path, recipe: AdapterRecipe, prepared: PreparedSet) -> Fan
     config = recipe.train
     _, held = open_transformer(base)
     clips = prepared.clips()
-    arrays = prepared.arrays(clips[0]["key"]) if clips else {}
+    arrays = prepared.arrays(clips[0].key) if clips else {}
     sizes = _missing_parts(recipe, held, arrays)
     torch.manual_seed(config.seed)
     dtype = torch.bfloat16 if config.mixed_precision == "bf16" else torch.float32
@@ -231,7 +231,7 @@ def _describe(output: Path, recipe: AdapterRecipe, base: Path, prepared: Prepare
         "model": recipe.train.model,
         "base_parts": sorted({part for part in map(part_of, weights.plan) if part is not None}),
         "lora": None if recipe.lora is None else asdict(recipe.lora),
-        "percentiles": prepared.manifest["percentiles"],
+        "percentiles": None if prepared.manifest.percentiles is None else asdict(prepared.manifest.percentiles),
         "set": str(prepared.folder.resolve()),
     }
     now = json.loads(json.dumps(now))

@@ -223,7 +223,7 @@ def _material(data: Path, output: Path, pipeline: FantasyTalkingPipeline, teache
     if not (teacher / PERCENTILES).exists():
         return material
     raw = json.loads((teacher / PERCENTILES).read_text())
-    return replace(material, intensity=IntensityScale(torch.tensor([raw["w_face"], raw["w_body"]]).T))
+    return replace(material, intensity=IntensityScale.from_percentiles(raw["w_face"], raw["w_body"]))
 
 
 def _windows(material: Material, config: DistillConfig) -> tuple[SampleSource, Validation | None]:
@@ -235,4 +235,4 @@ def student_validation(material: Material, train: TrainConfig, steps: int, guida
     """Validation on real validation tracks; None where there are none."""
     real: Sequence[Any] = [t for t in material.val if t.kind == TRUSTED]
     dataset = make_dataset(material, real, min(train.frames), train, NO_AUGMENTATION)
-    return Validation(dataset, train.shift, guidance, steps) if dataset.names else None
+    return Validation(dataset, train.shift, guidance, steps) if dataset.people.names else None

@@ -82,8 +82,7 @@ def export_embedded(
     # the encoder was not trained: its own files, licence and notice included, instead of a second copy of the same weights
     shutil.rmtree(temporary / "audio_encoder")
     shutil.copytree(speech_encoder, temporary / "audio_encoder")
-    percentiles = {"w_face": intensity.percentiles[:, 0].tolist(), "w_body": intensity.percentiles[:, 1].tolist()}
-    (temporary / "motion_percentiles.json").write_text(json.dumps(percentiles) + "\n")
+    (temporary / "motion_percentiles.json").write_text(json.dumps(intensity.as_percentiles()) + "\n")
     target.mkdir(parents=True, exist_ok=True)
     for part in temporary.iterdir():
         old = target / part.name

@@ -22,8 +22,8 @@ from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 def validation_windows(dataset: MotionDataset, per_track: int = 3) -> list[tuple[Sample, Tensor]]:
     """Evenly spread windows of every track, each with the portrait's mesh [468, 3]."""
     windows = []
-    for name in dataset.names:
-        for track in dataset.groups[name]:
+    for name in dataset.people.names:
+        for track in dataset.people.groups[name]:
             room = len(track.points) - dataset.num_frames - 1
             for start in np.unique(np.linspace(0, max(room, 0), per_track).astype(int)):
                 windows.append((dataset.window(track, int(start), dataset.num_frames), track.points[start]))

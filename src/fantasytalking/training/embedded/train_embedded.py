@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from fantasytalking.autoencoder.painter import MouthPainter
-from fantasytalking.data.face_tracks import TRACK_FPS, read_catalogue
+from fantasytalking.data.catalogue import read_catalogue
+from fantasytalking.data.face_tracks import TRACK_FPS
 from fantasytalking.data.motion_dataset import NO_AUGMENTATION, Augmentation, Continuation, MotionDataset, PreparedTrack
 from fantasytalking.errors import CheckpointError, InputError, OutputError, SettingsError
 from fantasytalking.media.audio import Audio
@@ -67,7 +68,7 @@ def window_source(material: Material, config: TrainConfig, fingerprint: str | No
         frames: make_dataset(material, material.train, frames, config, Augmentation())
         for frames in sorted(set(config.frames))
     }
-    draws = {frames: dataset.draw for frames, dataset in datasets.items() if dataset.names}
+    draws = {frames: dataset.draw for frames, dataset in datasets.items() if dataset.people.names}
     shortest = min(config.frames)
     if shortest not in draws:
         raise InputError(
@@ -105,7 +106,7 @@ def make_trainer(
     real = [t for t in material.val if t.kind == TRUSTED]
     shortest = min(config.frames)
     dataset = make_dataset(material, real, shortest, config, NO_AUGMENTATION)
-    validate = Validation(dataset, config.shift) if dataset.names else None
+    validate = Validation(dataset, config.shift) if dataset.people.names else None
     return Trainer(config, source, RunFolder(run), start, validate, videos)
 
 

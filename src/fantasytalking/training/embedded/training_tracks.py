@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from fantasytalking.autoencoder.mesh_codec import MeshCodec
 from fantasytalking.conditioning.speech_features import SpeechEncoder
+from fantasytalking.data.catalogue import read_catalogue
 from fantasytalking.data.face_tracks import (
     SAME_PERSON,
     TRACK_FPS,
@@ -25,7 +26,6 @@ from fantasytalking.data.face_tracks import (
     load_track,
     nearest_faces,
     prepare_tracks,
-    read_catalogue,
 )
 from fantasytalking.data.motion_dataset import IntensityScale, PreparedTrack, prepare, window_motion
 from fantasytalking.errors import InputError
@@ -76,7 +76,7 @@ def load_material(cache: Path, start: MeshCodec | None = None, coefficients: int
     Raises:
         InputError: the cache holds no training track, or none of them is usable.
     """
-    tracks = [load_track(path) for path in sorted(cache.glob("*.safetensors"))]
+    tracks = [load_track(path) for path in sorted(cache.glob("[!.]*.safetensors"))]
     train, val = _splits(tracks, cache, "(left_out.json there says why clips were left out)")
     codec = start or _fitted_codec(train, cache / "codec.bin", coefficients)
     prepared = _in_step(train, cache / "sync.json")
@@ -102,10 +102,10 @@ def set_material(prepared: PreparedSet, cache: Path, start: MeshCodec | None = N
     """
     from fantasytalking.data.prepared_set import face_tracks
 
-    made_for = prepared.manifest["model"]
-    if made_for["frame_rate"] != TRACK_FPS or made_for["encoders"].get("audio_encoder") != "WhisperEncoder":
+    made_for = prepared.manifest.model
+    if made_for.frame_rate != TRACK_FPS or made_for.encoders.get("audio_encoder") != "WhisperEncoder":
         raise InputError(
-            f"The prepared set {prepared.folder} was made for the model '{made_for['name']}' at {made_for['frame_rate']:g} frames a "
+            f"The prepared set {prepared.folder} was made for the model '{made_for.name}' at {made_for.frame_rate or 0:g} frames a "
             f"second, but the embedded model wants {TRACK_FPS:g} and Whisper features; prepare the videos with --model embedded."
         )
     tracks = [*face_tracks(prepared, "train"), *face_tracks(prepared, "val")]

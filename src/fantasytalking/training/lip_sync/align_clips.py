@@ -55,7 +55,7 @@ def cross_align(
     for number, left_out in enumerate(deal(clips, folds, config.seed)):
         others = [clip for clip in clips if clip.identity not in left_out]
         windows = SyncWindows(others, config.window, config.generated_weight, variation)
-        if not windows.names:
+        if not windows.people.names:
             continue
         network = new_network(others, template, config.seed)
         trainer = LipSyncTrainer(brief, windows, network, RunFolder(run / f"fold-{number}"))

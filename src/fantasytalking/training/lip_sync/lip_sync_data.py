@@ -18,7 +18,9 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from fantasytalking.conditioning.interpolation import rows_at
 from fantasytalking.data.face_tracks import TRACK_FPS, FaceTrack
+from fantasytalking.data.identity_sampler import IdentitySampler
 from fantasytalking.media.video import iterate_frames
 from fantasytalking.perception.lip_sync import (
     MAX_OFFSET,
@@ -176,28 +178,15 @@ class SyncWindows:
         variation: Variation | None = None,
     ) -> None:
         self.window, self.variation = window, Variation() if variation is None else variation
-        self.groups: dict[str, list[MouthClip]] = {}
-        for clip in clips:
-            if len(clip) >= 1.2 * window and (clip.kind == "real" or generated_weight > 0):
-                self.groups.setdefault(clip.identity, []).append(clip)
-        self.names = sorted(self.groups)
-        weights = [
-            (1.0 if self.groups[n][0].kind == "real" else generated_weight) * sum(len(c) for c in self.groups[n]) ** 0.5
-            for n in self.names
-        ]
-        self.weights = np.array(weights) / max(np.sum(weights), 1e-9)
+        usable = [c for c in clips if len(c) >= 1.2 * window and (c.kind == "real" or generated_weight > 0)]
+        self.people = IdentitySampler(usable, generated_weight)
         self.mirror = mirror_index()
 
     def draw(self, size: int, rng: np.random.Generator) -> SyncBatch:
         """A batch of `size` windows."""
-        rows = [self._window(self._clip(rng), rng) for _ in range(size)]
+        rows = [self._window(self.people.draw(rng), rng) for _ in range(size)]
         columns = [torch.stack(column) for column in zip(*rows, strict=True)]
         return SyncBatch(*columns)
-
-    def _clip(self, rng: np.random.Generator) -> MouthClip:
-        group = self.groups[self.names[rng.choice(len(self.names), p=self.weights)]]
-        lengths = np.array([len(c) for c in group], float)
-        return group[rng.choice(len(group), p=lengths / lengths.sum())]
 
     def _window(self, clip: MouthClip, rng: np.random.Generator) -> tuple[Tensor, ...]:
         v = self.variation
@@ -208,7 +197,8 @@ class SyncWindows:
         heard = start + rate * np.arange(-reach, self.window + reach, dtype=np.float64)
         tokens = (TOKENS_PER_FRAME * heard[:, None] + rate * np.arange(TOKENS_PER_FRAME)).ravel()
         inside = (heard > -0.5) & (heard < len(clip) - 0.5)
-        shape, speech = _at(clip.shape, mouth), _at(clip.speech, tokens)
+        shape = rows_at(clip.shape, torch.from_numpy(mouth))
+        speech = rows_at(clip.speech, torch.from_numpy(tokens))
         speech = speech + v.speech_noise * speech.std(0) * torch.from_numpy(
             rng.standard_normal(speech.shape, np.float32)
         )
@@ -223,15 +213,6 @@ class SyncWindows:
         chance = rng.random()
         use = torch.tensor([float(chance < 1 - v.pixels_only), float(chance >= v.shape_only)])
         return shape, pixels, use, speech, torch.from_numpy(inside[SPEECH_REACH : len(inside) - SPEECH_REACH])
-
-
-def _at(rows: Tensor, places: NDArray[np.float64]) -> Tensor:
-    """Rows [n, c] at fractional places, linear between neighbours; the ends repeat."""
-    places = np.clip(places, 0, len(rows) - 1)
-    low = np.minimum(places.astype(int), max(0, len(rows) - 2))
-    share = torch.from_numpy((places - low).astype(np.float32))[:, None]
-    high = np.minimum(low + 1, len(rows) - 1)
-    return rows[low] * (1 - share) + rows[high] * share
 
 
 def _pixels(crops: Tensor, index: NDArray[np.int64], v: Variation, rng: np.random.Generator) -> Tensor:

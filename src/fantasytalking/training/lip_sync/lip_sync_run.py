@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from fantasytalking.conditioning.speech_features import SpeechEncoder
-from fantasytalking.data.face_tracks import FaceTrack, load_track, prepare_tracks, read_catalogue
+from fantasytalking.data.catalogue import read_catalogue
+from fantasytalking.data.face_tracks import FaceTrack, load_track, prepare_tracks
 from fantasytalking.data.motion_dataset import SPEECH_PER_FRAME
 from fantasytalking.errors import InputError, OutputError
 from fantasytalking.perception.landmarks import mouth_opening
@@ -64,7 +65,7 @@ def train_lip_sync(config: LipSyncConfig, data: Path, output: Path) -> Path:
             f"The run folder {output} cannot be made ({error}); give a folder that can be written."
         ) from error
     prepare_tracks(data, output / "tracks", SpeechEncoder.from_pretrained(SPEECH_ENCODER), clips)
-    tracks = {path.stem: load_track(path) for path in sorted((output / "tracks").glob("*.safetensors"))}
+    tracks = {path.stem: load_track(path) for path in sorted((output / "tracks").glob("[!.]*.safetensors"))}
     template = average_face()
     views = {
         stem: cached_view(data / track.info.file, track, template, output / "mouths" / f"{stem}.safetensors")
@@ -77,7 +78,7 @@ def train_lip_sync(config: LipSyncConfig, data: Path, output: Path) -> Path:
     validation = [(t, make_clip(t, views[s])) for s, t in tracks.items() if t.info.split == "val"]
     network = new_network(training, template, config.seed)
     windows = SyncWindows(training, config.window, config.generated_weight, config.variation)
-    if not windows.names:
+    if not windows.people.names:
         raise InputError(
             f"No usable training clip in {data} is as long as {1.2 * config.window / 25:.1f} s; add longer clips."
         )
