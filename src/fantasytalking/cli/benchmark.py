@@ -9,13 +9,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from fantasytalking.cli.evaluate import cells_by_label
 from fantasytalking.cli.options import parse
 from fantasytalking.errors import SettingsError
+from fantasytalking.evaluation.metrics.registry import Backend, metrics_help
 from fantasytalking.pipeline.progress import quiet_frameworks
 
 if TYPE_CHECKING:
@@ -49,9 +50,8 @@ class Benchmark:
     """Processes on the processor, for generating and for scoring; nothing means one, and one a core."""
     protocol: str = "standard"
     """How to score: a protocol's name, a JSON file of its fields, or a report to repeat."""
-    metrics: tuple[str, ...] = ()
-    """Only these metrics; nothing means all."""
-    backend: Literal["auto", "standard", "proxy"] = "auto"
+    metrics: Annotated[tuple[str, ...], tyro.conf.arg(help=metrics_help())] = ()
+    backend: Backend = "auto"
     """Networks of the metrics: the standard ones where they are at hand, always, or labelled stand-ins only."""
     baselines: tuple[str, ...] = ("still", "shuffled")
     """Rows made of the real clips: still (first frame), shuffled (other sound); none for none of them."""

@@ -8,10 +8,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
 
 from fantasytalking.cli.options import parse
 from fantasytalking.errors import SettingsError
+from fantasytalking.evaluation.metrics.registry import ALL, METRICS, Backend, metrics_help
 from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
 
 if TYPE_CHECKING:
@@ -34,11 +37,10 @@ class Evaluate:
     """Folder of the report; kept measurements in it are used again."""
     generated: tuple[str, ...] = ()
     """Folders of generated videos, each as FOLDER or NAME=FOLDER, NAME for the table; without any, the real clips are measured alone."""
-    metrics: tuple[str, ...] = ()
-    """Which metrics: fid, fvd, sync, es, idc, dynamics, aesthetic, csim, efid, qalign, mouth, sharpness; nothing means all."""
+    metrics: Annotated[tuple[str, ...], tyro.conf.arg(help=metrics_help())] = ()
     protocol: str = "standard"
     """standard (512 pixels), small (256 pixels, 10 s), a JSON file of fields, or the folder of a report to repeat."""
-    backend: Literal["auto", "standard", "proxy"] = "auto"
+    backend: Backend = "auto"
     """auto takes the standard network of a metric where its weights are there, and the labelled proxy elsewhere."""
     fetch: bool = False
     """Fetch the weights that the asked metrics lack, after printing sizes and licences."""
@@ -61,7 +63,6 @@ def main(arguments: Sequence[str]) -> int:
     # Here and not above: --help must not wait for the frameworks, nor they say what they lack while they are imported.
     quiet_frameworks()
     from fantasytalking.evaluation.evaluate import Options, evaluate
-    from fantasytalking.evaluation.metrics.registry import ALL, METRICS
     from fantasytalking.evaluation.protocol import load_protocol
     from fantasytalking.evaluation.report.write_report import table_text
 
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.fetch:
         from fantasytalking.evaluation.networks.metric_weights import fetch
 
-        needed = [key for name in metrics if name in METRICS for key in METRICS[name].needs]
+        needed = [key for name in metrics if name in METRICS for key in METRICS[name].weights]
         fetch(needed, say=lambda text: print(text, file=sys.stderr))
     baselines = () if options.baselines == ("none",) else options.baselines
     found = evaluate(

@@ -86,6 +86,7 @@ class Regressor(nn.Module):
         self.final_layers = nn.ModuleList([nn.Conv2d(2048, size, 1) for size in _HEADS])
 
     def forward(self, x: Tensor) -> Tensor:
+        """Coefficients [N, 257] of aligned images [N, 3, 224, 224]."""
         features = self.backbone(x)
         return torch.cat([head(features) for head in self.final_layers], 1).flatten(1)
 

@@ -172,6 +172,7 @@ class Inception(nn.Module):
         self.fc = nn.Linear(2048, 1008)  # in the file, not used for FID
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features [N, 2048] of images [N, 3, 299, 299] in [-1, 1]."""
         x = _in_turn(x, self.Conv2d_1a_3x3, self.Conv2d_2a_3x3, self.Conv2d_2b_3x3)
         x = _in_turn(F.max_pool2d(x, 3, 2), self.Conv2d_3b_1x1, self.Conv2d_4a_3x3)
         x = _in_turn(F.max_pool2d(x, 3, 2), self.Mixed_5b, self.Mixed_5c, self.Mixed_5d, self.Mixed_6a)

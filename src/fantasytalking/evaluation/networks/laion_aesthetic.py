@@ -61,6 +61,7 @@ class Head(nn.Module):
             )  # fmt: skip
 
     def forward(self, embeddings: Tensor) -> Tensor:
+        """Scores [N] of embeddings [N, d]."""
         return self.layers(embeddings)[:, 0]
 
     @classmethod

@@ -6,8 +6,9 @@ its code. It is used when it is installed; code from the model hub is never run.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def load(path: Path | None = None, device: str | torch.device = "cpu") -> QAlign
     path = path or require(KEY)
     dtype = torch.float32 if torch.device(device).type == "cpu" else torch.float16
     try:
-        with _from_folder(code, path):
+        with _taken_from_folder(code, path):
             network = (
                 code.MPLUGOwl2LlamaForCausalLM.from_pretrained(path, local_files_only=True, dtype=dtype)
                 .eval()
@@ -134,22 +135,17 @@ def _restore_mask_inversion(abstractor: Any) -> None:
         abstractor.invert_attention_mask = invert
 
 
-class _from_folder:
+@contextlib.contextmanager
+def _taken_from_folder(code: Any, path: Path) -> Iterator[None]:
     """Lets pyiqa's constructor, which asks the hub for tokenizer and image processor by name, take them from the verified folder."""
-
-    NAMES = ("LlamaTokenizer", "CLIPImageProcessor")
-
-    def __init__(self, code: Any, path: Path) -> None:
-        self.code, self.path = code, path
-        self.kept = {name: getattr(code, name) for name in self.NAMES}
-
-    def __enter__(self) -> None:
-        for name, original in self.kept.items():
+    kept = {name: getattr(code, name) for name in ("LlamaTokenizer", "CLIPImageProcessor")}
+    try:
+        for name, original in kept.items():
             take = staticmethod(
-                lambda *_, original=original, **__: original.from_pretrained(self.path, local_files_only=True)
+                lambda *_, original=original, **__: original.from_pretrained(path, local_files_only=True)
             )
-            setattr(self.code, name, type(name, (), {"from_pretrained": take}))
-
-    def __exit__(self, *error: object) -> None:
-        for name, original in self.kept.items():
-            setattr(self.code, name, original)
+            setattr(code, name, type(name, (), {"from_pretrained": take}))
+        yield
+    finally:
+        for name, original in kept.items():
+            setattr(code, name, original)
