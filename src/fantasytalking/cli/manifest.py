@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from fantasytalking.cli.options import parse
+from fantasytalking.errors import SettingsError
 from fantasytalking.system.files import check_output
 
 __all__ = ["MakeManifest", "main", "run"]
@@ -64,12 +65,15 @@ def run(options: MakeManifest) -> int:
     """
     target = check_output(options.output, options.overwrite)
     # Here and not above: --help must not wait for the frameworks.
-    from fantasytalking.evaluation.benchmark.benchmark_manifest import save_manifest
+    from fantasytalking.evaluation.benchmark.benchmark_manifest import check_name, save_manifest
     from fantasytalking.evaluation.benchmark.make_manifest import Choice, make_manifest
-    from fantasytalking.evaluation.benchmark.parse_manifest import check_name, read_manifest
+    from fantasytalking.evaluation.benchmark.parse_manifest import read_manifest
     from fantasytalking.pipeline.progress import TerminalProgress
 
-    check_name(options.name, "--name")
+    try:
+        check_name(options.name)
+    except ValueError as error:
+        raise SettingsError(f"--name {error}") from error
     choice = Choice(options.clips, options.seconds, options.seed, options.fps, options.one_per, options.model)
     made = make_manifest(options.videos, options.name, choice, TerminalProgress())
     # what was made must be readable, whatever the files are called
