@@ -9,7 +9,7 @@ from typing import Any
 
 from fantasytalking.system.files import atomic_path
 
-__all__ = ["append_json_line", "read_json", "read_json_lines", "write_json"]
+__all__ = ["append_json_line", "read_json", "read_json_lines", "read_json_object", "write_json"]
 
 
 def read_json(path: Path) -> Any:
@@ -18,6 +18,12 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is no such file, or what it holds is not an object."""
+    value = read_json(path)
+    return value if isinstance(value, dict) else {}
 
 
 def write_json(path: Path, value: Any, indent: int | None = None, ascii_only: bool = True) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from fantasytalking.cli.__main__ import main
 from fantasytalking.errors import CheckpointError, SettingsError
-from fantasytalking.evaluation.evaluate import Options, evaluate
+from fantasytalking.evaluation.evaluate import EvaluationOptions, evaluate
 from fantasytalking.evaluation.footage import Footage
 from fantasytalking.evaluation.metrics.metric import Measurement, Metric
 from fantasytalking.evaluation.metrics.metric_column import metric_column
@@ -181,7 +181,7 @@ def test_standard_and_proxy_stand_in_one_report_under_their_own_names(
     shutil.copy(talking / "calm.mp4", tmp_path / "real" / "a.mp4")
     shutil.copy(talking / "lively.mp4", tmp_path / "made" / "a.mp4")
     protocol = dataclasses.replace(SMALL, max_seconds=2.2)
-    options = Options(protocol, ("fid", "sync", "fvd"), "auto", (), 1, "cpu", media=False)
+    options = EvaluationOptions(protocol, ("fid", "sync", "fvd"), "auto", (), 1, "cpu", media=False)
     found = evaluate({"ours": tmp_path / "made"}, tmp_path / "real", tmp_path / "report", options, Progress())
     columns = {column.key: column for column in found.columns}
     assert [columns[k].label for k in ("fid", "sync_c", "sync_d", "fvd")] == [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from fantasytalking.evaluation.footage import Footage
 from fantasytalking.evaluation.results import Column, Curve
+from fantasytalking.system.digests import json_sha256
 
 __all__ = ["Measurement", "Metric", "between_frames", "cosines"]
 
@@ -67,10 +66,8 @@ class Metric(ABC):
     @property
     def digest(self) -> str:
         """SHA-256 of everything but clip and protocol that the figures depend on."""
-        text = json.dumps(
-            [self.name, self.version, [(c.key, c.label, sorted(c.weights.items())) for c in self.columns]]
-        )
-        return hashlib.sha256(text.encode()).hexdigest()
+        columns = [(c.key, c.label, sorted(c.weights.items())) for c in self.columns]
+        return json_sha256([self.name, self.version, columns])
 
 
 def cosines(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
