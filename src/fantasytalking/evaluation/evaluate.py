@@ -1,25 +1,24 @@
-"""An evaluation: folders of videos in, a report out.
+"""Evaluation: from folders of videos to a report.
 
-Interrupted, it goes on where it was; a file that cannot be used is named in the report.
+An interrupted evaluation continues where it was; a file that cannot be used is named in the report.
 """
 
 from __future__ import annotations
 
-import concurrent.futures.process
-import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from fantasytalking.errors import FantasyTalkingError, OutputError, ResourceError, SettingsError
+from fantasytalking.errors import FantasyTalkingError, OutputError, SettingsError
 from fantasytalking.evaluation.footage import load_sound
-from fantasytalking.evaluation.measure import Job, Outcome, measure_job
+from fantasytalking.evaluation.measure import MeasuredClip
+from fantasytalking.evaluation.measuring_workers import measure_clips
 from fantasytalking.evaluation.metrics.metric import Measurement
-from fantasytalking.evaluation.metrics.registry import ALL, Backend, Choice, build, choose
+from fantasytalking.evaluation.metrics.registry import ALL, Backend, build, choose
 from fantasytalking.evaluation.pairing import (
     GROUND_TRUTH,
     NOTES,
@@ -30,35 +29,35 @@ from fantasytalking.evaluation.pairing import (
     shuffled_sounds,
 )
 from fantasytalking.evaluation.protocol import PROTOCOLS, Protocol, software_versions
-from fantasytalking.evaluation.results import ClipResult, Column, Method, Problem, Report
+from fantasytalking.evaluation.report.write_report import write_report
+from fantasytalking.evaluation.results import ClipResult, Method, Problem, Report, Summary
 from fantasytalking.evaluation.statistics.intervals import FEWEST
 from fantasytalking.evaluation.summary import summarise
 from fantasytalking.media.video import probe_video
 from fantasytalking.pipeline.load_pipeline import choose_device
 from fantasytalking.pipeline.progress import Progress, default_progress
 from fantasytalking.system.machine import machine
-from fantasytalking.system.processes import spawning, start_worker
-from fantasytalking.system.processes import threads as bounded_threads
 
-__all__ = ["BASELINES", "Options", "evaluate"]
+__all__ = ["BASELINES", "STORE", "EvaluationOptions", "evaluate"]
 
 BASELINES = {"still": STILL, "shuffled": SHUFFLED}
 STORE = "measurements"
+"""Folder of the measurements, in the report's folder."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to evaluate.
+class EvaluationOptions:
+    """Choices of an evaluation.
 
     Attributes:
-        protocol: see `protocol.Protocol`.
-        metrics: names of `catalogue.METRICS`.
-        backend: `auto` takes the standard network where its weights are at hand and a labelled proxy elsewhere.
+        protocol: See `protocol.Protocol`.
+        metrics: Keys of `registry.METRICS`.
+        backend: `auto` takes the standard network where its weights are installed and a labelled proxy elsewhere.
         baselines: `still`: the real clip's first frame, repeated; `shuffled`: the real clips with one another's sound.
-        workers: processes; None: one a core, at most 8, and one on an accelerator.
-        device: of the standard networks, `auto` or a torch device.
-        command: for the record.
-        media: whether the page holds the best and worst clips.
+        workers: Number of processes; None takes one per core, at most 8, and one on an accelerator.
+        device: Device of the standard networks, `auto` or a torch device.
+        command: The command, for the record.
+        media: Whether the page contains the best and worst clips.
     """
 
     protocol: Protocol = PROTOCOLS["standard"]
@@ -75,43 +74,94 @@ def evaluate(
     methods: Mapping[str, Path],
     reference: Path,
     output: Path,
-    options: Options,
+    options: EvaluationOptions,
     progress: Progress | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> Report:
     """Measure every clip of every method against the real one of the same name, and write the report.
 
     Args:
-        methods: name in the table -> folder of generated videos; may be empty, for the baselines alone.
-        reference: folder of the real clips.
-        output: folder of the report; measurements are kept in it and used again.
-        options: how.
-        progress: who shows how far it is.
-        notes: name in the table -> how it was made.
+        methods: Name in the table -> folder of generated videos; may be empty, for the baselines alone.
+        reference: Folder of the real clips.
+        output: Folder of the report; measurements are kept in it and used again.
+        options: Protocol, metrics and where they run.
+        progress: Shows the progress; None takes the usual one.
+        notes: Name in the table -> how the method's videos were made.
 
     Returns:
         The report, which is also in `output` as `report.json`, `report.html`, `report.csv` and `clips.csv`.
 
     Raises:
-        InputError: a folder cannot be used, or no clip could be measured.
-        SettingsError: an unknown metric or baseline.
-        CheckpointError, MissingDependencyError: `backend` is `standard` and something is not there.
-        OutputError: the folder cannot be written.
-        ResourceError: a process was ended from outside.
+        InputError: A folder cannot be used, or no clip could be measured.
+        SettingsError: An unknown metric or baseline.
+        CheckpointError, MissingDependencyError: `backend` is `standard` and weights or a package are missing.
+        OutputError: The folder cannot be written.
+        ResourceError: A process was ended from outside.
     """
-    if options.workers is not None and options.workers < 1:
-        raise SettingsError(f"workers must be at least 1, but {options.workers} was given.")
-    started, progress = time.monotonic(), progress or default_progress()
-    record = machine()
+    started, progress, computer = time.monotonic(), progress or default_progress(), machine()
     device = str(choose_device(options.device))
+    workers = _workers(options, device)
     choices, proxies = choose(options.metrics, options.backend, device)
     # Before anything is measured: a network that cannot be loaded ends the run here.
-    columns = [column for choice in choices for column in build(choice).columns]
+    metrics = [build(choice) for choice in choices]
+    columns = tuple(column for metric in metrics for column in metric.columns)
+    tasks, problems = _plan(methods, reference, options)
+    store = _make_store(output, {"reference": [reference], "generated": list(methods.values())})
+    measured = measure_clips(tasks, choices, metrics, options.protocol, store, workers, progress)
+    found, results, more = _collect(measured, reference)
+    with progress.stage("comparing"):
+        summary = summarise(found, columns, options.protocol)
+    rows = _rows(methods, results, summary.cells, notes or {})
+    report = Report(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=options.command,
+        protocol=options.protocol.to_dict(),
+        software=software_versions(),
+        machine=computer,
+        columns=columns,
+        methods=rows,
+        comparisons=tuple(summary.comparisons),
+        problems=(*problems, *more),
+        warnings=(*proxies, *_sample_warnings(rows, options.protocol)),
+        reference=str(reference),
+        minutes=round((time.monotonic() - started) / 60, 2),
+    )
+    with progress.stage("writing"):
+        write_report(report, output, options.media)
+    return report
+
+
+def _rows(
+    methods: Mapping[str, Path],
+    results: Mapping[str, Mapping[str, ClipResult]],
+    cells: Mapping[str, Mapping[str, Summary]],
+    notes: Mapping[str, str],
+) -> tuple[Method, ...]:
+    """The rows of the table: ground truth, methods (those without any measured clip as well), baselines."""
+    remarks = {**NOTES, **notes}
+    order = [name for name in (GROUND_TRUTH, *methods, STILL, SHUFFLED) if name in results or name in methods]
+    return tuple(
+        Method(name, _kind(name), remarks.get(name, ""), results.get(name, {}), cells.get(name, {})) for name in order
+    )
+
+
+def _workers(options: EvaluationOptions, device: str) -> int:
+    if options.workers is not None and options.workers < 1:
+        raise SettingsError(f"workers must be at least 1, but {options.workers} was given.")
+    return options.workers or (min(os.cpu_count() or 1, 8) if device == "cpu" else 1)
+
+
+def _plan(methods: Mapping[str, Path], reference: Path, options: EvaluationOptions) -> tuple[list[Task], list[Problem]]:
+    """The clips to measure, those of the baselines included, and the files that have no counterpart."""
     tasks, problems = pair_clips(methods, reference)
     baselines, without = _baseline_tasks(tasks, options.baselines, options.protocol.max_seconds)
-    tasks, problems = [*tasks, *baselines], [*problems, *without]
-    for kind, folder in [("reference", reference), *(("generated", folder) for folder in methods.values())]:
-        if output.resolve() == folder.resolve():
+    return [*tasks, *baselines], [*problems, *without]
+
+
+def _make_store(output: Path, inputs: Mapping[str, Sequence[Path]]) -> Path:
+    """Make the folder of the measurements; a report among the clips would be evaluated with them next time."""
+    for kind, folders in inputs.items():
+        if output.resolve() in [folder.resolve() for folder in folders]:
             raise OutputError(
                 f"The report would be written among the {kind} clips in '{output}'; give another --output."
             )
@@ -122,156 +172,60 @@ def evaluate(
         raise OutputError(
             f"The report folder '{output}' cannot be made ({error.strerror}); choose another one."
         ) from error
-    outcomes = _measure_all(tasks, tuple(choices), options, device, store, progress)
-    found, results, more = _collect(outcomes, columns)
-    if not found.get(GROUND_TRUTH):
-        reasons = "; ".join(f"{p.clip}: {p.reason}" for p in more[:3])
-        raise SettingsError(f"No real clip of '{reference}' could be measured ({reasons}); give other clips.")
-    with progress.stage("comparing"):
-        summary = summarise(found, columns, options.protocol)
-    told = {**NOTES, **(notes or {})}
-    rows = [
-        Method(name, _kind(name), told.get(name, ""), results.get(name, {}), summary.cells.get(name, {}))
-        for name in _order(methods, found)
-    ]
-    report = Report(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=options.command,
-        protocol=options.protocol.to_dict(),
-        software=software_versions(),
-        machine=record,
-        columns=tuple(columns),
-        methods=tuple(rows),
-        comparisons=tuple(summary.comparisons),
-        problems=(*problems, *more),
-        warnings=tuple([*proxies, *_sample_warnings(rows, options.protocol)]),
-        reference=str(reference),
-        minutes=round((time.monotonic() - started) / 60, 2),
-    )
-    from fantasytalking.evaluation.report.write_report import write_report
-
-    with progress.stage("writing"):
-        write_report(report, output, options.media)
-    return report
+    return store
 
 
 def _kind(name: str) -> Literal["ground truth", "baseline", "method"]:
-    # The real pictures under another sound do not compete for the best value either.
+    # The real frames with another sound do not compete for the best value either.
     return "ground truth" if name in (GROUND_TRUTH, SHUFFLED) else "baseline" if name == STILL else "method"
-
-
-def _order(methods: Mapping[str, Path], found: Mapping[str, object]) -> list[str]:
-    wanted = [GROUND_TRUTH, *methods, STILL, SHUFFLED]
-    return [name for name in wanted if name in found or name in methods]
 
 
 def _baseline_tasks(
     tasks: Sequence[Task], names: Sequence[str], max_seconds: float
 ) -> tuple[list[Task], list[Problem]]:
     real = {task.clip: task.reference for task in tasks if task.method == GROUND_TRUTH}
-    made: list[Task] = []
+    found: list[Task] = []
     problems: list[Problem] = []
     for name in names:
         if name not in BASELINES:
             raise SettingsError(f"There is no baseline '{name}'; give {' or '.join(BASELINES)}, or none.")
         if name == "still":
-            made += [Task(STILL, clip, path, path, path, still=True) for clip, path in real.items()]
+            found += [Task(STILL, clip, path, path, path, still=True) for clip, path in real.items()]
             continue
         sounds = {}
         for clip, path in real.items():
             try:
                 sound = load_sound(path, min(probe_video(path).seconds, max_seconds))
             except FantasyTalkingError:
-                continue  # named when its own turn comes
+                continue  # reported when the clip itself is measured
             if sound is not None:
                 sounds[clip] = sound
         lent = shuffled_sounds(sounds)
-        made += [Task(SHUFFLED, clip, real[clip], real[clip], real[other]) for clip, other in lent.items()]
+        found += [Task(SHUFFLED, clip, real[clip], real[clip], real[other]) for clip, other in lent.items()]
         problems += [
             Problem(SHUFFLED, clip, str(real[clip]), "No other real clip has another sound to lend it.")
             for clip in sounds
             if clip not in lent
         ]
-    return made, problems
-
-
-def _measure_all(
-    tasks: Sequence[Task],
-    choices: tuple[Choice, ...],
-    options: Options,
-    device: str,
-    store: Path,
-    progress: Progress,
-) -> list[Outcome]:
-    """All jobs, clip by clip: a worker that has a clip's reference in memory measures all methods against it."""
-    by_clip: dict[str, list[Job]] = {}
-    for task in tasks:
-        by_clip.setdefault(task.clip, []).append(Job(task, choices, options.protocol, store))
-    # The longest first, so that none of them is left alone at the end.
-    groups = sorted(by_clip.values(), key=lambda jobs: -_size(jobs[0].task.reference))
-    cores = os.cpu_count() or 1
-    workers = options.workers or (min(cores, 8) if device == "cpu" else 1)
-    outcomes: list[Outcome] = []
-    with progress.stage("measuring", len(tasks)) as advance:
-        for group in _run(groups, min(workers, len(groups)), max(1, cores // workers)):
-            outcomes += group
-            for _ in group:
-                advance()
-    order = {(task.method, task.clip): place for place, task in enumerate(tasks)}
-    return sorted(outcomes, key=lambda o: order[o.task.method, o.task.clip])
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
-def _run(groups: Sequence[Sequence[Job]], workers: int, threads: int) -> Iterator[list[Outcome]]:
-    if workers == 1:
-        with bounded_threads(threads):
-            yield from map(_measure_group, groups)
-        return
-    others = multiprocessing.active_children()
-    with concurrent.futures.ProcessPoolExecutor(workers, spawning(), start_worker, (threads,)) as pool:
-        pending = [pool.submit(_measure_group, group) for group in groups]
-        try:
-            for done in concurrent.futures.as_completed(pending):
-                yield done.result()
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise ResourceError(
-                "A process that measured was ended from outside, perhaps for lack of memory; give the same command again with fewer "
-                "--workers, what was measured is kept."
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            # Interrupted: leaving the pool would wait for the clips at hand.
-            for process in set(multiprocessing.active_children()) - set(others):
-                process.terminate()
-            raise
-
-
-def _measure_group(jobs: Sequence[Job]) -> list[Outcome]:
-    return [measure_job(job) for job in jobs]
+    return found, problems
 
 
 def _collect(
-    outcomes: Sequence[Outcome], columns: Sequence[Column]
+    measured: Sequence[MeasuredClip], reference: Path
 ) -> tuple[dict[str, dict[str, Measurement]], dict[str, dict[str, ClipResult]], list[Problem]]:
-    """Merge what the metrics found, by method and clip; what they did not find is a problem with a name."""
+    """Merge the measurements of the metrics, by method and clip; whatever could not be measured becomes a problem."""
     found: dict[str, dict[str, Measurement]] = {}
     results: dict[str, dict[str, ClipResult]] = {}
     problems = []
-    for outcome in outcomes:
-        task, reasons = outcome.task, list(outcome.problems)
+    for one in measured:
+        task, reasons = one.task, list(one.problems)
         told: dict[str, list[str]] = {}
-        for metric, got in outcome.measurements.items():
+        for metric, got in one.measurements.items():
             for reason in [got] if isinstance(got, str) else got.notes:
                 told.setdefault(reason, []).append(metric)
         reasons += [f"{', '.join(metrics)}: {reason}" for reason, metrics in told.items()]
         problems += [Problem(task.method, task.clip, str(task.video), reason) for reason in reasons]
-        good = [got for got in outcome.measurements.values() if isinstance(got, Measurement)]
+        good = [got for got in one.measurements.values() if isinstance(got, Measurement)]
         if not good:
             continue
         merged = Measurement(
@@ -282,13 +236,16 @@ def _collect(
         found.setdefault(task.method, {})[task.clip] = merged
         generated = "" if task.still else str(task.video)
         results.setdefault(task.method, {})[task.clip] = ClipResult(
-            generated, str(task.reference), outcome.frames, dict(merged.values), dict(merged.curves)
+            generated, str(task.reference), one.frames, dict(merged.values), dict(merged.curves)
         )
+    if not found.get(GROUND_TRUTH):
+        first = "; ".join(f"{p.clip}: {p.reason}" for p in problems[:3])
+        raise SettingsError(f"No real clip of '{reference}' could be measured ({first}); give other clips.")
     return found, results, problems
 
 
 def _sample_warnings(rows: Sequence[Method], protocol: Protocol) -> list[str]:
-    """What holds for the whole table, once; the cells say the rest."""
+    """Warnings about the whole table; those about single cells are in the cells."""
     clips = max((len(row.clips) for row in rows), default=0)
     found = []
     if clips < protocol.min_clips:

@@ -11,7 +11,7 @@ from typing import Any
 
 from fantasytalking.errors import CheckpointError
 
-__all__ = ["file_fingerprint", "file_sha256", "verified_digest"]
+__all__ = ["file_fingerprint", "file_sha256", "json_sha256", "verified_digest"]
 
 _SAMPLED = 1 << 16
 
@@ -37,6 +37,11 @@ def file_fingerprint(path: Path) -> str:
     except OSError:
         return ""
     return digest.hexdigest()[:32]
+
+
+def json_sha256(value: Any) -> str:
+    """SHA-256 of a value of plain types, 64 hexadecimal digits; the order of names does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def verified_digest(path: Path, listed: str | None) -> str:
