@@ -23,6 +23,7 @@ from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.errors import AudioError, CheckpointError, FantasyTalkingError, OutOfMemory, VideoError
 from fantasytalking.geometry import NATIVE_FPS
 from fantasytalking.pipeline.encoders import encode_conditions, encode_text
+from fantasytalking.pipeline.guidance_passes import Guidance
 from fantasytalking.pipeline.inputs import (
     AudioSource,
     ImageSource,
@@ -39,8 +40,9 @@ from fantasytalking.pipeline.model_folder import (
     register_components,
     resolve_model,
 )
+from fantasytalking.pipeline.noise_schedule import make_schedule
 from fantasytalking.pipeline.progress import Progress, default_progress
-from fantasytalking.pipeline.sampling import Branches, denoise
+from fantasytalking.pipeline.sampling import Hooks, StepHook, continuation, denoise
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.pipeline.talking_video import TalkingVideo
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
@@ -241,63 +243,40 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         )
         with progress.stage("encoding"):
             conditions = encode_conditions(self, portrait, speech, settings)
-            branches = self._branches(conditions, settings)
+            guidance = self._guidance(conditions, settings)
             beginning = None if previous is None else self._beginning(previous, portrait, speech, reference)
-            given = self.autoencoder.condition(reference, speech.num_frames, beginning)
-            known = None if beginning is None else beginning.latents
-        latents = self.sample(branches, given, speech.num_frames, portrait.pixels, settings, progress, callback, known)
+            image_latents = self.autoencoder.condition(reference, speech.num_frames, beginning)
+        shape = self.autoencoder.latent_shape(speech.num_frames, *portrait.pixels.shape[:2])
+        known = None if beginning is None else beginning.latents
+        latents = self._sample(shape, image_latents, guidance, settings, progress, callback, known)
         with progress.stage("decoding", speech.video_frames) as advance:
             frames = self._decode(latents, reference, speech.video_frames, advance, beginning is not None)
         self.maybe_free_model_hooks()
         return TalkingVideo(frames, speech.fps, speech.soundtrack, settings, tuple(progress.notes), progress.seconds)
 
-    def sample(
+    def _sample(
         self,
-        branches: Branches,
-        given: Tensor,
-        num_frames: int,
-        pixels: NDArray[np.uint8],
+        shape: tuple[int, ...],
+        image_latents: Tensor,
+        guidance: Guidance,
         settings: GenerationSettings,
-        progress: Progress | None = None,
-        callback_on_step_end: StepEnd | None = None,
-        known: Tensor | None = None,
+        progress: Progress,
+        callback: StepEnd | None,
+        known: Tensor | None,
     ) -> Tensor:
-        """Draw noise and denoise it.
-
-        Args:
-            branches: What the passes are told.
-            given: [1, 4 + C, f, h, w] mask and latents of the portrait.
-            num_frames: F.
-            pixels: [H, W, 3], for the size of the latents.
-            settings: Steps, guidance, schedule, seed.
-            progress: Who shows the steps.
-            callback_on_step_end: See `__call__`.
-            known: [1, C, k, h, w], the first latent frames of a video that is continued.
-
-        Returns:
-            Clean latents [1, C, f, h, w], float32.
-        """
-        shape = self.autoencoder.latent_shape(num_frames, *pixels.shape[:2])
-        # Drawn on the processor, so that a seed means the same video on every device.
+        """Clean latents [1, C, f, h, w] of noise of that shape (C, f, h, w); `known` are the first ones of a continued video."""
+        # Drawn on the CPU, so that a seed means the same video on every device.
         noise = torch.randn(1, *shape, generator=torch.Generator("cpu").manual_seed(settings.seed))
+        noise = noise.to(self._execution_device)
+        schedule = make_schedule(self.scheduler, settings, noise.device)
+        after_step: list[StepHook] = [] if known is None else [continuation(known, noise, schedule)]
+        if callback is not None:
+            after_step.append(lambda *seen: self._call_back(callback, *seen))
+        hooks = Hooks(progress, tuple(after_step))
+        return denoise(self.transformer, schedule, noise, image_latents, guidance, hooks)
 
-        def on_step(step: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
-            if callback_on_step_end is None:
-                return None
-            return (callback_on_step_end(self, step, timestep, {"latents": latents}) or {}).get("latents")
-
-        return denoise(
-            self.transformer,
-            self.scheduler,
-            noise.to(self._execution_device),
-            given,
-            branches,
-            settings,
-            progress or Progress(),
-            on_step,
-            self.autoencoder.audio_channels,
-            known,
-        )
+    def _call_back(self, callback: StepEnd, step: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
+        return (callback(self, step, timestep, {"latents": latents}) or {}).get("latents")
 
     def _beginning(
         self, previous: TalkingVideo | NDArray[np.uint8], portrait: Portrait, speech: Speech, reference: Reference
@@ -328,12 +307,12 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         portrait = load_portrait(image, settings, self.rules, uses_identity or self.rules.needs_face)
         return portrait, load_speech(audio, settings, self.rules)
 
-    def _branches(self, conditions: Conditions, settings: GenerationSettings) -> Branches:
-        """The conditions of each guidance pass; without a text encoder the negative prompt is the prompt."""
+    def _guidance(self, conditions: Conditions, settings: GenerationSettings) -> Guidance:
+        """What the guidance passes are told; without a text encoder the negative prompt is the prompt."""
         negative = None
         if self.text_encoder is not None and settings.negative_prompt != settings.prompt:
             negative = encode_text(self, settings.negative_prompt).to(conditions.text)
-        return Branches(conditions, negative)
+        return Guidance.of_settings(settings, conditions, negative, self.autoencoder.audio_channels)
 
     def _decode(
         self,
