@@ -312,7 +312,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         reference: Reference,
         video_frames: int,
         advance: Callable[[], None],
-        continued: bool = False,
+        continued: bool,
     ) -> NDArray[np.uint8]:
         """The first `video_frames` frames, [F, H, W, 3] uint8; what lies behind the speech is left out."""
         video: NDArray[np.uint8] | None = None
