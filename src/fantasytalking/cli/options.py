@@ -1,4 +1,4 @@
-"""What the commands share: reading options, those made from the settings, loading a model, printing the result."""
+"""Parts that commands share: parsing options, the options made from settings, loading a model, printing the result."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import tyro
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
-from fantasytalking.pipeline.settings import Setting, settings_list
+from fantasytalking.pipeline.settings import GenerationSettings, settings_list
 from fantasytalking.system.files import check_output
+from fantasytalking.system.records import FieldDescription
 
 if TYPE_CHECKING:
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
@@ -28,7 +29,7 @@ T = TypeVar("T")
 _METAVAR = {int: "INT", float: "NUMBER", str: "TEXT", bool: "BOOL"}
 
 
-def _help(setting: Setting) -> str:
+def _help(setting: FieldDescription) -> str:
     shown = {None: "", "": " (default: empty)"}.get(setting.default, f" (default: {setting.default})")
     if isinstance(setting.default, str) and len(setting.default) > 20:
         shown = ""
@@ -37,8 +38,8 @@ def _help(setting: Setting) -> str:
     return f"{setting.help}{accepted}{shown}"
 
 
-def _option(setting: Setting) -> tuple[str, Any, Any]:
-    # Every value is text here: `Setting` knows what it accepts, and its messages are one sentence.
+def _option(setting: FieldDescription) -> tuple[str, Any, Any]:
+    # Every value is text here: the settings know what they accept, and their messages are one sentence.
     metavar = "|".join(setting.choices) or _METAVAR[setting.kind]
     argument = tyro.conf.arg(help=_help(setting), metavar=metavar, help_behavior_hint="")
     return setting.name, Annotated[str | None, argument], dataclasses.field(default=None)
@@ -64,14 +65,14 @@ class RunOptions:
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:1, mps."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Type of the weights: auto is bfloat16 on an accelerator, float32 on a processor."""
+    """Type of the weights: auto is bfloat16 on an accelerator, float32 on a CPU."""
 
 
 def parse(kind: type[T], command: str, arguments: Sequence[str]) -> T:
-    """Read a command's options.
+    """Parse the options of a command.
 
     Raises:
-        SettingsError: An option that does not exist; the nearest one is offered.
+        SettingsError: An option does not exist; the nearest one is offered.
         SystemExit: Help was asked for (0), or an option is missing or malformed (2), after printing what and why.
     """
     options, unknown = tyro.cli(
@@ -83,7 +84,7 @@ def parse(kind: type[T], command: str, arguments: Sequence[str]) -> T:
     )
     for word in unknown:
         if not word.startswith("--"):
-            raise SettingsError(f"{word!r} belongs to no option; 'fantasytalking {command} --help' lists them.")
+            raise SettingsError(f"{word!r} does not belong to an option; 'fantasytalking {command} --help' lists them.")
         names = _option_names(kind)
         nearest = difflib.get_close_matches(word.partition("=")[0], names, n=1, cutoff=0.5)
         way_out = f"did you mean {nearest[0]}?" if nearest else f"'fantasytalking {command} --help' lists them."
@@ -100,13 +101,16 @@ def _option_names(kind: Any) -> list[str]:
 
 
 def given_settings(options: Any) -> dict[str, Any]:
-    """The settings that were given, parsed: name -> value.
+    """The settings that were given, parsed and checked: name -> value.
 
     Raises:
-        SettingsError: A text that is not a value of its setting.
+        SettingsError: A text is not a value of its setting.
     """
     given = ((setting, getattr(options, setting.name)) for setting in settings_list())
-    return {setting.name: setting.parse(text) for setting, text in given if text is not None}
+    values = {setting.name: setting.parse(text) for setting, text in given if text is not None}
+    # Checked here too, although the model may have other defaults, so that a mistake does not wait for it to load.
+    GenerationSettings.create(values)
+    return values
 
 
 def generate_file(
@@ -117,9 +121,9 @@ def generate_file(
     run: RunOptions,
     settings: dict[str, Any],
 ) -> int:
-    """Generate one video and print where it is: the shared body of `generate` and `demo`.
+    """Generate one video and print its path: the shared body of `generate` and `demo`.
 
-    Everything that can be wrong is looked at before the model is loaded.
+    Everything that can be checked is checked before the model is loaded.
     """
     target = check_output(output, run.overwrite)
     progress = TerminalProgress()
@@ -138,7 +142,7 @@ def generate_file(
 
 def _load(model: str, run: RunOptions, progress: TerminalProgress) -> FantasyTalkingPipeline:
     with progress.stage("loading"):
-        # Here and not above: --help and a mistyped option must not wait for the frameworks.
+        # Imported here, so that --help and a mistyped option do not wait for the frameworks.
         quiet_frameworks()
         from fantasytalking.pipeline.load_pipeline import load_pipeline
 
