@@ -1,11 +1,15 @@
-"""What tests of several folders need: two short clips of a face that speaks."""
+"""What tests of several folders need: two short clips of a face that speaks, a small model hub."""
 
 from __future__ import annotations
 
 import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.model_hub import Hub
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,3 +42,14 @@ def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings = {"longest_side": 256, "max_seconds": 2.6, "steps": 4, "seed": seed, "w_face": level, "w_body": level}
         pipeline(portrait, example / "speech.wav", progress=Quiet(), **settings).save(folder / f"{name}.mp4")
     return folder
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A model hub on this machine, for the time of one test."""
+    server = Hub()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()

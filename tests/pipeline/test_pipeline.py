@@ -87,7 +87,9 @@ def test_progress_is_told_of_every_step_and_frame(wan: FantasyTalkingPipeline) -
     from contextlib import contextmanager
 
     class Counting(Progress):
-        counts: dict[str, list[int]] = {}
+        def __init__(self) -> None:
+            super().__init__()
+            self.counts: dict[str, list[int]] = {}
 
         @contextmanager
         def show_stage(self, name: str, total: int) -> Any:

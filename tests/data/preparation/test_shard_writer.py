@@ -36,9 +36,13 @@ def test_the_same_samples_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_shard_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), writing_shard(tmp_path / "a.tar") as shard:
-        shard.add("a-0000", {}, {"mp4": b"x"})
-        raise RuntimeError
+    def write_half() -> None:
+        with writing_shard(tmp_path / "a.tar") as shard:
+            shard.add("a-0000", {}, {"mp4": b"x"})
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert list(tmp_path.iterdir()) == []
 
 
