@@ -55,7 +55,7 @@ def _voice_detector() -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingDependencyError(
             f"Finding speech needs the package silero-vad, which cannot be imported ({error}); "
-            'install it with: pip install "fantasytalking[train]"'
+            'install it with: pip install "fantasytalking[prepare]"'
         ) from error
     model = load_silero_vad()
     # the package sets one thread for the whole process when it is imported

@@ -156,7 +156,7 @@ def on_ray(workers: int | None, address: str | None, gpus: float) -> Iterator[Ra
         import ray.data
     except ImportError as error:
         raise MissingDependencyError(
-            'Preparing with worker processes needs Ray; install it with pip install "fantasytalking[train]", or pass --workers 0.'
+            'Preparing with worker processes needs Ray; install it with pip install "fantasytalking[prepare]", or pass --workers 0.'
         ) from error
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:

@@ -88,7 +88,7 @@ def _detector(threshold: float) -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingDependencyError(
             f"Finding scene cuts needs the package scenedetect, which cannot be imported ({error}); "
-            'install it with: pip install "fantasytalking[train]"'
+            'install it with: pip install "fantasytalking[prepare]"'
         ) from error
     # every cut counts, also one that follows another within a moment: merged, it would lie inside a clip
     return ContentDetector(threshold=threshold, min_scene_len=0), FrameTimecode
