@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -67,7 +68,14 @@ def make_talking(folder: Path) -> None:
     portrait = load_image(example / "portrait.png")[:360, 50:410]
     pipeline = FantasyTalkingPipeline.from_pretrained("embedded")
     for name, seed, level in (("calm", 1, 0.4), ("lively", 2, 0.9)):
-        settings = {"longest_side": 256, "max_seconds": 2.6, "steps": 4, "seed": seed, "w_face": level, "w_body": level}
+        settings: dict[str, Any] = {
+            "longest_side": 256,
+            "max_seconds": 2.6,
+            "steps": 4,
+            "seed": seed,
+            "w_face": level,
+            "w_body": level,
+        }
         pipeline(portrait, example / "speech.wav", progress=Quiet(), **settings).save(folder / f"{name}.mp4")
 
 

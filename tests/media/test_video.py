@@ -198,6 +198,7 @@ def test_the_sound_is_as_long_as_the_picture_and_in_step(tmp_path: Path, fps: fl
     with av.open(str(path)) as container:
         sound, picture = container.streams.audio[0], container.streams.video[0]
         assert sound.duration is not None and picture.duration is not None
+        assert sound.time_base is not None and picture.time_base is not None
         assert abs(float(sound.duration * sound.time_base - picture.duration * picture.time_base)) < 0.5 / fps
         assert sound.codec_context.name == "aac" and picture.codec_context.name == "h264"
     samples = load_audio(path).samples

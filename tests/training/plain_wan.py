@@ -6,6 +6,7 @@ Letters: B batch, n video tokens, d width, f latent frames.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ Weights = dict[str, Tensor]
 MARGIN = 4
 
 
-def plain_velocity(model: torch.nn.Module, w: Weights, x: Tensor, sigma: Tensor, told: Conditions) -> Tensor:
+def plain_velocity(model: Any, w: Weights, x: Tensor, sigma: Tensor, told: Conditions) -> Tensor:
     """Velocity [B, C, f, h, w] of Wan with speech, identity and motion; `model` gives sizes, and runs its Q-Former and motion network."""
     config = model.config
     heads, eps = config.num_attention_heads, config.eps
