@@ -33,6 +33,7 @@ def plain_velocity(model: Any, w: Weights, x: Tensor, sigma: Tensor, told: Condi
     embedder = "condition_embedder"
     temb = _mlp(w, f"{embedder}.time_embedder", torch.cat([angles.cos(), angles.sin()], 1), F.silu)
     assert told.motion is not None and told.image is not None and told.identity is not None and told.audio is not None
+    assert isinstance(told.audio.scale, Tensor) and isinstance(told.identity.scale, Tensor)
     temb = temb + functional_call(model.motion_network, _under(w, "motion_network."), (told.motion,))
     modulation = _linear(w, f"{embedder}.time_proj", F.silu(temb)).unflatten(1, (6, -1))
     text = _mlp(w, f"{embedder}.text_embedder", told.text, lambda h: F.gelu(h, approximate="tanh"))
