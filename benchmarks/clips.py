@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fantasytalking.data.face_tracks import read_catalogue
 from fantasytalking.errors import InputError
+from fantasytalking.evaluation.pairing import choose_lenders
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import probe_video, read_frames
 from fantasytalking.perception.face_embedding import embed_face
@@ -113,25 +114,20 @@ def spread_windows(clip: Clip, count: int, frames: int) -> list[Window]:
 
 
 def donors(lengths: Sequence[int], names: Sequence[str]) -> list[int]:
-    """For each clip another one whose speech it gets: a fixed choice, never the same name, never shorter.
-
-    Clips are put in order of falling length; each takes from the one before it, going round at the start and skipping
-    those of its own name or with too little sound. Among clips of one length this is a rotation.
+    """For each clip another one whose speech it gets, by `pairing.choose_lenders`: never of the same name, never shorter.
 
     Raises:
-        InputError: a clip has no possible donor.
+        InputError: A clip has no possible donor.
     """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    found = [-1] * len(lengths)
-    for place, clip in enumerate(order):
-        for back in range(1, len(order)):
-            other = order[(place - back) % len(order)]
-            if names[other] != names[clip] and lengths[other] >= lengths[clip]:
-                found[clip] = other
-                break
-        else:
-            raise InputError(f"No clip of another identity is as long as {names[clip]} ({lengths[clip]} frames).")
-    return found
+
+    def suits(clip: int, other: int) -> bool:
+        return names[other] != names[clip] and lengths[other] >= lengths[clip]
+
+    lenders = choose_lenders(lengths, suits)
+    for clip, name in enumerate(names):
+        if clip not in lenders:
+            raise InputError(f"No clip of another identity is as long as {name} ({lengths[clip]} frames).")
+    return [lenders[clip] for clip in range(len(names))]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from clips import FPS, Clip, Window, validation_clips
 from common import Record, option_parser, say, table
 from numpy.typing import NDArray
 
-from fantasytalking.evaluation.evaluate import Options, evaluate
+from fantasytalking.evaluation.evaluate import EvaluationOptions, evaluate
 from fantasytalking.evaluation.protocol import PROTOCOLS
 from fantasytalking.evaluation.results import Report
 from fantasytalking.media.video import write_video
@@ -182,7 +182,10 @@ def main() -> int:
     reference = folders.pop("reference")
     protocol = dataclasses.replace(PROTOCOLS["small"], max_seconds=options.seconds)
     report = evaluate(
-        folders, reference, options.output / "report", Options(protocol, backend="proxy", media=False, device="cpu")
+        folders,
+        reference,
+        options.output / "report",
+        EvaluationOptions(protocol, backend="proxy", media=False, device="cpu"),
     )
     rows = judge(report)
 

@@ -16,7 +16,7 @@ import pytest
 
 from fantasytalking.errors import FantasyTalkingError, InputError, SettingsError
 from fantasytalking.evaluation import measure
-from fantasytalking.evaluation.evaluate import STORE, Options, evaluate
+from fantasytalking.evaluation.evaluate import STORE, EvaluationOptions, evaluate
 from fantasytalking.evaluation.pairing import GROUND_TRUTH, SHUFFLED, STILL
 from fantasytalking.evaluation.results import Report, load_report
 from fantasytalking.media.audio import Audio, load_audio
@@ -57,7 +57,9 @@ def folders(talking: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 def report(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
     real, made = folders
     output = tmp_path_factory.mktemp("output") / "report"
-    options = Options(SMALL, (*CHEAP, "sync"), "proxy", workers=1, device="cpu", command="the command", media=False)
+    options = EvaluationOptions(
+        SMALL, (*CHEAP, "sync"), "proxy", workers=1, device="cpu", command="the command", media=False
+    )
     return evaluate({"ours": made}, real, output, options, Progress(), {"ours": "a note"}), output
 
 
@@ -126,7 +128,7 @@ def test_a_second_run_measures_nothing_and_a_new_metric_only_itself(
 ) -> None:
     real, made = folders
     before = {p.name: p.stat().st_mtime_ns for p in (report[1] / STORE).iterdir()}
-    options = Options(SMALL, (*CHEAP, "sync", "sharpness"), "proxy", workers=1, device="cpu", media=False)
+    options = EvaluationOptions(SMALL, (*CHEAP, "sync", "sharpness"), "proxy", workers=1, device="cpu", media=False)
     found = evaluate({"renamed": made}, real, report[1], options, Progress())
     after = {p.name: p.stat().st_mtime_ns for p in (report[1] / STORE).iterdir()}
     assert {name: after[name] for name in before if not name.startswith("clip-")} == {
@@ -145,7 +147,7 @@ def test_a_damaged_store_is_measured_again(
     shutil.copytree(report[1] / STORE, tmp_path / STORE)
     for path in sorted((tmp_path / STORE).iterdir())[::2]:
         path.write_bytes(path.read_bytes()[:40])
-    options = Options(SMALL, CHEAP, "proxy", workers=1, device="cpu", media=False)
+    options = EvaluationOptions(SMALL, CHEAP, "proxy", workers=1, device="cpu", media=False)
     found = evaluate({"ours": made}, real, tmp_path, options, Progress())
     for key in ("fid", "mouth"):
         assert found.methods[1].summary[key].value == pytest.approx(report[0].methods[1].summary[key].value, rel=1e-6)
@@ -205,7 +207,7 @@ def test_two_workers_find_the_same_as_one(
     report: tuple[Report, Path], folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     real, made = folders
-    options = Options(SMALL, ("es", "mouth"), "proxy", (), 2, "cpu", media=False)
+    options = EvaluationOptions(SMALL, ("es", "mouth"), "proxy", (), 2, "cpu", media=False)
     found = evaluate({"ours": made}, real, tmp_path, options, Progress())
     for key in ("es", "mouth"):
         assert found.methods[1].summary[key].value == pytest.approx(report[0].methods[1].summary[key].value, abs=1e-5)
@@ -216,16 +218,20 @@ def test_what_cannot_be_evaluated_is_said_before_anything_is_measured(
 ) -> None:
     real, made = folders
     for options, message in (
-        (Options(SMALL, ("fids",), "proxy", device="cpu"), "did you mean 'fid'"),
-        (Options(SMALL, ("mouth",), "proxy", ("silent",), device="cpu"), "no baseline 'silent'"),
-        (Options(SMALL, ("mouth",), "proxy", workers=0, device="cpu"), "workers must be at least 1"),
-        (Options(SMALL, ("mouth",), "proxy", device="tpu"), "no device 'tpu'"),
+        (EvaluationOptions(SMALL, ("fids",), "proxy", device="cpu"), "did you mean 'fid'"),
+        (EvaluationOptions(SMALL, ("mouth",), "proxy", ("silent",), device="cpu"), "no baseline 'silent'"),
+        (EvaluationOptions(SMALL, ("mouth",), "proxy", workers=0, device="cpu"), "workers must be at least 1"),
+        (EvaluationOptions(SMALL, ("mouth",), "proxy", device="tpu"), "no device 'tpu'"),
     ):
         with pytest.raises(SettingsError, match=message):
             evaluate({"ours": made}, real, tmp_path / "none", options, Progress())
     with pytest.raises(FantasyTalkingError, match="fetch"):
         evaluate(
-            {"ours": made}, real, tmp_path / "none", Options(SMALL, ("fid",), "standard", device="cpu"), Progress()
+            {"ours": made},
+            real,
+            tmp_path / "none",
+            EvaluationOptions(SMALL, ("fid",), "standard", device="cpu"),
+            Progress(),
         )
     assert not (tmp_path / "none" / STORE).exists() or not list((tmp_path / "none" / STORE).iterdir())
     with pytest.raises(InputError, match="does not exist"):
@@ -233,7 +239,7 @@ def test_what_cannot_be_evaluated_is_said_before_anything_is_measured(
             {"ours": tmp_path / "nowhere"},
             real,
             tmp_path / "none",
-            Options(SMALL, ("mouth",), device="cpu"),
+            EvaluationOptions(SMALL, ("mouth",), device="cpu"),
             Progress(),
         )
 
@@ -248,5 +254,5 @@ def test_a_file_without_sound_is_heard_with_its_references(
     made, true = measure._load_pair(task, SMALL)
     assert made.sound is not None and true.sound is not None
     np.testing.assert_array_equal(made.sound, true.sound[: len(made.sound)])
-    assert any("no sound of its own" in problem for problem in measure._length_problems(task, made, true))
+    assert any("no sound of its own" in problem for problem in measure._length_problems(made, true))
     assert len(made.sound) == round(len(made.frames) / 25 * 16000)

@@ -26,7 +26,7 @@ from fantasytalking.evaluation.metrics import (
 )
 from fantasytalking.evaluation.metrics.metric import Metric
 from fantasytalking.evaluation.metrics.registry import METRICS
-from fantasytalking.evaluation.statistics.frechet import Moments, frechet_between
+from fantasytalking.evaluation.statistics.frechet import Gaussian, Moments
 
 
 def changed(clip: Footage, frames: NDArray[np.uint8]) -> Footage:
@@ -49,7 +49,7 @@ def noisy(clip: Footage, sigma: float) -> Footage:
 def distance(metric: Metric, made: Footage, true: Footage) -> float:
     key = metric.columns[0].key
     first, second = (Moments.of(metric.measure(clip, true).features[key]) for clip in (made, true))
-    return frechet_between(first, second)
+    return Gaussian(*first.gaussian()).distance(*second.gaussian())
 
 
 def value(metric: Metric, made: Footage, true: Footage) -> float:

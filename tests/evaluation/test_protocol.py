@@ -1,6 +1,5 @@
 """A protocol is complete, strict, and tells in what two reports differ."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.evaluation.protocol import PROTOCOLS, Protocol, differences, load_protocol, software_versions
+from fantasytalking.system.records import describe
 
 
 def report(protocol: Protocol, **column: object) -> dict[str, object]:
@@ -28,7 +28,7 @@ def test_every_field_that_moves_a_number_is_stored() -> None:
         "seed",
     }
     assert wanted <= set(Protocol().to_dict())
-    assert all(field.metadata["help"] for field in dataclasses.fields(Protocol))
+    assert all(field.help for field in describe(Protocol))
 
 
 def test_summarising_fields_do_not_make_measurements_again() -> None:
@@ -54,7 +54,7 @@ def test_a_protocol_comes_by_name_from_a_file_or_from_a_report(tmp_path: Path) -
     with pytest.raises(InputError, match="list"):
         load_protocol(str(tmp_path / "bad.json"))
     (tmp_path / "unknown.json").write_text('{"speed": 1}')
-    with pytest.raises(SettingsError, match="no field speed"):
+    with pytest.raises(SettingsError, match=r"unknown.json': There is no field 'speed'; did you mean"):
         load_protocol(str(tmp_path / "unknown.json"))
     with pytest.raises(InputError, match="no protocol 'smal'"):
         load_protocol("smal")

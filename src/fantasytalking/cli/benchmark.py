@@ -1,4 +1,4 @@
-"""`fantasytalking benchmark`: generate the cases of a manifest, score them, hold them against what is expected."""
+"""`fantasytalking benchmark`: generate the cases of a manifest, score them and judge the expectations."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from fantasytalking.cli.evaluate import cells_by_label
 from fantasytalking.cli.options import parse
 from fantasytalking.errors import SettingsError
+from fantasytalking.evaluation.metrics.registry import Backend, metrics_help
 from fantasytalking.pipeline.progress import quiet_frameworks
 
 if TYPE_CHECKING:
-    from fantasytalking.evaluation.benchmark.run_benchmark import Outcome, Running
+    from fantasytalking.evaluation.benchmark.run_benchmark import BenchmarkOptions, BenchmarkOutcome
 
 __all__ = ["Benchmark", "main", "run"]
 
@@ -28,7 +29,7 @@ __all__ = ["Benchmark", "main", "run"]
 class Benchmark:
     """Generate the cases of a manifest, resumable, on one or several devices, then score them.
 
-    What an earlier run left in the output folder is used again. The path of the report is the last line of the output.
+    Videos of an earlier run in the output folder are used again. The path of the report is the last line of the output.
     """
 
     manifest: Annotated[str | None, tyro.conf.Positional] = None
@@ -40,25 +41,24 @@ class Benchmark:
     models: tuple[str, ...] = ()
     """Models that the manifest calls $NAME, as NAME=FOLDER."""
     methods: tuple[str, ...] = ()
-    """Only these methods of the manifest; nothing means all."""
+    """Only these methods of the manifest; by default all."""
     limit: int | None = None
-    """Only so many cases, the first ones."""
+    """Number of cases, the first ones; by default all."""
     devices: tuple[str, ...] = ()
-    """Where to generate, one process each: auto, cpu, cuda:0, cuda:1. Nothing means auto."""
+    """Devices that generate, one process each: auto, cpu, cuda:0, cuda:1. By default auto."""
     workers: int | None = None
-    """Processes on the processor, for generating and for scoring; nothing means one, and one a core."""
+    """Processes on the CPU, for generating and for scoring; by default one, and one per core."""
     protocol: str = "standard"
     """How to score: a protocol's name, a JSON file of its fields, or a report to repeat."""
-    metrics: tuple[str, ...] = ()
-    """Only these metrics; nothing means all."""
-    backend: Literal["auto", "standard", "proxy"] = "auto"
-    """Networks of the metrics: the standard ones where they are at hand, always, or labelled stand-ins only."""
+    metrics: Annotated[tuple[str, ...], tyro.conf.arg(help=metrics_help())] = ()
+    backend: Backend = "auto"
+    """Networks of the metrics: auto takes the standard ones where they are installed and labelled proxies elsewhere."""
     baselines: tuple[str, ...] = ("still", "shuffled")
-    """Rows made of the real clips: still (first frame), shuffled (other sound); none for none of them."""
+    """Baselines made from the real clips: still (first frame), shuffled (other sound); none leaves both out."""
     generate_only: bool = False
-    """Make the videos and do not score them."""
+    """Generate the videos and do not score them."""
     score_only: bool = False
-    """Score the videos that are there and make none."""
+    """Score the videos that exist and generate none."""
     list: bool = False
     """Print the shipped manifests and stop."""
     json: bool = False
@@ -72,16 +72,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(options: Benchmark, command: str = "") -> int:
-    """Benchmark as the options say.
+    """Run a benchmark and print where the result is.
 
     Args:
-        options: of the command line.
-        command: for the report.
+        options: Options of the command line.
+        command: The command, for the report.
+
+    Returns:
+        The exit status.
 
     Raises:
-        SettingsError: an option is missing, or two of them exclude each other.
-        InputError: the manifest or the data cannot be used.
-        OutputError: the output folder cannot be used.
+        SettingsError: An option is missing, or two of them exclude each other.
+        InputError: The manifest or the data cannot be used.
+        OutputError: The output folder cannot be used.
     """
     if options.list:
         return _list(options.json)
@@ -90,11 +93,11 @@ def run(options: Benchmark, command: str = "") -> int:
         names = ", ".join("a manifest" if name == "manifest" else f"--{name}" for name in missing)
         raise SettingsError(f"The benchmark lacks {names}; give it, or --list for the shipped manifests.")
     if options.generate_only and options.score_only:
-        raise SettingsError("--generate-only and --score-only exclude each other; leave both out for the whole.")
+        raise SettingsError("--generate-only and --score-only exclude each other; leave both out to do everything.")
     if options.limit is not None and options.limit < 1:
         raise SettingsError(f"--limit must be at least 1, but {options.limit} was given.")
     models = _models(options.models)
-    # Here and not above: --help must not wait for the frameworks, nor they say what they lack while they are imported.
+    # Imported here: --help must not wait for the frameworks, whose messages about missing parts are silenced first.
     quiet_frameworks()
     from fantasytalking.evaluation.benchmark.parse_manifest import load_manifest
     from fantasytalking.evaluation.benchmark.run_benchmark import run_benchmark
@@ -106,12 +109,12 @@ def run(options: Benchmark, command: str = "") -> int:
     return _print(outcome, options)
 
 
-def _running(options: Benchmark, models: dict[str, str], command: str) -> Running:
-    from fantasytalking.evaluation.benchmark.run_benchmark import Running
-    from fantasytalking.evaluation.evaluate import Options as Scoring
+def _running(options: Benchmark, models: dict[str, str], command: str) -> BenchmarkOptions:
+    from fantasytalking.evaluation.benchmark.run_benchmark import BenchmarkOptions
+    from fantasytalking.evaluation.evaluate import EvaluationOptions
     from fantasytalking.evaluation.protocol import load_protocol
 
-    scoring = Scoring(
+    scoring = EvaluationOptions(
         protocol=load_protocol(options.protocol),
         backend=options.backend,
         baselines=() if options.baselines == ("none",) else options.baselines,
@@ -121,7 +124,7 @@ def _running(options: Benchmark, models: dict[str, str], command: str) -> Runnin
     )
     if options.metrics:
         scoring = dataclasses.replace(scoring, metrics=options.metrics)
-    return Running(
+    return BenchmarkOptions(
         methods=options.methods,
         models=models,
         limit=options.limit,
@@ -143,7 +146,7 @@ def _models(given: Sequence[str]) -> dict[str, str]:
     return models
 
 
-def _print(outcome: Outcome, options: Benchmark) -> int:
+def _print(outcome: BenchmarkOutcome, options: Benchmark) -> int:
     from fantasytalking.evaluation.benchmark.expectations import trend_table
 
     assert options.output is not None
@@ -169,9 +172,7 @@ def _print(outcome: Outcome, options: Benchmark) -> int:
         print(table_text(outcome.report))
     if outcome.trends:
         print(f"\n{trend_table(outcome.trends)}\n")
-    print(
-        f"{outcome.made} videos made, {outcome.kept} there already, {len(outcome.left_out)} left out", file=sys.stderr
-    )
+    print(f"{outcome.made} videos generated, {outcome.kept} kept, {len(outcome.left_out)} left out", file=sys.stderr)
     print(path)
     return 0
 

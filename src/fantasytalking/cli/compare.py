@@ -1,4 +1,4 @@
-"""`fantasytalking compare`: several reports in one table."""
+"""`fantasytalking compare`: join several reports in one table."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["main"]
 
 @dataclass(frozen=True)
 class Compare:
-    """Put reports of `fantasytalking evaluate` into one table. The path of the HTML page is the last line of the output.
+    """Join reports of `fantasytalking evaluate` in one table. The path of the HTML page is the last line of the output.
 
-    Everything in which their protocols differ is a warning in the page and on the screen.
+    Every difference between their protocols is a warning, on the page and on the screen.
     """
 
     reports: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of reports, two or more."""
     output: Path
-    """Folder for the joint report."""
+    """Folder of the joint report."""
     no_media: bool = False
     """Leave the best and worst clips out of the page."""
     json: bool = False

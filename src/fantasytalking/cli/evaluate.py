@@ -1,4 +1,4 @@
-"""`fantasytalking evaluate`: folders of videos to a report."""
+"""`fantasytalking evaluate`: score folders of videos and write a report."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
 
 from fantasytalking.cli.options import parse
 from fantasytalking.errors import SettingsError
+from fantasytalking.evaluation.metrics.registry import ALL, METRICS, Backend, metrics_help
 from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
 
 if TYPE_CHECKING:
@@ -24,32 +27,31 @@ __all__ = ["main"]
 class Evaluate:
     """Score generated videos as the paper does. The path of the HTML report is the last line of the output.
 
-    Files are paired by name. Ground truth and two baselines stand in every table. A metric whose network is not there is measured by a
-    labelled proxy. Interrupted, the same command goes on where it was.
+    Files are paired by name. Every table contains the ground truth and two baselines. A metric whose network is not installed is
+    measured by a labelled proxy. After an interruption, the same command continues where it was.
     """
 
     reference: Path
     """Folder of the real clips."""
     output: Path
-    """Folder of the report; kept measurements in it are used again."""
+    """Folder of the report; measurements kept in it are used again."""
     generated: tuple[str, ...] = ()
-    """Folders of generated videos, each as FOLDER or NAME=FOLDER, NAME for the table; without any, the real clips are measured alone."""
-    metrics: tuple[str, ...] = ()
-    """Which metrics: fid, fvd, sync, es, idc, dynamics, aesthetic, csim, efid, qalign, mouth, sharpness; nothing means all."""
+    """Folders of generated videos, each as FOLDER or NAME=FOLDER, NAME for the table; without any, only the real clips are measured."""
+    metrics: Annotated[tuple[str, ...], tyro.conf.arg(help=metrics_help())] = ()
     protocol: str = "standard"
     """standard (512 pixels), small (256 pixels, 10 s), a JSON file of fields, or the folder of a report to repeat."""
-    backend: Literal["auto", "standard", "proxy"] = "auto"
-    """auto takes the standard network of a metric where its weights are there, and the labelled proxy elsewhere."""
+    backend: Backend = "auto"
+    """auto takes the standard network of a metric where its weights are installed, and the labelled proxy elsewhere."""
     fetch: bool = False
-    """Fetch the weights that the asked metrics lack, after printing sizes and licences."""
+    """Download the missing weights of the requested metrics, after printing sizes and licences."""
     baselines: tuple[str, ...] = ("still", "shuffled")
-    """Baselines made of the real clips: still (first frame), shuffled (other sound); none for none of them."""
+    """Baselines made from the real clips: still (first frame), shuffled (other sound); none leaves both out."""
     workers: int | None = None
-    """Processes; nothing means one for each core, at most 8, and one on an accelerator."""
+    """Number of processes; by default one per core, at most 8, and one on an accelerator."""
     device: str = "auto"
     """Where the standard networks run: auto, cpu, cuda, cuda:1, mps."""
     no_media: bool = False
-    """Leave the best and worst clips out of the page: a small file without anybody's frames."""
+    """Leave the best and worst clips out of the page, which is then small and shows nobody's face."""
     json: bool = False
     """Print one JSON object instead of the table, for programs."""
 
@@ -58,10 +60,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; see `fantasytalking evaluate --help`."""
     options = parse(Evaluate, "evaluate", arguments)
     methods = named_folders(options.generated)
-    # Here and not above: --help must not wait for the frameworks, nor they say what they lack while they are imported.
+    # Imported here: --help must not wait for the frameworks, whose messages about missing parts are silenced first.
     quiet_frameworks()
-    from fantasytalking.evaluation.evaluate import Options, evaluate
-    from fantasytalking.evaluation.metrics.registry import ALL, METRICS
+    from fantasytalking.evaluation.evaluate import EvaluationOptions, evaluate
     from fantasytalking.evaluation.protocol import load_protocol
     from fantasytalking.evaluation.report.write_report import table_text
 
@@ -69,14 +70,14 @@ def main(arguments: Sequence[str]) -> int:
     if options.fetch:
         from fantasytalking.evaluation.networks.metric_weights import fetch
 
-        needed = [key for name in metrics if name in METRICS for key in METRICS[name].needs]
+        needed = [key for name in metrics if name in METRICS for key in METRICS[name].weights]
         fetch(needed, say=lambda text: print(text, file=sys.stderr))
     baselines = () if options.baselines == ("none",) else options.baselines
     found = evaluate(
         methods,
         options.reference,
         options.output,
-        Options(
+        EvaluationOptions(
             load_protocol(options.protocol),
             metrics,
             options.backend,
@@ -104,10 +105,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def named_folders(words: Sequence[str]) -> dict[str, Path]:
-    """Row name -> folder, of words FOLDER or NAME=FOLDER; a folder alone is called by its own name.
+    """Read words of the form FOLDER or NAME=FOLDER; a folder alone takes its own name.
+
+    Returns:
+        Name of the row -> folder.
 
     Raises:
-        SettingsError: an empty name, or one given twice.
+        SettingsError: An empty name, or one given twice.
     """
     found: dict[str, Path] = {}
     for word in words:
@@ -123,7 +127,7 @@ def named_folders(words: Sequence[str]) -> dict[str, Path]:
 
 
 def cells_by_label(report: Report) -> dict[str, dict[str, float | None]]:
-    """Row -> column -> value, under the labels of the table: a proxy keeps its own name here too."""
+    """Values of a report, row -> column -> value, under the labels of the table: a proxy keeps its own name."""
     labels = {column.key: column.label for column in report.columns}
     return {
         m.name: {labels[key]: cell.value for key, cell in m.summary.items() if key in labels} for m in report.methods

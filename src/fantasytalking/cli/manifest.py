@@ -1,4 +1,4 @@
-"""`fantasytalking manifest`: from a folder of real videos to a benchmark's manifest."""
+"""`fantasytalking manifest`: make a benchmark's manifest from a folder of real videos."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from fantasytalking.cli.options import parse
+from fantasytalking.errors import SettingsError
 from fantasytalking.system.files import check_output
 
 __all__ = ["MakeManifest", "main", "run"]
@@ -21,26 +22,26 @@ __all__ = ["MakeManifest", "main", "run"]
 class MakeManifest:
     """Choose clips from real videos and write a manifest of names, times and hashes.
 
-    Videos that are too short, without sound or without a face all the time are skipped, with the reason. The last line of the
+    Videos that are too short, without sound or not showing a face throughout are skipped, with the reason. The last line of the
     output is the path of the manifest.
     """
 
     videos: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Video files, and folders that are searched through."""
+    """Video files, and folders that are searched."""
     output: Path
     """The manifest to write, a JSON file."""
     name: str
-    """Of the benchmark: letters, digits, - and _."""
+    """Name of the benchmark: letters, digits, - and _."""
     clips: int = 50
-    """At most so many clips."""
+    """Maximum number of clips."""
     seconds: float = 5.0
     """Length of a clip."""
     seed: int = 0
-    """Of the choice of clips and of the noise."""
+    """Seed of the choice of clips and of the noise."""
     fps: float | None = None
-    """Frame rate at which videos are made; nothing means each model's own."""
+    """Frame rate of the generated videos; by default each model's own."""
     one_per: Literal["folder", "prefix"] | None = None
-    """At most one clip from each folder, or from files whose names are alike up to the last _ or -."""
+    """At most one clip from each folder, or from files whose names are equal up to the last _ or -."""
     model: str = "embedded"
     """Model of the methods: embedded, a folder, a repository on the hub, or a placeholder such as $MODEL."""
     overwrite: bool = False
@@ -55,24 +56,33 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(options: MakeManifest) -> int:
-    """Make a manifest as the options say.
+    """Make a manifest.
+
+    Args:
+        options: Options of the command line.
+
+    Returns:
+        The exit status.
 
     Raises:
-        SettingsError: a number outside its range.
-        InputError: no video, none that can be used, or a name that cannot be one.
-        OutputError: the manifest cannot be written.
+        SettingsError: A number outside its range, or an invalid name.
+        InputError: There is no video, or none that can be used.
+        OutputError: The manifest cannot be written.
     """
     target = check_output(options.output, options.overwrite)
     # Here and not above: --help must not wait for the frameworks.
-    from fantasytalking.evaluation.benchmark.benchmark_manifest import save_manifest
-    from fantasytalking.evaluation.benchmark.make_manifest import Choice, make_manifest
-    from fantasytalking.evaluation.benchmark.parse_manifest import check_name, read_manifest
+    from fantasytalking.evaluation.benchmark.benchmark_manifest import check_name, save_manifest
+    from fantasytalking.evaluation.benchmark.make_manifest import ClipChoice, make_manifest
+    from fantasytalking.evaluation.benchmark.parse_manifest import read_manifest
     from fantasytalking.pipeline.progress import TerminalProgress
 
-    check_name(options.name, "--name")
-    choice = Choice(options.clips, options.seconds, options.seed, options.fps, options.one_per, options.model)
+    try:
+        check_name(options.name)
+    except ValueError as error:
+        raise SettingsError(f"--name {error}") from error
+    choice = ClipChoice(options.clips, options.seconds, options.seed, options.fps, options.one_per, options.model)
     made = make_manifest(options.videos, options.name, choice, TerminalProgress())
-    # what was made must be readable, whatever the files are called
+    # the manifest must be readable, whatever the files are called
     read_manifest(made.manifest.to_dict(), "The manifest")
     save_manifest(made.manifest, target)
     for file, reason in made.skipped.items():
@@ -83,7 +93,7 @@ def run(options: MakeManifest) -> int:
         print(json_module.dumps(found, ensure_ascii=False))
         return 0
     if clips < options.clips:
-        print(f"note: {options.clips} clips were asked for and {clips} can be used", file=sys.stderr)
+        print(f"note: {options.clips} clips were requested and {clips} can be used", file=sys.stderr)
     print(f"{clips} clips; run it with --data {made.data}", file=sys.stderr)
     print(target)
     return 0

@@ -1,4 +1,4 @@
-"""`fantasytalking weights`: the networks of the metrics, listed and fetched."""
+"""`fantasytalking weights`: list and download the networks of the metrics."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["main"]
 
 @dataclass(frozen=True)
 class Weights:
-    """List the networks of the standard metrics, or fetch some of them.
+    """List the networks of the standard metrics, or download some of them.
 
-    Names, sizes, licences and sources are printed before anything is fetched. An interrupted fetch goes on where it stopped.
+    Names, sizes, licences and sources are printed before the download starts. An interrupted download continues where it stopped.
     """
 
     keys: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Which to fetch, by name; nothing lists all of them."""
+    """Names of those to download; none given lists all of them."""
     json: bool = False
     """Print one JSON object, for programs."""
 
@@ -31,7 +31,7 @@ class Weights:
 def main(arguments: Sequence[str]) -> int:
     """Run the command; see `fantasytalking weights --help`."""
     options = parse(Weights, "weights", arguments)
-    # Here and not above: --help must not wait for the frameworks.
+    # Imported here: --help must not wait for it.
     from fantasytalking.evaluation.networks.metric_weights import WEIGHTS, cache_folder, describe, fetch, locate
 
     if options.keys:
@@ -44,5 +44,5 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     for key, path in there.items():
         print(f"{'there' if path else '-':<7}{describe(key)}")
-    print(f"They lie in {cache_folder()}; 'fantasytalking weights NAME ...' fetches what is named.")
+    print(f"They are kept in {cache_folder()}; 'fantasytalking weights NAME ...' downloads those named.")
     return 0

@@ -1,4 +1,4 @@
-"""Several reports in one table, with a warning for everything in which they differ."""
+"""Several reports in one table, with a warning for every difference between their protocols."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from fantasytalking.errors import InputError
 from fantasytalking.evaluation.protocol import differences
@@ -16,19 +17,19 @@ __all__ = ["join_reports"]
 
 
 def join_reports(reports: Sequence[Report], names: Sequence[str], command: str = "") -> Report:
-    """Put the rows of several reports under each other.
+    """Join the rows of several reports in one table.
 
-    Where the protocols differ, nothing is marked as best. Columns are those that all of them have under one label. Rows of one name that
-    hold the same numbers are one row; otherwise the report's name is put behind. Pairs from different reports are compared clip by clip
-    where both have the clip; Frechet distances are not, as a report holds no features.
+    Where the protocols differ, nothing is marked as best. Columns are those that all reports have under one label. Rows of one name
+    with equal numbers become one row; otherwise the report's name is appended. Pairs from different reports are compared clip by clip
+    where both have the clip; Frechet distances are not, as a report contains no features.
 
     Args:
-        reports: at least two.
-        names: of the reports, for rows of one name and for the warnings.
-        command: for the record.
+        reports: At least two.
+        names: Names of the reports, for rows of one name and for the warnings.
+        command: The command, for the record.
 
     Raises:
-        InputError: fewer than two reports, or no column in common.
+        InputError: Fewer than two reports, or no column in common.
     """
     if len(reports) < 2:
         raise InputError(f"Joining takes two reports or more, and {len(reports)} was given.")
@@ -40,6 +41,23 @@ def join_reports(reports: Sequence[Report], names: Sequence[str], command: str =
         for report, name in zip(reports[1:], names[1:], strict=True)
         for difference in differences(reports[0].to_dict(), report.to_dict())
     ]
+    rows = _join_rows(reports, names, columns)
+    return dataclasses.replace(
+        reports[0],
+        protocol=_joint_protocol(reports) if warnings else dict(reports[0].protocol),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        columns=tuple(columns),
+        methods=tuple(row for _, row in rows),
+        comparisons=tuple(_comparisons(reports, rows, columns)),
+        problems=tuple(dict.fromkeys(problem for report in reports for problem in report.problems)),
+        warnings=tuple([*warnings, *dict.fromkeys(w for report in reports for w in report.warnings)]),
+        minutes=sum(report.minutes for report in reports),
+    )
+
+
+def _join_rows(reports: Sequence[Report], names: Sequence[str], columns: Sequence[Column]) -> list[tuple[int, Method]]:
+    """The rows of the table, each with the index of its report."""
     rows: list[tuple[int, Method]] = []
     for place, (report, name) in enumerate(zip(reports, names, strict=True)):
         for method in report.methods:
@@ -47,11 +65,27 @@ def join_reports(reports: Sequence[Report], names: Sequence[str], command: str =
             if any(_equal(row, method, columns) for row in same):
                 continue
             rows.append((place, dataclasses.replace(method, name=f"{method.name} ({name})") if same else method))
+    return rows
+
+
+def _joint_protocol(reports: Sequence[Report]) -> dict[str, Any]:
+    """The fields that all protocols share, marked as mixed."""
+    protocol = reports[0].protocol
+    shared = {k: v for k, v in protocol.items() if all(r.protocol.get(k) == v for r in reports)}
+    name = " and ".join(dict.fromkeys(str(r.protocol["name"]) for r in reports))
+    return {**shared, "name": name, "mixed": True}
+
+
+def _comparisons(
+    reports: Sequence[Report], rows: Sequence[tuple[int, Method]], columns: Sequence[Column]
+) -> list[Comparison]:
+    """The reports' own comparisons of the rows that are left, and new ones of rows from different reports."""
+    keys = {column.key for column in columns}
     old = [
         c
         for place, report in enumerate(reports)
         for c in report.comparisons
-        if {c.first, c.second} <= {row.name for at, row in rows if at == place}
+        if c.column in keys and {c.first, c.second} <= {row.name for at, row in rows if at == place}
     ]
     new = [
         comparison
@@ -60,26 +94,7 @@ def join_reports(reports: Sequence[Report], names: Sequence[str], command: str =
         for column in columns
         if (comparison := _compare(first, second, column, reports[0])) is not None
     ]
-    protocol = dict(reports[0].protocol)
-    if warnings:
-        shared = {k: v for k, v in protocol.items() if all(r.protocol.get(k) == v for r in reports)}
-        protocol = {
-            **shared,
-            "name": " and ".join(dict.fromkeys(str(r.protocol["name"]) for r in reports)),
-            "mixed": True,
-        }
-    return dataclasses.replace(
-        reports[0],
-        protocol=protocol,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=command,
-        columns=tuple(columns),
-        methods=tuple(row for _, row in rows),
-        comparisons=tuple([c for c in old if c.column in {column.key for column in columns}] + new),
-        problems=tuple(dict.fromkeys(problem for report in reports for problem in report.problems)),
-        warnings=tuple([*warnings, *dict.fromkeys(w for report in reports for w in report.warnings)]),
-        minutes=sum(report.minutes for report in reports),
-    )
+    return old + new
 
 
 def _common_columns(reports: Sequence[Report]) -> list[Column]:

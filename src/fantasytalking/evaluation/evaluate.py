@@ -1,15 +1,16 @@
-"""An evaluation: folders of videos in, a report out.
+"""Evaluation: from folders of videos to a report.
 
-Interrupted, it goes on where it was; a file that cannot be used is named in the report.
+An interrupted evaluation continues where it was; a file that cannot be used is named in the report.
 """
 
 from __future__ import annotations
 
 import concurrent.futures.process
+import functools
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +18,8 @@ from typing import Literal
 
 from fantasytalking.errors import FantasyTalkingError, OutputError, ResourceError, SettingsError
 from fantasytalking.evaluation.footage import load_sound
-from fantasytalking.evaluation.measure import Job, Outcome, measure_job
-from fantasytalking.evaluation.metrics.metric import Measurement
+from fantasytalking.evaluation.measure import MeasuredClip, measure_clip
+from fantasytalking.evaluation.metrics.metric import Measurement, Metric
 from fantasytalking.evaluation.metrics.registry import ALL, Backend, Choice, build, choose
 from fantasytalking.evaluation.pairing import (
     GROUND_TRUTH,
@@ -30,7 +31,7 @@ from fantasytalking.evaluation.pairing import (
     shuffled_sounds,
 )
 from fantasytalking.evaluation.protocol import PROTOCOLS, Protocol, software_versions
-from fantasytalking.evaluation.results import ClipResult, Column, Method, Problem, Report
+from fantasytalking.evaluation.results import ClipResult, Method, Problem, Report
 from fantasytalking.evaluation.statistics.intervals import FEWEST
 from fantasytalking.evaluation.summary import summarise
 from fantasytalking.media.video import probe_video
@@ -40,25 +41,26 @@ from fantasytalking.system.machine import machine
 from fantasytalking.system.processes import spawning, start_worker
 from fantasytalking.system.processes import threads as bounded_threads
 
-__all__ = ["BASELINES", "Options", "evaluate"]
+__all__ = ["BASELINES", "STORE", "EvaluationOptions", "evaluate"]
 
 BASELINES = {"still": STILL, "shuffled": SHUFFLED}
 STORE = "measurements"
+"""Folder of the measurements, in the report's folder."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to evaluate.
+class EvaluationOptions:
+    """Choices of an evaluation.
 
     Attributes:
-        protocol: see `protocol.Protocol`.
-        metrics: names of `catalogue.METRICS`.
-        backend: `auto` takes the standard network where its weights are at hand and a labelled proxy elsewhere.
+        protocol: See `protocol.Protocol`.
+        metrics: Keys of `registry.METRICS`.
+        backend: `auto` takes the standard network where its weights are installed and a labelled proxy elsewhere.
         baselines: `still`: the real clip's first frame, repeated; `shuffled`: the real clips with one another's sound.
-        workers: processes; None: one a core, at most 8, and one on an accelerator.
-        device: of the standard networks, `auto` or a torch device.
-        command: for the record.
-        media: whether the page holds the best and worst clips.
+        workers: Number of processes; None takes one per core, at most 8, and one on an accelerator.
+        device: Device of the standard networks, `auto` or a torch device.
+        command: The command, for the record.
+        media: Whether the page contains the best and worst clips.
     """
 
     protocol: Protocol = PROTOCOLS["standard"]
@@ -75,63 +77,53 @@ def evaluate(
     methods: Mapping[str, Path],
     reference: Path,
     output: Path,
-    options: Options,
+    options: EvaluationOptions,
     progress: Progress | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> Report:
     """Measure every clip of every method against the real one of the same name, and write the report.
 
     Args:
-        methods: name in the table -> folder of generated videos; may be empty, for the baselines alone.
-        reference: folder of the real clips.
-        output: folder of the report; measurements are kept in it and used again.
-        options: how.
-        progress: who shows how far it is.
-        notes: name in the table -> how it was made.
+        methods: Name in the table -> folder of generated videos; may be empty, for the baselines alone.
+        reference: Folder of the real clips.
+        output: Folder of the report; measurements are kept in it and used again.
+        options: Protocol, metrics and where they run.
+        progress: Shows the progress; None takes the usual one.
+        notes: Name in the table -> how the method's videos were made.
 
     Returns:
         The report, which is also in `output` as `report.json`, `report.html`, `report.csv` and `clips.csv`.
 
     Raises:
-        InputError: a folder cannot be used, or no clip could be measured.
-        SettingsError: an unknown metric or baseline.
-        CheckpointError, MissingDependencyError: `backend` is `standard` and something is not there.
-        OutputError: the folder cannot be written.
-        ResourceError: a process was ended from outside.
+        InputError: A folder cannot be used, or no clip could be measured.
+        SettingsError: An unknown metric or baseline.
+        CheckpointError: `backend` is `standard` and weights are missing.
+        MissingDependencyError: `backend` is `standard` and a package is missing.
+        OutputError: The folder cannot be written.
+        ResourceError: A process was ended from outside.
     """
     if options.workers is not None and options.workers < 1:
         raise SettingsError(f"workers must be at least 1, but {options.workers} was given.")
-    started, progress = time.monotonic(), progress or default_progress()
-    record = machine()
+    started, progress, computer = time.monotonic(), progress or default_progress(), machine()
     device = str(choose_device(options.device))
     choices, proxies = choose(options.metrics, options.backend, device)
     # Before anything is measured: a network that cannot be loaded ends the run here.
-    columns = [column for choice in choices for column in build(choice).columns]
+    metrics = [build(choice) for choice in choices]
+    columns = [column for metric in metrics for column in metric.columns]
     tasks, problems = pair_clips(methods, reference)
     baselines, without = _baseline_tasks(tasks, options.baselines, options.protocol.max_seconds)
     tasks, problems = [*tasks, *baselines], [*problems, *without]
-    for kind, folder in [("reference", reference), *(("generated", folder) for folder in methods.values())]:
-        if output.resolve() == folder.resolve():
-            raise OutputError(
-                f"The report would be written among the {kind} clips in '{output}'; give another --output."
-            )
-    store = output / STORE
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"The report folder '{output}' cannot be made ({error.strerror}); choose another one."
-        ) from error
-    outcomes = _measure_all(tasks, tuple(choices), options, device, store, progress)
-    found, results, more = _collect(outcomes, columns)
+    store = _make_store(output, {"reference": [reference], "generated": list(methods.values())})
+    measured = _measure_all(tasks, choices, metrics, options, device, store, progress)
+    found, results, more = _collect(measured)
     if not found.get(GROUND_TRUTH):
         reasons = "; ".join(f"{p.clip}: {p.reason}" for p in more[:3])
         raise SettingsError(f"No real clip of '{reference}' could be measured ({reasons}); give other clips.")
     with progress.stage("comparing"):
         summary = summarise(found, columns, options.protocol)
-    told = {**NOTES, **(notes or {})}
+    remarks = {**NOTES, **(notes or {})}
     rows = [
-        Method(name, _kind(name), told.get(name, ""), results.get(name, {}), summary.cells.get(name, {}))
+        Method(name, _kind(name), remarks.get(name, ""), results.get(name, {}), summary.cells.get(name, {}))
         for name in _order(methods, found)
     ]
     report = Report(
@@ -139,7 +131,7 @@ def evaluate(
         command=options.command,
         protocol=options.protocol.to_dict(),
         software=software_versions(),
-        machine=record,
+        machine=computer,
         columns=tuple(columns),
         methods=tuple(rows),
         comparisons=tuple(summary.comparisons),
@@ -155,8 +147,25 @@ def evaluate(
     return report
 
 
+def _make_store(output: Path, inputs: Mapping[str, Sequence[Path]]) -> Path:
+    """Make the folder of the measurements; a report among the clips would be evaluated with them next time."""
+    for kind, folders in inputs.items():
+        if output.resolve() in [folder.resolve() for folder in folders]:
+            raise OutputError(
+                f"The report would be written among the {kind} clips in '{output}'; give another --output."
+            )
+    store = output / STORE
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"The report folder '{output}' cannot be made ({error.strerror}); choose another one."
+        ) from error
+    return store
+
+
 def _kind(name: str) -> Literal["ground truth", "baseline", "method"]:
-    # The real pictures under another sound do not compete for the best value either.
+    # The real frames with another sound do not compete for the best value either.
     return "ground truth" if name in (GROUND_TRUTH, SHUFFLED) else "baseline" if name == STILL else "method"
 
 
@@ -169,56 +178,75 @@ def _baseline_tasks(
     tasks: Sequence[Task], names: Sequence[str], max_seconds: float
 ) -> tuple[list[Task], list[Problem]]:
     real = {task.clip: task.reference for task in tasks if task.method == GROUND_TRUTH}
-    made: list[Task] = []
+    found: list[Task] = []
     problems: list[Problem] = []
     for name in names:
         if name not in BASELINES:
             raise SettingsError(f"There is no baseline '{name}'; give {' or '.join(BASELINES)}, or none.")
         if name == "still":
-            made += [Task(STILL, clip, path, path, path, still=True) for clip, path in real.items()]
+            found += [Task(STILL, clip, path, path, path, still=True) for clip, path in real.items()]
             continue
         sounds = {}
         for clip, path in real.items():
             try:
                 sound = load_sound(path, min(probe_video(path).seconds, max_seconds))
             except FantasyTalkingError:
-                continue  # named when its own turn comes
+                continue  # reported when the clip itself is measured
             if sound is not None:
                 sounds[clip] = sound
         lent = shuffled_sounds(sounds)
-        made += [Task(SHUFFLED, clip, real[clip], real[clip], real[other]) for clip, other in lent.items()]
+        found += [Task(SHUFFLED, clip, real[clip], real[clip], real[other]) for clip, other in lent.items()]
         problems += [
             Problem(SHUFFLED, clip, str(real[clip]), "No other real clip has another sound to lend it.")
             for clip in sounds
             if clip not in lent
         ]
-    return made, problems
+    return found, problems
 
 
 def _measure_all(
     tasks: Sequence[Task],
-    choices: tuple[Choice, ...],
-    options: Options,
+    choices: Sequence[Choice],
+    metrics: list[Metric],
+    options: EvaluationOptions,
     device: str,
     store: Path,
     progress: Progress,
-) -> list[Outcome]:
-    """All jobs, clip by clip: a worker that has a clip's reference in memory measures all methods against it."""
-    by_clip: dict[str, list[Job]] = {}
+) -> list[MeasuredClip]:
+    """Measure clip by clip: a worker that has a clip's reference in memory measures all methods against it.
+
+    Args:
+        tasks: The clips of all methods.
+        choices: The metrics, for other processes to load.
+        metrics: The same metrics, loaded; emptied where other processes do the work.
+        options: Protocol and number of workers.
+        device: Device of the standard networks.
+        store: Folder of the measurements.
+        progress: Shows the progress.
+    """
+    by_clip: dict[str, list[Task]] = {}
     for task in tasks:
-        by_clip.setdefault(task.clip, []).append(Job(task, choices, options.protocol, store))
+        by_clip.setdefault(task.clip, []).append(task)
     # The longest first, so that none of them is left alone at the end.
-    groups = sorted(by_clip.values(), key=lambda jobs: -_size(jobs[0].task.reference))
+    groups = sorted(by_clip.values(), key=lambda group: -_size(group[0].reference))
     cores = os.cpu_count() or 1
-    workers = options.workers or (min(cores, 8) if device == "cpu" else 1)
-    outcomes: list[Outcome] = []
+    wanted = options.workers or (min(cores, 8) if device == "cpu" else 1)
+    workers, threads = min(wanted, len(groups)), max(1, cores // wanted)
+    measured: list[MeasuredClip] = []
     with progress.stage("measuring", len(tasks)) as advance:
-        for group in _run(groups, min(workers, len(groups)), max(1, cores // workers)):
-            outcomes += group
+        if workers == 1:
+            done = _measure_here(groups, metrics, options.protocol, store, threads)
+        else:
+            # each process loads its own
+            metrics.clear()
+            work = functools.partial(_measure_group, tuple(choices), options.protocol, store)
+            done = _measure_in_processes(groups, work, workers, threads)
+        for group in done:
+            measured += group
             for _ in group:
                 advance()
     order = {(task.method, task.clip): place for place, task in enumerate(tasks)}
-    return sorted(outcomes, key=lambda o: order[o.task.method, o.task.clip])
+    return sorted(measured, key=lambda one: order[one.task.method, one.task.clip])
 
 
 def _size(path: Path) -> int:
@@ -228,50 +256,67 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _run(groups: Sequence[Sequence[Job]], workers: int, threads: int) -> Iterator[list[Outcome]]:
-    if workers == 1:
-        with bounded_threads(threads):
-            yield from map(_measure_group, groups)
-        return
+def _measure_here(
+    groups: Sequence[Sequence[Task]], metrics: Sequence[Metric], protocol: Protocol, store: Path, threads: int
+) -> Iterator[list[MeasuredClip]]:
+    with bounded_threads(threads):
+        for group in groups:
+            yield [measure_clip(task, metrics, protocol, store) for task in group]
+
+
+def _measure_in_processes(
+    groups: Sequence[Sequence[Task]],
+    work: Callable[[Sequence[Task]], list[MeasuredClip]],
+    workers: int,
+    threads: int,
+) -> Iterator[list[MeasuredClip]]:
     others = multiprocessing.active_children()
     with concurrent.futures.ProcessPoolExecutor(workers, spawning(), start_worker, (threads,)) as pool:
-        pending = [pool.submit(_measure_group, group) for group in groups]
+        pending = [pool.submit(work, group) for group in groups]
         try:
             for done in concurrent.futures.as_completed(pending):
                 yield done.result()
         except concurrent.futures.process.BrokenProcessPool as error:
             raise ResourceError(
-                "A process that measured was ended from outside, perhaps for lack of memory; give the same command again with fewer "
+                "A measuring process was ended from outside, perhaps for lack of memory; give the same command again with fewer "
                 "--workers, what was measured is kept."
             ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            # Interrupted: leaving the pool would wait for the clips at hand.
+            # Interrupted: leaving the pool would wait for the clips in progress.
             for process in set(multiprocessing.active_children()) - set(others):
                 process.terminate()
             raise
 
 
-def _measure_group(jobs: Sequence[Job]) -> list[Outcome]:
-    return [measure_job(job) for job in jobs]
+def _measure_group(
+    choices: tuple[Choice, ...], protocol: Protocol, store: Path, tasks: Sequence[Task]
+) -> list[MeasuredClip]:
+    metrics = _load_metrics(choices)
+    return [measure_clip(task, metrics, protocol, store) for task in tasks]
+
+
+@functools.cache
+def _load_metrics(choices: tuple[Choice, ...]) -> tuple[Metric, ...]:
+    return tuple(build(choice) for choice in choices)
 
 
 def _collect(
-    outcomes: Sequence[Outcome], columns: Sequence[Column]
+    measured: Sequence[MeasuredClip],
 ) -> tuple[dict[str, dict[str, Measurement]], dict[str, dict[str, ClipResult]], list[Problem]]:
-    """Merge what the metrics found, by method and clip; what they did not find is a problem with a name."""
+    """Merge the measurements of the metrics, by method and clip; whatever could not be measured becomes a problem."""
     found: dict[str, dict[str, Measurement]] = {}
     results: dict[str, dict[str, ClipResult]] = {}
     problems = []
-    for outcome in outcomes:
-        task, reasons = outcome.task, list(outcome.problems)
+    for one in measured:
+        task, reasons = one.task, list(one.problems)
         told: dict[str, list[str]] = {}
-        for metric, got in outcome.measurements.items():
+        for metric, got in one.measurements.items():
             for reason in [got] if isinstance(got, str) else got.notes:
                 told.setdefault(reason, []).append(metric)
         reasons += [f"{', '.join(metrics)}: {reason}" for reason, metrics in told.items()]
         problems += [Problem(task.method, task.clip, str(task.video), reason) for reason in reasons]
-        good = [got for got in outcome.measurements.values() if isinstance(got, Measurement)]
+        good = [got for got in one.measurements.values() if isinstance(got, Measurement)]
         if not good:
             continue
         merged = Measurement(
@@ -282,13 +327,13 @@ def _collect(
         found.setdefault(task.method, {})[task.clip] = merged
         generated = "" if task.still else str(task.video)
         results.setdefault(task.method, {})[task.clip] = ClipResult(
-            generated, str(task.reference), outcome.frames, dict(merged.values), dict(merged.curves)
+            generated, str(task.reference), one.frames, dict(merged.values), dict(merged.curves)
         )
     return found, results, problems
 
 
 def _sample_warnings(rows: Sequence[Method], protocol: Protocol) -> list[str]:
-    """What holds for the whole table, once; the cells say the rest."""
+    """Warnings about the whole table; those about single cells are in the cells."""
     clips = max((len(row.clips) for row in rows), default=0)
     found = []
     if clips < protocol.min_clips:

@@ -1,4 +1,4 @@
-"""One clip as every metric sees it: frames at the protocol's rate and size, its sound, and what is found in it once.
+"""One clip as every metric sees it: frames at the protocol's rate and size, sound, and what is computed once for all metrics.
 
 Letters: F frames, H height, W width, n sound samples.
 """
@@ -41,19 +41,21 @@ _FILTERS = {
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file.
+    """SHA-256 of a file, 64 hexadecimal digits.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: It cannot be read.
     """
     try:
         return file_sha256(path)
     except OSError as error:
-        raise InputError(f"The file '{path}' cannot be read ({error.strerror}); check its path and rights.") from error
+        raise InputError(
+            f"The file '{path}' cannot be read ({error.strerror}); check its path and permissions."
+        ) from error
 
 
 def resized(frame: Frames, longest_side: int, resize_filter: str) -> Frames:
-    """A frame [H, W, 3] brought to a longest side, up or down, aspect kept."""
+    """Scale a frame [H, W, 3] up or down to a longest side; the aspect ratio is kept."""
     height, width = frame.shape[:2]
     scale = longest_side / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -65,7 +67,7 @@ def resized(frame: Frames, longest_side: int, resize_filter: str) -> Frames:
 
 
 def load_sound(path: Path, seconds: float) -> NDArray[np.float32] | None:
-    """The beginning of a file's sound, 16 kHz mono, exactly `seconds` long; None where it has no sound track."""
+    """Read the beginning of a file's sound, 16 kHz mono, exactly `seconds` long; None where it has no sound track."""
     if not probe_video(path).has_audio:
         return None
     try:
@@ -83,12 +85,12 @@ class Footage:
     """A clip in memory.
 
     Attributes:
-        name: of the clip.
-        frames: uint8 [F, H, W, 3] at the protocol's rate and size.
-        sound: float32 [n], 16 kHz, as long as the frames; None for a silent file.
-        protocol: by which it was read.
-        seconds: the file's own length, which may be more.
-        lends_sound: whether the sound is the reference's, for want of one.
+        name: Name of the clip.
+        frames: uint8 [F, H, W, 3], at the protocol's rate and size.
+        sound: float32 [n], 16 kHz, as long as the frames; None for a file without sound.
+        protocol: Protocol by which it was read.
+        seconds: Length of the file, which may exceed that of the frames.
+        borrows_sound: Whether the file has no sound and the reference's is used.
     """
 
     name: str
@@ -96,36 +98,36 @@ class Footage:
     sound: NDArray[np.float32] | None
     protocol: Protocol
     seconds: float = 0.0
-    lends_sound: bool = False
+    borrows_sound: bool = False
 
     @functools.cached_property
     def track(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Face mesh [F, 468, 3] in pixels and scores [F].
 
         Raises:
-            FaceError: no frame shows a face.
+            FaceError: No frame shows a face.
         """
-        # A repeated frame has the mesh of the one before, so that a still picture is still to the last digit.
+        # A repeated frame keeps the mesh of the previous one, so that a still image is still to the last digit.
         new = [True, *((a != b).any() for a, b in itertools.pairwise(self.frames))]
         place = np.cumsum(new) - 1
-        # The first mesh comes from a detection, later ones from the mesh before: it needs some rounds to settle.
+        # The first mesh comes from a detection, later ones from the previous mesh: some rounds are needed to settle.
         settling = itertools.repeat(self.frames[0], _WARM_UP)
         try:
             points, scores = track_mesh(itertools.chain(settling, self.frames[np.flatnonzero(new)]))
         except FaceError as error:
             raise FaceError(
-                f"None of the {len(self.frames)} frames shows a face; what looks at faces needs one seen from the front."
+                f"None of the {len(self.frames)} frames shows a face; metrics of faces need one seen from the front."
             ) from error
         return points[_WARM_UP:][place], scores[_WARM_UP:][place]
 
     @property
     def seen(self) -> NDArray[np.bool_]:
-        """Which frames show the face [F]."""
+        """Frames that show the face: bool [F]."""
         return np.asarray(self.track[1] >= FACE_SCORE)
 
     @functools.cached_property
     def longest_run(self) -> slice:
-        """The longest stretch of frames in a row that show the face."""
+        """The longest run of consecutive frames that show the face; empty where none does."""
         edges = np.flatnonzero(np.diff(np.concatenate([[0], self.seen.astype(np.int8), [0]])))
         if len(edges) == 0:
             return slice(0, 0)
@@ -138,7 +140,7 @@ class Footage:
         """Whisper features of the sound [t, 384] at 50 a second.
 
         Raises:
-            AudioError: there is no sound.
+            AudioError: There is no sound.
         """
         if self.sound is None:
             raise AudioError(
@@ -148,16 +150,16 @@ class Footage:
 
     @functools.cached_property
     def persons(self) -> NDArray[np.bool_]:
-        """Which pixels show the person [F, H, W], by the bundled segmentation network."""
+        """Pixels that show the person, by the bundled segmentation network: bool [F, H, W]."""
         return np.stack([person_mask(frame) > 0.5 for frame in self.frames])
 
     @property
     def images(self) -> Frames:
-        """Every n-th frame, as the protocol says."""
+        """Every n-th frame, with the protocol's `image_stride`."""
         return self.frames[:: self.protocol.image_stride]
 
     def face_boxes(self) -> Iterator[tuple[float, float, float, float]]:
-        """x0, y0, x1, y1 of the face mesh in every frame, pixels."""
+        """Bounds x0, y0, x1, y1 of the face mesh in every frame, in pixels."""
         for mesh in self.track[0]:
             (x0, y0), (x1, y1) = mesh[:, :2].min(axis=0), mesh[:, :2].max(axis=0)
             yield float(x0), float(y0), float(x1), float(y1)
@@ -172,12 +174,13 @@ def load_footage(path: Path, protocol: Protocol, sound_of: Path | None = None) -
     """Read a clip.
 
     Args:
-        path: the video.
-        protocol: rate, size and length.
-        sound_of: a file whose sound is taken instead; the video's own sound otherwise.
+        path: The video.
+        protocol: Rate, size and length.
+        sound_of: File whose sound is taken; None takes the video's own.
 
     Raises:
-        VideoError: it cannot be read, or is shorter than two frames.
+        VideoError: It cannot be read.
+        InputError: It is shorter than two frames.
     """
     info = probe_video(path)
     frames = [

@@ -1,16 +1,14 @@
-"""Measuring one clip, and keeping what was found: one file a clip and metric, so that an interrupted run goes on where it was.
+"""Measurement of one clip, kept in one file per clip and metric, so that an interrupted run continues where it was.
 
-A stored measurement is found again by what it depends on: content of picture, sound and reference, the protocol's measuring fields, and the
-metric's own digest. Renaming a file, adding a metric or another method makes nothing again.
+A stored measurement is found again by everything that it depends on: content of frames, sound and reference, the protocol's measuring
+fields, and the metric's own digest. After a file is renamed, or a metric or a method is added, nothing is measured twice.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-import os
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,60 +19,107 @@ from fantasytalking.conditioning.speech_features import SAMPLE_RATE
 from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.evaluation.footage import Footage, file_digest, load_footage
 from fantasytalking.evaluation.metrics.metric import Measurement, Metric
-from fantasytalking.evaluation.metrics.registry import Choice, build
 from fantasytalking.evaluation.pairing import Task
 from fantasytalking.evaluation.protocol import Protocol
 from fantasytalking.evaluation.results import Curve
+from fantasytalking.media.video import probe_video
+from fantasytalking.system.digests import json_sha256
+from fantasytalking.system.files import atomic_path
+from fantasytalking.system.json import read_json, read_json_object, write_json
 
-__all__ = ["Job", "Outcome", "measure_job"]
+__all__ = ["MeasuredClip", "measure_clip"]
 
 SLACK = 1.5
-"""Frames by which the lengths of a clip and its reference may differ without a word."""
+"""Frames by which the lengths of a clip and its reference may differ without a note."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """All that is measured of one clip.
+class MeasuredClip:
+    """Everything that was measured of one clip.
 
     Attributes:
-        task: which clip.
-        choices: which metrics.
-        protocol: how.
-        store: folder of the measurements.
-    """
-
-    task: Task
-    choices: tuple[Choice, ...]
-    protocol: Protocol
-    store: Path
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a job.
-
-    Attributes:
-        frames: looked at.
-        measurements: metric name -> measurement, or the reason why there is none.
-        problems: reasons that belong to the file rather than a metric.
-        measured: metrics that were not found in the store.
+        task: The clip.
+        frames: Number of frames looked at.
+        measurements: Metric name -> measurement, or the reason why there is none.
+        problems: Reasons that concern the file rather than a metric.
     """
 
     task: Task
     frames: int
     measurements: dict[str, Measurement | str]
     problems: tuple[str, ...]
-    measured: int
 
 
-@functools.cache
-def _metric(choice: Choice) -> Metric:
-    return build(choice)
+def measure_clip(task: Task, metrics: Sequence[Metric], protocol: Protocol, store: Path) -> MeasuredClip:
+    """Measure what the store does not hold yet.
+
+    Args:
+        task: The clip.
+        metrics: The metrics, with their networks.
+        protocol: How to measure.
+        store: Folder of the measurements.
+
+    Returns:
+        The measurements. A file that cannot be used ends in `problems`, never in an exception.
+    """
+    try:
+        keys = {metric.name: _key(task, metric, protocol) for metric in metrics}
+    except OSError as error:
+        return MeasuredClip(task, 0, {}, (f"The file cannot be read ({error.strerror}).",))
+    found: dict[str, Measurement | str] = {}
+    missing = []
+    for metric in metrics:
+        stored = _load(store / keys[metric.name])
+        if stored is None:
+            missing.append(metric)
+        else:
+            found[metric.name] = stored
+    summary = (
+        store / f"clip-{_hash(_content(task.video), _content(task.reference), task.still, protocol.measuring)}.json"
+    )
+    about = read_json_object(summary)
+    if missing or not about:
+        try:
+            clip, reference = _load_pair(task, protocol)
+        except FantasyTalkingError as error:
+            return MeasuredClip(task, 0, {}, (str(error),))
+        if not about:
+            about = {"frames": len(clip.frames), "problems": _length_problems(clip, reference)}
+            write_json(summary, about)
+        for metric in missing:
+            found[metric.name] = _measure(metric, clip, reference)
+            _save(store / keys[metric.name], found[metric.name])
+    return MeasuredClip(task, about["frames"], found, tuple(about["problems"]))
 
 
-@functools.lru_cache(maxsize=1)
-def _reference(path: Path, protocol: Protocol) -> Footage:
-    return load_footage(path, protocol)
+def _key(task: Task, metric: Metric, protocol: Protocol) -> str:
+    parts: dict[str, Any] = {
+        "picture": _content(task.video),
+        "still": task.still,
+        "metric": metric.digest,
+        "protocol": protocol.measuring,
+    }
+    if metric.hears:
+        parts["sound"] = _content(task.sound)
+        # A file without sound is measured with the reference's, see `_load_pair`.
+        if task.sound != task.reference and not _has_sound(task.sound, *_state(task.sound)):
+            parts["lent sound"] = _content(task.reference)
+    if metric.compares:
+        parts["reference"] = _content(task.reference)
+    return _hash(parts)
+
+
+def _hash(*parts: Any) -> str:
+    return json_sha256(parts)[:32]
+
+
+def _content(path: Path) -> str:
+    return _digest(path, *_state(path))
+
+
+def _state(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=4096)
@@ -82,81 +127,35 @@ def _digest(path: Path, size: int, changed: int) -> str:
     return file_digest(path)
 
 
-def _content(path: Path) -> str:
-    status = path.stat()
-    return _digest(path, status.st_size, status.st_mtime_ns)
-
-
-def _key(job: Job, metric: Metric) -> str:
-    task = job.task
-    parts: dict[str, Any] = {
-        "picture": _content(task.video),
-        "still": task.still,
-        "metric": metric.digest,
-        "protocol": job.protocol.measuring,
-    }
-    if metric.hears:
-        parts["sound"] = _content(task.sound)
-    if metric.compares:
-        parts["reference"] = _content(task.reference)
-    return _hash(parts)
-
-
-def _hash(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def measure_job(job: Job) -> Outcome:
-    """Measure what is not in the store yet. A file that cannot be used ends in `problems`, never in an exception."""
-    task = job.task
+@functools.lru_cache(maxsize=4096)
+def _has_sound(path: Path, size: int, changed: int) -> bool:
     try:
-        metrics = [_metric(choice) for choice in job.choices]
-        keys = {metric.name: _key(job, metric) for metric in metrics}
-    except OSError as error:
-        return Outcome(task, 0, {}, (f"The file cannot be read ({error.strerror}).",), 0)
-    found: dict[str, Measurement | str] = {}
-    missing = []
-    for metric in metrics:
-        stored = _load(job.store / keys[metric.name])
-        if stored is None:
-            missing.append(metric)
-        else:
-            found[metric.name] = stored
-    summary = (
-        job.store
-        / f"clip-{_hash(_content(task.video), _content(task.reference), task.still, job.protocol.measuring)}.json"
-    )
-    about = _read_json(summary)
-    if missing or about is None:
-        try:
-            made, true = _load_pair(task, job.protocol)
-        except FantasyTalkingError as error:
-            return Outcome(task, 0, {}, (str(error),), 0)
-        if about is None:
-            about = {"frames": len(made.frames), "problems": _length_problems(task, made, true)}
-            _write_json(summary, about)
-        for metric in missing:
-            found[metric.name] = _measure(metric, made, true)
-            _save(job.store / keys[metric.name], found[metric.name])
-    return Outcome(task, about["frames"], found, tuple(about["problems"]), len(missing))
+        return probe_video(path).has_audio
+    except FantasyTalkingError:
+        return True  # reported when the file is read
+
+
+@functools.lru_cache(maxsize=1)
+def _reference(path: Path, protocol: Protocol) -> Footage:
+    return load_footage(path, protocol)
 
 
 def _load_pair(task: Task, protocol: Protocol) -> tuple[Footage, Footage]:
-    true = _reference(task.reference, protocol)
+    reference = _reference(task.reference, protocol)
     if task.video == task.reference and task.sound == task.video and not task.still:
-        return true, true
+        return reference, reference
     if task.still:
-        frames = np.repeat(true.frames[:1], len(true.frames), axis=0)
-        return Footage(true.name, frames, true.sound, protocol, true.seconds), true
+        frames = np.repeat(reference.frames[:1], len(reference.frames), axis=0)
+        return Footage(reference.name, frames, reference.sound, protocol, reference.seconds), reference
     sound = task.sound
-    made = load_footage(task.video, protocol, None if sound == task.video else sound)
+    clip = load_footage(task.video, protocol, None if sound == task.video else sound)
     if task.video == task.reference:
-        # Another sound under the same picture: what was found in the picture holds.
-        made.__dict__.update({k: v for k, v in true.__dict__.items() if k in ("track", "persons", "longest_run")})
-    if made.sound is None:
-        made.lends_sound = True
-        made.sound = None if true.sound is None else _fitted(true.sound, len(made.frames), protocol)
-    return made, true
+        # Another sound with the same frames: what was found in the frames holds.
+        clip.__dict__.update({k: v for k, v in reference.__dict__.items() if k in ("track", "persons", "longest_run")})
+    if clip.sound is None:
+        clip.borrows_sound = True
+        clip.sound = None if reference.sound is None else _fitted(reference.sound, len(clip.frames), protocol)
+    return clip, reference
 
 
 def _fitted(sound: np.ndarray, frames: int, protocol: Protocol) -> np.ndarray:
@@ -164,17 +163,16 @@ def _fitted(sound: np.ndarray, frames: int, protocol: Protocol) -> np.ndarray:
     return np.pad(sound[:wanted], (0, max(0, wanted - len(sound))))
 
 
-def _length_problems(task: Task, made: Footage, true: Footage) -> list[str]:
-    reach = made.protocol.max_seconds
-    lengths = [min(footage.seconds, reach) for footage in (made, true)]
+def _length_problems(clip: Footage, reference: Footage) -> list[str]:
+    lengths = [min(footage.seconds, clip.protocol.max_seconds) for footage in (clip, reference)]
     problems = []
-    if made.lends_sound:
+    if clip.borrows_sound:
         problems.append("It has no sound of its own; sync was measured with the real clip's.")
-    if abs(lengths[0] - lengths[1]) * made.protocol.fps > SLACK:
+    if abs(lengths[0] - lengths[1]) * clip.protocol.fps > SLACK:
         problems.append(
             f"It lasts {lengths[0]:.2f} s and the real clip {lengths[1]:.2f} s; what compares frames used the common beginning."
         )
-    shapes = [footage.frames.shape[2] / footage.frames.shape[1] for footage in (made, true)]
+    shapes = [footage.frames.shape[2] / footage.frames.shape[1] for footage in (clip, reference)]
     if abs(shapes[0] / shapes[1] - 1) > 0.03:
         problems.append(
             f"Its sides are as {shapes[0]:.2f} to 1 and the real clip's as {shapes[1]:.2f} to 1; it was measured as it is, crop one like "
@@ -183,16 +181,16 @@ def _length_problems(task: Task, made: Footage, true: Footage) -> list[str]:
     return problems
 
 
-def _measure(metric: Metric, made: Footage, true: Footage) -> Measurement | str:
+def _measure(metric: Metric, clip: Footage, reference: Footage) -> Measurement | str:
     try:
-        return metric.measure(made, true)
+        return metric.measure(clip, reference)
     except FantasyTalkingError as error:
         return str(error)
 
 
 def _load(stem: Path) -> Measurement | str | None:
-    raw = _read_json(stem.with_suffix(".json"))
-    if raw is None:
+    raw = read_json(stem.with_suffix(".json"))
+    if not isinstance(raw, dict):
         return None
     if "reason" in raw:
         return str(raw["reason"])
@@ -209,30 +207,15 @@ def _load(stem: Path) -> Measurement | str | None:
 
 def _save(stem: Path, found: Measurement | str) -> None:
     if isinstance(found, str):
-        _write_json(stem.with_suffix(".json"), {"reason": found})
+        write_json(stem.with_suffix(".json"), {"reason": found})
         return
     if found.features:
-        temporary = stem.with_name(f".{stem.name}.{os.getpid()}.npz")
-        # The arrays first: a json says that everything is there.
+        # The arrays first: the JSON file stands for a complete measurement.
         arrays: dict[str, Any] = {key: np.asarray(value, np.float32) for key, value in found.features.items()}
-        np.savez(temporary, **arrays)
-        os.replace(temporary, stem.with_suffix(".npz"))
+        with atomic_path(stem.with_suffix(".npz"), overwrite=True) as temporary:
+            np.savez(temporary, **arrays)
     curves = {name: {"x": c.x, "y": c.y} for name, c in found.curves.items()}
-    _write_json(
+    write_json(
         stem.with_suffix(".json"),
         {"values": dict(found.values), "features": list(found.features), "curves": curves, "notes": found.notes},
     )
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        raw = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return raw if isinstance(raw, dict) else None
-
-
-def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value))
-    os.replace(temporary, path)

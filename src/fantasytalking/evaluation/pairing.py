@@ -1,8 +1,8 @@
-"""Which generated file belongs to which real clip, and which files belong to nothing: everything by name, nothing silently."""
+"""Pairing of generated files with real clips by their names; every file without a counterpart is reported."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from fantasytalking.errors import InputError
 from fantasytalking.evaluation.results import Problem
 
-__all__ = ["GROUND_TRUTH", "SHUFFLED", "STILL", "Task", "find_videos", "pair_clips", "shuffled_sounds"]
+__all__ = [
+    "GROUND_TRUTH",
+    "SHUFFLED",
+    "STILL",
+    "Task",
+    "choose_lenders",
+    "find_videos",
+    "pair_clips",
+    "shuffled_sounds",
+]
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 GROUND_TRUTH = "ground truth"
@@ -30,11 +39,12 @@ class Task:
     """One clip of one method to measure.
 
     Attributes:
-        method, clip: names.
-        video: whose picture is measured.
-        reference: the real clip.
-        sound: whose sound is heard with the picture.
-        still: whether the first frame is repeated instead of what follows it.
+        method: Name of the method.
+        clip: Name of the clip.
+        video: File whose frames are measured.
+        reference: File of the real clip.
+        sound: File whose sound goes with the frames.
+        still: Whether the first frame is repeated in place of the following ones.
     """
 
     method: str
@@ -46,10 +56,17 @@ class Task:
 
 
 def find_videos(folder: Path, what: str) -> dict[str, Path]:
-    """Videos of a folder and its subfolders by the path without suffix; hidden files are left out.
+    """Find the videos of a folder and its subfolders; hidden files are left out.
+
+    Args:
+        folder: The folder.
+        what: What the folder holds, for messages.
+
+    Returns:
+        Path relative to the folder, without suffix -> path.
 
     Raises:
-        InputError: no such folder, no video in it, or two with one name.
+        InputError: There is no such folder, no video in it, or two with one name.
     """
     if folder.is_file():
         raise InputError(f"The {what} folder '{folder}' is a file; give the folder that holds it.")
@@ -72,18 +89,22 @@ def find_videos(folder: Path, what: str) -> dict[str, Path]:
 def pair_clips(methods: Mapping[str, Path], reference: Path) -> tuple[list[Task], list[Problem]]:
     """Pair the files of every method with the real clips of the same name.
 
+    Args:
+        methods: Name in the table -> folder of generated videos.
+        reference: Folder of the real clips.
+
     Returns:
         Tasks, ground truth first, and a problem for each file that has no counterpart.
 
     Raises:
-        InputError: a folder cannot be used, or a method shares no name with the reference.
+        InputError: A folder cannot be used, or a method shares no name with the reference.
     """
     real = find_videos(reference, "reference")
     tasks = [Task(GROUND_TRUTH, name, path, path, path) for name, path in real.items()]
     problems = []
     for method, folder in methods.items():
         if method in NOTES:
-            raise InputError(f"'{method}' is the name of a row of its own; call the method something else.")
+            raise InputError(f"'{method}' is the name of a row of its own; give the method another name.")
         made = find_videos(folder, "generated")
         common = [name for name in real if name in made]
         if not common:
@@ -102,28 +123,50 @@ def pair_clips(methods: Mapping[str, Path], reference: Path) -> tuple[list[Task]
     return tasks, problems
 
 
-def shuffled_sounds(sounds: Mapping[str, NDArray[np.float32]]) -> dict[str, str]:
-    """For each clip another one whose sound it gets: a fixed choice, the first that fits before it in order of falling length.
+def choose_lenders(lengths: Sequence[float], suits: Callable[[int, int], bool]) -> dict[int, int]:
+    """For each clip another one that lends it its sound: a fixed choice, the same in every run.
 
-    A clip thus gets a longer sound than its own, but for the longest, which gets the shortest one's. Sets of generated clips often have
-    one sound under several faces: such a clip is passed over, and one that has no other sound to get is left out.
+    Clips are put in order of falling length; each takes the first that suits of those before it, nearest first, going round at the
+    start. Among clips of one length this is a rotation. A clip thus gets a longer sound than its own, except the longest.
 
     Args:
-        sounds: clip -> its sound [n].
+        lengths: Length of each clip's sound, in any unit.
+        suits: Called with the indices of a clip and of a possible lender.
+
+    Returns:
+        Index of a clip -> index of its lender, in order of falling length; a clip that none suits is left out.
     """
-    order = sorted(sounds, key=lambda name: (-len(sounds[name]), name))
-    found = {}
-    for place, name in enumerate(order):
-        others = [order[place - back] for back in range(1, len(order))]
-        other = next((o for o in others if not _same_sound(sounds[name], sounds[o])), None)
-        if other is not None:
-            found[name] = other
-    return found
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    lenders = {}
+    for place, clip in enumerate(order):
+        others = (order[(place - back) % len(order)] for back in range(1, len(order)))
+        lender = next((other for other in others if suits(clip, other)), None)
+        if lender is not None:
+            lenders[clip] = lender
+    return lenders
+
+
+def shuffled_sounds(sounds: Mapping[str, NDArray[np.float32]]) -> dict[str, str]:
+    """For each clip the one whose sound it gets in the baseline of shuffled sounds, see `choose_lenders`.
+
+    Sets of generated clips often have one sound under several faces: such a clip does not lend, and one that finds no other sound is
+    left out.
+
+    Args:
+        sounds: Clip -> its sound [n].
+    """
+    names = sorted(sounds)
+
+    def suits(clip: int, other: int) -> bool:
+        return not _same_sound(sounds[names[clip]], sounds[names[other]])
+
+    lenders = choose_lenders([len(sounds[name]) for name in names], suits)
+    return {names[clip]: names[lender] for clip, lender in lenders.items()}
 
 
 def _same_sound(first: NDArray[np.float32], second: NDArray[np.float32]) -> bool:
     length = min(len(first), len(second))
     a, b = (np.asarray(sound[:length], np.float64) for sound in (first, second))
     norm = float(np.sqrt((a @ a) * (b @ b)))
-    # Of two recordings this is about 0, of one recording encoded twice about 1; two silent clips sound alike as well.
+    # About 0 for two recordings, about 1 for one recording encoded twice; two silent clips count as the same as well.
     return norm < 1e-12 or abs(float(a @ b)) / norm > 0.5

@@ -1,7 +1,7 @@
 """The paper's own numbers as data: arXiv 2504.04842, tables 1 (comparison), 2 (motion intensity) and 4 (ablation).
 
-They are shown beside a report for orientation and never mixed into its table: other clips, other sizes, other networks. On "HDTF" alone
-the same model gets FID 14.9 to 53.1 in different papers, so only differences within one protocol can be compared.
+They are shown below a report for orientation and never in its table, as clips, sizes and networks differ. On "HDTF" alone the same
+model gets FID 14.9 to 53.1 in different papers, so only differences within one protocol can be compared.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class PaperColumn:
     """A metric of the paper.
 
     Attributes:
-        name: as printed; `results.Column.stands_for` of a report's column refers to it.
-        better: which direction is better; `neither` for amounts of motion.
-        unit: or "". The paper prints none: pixels follow from the optical flow that SD and BD average.
+        name: Name as printed; `results.Column.stands_for` of a report's column refers to it.
+        better: Which direction is better; `neither` for amounts of motion.
+        unit: Unit, or "". The paper prints none: pixels follow from the optical flow that SD and BD average.
     """
 
     name: str
@@ -44,13 +44,13 @@ class PaperRow:
     """A row of a table of the paper.
 
     Attributes:
-        table: its number, 1, 2 or 4.
+        table: Number of the table, 1, 2 or 4.
         set: `tame` or `wild`, see `SETS`.
-        method: name as printed.
-        settings: what distinguishes the row, such as motion intensities (face, body), or "".
-        printed: name of a `PaperColumn` -> the number with its printed decimals; a column that the table lacks, or where it has a
-            dash, is missing.
-        source: where it is printed.
+        method: Name as printed.
+        settings: Settings that distinguish the row, such as motion intensities (face, body), or "".
+        printed: Name of a `PaperColumn` -> number with its printed decimals; a column that the table lacks, or where it has a dash,
+            is missing.
+        source: Paper that prints it.
     """
 
     table: Literal[1, 2, 4]

@@ -1,7 +1,6 @@
-"""What an evaluation leaves behind, as data: columns, clips, summaries, comparisons, problems.
+"""Results of an evaluation as data: columns, clips, summaries, comparisons, problems.
 
-`report.json` is a `Report` written by `save_report`; HTML and CSV are made from it, and nothing in them was measured elsewhere.
-Lengths: K points of a curve.
+`report.json` is a `Report` written by `save_report`; HTML and CSV are made from it alone. Letters: K points of a curve.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fantasytalking.errors import InputError
-from fantasytalking.system.files import atomic_path
+from fantasytalking.system.json import write_json
 
 __all__ = [
     "REPORT",
@@ -42,16 +41,16 @@ class Column:
     """One column of the table.
 
     Attributes:
-        key: machine name, unique in a report, such as `fid`.
-        label: name in the table, such as `FID` or, for a proxy, `FD-mobilenet`. A proxy never has the paper's name.
-        stands_for: the paper's name of what this is or stands in for, or "".
-        proxy: whether it stands in for a network that was not at hand.
-        better: which direction is better; `neither` for amounts of motion.
-        unit: or "".
-        decimals: shown in the table.
+        key: Name for programs, unique in a report, such as `fid`.
+        label: Name in the table, such as `FID` or, for a proxy, `FD-mobilenet`. A proxy never has the paper's name.
+        stands_for: The paper's name of the figure that this is or stands in for, or "".
+        proxy: Whether it stands in for a network that was not installed.
+        better: Which direction is better; `neither` for amounts of motion.
+        unit: Unit, or "".
+        decimals: Decimals shown in the table.
         kind: `mean` over clips, or `frechet` distance between two sets.
-        definition: one or two sentences that say exactly what is computed.
-        weights: what it was made with: name -> SHA-256 (empty for arithmetic alone).
+        definition: One or two sentences that say exactly what is computed.
+        weights: Name -> SHA-256 of all weights it was computed with; empty for arithmetic alone.
     """
 
     key: str
@@ -71,11 +70,12 @@ class Summary:
     """One cell of the table.
 
     Attributes:
-        value: mean over clips or Frechet distance; None when nothing could be measured.
-        low, high: ends of the interval, None with a single clip.
-        clips: clips that it is made of.
-        samples: images, videos or clips that it is made of.
-        warning: a sentence, or "".
+        value: Mean over clips or Frechet distance; None when nothing could be measured.
+        low: Lower end of the interval; None where there are too few clips for one.
+        high: Upper end of the interval; None where there are too few clips for one.
+        clips: Number of clips that went into it.
+        samples: Number of images, videos or clips that went into it.
+        warning: A sentence, or "".
     """
 
     value: float | None
@@ -88,7 +88,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Curve:
-    """Something over time or over offsets, for the plots: `x` [K] and `y` [K]."""
+    """A curve over time or over offsets, for the plots: `x` [K] and `y` [K]."""
 
     x: tuple[float, ...]
     y: tuple[float, ...]
@@ -96,15 +96,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class ClipResult:
-    """What was measured of one clip of one method.
+    """Measurements of one clip of one method.
 
     Attributes:
-        generated: path of the video, or "" for a baseline that exists in memory only.
-        reference: path of the real clip.
-        frames: frames looked at, at the protocol's rate.
-        values: column key -> value; a metric that could not be measured is missing here and in `Report.problems`.
-        curves: `sync` distance over offsets in frames; `mouth` and `mouth_reference` opening over seconds; `motion` speed of the person
-            over seconds.
+        generated: Path of the video, or "" for a baseline that exists in memory only.
+        reference: Path of the real clip.
+        frames: Number of frames looked at, at the protocol's rate.
+        values: Column key -> value; a metric that could not be measured is missing here and named in `Report.problems`.
+        curves: `sync`: distance over offsets in frames; `mouth` and `mouth_reference`: opening over seconds; `motion`: speed of the
+            person over seconds.
     """
 
     generated: str
@@ -119,11 +119,11 @@ class Method:
     """One row of the table.
 
     Attributes:
-        name: in the table.
-        kind: `ground truth` (real pictures, whatever the sound), `baseline`, or `method`.
-        note: how it was made, or "".
-        clips: clip name -> result.
-        summary: column key -> cell.
+        name: Name in the table.
+        kind: `ground truth` (real frames, whatever the sound), `baseline`, or `method`.
+        note: How it was made, or "".
+        clips: Clip name -> result.
+        summary: Column key -> cell.
     """
 
     name: str
@@ -135,12 +135,17 @@ class Method:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods on the same clips, one column: difference `first` minus `second`.
+    """Comparison of two methods on the same clips in one column.
 
     Attributes:
-        difference, low, high: mean over clips (or of the two Frechet distances) and its interval.
-        p: two-sided, of a sign-flip test over clips; None for Frechet distances.
-        clips: common clips.
+        column: Key of the column.
+        first: Name of a method.
+        second: Name of another method.
+        difference: `first` minus `second`, mean over clips (or difference of the two Frechet distances).
+        low: Lower end of its interval, or None.
+        high: Upper end of its interval, or None.
+        p: Two-sided p of a sign-flip test over clips; None for Frechet distances.
+        clips: Number of common clips.
     """
 
     column: str
@@ -155,7 +160,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Problem:
-    """A file or metric that could not be used, by name; the run went on without it."""
+    """A file or metric that could not be used; the run went on without it.
+
+    Attributes:
+        method: Name of the method.
+        clip: Name of the clip.
+        file: Path of the file.
+        reason: Why, as a sentence.
+    """
 
     method: str
     clip: str
@@ -165,21 +177,21 @@ class Problem:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything of one evaluation; see the attributes of the parts.
+    """All results of one evaluation.
 
     Attributes:
-        created: date and time, ISO 8601, UTC.
-        command: that made it.
-        protocol: fields of `protocol.Protocol`.
-        software: package -> version.
-        machine: processor, cores, system, accelerator.
-        columns: of the table, in order.
-        methods: rows, ground truth first.
-        comparisons: of pairs of methods.
-        problems: what could not be used.
-        warnings: what the reader must know before quoting a number.
-        reference: folder of the real clips.
-        minutes: that the run took.
+        created: Date and time, ISO 8601, UTC.
+        command: Command that wrote it.
+        protocol: Fields of `protocol.Protocol`.
+        software: Package -> version.
+        machine: CPU, cores, system, accelerator.
+        columns: Columns of the table, in order.
+        methods: Rows of the table, ground truth first.
+        comparisons: Comparisons of pairs of methods.
+        problems: Files and metrics that could not be used.
+        warnings: Sentences that the reader must know before quoting a number.
+        reference: Folder of the real clips.
+        minutes: Duration of the run.
     """
 
     created: str
@@ -204,7 +216,8 @@ class Report:
         """Inverse of `to_dict`.
 
         Raises:
-            KeyError, TypeError: `raw` is no report of this schema.
+            KeyError: `raw` lacks a field, so it is not a report of this schema.
+            TypeError: `raw` has an unknown field.
         """
         methods = tuple(
             Method(
@@ -243,10 +256,9 @@ def _plain(value: Any) -> Any:
 
 
 def save_report(report: Report, folder: Path) -> Path:
-    """Write `report.json` into a folder, whole or not at all."""
+    """Write `report.json` into a folder; an existing one is replaced in one go."""
     path = folder / REPORT
-    with atomic_path(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, report.to_dict(), indent=1, ascii_only=False)
     return path
 
 
@@ -254,7 +266,7 @@ def load_report(path: Path) -> Report:
     """Read a report, from its file or its folder.
 
     Raises:
-        InputError: there is none, or it is damaged or of another version.
+        InputError: There is no report, or it is damaged or of another version.
     """
     file = path / REPORT if path.is_dir() else path
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""From the measurements of clips to the table: a cell for each method and column, and every pair of methods compared."""
+"""The table from the measurements of clips: a cell for each method and column, and a comparison of every pair of methods."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ from fantasytalking.evaluation.statistics.intervals import Distances, frechet_di
 __all__ = ["Found", "Summarised", "summarise"]
 
 Found = Mapping[str, Mapping[str, Measurement]]
-"""method -> clip -> everything that was measured of it, metrics merged."""
+"""Method -> clip -> everything that was measured of it, metrics merged."""
 
 
 @dataclass(frozen=True)
 class Summarised:
-    """Cells by method and column key, and comparisons."""
+    """Cells of the table and comparisons of methods.
+
+    Attributes:
+        cells: Method -> column key -> cell.
+        comparisons: One for each pair of methods and column, where they have clips in common.
+    """
 
     cells: dict[str, dict[str, Summary]]
     comparisons: list[Comparison]
@@ -30,9 +35,9 @@ def summarise(found: Found, columns: Sequence[Column], protocol: Protocol) -> Su
     """Fill the table.
 
     Args:
-        found: the ground truth's measurements are the other side of every Frechet distance.
-        columns: of the table.
-        protocol: resamples, coverage, seed, and what counts as too few.
+        found: The measurements; those of the ground truth are the other side of every Frechet distance.
+        columns: Columns of the table.
+        protocol: Resamples, coverage, seed, and the numbers below which a warning is given.
     """
     cells: dict[str, dict[str, Summary]] = {method: {} for method in found}
     comparisons = []

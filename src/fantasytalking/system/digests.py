@@ -11,13 +11,18 @@ from typing import Any
 
 from fantasytalking.errors import CheckpointError
 
-__all__ = ["file_sha256", "verified_digest"]
+__all__ = ["file_sha256", "json_sha256", "verified_digest"]
 
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def json_sha256(value: Any) -> str:
+    """SHA-256 of a value of plain types, 64 hexadecimal digits; the order of names does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def verified_digest(path: Path, listed: str | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fantasytalking.system.files import atomic_path
 
-__all__ = ["append_json_line", "read_json", "read_json_lines", "write_json"]
+__all__ = ["append_json_line", "read_json", "read_json_lines", "read_json_object", "write_json"]
 
 
 def read_json(path: Path) -> Any:
@@ -20,19 +20,26 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def write_json(path: Path, value: Any, indent: int | None = None) -> None:
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is no such file, or what it holds is not an object."""
+    value = read_json(path)
+    return value if isinstance(value, dict) else {}
+
+
+def write_json(path: Path, value: Any, indent: int | None = None, ascii_only: bool = True) -> None:
     """Write a value and a line end; the file is replaced in one go.
 
     Args:
         path: The file.
         value: Of plain types.
         indent: Spaces a level; None writes one line.
+        ascii_only: Whether other characters are written as escapes.
 
     Raises:
         OutputError: The file cannot be written.
     """
     with atomic_path(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(value, indent=indent) + "\n", "utf-8")
+        temporary.write_text(json.dumps(value, indent=indent, ensure_ascii=ascii_only) + "\n", "utf-8")
 
 
 def append_json_line(path: Path, record: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, dataclass_transform
 
@@ -34,6 +34,13 @@ T = TypeVar("T")
 _CONFIG = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+_CONTAINERS = {
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "mapping_type": "an object",
+    "dataclass_type": "an object",
+}
 
 
 @dataclass(frozen=True)
@@ -117,13 +124,14 @@ def record(kind: type[T]) -> type[T]:
     return made  # type: ignore[return-value]
 
 
-def read_record(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
+def read_record(kind: type[T], values: Mapping[str, Any], where: str = "", what: str = "setting") -> T:
     """A record of plain values, as JSON has them: lists for tuples, objects for nested records.
 
     Args:
         kind: A class made by `record`.
         values: Name -> value.
         where: Named in errors, such as the path of the file.
+        what: What a name is called in errors.
 
     Raises:
         SettingsError: An unknown or missing name, or a bad value.
@@ -131,7 +139,7 @@ def read_record(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
     try:
         return pydantic.TypeAdapter(kind).validate_json(json.dumps(values))
     except pydantic.ValidationError as error:
-        raise SettingsError(_sentence(kind, _worst(error), where)) from None
+        raise SettingsError(_sentence(kind, _worst(error), where, what)) from None
 
 
 def describe(kind: type[Any]) -> tuple[FieldDescription, ...]:
@@ -192,20 +200,24 @@ def _worst(error: pydantic.ValidationError) -> ErrorDetails:
     return min(error.errors(), key=lambda one: one["type"] not in _UNKNOWN)
 
 
-def _sentence(kind: type[Any], error: ErrorDetails, where: str) -> str:
-    path = [part for part in error["loc"] if isinstance(part, int) or not part.startswith(("function-", "tagged-"))]
-    owner, known = _owner(kind, path)
-    name = ".".join(map(str, path))
+def _sentence(kind: type[Any], error: ErrorDetails, where: str, what: str = "setting") -> str:
+    owner, known, path = _owner(
+        kind, [part for part in error["loc"] if isinstance(part, int) or not part.startswith(("function-", "tagged-"))]
+    )
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
     place = f"{where}: " if where else ""
     if error["type"] in _UNKNOWN:
         names = [one.name for one in describe(owner)]
-        return f"{place}There is no setting {name!r}; {nearest_name(str(path[-1]), names, 'settings')}"
+        return f"{place}There is no {what} {name!r}; {nearest_name(str(path[-1]), names, f'{what}s')}"
     if error["type"] in ("missing", "missing_argument"):
         wanted = f" ({known.accepted})" if known is not None and known.kind in _KINDS else ""
         return f"{place}{name} is missing{wanted}; give it."
     if error["type"] in ("value_error", "assertion_error"):
-        cause = error.get("ctx", {}).get("error")
-        return f"{place}{cause}" if cause is not None else f"{place}{error['msg']}"
+        cause = str(error.get("ctx", {}).get("error") or error["msg"])
+        # A check of one value says what it "must be"; one of a whole record, inside another, says what is wrong with it.
+        return place + (f"{name} {cause}" if cause.startswith("must ") else f"{name}: {cause}" if path[1:] else cause)
+    if error["type"] in _CONTAINERS:
+        return f"{place}{name} must be {_CONTAINERS[error['type']]}, but {error['input']!r} was given."
     if known is None or known.accepted == "another value":
         return f"{place}{name} cannot be {error['input']!r}: {error['msg']}."
     unit = f" ({known.unit})" if known.unit else ""
@@ -217,19 +229,37 @@ def _shown(default: Any) -> str:
     return "the model's own" if default is None else repr(default)
 
 
-def _owner(kind: type[Any], path: list[int | str]) -> tuple[type[Any], FieldDescription | None]:
-    """The record that the last name of a path belongs to, and its description; None where it is not a field of one."""
+def _owner(kind: type[Any], path: list[int | str]) -> tuple[type[Any], FieldDescription | None, list[int | str]]:
+    """The record that the last name of a path belongs to.
+
+    Returns:
+        The record, the description of the field that the path ends with (None where it is not one), and the path without the names
+        of records that pydantic puts where several are accepted.
+    """
     owner: Any = kind
     known: FieldDescription | None = None
+    inside: list[Any] = []
+    names: list[int | str] = []
     for part in path:
-        if not hasattr(owner, "__pydantic_fields__"):
-            return owner, None
+        chosen = [one for one in inside if one.__name__ == part]
+        if chosen:
+            inside = chosen
+            continue
+        names.append(part)
         if isinstance(part, int):
             continue
+        owner = inside[0] if inside else owner
+        if not hasattr(owner, "__pydantic_fields__"):
+            known = None
+            continue
         known = next((one for one in describe(owner) if one.name == part), None)
-        if known is None:
-            return owner, None
-        inner = [one for one in (known.kind, *typing.get_args(known.kind)) if hasattr(one, "__pydantic_fields__")]
-        if inner and part != path[-1]:
-            owner = inner[0]
-    return owner, known
+        inside = [] if known is None else list(_records(known.kind))
+    return owner, known, names
+
+
+def _records(hint: Any) -> Iterator[Any]:
+    """Every record in an annotation, such as those of a tuple of records."""
+    if hasattr(hint, "__pydantic_fields__"):
+        yield hint
+    for one in typing.get_args(hint):
+        yield from _records(one)

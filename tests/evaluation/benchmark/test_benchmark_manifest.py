@@ -53,22 +53,28 @@ def changed(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
 
 
 BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "unknown key": (lambda raw: raw.update(case=[]), r"has unknown case; its keys are schema, name"),
-    "missing key": (lambda raw: raw.pop("terms"), r"lacks terms"),
+    "unknown key": (lambda raw: raw.update(case=[]), r"no key 'case'; did you mean 'cases'"),
+    "missing key": (lambda raw: raw.pop("terms"), r"terms is missing \(text\)"),
     "both": (
         lambda raw: raw["cases"][0].update(promt=raw["cases"][0].pop("prompt")),
-        r"cases\[0\] lacks prompt and has",
+        r"no key 'cases\[0\].promt'; did you mean 'prompt'",
     ),
     "schema": (lambda raw: raw.update(schema=2), r"schema 2, and this version reads 1"),
     "a list": (lambda raw: raw.update(cases={}), r"cases must be a list"),
-    "window's key": (lambda raw: raw["cases"][1]["audio"].pop("start"), r"cases\[1\].audio lacks start"),
+    "window's key": (
+        lambda raw: raw["cases"][1]["audio"].pop("start"),
+        r"cases\[1\].audio.start is missing \(a number from 0 to",
+    ),
     "digest": (lambda raw: raw["cases"][0]["reference"].update(sha256="A" * 64), r"sha256 must be 64 lower-case"),
     "escape": (lambda raw: raw["cases"][0]["reference"].update(file="../a.mp4"), r"within the data folder"),
     "absolute": (lambda raw: raw["cases"][1]["portrait"].update(file="/etc/passwd"), r"within the data folder"),
-    "too short": (lambda raw: raw["cases"][0]["reference"].update(seconds=0.1), r"last 0.2 to 86400 s"),
+    "too short": (
+        lambda raw: raw["cases"][0]["reference"].update(seconds=0.1),
+        r"seconds must be a number from 0.2 to 86400",
+    ),
     "not a number": (lambda raw: raw["cases"][0]["reference"].update(seconds=True), r"seconds must be a number"),
     "name": (lambda raw: raw["cases"][0].update(name="a/b"), r"it names files"),
-    "twice": (lambda raw: raw["cases"][1].update(name="A"), r"has the case .* more than once"),
+    "twice": (lambda raw: raw["cases"][1].update(name="A"), r"It has the case .* more than once"),
     "setting": (
         lambda raw: raw["cases"][0]["settings"].update(sed=3),
         r"cases\[0\].settings: There is no setting 'sed'; did",
@@ -77,14 +83,14 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "prompt twice": (lambda raw: raw["cases"][0]["settings"].update(prompt="x"), r"must not hold a prompt"),
     "speech": (lambda raw: raw["methods"][0].update(speech="mine"), r"must be own or other"),
     "placeholder": (lambda raw: raw["methods"][0].update(model="$other"), r"\$ and capitals"),
-    "no case": (lambda raw: raw.update(cases=[]), r"has no case"),
+    "no case": (lambda raw: raw.update(cases=[]), r"It has no case"),
     "expectation": (
         lambda raw: raw["expectations"][0].update(higher="three"),
-        r"of the method 'three', which it has not",
+        r"of the method 'three', which it does not have; the methods are one, two",
     ),
     "expectation's key": (
         lambda raw: raw["expectations"][0].update(with_in=1),
-        r"expectations\[0\] has unknown with_in",
+        r"no key 'expectations\[0\].with_in'; the keys are claim",
     ),
     "allowed": (lambda raw: raw["expectations"][1].update(within=0), r"within must be a number above 0 or a share"),
     "share": (
@@ -167,7 +173,7 @@ def test_models_and_methods_are_chosen_for_a_run() -> None:
     assert [m.name for m in alone.methods] == ["one"] and alone.expectations == ()
     with pytest.raises(InputError, match="pass --models OTHER=FOLDER"):
         example().resolved()
-    with pytest.raises(InputError, match="names no model THIRD; it wants OTHER"):
+    with pytest.raises(InputError, match="has no placeholder \\$THIRD; it needs OTHER"):
         example().resolved(models={"THIRD": "x"})
-    with pytest.raises(InputError, match="has no method 'three'; its methods are one, two"):
+    with pytest.raises(InputError, match="has no method 'three'; the methods are one, two"):
         example().resolved(["three"])

@@ -15,12 +15,12 @@ from fantasytalking.evaluation.benchmark.case_inputs import (
     choose_donors,
     cut_sound,
     portrait_of,
-    read_record,
     unusable,
     write_reference,
 )
 from fantasytalking.media.audio import load_audio
 from fantasytalking.media.video import probe_video, read_frames
+from fantasytalking.system.json import read_json_object
 from tests.evaluation.benchmark.samples import case, talking_video
 
 
@@ -42,7 +42,7 @@ def test_good_files_are_good_and_a_changed_or_missing_one_is_named(data: Path) -
     other = dataclasses.replace(good, name="o", audio=Window("clips/b.mp4", "1" * 64, 0.0, 1.0))
     bad = bad_files([good, missing, other], data)
     assert sorted(bad) == ["clips/b.mp4", "clips/m.mp4"]
-    assert "is not the one that the manifest means" in bad["clips/b.mp4"] and "There is no file" in bad["clips/m.mp4"]
+    assert "is not the one that the manifest lists" in bad["clips/b.mp4"] and "There is no file" in bad["clips/m.mp4"]
     assert sorted(unusable([good, missing, other], bad)) == ["m", "o"]
 
 
@@ -62,11 +62,11 @@ def test_a_case_without_a_possible_donor_has_none() -> None:
 
 
 def test_sound_has_its_exact_length_and_place(data: Path) -> None:
-    window = Window("clips/a.mp4", "", 0.5, 1.0)
-    whole, part = cut_sound(Window("clips/a.mp4", "", 0.0, 2.0), data), cut_sound(window, data)
+    window = Window("clips/a.mp4", "0" * 64, 0.5, 1.0)
+    whole, part = cut_sound(Window("clips/a.mp4", "0" * 64, 0.0, 2.0), data), cut_sound(window, data)
     assert len(part.samples) == 48000 and len(cut_sound(window, data, 0.25).samples) == 12000
     assert np.allclose(part.samples, whole.samples[24000:72000], atol=1e-4)
-    beyond = cut_sound(Window("clips/b.mp4", "", 0.5, 1.0), data).samples
+    beyond = cut_sound(Window("clips/b.mp4", "0" * 64, 0.5, 1.0), data).samples
     assert len(beyond) == 48000 and np.abs(beyond[26000:]).max() == 0
 
 
@@ -109,12 +109,12 @@ def test_a_reference_gets_the_speech_that_puts_it_in_step(data: Path, tmp_path: 
 def test_a_current_reference_is_kept_and_a_damaged_one_made_again(data: Path, tmp_path: Path) -> None:
     wanted = case(data, "clips/a.mp4", 1.0, start=0.4)
     write_reference(wanted, data, tmp_path, 20.0)
-    made, record = (tmp_path / "a.mp4").stat().st_mtime_ns, read_record(tmp_path / "a.json")
+    made, record = (tmp_path / "a.mp4").stat().st_mtime_ns, read_json_object(tmp_path / "a.json")
     write_reference(wanted, data, tmp_path, 20.0)
     assert (tmp_path / "a.mp4").stat().st_mtime_ns == made
     (tmp_path / "a.mp4").write_bytes(b"cut off")
     write_reference(wanted, data, tmp_path, 20.0)
-    assert probe_video(tmp_path / "a.mp4").frames == 25 and read_record(tmp_path / "a.json") == record
+    assert probe_video(tmp_path / "a.mp4").frames == 25 and read_json_object(tmp_path / "a.json") == record
 
 
 def test_a_window_beyond_the_end_is_refused(data: Path, tmp_path: Path) -> None:

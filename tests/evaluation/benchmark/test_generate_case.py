@@ -11,11 +11,12 @@ import pytest
 
 from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.evaluation.benchmark.benchmark_manifest import Case
-from fantasytalking.evaluation.benchmark.case_inputs import cut_sound, read_record
+from fantasytalking.evaluation.benchmark.case_inputs import cut_sound
 from fantasytalking.evaluation.benchmark.device_workers import choose_places, run_jobs
-from fantasytalking.evaluation.benchmark.generate_case import Job, Maker, find_model, is_made, plan_job
+from fantasytalking.evaluation.benchmark.generate_case import VideoGenerator, VideoJob, find_model, is_made, plan_job
 from fantasytalking.media.audio import load_audio
 from fantasytalking.media.video import probe_video, read_frames
+from fantasytalking.system.json import read_json_object
 from tests.evaluation.benchmark.samples import case, method, talking_video
 from tests.pipeline.tiny_pipeline import embedded_pipeline
 
@@ -40,7 +41,9 @@ def cases(data: Path) -> tuple[Case, Case]:
     return case(data, "a.mp4", 0.4, settings={"seed": 0, "longest_side": 96}), case(data, "b.mp4", 0.8)
 
 
-def planned(model: Path, data: Path, output: Path, one: Case, donor: Case | None = None, **settings: object) -> Job:
+def planned(
+    model: Path, data: Path, output: Path, one: Case, donor: Case | None = None, **settings: object
+) -> VideoJob:
     name = "own" if donor is None else "other"
     spec = method(name, settings=settings, speech=name)
     return plan_job(spec, one, donor, find_model(str(model)), data, output)
@@ -50,10 +53,10 @@ def test_a_video_has_the_length_of_the_window_and_the_size_of_the_settings(
     model: Path, data: Path, cases: tuple[Case, Case], tmp_path: Path
 ) -> None:
     job = planned(model, data, tmp_path, cases[0])
-    assert Maker("cpu").make(job) is None
+    assert VideoGenerator("cpu").generate(job) is None
     info = probe_video(job.video)
     assert (info.frames, info.width, info.height, info.has_audio) == (10, 96, 96, True)
-    record = read_record(job.record)
+    record = read_json_object(job.record)
     assert record["key"] == job.key and record["frames"] == 10 and record["machine"]["device"] == "cpu"
     assert record["decides"]["settings"]["steps"] == 2, "the model's own default"
     assert is_made(job)
@@ -63,8 +66,8 @@ def test_other_speech_drives_the_lips_and_the_true_sound_is_heard(
     model: Path, data: Path, cases: tuple[Case, Case], tmp_path: Path
 ) -> None:
     own, other = planned(model, data, tmp_path, cases[0]), planned(model, data, tmp_path, cases[0], cases[1])
-    maker = Maker("cpu")
-    assert maker.make(own) is None and maker.make(other) is None
+    generator = VideoGenerator("cpu")
+    assert generator.generate(own) is None and generator.generate(other) is None
     assert other.driving.file == "b.mp4" and other.driving.seconds == 0.4
     assert not np.array_equal(read_frames(own.video)[0], read_frames(other.video)[0])
     true = cut_sound(cases[0].speech, data).samples
@@ -106,7 +109,7 @@ def test_a_damaged_or_foreign_video_is_not_taken_for_the_job(
 ) -> None:
     job = planned(model, data, tmp_path, cases[0])
     assert not is_made(job)
-    Maker("cpu").make(job)
+    VideoGenerator("cpu").generate(job)
     assert not is_made(planned(model, data, tmp_path, cases[0], seed=7))
     whole = job.video.read_bytes()
     job.video.write_bytes(whole[:-100])
@@ -134,8 +137,11 @@ def test_a_failure_is_a_sentence_and_leaves_no_stale_video(
 def test_settings_that_do_not_go_together_name_method_and_case(
     model: Path, data: Path, cases: tuple[Case, Case], tmp_path: Path
 ) -> None:
+    late = dataclasses.replace(cases[0], settings={"audio_start_percent": 60})
     with pytest.raises(SettingsError, match="own, a: audio_start_percent must not exceed"):
-        planned(model, data, tmp_path, cases[0], audio_start_percent=60, audio_end_percent=40)
+        planned(model, data, tmp_path, late, audio_end_percent=40)
+    with pytest.raises(SettingsError, match="^settings: audio_start_percent must not exceed|^audio_start_percent must"):
+        method("own", settings={"audio_start_percent": 60, "audio_end_percent": 40})
 
 
 def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -177,5 +183,5 @@ def test_several_processes_share_the_jobs_and_one_that_dies_takes_one_job_with_i
     good = [job for job in jobs if job.case.name not in failures]
     assert len(good) >= 2 and all(is_made(job) for job in good)
     alone = planned(model, data, tmp_path / "alone", good[0].case)
-    assert Maker("cpu").make(alone) is None
+    assert VideoGenerator("cpu").generate(alone) is None
     assert np.array_equal(read_frames(alone.video)[0], read_frames(good[0].video)[0])

@@ -9,7 +9,7 @@ import pytest
 
 from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.evaluation.benchmark.case_inputs import bad_files
-from fantasytalking.evaluation.benchmark.make_manifest import Choice, Made, make_manifest
+from fantasytalking.evaluation.benchmark.make_manifest import ChosenClips, ClipChoice, make_manifest
 from fantasytalking.evaluation.benchmark.parse_manifest import read_manifest
 from fantasytalking.media.audio import Audio
 from fantasytalking.media.video import write_video
@@ -37,8 +37,8 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make(videos: Path, **choice: object) -> Made:
-    return make_manifest([videos], "made", Choice(seconds=1.2, **choice), Progress())  # type: ignore[arg-type]
+def make(videos: Path, **choice: object) -> ChosenClips:
+    return make_manifest([videos], "made", ClipChoice(seconds=1.2, **choice), Progress())  # type: ignore[arg-type]
 
 
 def test_usable_videos_become_cases_and_the_others_are_skipped_with_the_reason(videos: Path) -> None:
@@ -90,17 +90,17 @@ def test_no_person_is_chosen_twice(videos: Path, rule: str, identities: set[str]
 
 
 def test_one_person_alone_has_no_method_of_other_speech(videos: Path) -> None:
-    made = make_manifest([videos / "ben_2.mp4"], "made", Choice(seconds=1.0, model="$MODEL"), Progress())
+    made = make_manifest([videos / "ben_2.mp4"], "made", ClipChoice(seconds=1.0, model="$MODEL"), Progress())
     assert [(m.name, m.model) for m in made.manifest.methods] == [("model-own-speech", "$MODEL")]
     assert made.data == videos
 
 
 def test_nothing_usable_is_an_error_that_says_why(videos: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"None of 1 videos can be used \(silent.mp4: It is silent"):
-        make_manifest([videos / "silent.mp4"], "made", Choice(seconds=1.0), Progress())
+        make_manifest([videos / "silent.mp4"], "made", ClipChoice(seconds=1.0), Progress())
     with pytest.raises(InputError, match="There is no video in"):
-        make_manifest([tmp_path], "made", Choice(), Progress())
+        make_manifest([tmp_path], "made", ClipChoice(), Progress())
     with pytest.raises(InputError, match="There is no video or folder"):
-        make_manifest([tmp_path / "gone"], "made", Choice(), Progress())
+        make_manifest([tmp_path / "gone"], "made", ClipChoice(), Progress())
     with pytest.raises(SettingsError, match="--clips must be at least 1"):
-        Choice(clips=0)
+        ClipChoice(clips=0)

@@ -15,13 +15,13 @@ import pytest
 
 from fantasytalking.errors import InputError, OutputError
 from fantasytalking.evaluation.benchmark.benchmark_manifest import Manifest, Order, Picture, Same, save_manifest
-from fantasytalking.evaluation.benchmark.case_inputs import read_record
-from fantasytalking.evaluation.benchmark.run_benchmark import Outcome, Running, run_benchmark
-from fantasytalking.evaluation.evaluate import Options as Scoring
+from fantasytalking.evaluation.benchmark.run_benchmark import BenchmarkOptions, BenchmarkOutcome, run_benchmark
+from fantasytalking.evaluation.evaluate import EvaluationOptions
 from fantasytalking.evaluation.pairing import GROUND_TRUTH
 from fantasytalking.evaluation.protocol import Protocol
 from fantasytalking.media.video import probe_video
 from fantasytalking.pipeline.progress import Progress
+from fantasytalking.system.json import read_json_object
 from tests.evaluation.benchmark.samples import case, manifest, method, talking_video
 from tests.pipeline.tiny_pipeline import embedded_pipeline
 
@@ -60,9 +60,11 @@ def example(data: Path, count: int = 3) -> Manifest:
     return manifest(*cases, expectations=expectations)
 
 
-def run(one: Manifest, data: Path, output: Path, model: Path, **changes: object) -> Outcome:
-    scoring = Scoring(protocol=PROTOCOL, metrics=("mouth", "sharpness"), baselines=("still",), workers=1, device="cpu")
-    running = Running(models={"TINY": str(model)}, devices=("cpu",), scoring=scoring)
+def run(one: Manifest, data: Path, output: Path, model: Path, **changes: object) -> BenchmarkOutcome:
+    scoring = EvaluationOptions(
+        protocol=PROTOCOL, metrics=("mouth", "sharpness"), baselines=("still",), workers=1, device="cpu"
+    )
+    running = BenchmarkOptions(models={"TINY": str(model)}, devices=("cpu",), scoring=scoring)
     return run_benchmark(one, data, output, dataclasses.replace(running, **changes), Silent())
 
 
@@ -74,7 +76,7 @@ def test_a_run_leaves_videos_records_references_and_a_judged_report(data: Path, 
     for name in ("own", "other"):
         for clip in ("c0", "c1", "c2"):
             assert probe_video(output / "generated" / name / f"{clip}.mp4").frames == 20
-            assert read_record(output / "generated" / name / f"{clip}.json")["method"] == name
+            assert read_json_object(output / "generated" / name / f"{clip}.json")["method"] == name
     assert (output / "references" / "c0.mp4").read_bytes() == (data / "c0.mp4").read_bytes()
     assert outcome.report is not None
     rows = {row.name: row for row in outcome.report.methods}
@@ -134,9 +136,9 @@ def test_what_cannot_be_used_is_named_and_the_run_goes_on(data: Path, model: Pat
     assert outcome.made == 1 and outcome.report is not None
     reasons = {(item.case, item.method): item.reason for item in outcome.left_out}
     assert list(reasons) == [("c0", ""), ("c1", ""), ("c2", "own")]
-    assert "There is no file" in reasons["c0", ""] and "not the one that the manifest means" in reasons["c1", ""]
+    assert "There is no file" in reasons["c0", ""] and "not the one that the manifest lists" in reasons["c1", ""]
     assert "blank.png" in reasons["c2", "own"]
-    assert len(read_record(tmp_path / "run" / "left_out.json")["left_out"]) == 3
+    assert len(read_json_object(tmp_path / "run" / "left_out.json")["left_out"]) == 3
 
 
 def test_nothing_usable_is_an_error(data: Path, model: Path, tmp_path: Path) -> None:

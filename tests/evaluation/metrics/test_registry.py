@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import shutil
+import sys
+import types
 from pathlib import Path
 
 import pytest
 import torch
 
+from fantasytalking.cli.__main__ import main
 from fantasytalking.errors import CheckpointError, SettingsError
-from fantasytalking.evaluation.evaluate import Options, evaluate
-from fantasytalking.evaluation.metrics.registry import ALL, METRICS, Choice, build, choose, lacking
+from fantasytalking.evaluation.evaluate import EvaluationOptions, evaluate
+from fantasytalking.evaluation.footage import Footage
+from fantasytalking.evaluation.metrics.metric import Measurement, Metric
+from fantasytalking.evaluation.metrics.metric_column import metric_column
+from fantasytalking.evaluation.metrics.registry import (
+    ALL,
+    METRICS,
+    Choice,
+    MetricEntry,
+    build,
+    choose,
+    lacking,
+    metrics_help,
+)
 from fantasytalking.evaluation.networks import metric_weights
 from fantasytalking.evaluation.networks.inception import Inception
 from fantasytalking.evaluation.networks.syncnet import SyncNetwork
 from fantasytalking.pipeline.progress import Progress
 from tests.evaluation.conftest import SMALL
 from tests.evaluation.networks.random_weights import randomise
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
 @pytest.fixture
@@ -83,6 +101,72 @@ def test_every_metric_has_one_file_and_different_columns() -> None:
     assert len(keys) == len(set(keys))
 
 
+def test_every_metric_knows_its_own_name_and_fills_the_figures_of_its_line() -> None:
+    for name, entry in METRICS.items():
+        metric = build(Choice(name, False, "cpu"))
+        assert metric.name == name
+        named = {column.key: column.stands_for or column.label for column in metric.columns}
+        # ASE alone has no proxy; the offset of sync is no published figure
+        assert named.items() - {("sync_offset", "sync-proxy |offset|")} <= dict(entry.figures).items()
+        assert entry.figures.keys() - named.keys() <= {"ase"}
+
+
+def test_a_new_metric_is_a_module_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module elsewhere is named with dots; one in the folder of metrics by its file name alone."""
+    module = types.ModuleType("length_of_clips")
+
+    class Length(Metric):
+        name = "length"
+
+        def __init__(self) -> None:
+            self.columns = (
+                metric_column("length", "frames", "neither", 0, "Frames of the clip, at the protocol's rate."),
+            )
+
+        def measure(self, clip: Footage, reference: Footage) -> Measurement:
+            return Measurement({"frames": float(len(clip.frames))})
+
+    module.standard = lambda device: Length()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "elsewhere.length_of_clips", module)
+    monkeypatch.setitem(METRICS, "length", MetricEntry("elsewhere.length_of_clips", {"frames": "frames"}, "length"))
+    choices, notes = choose(("length",), "auto", "cpu")
+    assert notes == [] and build(choices[0]).columns[0].label == "frames"
+    assert "length (frames)" in metrics_help()
+
+
+def test_the_help_of_the_commands_names_every_metric(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("evaluate", "benchmark"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert metrics_help() in shown
+
+
+def test_the_page_has_a_row_for_every_metric_and_names_its_columns() -> None:
+    page = (DOCS / "evaluation.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|([^|]*)\|([^|]*)\|", page, re.MULTILINE)
+    assert [row[0] for row in rows] == list(METRICS)
+    for name, standard, proxy, better in rows:
+        assert standard.strip() == ", ".join(METRICS[name].figures.values())
+        columns = [c for c in build(Choice(name, False, "cpu")).columns if c.key in METRICS[name].figures]
+        assert proxy.strip() == ", ".join(c.label for c in columns if c.proxy)
+        assert all(column.better in better for column in columns)
+
+
+def test_the_page_of_benchmarks_lists_every_column_that_an_expectation_may_name() -> None:
+    page = (DOCS / "benchmark.md").read_text()
+    listed = page.split("`column` is a key of the report's columns: ")[1].split(".\n")[0]
+    assert re.findall(r"`(\w+)`", listed) == [key for entry in METRICS.values() for key in entry.figures]
+
+
+def test_the_page_of_networks_lists_every_file_of_weights_and_what_reads_it() -> None:
+    page = (DOCS / "metric-networks.md").read_text()
+    assert re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE) == list(metric_weights.WEIGHTS)
+    for entry in METRICS.values():
+        for key in entry.weights:
+            assert set(metric_weights.WEIGHTS[key].needed_by.split(", ")) & set(entry.figures.values())
+
+
 @pytest.mark.slow
 def test_standard_and_proxy_stand_in_one_report_under_their_own_names(
     cache: Path, talking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -97,7 +181,7 @@ def test_standard_and_proxy_stand_in_one_report_under_their_own_names(
     shutil.copy(talking / "calm.mp4", tmp_path / "real" / "a.mp4")
     shutil.copy(talking / "lively.mp4", tmp_path / "made" / "a.mp4")
     protocol = dataclasses.replace(SMALL, max_seconds=2.2)
-    options = Options(protocol, ("fid", "sync", "fvd"), "auto", (), 1, "cpu", media=False)
+    options = EvaluationOptions(protocol, ("fid", "sync", "fvd"), "auto", (), 1, "cpu", media=False)
     found = evaluate({"ours": tmp_path / "made"}, tmp_path / "real", tmp_path / "report", options, Progress())
     columns = {column.key: column for column in found.columns}
     assert [columns[k].label for k in ("fid", "sync_c", "sync_d", "fvd")] == [

@@ -12,7 +12,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from fantasytalking.errors import CheckpointError, SettingsError
-from fantasytalking.evaluation.networks.laion_aesthetic import KEYS, Head, load
+from fantasytalking.evaluation.metrics.registry import METRICS
+from fantasytalking.evaluation.networks.laion_aesthetic import Head, load
 from fantasytalking.evaluation.networks.metric_weights import WEIGHTS
 from tests.evaluation.networks.random_weights import pictures
 
@@ -87,4 +88,4 @@ def test_vbenchs_resizing_is_another(folder: Path, linear: Path) -> None:
 
 
 def test_its_weights_are_listed() -> None:
-    assert set(KEYS) < set(WEIGHTS)
+    assert set(METRICS["aesthetic"].weights) < set(WEIGHTS)

@@ -1,19 +1,24 @@
-"""Manifests: which cases a benchmark has, which methods it compares, and what is expected of them.
+"""Manifests: the cases of a benchmark, the methods that it compares, and what is expected of them.
 
-A manifest holds names, numbers and hashes, never footage. `docs/benchmark.md` shows the format, `reading.py` reads it.
+A manifest contains names, numbers and hashes, never footage. `docs/benchmark.md` shows the format, `parse_manifest.py` reads it. Every
+value is checked when a record is made, from a file or in code.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, TypeAlias
+
+import pydantic
 
 from fantasytalking.errors import InputError
-from fantasytalking.system.files import atomic_path
+from fantasytalking.pipeline.settings import GenerationSettings
+from fantasytalking.system.json import write_json
+from fantasytalking.system.records import field, nearest_name, record
 
 __all__ = [
     "SCHEMA",
@@ -25,87 +30,165 @@ __all__ = [
     "Picture",
     "Same",
     "Window",
+    "check_name",
     "save_manifest",
 ]
 
 SCHEMA = 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_SHARE = re.compile(r"\d+(\.\d+)? ?%")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_MODEL = re.compile(r"[^$].*|\$[A-Z][A-Z0-9_]*", re.DOTALL)
 
 
-@dataclass(frozen=True)
+def check_name(value: str) -> str:
+    """Return a name that may also name files and folders, on every system.
+
+    Raises:
+        ValueError: It may not; the message begins with "must be".
+    """
+    if not _NAME.fullmatch(value):
+        raise ValueError(f"must be letters, digits, '_' and '-' (it names files), but {value!r} was given.")
+    return value
+
+
+def _check_file(value: str) -> str:
+    path = PurePosixPath(value)
+    if not value or path.is_absolute() or ".." in path.parts or "\\" in value or ":" in value.split("/")[0]:
+        raise ValueError(f"must be a path within the data folder, with '/', but {value!r} was given.")
+    return value
+
+
+def _check_digest(value: str) -> str:
+    if not _DIGEST.fullmatch(value):
+        raise ValueError(f"must be 64 lower-case hexadecimal digits, but {value!r} was given.")
+    return value
+
+
+def _check_model(value: str) -> str:
+    if not _MODEL.fullmatch(value):
+        raise ValueError(f"must be a model's name, a folder, or $ and capitals, but {value!r} was given.")
+    return value
+
+
+def _check_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    GenerationSettings.create(values)
+    return dict(values)
+
+
+def _check_case_settings(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "prompt" in values:
+        raise ValueError("must not hold a prompt; the case has a key of its own for it.")
+    return values
+
+
+def _check_pair(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError(f"must name two methods, but {value!r} was given.")
+    return tuple(value)
+
+
+def _check_within(value: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    share = isinstance(value, str) and _SHARE.fullmatch(value) and float(value.rstrip(" %")) > 0
+    if not number and not share:
+        raise ValueError(f"must be a number above 0 or a share such as '5 %', but {value!r} was given.")
+    return value
+
+
+_Name: TypeAlias = Annotated[str, pydantic.AfterValidator(check_name)]
+_File: TypeAlias = Annotated[str, pydantic.AfterValidator(_check_file), field("Path within the data folder, with '/'.")]
+_Digest: TypeAlias = Annotated[str, pydantic.AfterValidator(_check_digest), field("SHA-256 of the whole file.")]
+_Settings: TypeAlias = Annotated[Mapping[str, Any], pydantic.AfterValidator(_check_settings)]
+
+
+@record
 class Picture:
-    """A file that shows a face; `file` is relative to the data folder, `sha256` of the whole file."""
-
-    file: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Window:
-    """A stretch of a file, in seconds; `file` and `sha256` as in `Picture`."""
-
-    file: str
-    sha256: str
-    start: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Case:
-    """One thing to generate and what it is measured against.
+    """An image file that shows a face.
 
     Attributes:
-        name: unique in the manifest, also the name of its files.
-        identity: who is seen and heard; another identity's speech is never this one's.
-        reference: the real footage.
-        portrait: who is animated; None: the first frame of the reference.
-        audio: what is said; None: the sound of the reference.
-        prompt: in words, or "".
-        settings: fields of `GenerationSettings`.
+        file: Path relative to the data folder.
+        sha256: SHA-256 of the whole file.
     """
 
-    name: str
+    file: _File
+    sha256: _Digest
+
+
+@record
+class Window:
+    """A stretch of a video or sound file.
+
+    Attributes:
+        file: Path relative to the data folder.
+        sha256: SHA-256 of the whole file.
+        start: Second at which it starts.
+        seconds: Its length.
+    """
+
+    file: _File
+    sha256: _Digest
+    start: Annotated[float, field("Second at which it starts.", minimum=0, maximum=1e7, unit="seconds")]
+    seconds: Annotated[float, field("Its length.", minimum=0.2, maximum=86400, unit="seconds")]
+
+
+@record
+class Case:
+    """A video to generate and the footage that it is measured against.
+
+    Attributes:
+        name: Unique in the manifest; also the name of its files.
+        identity: The person seen and heard. Cases of one identity never lend each other their speech.
+        reference: The real footage.
+        portrait: The face to animate; None takes the first frame of the reference.
+        audio: The speech; None takes the sound of the reference.
+        prompt: Description in words, or "".
+        settings: Fields of `GenerationSettings`.
+    """
+
+    name: _Name
     identity: str
     reference: Window
     portrait: Picture | None
     audio: Window | None
     prompt: str
-    settings: Mapping[str, Any]
+    settings: Annotated[_Settings, pydantic.AfterValidator(_check_case_settings)]
 
     @property
     def speech(self) -> Window:
-        """Where its true sound is."""
+        """The case's own sound."""
         return self.audio or self.reference
 
     @property
     def inputs(self) -> dict[str, str]:
-        """Every file of it: name -> SHA-256."""
+        """Every file of the case: name -> SHA-256."""
         parts = (self.reference, self.portrait, self.audio)
         return {part.file: part.sha256 for part in parts if part is not None}
 
 
-@dataclass(frozen=True)
+@record
 class MethodSpec:
-    """One row of the table to be.
+    """A model and settings: one row of the table.
 
     Attributes:
-        name: unique in the manifest, also the name of its folder.
+        name: Unique in the manifest; also the name of its folder.
         model: `embedded`, a model folder, a repository on the hub, or `$NAME`, given on the command line.
-        settings: fields of `GenerationSettings`; they win over those of a case.
+        settings: Fields of `GenerationSettings`; they take precedence over those of a case.
         speech: `own`, or `other`: the lips are driven by another identity's speech and the file carries the case's own sound, so that
-            sync says what is left when the lips do not follow.
-        note: for the report.
+            sync shows what remains when the lips do not follow.
+        note: Remark for the report.
     """
 
-    name: str
-    model: str
-    settings: Mapping[str, Any]
+    name: _Name
+    model: Annotated[str, pydantic.AfterValidator(_check_model)]
+    settings: _Settings
     speech: Literal["own", "other"]
     note: str
 
 
-@dataclass(frozen=True)
+@record
 class Order:
-    """Method `higher` is expected to have the larger number in `column` than method `lower`."""
+    """The expectation that method `higher` has the larger number in `column` than method `lower`."""
 
     claim: str
     column: str
@@ -114,13 +197,13 @@ class Order:
 
     @property
     def methods(self) -> tuple[str, str]:
-        """The two that it is about."""
+        """The two methods compared."""
         return self.higher, self.lower
 
 
-@dataclass(frozen=True)
+@record
 class Same:
-    """The methods `same` (two names) are expected to differ by at most `within` in `column`.
+    """The expectation that two methods differ by at most `within` in `column`.
 
     `within` is a number in the column's unit, or a text such as `11 %`, a share of the second one's mean. A share means the same whether
     the column is the paper's metric or a proxy with a scale of its own.
@@ -128,69 +211,104 @@ class Same:
 
     claim: str
     column: str
-    same: tuple[str, str]
-    within: float | str
+    same: Annotated[tuple[str, str], pydantic.BeforeValidator(_check_pair)]
+    within: Annotated[float | str, pydantic.BeforeValidator(_check_within)]
 
     @property
     def methods(self) -> tuple[str, str]:
-        """The two that it is about."""
+        """The two methods compared."""
         return self.same
 
     def allowed(self, mean: float | None) -> float | None:
-        """The largest difference, given the mean of the second one; None where a share of nothing is asked for."""
+        """The largest difference allowed.
+
+        Args:
+            mean: Mean of the second method, or None where it was not measured.
+
+        Returns:
+            A number in the column's unit; None for a share of a mean that was not measured.
+        """
         if not isinstance(self.within, str):
             return float(self.within)
         return None if mean is None else abs(mean) * float(self.within.rstrip(" %")) / 100
 
 
-Expectation = Order | Same
+Expectation: TypeAlias = Order | Same
 
 
-@dataclass(frozen=True)
+def _expectation_kind(value: Any) -> str:
+    return "Same" if isinstance(value, Same) or (isinstance(value, Mapping) and "same" in value) else "Order"
+
+
+@record
 class Manifest:
     """A benchmark; see `docs/benchmark.md`.
 
     Attributes:
-        name: of the benchmark.
-        description: what it measures and where its footage comes from.
-        terms: under which the footage may be used.
-        cases, methods, expectations: see there.
+        name: Name of the benchmark.
+        description: What it measures, and where its footage comes from.
+        terms: Terms under which the footage may be used.
+        cases: At least one, with different names.
+        methods: At least one, with different names.
+        expectations: Statements about pairs of the methods.
     """
 
-    name: str
+    name: _Name
     description: str
     terms: str
     cases: tuple[Case, ...]
     methods: tuple[MethodSpec, ...]
-    expectations: tuple[Expectation, ...]
+    expectations: tuple[
+        Annotated[
+            Annotated[Order, pydantic.Tag("Order")] | Annotated[Same, pydantic.Tag("Same")],
+            pydantic.Discriminator(_expectation_kind),
+        ],
+        ...,
+    ]
+
+    def __post_init__(self) -> None:
+        for what, names in (("case", [c.name for c in self.cases]), ("method", [m.name for m in self.methods])):
+            # folded, because some file systems ignore case
+            folded = [name.casefold() for name in names]
+            twice = sorted({name for name in names if folded.count(name.casefold()) > 1})
+            if twice:
+                raise ValueError(f"It has the {what} {', '.join(twice)} more than once; names must differ.")
+            if not names:
+                raise ValueError(f"It has no {what}; give at least one.")
+        known = [method.name for method in self.methods]
+        for name in (name for expectation in self.expectations for name in expectation.methods):
+            if name not in known:
+                raise ValueError(
+                    f"It expects something of the method {name!r}, which it does not have; {nearest_name(name, known, 'methods')}"
+                )
 
     def resolved(self, methods: Sequence[str] = (), models: Mapping[str, str] | None = None) -> Manifest:
         """The manifest of one run: the chosen methods, with every `$NAME` replaced.
 
         Args:
-            methods: names; none means all. The order is the manifest's, and expectations of others are dropped.
-            models: NAME -> what stands for `$NAME`: `embedded`, a model folder or a repository on the hub.
+            methods: Names of methods; none means all. The order is the manifest's, and expectations of others are dropped.
+            models: NAME -> what `$NAME` stands for: `embedded`, a model folder or a repository on the hub.
 
         Raises:
-            InputError: a method or a NAME that the manifest has not, or a `$NAME` for which nothing is given.
+            InputError: The manifest has no such method or NAME, or nothing is given for a `$NAME`.
         """
         models, present = models or {}, [method.name for method in self.methods]
         for name in methods:
             if name not in present:
                 raise InputError(
-                    f"The manifest '{self.name}' has no method '{name}'; its methods are {', '.join(present)}."
+                    f"The manifest '{self.name}' has no method '{name}'; {nearest_name(name, present, 'methods')}"
                 )
         wanted = sorted({method.model[1:] for method in self.methods if method.model.startswith("$")})
         unknown = [name for name in models if name not in wanted]
         if unknown:
-            known = f"it wants {', '.join(wanted)}" if wanted else "it wants none"
-            raise InputError(f"The manifest '{self.name}' names no model {', '.join(unknown)}; {known}.")
+            known = f"it needs {', '.join(wanted)}" if wanted else "it needs none"
+            raise InputError(f"The manifest '{self.name}' has no placeholder ${', $'.join(unknown)}; {known}.")
         chosen = [method for method in self.methods if not methods or method.name in methods]
         missing = sorted({m.model[1:] for m in chosen if m.model.startswith("$")} - models.keys())
         if missing:
             given = " ".join(f"{name}=FOLDER" for name in missing)
             raise InputError(
-                f"The manifest '{self.name}' compares models that it does not bring; pass --models {given}, "
+                f"The manifest '{self.name}' compares models that do not come with it; pass --models {given}, "
                 "or choose methods that need none with --methods."
             )
         named = tuple(dataclasses.replace(m, model=models[m.model[1:]]) if m.model[0] == "$" else m for m in chosen)
@@ -199,12 +317,11 @@ class Manifest:
         return dataclasses.replace(self, methods=named, expectations=expectations)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `reading.read_manifest` reads them back."""
+        """Plain values for JSON; `parse_manifest.read_manifest` reads them back."""
         return {"schema": SCHEMA, **json.loads(json.dumps(dataclasses.asdict(self)))}
 
 
 def save_manifest(manifest: Manifest, path: Path) -> Path:
-    """Write a manifest, whole or not at all; an existing file is replaced."""
-    with atomic_path(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write a manifest; an existing file is replaced in one go."""
+    write_json(path, manifest.to_dict(), indent=1, ascii_only=False)
     return path

@@ -1,6 +1,6 @@
-"""Jobs on one or several devices: one process each, which takes the next job when it has finished one.
+"""Generation on one or several devices: one process each, which takes the next job when it has finished one.
 
-The parent hands the jobs out, so that a process that dies takes one job with it and no more.
+The parent hands the jobs out, so that a process that dies loses a single job.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from fantasytalking.errors import SettingsError
-from fantasytalking.evaluation.benchmark.generate_case import Job, Maker
+from fantasytalking.evaluation.benchmark.generate_case import VideoGenerator, VideoJob
 from fantasytalking.pipeline.load_pipeline import choose_device
 from fantasytalking.system.processes import spawning, start_worker
 
@@ -26,21 +26,21 @@ __all__ = ["Failure", "choose_places", "run_jobs"]
 
 @dataclass(frozen=True)
 class Failure:
-    """A job without a video."""
+    """A job without a video, and the reason."""
 
-    job: Job
+    job: VideoJob
     reason: str
 
 
 def choose_places(devices: Sequence[str], workers: int | None) -> tuple[str, ...]:
-    """The device of each process.
+    """Choose the device of each process.
 
     Args:
-        devices: names; none means the fastest that there is.
-        workers: processes on the processor, where that is among the devices; None means one.
+        devices: Names of devices; none means the fastest available one.
+        workers: Processes on the CPU, if that is among the devices; None means one.
 
     Raises:
-        SettingsError: no such device, or a number of workers below 1.
+        SettingsError: There is no such device, or the number of workers is below 1.
     """
     named = list(dict.fromkeys(str(choose_device(name)) for name in devices or ["auto"]))
     if workers is not None and workers < 1:
@@ -48,22 +48,22 @@ def choose_places(devices: Sequence[str], workers: int | None) -> tuple[str, ...
     return tuple(place for name in named for place in [name] * (workers or 1 if name == "cpu" else 1))
 
 
-def run_jobs(jobs: Sequence[Job], places: Sequence[str], advance: Callable[[], None]) -> list[Failure]:
-    """Make the videos.
+def run_jobs(jobs: Sequence[VideoJob], places: Sequence[str], advance: Callable[[], None]) -> list[Failure]:
+    """Generate videos.
 
     Args:
-        jobs: in an order that keeps those of one model together.
-        places: device of each process; a single one works in this process.
-        advance: called after each job.
+        jobs: Jobs in an order that keeps those of one model together.
+        places: Device of each process; a single one works in this process.
+        advance: Called after each job.
 
     Returns:
-        What could not be made.
+        The jobs that failed.
     """
     if len(places) > 1 and len(jobs) > 1:
         return _run_in_processes(jobs, places, advance)
-    failures, maker = [], Maker(places[0])
+    failures, generator = [], VideoGenerator(places[0])
     for job in jobs:
-        reason = maker.make(job)
+        reason = generator.generate(job)
         if reason is not None:
             failures.append(Failure(job, reason))
         advance()
@@ -71,11 +71,11 @@ def run_jobs(jobs: Sequence[Job], places: Sequence[str], advance: Callable[[], N
 
 
 class _Worker:
-    """A process and the job that it has."""
+    """A process and its current job."""
 
     def __init__(self, context: SpawnContext, place: str, threads: int) -> None:
         self._context, self._place, self._threads = context, place, threads
-        self.job: Job | None = None
+        self.job: VideoJob | None = None
         self._start()
 
     def _start(self) -> None:
@@ -83,43 +83,43 @@ class _Worker:
         arguments = (end, self._place, self._threads)
         self._process: BaseProcess = self._context.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
-        # without this copy, the death of the process is the end of the connection
+        # once this copy is closed, the death of the process ends the connection
         end.close()
 
-    def take(self, waiting: deque[Job]) -> None:
+    def take(self, waiting: deque[VideoJob]) -> None:
         """Give it the next job, if there is one."""
         self.job = waiting.popleft() if waiting else None
         if self.job is not None:
-            # a process that is dead already is noticed when it should answer
+            # a process that is dead already is noticed when its answer is read
             with contextlib.suppress(OSError):
                 self.connection.send(self.job)
 
     def answer(self) -> str | None:
-        """Why the job has no video, or None."""
+        """Read why the job has no video, or None."""
         try:
             reason: str | None = self.connection.recv()
         except (EOFError, OSError):
             self.stop()
             self._start()
-            return f"The process that made it on {self._place} was ended from outside, perhaps for lack of memory."
+            return f"The process that generated it on {self._place} was ended from outside, perhaps for lack of memory."
         return reason
 
     def stop(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, whatever it is doing."""
         self.connection.close()
         self._process.terminate()
         self._process.join()
 
 
-def _run_in_processes(jobs: Sequence[Job], places: Sequence[str], advance: Callable[[], None]) -> list[Failure]:
+def _run_in_processes(jobs: Sequence[VideoJob], places: Sequence[str], advance: Callable[[], None]) -> list[Failure]:
     context, waiting, failures = spawning(), deque(jobs), []
     shared = max(1, places.count("cpu"))
     threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // shared))
-    crew = [_Worker(context, place, threads) for place in places[: len(jobs)]]
+    workers = [_Worker(context, place, threads) for place in places[: len(jobs)]]
     try:
-        for worker in crew:
+        for worker in workers:
             worker.take(waiting)
-        while busy := [worker for worker in crew if worker.job is not None]:
+        while busy := [worker for worker in workers if worker.job is not None]:
             ready = wait([worker.connection for worker in busy])
             for worker in busy:
                 if worker.connection not in ready:
@@ -131,18 +131,18 @@ def _run_in_processes(jobs: Sequence[Job], places: Sequence[str], advance: Calla
                 advance()
                 worker.take(waiting)
     finally:
-        for worker in crew:
+        for worker in workers:
             worker.stop()
     return failures
 
 
 def _serve(connection: Connection, place: str, threads: int) -> None:
-    """Body of a process: jobs in, reasons out, until the connection ends."""
+    """Run in a process: receive jobs and send reasons, until the connection ends."""
     start_worker(threads)
-    maker = Maker(place)
+    generator = VideoGenerator(place)
     while True:
         try:
             job = connection.recv()
         except EOFError:
             return
-        connection.send(maker.make(job))
+        connection.send(generator.generate(job))

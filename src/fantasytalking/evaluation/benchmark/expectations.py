@@ -1,8 +1,7 @@
-"""Does what a manifest expects show in a report? Each expectation is judged by the paired comparison of its two methods."""
+"""A manifest's expectations judged by a report: each by the paired comparison of its two methods."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Literal
 from fantasytalking.evaluation.benchmark.benchmark_manifest import Expectation, Order
 from fantasytalking.evaluation.results import Comparison, Report
 from fantasytalking.system.files import atomic_path
+from fantasytalking.system.json import write_json
 
 __all__ = ["Trend", "Verdict", "judge", "save_trends", "trend_table"]
 
@@ -21,19 +21,21 @@ Verdict = Literal[
 
 @dataclass(frozen=True)
 class Trend:
-    """One expectation and what came of it.
+    """One expectation and its verdict.
 
     Attributes:
-        claim: in words.
-        column: key of the column.
-        label: of the column in the report; a proxy never has the paper's name.
-        expected: in signs, such as `a > b` or `|a - b| <= 0.1`.
-        verdict: `holds`: as expected, and the interval leaves no other sign. `right direction, not significant`: the mean is as
-            expected, the interval holds 0 (or reaches beyond the allowed difference). `no difference`: of an order, the mean is not
-            as expected, the interval holds 0. `undecided`: of a sameness, the mean differs by more than is allowed, the interval
-            does not exclude less. `contradicted`: the interval excludes what is expected. `not measured`: no comparison.
-        difference, low, high: of the first method minus the second, mean over common clips and interval, or None.
-        clips: common clips.
+        claim: The expectation in words.
+        column: Key of the column.
+        label: Label of the column in the report; a proxy never has the paper's name.
+        expected: The expectation as a formula, such as `a > b` or `|a - b| <= 0.1`.
+        verdict: `holds`: as expected, and the interval excludes the contrary. `right direction, not significant`: the mean is as
+            expected, the interval contains 0 (or reaches beyond the allowed difference). `no difference`: for an order, the mean is
+            not as expected, the interval contains 0. `undecided`: for a sameness, the mean differs by more than is allowed, the
+            interval does not exclude less. `contradicted`: the interval excludes what is expected. `not measured`: no comparison.
+        difference: First method minus the second, mean over common clips; None where it was not measured.
+        low: Lower end of the interval, or None.
+        high: Upper end of the interval, or None.
+        clips: Number of common clips.
     """
 
     claim: str
@@ -48,7 +50,7 @@ class Trend:
 
 
 def judge(expectations: Sequence[Expectation], report: Report) -> list[Trend]:
-    """Hold expectations against the comparisons of a report, one trend each, in their order."""
+    """Judge expectations by the comparisons of a report: one trend each, in the same order."""
     labels = {column.key: column.label for column in report.columns}
     trends = []
     for expectation in expectations:
@@ -71,7 +73,7 @@ def judge(expectations: Sequence[Expectation], report: Report) -> list[Trend]:
 
 
 def trend_table(trends: Sequence[Trend]) -> str:
-    """A Markdown table of trends."""
+    """Format trends as a Markdown table."""
     lines = [
         "| expectation | column | expected | difference (interval) | clips | verdict |",
         "|---|---|---|---|---|---|",
@@ -80,7 +82,7 @@ def trend_table(trends: Sequence[Trend]) -> str:
         numbers = "" if trend.difference is None else f"{trend.difference:+.3g}"
         if trend.low is not None and trend.high is not None:
             numbers += f" ({trend.low:+.3g} to {trend.high:+.3g})"
-        # a bar would end the cell
+        # a plain bar would end the cell
         expected = trend.expected.replace("|", "\\|")
         lines.append(
             f"| {trend.claim} | {trend.label} | {expected} | {numbers} | {trend.clips or ''} | {trend.verdict} |"
@@ -89,14 +91,10 @@ def trend_table(trends: Sequence[Trend]) -> str:
 
 
 def save_trends(trends: Sequence[Trend], folder: Path) -> None:
-    """Write `trends.json` and `trends.md` into a folder, each whole or not at all."""
-    texts = {
-        "trends.json": json.dumps([asdict(trend) for trend in trends], indent=1, ensure_ascii=False),
-        "trends.md": trend_table(trends),
-    }
-    for name, text in texts.items():
-        with atomic_path(folder / name, overwrite=True) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+    """Write `trends.json` and `trends.md` into a folder; existing files are replaced in one go."""
+    write_json(folder / "trends.json", [asdict(trend) for trend in trends], indent=1, ascii_only=False)
+    with atomic_path(folder / "trends.md", overwrite=True) as temporary:
+        temporary.write_text(trend_table(trends) + "\n", encoding="utf-8")
 
 
 def _mean(report: Report, column: str, method: str) -> float | None:

@@ -1,7 +1,7 @@
-"""One video of a benchmark: what decides it, whether it is there already, and how it is made.
+"""One video of a benchmark: what determines it, whether it exists already, and how it is generated.
 
-Beside each video lies a record with its key, a hash of everything that decides it. A video whose record has another key, or whose
-file is not the one of the record, is made again.
+Beside each video lies a record with its key, a hash of everything that determines it. A video whose record has another key, or whose
+file differs from that of the record, is generated again.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ import torch
 from fantasytalking import __version__
 from fantasytalking.errors import CheckpointError, FantasyTalkingError, SettingsError
 from fantasytalking.evaluation.benchmark.benchmark_manifest import Case, MethodSpec, Window
-from fantasytalking.evaluation.benchmark.case_inputs import cut_sound, portrait_of, read_record, write_record
+from fantasytalking.evaluation.benchmark.case_inputs import cut_sound, portrait_of
 from fantasytalking.evaluation.footage import file_digest
 from fantasytalking.pipeline.load_pipeline import load_pipeline
 from fantasytalking.pipeline.model_folder import INDEX, check_folder, resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress, quiet_frameworks
 from fantasytalking.pipeline.settings import GenerationSettings
+from fantasytalking.system.digests import json_sha256
+from fantasytalking.system.json import read_json_object, write_json
 from fantasytalking.system.machine import machine
 
-__all__ = ["Job", "Maker", "Model", "find_model", "is_made", "plan_job"]
+__all__ = ["Model", "VideoGenerator", "VideoJob", "find_model", "is_made", "plan_job"]
 
 _DECIDING = (".safetensors", ".json", ".model")
 """Files of a model folder on which its videos depend: weights, configs, tokenizers."""
@@ -39,13 +41,13 @@ _DECIDING = (".safetensors", ".json", ".model")
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is at hand.
+    """A model in a local folder.
 
     Attributes:
-        name: as the manifest has it.
-        folder: where it lies.
+        name: Name in the manifest.
+        folder: Its folder.
         digest: SHA-256 over names and contents of weights, configs and tokenizers.
-        defaults: settings in which it differs from the library.
+        defaults: Settings in which it differs from the library.
     """
 
     name: str
@@ -55,18 +57,19 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One video to make.
+class VideoJob:
+    """One video to generate.
 
     Attributes:
-        method, case: what of which.
-        driving: the speech that the lips follow.
-        sounding: the speech that the file carries, always the case's own.
-        model: folder of the model.
-        settings: complete.
-        data: folder of the footage.
-        video: file to write; its record lies beside it.
-        decides: everything that decides the video, as plain values.
+        method: The method.
+        case: The case.
+        driving: Speech that the lips follow.
+        sounding: Speech that the file carries, always the case's own.
+        model: Folder of the model.
+        settings: All settings.
+        data: Folder of the footage.
+        video: File to write; its record lies beside it.
+        decides: Everything that determines the video, as plain values.
     """
 
     method: MethodSpec
@@ -81,23 +84,23 @@ class Job:
 
     @property
     def key(self) -> str:
-        """SHA-256 of what decides the video."""
-        return hashlib.sha256(json.dumps(self.decides, sort_keys=True).encode()).hexdigest()
+        """SHA-256 of everything that determines the video."""
+        return json_sha256(self.decides)
 
     @property
     def record(self) -> Path:
-        """File of the record."""
+        """File of the record, beside the video."""
         return self.video.with_suffix(".json")
 
 
 def find_model(name: str) -> Model:
-    """Look a model up and hash it; one on the hub is fetched.
+    """Find a model and hash it; one on the hub is downloaded.
 
     Args:
         name: `embedded`, a model folder, or `owner/name` on the hub.
 
     Raises:
-        CheckpointError: there is none, or its folder is not complete.
+        CheckpointError: There is no such model, or its folder is incomplete.
     """
     place = resolve_model(name)
     if isinstance(place, str):
@@ -116,19 +119,19 @@ def find_model(name: str) -> Model:
     return Model(name, place, total.hexdigest(), defaults)
 
 
-def plan_job(method: MethodSpec, case: Case, donor: Case | None, model: Model, data: Path, output: Path) -> Job:
-    """Everything that one video takes.
+def plan_job(method: MethodSpec, case: Case, donor: Case | None, model: Model, data: Path, output: Path) -> VideoJob:
+    """Resolve everything that one video needs.
 
     Args:
-        method: which method.
-        case: which case.
-        donor: whose speech drives the lips, for a method of other speech; None: the case's own.
-        model: that the method uses.
-        data: folder of the footage.
-        output: folder of the run.
+        method: The method.
+        case: The case.
+        donor: Case whose speech drives the lips, for a method of other speech; None takes the case's own.
+        model: Model of the method.
+        data: Folder of the footage.
+        output: Folder of the run.
 
     Raises:
-        SettingsError: the settings of case and method do not go together.
+        SettingsError: The settings of case and method contradict each other.
     """
     given = {**case.settings, "prompt": case.prompt, **method.settings}
     try:
@@ -148,31 +151,31 @@ def plan_job(method: MethodSpec, case: Case, donor: Case | None, model: Model, d
         "fantasytalking": __version__,
     }
     video = output / "generated" / method.name / f"{case.name}.mp4"
-    return Job(method, case, driving, sounding, model.folder, settings, data, video, decides)
+    return VideoJob(method, case, driving, sounding, model.folder, settings, data, video, decides)
 
 
-def is_made(job: Job) -> bool:
-    """Whether the job's video is there, whole, and made as the job says."""
-    record = read_record(job.record)
+def is_made(job: VideoJob) -> bool:
+    """Whether the job's video exists, complete, and was generated as the job says."""
+    record = read_json_object(job.record)
     if record.get("key") != job.key or not job.video.is_file():
         return False
     return bool(record.get("sha256") == file_digest(job.video))
 
 
 def _by_content(window: dict[str, Any]) -> dict[str, Any]:
-    """Without the file's name, which decides nothing."""
+    """Drop the file's name, which determines nothing."""
     return {key: value for key, value in window.items() if key != "file"}
 
 
 class _Quiet(Progress):
-    """Notes go into the record, bars would disturb the one line of the run."""
+    """Progress without output: notes go into the record, bars would disturb the one line of the run."""
 
     def show_note(self, text: str) -> None:
         """Not shown."""
 
 
-class Maker:
-    """Makes videos on one device; a model stays loaded until a job wants another one.
+class VideoGenerator:
+    """Generates videos on one device; a model stays loaded until a job needs another one.
 
     Args:
         device: `auto`, `cpu`, `cuda:0` and the like.
@@ -184,25 +187,25 @@ class Maker:
         self._pipeline: FantasyTalkingPipeline | None = None
         self._failures: dict[Path, FantasyTalkingError] = {}
 
-    def make(self, job: Job) -> str | None:
+    def generate(self, job: VideoJob) -> str | None:
         """Write the job's video and its record.
 
         Returns:
             None, or a sentence that says why there is no video.
         """
         try:
-            # A stale video must not be scored, whatever happens next; the record first, as it vouches for the video.
+            # A stale video must not be scored, whatever happens next; the record goes first, as it vouches for the video.
             job.record.unlink(missing_ok=True)
             job.video.unlink(missing_ok=True)
             job.video.parent.mkdir(parents=True, exist_ok=True)
-            self._make(job, self._load(job.model))
+            self._generate(job, self._load(job.model))
         except FantasyTalkingError as error:
             return str(error)
-        except Exception as error:  # one bad case must not end hours of work; it is named in the report
+        except Exception as error:  # one bad case must not end hours of work; it is reported
             return f"{type(error).__name__}: {' '.join(str(error).split())}"
         return None
 
-    def _make(self, job: Job, pipeline: FantasyTalkingPipeline) -> None:
+    def _generate(self, job: VideoJob, pipeline: FantasyTalkingPipeline) -> None:
         begin = time.perf_counter()
         portrait, speech = portrait_of(job.case, job.data), cut_sound(job.driving, job.data)
         video = pipeline(portrait, speech, job.settings, progress=_Quiet())
@@ -224,13 +227,13 @@ class Maker:
             "machine": _machine(pipeline),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        write_record(job.record, record)
+        write_json(job.record, record, indent=1, ascii_only=False)
 
     def _load(self, folder: Path) -> FantasyTalkingPipeline:
         if folder in self._failures:
             raise self._failures[folder]
         if self._pipeline is None or folder != self._folder:
-            # the old model must be gone before the new one comes: two may not fit
+            # the old model must be freed before the new one is loaded: both may not fit
             self._pipeline = None
             gc.collect()
             if torch.cuda.is_available():

@@ -1,7 +1,7 @@
-"""From a folder of real videos to a manifest: clips chosen by seed, those without face or voice skipped with the reason, hashed.
+"""A manifest from a folder of real videos: clips chosen by seed and hashed, those without face or voice skipped with the reason.
 
-The choice depends on names and seed alone: each file gets a random-looking place in the order from a hash of both, so a file that is
-added or lost leaves the others' places as they are.
+The choice depends on names and seed alone: the place of each file in the order follows from a hash of both, so adding or removing a
+file does not move the others.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from fantasytalking.media.video import iterate_frames, probe_video
 from fantasytalking.perception.faces import MIN_FACE_SIZE, detect_faces
 from fantasytalking.pipeline.progress import Progress
 
-__all__ = ["Choice", "Group", "Made", "make_manifest"]
+__all__ = ["ChosenClips", "ClipChoice", "Group", "make_manifest"]
 
 Group = Literal["folder", "prefix"]
 STEP = 0.04
 """Windows start on a grid of this many seconds, a frame at 25 a second."""
 LOOKS = (0.0, 0.25, 0.5, 0.75, 0.95)
-"""Where in a window a face is looked for, as shares of its length."""
+"""Places in a window where a face is looked for, as shares of its length."""
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What is chosen and how.
+class ClipChoice:
+    """Rules by which clips are chosen.
 
     Attributes:
-        clips: at most so many.
-        seconds: length of a window.
-        seed: of the choice of files and windows.
-        fps: frame rate at which videos are made, or None for each model's own.
-        one_per: at most one clip from each folder, or from the files whose names are alike up to the last `_` or `-` (`anna_1`,
-            `anna_2`), where those tell persons apart; None: every file is a person of its own.
-        model: of the methods of the manifest: `embedded`, a folder, a repository on the hub, or `$NAME`.
+        clips: Maximum number of clips.
+        seconds: Length of a clip.
+        seed: Seed of the choice of files and windows.
+        fps: Frame rate of the generated videos; None takes each model's own.
+        one_per: At most one clip from each folder, or from files whose names are equal up to the last `_` or `-` (`anna_1`,
+            `anna_2`), where those tell people apart; None takes every file for another person.
+        model: Model of the manifest's methods: `embedded`, a folder, a repository on the hub, or `$NAME`.
     """
 
     clips: int = 50
@@ -62,13 +62,13 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A manifest and how it came about.
+class ChosenClips:
+    """A manifest and the files that were skipped.
 
     Attributes:
-        manifest: to be saved.
-        data: folder that its names are relative to.
-        skipped: file name -> why it could not be used, of the files that were looked at.
+        manifest: The manifest, not yet saved.
+        data: Folder that its names are relative to.
+        skipped: Name of each file that was looked at and could not be used -> why.
     """
 
     manifest: Manifest
@@ -76,20 +76,20 @@ class Made:
     skipped: dict[str, str]
 
 
-def make_manifest(videos: Sequence[Path], name: str, choice: Choice, progress: Progress) -> Made:
+def make_manifest(videos: Sequence[Path], name: str, choice: ClipChoice, progress: Progress) -> ChosenClips:
     """Choose clips and describe them.
 
     Args:
-        videos: files, and folders that are searched through.
-        name: of the manifest.
-        choice: what is chosen and how.
-        progress: who shows how far it is.
+        videos: Files, and folders that are searched.
+        name: Name of the manifest.
+        choice: Rules of the choice.
+        progress: Shows the progress.
 
     Raises:
-        InputError: no video, or none that can be used.
+        InputError: There is no video, or none that can be used.
     """
     data, found = _find(videos)
-    order = sorted(found, key=lambda path: _draw(choice.seed, "file", path.relative_to(data).as_posix()))
+    order = sorted(found, key=lambda path: _place_in_order(choice.seed, "file", path.relative_to(data).as_posix()))
     cases: list[Case] = []
     skipped: dict[str, str] = {}
     taken: set[str] = set()
@@ -124,11 +124,11 @@ def make_manifest(videos: Sequence[Path], name: str, choice: Choice, progress: P
         methods=tuple(_method(kind, choice) for kind in kinds),
         expectations=(),
     )
-    return Made(manifest, data, skipped)
+    return ChosenClips(manifest, data, skipped)
 
 
 def _find(videos: Sequence[Path]) -> tuple[Path, list[Path]]:
-    """The folder that all lie in, and the files."""
+    """Find the files, and the folder that all of them lie in."""
     found: list[Path] = []
     roots: list[Path] = []
     for given in videos:
@@ -145,7 +145,7 @@ def _find(videos: Sequence[Path]) -> tuple[Path, list[Path]]:
     return Path(os.path.commonpath(roots)), sorted(set(found))
 
 
-def _draw(seed: int, what: str, name: str) -> float:
+def _place_in_order(seed: int, what: str, name: str) -> float:
     """A number in [0, 1) that is a pure function of its arguments, on every machine and Python."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{what}/{name}".encode()).digest()[:6], "big") / 2**48
 
@@ -158,11 +158,11 @@ def _identity(relative: str, one_per: Group | None) -> str:
     return re.sub(r"(?<=.)[_-][^_-]*$", "", stem) if one_per == "prefix" else relative.rpartition(".")[0]
 
 
-def _case(path: Path, relative: str, identity: str, choice: Choice, names: set[str]) -> Case:
-    """The case of a file.
+def _case(path: Path, relative: str, identity: str, choice: ClipChoice, names: set[str]) -> Case:
+    """Describe a file as a case.
 
     Raises:
-        InputError: too short, without sound, silent, or without a face.
+        InputError: It is too short, without sound, silent, or without a face.
     """
     info = probe_video(path)
     if info.seconds < choice.seconds - 1e-6:
@@ -170,8 +170,8 @@ def _case(path: Path, relative: str, identity: str, choice: Choice, names: set[s
     if not info.has_audio:
         raise VideoError("It has no sound.")
     room = int((info.seconds - choice.seconds) / STEP + 1e-6)
-    start = round(int(_draw(choice.seed, "start", relative) * (room + 1)) * STEP, 2)
-    window = Window(relative, "", start, choice.seconds)
+    start = round(int(_place_in_order(choice.seed, "start", relative) * (room + 1)) * STEP, 2)
+    window = Window(relative, file_digest(path), start, choice.seconds)
     sound = cut_sound(window, path.parents[relative.count("/")])
     if is_silent(sound.samples, sound.sample_rate):
         raise VideoError(f"It is silent from second {start:g} on.")
@@ -181,7 +181,6 @@ def _case(path: Path, relative: str, identity: str, choice: Choice, names: set[s
             seen = f"a face of {faces[0].size:.0f} pixels" if faces else "no face"
             raise FaceError(f"A frame between second {start:g} and {start + choice.seconds:g} shows {seen}.")
     fps: dict[str, Any] = {} if choice.fps is None else {"fps": choice.fps}
-    window = Window(relative, file_digest(path), start, choice.seconds)
     return Case(_case_name(relative, names), identity, window, None, None, "", {"seed": choice.seed, **fps})
 
 
@@ -201,7 +200,7 @@ def _case_name(relative: str, names: set[str]) -> str:
     return name
 
 
-def _method(kind: Literal["own", "other"], choice: Choice) -> MethodSpec:
+def _method(kind: Literal["own", "other"], choice: ClipChoice) -> MethodSpec:
     label = choice.model if re.fullmatch(r"[A-Za-z0-9_-]+", choice.model) else "model"
     note = {
         "own": "driven by the clip's own speech",

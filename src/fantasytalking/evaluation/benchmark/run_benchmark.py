@@ -1,12 +1,12 @@
-"""A benchmark from manifest to report: check, generate what is not there yet, score, hold against the expectations.
+"""A benchmark from manifest to report: check the files, generate missing videos, score them, judge the expectations.
 
 ```
-OUTPUT/manifest.json                      what was run, models resolved
+OUTPUT/manifest.json                      the manifest of the run, models resolved
 OUTPUT/references/CASE.mp4 + CASE.json    the real clips
-OUTPUT/generated/METHOD/CASE.mp4 + .json  the videos, each with the record of what decides it
-OUTPUT/scored/METHOD/CASE.mp4             links to those that the report is about
-OUTPUT/left_out.json                      what could not be used or made, and why
-OUTPUT/report/                            of `evaluate`, and trends.json and trends.md
+OUTPUT/generated/METHOD/CASE.mp4 + .json  the videos, each with the record of what determines it
+OUTPUT/scored/METHOD/CASE.mp4             links to the videos that the report is about
+OUTPUT/left_out.json                      cases and videos that are missing, and why
+OUTPUT/report/                            report of `evaluate`, with trends.json and trends.md
 ```
 """
 
@@ -24,34 +24,33 @@ from fantasytalking.evaluation.benchmark.case_inputs import (
     bad_files,
     choose_donors,
     link_file,
-    read_record,
     unusable,
-    write_record,
     write_reference,
 )
 from fantasytalking.evaluation.benchmark.device_workers import choose_places, run_jobs
 from fantasytalking.evaluation.benchmark.expectations import Trend, judge, save_trends
-from fantasytalking.evaluation.benchmark.generate_case import Job, find_model, is_made, plan_job
-from fantasytalking.evaluation.evaluate import Options as Scoring
-from fantasytalking.evaluation.evaluate import evaluate
+from fantasytalking.evaluation.benchmark.generate_case import VideoJob, find_model, is_made, plan_job
+from fantasytalking.evaluation.evaluate import EvaluationOptions, evaluate
 from fantasytalking.evaluation.results import Report
 from fantasytalking.pipeline.progress import Progress
+from fantasytalking.system.json import read_json_object, write_json
 
-__all__ = ["LeftOut", "Outcome", "Running", "run_benchmark"]
+__all__ = ["BenchmarkOptions", "BenchmarkOutcome", "LeftOut", "run_benchmark"]
 
 
 @dataclass(frozen=True)
-class Running:
-    """How a benchmark is run.
+class BenchmarkOptions:
+    """Choices of a benchmark run.
 
     Attributes:
-        methods: names of the manifest's methods; none means all.
-        models: NAME -> what stands for the manifest's `$NAME`.
-        limit: only so many cases, the first ones; None means all. Whose speech a case gets does not depend on it.
-        devices: where videos are made, one process each; none means the fastest that there is.
-        workers: processes on the processor.
-        generate, score: which of the two parts run.
-        scoring: how it is scored.
+        methods: Names of the manifest's methods; none means all.
+        models: NAME -> what the manifest's `$NAME` stands for.
+        limit: Number of cases, the first ones; None means all. Whose speech a case gets does not depend on it.
+        devices: Devices that generate videos, one process each; none means the fastest available one.
+        workers: Processes on the CPU.
+        generate: Whether missing videos are generated.
+        score: Whether the videos are scored.
+        scoring: Choices of the evaluation.
     """
 
     methods: tuple[str, ...] = ()
@@ -61,12 +60,18 @@ class Running:
     workers: int | None = None
     generate: bool = True
     score: bool = True
-    scoring: Scoring = field(default_factory=Scoring)
+    scoring: EvaluationOptions = field(default_factory=EvaluationOptions)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A case that could not be used, or a method's video of it that could not be made (method "" means all of them)."""
+    """A case that could not be used, or a video of it that could not be generated.
+
+    Attributes:
+        case: Name of the case.
+        method: Name of the method; "" means all of them.
+        reason: Why, as a sentence.
+    """
 
     case: str
     method: str
@@ -74,15 +79,15 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a run did.
+class BenchmarkOutcome:
+    """Result of a run.
 
     Attributes:
-        made: videos made now.
-        kept: videos that were there already.
-        left_out: what is missing, and why.
-        report: of the scoring, or None.
-        trends: the manifest's expectations, judged.
+        made: Number of videos generated in this run.
+        kept: Number of videos that existed already.
+        left_out: Missing cases and videos, and why.
+        report: Report of the evaluation; None where nothing was scored.
+        trends: The manifest's expectations, judged.
     """
 
     made: int
@@ -92,26 +97,28 @@ class Outcome:
     trends: tuple[Trend, ...]
 
 
-def run_benchmark(manifest: Manifest, data: Path, output: Path, running: Running, progress: Progress) -> Outcome:
-    """Run a benchmark; what an earlier run of the same benchmark left in `output` is used again.
+def run_benchmark(
+    manifest: Manifest, data: Path, output: Path, options: BenchmarkOptions, progress: Progress
+) -> BenchmarkOutcome:
+    """Run a benchmark; videos of an earlier run of the same benchmark in `output` are used again.
 
     Args:
-        manifest: what to run.
-        data: folder that its file names are relative to.
-        output: folder of the run.
-        running: how.
-        progress: who shows the stages and notes.
+        manifest: The benchmark.
+        data: Folder that its file names are relative to.
+        output: Folder of the run.
+        options: Which part of it runs, and where.
+        progress: Shows stages and notes.
 
     Raises:
-        InputError: the manifest wants something that was not given, or nothing of it could be used.
-        CheckpointError: a model is not there or not complete.
-        OutputError: the output folder cannot be used.
+        InputError: A model of the manifest was not given, or no case of it could be used.
+        CheckpointError: A model is missing or incomplete.
+        OutputError: The output folder cannot be used.
     """
-    chosen = manifest.resolved(running.methods, running.models)
-    places = choose_places(running.devices, running.workers)
+    chosen = manifest.resolved(options.methods, options.models)
+    places = choose_places(options.devices, options.workers)
     if not data.is_dir():
         raise InputError(f"The data folder '{data}' does not exist; give the folder that the manifest's files are in.")
-    cases = chosen.cases[: running.limit]
+    cases = chosen.cases[: options.limit]
     _open_output(output, chosen.name)
     save_manifest(chosen, output / "manifest.json")
     with progress.stage("checking"):
@@ -121,24 +128,24 @@ def run_benchmark(manifest: Manifest, data: Path, output: Path, running: Running
         bad = bad_files(read, data)
     left_out = [LeftOut(name, "", reason) for name, reason in unusable(cases, bad).items()]
     cases = tuple(case for case in cases if not bad.keys() & case.inputs.keys())
-    cases = _write_references(cases, data, output, running, progress, left_out)
+    cases = _write_references(cases, data, output, options, progress, left_out)
     if not cases:
         raise InputError(f"No case of '{chosen.name}' can be used; the first reason: {left_out[0].reason}")
     jobs = _plan(chosen, cases, donors, bad, data, output, progress, left_out)
-    made, kept = _generate(jobs, places, running, progress, left_out)
-    _tell(left_out, output, progress)
-    report = _score(chosen, jobs, left_out, output, running, progress) if running.score else None
+    made, kept = _generate(jobs, places, options, progress, left_out)
+    _report_left_out(left_out, output, progress)
+    report = _score(chosen, jobs, left_out, output, options, progress) if options.score else None
     trends = judge(chosen.expectations, report) if report is not None else []
     if trends:
         save_trends(trends, output / "report")
-    return Outcome(made, kept, tuple(left_out), report, tuple(trends))
+    return BenchmarkOutcome(made, kept, tuple(left_out), report, tuple(trends))
 
 
 def _open_output(output: Path, name: str) -> None:
     if output.exists() and not output.is_dir():
         raise OutputError(f"The output '{output}' is a file; give a folder.")
     if output.is_dir() and any(output.iterdir()):
-        present = read_record(output / "manifest.json").get("name")
+        present = read_json_object(output / "manifest.json").get("name")
         if present != name:
             what = f"the benchmark '{present}'" if present else "other files"
             raise OutputError(
@@ -152,14 +159,19 @@ def _open_output(output: Path, name: str) -> None:
             f"The output folder '{output}' cannot be made ({error.strerror}); choose another one."
         ) from error
     for part in output.rglob(".*.part*"):
-        # of a run that was killed
+        # left by a run that was killed
         part.unlink(missing_ok=True)
 
 
 def _write_references(
-    cases: Sequence[Case], data: Path, output: Path, running: Running, progress: Progress, left_out: list[LeftOut]
+    cases: Sequence[Case],
+    data: Path,
+    output: Path,
+    options: BenchmarkOptions,
+    progress: Progress,
+    left_out: list[LeftOut],
 ) -> tuple[Case, ...]:
-    """The real clips of exactly these cases, so that nothing else is scored; returns the cases that have one."""
+    """Write the real clips of exactly these cases, so that nothing else is scored; returns the cases that have one."""
     folder, good = output / "references", []
     names = {case.name for case in cases}
     for path in folder.iterdir():
@@ -168,7 +180,7 @@ def _write_references(
     with progress.stage("references", len(cases)) as advance:
         for case in cases:
             try:
-                note = write_reference(case, data, folder, running.scoring.protocol.max_seconds)
+                note = write_reference(case, data, folder, options.scoring.protocol.max_seconds)
             except FantasyTalkingError as error:
                 left_out.append(LeftOut(case.name, "", str(error)))
                 continue
@@ -189,8 +201,8 @@ def _plan(
     output: Path,
     progress: Progress,
     left_out: list[LeftOut],
-) -> list[Job]:
-    """All videos, those of one model together."""
+) -> list[VideoJob]:
+    """Plan all videos, those of one model together."""
     with progress.stage("hashing"):
         models = {name: find_model(name) for name in dict.fromkeys(method.model for method in manifest.methods)}
     jobs = []
@@ -208,16 +220,20 @@ def _plan(
 
 
 def _generate(
-    jobs: Sequence[Job], places: Sequence[str], running: Running, progress: Progress, left_out: list[LeftOut]
+    jobs: Sequence[VideoJob],
+    places: Sequence[str],
+    options: BenchmarkOptions,
+    progress: Progress,
+    left_out: list[LeftOut],
 ) -> tuple[int, int]:
-    """Make what is not there; returns how many were made and how many were there."""
+    """Generate missing videos; returns how many were generated and how many existed."""
     missing = [job for job in jobs if not is_made(job)]
     kept = len(jobs) - len(missing)
     if kept:
-        progress.note(f"{kept} of {len(jobs)} videos are there already.")
-    if not running.generate:
+        progress.note(f"{kept} of {len(jobs)} videos exist already.")
+    if not options.generate:
         for job in missing:
-            reason = "There is no video that was made as the manifest says; run without --score-only."
+            reason = "There is no video generated as the manifest says; run without --score-only."
             left_out.append(LeftOut(job.case.name, job.method.name, reason))
         return 0, kept
     if not missing:
@@ -228,21 +244,22 @@ def _generate(
     return len(missing) - len(failures), kept
 
 
-def _tell(left_out: Sequence[LeftOut], output: Path, progress: Progress) -> None:
+def _report_left_out(left_out: Sequence[LeftOut], output: Path, progress: Progress) -> None:
     for item in left_out:
         progress.note(f"Left out: {item.case}{f' ({item.method})' if item.method else ''}: {item.reason}")
-    write_record(output / "left_out.json", {"left_out": [asdict(item) for item in left_out]})
+    record = {"left_out": [asdict(item) for item in left_out]}
+    write_json(output / "left_out.json", record, indent=1, ascii_only=False)
 
 
 def _score(
     manifest: Manifest,
-    jobs: Sequence[Job],
+    jobs: Sequence[VideoJob],
     left_out: Sequence[LeftOut],
     output: Path,
-    running: Running,
+    options: BenchmarkOptions,
     progress: Progress,
 ) -> Report:
-    """Score exactly the videos of this run: what other choices of cases and methods left in the folder stays out."""
+    """Score exactly the videos of this run, and none that other choices of cases and methods left in the folder."""
     lost = {(item.method, item.case) for item in left_out}
     good = [job for job in jobs if (job.method.name, job.case.name) not in lost]
     if not good:
@@ -258,4 +275,4 @@ def _score(
         settings = ", ".join(f"{key} {json.dumps(value)}" for key, value in method.settings.items())
         parts = [method.note, f"model {method.model}", f"weights {weights.get(method.name, 'unknown')}", settings]
         notes[method.name] = "; ".join(part for part in parts if part)
-    return evaluate(folders, output / "references", output / "report", running.scoring, progress, notes)
+    return evaluate(folders, output / "references", output / "report", options.scoring, progress, notes)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fantasytalking.errors import InputError
 from fantasytalking.evaluation.footage import Footage
 from fantasytalking.evaluation.metrics.metric import Measurement, Metric, between_frames
+from fantasytalking.evaluation.metrics.metric_column import metric_column
 from fantasytalking.evaluation.metrics.proxies import expressions, mesh_digest
 from fantasytalking.evaluation.results import Column
 
@@ -23,8 +24,8 @@ class ExpressionSimilarity(Metric):
     """Similarity of expressions within a clip.
 
     Args:
-        features: footage -> float32 [n, d], frames without a face left out.
-        column: what it fills.
+        features: Footage -> float32 [n, d], frames without a face left out.
+        column: The column that it fills.
     """
 
     name = "es"
@@ -32,13 +33,13 @@ class ExpressionSimilarity(Metric):
     def __init__(self, features: Callable[[Footage], NDArray[np.float32]], column: Column) -> None:
         self.features, self.columns = features, (column,)
 
-    def measure(self, made: Footage, true: Footage) -> Measurement:
-        """See `metric.between_frames`.
+    def measure(self, clip: Footage, reference: Footage) -> Measurement:
+        """Compare the clip's frames, see `metric.between_frames`.
 
         Raises:
-            InputError: fewer than two frames show a face.
+            InputError: Fewer than two frames show a face.
         """
-        found = self.features(made)
+        found = self.features(clip)
         if len(found) < 2:
             raise InputError(f"The face is seen in {len(found)} frames; at least 2 are needed.")
         return Measurement({self.columns[0].key: between_frames(found)})
@@ -48,21 +49,21 @@ _HOW = "between frames: mean cosine with the first and with the previous frame, 
 
 
 def proxy(device: str = "cpu") -> ExpressionSimilarity:
-    """With the bundled face mesh."""
+    """expression-mesh, with the bundled face mesh."""
     definition = f"Similarity of 24 expression coefficients of the pose-free face mesh {_HOW}. Not ES: other features. Rewards stillness."
-    column = Column("es", "expression-mesh", "ES", True, "higher", "", 4, "mean", definition, mesh_digest())
+    column = metric_column("es", "es", "higher", 4, definition, mesh_digest(), proxy_label="expression-mesh")
     return ExpressionSimilarity(expressions, column)
 
 
 def standard(device: str = "cpu") -> ExpressionSimilarity:
-    """With Deep3DFaceRecon."""
+    """ES, with Deep3DFaceRecon."""
     from fantasytalking.evaluation.networks import deep3d
     from fantasytalking.evaluation.networks.metric_weights import digest
 
     network = deep3d.load(device=device)
     definition = f"Similarity of the 64 expression coefficients of Deep3DFaceRecon {_HOW}. Rewards stillness."
     weights = {"deep3d": digest("deep3d")}
-    column = Column("es", "ES", "ES", False, "higher", "", 4, "mean", definition, weights)
+    column = metric_column("es", "es", "higher", 4, definition, weights)
     return ExpressionSimilarity(
-        lambda footage: network.expressions(footage.frames[footage.seen], footage.track[0][footage.seen]), column
+        lambda clip: network.expressions(clip.frames[clip.seen], clip.track[0][clip.seen]), column
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fantasytalking.errors import InputError
 from fantasytalking.evaluation.footage import Footage, Frames
 from fantasytalking.evaluation.metrics.metric import Measurement, Metric, between_frames
+from fantasytalking.evaluation.metrics.metric_column import metric_column
 from fantasytalking.evaluation.metrics.proxies import bundled_digest, mobilenet, mobilenet_digest
 from fantasytalking.evaluation.results import Column
 from fantasytalking.perception.faces import crop_square
@@ -24,10 +25,10 @@ SIDE = 224
 
 
 def face_crops(footage: Footage, side: int = SIDE) -> Frames:
-    """The face in every n-th frame that shows it, [n, side, side, 3]: a square around the mesh, upright as the picture is.
+    """Crop the face out of every n-th frame that shows it, [n, side, side, 3]: a square around the mesh, not rotated.
 
     Raises:
-        InputError: fewer than two such frames.
+        InputError: Fewer than two such frames.
     """
     protocol, boxes = footage.protocol, list(footage.face_boxes())
     chosen = [i for i in range(0, len(footage.frames), protocol.image_stride) if footage.seen[i]]
@@ -46,7 +47,7 @@ class IdentityConsistency(Metric):
 
     Args:
         features: uint8 [n, 224, 224, 3] -> float32 [n, d].
-        column: what it fills.
+        column: The column that it fills.
     """
 
     name = "idc"
@@ -54,30 +55,28 @@ class IdentityConsistency(Metric):
     def __init__(self, features: Callable[[Frames], NDArray[np.float32]], column: Column) -> None:
         self.features, self.columns = features, (column,)
 
-    def measure(self, made: Footage, true: Footage) -> Measurement:
-        """See `metric.between_frames`."""
-        return Measurement({self.columns[0].key: between_frames(self.features(face_crops(made)))})
+    def measure(self, clip: Footage, reference: Footage) -> Measurement:
+        """Compare the clip's face crops, see `metric.between_frames`."""
+        return Measurement({self.columns[0].key: between_frames(self.features(face_crops(clip)))})
 
 
 _HOW = "of the face crop between frames: mean cosine with the first and with the previous of the frames looked at, mean over frames"
 
 
 def proxy(device: str = "cpu") -> IdentityConsistency:
-    """With the bundled MobileNetV2."""
+    """face-mobilenet, with the bundled MobileNetV2."""
     definition = f"Similarity of MobileNetV2 features {_HOW}. Not IDC: another network. Rewards stillness."
     weights = mobilenet_digest() | bundled_digest("face_landmark.tflite")
-    column = Column("idc", "face-mobilenet", "IDC", True, "higher", "", 4, "mean", definition, weights)
+    column = metric_column("idc", "idc", "higher", 4, definition, weights, proxy_label="face-mobilenet")
     return IdentityConsistency(mobilenet().features, column)
 
 
 def standard(device: str = "cpu") -> IdentityConsistency:
-    """With DINO ViT-B/16."""
+    """IDC, with DINO ViT-B/16."""
     from fantasytalking.evaluation.networks import dino
     from fantasytalking.evaluation.networks.metric_weights import digest
 
     network = dino.load(device=device)
     definition = f"Similarity of DINO ViT-B/16 features (class token) {_HOW}. Rewards stillness."
-    weights = {"dino": digest("dino")}
-    return IdentityConsistency(
-        network.features, Column("idc", "IDC", "IDC", False, "higher", "", 4, "mean", definition, weights)
-    )
+    column = metric_column("idc", "idc", "higher", 4, definition, {"dino": digest("dino")})
+    return IdentityConsistency(network.features, column)

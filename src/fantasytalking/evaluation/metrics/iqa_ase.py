@@ -1,5 +1,7 @@
-"""IQA and ASE: quality and aesthetics by Q-Align (arXiv:2312.17090), 1 to 5. Proxy of IQA: distance of natural scene statistics from the
-reference's; ASE has none of its own, as `appeal-stats` of `aesthetic.py` would be the same number again.
+"""IQA and ASE: quality and aesthetics by Q-Align (arXiv:2312.17090), 1 to 5.
+
+Proxy of IQA: distance of the natural scene statistics from the reference's. ASE has no proxy, as it would be the same number as
+`appeal-stats` of `aesthetic.py`.
 """
 
 from __future__ import annotations
@@ -8,10 +10,12 @@ import numpy as np
 
 from fantasytalking.evaluation.footage import Footage, Frames
 from fantasytalking.evaluation.metrics.metric import Measurement, Metric
+from fantasytalking.evaluation.metrics.metric_column import metric_column
 from fantasytalking.evaluation.metrics.picture_statistics import natural_distance, natural_features
-from fantasytalking.evaluation.results import Column
 
 __all__ = ["NaturalDistance", "QAlign", "proxy", "standard"]
+
+_TASKS = {"iqa": "quality", "ase": "aesthetics"}
 
 
 def _all_features(images: Frames) -> np.ndarray:
@@ -19,7 +23,7 @@ def _all_features(images: Frames) -> np.ndarray:
 
 
 class NaturalDistance(Metric):
-    """NIQE's arithmetic with the reference clip in the place of its pristine pictures."""
+    """NIQE's arithmetic, with the reference clip in place of its pristine images."""
 
     name = "qalign"
     compares = True
@@ -29,11 +33,11 @@ class NaturalDistance(Metric):
             "Distance between the natural scene statistics (those of NIQE) of every n-th frame of the generated and of the real clip; 0 "
             "for equal pictures. Not Q-Align: no opinion of people is in it."
         )
-        self.columns = (Column("iqa", "NSS-distance", "IQA", True, "lower", "", 3, "mean", definition),)
+        self.columns = (metric_column("qalign", "iqa", "lower", 3, definition, proxy_label="NSS-distance"),)
 
-    def measure(self, made: Footage, true: Footage) -> Measurement:
+    def measure(self, clip: Footage, reference: Footage) -> Measurement:
         """Compare the clip's images with the reference's."""
-        found = natural_distance(_all_features(made.images), _all_features(true.images))
+        found = natural_distance(_all_features(clip.images), _all_features(reference.images))
         return Measurement({self.columns[0].key: found})
 
 
@@ -48,34 +52,30 @@ class QAlign(Metric):
 
         self.network = qalign.load(device=device)
         weights = {"qalign": digest("qalign")}
-        what = {"iqa": ("IQA", "quality"), "ase": ("ASE", "aesthetics")}
         self.columns = tuple(
-            Column(
+            metric_column(
+                "qalign",
                 key,
-                label,
-                label,
-                False,
                 "higher",
-                "",
                 3,
-                "mean",
-                f"Q-Align (one-align) score of {word}, 1 to 5, mean of every n-th frame.",
+                f"Q-Align (one-align) score of {task}, 1 to 5, mean of every n-th frame.",
                 weights,
             )
-            for key, (label, word) in what.items()
+            for key, task in _TASKS.items()
         )
 
-    def measure(self, made: Footage, true: Footage) -> Measurement:
+    def measure(self, clip: Footage, reference: Footage) -> Measurement:
         """Score the clip's images."""
-        tasks = {"iqa": "quality", "ase": "aesthetics"}
-        return Measurement({key: float(np.mean(self.network.scores(made.images, task))) for key, task in tasks.items()})
+        return Measurement(
+            {key: float(np.mean(self.network.scores(clip.images, task))) for key, task in _TASKS.items()}
+        )
 
 
 def proxy(device: str = "cpu") -> NaturalDistance:
-    """Natural scene statistics."""
+    """NSS-distance, by natural scene statistics."""
     return NaturalDistance()
 
 
 def standard(device: str = "cpu") -> QAlign:
-    """With Q-Align."""
+    """IQA and ASE, with Q-Align."""
     return QAlign(device)

@@ -1,9 +1,7 @@
-"""What a metric is: something that measures one clip against its reference, and says in columns what it measured."""
+"""The interface of a metric: it measures one clip against its reference, and describes its figures as columns of the report."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,19 +12,20 @@ from numpy.typing import NDArray
 
 from fantasytalking.evaluation.footage import Footage
 from fantasytalking.evaluation.results import Column, Curve
+from fantasytalking.system.digests import json_sha256
 
 __all__ = ["Measurement", "Metric", "between_frames", "cosines"]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one metric found in one clip.
+    """Everything that one metric measured in one clip.
 
     Attributes:
-        values: column key -> number, for columns of kind `mean`.
-        features: column key -> float32 [n, d], for columns of kind `frechet`.
-        curves: name -> curve, for the plots.
-        notes: sentences for the reader, such as what was left out.
+        values: Column key -> number, for columns of kind `mean`.
+        features: Column key -> float32 [n, d], for columns of kind `frechet`.
+        curves: Name -> curve, for the plots.
+        notes: Sentences for the reader, such as what was left out.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)
@@ -39,52 +38,50 @@ class Metric(ABC):
     """A family of columns that are measured together.
 
     Attributes:
-        name: as `--metrics` has it.
-        hears: whether the sound matters.
-        compares: whether the reference clip matters.
-        version: raised when the arithmetic changes, so that stored measurements are made again.
-        columns: what it fills.
+        name: Key in `registry.METRICS`.
+        hears: Whether the result depends on the sound.
+        compares: Whether the result depends on the reference clip.
+        version: Raised when the arithmetic changes, so that stored measurements are taken again.
+        columns: Columns that it fills.
     """
 
-    name: ClassVar[str]
+    name: str
     hears: ClassVar[bool] = False
     compares: ClassVar[bool] = False
     version: ClassVar[int] = 1
     columns: tuple[Column, ...]
 
     @abstractmethod
-    def measure(self, made: Footage, true: Footage) -> Measurement:
+    def measure(self, clip: Footage, reference: Footage) -> Measurement:
         """Measure one clip.
 
         Args:
-            made: the clip.
-            true: its reference; the same object for the ground truth.
+            clip: The clip to measure.
+            reference: The real clip; the same object where the real clip itself is measured.
 
         Raises:
-            InputError: this clip cannot be measured; the message says why.
+            InputError: The clip cannot be measured; the message says why.
         """
 
     @property
     def digest(self) -> str:
-        """Of everything but clip and protocol that the numbers depend on."""
-        text = json.dumps(
-            [self.name, self.version, [(c.key, c.label, sorted(c.weights.items())) for c in self.columns]]
-        )
-        return hashlib.sha256(text.encode()).hexdigest()
+        """SHA-256 of everything but clip and protocol that the figures depend on."""
+        columns = [(c.key, c.label, sorted(c.weights.items())) for c in self.columns]
+        return json_sha256([self.name, self.version, columns])
 
 
 def cosines(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Cosine of vectors row by row: [n, d] and [n, d] or [d] -> [n]; 0 where one of them is zero."""
+    """Cosine of vectors row by row: [n, d] and [n, d] or [d] -> [n]; 0 where one of the two is zero."""
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     return np.asarray((a * b).sum(-1) / np.maximum(norms, 1e-12))
 
 
 def between_frames(features: NDArray[np.floating]) -> float:
-    """Similarity of frames within a clip: each frame's mean cosine with the first and with the one before it.
+    """Similarity of the frames of a clip: the mean cosine of each frame with the first and with the previous one.
 
     The paper says "between frames" and no more; this is the subject consistency of VBench (arXiv:2311.17982, section 4),
-    the usual meaning of DINO similarity of a video. A still picture gets 1.
+    the usual meaning of DINO similarity of a video. A still image scores 1.
 
     Args:
         features: [n, d], n >= 2.

@@ -1,4 +1,4 @@
-"""Statistics of single pictures: how sharp, how contrasty, how colourful, how natural. No network, no taste.
+"""Statistics of single images: sharpness, contrast, colourfulness, naturalness; plain arithmetic without a network.
 
 Letters: H height, W width, n patches.
 """
@@ -22,7 +22,7 @@ _RATIOS = np.array([math.gamma(2 / a) ** 2 / (math.gamma(1 / a) * math.gamma(3 /
 
 
 def laplacian_variance(image: Frames, box: tuple[float, float, float, float] | None = None) -> float:
-    """Sharpness: variance of the Laplacian of the grey picture, of the whole or inside a box x0, y0, x1, y1 in pixels."""
+    """Sharpness: variance of the Laplacian of the grey image, of all of it or inside a box x0, y0, x1, y1 in pixels."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     if box is not None:
         height, width = grey.shape
@@ -43,10 +43,10 @@ def colourfulness(image: Frames) -> float:
 
 
 def appeal(image: Frames) -> float:
-    """Mean of sharpness, contrast and colourfulness, each brought to 0..1: statistics in the place of taste.
+    """Mean of sharpness, contrast and colourfulness, each scaled to 0..1: statistics in place of taste.
 
-    Sharpness is the logarithm of the Laplacian's variance from 1 to 10,000, contrast the deviation of the grey values over 80,
-    colourfulness over 60, all cut to 0..1.
+    Sharpness is the logarithm of the Laplacian's variance from 1 to 10,000, contrast the standard deviation of the grey values over
+    80, colourfulness is divided by 60; all are clipped to 0..1.
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     sharp = math.log10(max(laplacian_variance(image), 1.0)) / 4
@@ -81,7 +81,7 @@ def _patch_features(patch: NDArray[np.float64]) -> list[float]:
 
 
 def natural_features(image: Frames) -> NDArray[np.float64]:
-    """Natural scene statistics of the sharper patches of a picture: [n, 36].
+    """Natural scene statistics of the sharper patches of an image: [n, 36].
 
     As NIQE computes them (Mittal, Soundararajan and Bovik 2013): locally normalised luminance, shape and scale of its distribution and
     of the products of neighbours, at two scales, in patches of 64 pixels.
@@ -108,7 +108,7 @@ def natural_features(image: Frames) -> NDArray[np.float64]:
 
 
 def natural_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """NIQE's distance of two sets of features [n, 36]: of their means, in units of their joint covariance; 0 for equal sets."""
+    """NIQE's distance between two sets of features [n, 36]: that of their means, in units of their joint covariance; 0 for equal sets."""
     gap = first.mean(0) - second.mean(0)
     joint = (np.cov(first.T) + np.cov(second.T)) / 2
     return float(np.sqrt(max(0.0, gap @ np.linalg.pinv(joint, rcond=1e-6, hermitian=True) @ gap)))

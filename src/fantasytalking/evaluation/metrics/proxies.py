@@ -1,4 +1,4 @@
-"""What the proxies share: the bundled networks, loaded once, and what names them in a report."""
+"""The bundled networks behind the proxies, loaded once, and the digests that identify them in a report."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _VAE = Path(str(resolve_model("embedded"))) / "vae"
 
 @functools.cache
 def mobilenet() -> MobileNetV2:
-    """The bundled MobileNetV2 on the processor."""
+    """The bundled MobileNetV2, on the CPU."""
     return load(MOBILENET)
 
 
 @functools.cache
 def bundled_digest(file: str) -> dict[str, str]:
-    """File name -> SHA-256 of one of the bundled networks, by its file name."""
+    """File name -> SHA-256 of a file in the folder of bundled networks."""
     return {file: file_digest(FOLDER / file)}
 
 
 def mobilenet_digest() -> dict[str, str]:
-    """What names the bundled MobileNetV2."""
+    """File name -> SHA-256 of the bundled MobileNetV2."""
     return bundled_digest(MOBILENET.name)
 
 
 @functools.cache
 def mesh_digest() -> dict[str, str]:
-    """What names the face mesh network and the expression basis."""
+    """Name -> SHA-256 of the face mesh network and of the expression basis."""
     return bundled_digest("face_landmark.tflite") | {
         "expression basis": file_digest(_VAE / "diffusion_pytorch_model.safetensors")
     }
@@ -54,16 +54,16 @@ def _codec() -> MeshCodec:
 
 @torch.no_grad()
 def expressions(footage: Footage) -> NDArray[np.float32]:
-    """Expression of the face in the frames that show it: [n, 24] coefficients in units of their mean deviation over the training set.
+    """Expression coefficients [n, 24] of the frames that show the face, in units of their mean deviation over the training set.
 
-    The displacement of the pose-free face mesh from a mean face, on the principal components of the embedded model. Unlike those of a
-    3D morphable model, the coefficients hold something of the face's own shape.
+    They are the displacement of the pose-free face mesh from a mean face, on the principal components of the embedded model. Unlike
+    those of a 3D morphable model, they contain something of the face's own shape.
 
     Raises:
-        FaceError: no frame shows a face.
+        FaceError: No frame shows a face.
     """
     codec = _codec()
     points = torch.from_numpy(footage.track[0][footage.seen])
-    # One unit for all: each in its own would make as much of the mesh's noise in the smallest as of a smile.
+    # One unit for all: with a unit each, the mesh's noise in the smallest would count as much as a smile.
     unit = codec.coefficient_std.square().mean().sqrt()
     return np.asarray((codec.describe(points).expression / unit).numpy(), np.float32)

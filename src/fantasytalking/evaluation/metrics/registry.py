@@ -1,63 +1,89 @@
-"""Which metrics there are, and which implementation of each is taken: the standard one where its weights are at hand, else the proxy."""
+"""The table of metrics, and the choice between the standard implementation of each and its proxy.
+
+A new metric is a file in this folder and a line in `METRICS`. Command line, documentation and reports take their names from the table.
+Importing this module loads no framework.
+"""
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fantasytalking.errors import SettingsError
-from fantasytalking.evaluation.metrics.metric import Metric
 from fantasytalking.evaluation.networks.metric_weights import WEIGHTS, cache_folder, locate
+from fantasytalking.system.records import nearest_name
 
-__all__ = ["ALL", "METRICS", "Backend", "Choice", "Entry", "build", "choose", "lacking"]
+if TYPE_CHECKING:
+    from fantasytalking.evaluation.metrics.metric import Metric
+
+__all__ = ["ALL", "METRICS", "Backend", "Choice", "MetricEntry", "build", "choose", "lacking", "metrics_help"]
 
 Backend = Literal["auto", "standard", "proxy"]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A metric family.
+class MetricEntry:
+    """One line of the table: a metric family, whose columns are measured together.
 
     Attributes:
-        module: with `standard(device)` and `proxy(device)`.
-        summary: for the help.
-        needs: keys of `weights.WEIGHTS` that the standard implementation reads; empty: it needs nothing.
-        packages: that it imports besides.
+        module: File in this folder (or dotted name of a module elsewhere) with `standard(device) -> Metric` and, unless the metric
+            needs no network of its own, `proxy(device) -> Metric`.
+        figures: Column key -> name of the figure as it is published. A proxy fills the same keys under names of its own.
+        summary: What it measures, for help and documentation.
+        weights: Keys of `metric_weights.WEIGHTS` that the standard implementation reads.
+        packages: Packages that it imports beyond those of this project.
+        insightface: Model pack of InsightFace that it reads, or "".
     """
 
     module: str
+    figures: Mapping[str, str]
     summary: str
-    needs: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    insightface: str = ""
+
+    @property
+    def label(self) -> str:
+        """The published names, such as `Sync-C and Sync-D`."""
+        return " and ".join(self.figures.values())
+
+    @property
+    def has_proxy(self) -> bool:
+        """Whether a proxy exists: only what depends on weights or packages has one."""
+        return bool(self.weights or self.packages)
 
 
-METRICS = {
-    "fid": Entry("fid", "FID: pictures against the real ones", ("inception",)),
-    "fvd": Entry("fvd", "FVD: short videos against the real ones", ("i3d",)),
-    "sync": Entry("sync", "Sync-C and Sync-D: lips and sound in step", ("syncnet",)),
-    "es": Entry("expression_similarity", "ES: expression between frames", ("deep3d",)),
-    "idc": Entry("identity_consistency", "IDC: face between frames", ("dino",)),
-    "dynamics": Entry("dynamics", "SD and BD: motion of person and background", ("raft", "sam"), ("torchvision",)),
-    "aesthetic": Entry("aesthetic", "Aesthetic: the LAION predictor", ("clip", "aesthetic")),
-    "csim": Entry("csim", "CSIM: face against the real person's", (), ("insightface",)),
-    "efid": Entry("efid", "E-FID: expressions against the real ones", ("deep3d",)),
-    "qalign": Entry("qalign", "IQA and ASE: Q-Align", ("qalign",), ("pyiqa",)),
-    "mouth": Entry("mouth", "correlation of mouth opening with the real clip"),
-    "sharpness": Entry("sharpness", "sharpness of the face over the real clip's"),
+METRICS: dict[str, MetricEntry] = {
+    "fid": MetricEntry("fid", {"fid": "FID"}, "images against the real ones", ("inception",)),
+    "fvd": MetricEntry("fvd", {"fvd": "FVD"}, "short videos against the real ones", ("i3d",)),
+    "sync": MetricEntry(
+        "sync_confidence", {"sync_c": "Sync-C", "sync_d": "Sync-D"}, "lips and sound in step", ("syncnet",)
+    ),
+    "es": MetricEntry("expression_similarity", {"es": "ES"}, "expression between frames", ("deep3d",)),
+    "idc": MetricEntry("identity_consistency", {"idc": "IDC"}, "face between frames", ("dino",)),
+    "dynamics": MetricEntry(
+        "dynamics", {"sd": "SD", "bd": "BD"}, "motion of person and background", ("raft", "sam"), ("torchvision",)
+    ),
+    "aesthetic": MetricEntry("aesthetic", {"aesthetic": "Aesthetic"}, "the LAION predictor", ("clip", "aesthetic")),
+    "csim": MetricEntry(
+        "csim", {"csim": "CSIM"}, "face against the real person's", (), ("insightface",), insightface="buffalo_l"
+    ),
+    "efid": MetricEntry("efid", {"efid": "E-FID"}, "expressions against the real ones", ("deep3d",)),
+    "qalign": MetricEntry("iqa_ase", {"iqa": "IQA", "ase": "ASE"}, "quality by Q-Align", ("qalign",), ("pyiqa",)),
+    "mouth": MetricEntry("mouth_correlation", {"mouth": "mouth r"}, "mouth opening against the real clip's"),
+    "sharpness": MetricEntry("sharpness", {"sharpness": "sharpness"}, "sharpness of the face over the real clip's"),
 }
-"""Name on the command line -> family; one file each."""
+"""Name on the command line -> metric, in the order of the report's columns."""
 ALL = tuple(METRICS)
-_ALWAYS = ("mouth", "sharpness")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One metric family and the implementation taken; cheap to send to another process."""
+    """A metric and the implementation that measures it; small enough to be sent to another process."""
 
     name: str
     standard: bool
@@ -65,34 +91,32 @@ class Choice:
 
 
 def choose(names: Sequence[str], backend: Backend, device: str) -> tuple[list[Choice], list[str]]:
-    """Decide for each metric between standard and proxy; nothing is fetched.
+    """Decide for each metric between standard implementation and proxy; nothing is downloaded.
 
     Args:
-        names: of `METRICS`.
-        backend: `auto` takes the standard implementation where its weights and packages are there.
-        device: for the standard networks.
+        names: Keys of `METRICS`; repetitions are dropped.
+        backend: `auto` takes the standard implementation where its weights and packages are installed.
+        device: Where the standard networks run.
 
     Returns:
-        Choices, and a sentence about the proxies, if there are any, and what would give the standard numbers.
+        The choices, and at most one sentence that names the proxies and what the standard figures need.
 
     Raises:
-        SettingsError: an unknown metric.
-        CheckpointError, MissingDependencyError: `standard` is asked for and something is not there.
+        SettingsError: Unknown metric.
+        CheckpointError: A file of weights differs from the listed one.
     """
     choices, absent = [], []
     for name in dict.fromkeys(names):
         if name not in METRICS:
-            nearest = difflib.get_close_matches(name, METRICS, n=1)
-            way_out = f"did you mean '{nearest[0]}'?" if nearest else f"there are {', '.join(METRICS)}."
-            raise SettingsError(f"There is no metric '{name}'; {way_out}")
+            raise SettingsError(f"There is no metric '{name}'; {nearest_name(name, METRICS, 'metrics')}")
         entry = METRICS[name]
-        if name in _ALWAYS or backend == "standard":
+        if not entry.has_proxy or backend == "standard":
             choices.append(Choice(name, True, device))
             continue
         wanting = lacking(name) if backend == "auto" else []
         choices.append(Choice(name, backend == "auto" and not wanting, device))
         if wanting:
-            absent.append(f"{entry.summary.partition(':')[0]} ({', '.join(wanting)})")
+            absent.append(f"{entry.label} ({', '.join(wanting)})")
     notes = [
         f"Measured by labelled proxies, as what the standard implementation reads is not in {cache_folder()} or not installed: "
         f"{'; '.join(absent)}. --fetch gets the weights."
@@ -100,23 +124,31 @@ def choose(names: Sequence[str], backend: Backend, device: str) -> tuple[list[Ch
     return choices, notes if absent else []
 
 
+def metrics_help() -> str:
+    """Help text of an option that takes names of metrics."""
+    names = ", ".join(f"{name} ({entry.label})" for name, entry in METRICS.items())
+    return f"Metrics to measure: {names}; none given means all of them."
+
+
 def lacking(name: str) -> list[str]:
-    """Weights and packages that the standard implementation of a metric would need; looked up, never fetched."""
+    """Weights and packages that the standard implementation of a metric needs and that are not installed."""
     entry = METRICS[name]
-    absent = [WEIGHTS[key].filename for key in entry.needs if locate(key) is None]
+    absent = [WEIGHTS[key].filename for key in entry.weights if locate(key) is None]
     absent += [f"package {package}" for package in entry.packages if importlib.util.find_spec(package) is None]
-    pack = Path("~/.insightface/models/buffalo_l").expanduser()
-    if name == "csim" and not absent and not list(pack.glob("*.onnx")):
-        absent.append("buffalo_l pack")
+    if entry.insightface and not absent:
+        pack = Path("~/.insightface/models").expanduser() / entry.insightface
+        absent += [] if list(pack.glob("*.onnx")) else [f"{entry.insightface} pack"]
     return absent
 
 
 def build(choice: Choice) -> Metric:
-    """The metric of a choice, its networks loaded.
+    """Make the metric of a choice and load its networks.
 
     Raises:
-        CheckpointError, MissingDependencyError: what it needs is not there; the message says how to get it.
+        CheckpointError: Weights are missing or differ from the listed ones; the message says how to get them.
+        MissingDependencyError: A package is missing.
     """
-    module = importlib.import_module(f"fantasytalking.evaluation.{METRICS[choice.name].module}")
-    metric: Metric = (module.standard if choice.standard else module.proxy)(choice.device)
+    entry = METRICS[choice.name]
+    module = importlib.import_module(entry.module if "." in entry.module else f"{__package__}.{entry.module}")
+    metric: Metric = (module.standard if choice.standard or not entry.has_proxy else module.proxy)(choice.device)
     return metric

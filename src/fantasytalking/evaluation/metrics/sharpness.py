@@ -1,4 +1,4 @@
-"""Sharpness of the face against the real clip's (ours): 1 is as sharp as the truth."""
+"""Sharpness of the face over that of the real clip (ours): 1 is as sharp as the real clip."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy as np
 from fantasytalking.errors import InputError
 from fantasytalking.evaluation.footage import Footage
 from fantasytalking.evaluation.metrics.metric import Measurement, Metric
+from fantasytalking.evaluation.metrics.metric_column import metric_column
 from fantasytalking.evaluation.metrics.picture_statistics import laplacian_variance
-from fantasytalking.evaluation.results import Column
 
 __all__ = ["FaceSharpness", "standard"]
 
@@ -23,7 +23,7 @@ def _face_sharpness(footage: Footage) -> float:
 
 
 class FaceSharpness(Metric):
-    """Variance of the Laplacian over the face's box, as a ratio."""
+    """Ratio of the variances of the Laplacian over the face's box."""
 
     name = "sharpness"
     compares = True
@@ -33,21 +33,18 @@ class FaceSharpness(Metric):
             "Variance of the Laplacian over the face's box, median of every n-th frame, generated over real clip: 1 is as sharp as the "
             "truth. Noise counts as sharpness."
         )
-        self.columns = (Column("sharpness", "sharpness", "", False, "neither", "", 3, "mean", definition),)
+        self.columns = (metric_column("sharpness", "sharpness", "neither", 3, definition),)
 
-    def measure(self, made: Footage, true: Footage) -> Measurement:
+    def measure(self, clip: Footage, reference: Footage) -> Measurement:
         """Compare the two faces.
 
         Raises:
-            InputError: a clip without a face.
+            InputError: A clip without a face.
         """
-        ratio = _face_sharpness(made) / max(_face_sharpness(true), 1e-9)
+        ratio = _face_sharpness(clip) / max(_face_sharpness(reference), 1e-9)
         return Measurement({self.columns[0].key: ratio})
 
 
 def standard(device: str = "cpu") -> FaceSharpness:
-    """Arithmetic; there is no network in it."""
+    """The only implementation: arithmetic without any network."""
     return FaceSharpness()
-
-
-proxy = standard

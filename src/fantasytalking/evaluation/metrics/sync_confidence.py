@@ -1,7 +1,7 @@
-"""Sync-C and Sync-D: whether lips and sound are in step (paper, table 1).
+"""Sync-C and Sync-D: lips and sound in step (paper, table 1).
 
-Standard: SyncNet as joonson/syncnet_python reports it. Proxy: the bundled lip-sync network, read the same way on another scale. Sound is
-the video's own, untouched by resampling of the picture.
+Standard: SyncNet as joonson/syncnet_python reports it. Proxy: the bundled lip-sync network, read the same way on another scale. The
+sound is the video's own; resampling of the frames leaves it untouched.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from fantasytalking.errors import InputError
 from fantasytalking.evaluation.footage import Footage
 from fantasytalking.evaluation.metrics.metric import Measurement, Metric
+from fantasytalking.evaluation.metrics.metric_column import metric_column
 from fantasytalking.evaluation.metrics.proxies import bundled_digest
 from fantasytalking.evaluation.results import Column, Curve
 from fantasytalking.perception.lip_sync import WEIGHTS, LipSync, SyncCurve, sync_curve
@@ -18,15 +19,15 @@ from fantasytalking.perception.lip_sync import WEIGHTS, LipSync, SyncCurve, sync
 __all__ = ["Sync", "proxy", "standard"]
 
 RATE = 25.0
-"""Frames a second that both networks know."""
+"""Frames per second that both networks were trained at."""
 
 
 class Sync(Metric):
-    """Distance of mouth and sound over offsets.
+    """Distance between mouth and sound over offsets.
 
     Args:
-        curve: footage and the stretch of frames in which the face is seen -> curve.
-        columns: confidence, distance, and the size of the offset found.
+        curve: Footage and the stretch of frames that shows the face -> curve.
+        columns: Confidence, distance, and the size of the offset found.
     """
 
     name = "sync"
@@ -35,14 +36,14 @@ class Sync(Metric):
     def __init__(self, curve: Callable[[Footage, slice], SyncCurve], columns: tuple[Column, Column, Column]) -> None:
         self.curve, self.columns = curve, columns
 
-    def measure(self, made: Footage, true: Footage) -> Measurement:
+    def measure(self, clip: Footage, reference: Footage) -> Measurement:
         """Measure the longest stretch with a face.
 
         Raises:
-            InputError: no sound, another frame rate than 25, or the stretch is shorter than `protocol.min_track`.
+            InputError: There is no sound, the frame rate is not 25, or the stretch is shorter than `protocol.min_track`.
         """
-        protocol, run = made.protocol, made.longest_run
-        if made.sound is None:
+        protocol, run = clip.protocol, clip.longest_run
+        if clip.sound is None:
             raise InputError("The video has no sound, and neither has its reference; sync needs one of them.")
         if protocol.fps != RATE:
             raise InputError(
@@ -53,59 +54,40 @@ class Sync(Metric):
                 f"The face is seen for at most {run.stop - run.start} frames in a row and min_track is {protocol.min_track}; "
                 "give longer clips, or lower min_track in the protocol and say so."
             )
-        found = self.curve(made, run)
+        found = self.curve(clip, run)
         confidence, distance, offset = (column.key for column in self.columns)
         values = {confidence: found.confidence, distance: found.distance, offset: float(abs(found.offset))}
         line = Curve(tuple(float(k) for k in found.offsets), tuple(float(d) for d in found.distances))
         return Measurement(values, curves={"sync": line})
 
 
-def _columns(
-    labels: tuple[str, str, str], proxy: bool, how: str, weights: dict[str, str]
-) -> tuple[Column, Column, Column]:
-    confidence, distance, offset = labels
+def _columns(how: str, weights: dict[str, str], proxy_prefix: str = "") -> tuple[Column, Column, Column]:
+    """Confidence, distance and offset; the labels of a proxy begin with `proxy_prefix`."""
+    confidence = f"Median minus least distance of mouth and sound over the offsets: {how}"
+    distance = f"Least distance over the offsets: {how}"
+    offset = f"Size of the offset at the least distance, whichever of the two is late: {how}"
+    label, labels = (proxy_prefix or "Sync"), [proxy_prefix and f"{proxy_prefix}-{letter}" for letter in "CD"]
     return (
-        Column(
-            "sync_c",
-            confidence,
-            "Sync-C",
-            proxy,
-            "higher",
-            "",
-            3,
-            "mean",
-            f"Median minus least distance of mouth and sound over the offsets: {how}",
-            weights,
-        ),
-        Column(
-            "sync_d",
-            distance,
-            "Sync-D",
-            proxy,
-            "lower",
-            "",
-            3,
-            "mean",
-            f"Least distance over the offsets: {how}",
-            weights,
-        ),
+        metric_column("sync", "sync_c", "higher", 3, confidence, weights, proxy_label=labels[0]),
+        metric_column("sync", "sync_d", "lower", 3, distance, weights, proxy_label=labels[1]),
+        # stands for none of the published figures
         Column(
             "sync_offset",
-            offset,
+            f"{label} |offset|",
             "",
-            proxy,
+            bool(proxy_prefix),
             "lower",
             "frames",
             1,
             "mean",
-            f"Size of the offset at the least distance, whichever of the two is late: {how}",
+            offset,
             weights,
         ),
     )
 
 
 def proxy(device: str = "cpu") -> Sync:
-    """With the bundled lip-sync network."""
+    """sync-proxy-C and sync-proxy-D, with the bundled lip-sync network."""
     network = LipSync.bundled()
 
     def curve(footage: Footage, run: slice) -> SyncCurve:
@@ -118,12 +100,11 @@ def proxy(device: str = "cpu") -> Sync:
         "the project's own lip-sync network at 25 frames a second, unit vectors, offsets of up to max_offset frames. Not SyncNet: other "
         "training, another scale."
     )
-    labels = ("sync-proxy-C", "sync-proxy-D", "sync-proxy |offset|")
-    return Sync(curve, _columns(labels, True, how, bundled_digest(WEIGHTS.name)))
+    return Sync(curve, _columns(how, bundled_digest(WEIGHTS.name), "sync-proxy"))
 
 
 def standard(device: str = "cpu") -> Sync:
-    """With SyncNet."""
+    """Sync-C and Sync-D, with SyncNet."""
     from fantasytalking.evaluation.networks import syncnet
     from fantasytalking.evaluation.networks.metric_weights import digest
 
@@ -137,4 +118,4 @@ def standard(device: str = "cpu") -> Sync:
         "SyncNet (syncnet_v2), 224-pixel face crops at 25 frames a second, offsets of up to max_offset frames, face boxes from the "
         "bundled mesh."
     )
-    return Sync(curve, _columns(("Sync-C", "Sync-D", "Sync |offset|"), False, how, {"syncnet": digest("syncnet")}))
+    return Sync(curve, _columns(how, {"syncnet": digest("syncnet")}))

@@ -1,6 +1,6 @@
 """Deep3DFaceRecon (Deng et al. 2019, the PyTorch version of its authors): 257 coefficients of a face, 64 of them its expression.
 
-Only the regressor is needed, a ResNet-50 with seven linear heads; the Basel Face Model that gives the coefficients a shape is not.
+Only the regressor is needed, a ResNet-50 with seven linear heads, and not the Basel Face Model that turns coefficients into a shape.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(nn.Module):
-    """Pictures [N, 3, H, W] -> [N, 2048, 1, 1]."""
+    """Features [N, 2048, 1, 1] of images [N, 3, H, W]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class ResNet50(nn.Module):
 
 
 class Regressor(nn.Module):
-    """Aligned pictures [N, 3, 224, 224] in [0, 1] -> [N, 257]; names as in the published file."""
+    """Coefficients [N, 257] of aligned images [N, 3, 224, 224] in [0, 1]; names as in the published file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,6 +86,7 @@ class Regressor(nn.Module):
         self.final_layers = nn.ModuleList([nn.Conv2d(2048, size, 1) for size in _HEADS])
 
     def forward(self, x: Tensor) -> Tensor:
+        """Coefficients [N, 257] of aligned images [N, 3, 224, 224]."""
         features = self.backbone(x)
         return torch.cat([head(features) for head in self.final_layers], 1).flatten(1)
 
@@ -94,7 +95,7 @@ class Deep3D:
     """Coefficients of faces.
 
     Args:
-        network: With its weights.
+        network: The regressor, with its weights.
     """
 
     def __init__(self, network: Regressor) -> None:
@@ -102,17 +103,17 @@ class Deep3D:
 
     @torch.inference_mode()
     def coefficients(self, aligned: NDArray[np.uint8], batch: int = 16) -> NDArray[np.float32]:
-        """All coefficients.
+        """All coefficients of aligned faces.
 
         Args:
             aligned: uint8 [N, 224, 224, 3], RGB, see `align`.
-            batch: Pictures at a time.
+            batch: Images per pass.
 
         Returns:
             float32 [N, 257]: identity 80, expression 64, texture 80, angles 3, lighting 27, shift 2, depth 1.
 
         Raises:
-            ImageError: `aligned` is not such an array.
+            ImageError: `aligned` has another type or shape.
         """
         check_images(aligned, "aligned faces")
         device = next(self.network.parameters()).device
@@ -124,14 +125,14 @@ class Deep3D:
 
         Args:
             frames: uint8 [F, H, W, 3], RGB.
-            meshes: This project's face mesh, pixels [F, 468, 2 or 3].
+            meshes: Face meshes of this project, in pixels [F, 468, 2 or 3].
 
         Returns:
             float32 [F, 64].
 
         Raises:
-            ImageError: `frames` is not such an array.
-            InputError: Not one mesh a frame.
+            ImageError: `frames` has another type or shape.
+            InputError: There is not one mesh per frame.
         """
         check_images(frames, "frames", "F, H, W, 3")
         if len(frames) != len(meshes):
@@ -142,7 +143,7 @@ class Deep3D:
 
 
 def five_points(meshes: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Eyes, nose tip and mouth corners, the one at the picture's left first: [F, 468, 2 or 3] -> [F, 5, 2], pixels, y down."""
+    """Eyes, nose tip and mouth corners, those on the left of the image first: [F, 468, 2 or 3] -> [F, 5, 2], pixels, y down."""
     points = np.asarray(meshes, np.float64)[..., :2]
     eyes = [points[:, list(indices)].mean(1) for indices in (RIGHT_EYE, LEFT_EYE)]
     return np.stack([*eyes, points[:, NOSE_TIP], points[:, MOUTH_CORNER_RIGHT], points[:, MOUTH_CORNER_LEFT]], 1)
@@ -151,15 +152,15 @@ def five_points(meshes: NDArray[np.floating]) -> NDArray[np.float64]:
 def align(
     frame: NDArray[np.uint8], points: NDArray[np.floating], standard: NDArray[np.floating] = STANDARD
 ) -> NDArray[np.uint8]:
-    """The original's crop: scaled and shifted, not turned, so that the five points fit the mean face; black outside the picture.
+    """Crop as the original does: scaled and shifted, not rotated, so that the five points fit the mean face; black outside the image.
 
-    The affine map from the standard points to the picture, x = R1 p + t1 and y = R2 p + t2, is fitted by least squares; the scale is
+    The affine map from the standard points to the image, x = R1 p + t1 and y = R2 p + t2, is fitted by least squares; the scale is
     102 / mean(|R1|, |R2|).
 
     Args:
         frame: uint8 [H, W, 3], RGB.
-        points: [5, 2] in pixels, y down.
-        standard: [5, 3].
+        points: The five points in pixels, y down, [5, 2].
+        standard: The same points of the mean face, [5, 3].
 
     Returns:
         uint8 [224, 224, 3].
@@ -177,14 +178,14 @@ def align(
 
 
 def load(path: Path | None = None, device: str | torch.device = "cpu") -> Deep3D:
-    """The regressor with its published weights.
+    """Load the regressor with its published weights.
 
     Args:
-        path: Of the authors' `epoch_20.pth`; None: the verified one in the cache.
-        device: Where it runs.
+        path: Path of the authors' `epoch_20.pth`; None takes the verified one in the cache.
+        device: Device to run on.
 
     Raises:
-        CheckpointError: The file is missing, unsafe or another one.
+        CheckpointError: The file is missing, unsafe, or differs from the listed one.
     """
     path = path or require(KEY)
     network = Regressor()

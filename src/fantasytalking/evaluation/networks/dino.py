@@ -1,4 +1,4 @@
-"""DINO ViT-B/16 (Caron et al. 2021): one vector a picture, the class token after the last norm."""
+"""DINO ViT-B/16 (Caron et al. 2021): one vector per image, the class token after the last norm."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEY = "dino"
 
 
 class Dino:
-    """Features of pictures.
+    """Features of images.
 
     Args:
         network: A ViT without pooling layer.
@@ -37,17 +37,17 @@ class Dino:
 
     @torch.inference_mode()
     def features(self, images: NDArray[np.uint8], batch: int = 8) -> NDArray[np.float32]:
-        """The class token.
+        """Class tokens of images.
 
         Args:
             images: uint8 [N, H, W, 3], RGB; resized to the network's square (224) by an antialiased bicubic filter where needed.
-            batch: Pictures at a time.
+            batch: Images per pass.
 
         Returns:
             float32 [N, 768], not normalised.
 
         Raises:
-            ImageError: `images` is not such an array.
+            ImageError: `images` has another type or shape.
         """
         check_images(images)
         device, side = self.network.device, int(self.network.config.image_size)
@@ -63,14 +63,14 @@ class Dino:
 
 
 def load(path: Path | None = None, device: str | torch.device = "cpu") -> Dino:
-    """DINO with its published weights.
+    """Load DINO with its published weights.
 
     Args:
-        path: Of the repository's folder; None: the verified one in the cache.
-        device: Where it runs.
+        path: Folder of the repository; None takes the verified one in the cache.
+        device: Device to run on.
 
     Raises:
-        CheckpointError: The folder is missing, incomplete or another one.
+        CheckpointError: The folder is missing, incomplete, or differs from the listed one.
     """
     network = read_folder(ViTModel, path or require(KEY), "a ViT", add_pooling_layer=False)
     return Dino(network.to(device))

@@ -1,7 +1,7 @@
 """I3D as StyleGAN-V packed it: the torchscript from which nearly all FVDs of generated video come.
 
-It is a program, not only weights: it is run only after its SHA-256 was compared, and TorchScript cannot reach files or the network.
-VideoGPT's I3D (cd-fvd's too) is another conversion with other numbers.
+It is a program, not only weights: it runs only after its SHA-256 was compared, and TorchScript can access neither files nor network.
+VideoGPT's I3D (also that of cd-fvd) is another conversion with other numbers.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ __all__ = ["I3D", "KEY", "load"]
 KEY = "i3d"
 SIDE = 224
 MIN_FRAMES = 10
-"""Fewer leave nothing of time after its pools."""
+"""Fewer frames leave no time axis after its pools."""
 
 
 class I3D:
     """Features of clips.
 
     Args:
-        script: Called with clips [N, 3, T, H, W] and rescale, resize, return_features.
-        device: Where it lies.
+        script: The torchscript, called with clips [N, 3, T, H, W] and rescale, resize, return_features.
+        device: Device of the script.
     """
 
     def __init__(self, script: Any, device: torch.device) -> None:
@@ -40,18 +40,18 @@ class I3D:
     def features(self, clips: NDArray[np.uint8], batch: int = 4) -> NDArray[np.float32]:
         """Features of clips.
 
-        Values are brought to [-1, 1] here and the script is called with rescale=False, as most who use it do. A size other than 224 is
-        resized by the script (bilinear, aspect ignored).
+        Values are scaled to [-1, 1] here and the script is called with rescale=False, as most users do. The script resizes frames of a
+        size other than 224 (bilinear, aspect ratio ignored).
 
         Args:
             clips: uint8 [N, T, H, W, 3], RGB, T of at least 10.
-            batch: Clips at a time.
+            batch: Clips per pass.
 
         Returns:
             float32 [N, 400].
 
         Raises:
-            ImageError: `clips` is not such an array.
+            ImageError: `clips` has another type or shape, or fewer frames.
         """
         check_images(clips, "clips", "N, T, H, W, 3")
         if clips.shape[1] < MIN_FRAMES:
@@ -66,11 +66,11 @@ class I3D:
 
 
 def load(path: Path | None = None, device: str | torch.device = "cpu") -> I3D:
-    """The published torchscript.
+    """Load the published torchscript.
 
     Args:
-        path: Of the file; None: the verified one in the cache.
-        device: Where it runs.
+        path: Path of the file; None takes the verified one in the cache.
+        device: Device to run on.
 
     Raises:
         CheckpointError: The file is missing or not a torchscript.

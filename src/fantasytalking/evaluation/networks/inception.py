@@ -1,7 +1,7 @@
 """The Inception network of FID: the TensorFlow network of 2015 as pytorch-fid and torch-fidelity ported it, not torchvision's.
 
-It differs from torchvision's `inception_v3` in more than the weights: average pools leave the padding out of the mean, the last block
-pools by maximum, and there are 1008 classes. Letters in comments: channels x side for a 299-pixel picture.
+It differs from torchvision's `inception_v3` in more than the weights: average pools exclude the padding from the mean, the last block
+pools by maximum, and there are 1008 classes. Letters in comments: channels x side for a 299-pixel image.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class BlockE(nn.Module):
 
 
 class Inception(nn.Module):
-    """Pictures [N, 3, H, W] in [-1, 1] -> features [N, 2048]; its names are those of the published file."""
+    """The network of 2015; layers are named as in the published file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,6 +172,7 @@ class Inception(nn.Module):
         self.fc = nn.Linear(2048, 1008)  # in the file, not used for FID
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features [N, 2048] of images [N, 3, 299, 299] in [-1, 1]."""
         x = _in_turn(x, self.Conv2d_1a_3x3, self.Conv2d_2a_3x3, self.Conv2d_2b_3x3)
         x = _in_turn(F.max_pool2d(x, 3, 2), self.Conv2d_3b_1x1, self.Conv2d_4a_3x3)
         x = _in_turn(F.max_pool2d(x, 3, 2), self.Mixed_5b, self.Mixed_5c, self.Mixed_5d, self.Mixed_6a)
@@ -180,12 +181,12 @@ class Inception(nn.Module):
 
 
 class InceptionFeatures:
-    """What FID compares.
+    """Features that FID compares.
 
     Args:
-        network: With its weights.
-        resize: How pictures come to 299 x 299. ``pytorch-fid``: bilinear without antialiasing, pixel centres aligned, values / 255 to
-            [-1, 1]. ``torch-fidelity``: as TensorFlow 1 did it, top left corners aligned, (value - 128) / 128. They give different FIDs.
+        network: The network, with its weights.
+        resize: How images are resized to 299 x 299. ``pytorch-fid``: bilinear without antialiasing, pixel centres aligned, values / 255
+            to [-1, 1]. ``torch-fidelity``: as in TensorFlow 1, top left corners aligned, (value - 128) / 128. FIDs of the two differ.
     """
 
     def __init__(self, network: Inception, resize: Resize = "pytorch-fid") -> None:
@@ -193,18 +194,18 @@ class InceptionFeatures:
 
     @torch.inference_mode()
     def features(self, images: NDArray[np.uint8], batch: int = 16, side: int = SIDE) -> NDArray[np.float32]:
-        """Features of pictures.
+        """Compute features of images.
 
         Args:
             images: uint8 [N, H, W, 3], RGB.
-            batch: Pictures at a time.
-            side: The network's picture size; 299 for every published number.
+            batch: Images per pass.
+            side: Side to which images are resized; 299 for every published number.
 
         Returns:
             float32 [N, 2048].
 
         Raises:
-            ImageError: `images` is not such an array.
+            ImageError: `images` has another type or shape.
         """
         check_images(images)
         device = self.network.fc.weight.device
@@ -224,7 +225,7 @@ def resize_like_tensorflow(planes: Tensor, side: int) -> Tensor:
 
     Args:
         planes: [N, C, H, W].
-        side: Of the result.
+        side: Side of the result.
 
     Returns:
         [N, C, side, side].
@@ -243,15 +244,15 @@ def resize_like_tensorflow(planes: Tensor, side: int) -> Tensor:
 def load(
     path: Path | None = None, device: str | torch.device = "cpu", resize: Resize = "pytorch-fid"
 ) -> InceptionFeatures:
-    """The network with its published weights.
+    """Load the network with its published weights.
 
     Args:
-        path: Of the file; None: the verified one in the cache.
-        device: Where it runs.
+        path: Path of the file; None takes the verified one in the cache.
+        device: Device to run on.
         resize: See `InceptionFeatures`.
 
     Raises:
-        CheckpointError: The file is missing, unsafe or another one.
+        CheckpointError: The file is missing, unsafe, or differs from the listed one.
     """
     path = path or require(KEY)
     network = Inception()

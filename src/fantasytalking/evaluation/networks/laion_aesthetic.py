@@ -1,7 +1,7 @@
 """LAION's aesthetic predictors on image embeddings of CLIP ViT-L/14.
 
 ``linear`` is the first predictor, a linear layer; VBench uses it, divided by 10. ``improved`` is the second, five linear layers in a row
-without activations (dropout between them while it was trained), and has another scale: never put both in one table.
+without activations (with dropout between them during training), on another scale: the two never belong in one table.
 """
 
 from __future__ import annotations
@@ -30,26 +30,24 @@ from fantasytalking.evaluation.networks.network_inputs import (
     to_planes,
 )
 
-__all__ = ["KEYS", "Aesthetic", "Head", "load"]
+__all__ = ["Aesthetic", "Head", "load"]
 
 Variant = Literal["linear", "improved"]
 _HEADS: dict[str, str] = {"linear": "aesthetic", "improved": "aesthetic-improved"}
-KEYS = ("clip", "aesthetic")
-"""Weights of the variant ``linear``."""
 
 
 class Head(nn.Module):
     """Embeddings [N, d] of unit length -> scores [N], about 1 to 10.
 
     Args:
-        variant: Which predictor.
-        width: d, 768 as published.
+        variant: The predictor, `linear` or `improved`.
+        width: Channels of the embeddings, d; 768 as published.
     """
 
     def __init__(self, variant: str = "linear", width: int = 768) -> None:
         super().__init__()
         if variant not in _HEADS:
-            raise SettingsError(f"There is no aesthetic predictor '{variant}'; choose of {', '.join(_HEADS)}.")
+            raise SettingsError(f"There is no aesthetic predictor '{variant}'; choose from {', '.join(_HEADS)}.")
         if variant == "linear":
             self.layers: nn.Module = nn.Linear(width, 1)
         else:
@@ -61,14 +59,15 @@ class Head(nn.Module):
             )  # fmt: skip
 
     def forward(self, embeddings: Tensor) -> Tensor:
+        """Scores [N] of embeddings [N, d]."""
         return self.layers(embeddings)[:, 0]
 
     @classmethod
     def read(cls, path: Path, variant: str, width: int) -> Head:
-        """From the published file.
+        """Read a predictor from the published file.
 
         Raises:
-            CheckpointError: It does not fit.
+            CheckpointError: The weights do not fit.
         """
         head, state = cls(variant, width), read_state(path)
         fill(head, {f"layers.{name.removeprefix('layers.')}": value for name, value in state.items()}, path)
@@ -76,13 +75,13 @@ class Head(nn.Module):
 
 
 class Aesthetic:
-    """Scores of pictures.
+    """Scores of images.
 
     Args:
         clip: The image side of CLIP.
         head: The predictor.
-        antialias: True: pictures are resized by Pillow's bicubic filter, as CLIP's own preparation and LAION's code do; False: without
-            antialiasing, as VBench does.
+        antialias: True resizes images by Pillow's bicubic filter, as CLIP's own preparation and LAION's code do; False resizes
+            without antialiasing, as VBench does.
     """
 
     def __init__(self, clip: CLIPVisionModelWithProjection, head: Head, antialias: bool = True) -> None:
@@ -94,13 +93,13 @@ class Aesthetic:
 
         Args:
             images: uint8 [N, H, W, 3], RGB; the shorter side resized to 224, the middle square taken.
-            batch: Pictures at a time.
+            batch: Images per pass.
 
         Returns:
             float32 [N, 768].
 
         Raises:
-            ImageError: `images` is not such an array.
+            ImageError: `images` has another type or shape.
         """
         check_images(images)
         device, side = self.clip.device, int(self.clip.config.image_size)
@@ -115,7 +114,7 @@ class Aesthetic:
 
     @torch.inference_mode()
     def scores(self, images: NDArray[np.uint8], batch: int = 8) -> NDArray[np.float32]:
-        """Scores of pictures, about 1 to 10: float32 [N]; the paper and VBench divide by 10. Arguments and errors as `embeddings`."""
+        """Scores of images, float32 [N], about 1 to 10; the paper and VBench divide by 10. Arguments and errors as in `embeddings`."""
         device = next(self.head.parameters()).device
         embeddings = torch.from_numpy(self.embeddings(images, batch)).to(device)
         return np.asarray(self.head(embeddings).cpu().numpy(), np.float32)
@@ -146,21 +145,21 @@ def load(
     variant: Variant = "linear",
     antialias: bool = True,
 ) -> Aesthetic:
-    """A predictor with its published weights.
+    """Load a predictor with its published weights.
 
     Args:
-        clip: Folder of CLIP's repository; None: the verified one in the cache.
-        head: The predictor's file; None: the verified one in the cache.
-        device: Where it runs.
-        variant: Which predictor.
+        clip: Folder of CLIP's repository; None takes the verified one in the cache.
+        head: File of the predictor; None takes the verified one in the cache.
+        device: Device to run on.
+        variant: The predictor, `linear` or `improved`.
         antialias: See `Aesthetic`.
 
     Raises:
         SettingsError: There is no such variant.
-        CheckpointError: A file is missing, unsafe or another one.
+        CheckpointError: A file is missing, unsafe, or differs from the listed one.
     """
     if variant not in _HEADS:
-        raise SettingsError(f"There is no aesthetic predictor '{variant}'; choose of {', '.join(_HEADS)}.")
+        raise SettingsError(f"There is no aesthetic predictor '{variant}'; choose from {', '.join(_HEADS)}.")
     clip, head = clip or require("clip"), head or require(_HEADS[variant])
     network = read_folder(CLIPVisionModelWithProjection, clip, "CLIP")
     predictor = Head.read(head, variant, int(network.config.projection_dim))

@@ -1,17 +1,16 @@
-"""Weights of the standard metrics: what they are, where they come from, and the verified copy on this machine.
+"""Weights of the standard metrics: contents, sources, and the verified copy on this machine.
 
-Nothing is fetched unless `fetch` is called, and then only what was asked for; names, sizes and licences are said first. Files lie in
-`cache_folder`; put there by hand under the same names they are used as well, if their SHA-256 is the listed one.
+Nothing is downloaded unless `fetch` is called, and then only what it was given; names, sizes and licences are printed first. Files are
+kept in `cache_folder`; files put there by hand under the same names are used as well, if their SHA-256 is the listed one.
 
     fantasytalking weights inception syncnet
 
-Variables: FANTASYTALKING_CACHE (the cache's folder), FANTASYTALKING_WEIGHTS_MIRROR (a folder or base URL that holds the files under
-their names), HF_ENDPOINT (a mirror of the model hub).
+Environment variables: FANTASYTALKING_CACHE (folder of the cache), FANTASYTALKING_WEIGHTS_MIRROR (a folder or base URL with the files
+under their names), HF_ENDPOINT (a mirror of the model hub).
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -21,7 +20,9 @@ from pathlib import Path
 from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.system.digests import verified_digest
 from fantasytalking.system.downloads import transfer
+from fantasytalking.system.files import atomic_folder
 from fantasytalking.system.hub import Hub, RemoteFile, Repository, check_space
+from fantasytalking.system.records import nearest_name
 
 __all__ = ["WEIGHTS", "HubRepository", "WeightFile", "cache_folder", "describe", "digest", "fetch", "locate", "require"]
 
@@ -34,14 +35,14 @@ class WeightFile:
     """One file of weights.
 
     Attributes:
-        key: Its name here.
-        filename: In the cache.
-        url: Where it is published.
-        size: In bytes, or None where it is not known.
-        sha256: Of its content: 64 digits, or the first 8 where only they are known, or None (then the first copy is pinned).
-        licence: Of the weights, as far as their publishers say.
-        source: A page about it.
-        needed_by: Metrics.
+        key: Name of the weights in this project.
+        filename: Name of the file in the cache.
+        url: Address of the published file.
+        size: Size in bytes, or None where it is not known.
+        sha256: SHA-256 of the file: 64 digits, or the first 8 where only they are known, or None (then the first copy is pinned).
+        licence: Licence of the weights, as far as their publishers state one.
+        source: Address of a page about it.
+        needed_by: Metrics that read it.
     """
 
     key: str
@@ -56,15 +57,15 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class HubRepository:
-    """Weights that are a repository of the model hub, read by transformers from a folder.
+    """Weights in the form of a repository of the model hub, read by transformers from a folder.
 
     Attributes:
-        key: Its name here.
+        key: Name of the weights in this project.
         name: owner/name on the hub.
-        revision: A commit; None takes the newest, whose content the first copy pins.
-        patterns: Its needed files; of ``a|b`` the first that exists.
-        licence: Of the weights.
-        needed_by: Metrics.
+        revision: A commit; None takes the newest one and pins the content of the first copy.
+        patterns: Files that are needed; of ``a|b`` the first that exists.
+        licence: Licence of the weights.
+        needed_by: Metrics that read them.
     """
 
     key: str
@@ -76,17 +77,17 @@ class HubRepository:
 
     @property
     def filename(self) -> str:
-        """Its folder in the cache."""
+        """Name of its folder in the cache."""
         return self.name.split("/")[-1]
 
     @property
     def source(self) -> str:
-        """Its page."""
+        """Address of its page."""
         return f"https://huggingface.co/{self.name}"
 
     @property
     def repository(self) -> Repository:
-        """As the hub's client takes it."""
+        """The repository in the form that `system.hub` takes."""
         return Repository(self.name, self.filename, self.licence, self.patterns, self.revision)
 
 
@@ -200,19 +201,19 @@ WEIGHTS: dict[str, Entry] = {entry.key: entry for entry in _ENTRIES}
 
 
 def cache_folder() -> Path:
-    """Where the weights lie: FANTASYTALKING_CACHE, or `~/.cache/fantasytalking/metrics`."""
+    """Folder of the weights: FANTASYTALKING_CACHE, or `~/.cache/fantasytalking/metrics`."""
     named = os.environ.get("FANTASYTALKING_CACHE")
     return Path(named).expanduser() if named else Path.home() / ".cache" / "fantasytalking" / "metrics"
 
 
 def locate(key: str) -> Path | None:
-    """The verified file or folder, or None where it is not there.
+    """Find the verified file or folder of weights; None where it is not in the cache.
 
-    Hashed once; a stamp beside it tells from size and time that it is still the same.
+    It is hashed once; a stamp beside it tells from size and time that it has not changed since.
 
     Raises:
         SettingsError: No weights have that name.
-        CheckpointError: It is another file than listed, or than the one first used.
+        CheckpointError: The content differs from the listed one, or from the copy first used.
     """
     entry, path = _entry(key), cache_folder() / _entry(key).filename
     if not _is_complete(entry, path):
@@ -222,11 +223,11 @@ def locate(key: str) -> Path | None:
 
 
 def require(key: str) -> Path:
-    """As `locate`, for weights without which nothing goes on.
+    """Find weights as `locate` does, where missing ones are an error.
 
     Raises:
         SettingsError: No weights have that name.
-        CheckpointError: They are not there, or other ones than listed.
+        CheckpointError: They are not in the cache, or their content differs from the listed one.
     """
     if (path := locate(key)) is None:
         entry = _entry(key)
@@ -238,31 +239,31 @@ def require(key: str) -> Path:
 
 
 def digest(key: str) -> str:
-    """SHA-256 of what is used, for the protocol; of a folder: of the list of its files' digests.
+    """SHA-256 of weights, for the report; for a folder, that of the list of its files' digests.
 
     Raises:
         SettingsError: No weights have that name.
-        CheckpointError: They are not there, or other ones than listed.
+        CheckpointError: They are not in the cache, or their content differs from the listed one.
     """
     entry = _entry(key)
     return verified_digest(require(key), entry.sha256 if isinstance(entry, WeightFile) else None)
 
 
 def fetch(keys: Iterable[str], say: Callable[[str], None] = print) -> dict[str, Path]:
-    """Fetch what is not there yet, after saying what it is.
+    """Download weights that are not in the cache yet, after announcing them.
 
-    An interrupted fetch goes on where it stopped when it is called again.
+    An interrupted download continues where it stopped when this is called again.
 
     Args:
-        keys: Names of `WEIGHTS`; nothing else is fetched.
-        say: Told name, size, licence and source of everything before the first byte.
+        keys: Keys of `WEIGHTS`; nothing else is downloaded.
+        say: Called with name, size, licence and source of each before the first byte.
 
     Returns:
-        Where each lies.
+        Key -> path.
 
     Raises:
         SettingsError: No weights have that name.
-        CheckpointError: A source cannot be reached, or gave something else than listed.
+        CheckpointError: A source cannot be reached, or its content differs from the listed one.
         OutputError: The cache cannot be written or is too small.
     """
     entries = [_entry(key) for key in dict.fromkeys(keys)]
@@ -290,7 +291,7 @@ def fetch(keys: Iterable[str], say: Callable[[str], None] = print) -> dict[str, 
 
 
 def describe(key: str) -> str:
-    """Name, size as far as it is known, licence and source, in a line.
+    """Describe weights in a line: name, size where it is known, licence and source.
 
     Raises:
         SettingsError: No weights have that name.
@@ -300,9 +301,7 @@ def describe(key: str) -> str:
 
 def _entry(key: str) -> Entry:
     if key not in WEIGHTS:
-        nearest = difflib.get_close_matches(key, WEIGHTS, n=1)
-        way_out = f"did you mean '{nearest[0]}'?" if nearest else f"there are {', '.join(WEIGHTS)}."
-        raise SettingsError(f"There are no weights '{key}'; {way_out}")
+        raise SettingsError(f"There are no weights '{key}'; {nearest_name(key, WEIGHTS, 'weights')}")
     return WEIGHTS[key]
 
 
@@ -321,12 +320,8 @@ def _is_complete(entry: Entry, path: Path) -> bool:
 def _copy_folder(source: Path, target: Path) -> None:
     if not source.is_dir():
         raise CheckpointError(f"{MIRROR} has no folder {source.name}; put the repository's files there.")
-    beside = target.with_name(target.name + ".part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, beside)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(beside, target)
+    with atomic_folder(target) as temporary:
+        shutil.copytree(source, temporary, dirs_exist_ok=True)
 
 
 def _size(entry: Entry) -> int:

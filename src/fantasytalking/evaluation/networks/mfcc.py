@@ -1,7 +1,7 @@
 """The speech features of SyncNet: mel-frequency cepstra as python_speech_features computes them by default, in NumPy.
 
-That package (0.6, 2017) is no longer maintained; its arithmetic is part of SyncNet and is kept, oddities included: no window, the
-last frame padded with zeros, the zeroth coefficient replaced by the frame's log energy, samples as 16-bit integers.
+That package (0.6, 2017) is no longer maintained; its arithmetic is part of SyncNet and is kept, oddities included: no window function,
+the last frame padded with zeros, the zeroth coefficient replaced by the frame's log energy, samples as 16-bit integers.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _FILTERS, _COEFFICIENTS, _LIFTER, _EMPHASIS = 26, 13, 22, 0.97
 
 
 def mfcc(samples: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Cepstra of a sound.
+    """Mel-frequency cepstra of a sound.
 
     Args:
         samples: [n], 16 kHz mono, -1..1; rounded to 16 bits as in a WAV file.
 
     Returns:
-        [t, 13] at 100 a second.
+        [t, 13] at 100 frames per second.
 
     Raises:
         AudioError: `samples` is empty or not one channel.

@@ -1,4 +1,4 @@
-"""What the networks' modules share: reading weights without running code, and checking and batching pictures."""
+"""Reading of weights without running code, and checking and batching of images, for all networks."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def read_state(path: Path, inside: str | None = None) -> dict[str, Tensor]:
-    """Named tensors of a file; a pickle that would run code is refused.
+    """Read the named tensors of a file; a pickle that would run code is refused.
 
     Args:
         path: A torch file or safetensors.
-        inside: Name of the dict of tensors in the file; None: the file is that dict.
+        inside: Name of the dict of tensors in the file; None where the file is that dict.
 
     Raises:
-        CheckpointError: It cannot be read or holds something else.
+        CheckpointError: The file cannot be read or contains something else.
     """
     try:
         state: Any = (
@@ -43,15 +43,15 @@ def read_state(path: Path, inside: str | None = None) -> dict[str, Tensor]:
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read as plain tensors ({error}); fetch it again.") from error
     if not named:
-        raise CheckpointError(f"{path} holds no tensors; fetch it again.")
+        raise CheckpointError(f"{path} contains no tensors; fetch it again.")
     return named
 
 
 def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Give a network its weights; every missing, unexpected or misshapen one is an error.
+    """Load weights into a network; every missing, unexpected or misshapen one is an error.
 
     Raises:
-        CheckpointError: They do not fit.
+        CheckpointError: The weights do not fit.
     """
     try:
         network.load_state_dict(state, strict=True)
@@ -61,16 +61,16 @@ def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
 
 
 def read_folder(kind: Any, path: Path, what: str, **options: Any) -> Any:
-    """A network of transformers from a folder, never from the hub.
+    """Load a network of transformers from a folder, never from the hub.
 
     Args:
-        kind: Its class.
+        kind: Class of the network.
         path: The folder.
-        what: What it should be, for the message.
-        options: Of `from_pretrained`.
+        what: Name of the network, for the message.
+        options: Further arguments of `from_pretrained`.
 
     Raises:
-        CheckpointError: It cannot be read.
+        CheckpointError: The folder cannot be read.
     """
     try:
         return kind.from_pretrained(path, local_files_only=True, **options)
@@ -79,10 +79,10 @@ def read_folder(kind: Any, path: Path, what: str, **options: Any) -> Any:
 
 
 def check_images(images: NDArray[np.uint8], what: str = "pictures", axes: str = "N, H, W, 3") -> None:
-    """Refuse what is not a stack of RGB pictures.
+    """Check that an array is a stack of RGB images.
 
     Raises:
-        ImageError: Another type or shape, or nothing in it.
+        ImageError: It has another type or shape, or is empty.
     """
     ndim = axes.count(",") + 1
     if not (
@@ -95,11 +95,11 @@ def check_images(images: NDArray[np.uint8], what: str = "pictures", axes: str = 
 
 
 def to_planes(images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] on the device, still 0..255."""
+    """Convert uint8 [N, H, W, 3] to float32 [N, 3, H, W] on the device, still 0..255."""
     return torch.from_numpy(images.copy()).to(device).permute(0, 3, 1, 2).float()
 
 
 def batches(images: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:
-    """Slices of at most `size` pictures."""
+    """Slices of at most `size` images."""
     for start in range(0, len(images), max(size, 1)):
         yield images[start : start + max(size, 1)]

@@ -1,13 +1,14 @@
-"""Q-Align (Wu et al. 2023, arXiv 2312.17090): quality and aesthetics of pictures by a language model that names one of five levels.
+"""Q-Align (Wu et al. 2023, arXiv 2312.17090): quality and aesthetics of images by a language model that names one of five levels.
 
-The network, mPLUG-Owl2 with 8 billion parameters, is not part of transformers; the package pyiqa (PolyForm-Noncommercial) holds a copy of
-its code. It is used when it is installed; code from the model hub is never run. A GPU with 20 GB is needed.
+The network, mPLUG-Owl2 with 8 billion parameters, is not part of transformers; the package pyiqa (PolyForm-Noncommercial) contains a
+copy of its code and is used where it is installed. Code from the model hub is never run. A GPU with 20 GB is needed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def level_score(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def square(image: NDArray[np.uint8]) -> Image.Image:
-    """The picture in the middle of a square of CLIP's mean colour, as the model was trained."""
+    """Centre an image in a square of CLIP's mean colour, as the model was trained."""
     height, width = image.shape[:2]
     side = max(height, width)
     canvas = Image.new("RGB", (side, side), tuple(int(value * 255) for value in CLIP_MEAN))
@@ -51,17 +52,17 @@ def square(image: NDArray[np.uint8]) -> Image.Image:
 
 
 class QAlign:
-    """Scores of pictures.
+    """Scores of images.
 
     Args:
-        logits: Picture and task -> logits of the five words [5].
+        logits: Image and task -> logits of the five words [5].
     """
 
     def __init__(self, logits: Callable[[Image.Image, str], NDArray[np.floating]]) -> None:
         self.logits = logits
 
     def scores(self, images: NDArray[np.uint8], task: str = "quality") -> NDArray[np.float32]:
-        """Scores of pictures.
+        """Score images.
 
         Args:
             images: uint8 [N, H, W, 3], RGB.
@@ -71,8 +72,8 @@ class QAlign:
             float32 [N], 1 to 5.
 
         Raises:
-            ImageError: `images` is not such an array.
-            SettingsError: Another task.
+            ImageError: `images` has another type or shape.
+            SettingsError: There is no such task.
         """
         check_images(images)
         if task not in TASKS:
@@ -81,18 +82,18 @@ class QAlign:
 
 
 def load(path: Path | None = None, device: str | torch.device = "cpu") -> QAlign:
-    """Q-Align with its published weights, through pyiqa's copy of its code.
+    """Load Q-Align with its published weights, through pyiqa's copy of its code.
 
     Args:
-        path: Of the repository's folder; None: the verified one in the cache.
-        device: Where it runs.
+        path: Folder of the repository; None takes the verified one in the cache.
+        device: Device to run on.
 
     Raises:
         MissingDependencyError: pyiqa is not installed.
-        CheckpointError: The folder is missing, incomplete or another one.
+        CheckpointError: The folder is missing, incomplete, or differs from the listed one.
     """
     try:
-        # By name: its licence keeps it from being a requirement of this project.
+        # By name: its licence does not allow it to be a requirement of this project.
         code = importlib.import_module("pyiqa.archs.q_align.modeling_mplug_owl2")
     except ImportError as error:
         raise MissingDependencyError(
@@ -103,7 +104,7 @@ def load(path: Path | None = None, device: str | torch.device = "cpu") -> QAlign
     path = path or require(KEY)
     dtype = torch.float32 if torch.device(device).type == "cpu" else torch.float16
     try:
-        with _from_folder(code, path):
+        with _taken_from_folder(code, path):
             network = (
                 code.MPLUGOwl2LlamaForCausalLM.from_pretrained(path, local_files_only=True, dtype=dtype)
                 .eval()
@@ -112,7 +113,7 @@ def load(path: Path | None = None, device: str | torch.device = "cpu") -> QAlign
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} cannot be read as Q-Align's model ({error}); fetch it again.") from error
 
-    network.weight_tensor = torch.arange(5.0, 0.0, -1.0).to(device, dtype)  # its own is always half precision
+    network.weight_tensor = torch.arange(5.0, 0.0, -1.0).to(device, dtype)  # pyiqa's is always half precision
 
     @torch.inference_mode()
     def logits(image: Image.Image, task: str) -> NDArray[np.floating]:
@@ -124,7 +125,7 @@ def load(path: Path | None = None, device: str | torch.device = "cpu") -> QAlign
 
 
 def _restore_mask_inversion(abstractor: Any) -> None:
-    """Pyiqa 0.1.16 calls a method that transformers 5.23 no longer gives its models."""
+    """Restore a method of models that pyiqa 0.1.16 calls and transformers 5.23 no longer has."""
 
     def invert(self: Any, mask: torch.Tensor) -> torch.Tensor:
         mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
@@ -134,22 +135,17 @@ def _restore_mask_inversion(abstractor: Any) -> None:
         abstractor.invert_attention_mask = invert
 
 
-class _from_folder:
+@contextlib.contextmanager
+def _taken_from_folder(code: Any, path: Path) -> Iterator[None]:
     """Lets pyiqa's constructor, which asks the hub for tokenizer and image processor by name, take them from the verified folder."""
-
-    NAMES = ("LlamaTokenizer", "CLIPImageProcessor")
-
-    def __init__(self, code: Any, path: Path) -> None:
-        self.code, self.path = code, path
-        self.kept = {name: getattr(code, name) for name in self.NAMES}
-
-    def __enter__(self) -> None:
-        for name, original in self.kept.items():
+    kept = {name: getattr(code, name) for name in ("LlamaTokenizer", "CLIPImageProcessor")}
+    try:
+        for name, original in kept.items():
             take = staticmethod(
-                lambda *_, original=original, **__: original.from_pretrained(self.path, local_files_only=True)
+                lambda *_, original=original, **__: original.from_pretrained(path, local_files_only=True)
             )
-            setattr(self.code, name, type(name, (), {"from_pretrained": take}))
-
-    def __exit__(self, *error: object) -> None:
-        for name, original in self.kept.items():
-            setattr(self.code, name, original)
+            setattr(code, name, type(name, (), {"from_pretrained": take}))
+        yield
+    finally:
+        for name, original in kept.items():
+            setattr(code, name, original)

@@ -24,11 +24,11 @@ _MULTIPLE, _SMALLEST = 8, 128
 
 
 class Raft:
-    """Flows of a clip.
+    """Optical flow of clips.
 
     Args:
-        network: Called with two pictures [1, 3, H, W] in [-1, 1]; gives a list of flows, the last is the best.
-        device: Where it lies.
+        network: Called with two images [1, 3, H, W] in [-1, 1]; returns a list of flows, of which the last is the best.
+        device: Device of the network.
     """
 
     def __init__(self, network: Any, device: torch.device) -> None:
@@ -36,9 +36,9 @@ class Raft:
 
     @torch.inference_mode()
     def flows(self, frames: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
-        """Flow from each frame to the next.
+        """Optical flow from each frame to the next.
 
-        Sides are brought to multiples of 8, and to at least 128, by repeating the edge, which is cut off again.
+        Sides are padded to multiples of 8, and to at least 128, by repeating the edge; the padding is cut off the flow.
 
         Args:
             frames: uint8 [F, H, W, 3], RGB.
@@ -47,7 +47,7 @@ class Raft:
             F - 1 times float32 [H, W, 2]: pixels to the right and down.
 
         Raises:
-            ImageError: `frames` is not such an array.
+            ImageError: `frames` has another type or shape.
             InputError: Fewer than two frames.
         """
         check_images(frames, "frames", "F, H, W, 3")
@@ -68,7 +68,7 @@ class Raft:
 
 
 def build() -> Any:
-    """Torchvision's network without weights.
+    """Make torchvision's network, without weights.
 
     Raises:
         MissingDependencyError: torchvision is not installed.
@@ -85,15 +85,15 @@ def build() -> Any:
 
 
 def load(path: Path | None = None, device: str | torch.device = "cpu") -> Raft:
-    """RAFT with its published weights.
+    """Load RAFT with its published weights.
 
     Args:
-        path: Of the file; None: the verified one in the cache.
-        device: Where it runs.
+        path: Path of the file; None takes the verified one in the cache.
+        device: Device to run on.
 
     Raises:
         MissingDependencyError: torchvision is not installed.
-        CheckpointError: The file is missing, unsafe or another one.
+        CheckpointError: The file is missing, unsafe, or differs from the listed one.
     """
     network = build()
     path = path or require(KEY)

@@ -1,7 +1,7 @@
-"""SAM ViT-B (Kirillov et al. 2023): which pixels are the person.
+"""SAM ViT-B (Kirillov et al. 2023): the mask of the person.
 
-The paper separates foreground and background with SAM and does not say how it is prompted. **[ours]**: a box around the person, made
-from the face's, and a point in the middle of the face; one mask.
+The paper separates foreground and background with SAM and does not say how it is prompted. **[ours]**: a box around the person, derived
+from that of the face, and a point in the middle of the face; one mask.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ __all__ = ["KEY", "Sam", "load", "person_box"]
 
 KEY = "sam"
 Box = tuple[float, float, float, float]
-# Shoulders are about three heads wide; a mesh ends below the hair.
+# Shoulders are about three heads wide; the mesh ends below the hair.
 _SIDEWAYS, _UP = 1.5, 0.7
 
 
 def person_box(face: Box, width: int, height: int) -> Box:
-    """A box around a person, from the face's: 4 face widths wide, from above the hair to the lower edge of the picture."""
+    """Box around a person, from that of the face: 4 face widths wide, from above the hair to the lower edge of the image."""
     x0, y0, x1, y1 = face
     wide, high = x1 - x0, y1 - y0
     return (
@@ -48,7 +48,7 @@ def person_box(face: Box, width: int, height: int) -> Box:
 
 
 class Sam:
-    """Masks of pictures.
+    """Masks of images.
 
     Args:
         network: SAM of any size.
@@ -59,19 +59,19 @@ class Sam:
 
     @torch.inference_mode()
     def masks(self, frames: NDArray[np.uint8], faces: Sequence[Box], stride: int = 1) -> NDArray[np.bool_]:
-        """The person in each frame.
+        """Segment the person in each frame.
 
         Args:
             frames: uint8 [F, H, W, 3], RGB.
-            faces: x0, y0, x1, y1 of the face in each, pixels.
-            stride: Segment only every n-th frame (a second or more each on a CPU); the frames after it take its mask.
+            faces: Bounds x0, y0, x1, y1 of the face in each frame, in pixels.
+            stride: Segment only every n-th frame (a second or more each on a CPU); the following frames take its mask.
 
         Returns:
             bool [F, H, W].
 
         Raises:
-            ImageError: `frames` is not such an array.
-            InputError: Not one box a frame.
+            ImageError: `frames` has another type or shape.
+            InputError: There is not one box per frame.
         """
         check_images(frames, "frames", "F, H, W, 3")
         if len(faces) != len(frames) or stride < 1:
@@ -105,7 +105,7 @@ class Sam:
         return np.asarray((logits[0, 0] > 0).cpu().numpy())
 
     def _planes(self, frame: NDArray[np.uint8]) -> tuple[Tensor, tuple[int, int]]:
-        """The picture as SAM takes it, longest side 1024, padded below and to the right, and its size before padding."""
+        """The image as SAM takes it, longest side 1024, padded below and to the right, and its size before padding."""
         side = int(self.network.config.vision_config.image_size)
         scale = side / max(frame.shape[:2])
         size = int(frame.shape[0] * scale + 0.5), int(frame.shape[1] * scale + 0.5)
@@ -118,14 +118,14 @@ class Sam:
 
 
 def load(path: Path | None = None, device: str | torch.device = "cpu") -> Sam:
-    """SAM with its published weights.
+    """Load SAM with its published weights.
 
     Args:
-        path: Of the repository's folder; None: the verified one in the cache.
-        device: Where it runs.
+        path: Folder of the repository; None takes the verified one in the cache.
+        device: Device to run on.
 
     Raises:
-        CheckpointError: The folder is missing, incomplete or another one.
+        CheckpointError: The folder is missing, incomplete, or differs from the listed one.
     """
     network = read_folder(SamModel, path or require(KEY), "SAM")
     return Sam(network.to(device))

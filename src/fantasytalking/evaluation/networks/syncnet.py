@@ -1,7 +1,7 @@
 """SyncNet (Chung and Zisserman 2016) with the arithmetic of joonson/syncnet_python, from which Sync-C and Sync-D come.
 
-Mouth: five frames of a 224-pixel face crop at 25 a second, BGR, 0..255. Speech: 20 MFCC frames, 0.2 s. Where the crops come from is
-in `syncnet_crops.py`. Letters: F frames, W = F - 5 windows, K largest offset.
+Mouth: five frames of a 224-pixel face crop at 25 frames per second, BGR, 0..255. Speech: 20 MFCC frames, 0.2 s. `syncnet_crops.py`
+makes the crops. Letters: F frames, W = F - 5 windows, K largest offset.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _conv3d(inside: int, out: int, kernel: tuple[int, int, int], stride: int = 1
 
 
 class SyncNetwork(nn.Module):
-    """The two streams; the numbers of the layers are those of the published file.
+    """The two streams; layers are numbered as in the published file.
 
     Args:
         width: Channels of the embeddings, 1024 as published.
@@ -61,11 +61,11 @@ class SyncNetwork(nn.Module):
         )  # fmt: skip
 
     def mouth(self, windows: Tensor) -> Tensor:
-        """[N, 3, 5, 224, 224], BGR, 0..255 -> [N, width]."""
+        """Embeddings [N, width] of frames [N, 3, 5, 224, 224], BGR, 0..255."""
         return self.netfclip(self.netcnnlip(windows).flatten(1))
 
     def speech(self, windows: Tensor) -> Tensor:
-        """[N, 1, 13, 20] -> [N, width]."""
+        """Embeddings [N, width] of MFCC windows [N, 1, 13, 20]."""
         return self.netfcaud(self.netcnnaud(windows).flatten(1))
 
 
@@ -73,7 +73,7 @@ class SyncNet:
     """Embeddings of mouth and speech, and the curve over offsets.
 
     Args:
-        network: With its weights.
+        network: The two streams, with their weights.
     """
 
     def __init__(self, network: SyncNetwork) -> None:
@@ -85,39 +85,39 @@ class SyncNet:
 
     @torch.inference_mode()
     def mouth(self, frames: NDArray[np.uint8], batch: int = 8) -> NDArray[np.float32]:
-        """Embeddings of five frames each.
+        """Embed windows of five frames.
 
         Args:
             frames: uint8 [F, 224, 224, 3], RGB, face crops at 25 frames a second.
-            batch: Windows at a time.
+            batch: Windows per pass.
 
         Returns:
             float32 [F - 4, 1024].
 
         Raises:
-            ImageError: `frames` is not such an array.
-            InputError: Another size, or fewer than five frames.
+            ImageError: `frames` has another type or shape.
+            InputError: The crops have another size, or there are fewer than five.
         """
         check_images(frames, "face crops", "F, 224, 224, 3")
         if frames.shape[1:3] != (SIDE, SIDE) or len(frames) < _WINDOW:
             raise InputError(f"SyncNet takes at least {_WINDOW} crops of {SIDE} x {SIDE}, not {frames.shape}.")
-        # OpenCV read the training pictures: the network knows BGR.
+        # The training images were read by OpenCV: the network takes BGR.
         video = torch.from_numpy(frames[..., ::-1].copy()).permute(3, 0, 1, 2)
         return self._embed(video.unfold(1, _WINDOW, 1).permute(1, 0, 4, 2, 3), self.network.mouth, batch)
 
     @torch.inference_mode()
     def speech(self, samples: NDArray[np.floating], batch: int = 64) -> NDArray[np.float32]:
-        """Embeddings of 0.2 s each, one a frame of the video.
+        """Embed windows of 0.2 s, one for each frame of the video.
 
         Args:
             samples: [n], 16 kHz mono, -1..1.
-            batch: Windows at a time.
+            batch: Windows per pass.
 
         Returns:
-            float32 [n / 640 - 4, 1024]; window i is heard with the frames i to i + 4.
+            float32 [n / 640 - 4, 1024]; window i belongs to the frames i to i + 4.
 
         Raises:
-            InputError: Less than 0.2 s.
+            InputError: The sound is shorter than 0.2 s.
         """
         count = len(samples) // _SAMPLES_PER_IMAGE - _WINDOW + 1
         if count < 1:
@@ -125,7 +125,7 @@ class SyncNet:
         features = torch.from_numpy(mfcc(samples).astype(np.float32)).T
         length = _WINDOW * _FRAMES_PER_IMAGE
         needed = (count - 1) * _FRAMES_PER_IMAGE + length
-        # The last window may lack one MFCC frame of the end; the original never uses that window.
+        # The last window may be one MFCC frame short; the original never uses that window.
         features = F.pad(features, (0, max(0, needed - features.shape[1])), mode="replicate")
         windows = features.unfold(1, length, _FRAMES_PER_IMAGE)[:, :count].permute(1, 0, 2).unsqueeze(1)
         return self._embed(windows, self.network.speech, batch)
@@ -138,24 +138,24 @@ class SyncNet:
     def crops_curve(
         self, crops: NDArray[np.uint8], samples: NDArray[np.floating], max_offset: int = MAX_OFFSET
     ) -> SyncCurve:
-        """The original's evaluation of a track that is cropped already.
+        """Evaluate a track that is cropped already, as the original does.
 
         Args:
             crops: uint8 [F, 224, 224, 3], RGB, 25 frames a second.
-            samples: [n], 16 kHz, from the first crop on.
-            max_offset: K.
+            samples: [n], 16 kHz, starting with the first crop.
+            max_offset: Largest offset in frames, K.
 
         Returns:
-            Offsets -K..K, positive where the face lags behind the sound.
+            Distances over the offsets -K..K, positive where the face lags behind the sound.
 
         Raises:
-            ImageError: `crops` is not such an array.
+            ImageError: `crops` has another type or shape.
             InputError: Fewer than six frames.
         """
         frames = min(len(crops), len(samples) // _SAMPLES_PER_IMAGE)
         if frames <= _WINDOW:
             raise InputError(f"SyncNet's curve needs at least {_WINDOW + 1} frames with sound, not {frames}.")
-        # The original leaves the last window out.
+        # The original skips the last window.
         mouth = self.mouth(crops[: frames - 1])
         return padded_curve(mouth, self.speech(samples)[: len(mouth)], max_offset)
 
@@ -167,17 +167,17 @@ class SyncNet:
         run: slice | None = None,
         max_offset: int = MAX_OFFSET,
     ) -> SyncCurve:
-        """Sync of a clip whose face is tracked.
+        """Evaluate a clip whose face is tracked.
 
         Args:
             frames: uint8 [F, H, W, 3], RGB, 25 frames a second.
-            meshes: Face mesh of each, pixels [F, 468, 2 or 3].
-            samples: [n], 16 kHz, from the first frame on.
-            run: Frames that show the face; None: all.
-            max_offset: K.
+            meshes: Face mesh of each frame, in pixels [F, 468, 2 or 3].
+            samples: [n], 16 kHz, starting with the first frame.
+            run: Frames that show the face; None takes all.
+            max_offset: Largest offset in frames, K.
 
         Raises:
-            ImageError: `frames` is not such an array.
+            ImageError: `frames` has another type or shape.
             InputError: Fewer than six frames.
         """
         check_images(frames, "frames", "F, H, W, 3")
@@ -187,18 +187,18 @@ class SyncNet:
 
 
 def padded_curve(mouth: NDArray[np.floating], speech: NDArray[np.floating], max_offset: int = MAX_OFFSET) -> SyncCurve:
-    """Mean distance over offsets as the original computes it, whose ends of the speech are padded with K zero vectors.
+    """Mean distance over offsets as the original computes it: with the speech padded by K zero vectors at both ends.
 
     With i = 0..2K the distances D_i = mean_t ||mouth_t - speech_{t + i - K} + 1e-6||, speech outside the clip being zero; the offset is
     K - argmin_i D_i. The padding draws the outer distances of short clips towards ||mouth_t||.
 
     Args:
-        mouth: [W, d].
-        speech: [W, d].
-        max_offset: K.
+        mouth: Embeddings of the mouth, [W, d].
+        speech: Embeddings of the speech, [W, d].
+        max_offset: Largest offset in frames, K.
 
     Raises:
-        InputError: They are not of one shape.
+        InputError: The shapes differ.
     """
     if mouth.shape != speech.shape or mouth.ndim != 2 or max_offset < 1:
         raise InputError(f"A curve needs two sequences [W, d] of one shape, not {mouth.shape} and {speech.shape}.")
@@ -214,11 +214,11 @@ def load(path: Path | None = None, device: str | torch.device = "cpu") -> SyncNe
     """SyncNet with its published weights.
 
     Args:
-        path: Of the file; None: the verified one in the cache.
-        device: Where it runs.
+        path: Path of the file; None takes the verified one in the cache.
+        device: Device to run on.
 
     Raises:
-        CheckpointError: The file is missing, unsafe or another one.
+        CheckpointError: The file is missing, unsafe, or differs from the listed one.
     """
     path = path or require(KEY)
     network = SyncNetwork()

@@ -1,9 +1,9 @@
 """Face crops as SyncNet's pipeline makes them, from boxes of this project's own face mesh.
 
-The original finds faces with S3FD on a picture of a quarter of the size, links them over time, fills gaps linearly and smooths with a
-median over 13 frames. Here a face is tracked by the bundled mesh, and a box like S3FD's is made from the mesh; what follows is the
-original's arithmetic. S3FD's box reaches from the middle of the forehead to the chin; the mesh reaches a little higher. What that does
-to the crop is measured in docs/metric-networks.md.
+The original finds faces with S3FD in an image of a quarter of the size, links them over time, fills gaps linearly and smooths with a
+median over 13 frames. Here the bundled mesh tracks the face, and its bounds take the place of S3FD's box; the rest is the original's
+arithmetic. S3FD's box reaches from the middle of the forehead to the chin, the mesh a little higher; docs/metric-networks.md measures
+the effect on the crop.
 """
 
 from __future__ import annotations
@@ -15,50 +15,34 @@ from numpy.typing import NDArray
 from fantasytalking.errors import InputError
 from fantasytalking.evaluation.networks.network_inputs import check_images
 
-__all__ = ["fill_gaps", "mesh_boxes", "mouth_crops"]
+__all__ = ["mesh_boxes", "mouth_crops"]
 
 _SIDE, _SCALE, _MEDIAN, _GREY = 224, 0.4, 13, 110
 
 
 def mesh_boxes(meshes: NDArray[np.floating]) -> NDArray[np.float64]:
-    """x0, y0, x1, y1 of each mesh: pixels [F, 468, 2 or 3] -> [F, 4]."""
+    """Bounds x0, y0, x1, y1 [F, 4] of meshes in pixels [F, 468, 2 or 3]."""
     points = np.asarray(meshes, np.float64)[..., :2]
     return np.concatenate([points.min(1), points.max(1)], 1)
 
 
-def fill_gaps(boxes: NDArray[np.floating], found: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Boxes of frames without a face, between their neighbours in time, as the original interpolates them.
-
-    Args:
-        boxes: [F, 4].
-        found: [F], which of them hold.
-
-    Raises:
-        InputError: None does.
-    """
-    if not found.any():
-        raise InputError("No frame has a face box; give a clip that shows a face.")
-    at = np.arange(len(boxes))
-    return np.stack([np.interp(at, at[found], boxes[found, i]) for i in range(4)], 1)
-
-
 def mouth_crops(frames: NDArray[np.uint8], boxes: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """The original's crop: a square of 1.4 box lengths, the box in its upper middle, so that the chin stays in.
+    """Crop as the original does: a square of 1.4 box lengths with the box in its upper middle, so that the chin stays inside.
 
-    With half length s and centre (x, y), each the median over 13 frames: rows y - s to y + 1.8 s, columns x - 1.4 s to x + 1.4 s, outside
-    the picture grey 110, resized bilinearly to 224. The original's median takes zeros beyond the ends, so in the first and last six frames
-    it leans to the smallest of the neighbours' values; that is kept, and tracks of fewer than seven frames are refused.
+    With half length s and centre (x, y), each the median over 13 frames: rows y - s to y + 1.8 s, columns x - 1.4 s to x + 1.4 s, grey 110
+    outside the image, resized bilinearly to 224. The original's median takes zeros beyond the ends, so in the first and last six frames it
+    is biased to the smallest of the neighbours' values; that is kept, and tracks of fewer than seven frames are refused.
 
     Args:
         frames: uint8 [F, H, W, 3].
-        boxes: x0, y0, x1, y1 [F, 4] in pixels.
+        boxes: Bounds x0, y0, x1, y1 in pixels, [F, 4].
 
     Returns:
         uint8 [F, 224, 224, 3].
 
     Raises:
-        ImageError: `frames` is not such an array.
-        InputError: Not one box a frame, an empty one, or fewer than seven frames.
+        ImageError: `frames` has another type or shape.
+        InputError: There is not one box per frame, a box is empty, or there are fewer than seven frames.
     """
     check_images(frames, "frames", "F, H, W, 3")
     boxes = np.asarray(boxes, np.float64)

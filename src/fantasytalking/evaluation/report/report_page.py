@@ -7,7 +7,6 @@ a file name contains.
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,7 @@ from fantasytalking.evaluation.report.report_plots import plots_section
 from fantasytalking.evaluation.report.report_table import comparisons_section, footnotes, table_section
 from fantasytalking.evaluation.results import Column, Report
 from fantasytalking.reporting.html import Html, join, stylesheet, table, text
+from fantasytalking.system.records import describe
 
 __all__ = ["MAX_BYTES", "page"]
 
@@ -179,7 +179,7 @@ def _weights(weights: Mapping[str, str]) -> Html:
 
 
 def _made_with(report: Report) -> str:
-    helps = {f.name: f.metadata.get("help", "") for f in dataclasses.fields(Protocol)}
+    helps = {one.name: one.help for one in describe(Protocol)}
     head = [Html(name) for name in ("Setting", "Value", "Meaning")]
     protocol = [[text(k), text(_shown(v)), text(helps.get(k, ""))] for k, v in report.protocol.items()]
     return join(

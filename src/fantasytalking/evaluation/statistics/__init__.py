@@ -1,1 +1,1 @@
-"""How sure a figure is: intervals, paired comparisons, Frechet distances."""
+"""Statistics over clips: intervals, paired comparisons, Frechet distances."""

@@ -1,4 +1,4 @@
-"""Frechet distance between Gaussians, and sums from which it is computed again for every resample of clips.
+"""Frechet distance between Gaussians, and the sums from which it is recomputed for every resample of clips.
 
     d^2 = |m1 - m2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2))        (Dowson and Landau 1982; FID: arXiv:1706.08500, equation 6)
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fantasytalking.errors import SettingsError
 
-__all__ = ["Gaussian", "Moments", "frechet_between", "frechet_distance", "resampled_gaussians"]
+__all__ = ["Gaussian", "Moments", "resampled_gaussians"]
 
 Array = NDArray[np.float64]
 
@@ -26,9 +26,9 @@ class Moments:
     """Sums over the samples of one clip; those of several clips add up.
 
     Attributes:
-        count: n.
-        total: [d] sum of the samples, about a common origin.
-        outer: [d, d] sum of their outer products.
+        count: Number of samples, n.
+        total: Sum of the samples about a common origin, [d].
+        outer: Sum of their outer products, [d, d].
     """
 
     count: float
@@ -37,13 +37,13 @@ class Moments:
 
     @classmethod
     def of(cls, features: NDArray[np.floating], origin: NDArray[np.floating] | float = 0.0) -> Moments:
-        """Sums of features [n, d] minus an origin; one near the mean keeps the digits."""
+        """Sums of features [n, d] about an origin; one near the mean preserves precision."""
         x = np.asarray(features, np.float64) - origin
         return cls(len(x), x.sum(0), x.T @ x)
 
     @classmethod
     def add(cls, parts: Sequence[Moments]) -> Moments:
-        """Those of several clips together."""
+        """Sums of several clips together."""
         total, outer = np.zeros_like(parts[0].total), np.zeros_like(parts[0].outer)
         for part in parts:
             total += part.total
@@ -60,8 +60,8 @@ def resampled_gaussians(clips: Sequence[Moments], weights: NDArray[np.integer]) 
     """Gaussians of many resamples at once.
 
     Args:
-        clips: moments of N clips.
-        weights: [R, N] how often each clip is drawn in each resample.
+        clips: Sums of N clips.
+        weights: How often each clip is drawn in each resample, [R, N].
 
     Returns:
         Means [R, d] and unbiased covariances [R, d, d].
@@ -75,18 +75,18 @@ def resampled_gaussians(clips: Sequence[Moments], weights: NDArray[np.integer]) 
 
 
 def _root(matrix: Array) -> Array:
-    """Symmetric square roots of positive semi-definite matrices [..., d, d]; rounding below zero is cut."""
-    # PyTorch's, because its threads can be bounded: numpy's solver is a hundred times slower where processes fight for the cores.
+    """Symmetric square roots of positive semi-definite matrices [..., d, d]; negative eigenvalues, which are rounding, count as zero."""
+    # PyTorch's solver, because its threads can be bounded: numpy's is a hundred times slower where processes compete for the cores.
     values, vectors = (part.numpy() for part in torch.linalg.eigh(torch.from_numpy(matrix)))
     return np.asarray((vectors * np.sqrt(np.clip(values, 0, None))[..., None, :]) @ np.swapaxes(vectors, -1, -2))
 
 
 class Gaussian:
-    """A Gaussian that others are compared with, or a batch of them; the root of its covariance is taken once.
+    """A Gaussian that others are compared with, or a batch of them; the root of its covariance is computed once.
 
     Args:
-        mean: [..., d].
-        covariance: [..., d, d].
+        mean: Mean, [..., d].
+        covariance: Covariance, [..., d, d].
     """
 
     def __init__(self, mean: Array, covariance: Array) -> None:
@@ -100,7 +100,7 @@ class Gaussian:
         the diagonal when samples are fewer than dimensions.
 
         Raises:
-            SettingsError: shapes that do not agree.
+            SettingsError: The shapes differ.
         """
         if self.mean.shape != mean.shape or self.covariance.shape != covariance.shape:
             raise SettingsError(
@@ -114,15 +114,5 @@ class Gaussian:
         return np.asarray(np.maximum(gap + traces[0] + traces[1] - 2 * overlap, 0.0))
 
     def distance(self, mean: Array, covariance: Array) -> float:
-        """`distances` of a single pair."""
+        """Squared Frechet distance of a single pair, see `distances`."""
         return float(self.distances(mean, covariance))
-
-
-def frechet_distance(mean1: Array, cov1: Array, mean2: Array, cov2: Array) -> float:
-    """Squared Frechet distance of two Gaussians, means [d] and covariances [d, d]; see `Gaussian.distances`."""
-    return Gaussian(mean1, cov1).distance(mean2, cov2)
-
-
-def frechet_between(first: Moments, second: Moments) -> float:
-    """Squared Frechet distance of the Gaussians fitted to two sets."""
-    return frechet_distance(*first.gaussian(), *second.gaussian())

@@ -1,6 +1,6 @@
-"""How sure a number is: bootstrap over clips, and paired comparison of two methods.
+"""Uncertainty of figures: bootstrap over clips, and paired comparison of two methods.
 
-Frames of a clip are alike, so the clip is the unit that is drawn, never the frame. Letters: N clips, R resamples.
+Frames of a clip are alike, so the clip is the unit of resampling, never the frame. Letters: N clips, R resamples.
 """
 
 from __future__ import annotations
@@ -20,34 +20,36 @@ __all__ = ["Distances", "Interval", "draws", "frechet_distances", "mean_interval
 
 Features = NDArray[np.floating]
 LEADING = 64
+"""Principal directions in which Frechet distances are resampled."""
 FEWEST = 5
-"""Clips below which there is no interval: resamples of so few are nearly all alike, and their spread is far too small."""
+"""Number of clips below which there is no interval: resamples of so few are nearly all alike, and their spread is far too small."""
 EXACT = 14
-"""Clips up to which all sign patterns are tried instead of random ones."""
+"""Number of clips up to which all sign patterns are tried instead of random ones."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and the ends of its confidence interval; None where too few clips were there for one."""
+    """A value and its confidence interval.
+
+    Attributes:
+        value: The value.
+        low: Lower end; None where there are too few clips for an interval.
+        high: Upper end; None where there are too few clips for an interval.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether 0 lies outside."""
-        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
-
 
 def draws(clips: int, resamples: int, seed: int) -> NDArray[np.int64]:
-    """How often each clip is drawn in each resample: [R, N], rows summing to N; the same seed gives the same draws."""
+    """Draw resamples: how often each clip is drawn in each, [R, N], rows summing to N; a function of the arguments."""
     generator = np.random.default_rng(seed)
     return np.asarray(generator.multinomial(clips, np.full(clips, 1 / clips), size=resamples))
 
 
 def mean_interval(values: Sequence[float], resamples: int, confidence: float, seed: int) -> Interval:
-    """Mean over clips with its percentile bootstrap interval, which takes `FEWEST` clips or more."""
+    """Mean over clips with its percentile bootstrap interval, for `FEWEST` clips or more."""
     array = np.asarray(values, np.float64)
     if len(array) < FEWEST:
         return Interval(float(array.mean()))
@@ -60,7 +62,7 @@ def mean_interval(values: Sequence[float], resamples: int, confidence: float, se
 def sign_flip_p(differences: Sequence[float], resamples: int, seed: int) -> float:
     """Two-sided p of paired differences: how often random signs give a mean at least as far from 0.
 
-    All 2^N signs for few clips, else `resamples` random ones, the observed one counted in.
+    All 2^N sign patterns for up to `EXACT` clips, else `resamples` random ones, with the observed one counted in.
     """
     array = np.asarray(differences, np.float64)
     count = len(array)
@@ -78,20 +80,20 @@ class Distances:
     """Frechet distances of several sets to the same real clips, with resamples of the clips.
 
     Attributes:
-        values: [M] of M sets.
-        resampled: [M, R]; R is 0 with fewer than `FEWEST` clips.
+        values: Distances of M sets, [M].
+        resampled: Their resamples, [M, R]; R is 0 with fewer than `FEWEST` clips.
     """
 
     values: NDArray[np.float64]
     resampled: NDArray[np.float64]
 
     def interval(self, index: int, confidence: float) -> Interval:
-        """One distance and its interval, cut at 0."""
+        """One distance and its interval, clipped at 0."""
         found = _normal(float(self.values[index]), self.resampled[index], confidence)
         return found if found.low is None else Interval(found.value, max(0.0, found.low), found.high)
 
     def difference(self, first: int, second: int, confidence: float) -> Interval:
-        """The first distance minus the second, on the same draws."""
+        """The first distance minus the second, on the same resamples."""
         gap = float(self.values[first] - self.values[second])
         return _normal(gap, self.resampled[first] - self.resampled[second], confidence)
 
@@ -99,7 +101,7 @@ class Distances:
 def _normal(value: float, resampled: NDArray[np.float64], confidence: float) -> Interval:
     """Value +- z times the spread of the resamples.
 
-    Not their percentiles: a resample holds fewer different clips than the set, which raises a Frechet distance, so that their
+    Not their percentiles: a resample contains fewer different clips than the set, which raises a Frechet distance, so their
     percentiles may lie above the value itself.
     """
     if len(resampled) < 2:
@@ -111,16 +113,16 @@ def _normal(value: float, resampled: NDArray[np.float64], confidence: float) -> 
 def frechet_distances(
     sets: Sequence[Sequence[Features]], true: Sequence[Features], resamples: int, seed: int
 ) -> Distances:
-    """Distances of generated sets to the real clips; clips and their references are drawn together, for all sets alike.
+    """Frechet distances of generated sets to the real clips; clips and their references are drawn together, for all sets alike.
 
-    The values are of all dimensions. The resamples are taken in the leading `LEADING` principal directions of all features together, which
-    hold nearly all of a distance: a covariance of 2048 dimensions takes seconds, and hundreds of them are needed.
+    The values use all dimensions. Resamples use the `LEADING` principal directions of all features together, which contain nearly
+    all of a distance: a covariance of 2048 dimensions takes seconds, and hundreds of them are needed.
 
     Args:
-        sets: of each method the features [n, d] of its clips.
-        true: those of the clips' references, in the same order.
-        resamples: R.
-        seed: of the draws.
+        sets: Features [n, d] of the clips of each method.
+        true: Features of the clips' references, in the same order.
+        resamples: Number of resamples, R.
+        seed: Seed of the resamples.
     """
     with threads(1):
         return _frechet_distances(sets, true, resamples, seed)
@@ -130,7 +132,7 @@ def _frechet_distances(
     sets: Sequence[Sequence[Features]], true: Sequence[Features], resamples: int, seed: int
 ) -> Distances:
     everything = [*true, *(clip for made in sets for clip in made)]
-    # Sums about the common mean keep their digits.
+    # Sums about the common mean preserve precision.
     pooled = Moments.add([Moments.of(clip) for clip in everything])
     origin = pooled.total / pooled.count
     real = Gaussian(*Moments.add([Moments.of(clip, origin) for clip in true]).gaussian())
