@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["masked_mean", "noised", "shifted", "unshifted", "velocity_target"]
+__all__ = ["TIMESTEPS", "masked_mean", "noised", "shifted", "unshifted", "velocity_target"]
+
+TIMESTEPS = 1000
+"""The transformer's timestep at noise level 1; at level s it is 1000 s."""
 
 
 def shifted(u: Tensor, shift: float) -> Tensor:

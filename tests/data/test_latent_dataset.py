@@ -91,7 +91,7 @@ def test_speech_tokens_are_counted_as_the_encoder_makes_them(frames: int, encode
 
 def test_frames_hear_the_windows_that_they_hear_at_inference(dataset: LatentDataset, prepared: PreparedSet) -> None:
     pipeline, samples = wan_pipeline(), CLIPS["a"].samples[: round(9 / FPS * 16000)]
-    expected = encode_speech(pipeline, Speech(samples, Audio(samples, 16000), FPS, 9, 9), pipeline.rules, 1.0)
+    expected = encode_speech(pipeline.encoders, Speech(samples, Audio(samples, 16000), FPS, 9, 9), pipeline.rules, 1.0)
     short, long = dataset.window(0, prepared.arrays("a"), 0, 3), dataset.window(0, prepared.arrays("a"), 0, 3)
     batch = collate([short, long], "frame", Dropout(0, 0, 0), 0.5, torch.Generator())
     audio = batch.conditions.audio

@@ -11,7 +11,8 @@ from PIL import Image
 from fantasytalking.errors import AudioError, FaceError, SettingsError
 from fantasytalking.media.audio import Audio
 from fantasytalking.media.video import write_video
-from fantasytalking.pipeline.inputs import ModelRules, load_portrait, load_speech
+from fantasytalking.pipeline.inputs import load_portrait, load_speech
+from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.settings import GenerationSettings
 from tests.pipeline.tiny_pipeline import portrait, speech
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from diffusers.loaders import WanLoraLoaderMixin
 from PIL import Image
 
 from fantasytalking.autoencoder import Reference, from_uint8, to_uint8
-from fantasytalking.errors import AudioError, OutOfMemory, VideoError
+from fantasytalking.errors import AudioError, OutOfMemory, SettingsError, VideoError
 from fantasytalking.media.video import probe_video, read_frames, write_video
 from fantasytalking.pipeline.encoders import encode_speech, encode_text
-from fantasytalking.pipeline.inputs import ModelRules, load_speech
+from fantasytalking.pipeline.inputs import load_speech
+from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.pipeline import CONTINUED_FRAMES, FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
@@ -87,9 +89,7 @@ def test_progress_is_told_of_every_step_and_frame(wan: FantasyTalkingPipeline) -
     from contextlib import contextmanager
 
     class Counting(Progress):
-        def __init__(self) -> None:
-            super().__init__()
-            self.counts: dict[str, list[int]] = {}
+        counts: ClassVar[dict[str, list[int]]] = {}
 
         @contextmanager
         def show_stage(self, name: str, total: int) -> Any:
@@ -129,15 +129,43 @@ def test_nothing_is_told_when_there_is_nothing_to_tell(embedded: FantasyTalkingP
 
 def test_without_a_text_encoder_the_text_is_one_zero_token_and_prompt_guidance_costs_nothing() -> None:
     pipeline = wan_pipeline(text_encoder=None, tokenizer=None)
-    assert not encode_text(pipeline, "a woman").any() and encode_text(pipeline, "").shape == (1, 1, 16)
+    assert not encode_text(pipeline.encoders, "a woman").any() and encode_text(pipeline.encoders, "").shape == (
+        1,
+        1,
+        16,
+    )
     seen: list[int] = []
     pipeline.transformer.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     pipeline(portrait(), speech(0.3), prompt_guidance_scale=7.0, audio_guidance_scale=3.0)
     assert seen == [2, 2]
 
 
+def test_text_is_encoded_without_the_transformer_that_it_is_for(tmp_path: Path) -> None:
+    for make, width in ((wan_pipeline, 512), (embedded_pipeline, 1)):
+        whole, folder = make(), tmp_path / make.__name__
+        whole.save_pretrained(folder)
+        encoders = FantasyTalkingPipeline.from_pretrained(folder, transformer=None).encoders
+        config = {name: encoders.config[name] for name in whole.transformer.plain_config()}
+        assert {**config, "patch_size": tuple(config["patch_size"])} == whole.transformer.plain_config()
+        told = encode_text(encoders, "a woman speaks")
+        assert told.shape == (1, width, 16) and torch.equal(told, encode_text(whole.encoders, "a woman speaks"))
+
+
+def test_the_rules_of_a_model_are_entries_of_its_folder(tmp_path: Path) -> None:
+    rules = {"native_fps": 25.0, "max_frames": 41, "longest_side": None, "own_size": True, "speech_level": -20.0}
+    embedded_pipeline(**rules).save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert index.items() >= {**rules, "needs_face": True}.items()
+    assert FantasyTalkingPipeline.from_pretrained(tmp_path).rules == ModelRules(**rules, needs_face=True)
+
+
+def test_a_rule_that_does_not_exist_offers_the_nearest() -> None:
+    with pytest.raises(SettingsError, match=r"There is no setting 'max_frame'; did you mean 'max_frames'\?"):
+        embedded_pipeline(max_frame=41)
+
+
 def test_text_behind_the_prompt_is_zero_as_released(wan: FantasyTalkingPipeline) -> None:
-    tokens = encode_text(wan, "a woman speaks")
+    tokens = encode_text(wan.encoders, "a woman speaks")
     assert tokens.shape == (1, 512, 16)
     assert tokens[0, :3].abs().min() > 0 and not tokens[0, 3:].any()
 
@@ -145,7 +173,7 @@ def test_text_behind_the_prompt_is_zero_as_released(wan: FantasyTalkingPipeline)
 @pytest.mark.parametrize("fps", [11.5, 23.0, 25.0, 46.0])
 def test_windows_keep_their_width_in_speech_tokens_at_any_frame_rate(wan: FantasyTalkingPipeline, fps: float) -> None:
     loaded = load_speech(speech(1.5), GenerationSettings(fps=fps), ModelRules())
-    audio = encode_speech(wan, loaded, wan.rules, 1.0)
+    audio = encode_speech(wan.encoders, loaded, wan.rules, 1.0)
     assert audio.ranges is not None and audio.ranges.shape[1] == (loaded.num_frames - 1) // 4 + 1
     assert audio.features.shape[1] / loaded.num_frames == pytest.approx(50 / 23, rel=0.03)
     assert set((audio.ranges[0, :, 1] - audio.ranges[0, :, 0]).tolist()) == {8}
@@ -155,9 +183,9 @@ def test_windows_keep_their_width_in_speech_tokens_at_any_frame_rate(wan: Fantas
 def test_windows_stay_with_the_sound_of_their_frames(embedded: FantasyTalkingPipeline, fps: float | None) -> None:
     """A click at 1.2 s moves the features of the frames at 1.2 s most."""
     loaded = load_speech(speech(2.0), GenerationSettings(fps=fps), embedded.rules)
-    quiet = encode_speech(embedded, loaded, embedded.rules, 1.0).features[0]
+    quiet = encode_speech(embedded.encoders, loaded, embedded.rules, 1.0).features[0]
     loaded.samples[round(1.2 * 16000) : round(1.22 * 16000)] += 0.9
-    loud = encode_speech(embedded, loaded, embedded.rules, 1.0).features[0]
+    loud = encode_speech(embedded.encoders, loaded, embedded.rules, 1.0).features[0]
     centre = (loud - quiet).norm(dim=1).argmax().item() + 0.5
     assert centre / len(quiet) * loaded.num_frames / loaded.fps == pytest.approx(1.21, abs=0.06)
 

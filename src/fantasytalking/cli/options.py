@@ -16,8 +16,9 @@ import tyro
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
-from fantasytalking.pipeline.settings import Setting, settings_list
+from fantasytalking.pipeline.settings import GenerationSettings, settings_list
 from fantasytalking.system.files import check_output
+from fantasytalking.system.records import FieldDescription
 
 if TYPE_CHECKING:
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
@@ -28,7 +29,7 @@ T = TypeVar("T")
 _METAVAR = {int: "INT", float: "NUMBER", str: "TEXT", bool: "BOOL"}
 
 
-def _help(setting: Setting) -> str:
+def _help(setting: FieldDescription) -> str:
     shown = {None: "", "": " (default: empty)"}.get(setting.default, f" (default: {setting.default})")
     if isinstance(setting.default, str) and len(setting.default) > 20:
         shown = ""
@@ -37,8 +38,8 @@ def _help(setting: Setting) -> str:
     return f"{setting.help}{accepted}{shown}"
 
 
-def _option(setting: Setting) -> tuple[str, Any, Any]:
-    # Every value is text here: `Setting` knows what it accepts, and its messages are one sentence.
+def _option(setting: FieldDescription) -> tuple[str, Any, Any]:
+    # Every value is text here: the settings know what they accept, and their messages are one sentence.
     metavar = "|".join(setting.choices) or _METAVAR[setting.kind]
     argument = tyro.conf.arg(help=_help(setting), metavar=metavar, help_behavior_hint="")
     return setting.name, Annotated[str | None, argument], dataclasses.field(default=None)
@@ -100,13 +101,16 @@ def _option_names(kind: Any) -> list[str]:
 
 
 def given_settings(options: Any) -> dict[str, Any]:
-    """The settings that were given, parsed: name -> value.
+    """The settings that were given, parsed and checked: name -> value.
 
     Raises:
         SettingsError: A text that is not a value of its setting.
     """
     given = ((setting, getattr(options, setting.name)) for setting in settings_list())
-    return {setting.name: setting.parse(text) for setting, text in given if text is not None}
+    values = {setting.name: setting.parse(text) for setting, text in given if text is not None}
+    # Checked here too, although the model may have other defaults, so that a mistake does not wait for it to load.
+    GenerationSettings.create(values)
+    return values
 
 
 def generate_file(

@@ -1,11 +1,12 @@
-"""Portrait, speech and words to `Conditions`: each frozen encoder's call, and what stands in where a model has none.
+"""From portrait, speech and prompt to `Conditions`: a function for each frozen encoder, and what replaces one that a model lacks.
 
-Letters: B batch (here always 1), f latent frames, t speech features, l text tokens, li image tokens, d width.
+Letters: B batch (here always 1), f latent frames, t speech features, l text tokens, li image tokens, d width, e face embedding.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, cast
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -19,54 +20,81 @@ from fantasytalking.conditioning.speech_features import SpeechEncoder
 from fantasytalking.errors import CheckpointError
 from fantasytalking.geometry import AUDIO_TOKEN_RATE
 from fantasytalking.perception.face_embedding import EMBEDDING_DIMENSIONS, Backend, embed_face
-from fantasytalking.pipeline.inputs import ModelRules, Portrait, Speech
+from fantasytalking.pipeline.inputs import Portrait, Speech
+from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.settings import GenerationSettings
 
-if TYPE_CHECKING:
-    from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
-
-__all__ = ["encode_conditions", "encode_image", "encode_speech", "encode_text"]
+__all__ = ["Encoders", "encode_conditions", "encode_identity", "encode_image", "encode_speech", "encode_text"]
 
 TEXT_TOKENS = 512
-"""Length that Wan was trained with; shorter prompts are padded with zeros, which the model sees."""
+"""Text length that Wan was trained with; shorter prompts are padded with zeros, which the model sees."""
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """The frozen networks that make conditions, and what the transformer takes.
+
+    Attributes:
+        config: Configuration of the transformer, which need not be loaded: widths, and which parts it has.
+        device: Where the encoders compute and the conditions go.
+        dtype: Type of the conditions, the transformer's.
+        text_encoder: umT5, or None.
+        tokenizer: Tokenizer of the text encoder.
+        image_encoder: CLIP, or None.
+        image_processor: Image processor of the image encoder.
+        audio_encoder: wav2vec2, or the encoder of Whisper.
+        audio_processor: Feature extractor of the audio encoder.
+    """
+
+    config: Any
+    device: torch.device
+    dtype: torch.dtype
+    text_encoder: Any = None
+    tokenizer: Any = None
+    image_encoder: Any = None
+    image_processor: Any = None
+    audio_encoder: Any = None
+    audio_processor: Any = None
 
 
 def encode_conditions(
-    pipeline: FantasyTalkingPipeline, portrait: Portrait, speech: Speech, settings: GenerationSettings
+    encoders: Encoders, rules: ModelRules, portrait: Portrait, speech: Speech, settings: GenerationSettings
 ) -> Conditions:
-    """Everything the transformer is told, for the branch with prompt and speech.
+    """Conditions of the guidance pass with prompt and speech.
 
     Args:
-        pipeline: Its encoders; those it does not have are left out.
+        encoders: Encoders of the model; a condition whose encoder is missing is left out.
+        rules: Rules of the model.
         portrait: From `inputs.load_portrait`.
         speech: From `inputs.load_speech`.
         settings: Uses the prompt, the scales, the audio level and the intensities.
 
     Returns:
-        A batch of one on the pipeline's device.
+        A batch of one in the encoders' type and on their device.
     """
-    transformer = pipeline.transformer.config
-    motion = torch.tensor([[settings.w_face, settings.w_body]]) if transformer.motion else None
-    identity = None
-    if portrait.original_face is not None and transformer.identity_dim is not None:
-        backend = _face_backend(transformer.identity_feature_dim)
-        embedding = embed_face(portrait.original, portrait.original_face, backend)
-        identity = IdentityCondition(torch.from_numpy(np.asarray(embedding, np.float32))[None], settings.identity_scale)
+    config = encoders.config
+    # Independent of each other, so that encoders that wait in main memory can be used in any order.
+    identity = encode_identity(encoders, portrait, settings.identity_scale)
     audio = None
-    if transformer.audio_dim is not None:
-        audio = encode_speech(pipeline, speech, pipeline.rules, settings.audio_scale, settings.audio_level)
-    conditions = Conditions(
-        text=encode_text(pipeline, settings.prompt),
-        image=encode_image(pipeline, portrait.pixels),
-        audio=audio,
-        identity=identity,
-        motion=motion,
-    )
-    return conditions.to(pipeline._execution_device, pipeline.transformer.dtype)
+    if config.audio_dim is not None:
+        audio = encode_speech(encoders, speech, rules, settings.audio_scale, settings.audio_level)
+    text = encode_text(encoders, settings.prompt)
+    image = encode_image(encoders, portrait.pixels)
+    motion = torch.tensor([[settings.w_face, settings.w_body]]) if config.motion else None
+    return Conditions(text, image, audio, identity, motion).to(encoders.device, encoders.dtype)
+
+
+def encode_identity(encoders: Encoders, portrait: Portrait, scale: float) -> IdentityCondition | None:
+    """Embedding [1, e] of the talking face; None where none was looked for or the model has no identity module."""
+    if portrait.original_face is None or encoders.config.identity_dim is None:
+        return None
+    backend = _face_backend(encoders.config.identity_feature_dim)
+    embedding = embed_face(portrait.original, portrait.original_face, backend)
+    return IdentityCondition(torch.from_numpy(np.asarray(embedding, np.float32))[None], scale)
 
 
 def encode_speech(
-    pipeline: FantasyTalkingPipeline,
+    encoders: Encoders,
     speech: Speech,
     rules: ModelRules,
     scale: float,
@@ -81,7 +109,7 @@ def encode_speech(
     Returns:
         features [1, t, d], ranges [1, f, 2] or, at clip level, None.
     """
-    encoder = SpeechEncoder(pipeline.audio_encoder, pipeline.audio_processor)
+    encoder = SpeechEncoder(encoders.audio_encoder, encoders.audio_processor)
     features = encoder.encode(speech.samples)
     if speech.fps != rules.native_fps:
         count = max(1, round(speech.num_frames / rules.native_fps * AUDIO_TOKEN_RATE))
@@ -91,7 +119,7 @@ def encode_speech(
 
 
 def _face_backend(width: int) -> Backend:
-    """The embedding network that a model of this identity width was trained with."""
+    """Name of the embedding network that makes face embeddings of this width."""
     for backend, dimensions in EMBEDDING_DIMENSIONS.items():
         if dimensions == width:
             return cast(Backend, backend)
@@ -99,11 +127,11 @@ def _face_backend(width: int) -> Backend:
 
 
 @torch.no_grad()
-def encode_text(pipeline: FantasyTalkingPipeline, text: str) -> Tensor:
+def encode_text(encoders: Encoders, text: str) -> Tensor:
     """Text tokens [1, 512, d]; one zero token [1, 1, d] for a model without text encoder."""
-    if pipeline.text_encoder is None or pipeline.tokenizer is None:
-        return torch.zeros(1, 1, pipeline.transformer.config.text_dim)
-    tokens = pipeline.tokenizer(
+    if encoders.text_encoder is None or encoders.tokenizer is None:
+        return torch.zeros(1, 1, encoders.config.text_dim)
+    tokens = encoders.tokenizer(
         [prompt_clean(text)],
         padding="max_length",
         max_length=TEXT_TOKENS,
@@ -112,19 +140,21 @@ def encode_text(pipeline: FantasyTalkingPipeline, text: str) -> Tensor:
         return_attention_mask=True,
         return_tensors="pt",
     )
-    device = pipeline._execution_device
-    mask = tokens.attention_mask.to(device)
-    states: Tensor = pipeline.text_encoder(tokens.input_ids.to(device), mask).last_hidden_state
-    # As released: what stands behind the prompt is zero, not the encoder's idea of padding.
+    mask = tokens.attention_mask.to(encoders.device)
+    states: Tensor = encoders.text_encoder(tokens.input_ids.to(encoders.device), mask).last_hidden_state
+    # As released: the tokens behind the prompt are zero, not what the encoder makes of padding.
     return states * mask[..., None].to(states.dtype)
 
 
 @torch.no_grad()
-def encode_image(pipeline: FantasyTalkingPipeline, pixels: NDArray[np.uint8]) -> Tensor | None:
-    """Image tokens [1, li, d]: the last but one layer of the image encoder, as Wan uses it."""
-    if pipeline.image_encoder is None or pipeline.image_processor is None:
+def encode_image(encoders: Encoders, pixels: NDArray[np.uint8]) -> Tensor | None:
+    """Image tokens [1, li, d] of a picture [H, W, 3]: the last but one layer of the image encoder, as Wan uses it.
+
+    None for a model without image encoder.
+    """
+    if encoders.image_encoder is None or encoders.image_processor is None:
         return None
-    inputs = pipeline.image_processor(images=pixels, return_tensors="pt")
-    values = inputs.pixel_values.to(pipeline._execution_device, pipeline.image_encoder.dtype)
-    tokens: Tensor = pipeline.image_encoder(pixel_values=values, output_hidden_states=True).hidden_states[-2]
+    inputs = encoders.image_processor(images=pixels, return_tensors="pt")
+    values = inputs.pixel_values.to(encoders.device, encoders.image_encoder.dtype)
+    tokens: Tensor = encoders.image_encoder(pixel_values=values, output_hidden_states=True).hidden_states[-2]
     return tokens

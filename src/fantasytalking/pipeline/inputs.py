@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fantasytalking.errors import AudioError, FaceError
-from fantasytalking.geometry import NATIVE_FPS, Strides, fit_size, released_frame_count
+from fantasytalking.geometry import fit_size, released_frame_count
 from fantasytalking.media.audio import Audio, is_silent, load_audio, normalise_loudness
 from fantasytalking.media.image import load_image
 from fantasytalking.media.video import exact_rate
 from fantasytalking.perception.faces import Face, choose_face
+from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.settings import GenerationSettings
 
-__all__ = ["AudioSource", "ImageSource", "ModelRules", "Portrait", "Speech", "load_portrait", "load_speech"]
+__all__ = ["AudioSource", "ImageSource", "Portrait", "Speech", "load_portrait", "load_speech"]
 
 ImageSource: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 AudioSource: TypeAlias = str | os.PathLike[str] | Audio
@@ -37,33 +38,6 @@ SOUNDTRACK_RATE = 48000
 """Sample rate of the sound in the finished video, Hz."""
 MIN_SECONDS = 0.2
 """Shortest accepted speech, seconds."""
-
-
-@dataclass(frozen=True)
-class ModelRules:
-    """What a model folder says about the clips it makes (entries of its `model_index.json`).
-
-    Attributes:
-        native_fps: Frame rate of its training videos, frames per second.
-        max_frames: Longest clip in frames, a multiple of 4 plus 1.
-        longest_side: Longest side in pixels: the size videos get, or with `own_size` the size they are shrunk to.
-            None: no limit.
-        own_size: True: the video has the picture's own size. False: it is rounded up to whole tokens, as released.
-        needs_face: Whether a portrait without a detectable face is an error.
-        speech_level: Loudness that speech is brought to before the speech encoder, dBFS; None: as it is.
-    """
-
-    native_fps: float = NATIVE_FPS
-    max_frames: int = 81
-    longest_side: int | None = 512
-    own_size: bool = False
-    needs_face: bool = False
-    speech_level: float | None = None
-
-    def __post_init__(self) -> None:
-        Strides().latent_frames(self.max_frames)
-        if self.longest_side is None and not self.own_size:
-            raise ValueError("longest_side may be None only where own_size is true")
 
 
 @dataclass(frozen=True)
@@ -103,7 +77,7 @@ class Speech:
     fps: float
     num_frames: int
     video_frames: int
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def load_portrait(image: ImageSource, settings: GenerationSettings, rules: ModelRules, find_face: bool) -> Portrait:

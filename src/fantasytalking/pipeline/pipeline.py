@@ -6,10 +6,12 @@ guidance, decode. What differs between models stands in the model folder, never 
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,13 +22,13 @@ from torch import Tensor
 
 from fantasytalking.autoencoder import Beginning, Reference, VideoAutoencoder, WanAutoencoder, from_uint8
 from fantasytalking.conditioning.conditions import Conditions
-from fantasytalking.errors import AudioError, CheckpointError, FantasyTalkingError, OutOfMemory, VideoError
-from fantasytalking.geometry import NATIVE_FPS
-from fantasytalking.pipeline.encoders import encode_conditions, encode_text
+from fantasytalking.errors import CheckpointError, FantasyTalkingError, OutOfMemory
+from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES, last_frames
+from fantasytalking.pipeline.encoders import Encoders, encode_conditions, encode_text
+from fantasytalking.pipeline.guidance_passes import Guidance
 from fantasytalking.pipeline.inputs import (
     AudioSource,
     ImageSource,
-    ModelRules,
     Portrait,
     Speech,
     load_portrait,
@@ -39,18 +41,19 @@ from fantasytalking.pipeline.model_folder import (
     register_components,
     resolve_model,
 )
+from fantasytalking.pipeline.model_rules import ModelRules, with_rules
+from fantasytalking.pipeline.noise_schedule import make_schedule
 from fantasytalking.pipeline.progress import Progress, default_progress
-from fantasytalking.pipeline.sampling import Branches, denoise
+from fantasytalking.pipeline.sampling import Hooks, StepHook, continuation, denoise
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.pipeline.talking_video import TalkingVideo
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-__all__ = ["FantasyTalkingPipeline", "StepEnd"]
+__all__ = ["CONTINUED_FRAMES", "FantasyTalkingPipeline", "StepEnd"]
 
-CONTINUED_FRAMES = 9
-"""Frames (4 k - 3) of a previous video that a continued one begins with: a third of a second."""
 StepEnd = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 """A callback as diffusers has it: (pipeline, step, timestep, {"latents": ...}) -> tensors to replace."""
+
 
 register_components("FantasyTalkingTransformer3DModel", "MeshAutoencoder", "WhisperEncoder")
 
@@ -68,17 +71,12 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         image_processor: Of the image encoder.
         audio_encoder: wav2vec2, or the encoder of Whisper.
         audio_processor: Of the audio encoder.
-        native_fps: Frame rate of the model's training videos.
-        max_frames: Longest clip in frames, a multiple of 4 plus 1.
-        longest_side: Longest side of its videos in pixels; see `inputs.ModelRules`.
-        own_size: Whether videos have the size of the picture.
-        needs_face: Whether the portrait must show a detectable face.
-        speech_level: Loudness that speech is brought to, dBFS; None: the speech encoder does not mind.
         defaults: Settings in which this model differs from `GenerationSettings`.
+        rules: Fields of `ModelRules` by name, which diffusers stores in `model_index.json` like the defaults.
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->audio_encoder->transformer->vae"
-    _optional_components = [
+    _optional_components: ClassVar[list[str]] = [
         "text_encoder",
         "tokenizer",
         "image_encoder",
@@ -86,7 +84,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         "audio_encoder",
         "audio_processor",
     ]
-    _callback_tensor_inputs = ["latents"]
+    _callback_tensor_inputs: ClassVar[list[str]] = ["latents"]
 
     def __init__(
         self,
@@ -99,13 +97,8 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         image_processor: Any = None,
         audio_encoder: Any = None,
         audio_processor: Any = None,
-        native_fps: float = NATIVE_FPS,
-        max_frames: int = ModelRules.max_frames,
-        longest_side: int | None = ModelRules.longest_side,
-        own_size: bool = False,
-        needs_face: bool = False,
-        speech_level: float | None = None,
         defaults: Mapping[str, Any] | None = None,
+        **rules: Any,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -122,17 +115,12 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         if type(audio_encoder).__name__ == "WhisperEncoder":
             # transformers does not name it at its top level, where diffusers would look for it.
             self.register_to_config(audio_encoder=(LIBRARY, "WhisperEncoder"))
-        self.rules = ModelRules(native_fps, max_frames, longest_side, own_size, needs_face, speech_level)
+        self.rules = ModelRules(**rules)
         GenerationSettings.create(defaults or {})
-        self.register_to_config(
-            native_fps=native_fps,
-            max_frames=max_frames,
-            longest_side=longest_side,
-            own_size=own_size,
-            needs_face=needs_face,
-            speech_level=speech_level,
-            defaults=dict(defaults or {}),
-        )
+        self.register_to_config(**dataclasses.asdict(self.rules), defaults=dict(defaults or {}))
+
+    # diffusers reads from the signature which entries of `model_index.json` the constructor takes.
+    __init__.__signature__ = with_rules(inspect.signature(__init__))  # type: ignore[attr-defined]
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> FantasyTalkingPipeline:
@@ -171,6 +159,27 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
             SettingsError: An unknown name (the nearest one is offered) or a bad value.
         """
         return GenerationSettings.create(self.config.defaults, overrides)
+
+    @property
+    def encoders(self) -> Encoders:
+        """The encoders and what the transformer takes, which need not be loaded."""
+        return Encoders(
+            self._transformer_config(),
+            self._execution_device,
+            self.dtype if self.transformer is None else self.transformer.dtype,
+            self.text_encoder,
+            self.tokenizer,
+            self.image_encoder,
+            self.image_processor,
+            self.audio_encoder,
+            self.audio_processor,
+        )
+
+    def _transformer_config(self) -> Any:
+        if self.transformer is not None:
+            return self.transformer.config
+        # A pipeline of a folder or repository knows where it comes from; one made of parts has nowhere to look.
+        return self.name_or_path and FantasyTalkingTransformer3DModel.complete_config(self.name_or_path)
 
     @property
     def autoencoder(self) -> VideoAutoencoder:
@@ -240,87 +249,49 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
             None if portrait.face is None else (portrait.face,),
         )
         with progress.stage("encoding"):
-            conditions = encode_conditions(self, portrait, speech, settings)
-            branches = self._branches(conditions, settings)
+            encoders = self.encoders
+            conditions = encode_conditions(encoders, self.rules, portrait, speech, settings)
+            guidance = self._guidance(encoders, conditions, settings)
             beginning = None if previous is None else self._beginning(previous, portrait, speech, reference)
-            given = self.autoencoder.condition(reference, speech.num_frames, beginning)
-            known = None if beginning is None else beginning.latents
-        latents = self.sample(branches, given, speech.num_frames, portrait.pixels, settings, progress, callback, known)
+            image_latents = self.autoencoder.condition(reference, speech.num_frames, beginning)
+        shape = self.autoencoder.latent_shape(speech.num_frames, *portrait.pixels.shape[:2])
+        known = None if beginning is None else beginning.latents
+        latents = self._sample(shape, image_latents, guidance, settings, progress, callback, known)
         with progress.stage("decoding", speech.video_frames) as advance:
             frames = self._decode(latents, reference, speech.video_frames, advance, beginning is not None)
         self.maybe_free_model_hooks()
         return TalkingVideo(frames, speech.fps, speech.soundtrack, settings, tuple(progress.notes), progress.seconds)
 
-    def sample(
+    def _sample(
         self,
-        branches: Branches,
-        given: Tensor,
-        num_frames: int,
-        pixels: NDArray[np.uint8],
+        shape: tuple[int, ...],
+        image_latents: Tensor,
+        guidance: Guidance,
         settings: GenerationSettings,
-        progress: Progress | None = None,
-        callback_on_step_end: StepEnd | None = None,
-        known: Tensor | None = None,
+        progress: Progress,
+        callback: StepEnd | None,
+        known: Tensor | None,
     ) -> Tensor:
-        """Draw noise and denoise it.
-
-        Args:
-            branches: What the passes are told.
-            given: [1, 4 + C, f, h, w] mask and latents of the portrait.
-            num_frames: F.
-            pixels: [H, W, 3], for the size of the latents.
-            settings: Steps, guidance, schedule, seed.
-            progress: Who shows the steps.
-            callback_on_step_end: See `__call__`.
-            known: [1, C, k, h, w], the first latent frames of a video that is continued.
-
-        Returns:
-            Clean latents [1, C, f, h, w], float32.
-        """
-        shape = self.autoencoder.latent_shape(num_frames, *pixels.shape[:2])
-        # Drawn on the processor, so that a seed means the same video on every device.
+        """Clean latents [1, C, f, h, w] of noise of that shape (C, f, h, w); `known` are the first ones of a continued video."""
+        # Drawn on the CPU, so that a seed means the same video on every device.
         noise = torch.randn(1, *shape, generator=torch.Generator("cpu").manual_seed(settings.seed))
+        noise = noise.to(self._execution_device)
+        schedule = make_schedule(self.scheduler, settings, noise.device)
+        after_step: list[StepHook] = [] if known is None else [continuation(known, noise, schedule)]
+        if callback is not None:
+            after_step.append(lambda *seen: self._call_back(callback, *seen))
+        hooks = Hooks(progress, tuple(after_step))
+        return denoise(self.transformer, schedule, noise, image_latents, guidance, hooks)
 
-        def on_step(step: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
-            if callback_on_step_end is None:
-                return None
-            return (callback_on_step_end(self, step, timestep, {"latents": latents}) or {}).get("latents")
-
-        return denoise(
-            self.transformer,
-            self.scheduler,
-            noise.to(self._execution_device),
-            given,
-            branches,
-            settings,
-            progress or Progress(),
-            on_step,
-            self.autoencoder.audio_channels,
-            known,
-        )
+    def _call_back(self, callback: StepEnd, step: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
+        return (callback(self, step, timestep, {"latents": latents}) or {}).get("latents")
 
     def _beginning(
         self, previous: TalkingVideo | NDArray[np.uint8], portrait: Portrait, speech: Speech, reference: Reference
     ) -> Beginning:
         """The last `CONTINUED_FRAMES` frames of the video that is continued."""
-        frames = previous.frames if isinstance(previous, TalkingVideo) else np.asarray(previous)
-        size = portrait.pixels.shape[:2]
-        if (
-            frames.ndim != 4
-            or frames.dtype != np.uint8
-            or frames.shape[1:] != (*size, 3)
-            or len(frames) < CONTINUED_FRAMES
-        ):
-            raise VideoError(
-                f"A video that is continued must have at least {CONTINUED_FRAMES} frames of the portrait's size, uint8 "
-                f"[n, {size[0]}, {size[1]}, 3], but is {frames.dtype} {list(frames.shape)}; give the video made of the same portrait."
-            )
-        if speech.video_frames <= CONTINUED_FRAMES:
-            raise AudioError(
-                f"The speech lasts {speech.video_frames} frames, and the first {CONTINUED_FRAMES} of a continued video are given; "
-                "give more speech, beginning as many frames before the end of the video that is continued."
-            )
-        last = from_uint8(frames[-CONTINUED_FRAMES:]).movedim(0, 1)[None].to(self._execution_device)
+        frames = last_frames(previous, portrait.pixels.shape[:2], speech.video_frames)
+        last = from_uint8(frames).movedim(0, 1)[None].to(self._execution_device)
         return Beginning(last, self.autoencoder.encode(last, reference))
 
     def _read(self, image: ImageSource, audio: AudioSource, settings: GenerationSettings) -> tuple[Portrait, Speech]:
@@ -328,12 +299,12 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         portrait = load_portrait(image, settings, self.rules, uses_identity or self.rules.needs_face)
         return portrait, load_speech(audio, settings, self.rules)
 
-    def _branches(self, conditions: Conditions, settings: GenerationSettings) -> Branches:
-        """The conditions of each guidance pass; without a text encoder the negative prompt is the prompt."""
+    def _guidance(self, encoders: Encoders, conditions: Conditions, settings: GenerationSettings) -> Guidance:
+        """Guidance of a call; without a text encoder the negative prompt is the prompt."""
         negative = None
-        if self.text_encoder is not None and settings.negative_prompt != settings.prompt:
-            negative = encode_text(self, settings.negative_prompt).to(conditions.text)
-        return Branches(conditions, negative)
+        if encoders.text_encoder is not None and settings.negative_prompt != settings.prompt:
+            negative = encode_text(encoders, settings.negative_prompt).to(conditions.text)
+        return Guidance.of_settings(settings, conditions, negative, self.autoencoder.audio_channels)
 
     def _decode(
         self,

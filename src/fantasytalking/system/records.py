@@ -7,8 +7,8 @@ class Schedule:
 ```
 
 A record is a frozen dataclass, so `dataclasses.replace`, `asdict` and `fields` work on it, and `replace` checks again. Numbers are finite,
-types are strict: a text is not a number and `True` is not 1, but a whole number may stand for a decimal one. Every error is a
-`SettingsError` that names the field, the value, what is accepted and, for a misspelt name, the nearest one.
+types are strict: a text is not a number and `True` is not 1, but a whole number may be written as a decimal one and the other way
+round. Every error is a `SettingsError` that names the field, the value, what is accepted and, for a misspelt name, the nearest one.
 """
 
 from __future__ import annotations
@@ -70,6 +70,11 @@ class FieldDescription:
     help: str
 
     @property
+    def option(self) -> str:
+        """Name of the command line option."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
     def accepted(self) -> str:
         """The accepted values in words, for messages and tables."""
         if self.choices:
@@ -83,6 +88,29 @@ class FieldDescription:
         elif self.maximum is not None:
             words += f" of at most {plain(self.maximum)}"
         return words + (" or nothing" if self.optional else "")
+
+    def parse(self, text: str) -> Any:
+        """Read a value from text, as on a command line: its type is checked here, its range when the record is made.
+
+        Where None is accepted, "none" and "auto" stand for it.
+
+        Raises:
+            SettingsError: The text is no value of this type.
+        """
+        if self.optional and text.lower() in ("none", "auto"):
+            return None
+        try:
+            if self.kind is bool:
+                return {"true": True, "false": False}[text.lower()]
+            return self.kind(text) if self.kind in (int, float) else text
+        except (KeyError, ValueError):
+            raise SettingsError(self.refusal(text)) from None
+
+    def refusal(self, value: Any) -> str:
+        """The sentence about a value that is not accepted."""
+        unit = f" ({self.unit})" if self.unit else ""
+        usual = "" if self.default is dataclasses.MISSING else f"; leave it out for {_shown(self.default)}"
+        return f"{self.name} must be {self.accepted}{unit}, but {value!r} was given{usual}."
 
 
 def field(
@@ -113,7 +141,7 @@ def record(kind: type[T]) -> type[T]:
         # by name, so that errors name the field and not its position
         named = dict(zip((one.name for one in dataclasses.fields(made)), args, strict=False))
         try:
-            checked(self, *args[len(named) :], **named | values)
+            checked(self, *args[len(named) :], **_with_whole_numbers(made, named | values))
         except pydantic.ValidationError as error:
             raise SettingsError(_sentence(made, _worst(error), "")) from None
 
@@ -171,6 +199,16 @@ def plain(value: Any) -> str:
     return f"{value:.15g}" if isinstance(value, float | int) and not isinstance(value, bool) else str(value)
 
 
+def _with_whole_numbers(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, with 4 for 4.0 where the field is a whole number."""
+    infos: Mapping[str, FieldInfo] = kind.__pydantic_fields__
+    whole = {name for name, info in infos.items() if info.annotation in (int, int | None)}
+    return {
+        name: int(value) if name in whole and isinstance(value, float) and value.is_integer() else value
+        for name, value in values.items()
+    }
+
+
 def _describe(name: str, info: FieldInfo) -> FieldDescription:
     hint, optional = info.annotation, False
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
@@ -220,9 +258,7 @@ def _sentence(kind: type[Any], error: ErrorDetails, where: str, what: str = "set
         return f"{place}{name} must be {_CONTAINERS[error['type']]}, but {error['input']!r} was given."
     if known is None or known.accepted == "another value":
         return f"{place}{name} cannot be {error['input']!r}: {error['msg']}."
-    unit = f" ({known.unit})" if known.unit else ""
-    usual = "" if known.default is dataclasses.MISSING else f"; leave it out for {_shown(known.default)}"
-    return f"{place}{name} must be {known.accepted}{unit}, but {error['input']!r} was given{usual}."
+    return place + dataclasses.replace(known, name=name).refusal(error["input"])
 
 
 def _shown(default: Any) -> str:

@@ -5,10 +5,12 @@ Letters: B batch, C channels, f latent frames, h and w latent rows and columns, 
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+import os
+from typing import Any, ClassVar
 
 import torch
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import FrozenDict, register_to_config
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from einops import rearrange
@@ -59,7 +61,7 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[m
         motion: whether the motion intensity network exists.
     """
 
-    _skip_layerwise_casting_patterns = [
+    _skip_layerwise_casting_patterns: ClassVar[list[str]] = [
         *WanTransformer3DModel._skip_layerwise_casting_patterns,
         "audio_projector",
         "identity_qformer",
@@ -181,6 +183,13 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[m
     def plain_config(self) -> dict[str, Any]:
         """The keyword arguments that build such a model: its configuration without what diffusers notes in it."""
         return {key: value for key, value in dict(self.config).items() if not key.startswith("_")}
+
+    @classmethod
+    def complete_config(cls, model: str | os.PathLike[str]) -> FrozenDict:
+        """Configuration of a model folder's or a hub repository's transformer, defaults included, without its weights."""
+        parameters = inspect.signature(cls.__init__).parameters
+        defaults = {name: one.default for name, one in parameters.items() if name != "self"}
+        return FrozenDict({**defaults, **cls.load_config(model, subfolder="transformer")})
 
     def reset_new_parts(self) -> None:
         """Initialise afresh what Wan does not have; afterwards the model equals plain Wan exactly.

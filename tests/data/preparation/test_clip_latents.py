@@ -74,7 +74,9 @@ def test_a_window_is_what_the_pipeline_makes_of_it_at_inference(
     speech = load_speech(Audio(sound.samples[: round(15.9 / FPS * 16000)], 16000), settings, pipeline.rules)
     assert speech.num_frames == count
     # the recording goes on where the window does: the same wave in full
-    conditions = encode_conditions(pipeline, portrait, replace(speech, samples=sound.samples), settings)
+    conditions = encode_conditions(
+        pipeline.encoders, pipeline.rules, portrait, replace(speech, samples=sound.samples), settings
+    )
     assert conditions.audio is not None and conditions.image is not None
     assert torch.equal(made["speech.1"], conditions.audio.features[0].half())
     assert torch.equal(made["image.1"], conditions.image[0].half())

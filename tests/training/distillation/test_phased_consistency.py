@@ -21,9 +21,10 @@ from fantasytalking.conditioning.conditions import AudioCondition, Conditions
 from fantasytalking.data.samples import Dropout, Sample
 from fantasytalking.errors import CheckpointError, InputError, SettingsError
 from fantasytalking.guidance import GuidancePlan, pass_weights
+from fantasytalking.pipeline.guidance_passes import Guidance
 from fantasytalking.pipeline.model_folder import resolve_model
-from fantasytalking.pipeline.progress import Progress
-from fantasytalking.pipeline.sampling import Branches, denoise, make_schedule
+from fantasytalking.pipeline.noise_schedule import make_schedule
+from fantasytalking.pipeline.sampling import denoise
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.training.distillation.distil_adapter import distil_adapter
 from fantasytalking.training.distillation.distil_model import distil_embedded, frozen, make_distiller
@@ -116,21 +117,11 @@ def sampled(
     made = []
     for i in range(len(noise)):
         index = torch.tensor([i])
-        branches = Branches(rows(starts.conditions, index), words)
         settings = GenerationSettings(sigma_shift=3.0, **how)
+        guidance = Guidance.of_settings(settings, rows(starts.conditions, index), words, channels)
+        schedule = make_schedule(scheduler(), settings, noise.device)
         with torch.no_grad():
-            made.append(
-                denoise(
-                    model,
-                    scheduler(),
-                    noise[i : i + 1],
-                    starts.condition[i : i + 1],
-                    branches,
-                    settings,
-                    Progress(),
-                    audio_channels=channels,
-                )
-            )
+            made.append(denoise(model, schedule, noise[i : i + 1], starts.condition[i : i + 1], guidance))
     return torch.cat(made)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from fantasytalking.conditioning.conditions import replace as conditioned
 from fantasytalking.data.face_tracks import save_track
+from fantasytalking.data.samples import Dropout, collate
 from fantasytalking.errors import InputError
 from fantasytalking.training.embedded.embedded_recipes import TINY_TRANSFORMER
 from fantasytalking.training.embedded.mouth_validation import (
@@ -21,6 +24,7 @@ from fantasytalking.training.embedded.mouth_validation import (
 )
 from fantasytalking.training.embedded.train_embedded import load_start, make_trainer, window_source
 from fantasytalking.training.embedded.training_tracks import load_material, without_leaks
+from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 from tests.training.synthetic import make_track, tracks, write_cache
 
 
@@ -97,10 +101,46 @@ def test_validation_compares_own_with_exchanged_speech(tmp_path: Path) -> None:
     assert torch.allclose(opening_correlation(material.codec, true, windows), torch.ones(6), atol=1e-3)
     model = trainer.averaged()
     audio = [sample.audio for sample in samples if sample.audio is not None]
-    one, two, other = (sample_latents(model, samples, audio, steps=2, seed=seed) for seed in (0, 0, 1))
+    one, two, other = (
+        sample_latents(model, samples, audio, replace(trainer.validate.settings, steps=2, seed=seed))
+        for seed in (0, 0, 1)
+    )
     assert one.shape == true.shape
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
+
+
+def test_validation_samples_by_the_formula_with_the_shift_and_identity_scale_of_the_run(tmp_path: Path) -> None:
+    """v(silent) + g (v(speech) - v(silent)), g 1 on the channels of head pose; Euler steps over shifted noise levels."""
+    material = load_material(write_cache(tmp_path / "tracks"))
+    config = replace(TINY_TRANSFORMER, shift=2.0, identity_scale=0.8)
+    validate = make_trainer(material, config, tmp_path / "run").validate
+    assert isinstance(validate, Validation)
+    samples = [sample for sample, _ in validate.windows]
+    audio = [sample.audio for sample in samples if sample.audio is not None]
+    model = FantasyTalkingTransformer3DModel(**config.model).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # a fresh model hears and sees nothing
+            if parameter.count_nonzero() == 0:
+                parameter.normal_(std=0.1)
+    settings = replace(validate.settings, steps=3)
+    made = sample_latents(model, samples, audio, settings, material.codec.audio_channels)
+
+    batch = collate(samples, "frame", Dropout(), 0.8, kept=torch.ones(len(samples), 3))
+    heard = conditioned(batch.conditions, motion=torch.full((len(samples), 2), 0.5))
+    channels = torch.tensor([2.0] * 8 + [1.0] * 8).view(1, 16, 1, 1, 1)
+    u = torch.linspace(1, 0, 4)
+    sigmas = 2 * u / (1 + u)
+    latents = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for now, after in itertools.pairwise(sigmas):
+            inputs, times = torch.cat([latents, batch.condition], 1), (1000 * now).expand(len(samples))
+            silent = model(inputs, times, conditioned(heard, audio=None)).sample
+            guided = silent + channels * (model(inputs, times, heard).sample - silent)
+            latents = latents + (after - now) * guided
+    torch.testing.assert_close(made, latents, atol=1e-4, rtol=1e-4)
+    other = sample_latents(model, samples, audio, replace(settings, identity_scale=0.1), material.codec.audio_channels)
+    assert not torch.allclose(made, other, atol=1e-3)
 
 
 def test_a_model_without_identity_module_is_trained_and_validated_without_it(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class LatentEncoder:
             raise SettingsError(f"A clip has at least 1 window of latents, but {max_windows} were asked for.")
         Strides().latent_frames(window_frames)
         self.pipeline, self.window_frames, self.max_windows = pipeline, window_frames, max_windows
-        self.autoencoder = pipeline.autoencoder
+        self.autoencoder, self.encoders = pipeline.autoencoder, pipeline.encoders
         self._text: tuple[str, Tensor] | None = None
 
     @torch.no_grad()
@@ -135,14 +135,14 @@ class LatentEncoder:
             # the same filter as `inputs.load_portrait`
             shrunk = [Image.fromarray(frame).resize((wide, high), Image.Resampling.LANCZOS) for frame in frames]
             frames = np.stack([np.asarray(picture) for picture in shrunk])
-        device = self.pipeline._execution_device
+        device = self.encoders.device
         reference = Reference(from_uint8(frames[0])[None].to(device))
         video = from_uint8(frames).movedim(0, 1)[None].to(device)
         latents = self.autoencoder.encode(video, reference)[0]
         condition = self.autoencoder.condition(reference, len(frames))[0]
         mask = lip_mask_to_latents(torch.from_numpy(lip_masks.astype(np.float32))[None], *latents.shape[1:])[0]
         made = {"latents": latents.bfloat16(), "condition": condition.bfloat16(), "lip_mask": mask.half()}
-        image = encode_image(self.pipeline, frames[0])
+        image = encode_image(self.encoders, frames[0])
         return made if image is None else made | {"image": image[0].half()}
 
     def _speech(self, samples: NDArray[np.float32], start: int, frames: int, fps: float) -> Tensor:
@@ -155,12 +155,12 @@ class LatentEncoder:
         padded = np.zeros(length, np.float32)
         padded[: len(heard)] = heard
         speech = Speech(padded, Audio(padded, SPEECH_RATE), fps, frames, frames)
-        return encode_speech(self.pipeline, speech, rules, 1.0, "clip").features[0]
+        return encode_speech(self.encoders, speech, rules, 1.0, "clip").features[0]
 
     def _encode_text(self, caption: str) -> Tensor:
         """Embedding of a caption [l, d] bf16, without the zeros that pad it."""
         if self._text is None or self._text[0] != caption:
-            tokens = encode_text(self.pipeline, caption)[0]
+            tokens = encode_text(self.encoders, caption)[0]
             used = tokens.abs().sum(1).nonzero()
             length = int(used.max()) + 1 if len(used) else 1
             self._text = caption, tokens[:length].bfloat16().cpu().contiguous()

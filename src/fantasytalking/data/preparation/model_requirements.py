@@ -16,9 +16,9 @@ from fantasytalking.errors import CheckpointError
 from fantasytalking.geometry import NATIVE_FPS, PATCH, SPACE_STRIDE
 from fantasytalking.media.loudness import normalise_loudness
 from fantasytalking.perception.face_embedding import EMBEDDING_DIMENSIONS, Backend
-from fantasytalking.pipeline.inputs import ModelRules
 from fantasytalking.pipeline.load_pipeline import choose_device
 from fantasytalking.pipeline.model_folder import EMBEDDED, INDEX, resolve_model
+from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 
 __all__ = ["PreparationModel"]

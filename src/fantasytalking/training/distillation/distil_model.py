@@ -235,4 +235,4 @@ def student_validation(material: Material, train: TrainConfig, steps: int, guida
     """Validation on real validation tracks; None where there are none."""
     real: Sequence[Any] = [t for t in material.val if t.kind == TRUSTED]
     dataset = make_dataset(material, real, min(train.frames), train, NO_AUGMENTATION)
-    return Validation(dataset, train.shift, guidance, steps) if dataset.names else None
+    return Validation(dataset, train, guidance, steps) if dataset.names else None

@@ -105,7 +105,7 @@ def make_trainer(
     real = [t for t in material.val if t.kind == TRUSTED]
     shortest = min(config.frames)
     dataset = make_dataset(material, real, shortest, config, NO_AUGMENTATION)
-    validate = Validation(dataset, config.shift) if dataset.names else None
+    validate = Validation(dataset, config) if dataset.names else None
     return Trainer(config, source, RunFolder(run), start, validate, videos)
 
 

@@ -1,0 +1,44 @@
+"""The frames that a continued video takes over from the video before it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fantasytalking.errors import AudioError, VideoError
+from fantasytalking.pipeline.talking_video import TalkingVideo
+
+__all__ = ["CONTINUED_FRAMES", "last_frames"]
+
+CONTINUED_FRAMES = 9
+"""Frames (4 k - 3) of a previous video that a continued one begins with: a third of a second."""
+
+
+def last_frames(
+    previous: TalkingVideo | NDArray[np.uint8], size: tuple[int, int], video_frames: int
+) -> NDArray[np.uint8]:
+    """The last `CONTINUED_FRAMES` frames of the video that is continued, uint8 [CONTINUED_FRAMES, H, W, 3].
+
+    Args:
+        previous: A video, or its frames [n, H, W, 3] uint8.
+        size: (H, W) of the new video.
+        video_frames: Frames that the new video's speech lasts.
+
+    Raises:
+        VideoError: The previous video has another size or type, or too few frames.
+        AudioError: The speech is no longer than the frames that are taken over.
+    """
+    frames = previous.frames if isinstance(previous, TalkingVideo) else np.asarray(previous)
+    fits = frames.ndim == 4 and frames.dtype == np.uint8 and frames.shape[1:] == (*size, 3)
+    if not fits or len(frames) < CONTINUED_FRAMES:
+        raise VideoError(
+            f"A video that is continued must have at least {CONTINUED_FRAMES} frames of the portrait's size, uint8 "
+            f"[n, {size[0]}, {size[1]}, 3], but is {frames.dtype} {list(frames.shape)}; give the video generated from the same "
+            "portrait."
+        )
+    if video_frames <= CONTINUED_FRAMES:
+        raise AudioError(
+            f"The speech lasts {video_frames} frames, but the first {CONTINUED_FRAMES} of a continued video are given; "
+            f"give longer speech that begins {CONTINUED_FRAMES} frames before the end of the previous video's."
+        )
+    return frames[-CONTINUED_FRAMES:]
