@@ -45,7 +45,7 @@ class LatentPipeline(FantasyTalkingPipeline):
     motion: Tensor
 
     def _decode(
-        self, latents: Tensor, reference: Reference, video_frames: int, advance: Callable[[], None]
+        self, latents: Tensor, reference: Reference, video_frames: int, advance: Callable[[], None], continued: bool
     ) -> NDArray[np.uint8]:
         self.motion = self.vae.codec.from_latents(latents.float().cpu())[0, :video_frames]
         return np.zeros((video_frames, 1, 1, 3), np.uint8)

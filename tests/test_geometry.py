@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fantasytalking.errors import SettingsError
-from fantasytalking.geometry import Strides, fit_size, nearest_frames, released_frame_count
+from fantasytalking.geometry import Strides, fit_size, released_frame_count
 
 
 def test_frames_become_latent_frames_and_back_by_the_4n_plus_1_rule() -> None:
@@ -42,13 +42,6 @@ def test_sides_that_do_not_divide_are_refused() -> None:
         Strides().num_frames(0)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "fps", "frames"), [(0, 23, 1), (3.5, 23, 81), (3.6, 23, 81), (4, 25, 101), (0.1, 25, 1)]
-)
-def test_a_duration_gets_the_nearest_allowed_frame_count(seconds: float, fps: float, frames: int) -> None:
-    assert nearest_frames(seconds, fps) == frames
-
-
 @pytest.mark.parametrize(("seconds", "frames"), [(0.0, 5), (1.0, 25), (2.0, 49), (3.4, 81), (3.5, 81), (60.0, 81)])
 def test_the_released_frame_count_covers_the_speech_up_to_the_maximum(seconds: float, frames: int) -> None:
     assert released_frame_count(seconds) == frames
@@ -63,7 +56,7 @@ def test_a_maximum_that_would_shift_the_audio_is_refused() -> None:
 @pytest.mark.parametrize(("seconds", "fps"), [(-1, 23), (float("nan"), 23), (1, 0), (1, -5), (1, float("nan"))])
 def test_negative_durations_and_rates_are_refused(seconds: float, fps: float) -> None:
     with pytest.raises(SettingsError):
-        nearest_frames(seconds, fps)
+        released_frame_count(seconds, fps)
 
 
 def test_a_picture_is_scaled_to_its_longest_side_and_rounded_up_to_16() -> None:

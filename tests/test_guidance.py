@@ -8,10 +8,17 @@ import pytest
 import torch
 
 from fantasytalking.errors import SettingsError
-from fantasytalking.guidance import GuidancePlan, Pass, branch, pass_weights, passes_needed, three_way
+from fantasytalking.guidance import GuidancePlan, Pass, branch, pass_weights
 from tests.tiny import tiny_conditions
 
 N, T, A = Pass.NEGATIVE, Pass.TEXT, Pass.AUDIO
+
+
+def three_way(
+    v_neg: torch.Tensor, v_text: torch.Tensor, v_audio: torch.Tensor, g_prompt: float, g_audio: float
+) -> torch.Tensor:
+    """The released formula."""
+    return v_neg + g_prompt * (v_text - v_neg) + g_audio * (v_audio - v_text)
 
 
 def velocities() -> dict[Pass, torch.Tensor]:
@@ -36,16 +43,16 @@ def test_only_passes_with_a_weight_run_and_their_sum_is_the_formula(
 ) -> None:
     v = velocities()
     plan = GuidancePlan(g_prompt, g_audio)
-    assert passes_needed(g_prompt, g_audio) == plan.passes(0, 10) == passes
+    assert tuple(pass_weights(g_prompt, g_audio)) == plan.passes(0, 10) == passes
     guided = plan.combine({which: v[which] for which in passes}, 0, 10)
     torch.testing.assert_close(guided, three_way(v[N], v[T], v[A], g_prompt, g_audio))
 
 
 def test_without_speech_or_negative_prompt_equal_branches_run_once() -> None:
-    assert passes_needed(5, 4.5, has_audio=False) == (N, T)
-    assert passes_needed(5, 4.5, has_negative=False) == (T, A)
-    assert passes_needed(5, 4.5, has_audio=False, has_negative=False) == (T,)
-    assert passes_needed(5, 1, has_negative=False) == (A,)
+    assert tuple(pass_weights(5, 4.5, has_audio=False)) == (N, T)
+    assert tuple(pass_weights(5, 4.5, has_negative=False)) == (T, A)
+    assert tuple(pass_weights(5, 4.5, has_audio=False, has_negative=False)) == (T,)
+    assert tuple(pass_weights(5, 1, has_negative=False)) == (A,)
     v = velocities()
     weights = pass_weights(5, 4.5, has_negative=False)
     guided = sum(weight * v[which] for which, weight in weights.items())

@@ -93,16 +93,6 @@ class Strides:
         return count
 
 
-def nearest_frames(seconds: float, fps: float, time_stride: int = TIME_STRIDE) -> int:
-    """The allowed frame count (4n+1) nearest to `seconds` at `fps` frames per second, at least 1.
-
-    Raises:
-        SettingsError: if the duration is negative or the frame rate not positive.
-    """
-    _check_time(seconds, fps)
-    return max(0, round((seconds * fps - 1) / time_stride)) * time_stride + 1
-
-
 def released_frame_count(duration: float, fps: float = NATIVE_FPS, maximum: int = 81) -> int:
     """Frame count as the released script has it: min(int(fps * duration // 4) * 4 + 5, maximum).
 

@@ -30,21 +30,6 @@ class Pass(StrEnum):
     AUDIO = "audio"
 
 
-def three_way(
-    v_neg: torch.Tensor, v_text: torch.Tensor, v_audio: torch.Tensor, g_prompt: float, g_audio: float
-) -> torch.Tensor:
-    """The guided velocity of all three passes, by the formula at the top.
-
-    Args:
-        v_neg: negative prompt, no speech.
-        v_text: prompt, no speech; same shape.
-        v_audio: prompt and speech; same shape.
-        g_prompt: prompt guidance scale; 1 leaves the prompt as it is.
-        g_audio: audio guidance scale; 1 leaves the speech as it is, 0 is without speech.
-    """
-    return v_neg + g_prompt * (v_text - v_neg) + g_audio * (v_audio - v_text)
-
-
 def pass_weights(
     g_prompt: float, g_audio: float, has_audio: bool = True, has_negative: bool = True
 ) -> dict[Pass, float]:
@@ -63,13 +48,6 @@ def pass_weights(
         # Exact where the scales are equal; 1 - (1 - g) need not be.
         weights[Pass.TEXT] = g_prompt - audio
     return {which: weight for which, weight in weights.items() if weight != 0.0}
-
-
-def passes_needed(
-    g_prompt: float, g_audio: float, has_audio: bool = True, has_negative: bool = True
-) -> tuple[Pass, ...]:
-    """The passes with a weight other than 0: one to three; arguments as in `pass_weights`."""
-    return tuple(pass_weights(g_prompt, g_audio, has_audio, has_negative))
 
 
 def branch(conditions: Conditions, which: Pass, negative_text: torch.Tensor | None = None) -> Conditions:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fantasytalking.conditioning.audio_windows import (
     attention_mask,
-    gather_windows,
     resample_features,
     select_tokens,
+    window_index,
     window_ranges,
 )
+from fantasytalking.conditioning.conditions import AudioCondition
 from fantasytalking.errors import InputError
+
+
+def cut_windows(
+    audio: torch.Tensor, ranges: torch.Tensor, lengths: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Windows [B, f, w, d] of tokens [B, t, d], and their lengths [B, f], as the transformer cuts them: with a zero token for padding."""
+    index, counts = window_index(ranges, audio.shape[1], lengths)
+    return select_tokens(F.pad(audio, (0, 0, 0, 1)), index), counts
 
 
 def test_ranges_of_33_frames_and_70_tokens_are_the_released_ones() -> None:
@@ -37,18 +47,17 @@ def test_ranges_of_nothing_are_refused(tokens: int, frames: int) -> None:
 
 def test_windows_are_widened_by_4_cut_to_the_clip_and_padded_with_zeros() -> None:
     audio = torch.arange(1.0, 21.0)[None, :, None]
-    windows, mask, lengths = gather_windows(audio, torch.tensor([[[-6, 0], [5, 9], [17, 22]]]))
+    windows, lengths = cut_windows(audio, torch.tensor([[[-6, 0], [5, 9], [17, 22]]]))
     assert lengths.tolist() == [[5, 13, 7]]
     assert windows.shape == (1, 3, 15, 1)
     assert windows[0, 0, :, 0].tolist() == [1, 2, 3, 4, 5] + [0] * 10
     assert windows[0, 1, :, 0].tolist() == list(range(2, 15)) + [0] * 2
     assert windows[0, 2, :, 0].tolist() == list(range(14, 21)) + [0] * 8
-    assert torch.equal(mask.sum(-1), lengths)
-    assert torch.equal(mask, windows[..., 0] != 0)
+    assert torch.equal(attention_mask(lengths, 15), windows[..., 0] != 0)
 
 
 def test_a_clip_shorter_than_its_windows_has_windows_of_the_released_width() -> None:
-    windows, _, lengths = gather_windows(torch.ones(1, 10, 3), window_ranges(10, 5)[None])
+    windows, lengths = cut_windows(torch.ones(1, 10, 3), window_ranges(10, 5)[None])
     assert windows.shape == (1, 2, 2 * 4 + 1 + 2 * 4, 3)
     assert lengths.max() < windows.shape[2]
 
@@ -56,9 +65,9 @@ def test_a_clip_shorter_than_its_windows_has_windows_of_the_released_width() -> 
 def test_windows_end_at_the_true_length_of_each_clip() -> None:
     audio = torch.ones(2, 20, 3)
     ranges = torch.tensor([[5, 9], [12, 16]]).expand(2, -1, -1)
-    _, mask, lengths = gather_windows(audio, ranges, torch.tensor([20, 8]))
+    windows, lengths = cut_windows(audio, ranges, torch.tensor([20, 8]))
     assert lengths.tolist() == [[13, 12], [7, 0]]
-    assert not mask[1, 1].any()
+    assert not windows[1, 1].any()
 
 
 def test_an_attention_mask_never_masks_a_whole_row() -> None:
@@ -68,7 +77,7 @@ def test_an_attention_mask_never_masks_a_whole_row() -> None:
 
 def test_ranges_for_another_batch_are_refused() -> None:
     with pytest.raises(InputError, match="ranges"):
-        gather_windows(torch.zeros(2, 5, 3), torch.zeros(1, 4, 2, dtype=torch.int64))
+        AudioCondition(torch.zeros(2, 5, 3), torch.zeros(1, 4, 2, dtype=torch.int64))
 
 
 def test_tokens_are_selected_from_their_own_clip() -> None:

@@ -27,10 +27,13 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from fantasytalking.checkpoints import convert_adapter, load_adapter, load_transformer
-from fantasytalking.conditioning.audio_windows import gather_windows, window_ranges
+from fantasytalking.conditioning.audio_windows import select_tokens, window_ranges
 from fantasytalking.conditioning.conditions import AudioCondition, Conditions, replace
 from fantasytalking.geometry import Strides
-from fantasytalking.guidance import GuidancePlan, branch
+from fantasytalking.pipeline.guidance_passes import Guidance
+from fantasytalking.pipeline.noise_schedule import make_schedule
+from fantasytalking.pipeline.sampling import denoise
+from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 RELEASED = Path(__file__).parent / "released"
@@ -99,11 +102,13 @@ def load_models(case: Case, scratch: Path) -> dict[str, FantasyTalkingTransforme
 
 
 def audio_errors(case: Case, model: FantasyTalkingTransformer3DModel) -> dict[str, float]:
-    """Projected tokens, windows, their ranges and lengths."""
-    assert model.audio_projector is not None
-    tokens = model.audio_projector(case.tensors["audio_features"])
+    """Projected tokens, windows, their ranges and lengths, as the blocks of the model read them."""
     ranges = case.ranges()
-    windows, _, lengths = gather_windows(tokens, ranges)
+    audio = model.audio_tokens(case.audio(), case.meta["latent_frames"], torch.float32)
+    assert audio is not None and audio.index is not None and audio.mask is not None
+    # The last token is the zero that stands for padding.
+    tokens, windows = audio.tokens[:, :-1], select_tokens(audio.tokens, audio.index)
+    lengths = audio.mask.view(windows.shape[:3]).sum(-1)
     assert Strides().latent_frames(case.meta["num_frames"]) == case.meta["latent_frames"]
     return {
         "audio_tokens": distance(tokens, case.tensors["audio_tokens"]),
@@ -144,23 +149,18 @@ def velocity_errors(case: Case, model: FantasyTalkingTransformer3DModel) -> dict
 
 
 def sampling_errors(case: Case, model: FantasyTalkingTransformer3DModel) -> dict[str, float]:
-    """Guided sampling from noise to the final latents."""
-    meta = case.meta
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=meta["sigma_shift"])
-    steps = meta["steps"]
-    scheduler.set_timesteps(sigmas=torch.linspace(1, 0, steps + 1)[:-1].tolist())
-    plan = GuidancePlan(meta["prompt_guidance_scale"], meta["audio_guidance_scale"])
-    conditions, negative = case.conditions(), case.text("negative_prompt_embeds")
-    latents = case.tensors["noise"]
-    for step, timestep in enumerate(scheduler.timesteps):
-        inputs = torch.cat([latents, case.tensors["image_latents_and_mask"]], dim=1)
-        velocities = {
-            which: model(inputs, timestep[None], branch(conditions, which, negative)).sample
-            for which in plan.passes(step, steps)
-        }
-        latents = scheduler.step(plan.combine(velocities, step, steps), timestep, latents, return_dict=False)[0]
+    """Guided sampling from noise to the final latents, by the sampler of the pipeline."""
+    settings = GenerationSettings(
+        steps=case.meta["steps"],
+        sigma_shift=case.meta["sigma_shift"],
+        prompt_guidance_scale=case.meta["prompt_guidance_scale"],
+        audio_guidance_scale=case.meta["audio_guidance_scale"],
+    )
+    schedule = make_schedule(FlowMatchEulerDiscreteScheduler(), settings, torch.device("cpu"))
+    guidance = Guidance.of_settings(settings, case.conditions(), case.text("negative_prompt_embeds"))
+    latents = denoise(model, schedule, case.tensors["noise"], case.tensors["image_latents_and_mask"], guidance)
     return {
-        "sigmas": distance(scheduler.sigmas[:-1], case.tensors["sigmas"]),
+        "sigmas": distance(schedule.sigmas[:-1], case.tensors["sigmas"]),
         "final_latents": distance(latents, case.tensors["final_latents"]),
     }
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
-from fantasytalking.conditioning.audio_windows import gather_windows
+from fantasytalking.conditioning.audio_windows import window_index
 from fantasytalking.conditioning.conditions import AudioCondition, Conditions, IdentityCondition, replace
 from fantasytalking.errors import InputError
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
@@ -121,12 +121,12 @@ def test_frame_mode_equals_attention_frame_by_frame_over_the_cut_windows() -> No
     model, conditions = tiny_transformer(num_layers=1), tiny_conditions()
     assert conditions.audio is not None and conditions.audio.ranges is not None and model.audio_projector is not None
     attn, states = model.blocks[0].attn2, torch.randn(1, LATENT_FRAMES * 6, 24)
-    context = model._audio_tokens(conditions.audio, LATENT_FRAMES, torch.float32)
+    context = model.audio_tokens(conditions.audio, LATENT_FRAMES, torch.float32)
     query = attn.norm_q(attn.to_q(states)).unflatten(2, (attn.heads, -1))
     ours = attn.processor._attend_to_audio(attn, query, context)
-    windows, _, lengths = gather_windows(model.audio_projector(conditions.audio.features), conditions.audio.ranges)
-    for frame in range(LATENT_FRAMES):
-        window = windows[:, frame, : lengths[0, frame]]
+    tokens = model.audio_projector(conditions.audio.features)
+    for frame, (first, last) in enumerate(conditions.audio.ranges[0].tolist()):
+        window = tokens[:, max(0, first - 4) : last + 4 + 1]
         heads = [
             states.unflatten(2, (attn.heads, -1)).transpose(1, 2)
             for states in (attn.processor.audio_k_proj(window), attn.processor.audio_v_proj(window))
@@ -294,6 +294,6 @@ def test_latents_that_do_not_fit_the_conditions_are_refused() -> None:
 def test_the_tiny_windows_include_padded_ones() -> None:
     conditions = tiny_conditions()
     assert conditions.audio is not None and conditions.audio.ranges is not None
-    lengths = gather_windows(conditions.audio.features, conditions.audio.ranges)[2]
+    _, lengths = window_index(conditions.audio.ranges, AUDIO_TOKENS)
     assert lengths.min() < lengths.max() and NUM_FRAMES == 17
     assert isinstance(conditions.identity, IdentityCondition)

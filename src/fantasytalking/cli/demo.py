@@ -1,4 +1,4 @@
-"""`fantasytalking demo`: the packaged portrait says the packaged speech; needs no argument and no download."""
+"""`fantasytalking demo`: animates the packaged portrait with the packaged speech; needs no argument and no download."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Demo:
     run: RunOptions = field(default_factory=RunOptions)
     """How and where the command runs."""
     settings: SettingOptions = field(default_factory=SettingOptions)
-    """How the video is made. A model folder may bring defaults of its own; what is given here wins."""
+    """How the video is generated. A model folder may have defaults of its own; options given here take precedence."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""`fantasytalking generate`: one portrait, one speech, one video."""
+"""`fantasytalking generate`: a video from a portrait and speech."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["main"]
 
 @dataclass(frozen=True)
 class Generate:
-    """Make a portrait speak. The path of the video is the last line of the output."""
+    """Animate a portrait with speech. The path of the video is the last line of the output."""
 
     image: Path
     """The portrait: any common picture format."""
@@ -26,7 +26,7 @@ class Generate:
     run: RunOptions = field(default_factory=RunOptions)
     """How and where the command runs."""
     settings: SettingOptions = field(default_factory=SettingOptions)
-    """How the video is made. A model folder may bring defaults of its own; what is given here wins."""
+    """How the video is generated. A model folder may have defaults of its own; options given here take precedence."""
 
 
 def main(arguments: Sequence[str]) -> int:

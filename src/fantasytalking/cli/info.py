@@ -1,4 +1,4 @@
-"""`fantasytalking info`: what a bug report needs, and what this installation can do."""
+"""`fantasytalking info`: versions, devices and installed parts, for bug reports and to see what this installation can do."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _OPTIONAL = {
 
 @dataclass(frozen=True)
 class Info:
-    """Versions, devices, what is installed and what that enables."""
+    """Show versions, devices, installed parts and what they make possible."""
 
     json: bool = False
     """Print one JSON object, for programs."""
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def collect() -> dict[str, Any]:
-    """Everything that `info` prints, as plain values."""
+    """Collect everything that `info` prints, as plain values for JSON."""
     return {
         "fantasytalking": __version__,
         "python": platform.python_version(),
@@ -113,7 +113,7 @@ def _encoders() -> dict[str, bool]:
 
 
 def _metrics() -> dict[str, list[str]]:
-    """Metric -> what its standard implementation lacks; a proxy measures those that lack something."""
+    """Metric -> parts that its standard implementation lacks; where any is missing, a proxy is measured instead."""
     from fantasytalking.evaluation.metrics.registry import METRICS, lacking
 
     return {name: lacking(name) for name in METRICS}
@@ -135,7 +135,7 @@ def _text(facts: dict[str, Any]) -> str:
     for part in facts["optional"]:
         way = "" if part["installed"] else f": pip install 'fantasytalking[{part['extra']}]'"
         lines.append(_row(part["installed"], f"{part['enables']} ({part['module']}){way}"))
-    lines += ["", "metrics by their standard networks (else by a labelled proxy)"]
+    lines += ["", "metrics measured by their standard networks (otherwise by a labelled proxy)"]
     for name, absent in facts["metrics"].items():
         lines.append(_row(not absent, name + (f": there is no {', no '.join(absent)}" if absent else "")))
     return "\n".join(lines)

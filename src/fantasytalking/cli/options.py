@@ -1,4 +1,4 @@
-"""What the commands share: reading options, those made from the settings, loading a model, printing the result."""
+"""Parts that commands share: parsing options, the options made from settings, loading a model, printing the result."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ class RunOptions:
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:1, mps."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Type of the weights: auto is bfloat16 on an accelerator, float32 on a processor."""
+    """Type of the weights: auto is bfloat16 on an accelerator, float32 on a CPU."""
 
 
 def parse(kind: type[T], command: str, arguments: Sequence[str]) -> T:
-    """Read a command's options.
+    """Parse the options of a command.
 
     Raises:
-        SettingsError: An option that does not exist; the nearest one is offered.
+        SettingsError: An option does not exist; the nearest one is offered.
         SystemExit: Help was asked for (0), or an option is missing or malformed (2), after printing what and why.
     """
     options, unknown = tyro.cli(
@@ -84,7 +84,7 @@ def parse(kind: type[T], command: str, arguments: Sequence[str]) -> T:
     )
     for word in unknown:
         if not word.startswith("--"):
-            raise SettingsError(f"{word!r} belongs to no option; 'fantasytalking {command} --help' lists them.")
+            raise SettingsError(f"{word!r} does not belong to an option; 'fantasytalking {command} --help' lists them.")
         names = _option_names(kind)
         nearest = difflib.get_close_matches(word.partition("=")[0], names, n=1, cutoff=0.5)
         way_out = f"did you mean {nearest[0]}?" if nearest else f"'fantasytalking {command} --help' lists them."
@@ -104,7 +104,7 @@ def given_settings(options: Any) -> dict[str, Any]:
     """The settings that were given, parsed and checked: name -> value.
 
     Raises:
-        SettingsError: A text that is not a value of its setting.
+        SettingsError: A text is not a value of its setting.
     """
     given = ((setting, getattr(options, setting.name)) for setting in settings_list())
     values = {setting.name: setting.parse(text) for setting, text in given if text is not None}
@@ -121,9 +121,9 @@ def generate_file(
     run: RunOptions,
     settings: dict[str, Any],
 ) -> int:
-    """Generate one video and print where it is: the shared body of `generate` and `demo`.
+    """Generate one video and print its path: the shared body of `generate` and `demo`.
 
-    Everything that can be wrong is looked at before the model is loaded.
+    Everything that can be checked is checked before the model is loaded.
     """
     target = check_output(output, run.overwrite)
     progress = TerminalProgress()
@@ -142,7 +142,7 @@ def generate_file(
 
 def _load(model: str, run: RunOptions, progress: TerminalProgress) -> FantasyTalkingPipeline:
     with progress.stage("loading"):
-        # Here and not above: --help and a mistyped option must not wait for the frameworks.
+        # Imported here, so that --help and a mistyped option do not wait for the frameworks.
         quiet_frameworks()
         from fantasytalking.pipeline.load_pipeline import load_pipeline
 

@@ -1,4 +1,4 @@
-"""Which speech tokens each latent frame listens to: pure functions (paper section 3.2, frame-level alignment).
+"""The window of speech tokens that each latent frame listens to: pure functions (paper section 3.2, frame-level alignment).
 
 Letters: B batch, F video frames, f latent frames, t speech tokens of a clip, w tokens of a window before it is cut
 to the clip, d width.
@@ -7,7 +7,6 @@ to the clip, d width.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from fantasytalking.errors import InputError
 from fantasytalking.geometry import TIME_STRIDE
@@ -16,17 +15,16 @@ WINDOW_MARGIN = 4
 """Tokens that every range is widened by on both sides, as released."""
 
 
-def window_ranges(num_tokens: int, num_frames: int, time_stride: int = TIME_STRIDE) -> torch.Tensor:
+def window_ranges(num_tokens: int, num_frames: int) -> torch.Tensor:
     """Token range of each latent frame, both ends included, before it is widened and cut, exactly as released.
 
     The range of latent frame i >= 1 is centred on the video frames that it stands for; latent frame 0, which is one
     video frame, gets the range that ends where that of latent frame 1 starts. Ranges may lie outside the clip:
-    `gather_windows` cuts them.
+    `window_index` cuts them.
 
     Args:
         num_tokens: speech tokens t that cover the clip, at least 1.
         num_frames: video frames F of the clip, 4n+1.
-        time_stride: video frames per latent frame.
 
     Returns:
         int64 [f, 2]: first and last token.
@@ -40,17 +38,17 @@ def window_ranges(num_tokens: int, num_frames: int, time_stride: int = TIME_STRI
             f"but there are {num_tokens} and {num_frames}."
         )
     tokens_per_frame = num_tokens / num_frames
-    half = int(tokens_per_frame * time_stride / 2)
+    half = int(tokens_per_frame * TIME_STRIDE / 2)
 
     def centred(latent: int) -> list[int]:
         # Kept operation by operation as released: any algebra here moves the int() of some clip by one.
-        before = tokens_per_frame * ((latent - 1) * time_stride + 1)
-        after = tokens_per_frame * (latent * time_stride + 1)
+        before = tokens_per_frame * ((latent - 1) * TIME_STRIDE + 1)
+        after = tokens_per_frame * (latent * TIME_STRIDE + 1)
         centre = int((before + after) / 2) - 1
         return [centre - half, centre + half]
 
     start = centred(1)[0]
-    latent_frames = (num_frames - 1) // time_stride + 1
+    latent_frames = (num_frames - 1) // TIME_STRIDE + 1
     ranges = [[start - 2 * half, start]] + [centred(latent) for latent in range(1, latent_frames)]
     return torch.tensor(ranges, dtype=torch.int64)
 
@@ -58,7 +56,7 @@ def window_ranges(num_tokens: int, num_frames: int, time_stride: int = TIME_STRI
 def window_index(
     ranges: torch.Tensor, num_tokens: int, lengths: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions of the tokens of every window.
+    """Positions of the tokens of every window: each range widened by `WINDOW_MARGIN` on both sides and cut to its clip.
 
     Args:
         ranges: int64 [B, f, 2] from `window_ranges`.
@@ -91,35 +89,6 @@ def attention_mask(counts: torch.Tensor, width: int) -> torch.Tensor:
         width: keys of each row, padding included.
     """
     return torch.arange(width, device=counts.device) < counts.clamp(min=1)[..., None]
-
-
-def gather_windows(
-    audio: torch.Tensor, ranges: torch.Tensor, lengths: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Cut the window of each latent frame out of the speech tokens.
-
-    Every range is widened by `WINDOW_MARGIN` on both sides, cut to the clip, and padded with zeros on the right.
-
-    Args:
-        audio: [B, t, d].
-        ranges: int64 [B, f, 2] from `window_ranges`.
-        lengths: int64 [B], tokens of each clip that are real; None: all t.
-
-    Returns:
-        windows [B, f, w, d]; mask bool [B, f, w], true on real tokens; lengths int64 [B, f].
-
-    Raises:
-        InputError: if the shapes do not fit each other.
-    """
-    if audio.ndim != 3 or ranges.ndim != 3 or ranges.shape[0] != audio.shape[0] or ranges.shape[2] != 2:
-        raise InputError(
-            f"Audio windows need tokens [B, t, d] and ranges [B, f, 2], but got {tuple(audio.shape)} "
-            f"and {tuple(ranges.shape)}."
-        )
-    index, counts = window_index(ranges, audio.shape[1], lengths)
-    windows = select_tokens(F.pad(audio, (0, 0, 0, 1)), index)
-    mask = torch.arange(index.shape[2], device=index.device) < counts[..., None]
-    return windows, mask, counts
 
 
 def select_tokens(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
-"""From what the caller gives (files, arrays) to what the pipeline computes with, and every check on the way.
+"""Reading and checking portrait and speech, and bringing them to the form that the pipeline computes with.
 
-Nothing is changed without a word: whatever is shrunk, shortened or chosen here is a sentence in `notes`.
+Nothing is changed silently: whatever is shrunk, shortened or chosen here is a sentence in `notes`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Portrait:
         pixels: [H, W, 3] uint8 RGB at the size of the video.
         original: [H0, W0, 3] uint8 RGB as loaded; the face is measured here.
         face: The talking face in pixels of `pixels`, or None where none was looked for or needed.
-        original_face: The same in pixels of `original`.
+        original_face: The same face in pixels of `original`.
         notes: What was changed or chosen, one sentence each.
     """
 
@@ -61,14 +61,14 @@ class Portrait:
 
 @dataclass(frozen=True)
 class Speech:
-    """The speech and the clip that it asks for.
+    """The speech, ready for the model, and the length of the video that it needs.
 
     Attributes:
         samples: [n] float32 at 16 kHz, padded with silence to exactly `num_frames` frames.
-        soundtrack: The sound of the finished video: the speech in its own words, not padded.
+        soundtrack: Sound of the finished video: the speech at full bandwidth, not padded.
         fps: Frames per second of the video.
         num_frames: Frames to generate, a multiple of 4 plus 1.
-        video_frames: Frames of the finished video: the length of the speech to a frame, at most `num_frames`.
+        video_frames: Frames of the finished video: the length of the speech, rounded to a frame, at most `num_frames`.
         notes: What was changed, one sentence each.
     """
 
@@ -81,13 +81,13 @@ class Speech:
 
 
 def load_portrait(image: ImageSource, settings: GenerationSettings, rules: ModelRules, find_face: bool) -> Portrait:
-    """Read the portrait, choose the face, bring it to the size of the video.
+    """Read the portrait, choose the face, scale both to the size of the video.
 
     Args:
         image: A file, a PIL image or a [H, W, 3] uint8 array.
         settings: Uses `face` and `longest_side`.
-        rules: Of the model.
-        find_face: Whether the model uses the face (identity, or the rules need one).
+        rules: Rules of the model.
+        find_face: Whether the face is looked for: the model has an identity module, or its rules demand a face.
 
     Raises:
         ImageError: The image cannot be used.
@@ -96,7 +96,7 @@ def load_portrait(image: ImageSource, settings: GenerationSettings, rules: Model
     notes: list[str] = []
     with _noting(notes):
         original = load_image(image)
-    with _noting(notes, " Another one is chosen with --face."):
+    with _noting(notes, " Choose another with --face."):
         face = _face(original, settings, rules) if find_face or settings.face is not None else None
     height, width = original.shape[:2]
     new_width, new_height = _video_size(width, height, settings.longest_side, rules)
@@ -116,18 +116,18 @@ def load_speech(audio: AudioSource, settings: GenerationSettings, rules: ModelRu
     Args:
         audio: A file (of sound, or a video whose sound is used) or an `Audio`.
         settings: Uses `fps` and `max_seconds`.
-        rules: Of the model.
+        rules: Rules of the model.
 
     Raises:
         AudioError: No usable sound, or more of it than one clip of this model holds.
     """
-    # The writer's own fraction: 23.976 is 24000/1001, and frames and sound must agree to a frame.
+    # The exact fraction that the video writer uses (23.976 is 24000/1001), so that frames and sound stay in step.
     fps = float(exact_rate(settings.fps or rules.native_fps))
     limit = rules.max_frames / fps
     sound, notes = _read(audio, settings.max_seconds, limit)
     video_frames = max(1, round(sound.seconds * fps))
     if video_frames > rules.max_frames:
-        # Files of which an encoder padded the end may pass the reader's check by a few frames.
+        # Files whose end was padded by an encoder may pass the reader's check although they are a few frames too long.
         notes.append(f"The last {sound.seconds - limit:.2f} s of the speech are cut: one clip holds {limit:.2f} s.")
         sound = _beginning(sound, limit)
         video_frames = rules.max_frames
@@ -150,7 +150,7 @@ def _noting(notes: list[str], way_out: str = "") -> Iterator[None]:
 
 
 def _read(audio: AudioSource, max_seconds: float | None, limit: float) -> tuple[Audio, list[str]]:
-    """The wanted beginning of the sound, never more than `limit` seconds, and what to say about it."""
+    """The part of the sound that is used, at most `limit` seconds, and notes about it."""
     if max_seconds is not None and max_seconds > limit + 0.1:
         raise AudioError(
             f"max_seconds is {max_seconds:g}, but one clip of this model at this frame rate holds at most "
@@ -161,7 +161,7 @@ def _read(audio: AudioSource, max_seconds: float | None, limit: float) -> tuple[
     elif max_seconds is None:
         sound = load_audio(audio, SOUNDTRACK_RATE, max_seconds=_down(limit))
     else:
-        # A little more than wanted tells whether something is cut.
+        # Reading a little more than needed shows whether something is cut off.
         sound = load_audio(audio, SOUNDTRACK_RATE, seconds=max_seconds + 0.05)
     if max_seconds is None or sound.seconds <= max_seconds:
         return sound, []
@@ -190,7 +190,7 @@ def _beginning(sound: Audio, seconds: float) -> Audio:
 
 
 def _down(seconds: float) -> float:
-    """Seconds with two decimals, never rounded up: the number that a message tells the user to pass back."""
+    """Seconds with two decimals, rounded down, so that the number in a message is accepted when it is passed back."""
     return math.floor(seconds * 100 + 1e-6) / 100
 
 

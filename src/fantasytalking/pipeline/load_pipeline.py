@@ -1,4 +1,4 @@
-"""A model by name onto a device: the choices that a command line leaves to us."""
+"""Loading a model onto a device, with the choices that a command line leaves open."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ __all__ = ["DtypeName", "choose_device", "load_pipeline"]
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
-# Small networks whose precision shows in the result; they stay in float32 whatever the transformer computes in.
+# Small networks whose precision is visible in the result; they stay in float32 whatever type the transformer has.
 _PRECISE = ("vae", "audio_encoder", "image_encoder")
 
 
 def load_pipeline(name: str, device: str = "auto", dtype: DtypeName = "auto") -> FantasyTalkingPipeline:
-    """Load a model and bring it to a device; parts that do not fit wait in main memory until they are needed.
+    """Load a model onto a device; if it does not fit, its parts wait in main memory until they are needed.
 
     Args:
         name: `embedded`, a model folder, or a hub repository as owner/name.
         device: `auto` or a torch device.
         dtype: Type of the transformer and the text encoder; `auto` is bfloat16 on an accelerator, float32 on a
-            processor.
+            CPU.
 
     Raises:
         SettingsError: There is no such device.
-        CheckpointError: No such model, or its folder is incomplete or does not fit.
+        CheckpointError: There is no such model, or its folder is incomplete or does not fit.
     """
     place = choose_device(device)
     chosen = {"auto": torch.float32 if place.type == "cpu" else torch.bfloat16}.get(dtype) or getattr(torch, dtype)
@@ -43,7 +43,7 @@ def load_pipeline(name: str, device: str = "auto", dtype: DtypeName = "auto") ->
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` takes the fastest kind there is.
+    """The device of a name; `auto` is the fastest kind that this machine has.
 
     Raises:
         SettingsError: There is no such device.

@@ -1,7 +1,7 @@
-"""Model folders: where a model's name leads, what a folder must hold, which classes diffusers may take from here.
+"""Model folders: from a model's name to its folder, the check of its contents, the classes that diffusers may load from here.
 
 A model folder is what `save_pretrained` writes: a `model_index.json` that names the class of each component, and a
-folder for each.
+folder for each component.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DEPRECATED_NAMES = {"demo": EMBEDDED}
 """Former names of models, and what they are called now."""
 INDEX = "model_index.json"
 LIBRARY = "fantasytalking"
-"""How `model_index.json` names this package as the home of a component."""
+"""Name of this package in `model_index.json`, as the library that a component comes from."""
 TRANSFORMER = "FantasyTalkingTransformer3DModel"
 
 _METHODS = ["save_pretrained", "from_pretrained"]
@@ -37,9 +37,9 @@ _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 def register_components(*names: str) -> None:
     """Let diffusers load and save classes of this package by their public names.
 
-    diffusers takes a component's class only from libraries in its own table, so that a model folder cannot make it
-    import anything; a class outside is written with its module path and found again only if its base class happens to
-    be a name in that module.
+    diffusers loads component classes only from the libraries in its own table, so that a model folder cannot make it
+    import arbitrary code; any other class is written with its module path and found again only if its base class
+    happens to be a name in that module.
     """
     table = {name: list(_METHODS) for name in names}
     pipeline_loading_utils.LOADABLE_CLASSES.setdefault(LIBRARY, {}).update(table)
@@ -53,7 +53,7 @@ def resolve_model(name: str) -> str | Path:
         name: `embedded`, a folder, or `owner/name` on the hub.
 
     Raises:
-        CheckpointError: Neither a folder nor a possible repository name.
+        CheckpointError: The name is neither a folder nor a possible repository name.
     """
     if name in DEPRECATED_NAMES and not Path(name).is_dir():
         warnings.warn(
@@ -81,11 +81,11 @@ def resolve_model(name: str) -> str | Path:
 
 
 def check_folder(folder: Path) -> None:
-    """Look, before anything is loaded, for what a model folder must hold.
+    """Check the contents of a model folder before anything is loaded.
 
     Raises:
-        CheckpointError: No index, another kind of model, a component without folder, a shard missing, or weights only
-            as pickles.
+        CheckpointError: There is no index, it is another kind of model, a component has no folder, a shard is missing, or
+            there are weights only as pickles.
     """
     index = _index(folder)
     kind = (index.get("transformer") or [None, None])[1]
@@ -106,10 +106,10 @@ def check_folder(folder: Path) -> None:
 
 
 def check_weights(folder: Path, name: str, module: Any) -> None:
-    """Hold a loaded part against its files: diffusers only warns of weights that are missing, and draws them at random.
+    """Compare a loaded part with its files: diffusers only warns about missing weights and initialises them at random.
 
     Raises:
-        CheckpointError: Naming the missing, unexpected and misshapen weights.
+        CheckpointError: Weights are missing, unexpected or of another shape; the message names them.
     """
     weights = open_weights(folder / name)
     found = {key: info.shape for key, info in weights.infos.items()}

@@ -1,7 +1,7 @@
-"""Image, speech and prompt to a talking video: one class for every size of model.
+"""The pipeline: from portrait, speech and prompt to a talking video, one class for every size of model.
 
-A call reads as the table of contents of the method: read the inputs, encode them, sample latents under three-way
-guidance, decode. What differs between models stands in the model folder, never here.
+A call reads like the table of contents of the method: read the inputs, encode them, sample latents under three-way
+guidance, decode. Whatever differs between models is in the model folder, never here.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
 
     Args:
         transformer: The denoiser.
-        vae: Pixels to latents and back: Wan's, or one that answers `autoencoder.VideoAutoencoder` itself.
+        vae: Autoencoder between pixels and latents: Wan's, or one that implements `autoencoder.VideoAutoencoder`.
         scheduler: Euler flow matching as released, or any other flow scheduler of diffusers.
-        text_encoder: umT5; without it the text is one zero token and prompt guidance has nothing to do.
-        tokenizer: Of the text encoder.
+        text_encoder: umT5; without it the text is one zero token and prompt guidance has no effect.
+        tokenizer: Tokenizer of the text encoder.
         image_encoder: CLIP; without it the model has no image attention.
-        image_processor: Of the image encoder.
+        image_processor: Image processor of the image encoder.
         audio_encoder: wav2vec2, or the encoder of Whisper.
-        audio_processor: Of the audio encoder.
+        audio_processor: Feature extractor of the audio encoder.
         defaults: Settings in which this model differs from `GenerationSettings`.
         rules: Fields of `ModelRules` by name, which diffusers stores in `model_index.json` like the defaults.
     """
@@ -113,7 +113,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
             audio_processor=audio_processor,
         )
         if type(audio_encoder).__name__ == "WhisperEncoder":
-            # transformers does not name it at its top level, where diffusers would look for it.
+            # transformers does not export it at its top level, where diffusers would look for it.
             self.register_to_config(audio_encoder=(LIBRARY, "WhisperEncoder"))
         self.rules = ModelRules(**rules)
         GenerationSettings.create(defaults or {})
@@ -128,11 +128,11 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
 
         Args:
             name: `embedded` (comes with the package), a model folder, or a hub repository as owner/name.
-            options: Of `diffusers.DiffusionPipeline.from_pretrained`, such as `dtype`; weights are read from
-                safetensors only, unless `use_safetensors=False` says otherwise.
+            options: Options of `diffusers.DiffusionPipeline.from_pretrained`, such as `dtype`; only safetensors files are read
+                unless `use_safetensors=False` is given.
 
         Raises:
-            CheckpointError: No such model, or its folder is incomplete or does not fit.
+            CheckpointError: There is no such model, or its folder is incomplete or does not fit.
         """
         model = resolve_model(os.fspath(name))
         if isinstance(model, Path):
@@ -143,7 +143,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         except FantasyTalkingError:
             raise
         except Exception as error:
-            # Whatever a damaged or foreign folder makes the readers of four libraries raise.
+            # A damaged or foreign folder makes the readers of four libraries raise errors of many kinds.
             reason = " ".join(str(error).split()) or type(error).__name__
             raise CheckpointError(f"The model '{name}' cannot be loaded: {reason}") from error
         # Quantised weights have other names and shapes in memory than in the files.
@@ -153,7 +153,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         return pipeline
 
     def settings(self, **overrides: Any) -> GenerationSettings:
-        """The settings of a call: the library's defaults, then the model's, then what is given.
+        """Settings of a call: the library's defaults, replaced by the model's, replaced by what is given.
 
         Raises:
             SettingsError: An unknown name (the nearest one is offered) or a bad value.
@@ -206,16 +206,16 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
             image: The portrait: a file, a PIL image or a [H, W, 3] uint8 array.
             audio: The speech: a sound file, a video whose sound is used, or an `Audio`.
             settings: A complete record; None takes the model's defaults.
-            progress: Who shows stages and notes; None: bars where stderr is a terminal, warnings for notes.
+            progress: Shows stages and notes; None: progress bars where stderr is a terminal, else warnings for notes.
             callback_on_step_end: Called as diffusers does, `(pipeline, step, timestep, {"latents": ...})`; may return
                 a dict with other latents.
             previous: A video of the same portrait and size that this one continues, or its frames [n, H, W, 3] uint8. The new video
-                begins with its last `CONTINUED_FRAMES` frames, so the speech must begin as much before the end of the old one's,
-                and they are cut from one of the two when both are joined.
+                begins with its last `CONTINUED_FRAMES` frames, so the new speech must begin that much before the end of the old one;
+                cut these frames from one of the two videos to join them.
             overrides: Single settings by name, such as `steps=20`.
 
         Returns:
-            The video, exactly as long as the speech, to a frame.
+            The video, as long as the speech to within a frame.
 
         Raises:
             InputError: Image, speech or a setting cannot be used.
@@ -242,7 +242,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
     ) -> TalkingVideo:
         with progress.stage("reading"):
             portrait, speech = self._read(image, audio, settings)
-        for note in (*portrait.notes, *speech.notes, *self._unheard(settings)):
+        for note in (*portrait.notes, *speech.notes, *self._without_effect(settings)):
             progress.note(note)
         reference = Reference(
             from_uint8(portrait.pixels)[None].to(self._execution_device),
@@ -272,7 +272,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         callback: StepEnd | None,
         known: Tensor | None,
     ) -> Tensor:
-        """Clean latents [1, C, f, h, w] of noise of that shape (C, f, h, w); `known` are the first ones of a continued video."""
+        """Draw noise of a shape (C, f, h, w) and denoise it to [1, C, f, h, w]; `known` are the first latents of a continued video."""
         # Drawn on the CPU, so that a seed means the same video on every device.
         noise = torch.randn(1, *shape, generator=torch.Generator("cpu").manual_seed(settings.seed))
         noise = noise.to(self._execution_device)
@@ -289,7 +289,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
     def _beginning(
         self, previous: TalkingVideo | NDArray[np.uint8], portrait: Portrait, speech: Speech, reference: Reference
     ) -> Beginning:
-        """The last `CONTINUED_FRAMES` frames of the video that is continued."""
+        """The last `CONTINUED_FRAMES` frames of the video that is continued, and their latents."""
         frames = last_frames(previous, portrait.pixels.shape[:2], speech.video_frames)
         last = from_uint8(frames).movedim(0, 1)[None].to(self._execution_device)
         return Beginning(last, self.autoencoder.encode(last, reference))
@@ -312,9 +312,9 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         reference: Reference,
         video_frames: int,
         advance: Callable[[], None],
-        continued: bool = False,
+        continued: bool,
     ) -> NDArray[np.uint8]:
-        """The first `video_frames` frames, [F, H, W, 3] uint8; what lies behind the speech is left out."""
+        """The first `video_frames` frames, [F, H, W, 3] uint8; frames after the end of the speech are left out."""
         video: NDArray[np.uint8] | None = None
         for index, frame in enumerate(self.autoencoder.decode_frames(latents, reference, continued)):
             if index == video_frames:
@@ -326,8 +326,8 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ig
         assert video is not None and index + 1 >= video_frames
         return video
 
-    def _unheard(self, settings: GenerationSettings) -> list[str]:
-        """A sentence for each setting that was changed but that this model has no part for."""
+    def _without_effect(self, settings: GenerationSettings) -> list[str]:
+        """A sentence for each setting that was changed although this model has no part that uses it."""
         usual, config = self.settings(), self.transformer.config
         parts = {
             "prompt": ("text encoder", self.text_encoder is not None),

@@ -1,4 +1,4 @@
-"""How a generation tells what it does: stages with time left, and notes (one sentence each)."""
+"""Progress of a generation: stages with time left, and notes (one sentence each)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Advance = Callable[[], None]
 
 
 class Progress:
-    """Measures the stages and collects the notes; shows nothing but a Python warning for each note.
+    """Times the stages and collects the notes; shows nothing but a Python warning for each note.
 
     Attributes:
         seconds: Stage name -> wall-clock seconds spent in it.
-        notes: Everything that was said, in order.
+        notes: Every note, in order.
     """
 
     def __init__(self) -> None:
@@ -30,14 +30,14 @@ class Progress:
         self.notes: list[str] = []
 
     def note(self, text: str) -> None:
-        """Say one sentence that the user should know, once."""
+        """Tell the user one sentence; a note that was shown already is not repeated."""
         if text not in self.notes:
             self.notes.append(text)
             self.show_note(text)
 
     @contextmanager
     def stage(self, name: str, total: int = 1) -> Iterator[Advance]:
-        """Time a stage of `total` steps; the block calls what it is given after each step."""
+        """Time a stage of `total` steps; the block calls the function that it is given after each step."""
         start = time.perf_counter()
         try:
             with self.show_stage(name, total) as advance:
@@ -46,18 +46,18 @@ class Progress:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def show_note(self, text: str) -> None:
-        """Present a note; overridden by whoever has a better place for it."""
-        # 6: out of this class, the pipeline and its decorator, to the line that called it.
+        """Show a note; subclasses that have a better place for it override this."""
+        # 6: up through this class, the pipeline and its decorator to the line that called the pipeline.
         warnings.warn(text, UserWarning, stacklevel=6)
 
     @contextmanager
     def show_stage(self, name: str, total: int) -> Iterator[Advance]:
-        """Present a stage while it lasts; overridden by whoever has a better place for it."""
+        """Show a stage while it lasts; subclasses that have a better place for it override this."""
         yield lambda: None
 
 
 class TerminalProgress(Progress):
-    """Bars with time left on stderr, so that stdout stays free for results."""
+    """Progress bars with time left on stderr, so that stdout stays free for results."""
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
@@ -85,12 +85,12 @@ class TerminalProgress(Progress):
 
 
 def default_progress(disable: bool = False) -> Progress:
-    """Bars where someone watches (stderr is a terminal), else only notes."""
+    """Progress bars where stderr is a terminal, else notes only."""
     return TerminalProgress() if sys.stderr.isatty() and not disable else Progress()
 
 
 def quiet_frameworks() -> None:
-    """No bars of the frameworks between ours, and none of their advice."""
+    """Silence the progress bars and the log messages of diffusers and transformers, which would break up ours."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

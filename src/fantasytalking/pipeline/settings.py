@@ -1,8 +1,8 @@
-"""Every knob of a generation, once: default, range, unit and help.
+"""The settings of a generation, each with default, range, unit and help.
 
-The Python call, the command line and `docs/settings.md` are made from the fields of `GenerationSettings`; nothing else
-names a knob. A model folder may replace defaults (the `defaults` entry of its `model_index.json`); what the caller
-gives wins over both.
+The Python call, the command line and `docs/settings.md` are made from the fields of `GenerationSettings`, the only place
+that names a setting. A model folder may replace defaults (the `defaults` entry of its `model_index.json`); what the
+caller gives takes precedence over both.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ NEGATIVE_PROMPT = (
 
 @record
 class GenerationSettings:
-    """How one video is generated; every field is checked when the record is made.
+    """Settings of one generation, checked whenever a record is made.
 
     Defaults are the released ones (user guide and inference script); w_face, w_body and identity_scale are the paper's.
 
     Raises:
-        SettingsError: a value outside its range or of the wrong type.
+        SettingsError: A value is outside its range or of the wrong type.
     """
 
     steps: Annotated[int, field("Denoising steps: more is finer and slower.", minimum=1, maximum=1000)] = 30
@@ -128,10 +128,10 @@ class GenerationSettings:
 
     @classmethod
     def create(cls, *layers: Mapping[str, Any]) -> GenerationSettings:
-        """Settings from mappings of name to value; later layers win.
+        """Settings from mappings of name to value; later ones take precedence.
 
         Raises:
-            SettingsError: an unknown name (the nearest one is offered) or a bad value.
+            SettingsError: An unknown name (the nearest one is offered) or a bad value.
         """
         merged: dict[str, Any] = {}
         for layer in layers:
@@ -142,7 +142,7 @@ class GenerationSettings:
         """A copy with some settings changed.
 
         Raises:
-            SettingsError: an unknown name (the nearest one is offered) or a bad value.
+            SettingsError: An unknown name (the nearest one is offered) or a bad value.
         """
         return dataclasses.replace(self, **changes)
 
@@ -152,17 +152,17 @@ class GenerationSettings:
 
 
 def settings_list() -> tuple[FieldDescription, ...]:
-    """Description of every knob in the order of the fields."""
+    """Descriptions of all settings, in the order of the fields."""
     return describe(GenerationSettings)
 
 
 def setting_names() -> tuple[str, ...]:
-    """Names of all knobs."""
+    """Names of all settings."""
     return tuple(field.name for field in dataclasses.fields(GenerationSettings))
 
 
 def settings_table() -> str:
-    """The body of `docs/settings.md`: one table row a knob."""
+    """The table in `docs/settings.md`: one row per setting."""
     lines = [
         "| setting | command line | default | accepted | unit | what it does |",
         "|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""What a generation returns."""
+"""The result of a generation."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["TalkingVideo"]
 
 @dataclass(frozen=True)
 class TalkingVideo:
-    """A finished video in memory.
+    """A finished video in memory, with its sound.
 
     Attributes:
         frames: [F, H, W, 3] uint8 RGB, as long as the speech to a frame.
         fps: Frames per second.
-        audio: The speech that is heard.
-        settings: Everything it was made with; with the same model, image and speech it makes the same video again.
-        notes: What was changed or chosen on the way, one sentence each.
+        audio: Sound of the video.
+        settings: Settings of the generation; with the same model, portrait and speech they give the same video again.
+        notes: Sentences about what was changed or chosen on the way.
         seconds: Stage of the pipeline -> wall-clock seconds spent in it.
     """
 
@@ -43,7 +43,7 @@ class TalkingVideo:
         return len(self.frames) / self.fps
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
-        """Write an H.264 video with its sound; a half-written file never remains.
+        """Write an H.264 video with its sound, to a temporary file that is then moved into place.
 
         Args:
             path: mp4, m4v, mov or mkv file.
@@ -55,7 +55,7 @@ class TalkingVideo:
         return write_video(path, self.frames, self.fps, self.audio, overwrite)
 
     def summary(self) -> dict[str, Any]:
-        """Everything but the pixels and samples, as plain values for JSON."""
+        """Everything except pixels and samples, as plain values for JSON."""
         count, height, width, _ = self.frames.shape
         return {
             "frames": count,

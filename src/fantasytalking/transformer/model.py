@@ -164,7 +164,7 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[m
         context = CrossContext(
             text,
             image,
-            self._audio_tokens(conditions.audio, grid[0], tokens.dtype),
+            self.audio_tokens(conditions.audio, grid[0], tokens.dtype),
             self._identity_tokens(conditions.identity, tokens.dtype),
         )
 
@@ -242,7 +242,20 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[m
             modulation = embedder.time_proj(embedder.act_fn(temb))
         return temb, modulation.unflatten(1, (6, -1)), text, image
 
-    def _audio_tokens(self, audio: AudioCondition | None, frames: int, dtype: torch.dtype) -> AudioTokens | None:
+    def audio_tokens(self, audio: AudioCondition | None, frames: int, dtype: torch.dtype) -> AudioTokens | None:
+        """Speech as every block's attention reads it: projected and, in frame mode, with each latent frame's window.
+
+        Args:
+            audio: Features, ranges and scale.
+            frames: Latent frames f of the video.
+            dtype: Type that the model computes in.
+
+        Returns:
+            None where there is no audio, or its scale is the number 0.
+
+        Raises:
+            InputError: The model has no audio attention, or the windows are of another number of latent frames.
+        """
         if audio is None or (isinstance(audio.scale, int | float) and audio.scale == 0):
             return None
         if self.audio_projector is None:
