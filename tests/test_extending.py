@@ -37,7 +37,7 @@ def block(heading: str) -> tuple[str, str]:
 
 def line(heading: str) -> str:
     """What a section adds to a table or a function: its block without a language."""
-    (text,) = re.findall(r"\n```\n(.*?)```", section(heading), re.DOTALL)
+    (text,) = re.findall(r"\n\n```\n(.*?)```", section(heading), re.DOTALL)
     return textwrap.dedent(text)
 
 
