@@ -18,7 +18,7 @@ from common import Quiet, Record, load_model, option_parser, say, table
 
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.perception.landmarks import track_mesh
-from fantasytalking.pipeline.pipeline import CONTINUED_FRAMES
+from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
 
 EXAMPLE = Path(str(files("fantasytalking") / "models" / "embedded" / "example"))
 CUT = CONTINUED_FRAMES // 2

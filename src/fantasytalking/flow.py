@@ -1,4 +1,4 @@
-"""The formulas of flow matching, once: shift of the noise levels, noising, target, masked mean.
+"""The formulas of flow matching, the only place for them: shift of the noise levels, noising, target, masked mean.
 
 x_s = (1 - s) x_0 + s e,   v* = e - x_0,   s = shift u / (1 + (shift - 1) u),   s and u in [0, 1], e ~ N(0, 1)
 
@@ -23,16 +23,16 @@ def shifted(u: Tensor, shift: float) -> Tensor:
 
 
 def unshifted(sigma: Tensor, shift: float) -> Tensor:
-    """The inverse of `shifted`, u = s / (shift - (shift - 1) s): same shape and type."""
+    """Inverse of `shifted`, u = s / (shift - (shift - 1) s): same shape and type."""
     return sigma / (shift - (shift - 1) * sigma)
 
 
 def noised(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """x_s = (1 - s) x_0 + s e.
+    """Latents at a noise level, x_s = (1 - s) x_0 + s e.
 
     Args:
         latents: x_0 [B, C, f, h, w].
-        noise: e, same shape.
+        noise: e, of the same shape.
         sigma: s [B].
     """
     s = sigma.view(-1, 1, 1, 1, 1)
@@ -40,7 +40,7 @@ def noised(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
 
 
 def velocity_target(latents: Tensor, noise: Tensor) -> Tensor:
-    """v* = e - x_0 for x_0 and e of one shape: what the network predicts at every noise level."""
+    """Velocity v* = e - x_0 for x_0 and e of one shape, which the network predicts at every noise level."""
     return noise - latents
 
 

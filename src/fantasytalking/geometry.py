@@ -18,18 +18,18 @@ PATCH = (1, 2, 2)
 NATIVE_FPS = 23.0
 """Frame rate the released model was trained for, frames per second."""
 AUDIO_TOKEN_RATE = 50.0
-"""Features per second of both speech encoders; wav2vec2 leaves out the last one, whose samples are incomplete."""
+"""Features per second of both speech encoders; wav2vec2 omits the last one, whose samples are incomplete."""
 
 
 @dataclass(frozen=True)
 class Strides:
-    """How much an autoencoder shrinks a video, and how the transformer cuts latents into tokens.
+    """Strides of an autoencoder, and the patches that the transformer cuts latents into.
 
     Attributes:
-        time: video frames per latent frame, after the first, which stands alone (the 4n+1 rule).
-        height: pixels per latent row.
-        width: pixels per latent column.
-        patch: latents per token in (time, height, width).
+        time: Video frames per latent frame, except the first latent frame, which is one video frame (the 4n+1 rule).
+        height: Pixels per latent row.
+        width: Pixels per latent column.
+        patch: Latents per token in (time, height, width).
     """
 
     time: int = TIME_STRIDE
@@ -41,7 +41,7 @@ class Strides:
         """Latent frames f of a video of F frames: (F - 1) / 4 + 1.
 
         Raises:
-            SettingsError: if F is not a multiple of the time stride plus 1.
+            SettingsError: F is not a multiple of the time stride plus 1.
         """
         if num_frames < 1 or (num_frames - 1) % self.time:
             below = max(1, (num_frames - 1) // self.time * self.time + 1)
@@ -55,7 +55,7 @@ class Strides:
         """Video frames F of f latent frames: (f - 1) * 4 + 1.
 
         Raises:
-            SettingsError: if there is no latent frame.
+            SettingsError: There is no latent frame.
         """
         if latent_frames < 1:
             raise SettingsError(f"A video needs at least 1 latent frame, but {latent_frames} were asked for.")
@@ -65,7 +65,7 @@ class Strides:
         """Latent rows and columns (h, w) of a picture of H x W pixels.
 
         Raises:
-            SettingsError: if a side is not a positive multiple of the stride.
+            SettingsError: A side is not a positive multiple of the stride.
         """
         for name, side, stride in (("height", height, self.height), ("width", width, self.width)):
             if side < stride or side % stride:
@@ -79,7 +79,7 @@ class Strides:
         """Transformer tokens of f x h x w latents.
 
         Raises:
-            SettingsError: if the latents cannot be cut into whole patches.
+            SettingsError: The latents cannot be cut into whole patches.
         """
         sides = (latent_frames, latent_height, latent_width)
         if any(side < 1 or side % patch for side, patch in zip(sides, self.patch, strict=True)):
@@ -94,41 +94,41 @@ class Strides:
 
 
 def released_frame_count(duration: float, fps: float = NATIVE_FPS, maximum: int = 81) -> int:
-    """Frame count as the released script has it: min(int(fps * duration // 4) * 4 + 5, maximum).
+    """Frame count of the released script: min(int(fps * duration // 4) * 4 + 5, maximum).
 
-    It is 1 to 4 frames longer than the speech, so that nothing is cut.
+    It is 1 to 4 frames more than the speech lasts, so that nothing is cut off.
 
     Args:
-        duration: length of the speech in seconds.
-        fps: frames per second.
-        maximum: largest allowed count, itself 4n+1.
+        duration: Length of the speech in seconds.
+        fps: Frames per second.
+        maximum: Largest allowed count, 4n+1.
 
     Raises:
-        SettingsError: if the duration is negative, the frame rate not positive, or the maximum not 4n+1 (the
-            released pipeline would silently shift the audio then).
+        SettingsError: The duration is negative, the frame rate is not positive, or the maximum is not 4n+1 (the
+            released pipeline silently shifts the audio then).
     """
     _check_time(duration, fps)
     Strides().latent_frames(maximum)
     return min(int(fps * duration // TIME_STRIDE) * TIME_STRIDE + TIME_STRIDE + 1, maximum)
 
 
-def fit_size(width: int, height: int, longest: int, multiple: int = SPACE_STRIDE * PATCH[1]) -> tuple[int, int]:
-    """Scale a picture to `longest` pixels on its longest side, then round both sides up to a `multiple`.
+def fit_size(width: int, height: int, longest: int) -> tuple[int, int]:
+    """Size of a picture scaled to `longest` pixels on its longest side, both sides then rounded up to whole tokens.
 
-    As released: the scaled sides are cut to whole pixels before they are rounded up.
+    As released, the scaled sides are truncated to whole pixels before they are rounded up.
 
     Args:
-        width: pixels, at least 1.
-        height: pixels, at least 1.
-        longest: wanted longest side in pixels, at least `multiple`.
-        multiple: both sides become multiples of it: strides times patch, 16 for Wan.
+        width: Pixels, at least 1.
+        height: Pixels, at least 1.
+        longest: Wanted longest side in pixels, at least 16.
 
     Returns:
-        (width, height) in pixels.
+        (width, height) in pixels, multiples of stride times patch (16).
 
     Raises:
-        SettingsError: if a side is not positive or `longest` is below `multiple`.
+        SettingsError: A side is not positive, or `longest` is below 16.
     """
+    multiple = SPACE_STRIDE * PATCH[1]
     if min(width, height) < 1:
         raise SettingsError(f"A picture needs at least 1 x 1 pixels, but it is {width} x {height}.")
     if longest < multiple:

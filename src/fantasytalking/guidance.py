@@ -7,7 +7,7 @@ under the prompt with speech. Sorted by pass it is a weighted sum,
 
     v = (1 - g_prompt) * v_neg + (g_prompt - g_audio) * v_text + g_audio * v_audio,
 
-so a pass with weight 0 need not run: equal scales, as in the released defaults, take two passes instead of three.
+so a pass of weight 0 need not run: with equal scales, as in the released defaults, two passes are enough.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fantasytalking.errors import SettingsError
 
 
 class Pass(StrEnum):
-    """A network pass of one denoising step, by what it is told."""
+    """A network pass of one denoising step, named after its conditions."""
 
     NEGATIVE = "negative"
     TEXT = "text"
@@ -36,30 +36,30 @@ def pass_weights(
     """Weight of each pass that has to run, in the order of the formula; the weights sum to 1.
 
     Args:
-        g_prompt: prompt guidance scale.
-        g_audio: audio guidance scale.
-        has_audio: whether there is speech; without it, v_audio is v_text.
-        has_negative: whether the negative prompt differs from the prompt; otherwise v_neg is v_text.
+        g_prompt: Prompt guidance scale; 1 leaves the prompt as it is.
+        g_audio: Audio guidance scale; 1 leaves the speech as it is, 0 disables it.
+        has_audio: Whether there is speech; without it, v_audio is v_text.
+        has_negative: Whether the negative prompt differs from the prompt; otherwise v_neg is v_text.
     """
     audio = g_audio if has_audio else 0.0
     negative = 1.0 - g_prompt if has_negative else 0.0
     weights = {Pass.NEGATIVE: negative, Pass.TEXT: 1.0 - negative - audio, Pass.AUDIO: audio}
     if has_negative:
-        # Exact where the scales are equal; 1 - (1 - g) need not be.
+        # This is exactly 0 where the scales are equal; 1 - (1 - g) - g need not be.
         weights[Pass.TEXT] = g_prompt - audio
     return {which: weight for which, weight in weights.items() if weight != 0.0}
 
 
 def branch(conditions: Conditions, which: Pass, negative_text: torch.Tensor | None = None) -> Conditions:
-    """What the network is told in one pass.
+    """Conditions of one pass.
 
     Args:
-        conditions: with prompt and speech.
-        which: the pass.
+        conditions: Conditions with prompt and speech.
+        which: The pass.
         negative_text: [B, l, d] embeddings of the negative prompt; needed by `Pass.NEGATIVE` only.
 
     Raises:
-        SettingsError: if the negative pass is asked for without a negative prompt.
+        SettingsError: The negative pass is asked for without a negative prompt.
     """
     if which is Pass.AUDIO:
         return conditions
@@ -75,19 +75,19 @@ class GuidancePlan:
     """Guidance over all steps of one sampling.
 
     Audio guidance acts from `audio_start_percent` up to `audio_end_percent` of the steps; on the other steps its scale
-    is 0 and the video is guided by the prompt alone. The authors advise at least 70 % of the steps; on all of them
-    the first frame may shift in colour.
+    is 0 and the prompt alone guides the video. The authors advise at least 70 % of the steps; if it acts on all of
+    them, the first frame may shift in colour.
 
     Attributes:
         prompt_scale: g_prompt, 0 or more.
         audio_scale: g_audio, 0 or more.
-        audio_start_percent: first step, in percent of the steps, 0 to 100.
-        audio_end_percent: end, in percent of the steps, 0 to 100, not before the start.
-        has_audio: whether there is speech.
-        has_negative: whether the negative prompt differs from the prompt.
+        audio_start_percent: First step with audio guidance, in percent of the steps, 0 to 100.
+        audio_end_percent: End of audio guidance, in percent of the steps, 0 to 100, not before its start.
+        has_audio: Whether there is speech.
+        has_negative: Whether the negative prompt differs from the prompt.
 
     Raises:
-        SettingsError: if a number is out of range.
+        SettingsError: A number is out of range.
     """
 
     prompt_scale: float = 5.0
@@ -132,11 +132,11 @@ class GuidancePlan:
         """The guided velocity of a step, float32, from the velocities [B, C, f, h, w] of its `passes`.
 
         Args:
-            velocities: of the step's passes.
-            step: counted from 0.
-            num_steps: of the sampling.
-            audio_channels: [C], 1 where an audio scale above 1 acts, 0 where it counts as 1; None: it acts everywhere. It takes effect
-                where the step has both a pass with speech and the same without.
+            velocities: Velocity of each of the step's passes.
+            step: Step, counted from 0.
+            num_steps: Steps of the sampling.
+            audio_channels: [C], 1 where an audio scale above 1 acts, 0 where it counts as 1; None: it acts everywhere. It has an
+                effect only on steps that run the pass with speech and the same pass without.
         """
         weighted = [weight * velocities[which].float() for which, weight in self.weights(step, num_steps).items()]
         velocity = torch.stack(weighted).sum(0)

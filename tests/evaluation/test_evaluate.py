@@ -17,6 +17,7 @@ import pytest
 from fantasytalking.errors import FantasyTalkingError, InputError, SettingsError
 from fantasytalking.evaluation import measure
 from fantasytalking.evaluation.evaluate import STORE, EvaluationOptions, evaluate
+from fantasytalking.evaluation.metrics.registry import Choice, build
 from fantasytalking.evaluation.pairing import GROUND_TRUTH, SHUFFLED, STILL
 from fantasytalking.evaluation.results import Report, load_report
 from fantasytalking.media.audio import Audio, load_audio
@@ -256,3 +257,18 @@ def test_a_file_without_sound_is_heard_with_its_references(
     np.testing.assert_array_equal(made.sound, true.sound[: len(made.sound)])
     assert any("no sound of its own" in problem for problem in measure._length_problems(made, true))
     assert len(made.sound) == round(len(made.frames) / 25 * 16000)
+
+
+def test_a_stored_sync_depends_on_the_reference_only_where_that_lends_the_sound(
+    folders: tuple[Path, Path], talking: Path, tmp_path: Path
+) -> None:
+    real, _ = folders
+    frames, rate = read_frames(real / "a.mp4", max_frames=10)
+    silent = write_video(tmp_path / "silent.mp4", frames, rate)
+    sync, fid = (build(Choice(name, False, "cpu")) for name in ("sync", "fid"))
+    for video, metric, depends in ((silent, sync, True), (silent, fid, False), (talking / "calm.mp4", sync, False)):
+        keys = {
+            measure._key(measure.Task("ours", "a", video, real / name, video), metric, SMALL)
+            for name in ("a.mp4", "b.mp4")
+        }
+        assert len(keys) == (2 if depends else 1)

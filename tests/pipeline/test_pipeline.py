@@ -17,10 +17,11 @@ from PIL import Image
 from fantasytalking.autoencoder import Reference, from_uint8, to_uint8
 from fantasytalking.errors import AudioError, OutOfMemory, SettingsError, VideoError
 from fantasytalking.media.video import probe_video, read_frames, write_video
+from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
 from fantasytalking.pipeline.encoders import encode_speech, encode_text
 from fantasytalking.pipeline.inputs import load_speech
 from fantasytalking.pipeline.model_rules import ModelRules
-from fantasytalking.pipeline.pipeline import CONTINUED_FRAMES, FantasyTalkingPipeline
+from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
 from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech, wan_pipeline

@@ -1,1 +1,1 @@
-"""What the transformer is told besides noise and time: speech, identity, motion, text and image."""
+"""Conditions of the transformer: speech, identity, motion, text and image."""

@@ -12,7 +12,7 @@ from fantasytalking.errors import InputError
 from fantasytalking.geometry import TIME_STRIDE
 
 WINDOW_MARGIN = 4
-"""Tokens that every range is widened by on both sides, as released."""
+"""Tokens by which every range is widened on both sides, as released."""
 
 
 def window_ranges(num_tokens: int, num_frames: int) -> torch.Tensor:
@@ -23,14 +23,14 @@ def window_ranges(num_tokens: int, num_frames: int) -> torch.Tensor:
     `window_index` cuts them.
 
     Args:
-        num_tokens: speech tokens t that cover the clip, at least 1.
-        num_frames: video frames F of the clip, 4n+1.
+        num_tokens: Speech tokens t that cover the clip, at least 1.
+        num_frames: Video frames F of the clip, 4n+1.
 
     Returns:
         int64 [f, 2]: first and last token.
 
     Raises:
-        InputError: if there are no tokens or no frames.
+        InputError: There are no tokens or no frames.
     """
     if num_tokens < 1 or num_frames < 1:
         raise InputError(
@@ -41,7 +41,7 @@ def window_ranges(num_tokens: int, num_frames: int) -> torch.Tensor:
     half = int(tokens_per_frame * TIME_STRIDE / 2)
 
     def centred(latent: int) -> list[int]:
-        # Kept operation by operation as released: any algebra here moves the int() of some clip by one.
+        # The same operations in the same order as released: simplifying them changes the int() of some clips by one.
         before = tokens_per_frame * ((latent - 1) * TIME_STRIDE + 1)
         after = tokens_per_frame * (latent * TIME_STRIDE + 1)
         centre = int((before + after) / 2) - 1
@@ -60,8 +60,8 @@ def window_index(
 
     Args:
         ranges: int64 [B, f, 2] from `window_ranges`.
-        num_tokens: t, the padded number of tokens of the batch.
-        lengths: int64 [B], tokens of each clip that are real; None: all t.
+        num_tokens: t, the number of tokens that the batch is padded to.
+        lengths: int64 [B], real tokens of each clip; None: all t.
 
     Returns:
         index int64 [B, f, w], where t (one past the end) stands for padding, and lengths int64 [B, f] of the windows.
@@ -71,7 +71,7 @@ def window_index(
     first = (ranges[..., 0] - WINDOW_MARGIN).clamp(min=0)
     last = torch.minimum(ranges[..., 1] + WINDOW_MARGIN, ends - 1)
     counts = (last - first + 1).clamp(min=0)
-    # The width before the cut, as released: it is the same for all windows of a clip, however short the clip is.
+    # The width before windows are cut to the clip, as released: it is the same for all windows, however short the clip is.
     width = int((ranges[..., 1] - ranges[..., 0]).max()) + 1 + 2 * WINDOW_MARGIN
     steps = torch.arange(width, device=ranges.device)
     index = torch.where(steps < counts[..., None], first[..., None] + steps, num_tokens)
@@ -81,12 +81,12 @@ def window_index(
 def attention_mask(counts: torch.Tensor, width: int) -> torch.Tensor:
     """Boolean mask [..., width], true where a key takes part; an empty row keeps its first key.
 
-    A row without any key would be NaN in every attention back-end. Its first key is a zero token, whose value is zero
-    as the audio values have no bias, so it adds nothing.
+    A row without any key would give NaN in every attention back-end. Its first key is a zero token, whose value is zero
+    because the audio values have no bias, so it adds nothing.
 
     Args:
         counts: int64 [...], real keys of each row.
-        width: keys of each row, padding included.
+        width: Keys of each row, padding included.
     """
     return torch.arange(width, device=counts.device) < counts.clamp(min=1)[..., None]
 
@@ -99,20 +99,20 @@ def select_tokens(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 def resample_features(features: torch.Tensor, target_count: int) -> torch.Tensor:
-    """Resample in time, linearly, so that windows stay aligned at any frame rate.
+    """Resample features linearly in time, so that windows stay aligned at any frame rate.
 
-    The result spans the same time as the features: feature i stands for the centre of the i-th of t equal parts, output
-    j for the centre of the j-th of `target_count`. Half a step at each end repeats the outermost feature.
+    The result spans the same time as the features: feature i is at the centre of the i-th of t equal parts, output j at
+    the centre of the j-th of `target_count`. Beyond the outermost centres the outermost feature is repeated.
 
     Args:
         features: [t, d], at least one.
-        target_count: number of features wanted, at least 1.
+        target_count: Number of features wanted, at least 1.
 
     Returns:
-        [target_count, d], same type and device; the features themselves where the count is theirs.
+        [target_count, d], same type and device; the features themselves if there are that many already.
 
     Raises:
-        InputError: if there are no features or none are wanted.
+        InputError: There are no features, or none are wanted.
     """
     if features.ndim != 2 or features.shape[0] < 1 or target_count < 1:
         raise InputError(
@@ -122,7 +122,7 @@ def resample_features(features: torch.Tensor, target_count: int) -> torch.Tensor
     count = features.shape[0]
     if count == target_count:
         return features
-    # On the CPU, as some accelerators have no float64, which long clips need here.
+    # On the CPU, because long clips need float64 here, which some accelerators lack.
     centres = (torch.arange(target_count, dtype=torch.float64) + 0.5) * (count / target_count)
     position = (centres - 0.5).clamp(0, count - 1)
     left = position.floor().long()

@@ -1,4 +1,4 @@
-"""What the transformer is told besides noise and time, as one frozen record.
+"""The conditions of the transformer, everything that it is given besides noise and time, as one frozen record.
 
 Letters: B batch, f latent frames, t speech tokens, l text tokens, li image tokens, d width of a token.
 """
@@ -23,10 +23,10 @@ class AudioCondition:
 
     Attributes:
         features: [B, t, d] features of the speech encoder, not yet projected.
-        ranges: int64 [B, f, 2] of `audio_windows.window_ranges`: each latent frame listens to its own window (frame
+        ranges: int64 [B, f, 2] from `audio_windows.window_ranges`: each latent frame listens to its own window (frame
             mode, stage 2 and inference). None: all video tokens listen to the whole clip (clip mode, stage 1).
-        lengths: int64 [B], how many of the t features are real; the rest are masked. None: all.
-        scale: factor of the audio attention, a number or [B]; 1 as trained, 0 is exactly "no audio".
+        lengths: int64 [B], number of real features of each clip; the rest is masked. None: all are real.
+        scale: Weight of the audio attention, a number or [B]; 1 as trained, 0 is exactly "no audio".
     """
 
     features: torch.Tensor
@@ -44,11 +44,11 @@ class AudioCondition:
 
 @dataclass(frozen=True)
 class IdentityCondition:
-    """The face that the video keeps.
+    """Face whose identity the video keeps.
 
     Attributes:
         embedding: [B, e] unit-length face embedding.
-        scale: factor of the identity attention, a number or [B]; 0.5 in the paper.
+        scale: Weight of the identity attention, a number or [B]; 0.5 in the paper.
     """
 
     embedding: torch.Tensor
@@ -62,14 +62,14 @@ class IdentityCondition:
 
 @dataclass(frozen=True)
 class Conditions:
-    """One record per batch; `replace(conditions, audio=None)` makes a guidance branch.
+    """Conditions of a batch; `replace(conditions, audio=None)` makes those of a guidance branch.
 
     Attributes:
-        text: [B, l, dt] text embeddings. Wan does not mask their padding, so l is part of the model's input: the
-            released model wants 512, zero-padded.
+        text: [B, l, dt] text embeddings. Wan does not mask their padding, so l matters: the released model needs 512,
+            padded with zeros.
         image: [B, li, di] image embeddings of the portrait. None: the model has no image attention, or it is off.
-        audio: None: no speech, equal to audio scale 0.
-        identity: None: no face, equal to identity scale 0.
+        audio: Speech. None is the same as audio scale 0.
+        identity: Face. None is the same as identity scale 0.
         motion: [B, 2] intensities (face, body) in 0..1. None: nothing is added to the timestep embedding.
     """
 
@@ -91,7 +91,7 @@ class Conditions:
 
     @property
     def batch_size(self) -> int:
-        """B."""
+        """Number of samples B."""
         return self.text.shape[0]
 
     def to(
@@ -100,7 +100,7 @@ class Conditions:
         dtype: torch.dtype | None = None,
         non_blocking: bool = False,
     ) -> Conditions:
-        """Move to a device; embeddings and features also take the type, scales and intensities stay as they are."""
+        """Copy on a device; embeddings and features are also cast to `dtype`, scales and intensities keep their type."""
 
         def cast(tensor: torch.Tensor) -> torch.Tensor:
             return tensor.to(device=device, dtype=dtype, non_blocking=non_blocking)
@@ -121,12 +121,12 @@ class Conditions:
 
     @staticmethod
     def cat(parts: Sequence[Conditions]) -> Conditions:
-        """Join batches of different clips or guidance branches.
+        """Concatenate batches of different clips or guidance branches.
 
-        Speech of different lengths is padded and masked; where a part has no audio or identity, its rows get scale 0.
+        Speech of different lengths is padded and masked; the rows of a part without audio or identity get scale 0.
 
         Raises:
-            InputError: if nothing is given, or the parts differ in text length, in having an image or intensities, or
+            InputError: Nothing is given, or the parts differ in text length, in having an image or intensities, or
                 in their audio mode.
         """
         if not parts:

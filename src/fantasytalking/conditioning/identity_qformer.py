@@ -1,4 +1,4 @@
-"""Face embedding -> identity tokens (paper section 3.3, facial-focused cross-attention).
+"""Identity tokens from a face embedding (paper section 3.3, facial-focused cross-attention).
 
 The paper names a Q-Former without its sizes; learned queries, a few layers of self-attention, cross-attention to the
 projected embedding and a feed-forward network are our choice. Letters: B batch, e face embedding, n tokens, d width.
@@ -19,16 +19,16 @@ class IdentityQFormer(nn.Module):
     """Turns a face embedding into tokens that every block of the transformer attends to.
 
     Args:
-        feature_dim: width e of the face embedding (ArcFace 512, MobileFaceNet 192).
-        dim: width d of the identity tokens.
-        num_tokens: n, number of learned queries.
-        num_layers: number of layers.
+        feature_dim: Width e of the face embedding (ArcFace 512, MobileFaceNet 192).
+        dim: Width d of the identity tokens.
+        num_tokens: Number n of learned queries.
+        num_layers: Number of layers.
     """
 
     def __init__(self, feature_dim: int, dim: int, num_tokens: int = 16, num_layers: int = 2) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(1, num_tokens, dim) * dim**-0.5)
-        # One key would make the softmax of the cross-attention constant, so the embedding becomes several tokens.
+        # With a single key the softmax of the cross-attention would be constant, so the embedding becomes several tokens.
         self.face_proj = nn.Linear(feature_dim, FACE_TOKENS * dim)
         self.face_norm = nn.LayerNorm(dim)
         self.layers = nn.ModuleList([QFormerLayer(dim) for _ in range(num_layers)])
@@ -48,7 +48,7 @@ class QFormerLayer(nn.Module):
     """Self-attention among the queries, cross-attention to the face, feed-forward; pre-norm, with residuals.
 
     Args:
-        dim: width d of the tokens.
+        dim: Width d of the tokens.
     """
 
     def __init__(self, dim: int) -> None:
@@ -73,7 +73,7 @@ class QFormerAttention(nn.Module):
     """Multi-head attention.
 
     Args:
-        dim: width d of queries, keys and output.
+        dim: Width d of queries, keys and output.
     """
 
     def __init__(self, dim: int) -> None:

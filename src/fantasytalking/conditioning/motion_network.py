@@ -1,4 +1,4 @@
-"""Motion intensities -> an embedding that is added to the timestep embedding (paper section 3.4).
+"""Embedding of the motion intensities, which is added to the timestep embedding (paper section 3.4).
 
 "An MLP per coefficient, concatenated, a ResNet layer, average pooling": the two embeddings are concatenated as a
 sequence of two, the ResNet layer convolves along it, and the pooling averages it away. Sizes are our choice.
@@ -15,11 +15,11 @@ NEUTRAL_INTENSITY = 0.5
 
 
 class MotionNetwork(nn.Module):
-    """Embeds how much the face and the body move; a fresh one returns zeros.
+    """Embeds the motion intensities of face and body; an untrained one returns zeros.
 
     Args:
-        dim: width d of the timestep embedding.
-        hidden_dim: width inside the network.
+        dim: Width d of the timestep embedding.
+        hidden_dim: Width inside the network.
     """
 
     def __init__(self, dim: int, hidden_dim: int = 256) -> None:

@@ -1,4 +1,4 @@
-"""Speech -> features -> audio tokens (paper section 3.2).
+"""Speech features and their projection to audio tokens (paper section 3.2).
 
 Letters: B batch, n samples, t speech tokens, d width.
 """
@@ -26,9 +26,9 @@ from fantasytalking.geometry import AUDIO_TOKEN_RATE
 SAMPLE_RATE = 16_000
 SAMPLES_PER_TOKEN = round(SAMPLE_RATE / AUDIO_TOKEN_RATE)
 BLOCK_SECONDS = 30
-"""Whisper's own block; longer speech is encoded in blocks of this length by both encoders."""
+"""Block length of Whisper; both encoders encode longer speech in blocks of this length."""
 OVERLAP_SECONDS = 4
-"""Time that neighbouring blocks share; their features are cross-faded over it, so that no edge shows."""
+"""Overlap of neighbouring blocks, over which their features are cross-faded, so that there is no seam."""
 
 SpeechModel: TypeAlias = Wav2Vec2Model | WhisperEncoder
 FeatureExtractor: TypeAlias = Wav2Vec2FeatureExtractor | WhisperFeatureExtractor
@@ -38,8 +38,8 @@ class AudioProjector(nn.Module):
     """Projects speech features to audio tokens; the keys are those of the released `proj_model`.
 
     Args:
-        feature_dim: width of the speech features.
-        dim: width of the audio tokens.
+        feature_dim: Width of the speech features.
+        dim: Width of the audio tokens.
     """
 
     def __init__(self, feature_dim: int, dim: int) -> None:
@@ -54,18 +54,18 @@ class AudioProjector(nn.Module):
 
 
 class SpeechEncoder:
-    """A frozen speech network of transformers behind one function.
+    """Frozen speech network of transformers with its feature extractor.
 
-    wav2vec2 serves the released model (zero-mean, unit-variance waveform), the Whisper encoder the embedded one
+    The released model uses wav2vec2 (zero-mean, unit-variance waveform), the embedded one the encoder of Whisper
     (log-mel spectrogram). Loaded and saved in the layout of transformers: `config.json`, `model.safetensors`,
-    `preprocessor_config.json`. A pipeline holds the two parts and makes one of these from them, at no cost.
+    `preprocessor_config.json`. A pipeline holds the two parts; making a `SpeechEncoder` from them costs nothing.
 
     Args:
         network: `Wav2Vec2Model` or the encoder of a `WhisperModel`.
-        extractor: its feature extractor; it decides how the waveform is normalised.
+        extractor: Feature extractor of the network, which also determines how the waveform is normalised.
 
     Raises:
-        CheckpointError: if the two do not belong together, or the extractor does not work at 16 kHz.
+        CheckpointError: The two do not belong together, or the extractor does not work at 16 kHz.
     """
 
     def __init__(self, network: SpeechModel, extractor: FeatureExtractor) -> None:
@@ -85,12 +85,12 @@ class SpeechEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return self.network.device  # type: ignore[no-any-return]
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type the network computes in."""
+        """Type that the network computes in."""
         return self.network.dtype  # type: ignore[no-any-return]
 
     def to(self, device: torch.device | str) -> SpeechEncoder:
@@ -107,10 +107,10 @@ class SpeechEncoder:
 
         Returns:
             float32 [t, d] on the encoder's device: 50 features per second of the true length (n / 320 of them,
-            rounded; for wav2vec2 as many as its convolutions give, one less).
+            rounded; wav2vec2 gives one less).
 
         Raises:
-            AudioError: if the samples are not one channel, or shorter than one feature needs (25 ms).
+            AudioError: The samples are not one channel, or shorter than one feature needs (25 ms).
         """
         wave = np.asarray(samples.cpu() if isinstance(samples, torch.Tensor) else samples, dtype=np.float32)
         if wave.ndim != 1 or wave.size < 400:
@@ -118,14 +118,14 @@ class SpeechEncoder:
                 f"Speech must be one channel of at least 400 samples (25 ms at 16 kHz), but has the shape {wave.shape}."
             )
         if isinstance(self.extractor, Wav2Vec2FeatureExtractor):
-            # Before it is cut into blocks: normalised alone, a block with little speech would be blown up.
+            # Before it is cut into blocks: normalised on its own, a block with little speech would be amplified.
             wave = self.extractor(wave, sampling_rate=SAMPLE_RATE, return_tensors="np").input_values[0]
         if wave.size <= BLOCK_SECONDS * SAMPLE_RATE:
             return self._encode_block(wave)
         return self._encode_long(wave)
 
     def _encode_block(self, wave: np.ndarray) -> torch.Tensor:
-        """Features of at most 30 seconds, for wav2vec2 already normalised."""
+        """Features of at most 30 seconds of speech, which is already normalised for wav2vec2."""
         if isinstance(self.extractor, Wav2Vec2FeatureExtractor):
             values = torch.from_numpy(wave)[None].to(self.device, self.dtype)
             return self.network(values).last_hidden_state[0].float()  # type: ignore[no-any-return]
@@ -160,16 +160,16 @@ class SpeechEncoder:
     ) -> SpeechEncoder:
         """Load from a folder or hub id in the layout of transformers.
 
-        Always in float32, whatever type is stored: the encoder is small, and half precision is slow on CPUs.
+        Always in float32, whatever type is stored: the encoder is small, and CPUs are slow in half precision.
 
         Args:
-            source: folder or hub id, for example `facebook/wav2vec2-base-960h`.
-            subfolder: folder inside it.
-            revision: revision on the hub.
-            device: where the network goes.
+            source: Folder or hub id, for example `facebook/wav2vec2-base-960h`.
+            subfolder: Folder inside it.
+            revision: Revision on the hub.
+            device: Device that the network is moved to.
 
         Raises:
-            CheckpointError: if it holds no wav2vec2 or Whisper model, or its files are missing or broken.
+            CheckpointError: It holds no wav2vec2 or Whisper model, or its files are missing or damaged.
         """
         name = str(source)
         where = {"subfolder": subfolder, "revision": revision}
@@ -195,8 +195,8 @@ class SpeechEncoder:
         """Save in the layout of transformers.
 
         Args:
-            folder: made where missing.
-            dtype: type to store the weights in; None: as they are. The embedded model stores float16.
+            folder: Output folder, created if it is missing.
+            dtype: Type to store the weights in; None: as they are. The embedded model stores float16.
         """
         stored = {name: value.to(dtype) if dtype else value for name, value in self.network.state_dict().items()}
         self.network.save_pretrained(folder, state_dict=stored)

@@ -5,22 +5,20 @@ An interrupted evaluation continues where it was; a file that cannot be used is 
 
 from __future__ import annotations
 
-import concurrent.futures.process
-import functools
-import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from fantasytalking.errors import FantasyTalkingError, OutputError, ResourceError, SettingsError
+from fantasytalking.errors import FantasyTalkingError, OutputError, SettingsError
 from fantasytalking.evaluation.footage import load_sound
-from fantasytalking.evaluation.measure import MeasuredClip, measure_clip
-from fantasytalking.evaluation.metrics.metric import Measurement, Metric
-from fantasytalking.evaluation.metrics.registry import ALL, Backend, Choice, build, choose
+from fantasytalking.evaluation.measure import MeasuredClip
+from fantasytalking.evaluation.measuring_workers import measure_clips
+from fantasytalking.evaluation.metrics.metric import Measurement
+from fantasytalking.evaluation.metrics.registry import ALL, Backend, build, choose
 from fantasytalking.evaluation.pairing import (
     GROUND_TRUTH,
     NOTES,
@@ -31,15 +29,14 @@ from fantasytalking.evaluation.pairing import (
     shuffled_sounds,
 )
 from fantasytalking.evaluation.protocol import PROTOCOLS, Protocol, software_versions
-from fantasytalking.evaluation.results import ClipResult, Method, Problem, Report
+from fantasytalking.evaluation.report.write_report import write_report
+from fantasytalking.evaluation.results import ClipResult, Method, Problem, Report, Summary
 from fantasytalking.evaluation.statistics.intervals import FEWEST
 from fantasytalking.evaluation.summary import summarise
 from fantasytalking.media.video import probe_video
 from fantasytalking.pipeline.load_pipeline import choose_device
 from fantasytalking.pipeline.progress import Progress, default_progress
 from fantasytalking.system.machine import machine
-from fantasytalking.system.processes import spawning, start_worker
-from fantasytalking.system.processes import threads as bounded_threads
 
 __all__ = ["BASELINES", "STORE", "EvaluationOptions", "evaluate"]
 
@@ -97,54 +94,68 @@ def evaluate(
     Raises:
         InputError: A folder cannot be used, or no clip could be measured.
         SettingsError: An unknown metric or baseline.
-        CheckpointError: `backend` is `standard` and weights are missing.
-        MissingDependencyError: `backend` is `standard` and a package is missing.
+        CheckpointError, MissingDependencyError: `backend` is `standard` and weights or a package are missing.
         OutputError: The folder cannot be written.
         ResourceError: A process was ended from outside.
     """
-    if options.workers is not None and options.workers < 1:
-        raise SettingsError(f"workers must be at least 1, but {options.workers} was given.")
     started, progress, computer = time.monotonic(), progress or default_progress(), machine()
     device = str(choose_device(options.device))
+    workers = _workers(options, device)
     choices, proxies = choose(options.metrics, options.backend, device)
     # Before anything is measured: a network that cannot be loaded ends the run here.
     metrics = [build(choice) for choice in choices]
-    columns = [column for metric in metrics for column in metric.columns]
-    tasks, problems = pair_clips(methods, reference)
-    baselines, without = _baseline_tasks(tasks, options.baselines, options.protocol.max_seconds)
-    tasks, problems = [*tasks, *baselines], [*problems, *without]
+    columns = tuple(column for metric in metrics for column in metric.columns)
+    tasks, problems = _plan(methods, reference, options)
     store = _make_store(output, {"reference": [reference], "generated": list(methods.values())})
-    measured = _measure_all(tasks, choices, metrics, options, device, store, progress)
-    found, results, more = _collect(measured)
-    if not found.get(GROUND_TRUTH):
-        reasons = "; ".join(f"{p.clip}: {p.reason}" for p in more[:3])
-        raise SettingsError(f"No real clip of '{reference}' could be measured ({reasons}); give other clips.")
+    measured = measure_clips(tasks, choices, metrics, options.protocol, store, workers, progress)
+    found, results, more = _collect(measured, reference)
     with progress.stage("comparing"):
         summary = summarise(found, columns, options.protocol)
-    remarks = {**NOTES, **(notes or {})}
-    rows = [
-        Method(name, _kind(name), remarks.get(name, ""), results.get(name, {}), summary.cells.get(name, {}))
-        for name in _order(methods, found)
-    ]
+    rows = _rows(methods, results, summary.cells, notes or {})
     report = Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=options.command,
         protocol=options.protocol.to_dict(),
         software=software_versions(),
         machine=computer,
-        columns=tuple(columns),
-        methods=tuple(rows),
+        columns=columns,
+        methods=rows,
         comparisons=tuple(summary.comparisons),
         problems=(*problems, *more),
-        warnings=tuple([*proxies, *_sample_warnings(rows, options.protocol)]),
+        warnings=(*proxies, *_sample_warnings(rows, options.protocol)),
         reference=str(reference),
         minutes=round((time.monotonic() - started) / 60, 2),
     )
-    from fantasytalking.evaluation.report.write_report import write_report
-
     with progress.stage("writing"):
         write_report(report, output, options.media)
     return report
+
+
+def _rows(
+    methods: Mapping[str, Path],
+    results: Mapping[str, Mapping[str, ClipResult]],
+    cells: Mapping[str, Mapping[str, Summary]],
+    notes: Mapping[str, str],
+) -> tuple[Method, ...]:
+    """The rows of the table: ground truth, methods (those without any measured clip as well), baselines."""
+    remarks = {**NOTES, **notes}
+    order = [name for name in (GROUND_TRUTH, *methods, STILL, SHUFFLED) if name in results or name in methods]
+    return tuple(
+        Method(name, _kind(name), remarks.get(name, ""), results.get(name, {}), cells.get(name, {})) for name in order
+    )
+
+
+def _workers(options: EvaluationOptions, device: str) -> int:
+    if options.workers is not None and options.workers < 1:
+        raise SettingsError(f"workers must be at least 1, but {options.workers} was given.")
+    return options.workers or (min(os.cpu_count() or 1, 8) if device == "cpu" else 1)
+
+
+def _plan(methods: Mapping[str, Path], reference: Path, options: EvaluationOptions) -> tuple[list[Task], list[Problem]]:
+    """The clips to measure, those of the baselines included, and the files that have no counterpart."""
+    tasks, problems = pair_clips(methods, reference)
+    baselines, without = _baseline_tasks(tasks, options.baselines, options.protocol.max_seconds)
+    return [*tasks, *baselines], [*problems, *without]
 
 
 def _make_store(output: Path, inputs: Mapping[str, Sequence[Path]]) -> Path:
@@ -167,11 +178,6 @@ def _make_store(output: Path, inputs: Mapping[str, Sequence[Path]]) -> Path:
 def _kind(name: str) -> Literal["ground truth", "baseline", "method"]:
     # The real frames with another sound do not compete for the best value either.
     return "ground truth" if name in (GROUND_TRUTH, SHUFFLED) else "baseline" if name == STILL else "method"
-
-
-def _order(methods: Mapping[str, Path], found: Mapping[str, object]) -> list[str]:
-    wanted = [GROUND_TRUTH, *methods, STILL, SHUFFLED]
-    return [name for name in wanted if name in found or name in methods]
 
 
 def _baseline_tasks(
@@ -204,105 +210,8 @@ def _baseline_tasks(
     return found, problems
 
 
-def _measure_all(
-    tasks: Sequence[Task],
-    choices: Sequence[Choice],
-    metrics: list[Metric],
-    options: EvaluationOptions,
-    device: str,
-    store: Path,
-    progress: Progress,
-) -> list[MeasuredClip]:
-    """Measure clip by clip: a worker that has a clip's reference in memory measures all methods against it.
-
-    Args:
-        tasks: The clips of all methods.
-        choices: The metrics, for other processes to load.
-        metrics: The same metrics, loaded; emptied where other processes do the work.
-        options: Protocol and number of workers.
-        device: Device of the standard networks.
-        store: Folder of the measurements.
-        progress: Shows the progress.
-    """
-    by_clip: dict[str, list[Task]] = {}
-    for task in tasks:
-        by_clip.setdefault(task.clip, []).append(task)
-    # The longest first, so that none of them is left alone at the end.
-    groups = sorted(by_clip.values(), key=lambda group: -_size(group[0].reference))
-    cores = os.cpu_count() or 1
-    wanted = options.workers or (min(cores, 8) if device == "cpu" else 1)
-    workers, threads = min(wanted, len(groups)), max(1, cores // wanted)
-    measured: list[MeasuredClip] = []
-    with progress.stage("measuring", len(tasks)) as advance:
-        if workers == 1:
-            done = _measure_here(groups, metrics, options.protocol, store, threads)
-        else:
-            # each process loads its own
-            metrics.clear()
-            work = functools.partial(_measure_group, tuple(choices), options.protocol, store)
-            done = _measure_in_processes(groups, work, workers, threads)
-        for group in done:
-            measured += group
-            for _ in group:
-                advance()
-    order = {(task.method, task.clip): place for place, task in enumerate(tasks)}
-    return sorted(measured, key=lambda one: order[one.task.method, one.task.clip])
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
-def _measure_here(
-    groups: Sequence[Sequence[Task]], metrics: Sequence[Metric], protocol: Protocol, store: Path, threads: int
-) -> Iterator[list[MeasuredClip]]:
-    with bounded_threads(threads):
-        for group in groups:
-            yield [measure_clip(task, metrics, protocol, store) for task in group]
-
-
-def _measure_in_processes(
-    groups: Sequence[Sequence[Task]],
-    work: Callable[[Sequence[Task]], list[MeasuredClip]],
-    workers: int,
-    threads: int,
-) -> Iterator[list[MeasuredClip]]:
-    others = multiprocessing.active_children()
-    with concurrent.futures.ProcessPoolExecutor(workers, spawning(), start_worker, (threads,)) as pool:
-        pending = [pool.submit(work, group) for group in groups]
-        try:
-            for done in concurrent.futures.as_completed(pending):
-                yield done.result()
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise ResourceError(
-                "A measuring process was ended from outside, perhaps for lack of memory; give the same command again with fewer "
-                "--workers, what was measured is kept."
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            # Interrupted: leaving the pool would wait for the clips in progress.
-            for process in set(multiprocessing.active_children()) - set(others):
-                process.terminate()
-            raise
-
-
-def _measure_group(
-    choices: tuple[Choice, ...], protocol: Protocol, store: Path, tasks: Sequence[Task]
-) -> list[MeasuredClip]:
-    metrics = _load_metrics(choices)
-    return [measure_clip(task, metrics, protocol, store) for task in tasks]
-
-
-@functools.cache
-def _load_metrics(choices: tuple[Choice, ...]) -> tuple[Metric, ...]:
-    return tuple(build(choice) for choice in choices)
-
-
 def _collect(
-    measured: Sequence[MeasuredClip],
+    measured: Sequence[MeasuredClip], reference: Path
 ) -> tuple[dict[str, dict[str, Measurement]], dict[str, dict[str, ClipResult]], list[Problem]]:
     """Merge the measurements of the metrics, by method and clip; whatever could not be measured becomes a problem."""
     found: dict[str, dict[str, Measurement]] = {}
@@ -329,6 +238,9 @@ def _collect(
         results.setdefault(task.method, {})[task.clip] = ClipResult(
             generated, str(task.reference), one.frames, dict(merged.values), dict(merged.curves)
         )
+    if not found.get(GROUND_TRUTH):
+        first = "; ".join(f"{p.clip}: {p.reason}" for p in problems[:3])
+        raise SettingsError(f"No real clip of '{reference}' could be measured ({first}); give other clips.")
     return found, results, problems
 
 

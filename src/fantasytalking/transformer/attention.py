@@ -33,15 +33,15 @@ MASKING_BACKENDS = frozenset(
         AttentionBackendName._FLASH_3_VARLEN_HUB,
     }
 )
-"""Attention back-ends of diffusers that honour a boolean mask; with any other, masked attention runs on PyTorch's."""
+"""Attention back-ends of diffusers that honour a boolean mask; with any other, masked attention uses PyTorch's own."""
 
 
 @dataclass(frozen=True)
 class AudioTokens:
-    """Projected speech as the attention reads it.
+    """Projected speech in the form that the attention reads.
 
     Attributes:
-        tokens: [B, t, d], zeros where padded; in frame mode the last token is zero and stands for padding.
+        tokens: [B, t, d], zeros where padded; in frame mode the last token is zero and is used for padding.
         index: int64 [B, f, w], the tokens of each latent frame's window; None: clip mode.
         mask: bool [B * f, 1, 1, w] in frame mode, [B, 1, 1, t] in clip mode, true where a key takes part; None: all.
         scale: number or [B, 1, 1].
@@ -68,10 +68,10 @@ class IdentityTokens:
 
 @dataclass(frozen=True)
 class CrossContext:
-    """All that the video tokens attend to besides each other.
+    """Everything that the video tokens attend to besides each other.
 
-    It takes the place of `encoder_hidden_states` in diffusers' own Wan block, which hands that argument to the
-    cross-attention untouched; so the blocks, and with them offload, caches and compilation, stay diffusers'.
+    It is passed as `encoder_hidden_states` of diffusers' own Wan block, which hands that argument to the
+    cross-attention untouched; so the blocks, and with them offload, caches and compilation, remain those of diffusers.
 
     Attributes:
         text: [B, l, d] embedded text.
@@ -87,15 +87,15 @@ class CrossContext:
 
 
 class FantasyTalkingAttnProcessor(nn.Module):
-    """Cross-attention processor of one block; owns the audio and identity projections, zero at first.
+    """Cross-attention processor of one block, with its audio and identity projections, whose values are zero at first.
 
     Args:
-        inner_dim: width of the block.
-        audio_dim: width of the projected speech; None: no audio.
-        identity_dim: width of the identity tokens; None: no identity.
+        inner_dim: Width of the block.
+        audio_dim: Width of the projected speech; None: no audio.
+        identity_dim: Width of the identity tokens; None: no identity.
     """
 
-    # The names that diffusers sets on its processors for `set_attention_backend` and `enable_parallelism`.
+    # Names that diffusers sets on processors in `set_attention_backend` and `enable_parallelism`.
     _attention_backend: AttentionBackendName | None = None
     _parallel_config: object | None = None
 
@@ -112,9 +112,9 @@ class FantasyTalkingAttnProcessor(nn.Module):
         self.reset_values()
 
     def reset_values(self) -> None:
-        """Zero the value projections: the block is then plain Wan's.
+        """Zero the value projections, so that the block equals plain Wan's.
 
-        Only the values: with zero keys too, the keys would get no gradient until the values have moved.
+        Only the values: if the keys were zero too, they would get no gradient until the values have moved.
         """
         if self.has_audio:
             nn.init.zeros_(self.audio_v_proj.weight)
@@ -129,9 +129,9 @@ class FantasyTalkingAttnProcessor(nn.Module):
         attention_mask: torch.Tensor | None = None,
         rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Attend from video tokens [B, f * n, d] to everything in the context; the last two arguments are unused.
+        """Attend from video tokens [B, f * n, d] to everything in the context.
 
-        They are part of the signature by which diffusers' blocks call a processor.
+        The last two arguments are unused; they belong to the signature by which diffusers' blocks call a processor.
         """
         context = encoder_hidden_states
         query = _heads(attn, attn.norm_q(attn.to_q(hidden_states)))
@@ -153,7 +153,7 @@ class FantasyTalkingAttnProcessor(nn.Module):
         return result
 
     def _attend_to_audio(self, attn: WanAttention, query: torch.Tensor, audio: AudioTokens) -> torch.Tensor:
-        # Keys and values are made once per token and then gathered: neighbouring windows share most of their tokens.
+        # Keys and values are computed once per token and then gathered, because neighbouring windows share most tokens.
         key, value = self.audio_k_proj(audio.tokens), self.audio_v_proj(audio.tokens)
         if audio.index is None:
             return self._attend(query, _heads(attn, key), _heads(attn, value), audio.mask)
@@ -177,7 +177,7 @@ class FantasyTalkingAttnProcessor(nn.Module):
         backend = self._attention_backend
         if mask is not None and backend not in MASKING_BACKENDS:
             backend = AttentionBackendName.NATIVE
-        # No parallel_config: keys and values are whole on every rank, only the queries are split.
+        # No parallel_config: every rank has all keys and values, only the queries are split.
         attended = dispatch_attention_fn(query, key, value, attn_mask=mask, backend=backend)
         result: torch.Tensor = attended.flatten(2, 3).type_as(query)
         return result

@@ -1,4 +1,4 @@
-"""FantasyTalking's video transformer: Wan with speech, identity and motion intensity.
+"""FantasyTalking's video transformer: Wan's with speech, identity and motion intensity.
 
 Letters: B batch, C channels, f latent frames, h and w latent rows and columns, t speech tokens, d width of a token.
 """
@@ -27,38 +27,38 @@ from fantasytalking.transformer.attention import AudioTokens, CrossContext, Fant
 
 
 class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
-    """Wan's transformer whose cross-attention also listens to speech and looks at a face.
+    """Wan's transformer with cross-attention to speech and to a face.
 
     A subclass of diffusers' model with diffusers' own blocks: only the cross-attention processors are ours, so LoRA,
     caches, offload, quantisation and attention back-ends work as they do for Wan. Parts that are not configured do not
-    exist, and new parts start at zero: a fresh model equals plain Wan exactly.
+    exist, and new parts start at zero, so an untrained model equals plain Wan exactly.
 
     Args:
-        patch_size: latents per token in (time, height, width).
-        num_attention_heads: heads; the width is heads times `attention_head_dim`.
-        attention_head_dim: width of a head.
+        patch_size: Latents per token in (time, height, width).
+        num_attention_heads: Heads; the width is heads times `attention_head_dim`.
+        attention_head_dim: Width of a head.
         in_channels: C of the input: noisy latents, 4 mask channels and the reference latents.
-        out_channels: latent channels of the velocity.
-        text_dim: width of the text embeddings.
-        freq_dim: width of the sinusoidal time embedding.
-        ffn_dim: width inside the feed-forward networks.
-        num_layers: number of blocks.
-        cross_attn_norm: whether the cross-attention input is normalised with learned weights.
-        qk_norm: normalisation of queries and keys.
-        eps: of all norms.
-        image_dim: width of the image embeddings; None: no image tokens.
-        added_kv_proj_dim: width of the image tokens in the blocks; None: no image attention.
-        rope_max_seq_len: longest side, in tokens, that the rotary embedding covers.
-        pos_embed_seq_len: positions of the image embedding; None in image-to-video models.
-        audio_feature_dim: width of the speech features: 768 for wav2vec2-base, 384 for Whisper tiny.
-        audio_dim: width of the projected speech; None: no audio.
-        audio_positions: learned positions of speech tokens in a window; None, as released: a window is a set of tokens,
-            and only what the speech encoder says of time tells a video frame from its neighbour.
-        identity_feature_dim: width of the face embedding; None: no identity.
-        identity_dim: width of the identity tokens; None: no identity.
-        identity_tokens: number of identity tokens.
-        identity_layers: layers of the Q-Former.
-        motion: whether the motion intensity network exists.
+        out_channels: Latent channels of the velocity.
+        text_dim: Width of the text embeddings.
+        freq_dim: Width of the sinusoidal time embedding.
+        ffn_dim: Width inside the feed-forward networks.
+        num_layers: Number of blocks.
+        cross_attn_norm: Whether the cross-attention input is normalised with learned weights.
+        qk_norm: Normalisation of queries and keys.
+        eps: Of all norms.
+        image_dim: Width of the image embeddings; None: no image tokens.
+        added_kv_proj_dim: Width of the image tokens in the blocks; None: no image attention.
+        rope_max_seq_len: Longest side, in tokens, that the rotary embedding covers.
+        pos_embed_seq_len: Positions of the image embedding; None in image-to-video models.
+        audio_feature_dim: Width of the speech features: 768 for wav2vec2-base, 384 for Whisper tiny.
+        audio_dim: Width of the projected speech; None: no audio.
+        audio_positions: Number of learned positions of speech tokens in a window; None, as released: a window is a set of
+            tokens, in which only the speech features themselves carry the order in time.
+        identity_feature_dim: Width of the face embedding; None: no identity.
+        identity_dim: Width of the identity tokens; None: no identity.
+        identity_tokens: Number of identity tokens.
+        identity_layers: Layers of the Q-Former.
+        motion: Whether the motion intensity network exists.
     """
 
     _skip_layerwise_casting_patterns: ClassVar[list[str]] = [
@@ -117,7 +117,7 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[m
         self._build_parts(num_attention_heads * attention_head_dim)
 
     def _build_parts(self, inner_dim: int) -> None:
-        """Add what Wan does not have, as the config asks."""
+        """Add the configured parts that Wan does not have."""
         config = self.config
         if (config.identity_feature_dim is None) != (config.identity_dim is None):
             raise InputError(
@@ -147,14 +147,14 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[m
         Args:
             hidden_states: [B, C, f, h, w], all input channels; h and w multiples of the patch.
             timestep: [B], 0 (data) to 1000 (noise).
-            conditions: what the video shall show, in the model's type and on its device.
-            return_dict: whether to return a record with `sample` or a tuple.
+            conditions: Prompt, portrait, speech, face and intensities, in the model's type and on its device.
+            return_dict: Whether to return a record with `sample` or a tuple.
 
         Returns:
             Velocity [B, out_channels, f, h, w].
 
         Raises:
-            InputError: if the conditions do not fit the latents, or need a part that this model does not have.
+            InputError: The conditions do not fit the latents, or need a part that this model does not have.
         """
         grid = self._token_grid(hidden_states, conditions)
         rotary_emb = self.rope(hidden_states)
@@ -181,7 +181,7 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[m
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
     def plain_config(self) -> dict[str, Any]:
-        """The keyword arguments that build such a model: its configuration without what diffusers notes in it."""
+        """Keyword arguments that build such a model: its configuration without diffusers' own entries."""
         return {key: value for key, value in dict(self.config).items() if not key.startswith("_")}
 
     @classmethod
@@ -192,9 +192,9 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[m
         return FrozenDict({**defaults, **cls.load_config(model, subfolder="transformer")})
 
     def reset_new_parts(self) -> None:
-        """Initialise afresh what Wan does not have; afterwards the model equals plain Wan exactly.
+        """Initialise the parts that Wan does not have; afterwards the model equals plain Wan exactly.
 
-        For a model that was built on the meta device and filled from a checkpoint of Wan alone.
+        Used for a model that was built on the meta device and filled from a checkpoint of Wan alone.
         """
         for part in (self.audio_projector, self.identity_qformer):
             _reset(part)
@@ -236,8 +236,8 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[m
         if conditions.motion is not None:
             if self.motion_network is None:
                 raise InputError("This model has no motion network, but motion intensities were given; leave them out.")
-            # The paper adds to the timestep embedding: before Wan's projection to the six modulation vectors, so that
-            # the blocks and the output head all see it.
+            # The paper adds it to the timestep embedding: before Wan's projection to the six modulation vectors, so that
+            # all blocks and the output head see it.
             temb = temb + self.motion_network(conditions.motion.to(temb.dtype))
             modulation = embedder.time_proj(embedder.act_fn(temb))
         return temb, modulation.unflatten(1, (6, -1)), text, image
@@ -267,7 +267,7 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[m
             if audio.lengths is None:
                 return AudioTokens(tokens, None, None, scale)
             mask = attention_mask(audio.lengths, count)
-            # Zeroed, not only masked: a clip without any token keeps its first key, which then adds nothing.
+            # Zeroed as well as masked: a clip without any token keeps its first key, which must add nothing.
             real = torch.arange(count, device=tokens.device) < audio.lengths[:, None]
             return AudioTokens(tokens * real[..., None], None, mask[:, None, None], scale)
         if audio.ranges.shape[1] != frames:
@@ -280,7 +280,7 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[m
         padded = nn.functional.pad(tokens, (0, 0, 0, 1))
         if self.window_positions is None:
             return AudioTokens(padded, index, mask, scale)
-        # Padding gets a position of its own, zero, so that a window without any token still adds nothing.
+        # Padding has a position of its own, which is zero, so that a window without any token adds nothing.
         last = len(self.window_positions) - 1
         places = (index - audio.ranges[..., :1] + WINDOW_MARGIN).clamp(0, last)
         places = torch.where(index < count, places, last + 1)

@@ -1,4 +1,4 @@
-"""Validation of the embedded model without rendering: generated against true mouth opening, from the mesh that latents stand for."""
+"""Validation of the embedded model without rendering: generated against true mouth opening, both from the mesh that latents encode."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.training.trainer.config import TrainConfig
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
+WINDOWS_PER_TRACK = 3
 
-def validation_windows(dataset: MotionDataset, per_track: int = 3) -> list[tuple[Sample, Tensor]]:
-    """Evenly spread windows of every track, each with the portrait's mesh [468, 3]."""
+
+def validation_windows(dataset: MotionDataset) -> list[tuple[Sample, Tensor]]:
+    """`WINDOWS_PER_TRACK` evenly spread windows of every track, each with the portrait's mesh [468, 3]."""
     windows = []
     for name in dataset.names:
         for track in dataset.groups[name]:
             room = len(track.points) - dataset.num_frames - 1
-            for start in np.unique(np.linspace(0, max(room, 0), per_track).astype(int)):
+            for start in np.unique(np.linspace(0, max(room, 0), WINDOWS_PER_TRACK).astype(int)):
                 windows.append((dataset.window(track, int(start), dataset.num_frames), track.points[start]))
     return windows
 
@@ -81,7 +83,7 @@ def _conditions(
 
 
 def opening_correlation(codec: MeshCodec, latents: Tensor, windows: Sequence[tuple[Sample, Tensor]]) -> Tensor:
-    """Pearson r of mouth opening, latents [N, C, f, h, w] against each window's own: [N]."""
+    """Pearson correlation [N] of the mouth opening of latents [N, C, f, h, w] with that of each window's own."""
     scores = []
     for generated, (sample, portrait) in zip(latents, windows, strict=True):
         curves = []
@@ -93,7 +95,7 @@ def opening_correlation(codec: MeshCodec, latents: Tensor, windows: Sequence[tup
 
 
 class Validation:
-    """Correlation with own and with exchanged speech, on windows that are never trained on.
+    """Validation under own and exchanged speech, on windows that are never trained on.
 
     Args:
         dataset: Held-out tracks.
