@@ -2,12 +2,13 @@
 # make test     the same set-up, then lint, types and tests with coverage
 # make lint     ruff: rules and format; `make format` mends what it can
 # make types    mypy, strict for the package
+# make test-gpu the tests that need a GPU; without one they are rehearsed on a pretended device
 # PYTHON=/path/to/python3.12 picks the interpreter, TORCH_INDEX=URL the index torch comes from (docs/install.md),
 # WORKERS=4 how many processes run the tests (2 unless given; each needs about 3 GB).
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint format types docs-check clean
+.PHONY: help setup setup-dev demo test test-gpu lint format types docs-check clean
 
 export PYTHON TORCH_INDEX
 
@@ -35,6 +36,14 @@ COVERAGE_CORE = $(shell $(VENV_PYTHON) -c 'import sys; print("sysmon" if sys.ver
 
 test: lint types
 	COVERAGE_CORE=$(COVERAGE_CORE) $(PYTEST) --cov --cov-report=term
+
+test-gpu: setup-dev
+	@if $(VENV_PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	  $(VENV_PYTHON) -m pytest tests/gpu -m gpu; \
+	else \
+	  echo "There is no CUDA GPU: rehearsing the same checks on a pretended device (tests/devices)."; \
+	  $(VENV_PYTHON) -m pytest tests/devices; \
+	fi
 
 lint: setup-dev
 	$(VENV_PYTHON) -m ruff check .

@@ -43,7 +43,7 @@ def read_allowed_skips(path: Path = ALLOWED) -> list[AllowedSkip]:
     return [AllowedSkip(**entry) for entry in tomllib.loads(path.read_text())["skip"]]
 
 
-@dataclass
+@dataclass(eq=False)
 class SkipCheck:
     """Pytest plugin that collects the skips that nobody allowed.
 

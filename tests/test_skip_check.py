@@ -36,6 +36,14 @@ def test_an_unexpected_skip_fails_the_run_and_is_named(pytester: pytest.Pytester
     assert check.unexpected == ["test_cards.py::test_of_cards: Skipped: no cards on this machine"]
 
 
+def test_a_folder_with_a_conftest_of_its_own_is_checked_too(pytester: pytest.Pytester) -> None:
+    folder = pytester.mkdir("cards")
+    (folder / "conftest.py").write_text("")
+    (folder / "test_cards.py").write_text(TESTS)
+    assert pytester.inline_run(plugins=[check := allowing()]).ret == pytest.ExitCode.TESTS_FAILED
+    assert len(check.unexpected) == 1
+
+
 def test_an_allowed_skip_is_no_failure(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_cards=TESTS)
     entry = AllowedSkip("test_cards.py::test_of_*", "no cards", "cards are rare")
