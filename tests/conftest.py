@@ -1,11 +1,34 @@
-"""What tests of several folders need: two short clips of a face that speaks."""
+"""What tests of several folders need: two short clips of a face that speaks, a small model hub."""
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
+
+from tests.model_hub import Hub
+
+pytest_plugins = ["tests.skip_check"]
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # before torch and OpenCV are imported, here and in what tests start: each worker has a core
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the files that have the most slow tests, so that no worker is left alone with one of them at the end."""
+    if not hasattr(config, "workerinput"):
+        return
+    slow: dict[Path, int] = {}
+    for item in items:
+        slow[item.path] = slow.get(item.path, 0) + (item.get_closest_marker("slow") is not None)
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,8 +42,18 @@ def ctrl_c_reaches_children() -> None:
 def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `calm.mp4` and `lively.mp4`: 2.6 s of the example portrait, 256 pixels, 25 frames a second, with sound.
 
-    Made by the embedded model, in four steps. The face is 75 pixels large.
+    Made by the embedded model, in four steps, once for all workers. The face is 75 pixels large.
     """
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    folder = (tmp_path_factory.mktemp if alone else tmp_path_factory.getbasetemp().parent.joinpath)("talking")
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "lively.mp4").is_file():
+            make_talking(folder)
+    return folder
+
+
+def make_talking(folder: Path) -> None:
+    """Write the two clips."""
     from fantasytalking import FantasyTalkingPipeline
     from fantasytalking.media.image import load_image
     from fantasytalking.pipeline.model_folder import resolve_model
@@ -30,11 +63,28 @@ def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
         def show_note(self, text: str) -> None:
             pass
 
-    folder = tmp_path_factory.mktemp("talking")
+    folder.mkdir(exist_ok=True)
     example = Path(str(resolve_model("embedded"))) / "example"
     portrait = load_image(example / "portrait.png")[:360, 50:410]
     pipeline = FantasyTalkingPipeline.from_pretrained("embedded")
     for name, seed, level in (("calm", 1, 0.4), ("lively", 2, 0.9)):
-        settings = {"longest_side": 256, "max_seconds": 2.6, "steps": 4, "seed": seed, "w_face": level, "w_body": level}
+        settings: dict[str, Any] = {
+            "longest_side": 256,
+            "max_seconds": 2.6,
+            "steps": 4,
+            "seed": seed,
+            "w_face": level,
+            "w_body": level,
+        }
         pipeline(portrait, example / "speech.wav", progress=Quiet(), **settings).save(folder / f"{name}.mp4")
-    return folder
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A model hub on this machine, for the time of one test."""
+    server = Hub()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -93,7 +95,7 @@ def test_a_branch_differs_only_in_prompt_and_speech() -> None:
         {"audio_end_percent": 101},
     ],
 )
-def test_scales_and_percentages_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+def test_scales_and_percentages_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         GuidancePlan(**wrong)
 

@@ -8,8 +8,11 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "fantasytalking"
@@ -94,6 +97,37 @@ def test_no_file_is_too_large_for_a_clone() -> None:
         path: path.stat().st_size for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts
     }
     assert sum(sizes.values()) < 90e6, "networks, weights and example files together stay below 90 MB"
+
+
+def test_the_addresses_are_those_of_the_citation() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    paper = citation["preferred-citation"]["url"]
+    repository = {"Repository": citation["repository-code"]} if "repository-code" in citation else {}
+    assert PROJECT["urls"] == {"Paper": paper, **repository}
+    assert f"]({paper})" in (ROOT / "README.md").read_text()
+
+
+def test_committing_runs_what_make_runs() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    makefile = (ROOT / "Makefile").read_text().replace("$(VENV_PYTHON)", ".venv/bin/python")
+    rules = dict(re.findall(r"^([\w-]+):[^\n]*\n((?:\t[^\n]*\n)+)", makefile, re.MULTILINE))
+    made = [line.strip() for target in ("lint", "types") for line in rules[target].splitlines()]
+    assert [hook["entry"] for hook in hooks] == made
+
+
+def test_hosted_ci_runs_the_same_script_on_every_supported_python() -> None:
+    (job,) = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    supported = [name.rpartition(" ")[2] for name in PROJECT["classifiers"] if re.search(r":: Python :: 3\.\d+$", name)]
+    assert job["strategy"]["matrix"]["python"] == supported
+    assert all(Version(version) in SpecifierSet(PROJECT["requires-python"]) for version in supported)
+
+
+@pytest.mark.parametrize("name", ["bug.yml", "feature.yml"])
+def test_issue_forms_ask_something(name: str) -> None:
+    form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / name).read_text())
+    assert form["name"] and form["description"]
+    assert [part["id"] for part in form["body"] if part.get("validations", {}).get("required")]
 
 
 def test_the_console_command_exists() -> None:

@@ -56,9 +56,9 @@ def test_the_mask_is_zero_outside_the_mouth_region_whatever_the_weights() -> Non
 def test_the_gradient_reaches_every_layer_once_the_last_one_has_moved() -> None:
     net, x = painter(), inputs()
     torch.nn.init.normal_(net.leave.weight, std=0.1)
-    for block in net.modules():
-        if hasattr(block, "second"):
-            torch.nn.init.normal_(block.second.weight, std=0.1)
+    for name, weight in net.named_parameters():
+        if name.endswith("second.weight"):
+            torch.nn.init.normal_(weight, std=0.1)
     paint, mask = net(x)
     (paint.square().mean() + mask.mean()).backward()
     assert not [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -75,7 +75,7 @@ def test_the_first_step_already_has_a_gradient() -> None:
 def test_the_crop_holds_the_mouth_level_and_centred_however_the_head_is_turned() -> None:
     for roll in (0.0, 0.5, -0.5):
         vector = np.array([[0, 0, roll]], np.float32)
-        mesh = turn_head(own_mesh()[None], vector, np.zeros((1, 2)), np.ones(1))[0]
+        mesh = turn_head(own_mesh()[None], vector, np.zeros((1, 2), np.float32), np.ones(1, np.float32))[0]
         transform = crop_transform(mesh)
         points = mesh[:, :2] @ transform[:, :2].T + transform[:, 2]
         assert np.abs(points[list(LIPS_INNER)].mean(0) - CROP / 2).max() < CROP / 8

@@ -104,7 +104,9 @@ def test_a_turned_head_stays_a_face() -> None:
     image, mesh = portrait(), own_mesh()
     from tests.training.synthetic import turn_head
 
-    turned = turn_head(mesh[None], np.array([[0.0, 0.2, 0.05]], np.float32), np.zeros((1, 2)), np.ones(1))[0]
+    turned = turn_head(
+        mesh[None], np.array([[0.0, 0.2, 0.05]], np.float32), np.zeros((1, 2), np.float32), np.ones(1, np.float32)
+    )[0]
     found = face_mesh(PortraitWarper(image, mesh)(turned)).points
     apart = np.linalg.norm(found[:, :2] - turned[:, :2], axis=1)
     still = np.linalg.norm(mesh[:, :2] - turned[:, :2], axis=1)
@@ -117,7 +119,8 @@ def test_outside_the_silhouette_nothing_moves_however_near_the_head() -> None:
     cv2.fillConvexPoly(person, cv2.convexHull(np.round(mesh[:, :2]).astype(int)), 1.0)
     moved = mesh + np.array([4, -2, 0], np.float32)
     silhouette = cv2.dilate(
-        np.maximum(person, cv2.warpAffine(person, np.float32([[1, 0, 4], [0, 1, -2]]), (192, 192))), np.ones((27, 27))
+        np.maximum(person, cv2.warpAffine(person, np.array([[1, 0, 4], [0, 1, -2]], np.float32), (192, 192))),
+        np.ones((27, 27)),
     )
     plain, layered = (PortraitWarper(image, mesh, mask)(moved) for mask in (None, person))
     assert difference(layered, image)[silhouette == 0].max() <= 1

@@ -12,10 +12,9 @@ from fantasytalking.checkpoints.detect_layout import detect_layout
 from fantasytalking.errors import CheckpointError, OutputError
 from tests.checkpoints import tiny
 
-PARITY = Path(__file__).resolve().parents[3] / "shared" / "parity"
+PARITY = Path(__file__).resolve().parents[1] / "parity" / "released"
 LAYOUTS = get_args(AdapterLayout)
 NAMES = {"released": "adapter.ckpt"}
-needs_parity = pytest.mark.skipif(not PARITY.is_dir(), reason="the shared parity files are not there")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -34,7 +33,6 @@ def test_what_is_saved_in_a_layout_is_what_is_loaded(tmp_path: Path, layout: Ada
     assert any("identity_qformer" in key for key in expected) == bool(extended)
 
 
-@needs_parity
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_released_adapter_survives_every_layout(tmp_path: Path, layout: AdapterLayout) -> None:
     there = (
@@ -47,7 +45,6 @@ def test_the_released_adapter_survives_every_layout(tmp_path: Path, layout: Adap
     assert published.keys() == ours.keys() and all(torch.equal(published[key], ours[key]) for key in ours)
 
 
-@needs_parity
 def test_our_released_file_has_the_structure_of_the_published_one(tmp_path: Path) -> None:
     file = convert_adapter(PARITY / "fantasytalking_model.safetensors", tmp_path / "adapter.ckpt", "released")
     published = torch.load(PARITY / "fantasytalking_model.ckpt", weights_only=True)
@@ -58,14 +55,12 @@ def test_our_released_file_has_the_structure_of_the_published_one(tmp_path: Path
         assert all(torch.equal(ours[part][key], published[part][key]) for key in ours[part])
 
 
-@needs_parity
 def test_the_comfyui_names_have_no_processor(tmp_path: Path) -> None:
     file = convert_adapter(PARITY / "fantasytalking_model.ckpt", tmp_path / "comfyui.safetensors", "comfyui")
     assert "blocks.0.cross_attn.k_proj.weight" in load_file(file)
     assert "proj_model.proj.weight" in load_file(file)
 
 
-@needs_parity
 def test_all_layouts_make_the_same_model(tmp_path: Path) -> None:
     base = PARITY / "wan_i2v_original.safetensors"
     files = [PARITY / "fantasytalking_model.ckpt", PARITY / "fantasytalking_model.safetensors"]

@@ -14,7 +14,7 @@ from fantasytalking.checkpoints.wan_layouts import TRANSFORMER_ORIGINAL, VAE_ORI
 from fantasytalking.errors import CheckpointError
 from tests.checkpoints import tiny
 
-PARITY = Path(__file__).resolve().parents[3] / "shared" / "parity"
+PARITY = Path(__file__).resolve().parents[1] / "parity" / "released"
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,6 @@ def test_a_file_of_another_model_is_named_as_such(wan: tuple[Path, dict[str, nn.
         load_vae(folder / "models_t5_umt5-xxl-enc-bf16.pth")
 
 
-@pytest.mark.skipif(not PARITY.is_dir(), reason="the shared parity files are not there")
 def test_the_parity_weights_equal_what_diffusers_makes_of_them() -> None:
     file = PARITY / "wan_i2v_original.safetensors"
     model = load_transformer(file, dtype=torch.float32, config={"num_attention_heads": 4})

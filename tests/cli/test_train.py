@@ -46,7 +46,7 @@ def make_video(path: Path, start: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     vectors = 0.03 * np.stack([smooth_noise(frames, rng, 8) for _ in range(3)], 1)
     sway = np.stack([smooth_noise(frames, rng, 8) for _ in range(2)], 1)
-    meshes = turn_head(open_mouth(own_mesh(), opening), vectors, sway, np.ones(frames))
+    meshes = turn_head(open_mouth(own_mesh(), opening), vectors, sway, np.ones(frames, np.float32))
     warper = PortraitWarper(portrait(), own_mesh())
     write_video(
         path, (warper(mesh) for mesh in meshes), 25, Audio(sound.samples, sound.sample_rate), preset="ultrafast"

@@ -46,7 +46,7 @@ def numbered_frames(count: int, height: int = 48, width: int = 64) -> npt.NDArra
     return np.broadcast_to(levels[:, None, None, None], (count, height, width, 3)).copy()
 
 
-def frame_numbers(frames: npt.NDArray[np.uint8]) -> list[int]:
+def frame_numbers(frames: npt.NDArray[Any]) -> list[int]:
     """The numbers that `numbered_frames` wrote into frames."""
     return [round((float(frame.mean()) - 20.0) / 8.0) for frame in frames]
 

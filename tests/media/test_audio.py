@@ -166,9 +166,13 @@ def test_damaged_bytes_give_sound_or_a_clear_error_and_never_another_one(tmp_pat
     data[random.integers(0, len(data), len(data) // 20)] = random.integers(0, 256, len(data) // 20)
     path.write_bytes(data.tobytes())
     try:
-        assert np.isfinite(load_audio(path).samples).all()
+        samples = load_audio(path).samples
     except AudioError as error:
-        assert str(path) in str(error)
+        refusal = str(error)
+    else:
+        refusal = ""
+        assert np.isfinite(samples).all()
+    assert not refusal or str(path) in refusal
 
 
 def test_a_video_without_sound_is_an_error(tmp_path: Path) -> None:

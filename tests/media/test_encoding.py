@@ -18,7 +18,7 @@ from tests.media.files import frame_numbers, numbered_frames, tone
 def test_flac_keeps_every_sample(count: int) -> None:
     samples = tone(2)[:count]
     stored = flac_bytes(samples, 16000)
-    with av.open(io.BytesIO(stored)) as container:
+    with av.open(io.BytesIO(stored), "r") as container:
         assert container.streams.audio[0].rate == 16000
         back = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], 1)[0]
     assert back.dtype == np.int16 and len(back) == count
@@ -27,7 +27,7 @@ def test_flac_keeps_every_sample(count: int) -> None:
 
 
 def test_flac_clips_what_is_too_loud() -> None:
-    with av.open(io.BytesIO(flac_bytes(np.array([2.0, -2.0] * 100, np.float32), 16000))) as container:
+    with av.open(io.BytesIO(flac_bytes(np.array([2.0, -2.0] * 100, np.float32), 16000)), "r") as container:
         back = next(container.decode(audio=0)).to_ndarray()
     assert (back.max(), back.min()) == (2**15 - 1, -(2**15))
 
@@ -35,7 +35,7 @@ def test_flac_clips_what_is_too_loud() -> None:
 def test_mp4_has_the_frames_in_order_and_the_same_bytes_each_time() -> None:
     frames = numbered_frames(12)
     stored = mp4_bytes(frames, 23)
-    with av.open(io.BytesIO(stored)) as container:
+    with av.open(io.BytesIO(stored), "r") as container:
         assert container.streams.video[0].average_rate == 23
         assert not container.streams.audio
         back = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])

@@ -53,7 +53,8 @@ def test_the_exif_rotation_is_applied(tmp_path: Path, name: str, orientation: in
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / name, exif=exif)
-    assert (Image.open(tmp_path / name).size == (60, 80)) == turned
+    with Image.open(tmp_path / name) as file:
+        assert (file.size == (60, 80)) == turned
     assert close(load_image(tmp_path / name), upright, 6.0)
 
 

@@ -198,6 +198,7 @@ def test_the_sound_is_as_long_as_the_picture_and_in_step(tmp_path: Path, fps: fl
     with av.open(str(path)) as container:
         sound, picture = container.streams.audio[0], container.streams.video[0]
         assert sound.duration is not None and picture.duration is not None
+        assert sound.time_base is not None and picture.time_base is not None
         assert abs(float(sound.duration * sound.time_base - picture.duration * picture.time_base)) < 0.5 / fps
         assert sound.codec_context.name == "aac" and picture.codec_context.name == "h264"
     samples = load_audio(path).samples
@@ -237,10 +238,14 @@ def test_an_interrupted_video_leaves_no_file(tmp_path: Path, kind: type[BaseExce
 
 
 def test_an_interrupted_video_keeps_the_old_file(tmp_path: Path) -> None:
+    def write_one_frame() -> None:
+        with VideoWriter(tmp_path / "a.mp4", 25, overwrite=True) as writer:
+            writer.write(numbered_frames(1)[0])
+            raise KeyboardInterrupt
+
     (tmp_path / "a.mp4").write_text("old")
-    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "a.mp4", 25, overwrite=True) as writer:
-        writer.write(numbered_frames(1)[0])
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        write_one_frame()
     assert (tmp_path / "a.mp4").read_text() == "old" and left_over(tmp_path) == ["a.mp4"]
 
 
@@ -296,12 +301,15 @@ def test_a_full_disk_is_an_output_error_and_leaves_no_file(tmp_path: Path, limit
 def test_no_space_left_is_told_by_its_name(tmp_path: Path) -> None:
     from fantasytalking.system.files import full_disk_error
 
-    with pytest.raises(OutputError, match="the disk is full") as caught, full_disk_error(tmp_path / "a.mp4"):
-        with av.open("file:/dev/full", "w", format="matroska") as container:
+    def write_to_the_full_device() -> None:
+        with full_disk_error(tmp_path / "a.mp4"), av.open("file:/dev/full", "w", format="matroska") as container:
             stream: Any = container.add_stream("libx264", rate=25)
             stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
             container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frames(1)[0], format="rgb24")))
             container.mux(stream.encode(None))
+
+    with pytest.raises(OutputError, match="the disk is full") as caught:
+        write_to_the_full_device()
     assert getattr(caught.value.__cause__, "errno", None) == errno.ENOSPC
 
 
@@ -340,9 +348,13 @@ def test_damaged_bytes_give_frames_or_a_clear_error_and_never_another_one(tmp_pa
     data[random.integers(0, len(data), count)] = random.integers(0, 256, count)
     path.write_bytes(data.tobytes())
     try:
-        assert read_frames(path)[0].shape[0] > 0
+        frames = read_frames(path)[0]
     except VideoError as error:
-        assert str(path) in str(error)
+        refusal = str(error)
+    else:
+        refusal = ""
+        assert len(frames) > 0
+    assert not refusal or str(path) in refusal
 
 
 def test_the_clips_of_the_data_set_read_as_their_containers_claim() -> None:

@@ -1,11 +1,12 @@
 """Largest absolute differences between this library and the released code, on a folder of reference tensors.
 
-    python tests/parity/check.py FOLDER
+    python tests/parity/check.py [FOLDER]
 
-The folder holds `meta.json` (sizes), `wan_i2v_original.safetensors` (the base model in its original layout),
-`fantasytalking_model.ckpt` and `fantasytalking_model.safetensors` (the adapter in two layouts; the ComfyUI layout is
-made from them) and `reference.safetensors` (inputs and outputs of the released code). The adapter is read in every
-layout, and every velocity is computed alone and as both halves of a batch of two: the figure is the largest of all.
+The folder is `released`, beside this file, unless another is named. It holds `meta.json` (sizes),
+`wan_i2v_original.safetensors` (the base model in its original layout), `fantasytalking_model.ckpt` and
+`fantasytalking_model.safetensors` (the adapter in two layouts; the ComfyUI layout is made from them) and
+`reference.safetensors` (inputs and outputs of the released code); its README.md lists them. The adapter is read in
+every layout, and every velocity is computed alone and as both halves of a batch of two: the figure is the largest of all.
 The last line is one JSON object keyed by the names of the tensors in `reference.safetensors`.
 """
 
@@ -35,6 +36,7 @@ from fantasytalking.pipeline.sampling import denoise
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
+RELEASED = Path(__file__).parent / "released"
 TOLERANCES = {
     "audio_tokens": 1e-5,
     "audio_windows": 1e-5,
@@ -187,10 +189,11 @@ def check(folder: Path) -> dict[str, float]:
 
 def main() -> int:
     """Print the errors; 0 if all are within tolerance."""
-    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "meta.json").is_file():
-        print("usage: python tests/parity/check.py FOLDER (with meta.json in it)", file=sys.stderr)
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else RELEASED
+    if len(sys.argv) > 2 or not (folder / "meta.json").is_file():
+        print("usage: python tests/parity/check.py [FOLDER] (with meta.json in it)", file=sys.stderr)
         return 2
-    errors = check(Path(sys.argv[1]))
+    errors = check(folder)
     print(json.dumps(errors))
     return int(any(error > TOLERANCES[name] for name, error in errors.items()))
 

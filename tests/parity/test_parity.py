@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-FOLDER = Path(__file__).parents[3] / "shared" / "parity"
+FOLDER = Path(__file__).parent / "released"
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +25,16 @@ def check() -> ModuleType:
     return module
 
 
-@pytest.mark.skipif(not FOLDER.is_dir(), reason="the reference tensors of the released code are not beside the project")
 def test_every_tensor_of_the_released_code_is_met_within_its_tolerance(check: ModuleType) -> None:
     errors = check.check(FOLDER)
     assert set(errors) == set(check.TOLERANCES)
     assert {name: error for name, error in errors.items() if error > check.TOLERANCES[name]} == {}
+
+
+def test_the_files_are_those_whose_checksums_their_page_lists() -> None:
+    listed = dict(re.findall(r"^\| `(\S+)` \| `([0-9a-f]{64})` \|$", (FOLDER / "README.md").read_text(), re.MULTILINE))
+    assert listed.keys() == {path.name for path in FOLDER.iterdir()} - {"README.md"}
+    assert {name: hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() for name in listed} == listed
 
 
 def test_the_check_says_how_to_call_it_when_the_folder_is_missing(

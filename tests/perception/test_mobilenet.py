@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,11 @@ def test_batches_change_nothing(network: MobileNetV2) -> None:
 
 
 def test_other_arrays_are_refused_with_what_is_accepted(network: MobileNetV2) -> None:
-    for wrong in (np.zeros((2, 8, 8, 3), np.float32), np.zeros((8, 8, 3), np.uint8), np.zeros((0, 8, 8, 3), np.uint8)):
+    refused: list[Any] = [
+        np.zeros((2, 8, 8, 3), np.float32),
+        *(np.zeros(s, np.uint8) for s in ((8, 8, 3), (0, 8, 8, 3))),
+    ]
+    for wrong in refused:
         with pytest.raises(ImageError, match=r"uint8 \[N, H, W, 3\]"):
             network.features(wrong)
 

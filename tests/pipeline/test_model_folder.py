@@ -34,8 +34,8 @@ def test_a_saved_pipeline_loads_as_the_same_classes_and_makes_the_same_video(mak
         name: type(part) for name, part in before.components.items()
     }
     assert after.rules == before.rules and after.settings() == before.settings()
-    frames = [pipeline(portrait(), speech(0.3)).frames for pipeline in (before, after)]
-    assert np.array_equal(*frames)
+    one, two = (pipeline(portrait(), speech(0.3)).frames for pipeline in (before, after))
+    assert np.array_equal(one, two)
 
 
 def test_the_index_names_this_packages_classes_by_their_public_names(folder: Path) -> None:

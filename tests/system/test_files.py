@@ -26,9 +26,14 @@ def test_the_file_appears_when_the_block_ends_and_not_before(tmp_path: Path) -> 
 def test_any_exception_leaves_the_old_file_and_no_temporary_one(tmp_path: Path, kind: type[BaseException]) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(kind), atomic_path(target, overwrite=True) as temporary:
-        temporary.write_text("half")
-        raise kind()
+
+    def write_half() -> None:
+        with atomic_path(target, overwrite=True) as temporary:
+            temporary.write_text("half")
+            raise kind
+
+    with pytest.raises(kind):
+        write_half()
     assert target.read_text() == "old" and left_over(tmp_path) == ["a.txt"]
 
 
@@ -81,12 +86,13 @@ def test_a_name_as_long_as_the_file_system_allows_can_be_written(tmp_path: Path)
 
 
 def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path: Path) -> None:
-    with (
-        pytest.raises(OutputError, match="disk is full; free some space"),
-        atomic_path(tmp_path / "a.txt") as temporary,
-    ):
-        temporary.write_text("half")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def write_half() -> None:
+        with atomic_path(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OutputError, match="disk is full; free some space"):
+        write_half()
     assert left_over(tmp_path) == []
 
 

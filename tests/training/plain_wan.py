@@ -6,6 +6,7 @@ Letters: B batch, n video tokens, d width, f latent frames.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ Weights = dict[str, Tensor]
 MARGIN = 4
 
 
-def plain_velocity(model: torch.nn.Module, w: Weights, x: Tensor, sigma: Tensor, told: Conditions) -> Tensor:
+def plain_velocity(model: Any, w: Weights, x: Tensor, sigma: Tensor, told: Conditions) -> Tensor:
     """Velocity [B, C, f, h, w] of Wan with speech, identity and motion; `model` gives sizes, and runs its Q-Former and motion network."""
     config = model.config
     heads, eps = config.num_attention_heads, config.eps
@@ -32,6 +33,7 @@ def plain_velocity(model: torch.nn.Module, w: Weights, x: Tensor, sigma: Tensor,
     embedder = "condition_embedder"
     temb = _mlp(w, f"{embedder}.time_embedder", torch.cat([angles.cos(), angles.sin()], 1), F.silu)
     assert told.motion is not None and told.image is not None and told.identity is not None and told.audio is not None
+    assert isinstance(told.audio.scale, Tensor) and isinstance(told.identity.scale, Tensor)
     temb = temb + functional_call(model.motion_network, _under(w, "motion_network."), (told.motion,))
     modulation = _linear(w, f"{embedder}.time_proj", F.silu(temb)).unflatten(1, (6, -1))
     text = _mlp(w, f"{embedder}.text_embedder", told.text, lambda h: F.gelu(h, approximate="tanh"))

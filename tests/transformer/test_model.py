@@ -36,13 +36,16 @@ def run(model: FantasyTalkingTransformer3DModel, conditions: Conditions, seed: i
         return model(tiny_latents(batch, seed), TIMESTEP.expand(batch), conditions).sample
 
 
-def scaled(conditions: Conditions, audio: object = None, identity: object = None) -> Conditions:
+def scaled(
+    conditions: Conditions, audio: float | torch.Tensor | None = None, identity: float | torch.Tensor | None = None
+) -> Conditions:
     """The same with other scales."""
-    assert conditions.audio is not None and conditions.identity is not None
+    speech, face = conditions.audio, conditions.identity
+    assert speech is not None and face is not None
     if audio is not None:
-        conditions = replace(conditions, audio=dataclasses.replace(conditions.audio, scale=audio))
+        conditions = replace(conditions, audio=dataclasses.replace(speech, scale=audio))
     if identity is not None:
-        conditions = replace(conditions, identity=dataclasses.replace(conditions.identity, scale=identity))
+        conditions = replace(conditions, identity=dataclasses.replace(face, scale=identity))
     return conditions
 
 

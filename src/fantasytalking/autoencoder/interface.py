@@ -101,9 +101,12 @@ def first_frame_mask(
     """Wan's image-to-video mask [B, 4, f, h, w]: one where a latent frame's pixels are given, else zero.
 
     Args:
-        batch, latent_frames, height, width: B, f, h, w.
-        time_stride: mask channels.
-        given: latent frames that are given, from the first on; more than one where a video is continued.
+        batch: B.
+        latent_frames: f.
+        height: h, in latent pixels.
+        width: w, in latent pixels.
+        time_stride: Mask channels.
+        given: Latent frames that are given, from the first on; more than one where a video is continued.
     """
     mask = torch.zeros(batch, time_stride, latent_frames, height, width)
     mask[:, :, :given] = 1

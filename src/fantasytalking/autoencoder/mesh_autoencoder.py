@@ -8,6 +8,7 @@ result has the photo's size and sharpness.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -45,7 +46,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
     """
 
     config_name = "config.json"
-    _keep_in_fp32_modules = ["codec"]  # and on the processor, see `MeshCodec`
+    _keep_in_fp32_modules: ClassVar[list[str]] = ["codec"]  # and on the processor, see `MeshCodec`
 
     @register_to_config
     def __init__(

@@ -37,7 +37,8 @@ def rotation_from_vector(vector: Tensor) -> Tensor:
     x, y, z = vector.unbind(-1)
     zero = torch.zeros_like(x)
     skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
-    return torch.linalg.matrix_exp(skew)
+    result: Tensor = torch.linalg.matrix_exp(skew)
+    return result
 
 
 def vector_from_rotation(matrix: Tensor) -> Tensor:
@@ -87,7 +88,8 @@ def _wiener(cells: Tensor, std: Tensor, noise: float) -> Tensor:
     """Linear estimate [P, cells] of x ~ N(0, std^2) from cells @ x + N(0, noise^2)."""
     scaled = cells * std
     gram = scaled.T @ scaled + noise**2 * torch.eye(len(std), device=cells.device)
-    return std[:, None] * torch.linalg.solve(gram, scaled.T)
+    result: Tensor = std[:, None] * torch.linalg.solve(gram, scaled.T)
+    return result
 
 
 def smooth_over_time(values: Tensor, sigma: float) -> Tensor:
@@ -97,7 +99,8 @@ def smooth_over_time(values: Tensor, sigma: float) -> Tensor:
     reach = max(1, int(3 * sigma))
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=values.device) / sigma) ** 2)
     flat = F.pad(values.flatten(1).T[:, None], (reach, reach), mode="replicate")
-    return F.conv1d(flat, (kernel / kernel.sum())[None, None])[:, 0].T.unflatten(1, values.shape[1:])
+    result: Tensor = F.conv1d(flat, (kernel / kernel.sum())[None, None])[:, 0].T.unflatten(1, values.shape[1:])
+    return result
 
 
 @dataclass(frozen=True)
@@ -123,8 +126,8 @@ class MeshMotion:
 class MeshCodec(nn.Module):
     """Linear, invertible map between face meshes relative to a portrait and a latent video.
 
-    Every array is a buffer, filled by `fantasytalking.training.embedded.fit_codec.fit_mesh_codec` from the training split and stored with the
-    weights. ``template`` is a frontal face of unit inter-ocular distance; x right, y down, z away from the camera.
+    Every array is a buffer, filled from the training split by `fantasytalking.training.embedded.fit_codec.fit_mesh_codec` and stored
+    with the weights. ``template`` is a frontal face of unit inter-ocular distance; x right, y down, z away from the camera.
 
     The arithmetic is float32 on the processor whatever the model around it is moved or cast to: it is small, it needs the digits,
     and the meshes come from numpy.

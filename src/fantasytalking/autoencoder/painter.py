@@ -46,7 +46,10 @@ def take_crop(image: NDArray[np.uint8], transform: NDArray[np.float32]) -> NDArr
     scale = float(np.hypot(transform[0, 0], transform[0, 1]))
     if scale < 0.6:  # blur first: warpAffine alone would alias
         image = cv2.GaussianBlur(image, (0, 0), 0.45 / scale)
-    return cv2.warpAffine(image, transform, (CROP, CROP), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    result: NDArray[np.uint8] = cv2.warpAffine(
+        image, transform, (CROP, CROP), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return result
 
 
 def draw_masks(mesh: NDArray[np.float32], transform: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -73,7 +76,8 @@ class _Block(nn.Module):
         nn.init.zeros_(self.second.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.skip(x) + self.second(F.silu(self.first(F.silu(self.norm(x)))))
+        result: Tensor = self.skip(x) + self.second(F.silu(self.first(F.silu(self.norm(x)))))
+        return result
 
 
 class MouthPainter(nn.Module):
@@ -97,6 +101,7 @@ class MouthPainter(nn.Module):
             self.leave.bias[12:] = -1.0  # start by trusting the warp
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Paint [B, 3, H, W] and its opacity [B, 1, H, W] from the input [B, C, H, W] of `painter_input`."""
         h = self.enter(F.pixel_unshuffle(x, 2))
         skips = []
         for i, block in enumerate(self.encode):

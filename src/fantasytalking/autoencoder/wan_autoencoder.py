@@ -46,7 +46,8 @@ class WanAutoencoder:
         """[B, 3, F, H, W] in [-1, 1] -> normalised latents [B, C, f, h, w] (the distribution's mode, as released)."""
         latents = self.vae.encode(video.to(self.vae.dtype)).latent_dist.mode().float()
         mean, std = self._statistics(latents)
-        return (latents - mean) / std
+        result: Tensor = (latents - mean) / std
+        return result
 
     audio_channels: Tensor | None = None
 

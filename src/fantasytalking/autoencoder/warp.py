@@ -58,7 +58,8 @@ def triangle_map(target: Array, source: Array, triangles: NDArray[np.int64], hei
         target: [N, 2] points in target pixels.
         source: [N, 2] the same points in source pixels.
         triangles: [T, 3] indices, painted in this order (later ones cover earlier ones).
-        height, width: raster size in target pixels.
+        height: Raster height in target pixels.
+        width: Raster width in target pixels.
 
     Returns:
         [height, width, 2] source x, y; NaN where no triangle lies.
@@ -155,7 +156,8 @@ class PortraitWarper:
         if shift.shape[:2] != (y1 - y0, x1 - x0):  # the displacement and not the map: a resize repeats its border
             shift = cv2.resize(shift, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
         ys, xs = np.mgrid[y0:y1, x0:x1].astype(np.float32)
-        return shift + np.stack([xs, ys], -1)
+        result: Array = shift + np.stack([xs, ys], -1)
+        return result
 
     def _moving(self, person: Array, shift: Array) -> Array:
         """How much of its motion each pixel of the raster keeps, 0..1: all where the person is or was, none beyond a seam.

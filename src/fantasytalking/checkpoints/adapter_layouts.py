@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -283,7 +283,7 @@ def write_adapter(state: Mapping[str, torch.Tensor], path: str | Path, layout: s
         raise CheckpointError(
             f"There is no adapter layout {layout!r}; {nearest_name(layout, get_args(AdapterLayout), 'layouts')}"
         )
-    table = ADAPTER_TABLES[cast(AdapterLayout, layout)]
+    table = ADAPTER_TABLES[layout]
     named: dict[str, torch.Tensor] = {}
     for key, value in state.items():
         piece = table.backward(key)

@@ -34,6 +34,10 @@ _PACKAGES = (
 
 # Module -> (extra that installs it, what it enables).
 _OPTIONAL = {
+    "ray": ("prepare", "preparing data in several processes, on one machine or a cluster"),
+    "peft": ("train", "LoRA"),
+    "tensorboard": ("train", "curves of training"),
+    "bitsandbytes": ("train", "the 8-bit optimiser"),
     "insightface": ("perception", "the InsightFace backend of face embeddings"),
     "matplotlib": ("eval", "plots of the benchmarks"),
 }

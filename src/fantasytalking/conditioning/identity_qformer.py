@@ -40,7 +40,8 @@ class IdentityQFormer(nn.Module):
         tokens = self.queries.expand(embedding.shape[0], -1, -1).to(face.dtype)
         for layer in self.layers:
             tokens = layer(tokens, face)
-        return self.out_norm(tokens)
+        result: torch.Tensor = self.out_norm(tokens)
+        return result
 
 
 class QFormerLayer(nn.Module):
@@ -64,7 +65,8 @@ class QFormerLayer(nn.Module):
         normed = self.self_norm(tokens)
         tokens = tokens + self.self_attention(normed, normed)
         tokens = tokens + self.cross_attention(self.cross_norm(tokens), face)
-        return tokens + self.feed_forward(self.feed_norm(tokens))
+        result: torch.Tensor = tokens + self.feed_forward(self.feed_norm(tokens))
+        return result
 
 
 class QFormerAttention(nn.Module):
@@ -90,4 +92,5 @@ class QFormerAttention(nn.Module):
             for states in (self.to_q(tokens), self.to_k(source), self.to_v(source))
         )
         attended = F.scaled_dot_product_attention(query, key, value)
-        return self.to_out(rearrange(attended, "b heads n d -> b n (heads d)"))
+        result: torch.Tensor = self.to_out(rearrange(attended, "b heads n d -> b n (heads d)"))
+        return result

@@ -46,7 +46,8 @@ class MotionNetwork(nn.Module):
         face, body = self.face_mlp(centred[:, :1]), self.body_mlp(centred[:, 1:])
         pair = rearrange([face, body], "two b d -> b d two")
         pair = pair + self.residual(pair)
-        return self.out(reduce(pair, "b d two -> b d", "mean"))
+        result: torch.Tensor = self.out(reduce(pair, "b d two -> b d", "mean"))
+        return result
 
 
 def _coefficient_mlp(hidden_dim: int) -> nn.Sequential:

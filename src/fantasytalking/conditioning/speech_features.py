@@ -49,7 +49,8 @@ class AudioProjector(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Project features [B, t, d_features] to audio tokens [B, t, d]."""
-        return self.norm(self.proj(features))
+        result: torch.Tensor = self.norm(self.proj(features))
+        return result
 
 
 class SpeechEncoder:

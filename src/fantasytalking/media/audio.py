@@ -238,7 +238,8 @@ class _Chunk:
     def mixed(self) -> Samples:
         """The channels as one [n], weighted so that the speech comes first."""
         if len(self.names) < 3:
-            return self.planes.mean(axis=0, dtype=np.float32)
+            result: Samples = self.planes.mean(axis=0, dtype=np.float32)
+            return result
         weights = np.array([_CHANNEL_WEIGHTS.get(name, _SIDE_WEIGHT) for name in self.names], np.float32)
         mix: Samples = weights @ self.planes / max(float(weights.sum()), 1e-6)
         return mix.astype(np.float32)

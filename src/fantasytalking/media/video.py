@@ -128,7 +128,10 @@ def iterate_frames(
     """Like `read_frames`, one uint8 RGB [H, W, 3] at a time, for videos that do not fit into memory.
 
     Args:
-        path, fps, max_frames, start: As of `read_frames`.
+        path: A video file.
+        fps: Frames a second to resample to; None keeps the video's own.
+        max_frames: Frames to read at most; None reads all.
+        start: Seconds to skip.
         longest_side: Frames larger than that are shrunk to it while they are decoded, which is fast; None keeps them.
     """
     timeline = _timeline(path)
@@ -256,7 +259,7 @@ def _undecodable(path: str | os.PathLike[str]) -> VideoError:
     return VideoError(f"The picture of '{Path(path)}' cannot be decoded; the file is corrupt, give another copy.")
 
 
-def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[VideoStream]]:
     packets = container.demux(stream)
     while True:
         try:

@@ -91,4 +91,5 @@ def rigid_restore(aligned: np.ndarray, scale: np.ndarray, rotation: np.ndarray, 
     Returns:
         float32 [F, N, 3] = (aligned - translation) @ rotation / scale, in pixels.
     """
-    return (((aligned - translation[:, None]) @ rotation) / scale[:, None, None]).astype(np.float32)
+    result: np.ndarray = (((aligned - translation[:, None]) @ rotation) / scale[:, None, None]).astype(np.float32)
+    return result

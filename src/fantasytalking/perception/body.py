@@ -63,7 +63,8 @@ def person_mask(image: np.ndarray) -> np.ndarray:
     shrinks = height * width > _MASK_SIDE**2
     small = cv2.resize(image, (_MASK_SIDE, _MASK_SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     (mask,) = Network("selfie_segmentation")(small[None].astype(np.float32) / 255)
-    return np.clip(cv2.resize(mask[0, :, :, 0], (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
+    result: np.ndarray = np.clip(cv2.resize(mask[0, :, :, 0], (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
+    return result
 
 
 def _region(detection: Detection) -> Region:

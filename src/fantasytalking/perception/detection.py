@@ -122,4 +122,5 @@ def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     shared = np.prod(np.clip(corner_high - corner_low, 0, None), axis=1)
     areas = np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=1)
     area = np.prod(np.clip(box[2:] - box[:2], 0, None))
-    return shared / np.maximum(area + areas - shared, 1e-9)
+    result: np.ndarray = shared / np.maximum(area + areas - shared, 1e-9)
+    return result

@@ -144,7 +144,8 @@ def mouth_opening(points: np.ndarray) -> np.ndarray:
     upper, lower = (points[..., [pair[k] for pair in INNER_LIP_PAIRS], :] for k in (0, 1))
     gap = np.linalg.norm(upper - lower, axis=-1).mean(axis=-1)
     height = np.linalg.norm(points[..., FOREHEAD_TOP, :] - points[..., CHIN, :], axis=-1)
-    return gap / np.maximum(height, 1e-6)
+    result: np.ndarray = gap / np.maximum(height, 1e-6)
+    return result
 
 
 def lip_mask(points: np.ndarray, height: int, width: int, dilate: float = 0.0) -> np.ndarray:

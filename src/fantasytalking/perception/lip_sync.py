@@ -117,13 +117,15 @@ class _OverTime(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.gelu(self.conv(_per_frame(self.norm, x)))
-        return x[..., self.reach : x.shape[-1] - self.reach] + self.mix(h)
+        result: Tensor = x[..., self.reach : x.shape[-1] - self.reach] + self.mix(h)
+        return result
 
 
 def _per_frame(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     """Normalise every frame of [B, c, F] for itself, so that an embedding depends on its own few frames only."""
     b, c, f = x.shape
-    return norm(x.transpose(1, 2).reshape(b * f, c)).view(b, f, c).transpose(1, 2)
+    result: Tensor = norm(x.transpose(1, 2).reshape(b * f, c)).view(b, f, c).transpose(1, 2)
+    return result
 
 
 class LipSyncNetwork(nn.Module):

@@ -80,7 +80,10 @@ def cut(image: np.ndarray, region: Region, side: int, border: Border = "replicat
         # Pixel j of the reduced image is centred on pixel block * j + (block - 1) / 2 of the original.
         matrix[:, 2] += matrix[:, :2] @ np.full(2, (block - 1) / 2)
         matrix[:, :2] *= block
-    return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=_BORDERS[border])
+    result: np.ndarray = cv2.warpAffine(
+        image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=_BORDERS[border]
+    )
+    return result
 
 
 def _reduce(image: np.ndarray, region: Region, factor: int) -> tuple[np.ndarray, tuple[float, float]]:

@@ -139,11 +139,11 @@ def field(
 def record(kind: type[T]) -> type[T]:
     """Class decorator: a frozen dataclass whose values are checked whenever one is made."""
     made = pydantic.dataclasses.dataclass(frozen=True, config=_CONFIG)(kind)
-    checked = made.__init__  # type: ignore[misc]
+    checked = made.__init__
 
     def __init__(self: Any, *args: Any, **values: Any) -> None:  # noqa: N807 - takes the place of the one that pydantic made
         # by name, so that errors name the field and not its position
-        named = dict(zip((one.name for one in dataclasses.fields(made)), args, strict=False))  # type: ignore[arg-type]
+        named = dict(zip((one.name for one in dataclasses.fields(made)), args, strict=False))
         try:
             checked(self, *args[len(named) :], **_with_whole_numbers(made, named | values))
         except pydantic.ValidationError as error:

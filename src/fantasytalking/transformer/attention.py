@@ -149,7 +149,8 @@ class FantasyTalkingAttnProcessor(nn.Module):
             heard = self._attend(query, _heads(attn, key), _heads(attn, value))
             attended = attended + context.identity.scale * heard
 
-        return attn.to_out[1](attn.to_out[0](attended))
+        result: torch.Tensor = attn.to_out[1](attn.to_out[0](attended))
+        return result
 
     def _attend_to_audio(self, attn: WanAttention, query: torch.Tensor, audio: AudioTokens) -> torch.Tensor:
         # Keys and values are computed once per token and then gathered, because neighbouring windows share most tokens.
@@ -178,11 +179,13 @@ class FantasyTalkingAttnProcessor(nn.Module):
             backend = AttentionBackendName.NATIVE
         # No parallel_config: every rank has all keys and values, only the queries are split.
         attended = dispatch_attention_fn(query, key, value, attn_mask=mask, backend=backend)
-        return attended.flatten(2, 3).type_as(query)
+        result: torch.Tensor = attended.flatten(2, 3).type_as(query)
+        return result
 
 
 def _heads(attn: WanAttention, states: torch.Tensor) -> torch.Tensor:
-    return states.unflatten(2, (attn.heads, -1))
+    result: torch.Tensor = states.unflatten(2, (attn.heads, -1))
+    return result
 
 
 def _text_keys_values(attn: WanAttention, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

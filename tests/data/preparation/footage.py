@@ -59,14 +59,14 @@ def early(sound: Sound, frames: int) -> Sound:
 
 def decoded_sound(flac: bytes) -> Sound:
     """Samples of a FLAC file."""
-    with av.open(io.BytesIO(flac)) as container:
+    with av.open(io.BytesIO(flac), "r") as container:
         parts = [frame.to_ndarray() for frame in container.decode(audio=0)]
     return np.concatenate(parts, 1)[0].astype(np.float32) / 2**15
 
 
 def decoded_frames(mp4: bytes) -> Frames:
     """Frames of an mp4."""
-    with av.open(io.BytesIO(mp4)) as container:
+    with av.open(io.BytesIO(mp4), "r") as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 

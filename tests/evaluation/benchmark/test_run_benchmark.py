@@ -190,6 +190,7 @@ def test_a_killed_run_goes_on_where_it_was(data: Path, model: Path, tmp_path: Pa
     born = children(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    deadline = time.monotonic() + 120
     while any(map(runs, born)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(runs, born)), "workers outlive their parent"

@@ -24,7 +24,7 @@ from fantasytalking.evaluation.networks.metric_weights import (
     locate,
     require,
 )
-from tests.cli.test_download import COMMIT, Hub, hub  # noqa: F401 - a fixture
+from tests.model_hub import COMMIT, Hub
 
 CONTENT = b"weights" * 5000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
