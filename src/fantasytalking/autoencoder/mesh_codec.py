@@ -25,62 +25,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fantasytalking.autoencoder.interface import first_frame_mask
+from fantasytalking.autoencoder.rigid import rotation_from_vector, vector_from_rotation
 from fantasytalking.geometry import Strides
+from fantasytalking.perception.alignment import fit_similarity
+from fantasytalking.perception.mesh_points import NUM_POINTS
 
-NUM_POINTS = 468
 POSE_DIMENSIONS = 6  # rotation vector (3), log scale (1), translation x, y (2)
 PARTS = 4
-
-
-def rotation_from_vector(vector: Tensor) -> Tensor:
-    """Rodrigues' formula: rotation vectors [..., 3] (radians) -> matrices [..., 3, 3]."""
-    x, y, z = vector.unbind(-1)
-    zero = torch.zeros_like(x)
-    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
-    return torch.linalg.matrix_exp(skew)
-
-
-def vector_from_rotation(matrix: Tensor) -> Tensor:
-    """Inverse of `rotation_from_vector` for angles below pi: [..., 3, 3] -> [..., 3] (radians)."""
-    cosine = ((matrix.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1)
-    angle = torch.arccos(cosine)
-    axis = torch.stack(
-        [
-            matrix[..., 2, 1] - matrix[..., 1, 2],
-            matrix[..., 0, 2] - matrix[..., 2, 0],
-            matrix[..., 1, 0] - matrix[..., 0, 1],
-        ],
-        -1,
-    )
-    # angle / (2 sin angle) -> 1/2 as the angle vanishes
-    factor = torch.where(angle > 1e-4, angle / (2 * torch.sin(angle).clamp_min(1e-8)), torch.full_like(angle, 0.5))
-    return axis * factor[..., None]
-
-
-def similarity_fit(points: Tensor, template: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted Umeyama fit ``points ~ scale * rotation @ template + translation``.
-
-    Args:
-        points: [..., V, 3], any unit.
-        template: [V, 3].
-        weights: [V], non-negative.
-
-    Returns:
-        scale [...], rotation [..., 3, 3], translation [..., 3].
-    """
-    w = (weights / weights.sum())[:, None]
-    mean_t = (w * template).sum(0)
-    mean_p = (w * points).sum(-2)
-    centred_t = template - mean_t
-    centred_p = points - mean_p[..., None, :]
-    covariance = torch.einsum("...vi,vj->...ij", centred_p * w, centred_t)
-    u, s, vh = torch.linalg.svd(covariance)
-    sign = torch.ones_like(s)
-    sign[..., 2] = torch.sign(torch.linalg.det(u @ vh))
-    rotation = u @ (sign[..., None] * vh)
-    scale = (s * sign).sum(-1) / (w * centred_t.square()).sum()
-    translation = mean_p - scale[..., None] * torch.einsum("...ij,j->...i", rotation, mean_t)
-    return scale, rotation, translation
 
 
 def _wiener(cells: Tensor, std: Tensor, noise: float) -> Tensor:
@@ -193,7 +144,7 @@ class MeshCodec(nn.Module):
         Returns:
             local [..., V, 3] in template units, scale [...] (pixels per unit), rotation [..., 3, 3], translation [..., 3] (pixels).
         """
-        scale, rotation, translation = similarity_fit(points, self.template, self.weights)
+        scale, rotation, translation = fit_similarity(self.template, points, self.weights)
         centred = points - translation[..., None, :]
         local = torch.einsum("...ji,...vj->...vi", rotation, centred) / scale[..., None, None]
         return local, scale, rotation, translation

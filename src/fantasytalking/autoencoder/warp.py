@@ -13,7 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fantasytalking.perception.landmarks import FACE_OVAL, TRIANGLES
+from fantasytalking.autoencoder.rigid import similarity_2d
+from fantasytalking.perception.mesh_points import (
+    FACE_OVAL,
+    LEFT_EYE_OUTER,
+    NUM_POINTS,
+    RIGHT_EYE_OUTER,
+    TRIANGLES,
+)
 
 Array = NDArray[np.float32]
 
@@ -33,22 +40,12 @@ _UPPER_OVAL = np.concatenate([_OVAL[:9], _OVAL[28:]])  # ear to ear over the for
 def _ring_triangles() -> NDArray[np.int64]:
     """Triangles between the oval and the rings; ring points follow the 468 mesh points, 36 to a ring."""
     n = len(_OVAL)
-    loops = [_OVAL] + [468 + n * k + np.arange(n) for k in range(len(RING_GROWTH))]
+    loops = [_OVAL] + [NUM_POINTS + n * k + np.arange(n) for k in range(len(RING_GROWTH))]
     quads = [(a, np.roll(a, -1), b, np.roll(b, -1)) for a, b in itertools.pairwise(loops)]
     return np.concatenate([np.stack(t, 1) for a, a1, b, b1 in quads for t in ((a, a1, b), (a1, b1, b))])
 
 
 _RINGS = _ring_triangles()
-
-
-def similarity_2d(source: Array, target: Array) -> tuple[Array, Array]:
-    """Least-squares ``target ~ source @ matrix.T + shift`` with matrix = scale * rotation; points [N, 2]."""
-    mean_s, mean_t = source.mean(0), target.mean(0)
-    s, t = source - mean_s, target - mean_t
-    a = (s * t).sum() / (s * s).sum()
-    b = (s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum() / (s * s).sum()
-    matrix = np.array([[a, -b], [b, a]], np.float32)
-    return matrix, (mean_t - matrix @ mean_s).astype(np.float32)
 
 
 def triangle_map(target: Array, source: Array, triangles: NDArray[np.int64], height: int, width: int) -> Array:
@@ -170,7 +167,7 @@ class PortraitWarper:
             person, xs + shift[..., 0], ys + shift[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         covered = (np.maximum(person, after) > 0.3).astype(np.float32)
-        eyes = float(np.linalg.norm(self.mesh[33, :2] - self.mesh[263, :2])) * self.raster_scale
+        eyes = float(np.linalg.norm(self.mesh[RIGHT_EYE_OUTER, :2] - self.mesh[LEFT_EYE_OUTER, :2])) * self.raster_scale
         sigma = max(0.7, SEAM * eyes / 2)
         side = 2 * round(1.5 * sigma) + 1
         wide = cv2.dilate(covered, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))

@@ -25,6 +25,7 @@ from fantasytalking.evaluation.metrics.registry import Choice, build
 from fantasytalking.evaluation.pairing import Task
 from fantasytalking.evaluation.protocol import Protocol
 from fantasytalking.evaluation.results import Curve
+from fantasytalking.media.audio import fit_length
 
 __all__ = ["Job", "Outcome", "measure_job"]
 
@@ -161,7 +162,7 @@ def _load_pair(task: Task, protocol: Protocol) -> tuple[Footage, Footage]:
 
 def _fitted(sound: np.ndarray, frames: int, protocol: Protocol) -> np.ndarray:
     wanted = round(frames / protocol.fps * SAMPLE_RATE)
-    return np.pad(sound[:wanted], (0, max(0, wanted - len(sound))))
+    return fit_length(sound, wanted)
 
 
 def _length_problems(task: Task, made: Footage, true: Footage) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fantasytalking.errors import InputError, SettingsError
+from fantasytalking.system.machine import library_versions
 
 __all__ = ["PROTOCOLS", "Protocol", "differences", "load_protocol", "software_versions"]
 
@@ -159,13 +159,7 @@ def load_protocol(name: str) -> Protocol:
 
 def software_versions() -> dict[str, str]:
     """Versions of what measures: name -> version, of the packages that are installed."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), **library_versions(_PACKAGES)}
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ from fantasytalking.errors import AudioError
 from fantasytalking.media.container import open_media, picture_stream, seconds_of
 from fantasytalking.media.loudness import SILENCE_DBFS, is_silent, normalise_loudness
 
-__all__ = ["Audio", "is_silent", "load_audio", "normalise_loudness"]
+__all__ = ["Audio", "fit_length", "is_silent", "load_audio", "normalise_loudness"]
 
 Samples = npt.NDArray[np.float32]
 
@@ -53,6 +53,12 @@ class Audio:
     def seconds(self) -> float:
         """Duration in seconds."""
         return len(self.samples) / self.sample_rate
+
+
+def fit_length(samples: Samples, count: int) -> Samples:
+    """Sound [n] cut, or continued with silence, to [count]; a copy."""
+    kept = samples[:count]
+    return np.pad(kept, (0, count - len(kept)))
 
 
 def load_audio(

@@ -16,8 +16,9 @@ from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
 from fantasytalking.errors import InputError
+from fantasytalking.system.files import full_disk_error
 
-__all__ = ["SCALING", "existing_file", "open_media", "picture_stream", "seconds_of"]
+__all__ = ["SCALING", "existing_file", "open_media", "picture_stream", "seconds_of", "write_errors"]
 
 # Without exact rounding the conversion between RGB and YUV loses one to two grey levels each way.
 SCALING = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
@@ -84,6 +85,11 @@ def open_media(path: str | os.PathLike[str], what: str, error: type[InputError])
 def _only_this_file() -> dict[str, str]:
     formats = ",".join(sorted(av.formats_available - _INDIRECT_FORMATS))
     return {"protocol_whitelist": "file", "format_whitelist": formats}
+
+
+def write_errors(path: str | os.PathLike[str]) -> contextlib.AbstractContextManager[None]:
+    """`full_disk_error` for what PyAV writes: its own exceptions become an `OutputError` too."""
+    return full_disk_error(path, av.error.FFmpegError)
 
 
 def picture_stream(container: InputContainer) -> VideoStream | None:

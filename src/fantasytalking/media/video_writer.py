@@ -19,9 +19,9 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from fantasytalking.errors import OutputError, VideoError
-from fantasytalking.media.audio import Audio
-from fantasytalking.media.container import SCALING
-from fantasytalking.system.files import atomic_path, check_output, full_disk_error
+from fantasytalking.media.audio import Audio, fit_length
+from fantasytalking.media.container import SCALING, write_errors
+from fantasytalking.system.files import atomic_path, check_output
 
 __all__ = ["VideoWriter", "exact_rate", "write_video"]
 
@@ -141,7 +141,7 @@ class VideoWriter:
         picture.pts = self.frames
         picture.time_base = 1 / self.fps
         self.frames += 1
-        with full_disk_error(self.path):
+        with write_errors(self.path):
             self._container.mux(self._picture.encode(picture))
             self._write_sound()
 
@@ -177,8 +177,7 @@ class VideoWriter:
         if self._track is None or self._sound is None or self._container is None:
             return
         end = round(self.frames / self.fps * _SOUND_RATE)
-        piece = self._sound[self._sound_written : end]
-        piece = np.pad(piece, (0, end - self._sound_written - len(piece)))
+        piece = fit_length(self._sound[self._sound_written :], end - self._sound_written)
         frame = av.AudioFrame.from_ndarray(piece[None], format="fltp", layout="mono")
         frame.sample_rate = _SOUND_RATE
         frame.time_base = Fraction(1, _SOUND_RATE)
@@ -189,7 +188,7 @@ class VideoWriter:
     def _finish(self) -> None:
         if self._picture is None or self._container is None:
             raise VideoError(f"There is no frame to write to '{self.path}'; give at least one.")
-        with full_disk_error(self.path):
+        with write_errors(self.path):
             self._container.mux(self._picture.encode(None))
             if self._track is not None:
                 self._container.mux(self._track.encode(None))
@@ -239,7 +238,7 @@ def _open(temporary: Path, target: Path) -> OutputContainer:
     kind = _FORMATS[target.suffix.lower()]
     # faststart: the index in front, so that a browser plays before it has the whole file.
     options = {"movflags": "+faststart"} if kind in ("mp4", "mov") else {}
-    with full_disk_error(target):
+    with write_errors(target):
         return av.open(f"file:{temporary.absolute()}", mode="w", format=kind, container_options=options)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fantasytalking.errors import FaceError, SettingsError
-from fantasytalking.perception.alignment import similarity
+from fantasytalking.perception.alignment import fit_similarity
 from fantasytalking.perception.face_search import find_faces
 from fantasytalking.perception.mesh_points import (
     LEFT_EYE,
@@ -191,7 +191,7 @@ def align_face(image: np.ndarray, face: Face, size: int = ARCFACE_SIDE) -> np.nd
     check_image(image)
     if size < 1:
         raise SettingsError(f"An aligned face needs a size of at least 1 px, not {size}.")
-    scale, rotation, translation = similarity(ARCFACE_POINTS / ARCFACE_SIDE, face.points)
+    scale, rotation, translation = fit_similarity(ARCFACE_POINTS / ARCFACE_SIDE, face.points.astype(np.float64))
     x, y = scale * rotation @ np.array([0.5, 0.5]) + translation
     angle = math.atan2(rotation[1, 0], rotation[0, 0])
     return cut(image, Region(float(x), float(y), float(scale), angle), size)

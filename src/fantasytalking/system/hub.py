@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from fantasytalking.errors import CheckpointError, FantasyTalkingError, OutputError
+from fantasytalking.system.digests import file_sha256
 
 __all__ = ["Hub", "RemoteFile", "Repository", "check_space"]
 
@@ -201,8 +201,7 @@ def _verify(file: RemoteFile) -> None:
     size = file.part.stat().st_size
     digest = file.sha256
     if size == file.size and file.sha256 is not None:
-        with file.part.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = file_sha256(file.part)
     if size != file.size or digest != file.sha256:
         file.part.unlink()
         raise CheckpointError(

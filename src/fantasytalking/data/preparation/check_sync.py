@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fantasytalking.conditioning.speech_features import SAMPLE_RATE, SpeechEncoder
-from fantasytalking.data.face_tracks import TRACK_FPS, fit_length
+from fantasytalking.data.face_tracks import TRACK_FPS
 from fantasytalking.data.preparation.clip_records import Refusal
 from fantasytalking.data.preparation.preparation_settings import PreparationSettings
+from fantasytalking.media.audio import fit_length
 from fantasytalking.media.loudness import normalise_loudness
 from fantasytalking.perception.lip_sync import LipSync, SyncCurve, sync_curve
 from fantasytalking.perception.mouth_view import MouthView, bridge_gaps, see_mouth

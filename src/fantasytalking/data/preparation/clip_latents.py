@@ -17,7 +17,7 @@ from fantasytalking.data.lip_mask import lip_mask_to_latents
 from fantasytalking.data.preparation.measure_motion import BodyTrack, raw_motion
 from fantasytalking.errors import CheckpointError, SettingsError, VideoError
 from fantasytalking.geometry import Strides, fit_size
-from fantasytalking.media.audio import Audio
+from fantasytalking.media.audio import Audio, fit_length
 from fantasytalking.media.loudness import normalise_loudness
 from fantasytalking.pipeline.encoders import encode_image, encode_speech, encode_text
 from fantasytalking.pipeline.inputs import SPEECH_RATE, Speech
@@ -152,8 +152,7 @@ class LatentEncoder:
         heard = samples[first : first + length]
         if rules.speech_level is not None:
             heard = normalise_loudness(heard, SPEECH_RATE, target=rules.speech_level)
-        padded = np.zeros(length, np.float32)
-        padded[: len(heard)] = heard
+        padded = fit_length(heard, length)
         speech = Speech(padded, Audio(padded, SPEECH_RATE), fps, frames, frames)
         return encode_speech(self.pipeline, speech, rules, 1.0, "clip").features[0]
 

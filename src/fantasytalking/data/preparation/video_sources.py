@@ -14,6 +14,7 @@ from typing import Any, Literal
 from fantasytalking.data.face_tracks import ClipInfo, read_catalogue
 from fantasytalking.data.preparation.clip_records import SourceVideo
 from fantasytalking.errors import InputError, SettingsError
+from fantasytalking.system.digests import fraction_of
 
 __all__ = ["CATALOGUE", "SUFFIXES", "ListedVideo", "find_videos", "fingerprint"]
 
@@ -160,13 +161,8 @@ def _describe(candidate: _Candidate, identity: str, val_share: float) -> SourceV
     if row is not None:
         return SourceVideo(path, key, row.identity, row.kind, row.split, row.source, row.terms or "unknown")
     who = candidate.path.absolute().parent.name if identity == "folder" else candidate.path.stem
-    split = "val" if _share_of(who) < val_share else "train"
+    split = "val" if fraction_of(who) < val_share else "train"
     return SourceVideo(path, key, who, "real", split, "", "unknown")
-
-
-def _share_of(identity: str) -> float:
-    """A number in 0..1 that is fixed for a name and spread evenly over names."""
-    return int.from_bytes(hashlib.sha256(identity.encode("utf-8", "backslashreplace")).digest()[:6], "big") / 2**48
 
 
 def _keyed(videos: Sequence[SourceVideo], candidates: Sequence[_Candidate]) -> list[SourceVideo]:
