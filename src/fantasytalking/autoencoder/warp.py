@@ -1,4 +1,4 @@
-"""Moving a portrait with a face mesh: backward maps from triangles, with rings around the head that let it go smoothly.
+"""Warp of a portrait by its face mesh: backward maps from triangles, with rings of points around the head that fade its motion out.
 
 Everything visible in the photo is moved, never repainted, so the result is as sharp as the photo. The 468 points of the face
 mesh move exactly; rings of points around the face oval follow the head rigidly near it (hair, ears) and not at all far from it.
@@ -55,7 +55,8 @@ def triangle_map(target: Array, source: Array, triangles: NDArray[np.int64], hei
         target: [N, 2] points in target pixels.
         source: [N, 2] the same points in source pixels.
         triangles: [T, 3] indices, painted in this order (later ones cover earlier ones).
-        height, width: raster size in target pixels.
+        height: Rows of the raster.
+        width: Columns of the raster.
 
     Returns:
         [height, width, 2] source x, y; NaN where no triangle lies.
@@ -90,12 +91,12 @@ def _head_share(oval: Array) -> Array:
 
 
 class PortraitWarper:
-    """Moves one portrait.
+    """Warp of one portrait.
 
     Args:
         image: [H, W, 3] uint8 RGB.
         mesh: [468, 3] the portrait's face mesh in pixels.
-        person: [H, W], 0 (background) to 1 (person); None: unknown, and the background near the head moves with it.
+        person: [H, W], 0 (background) to 1 (person); None where it is unknown: the background near the head moves with it then.
     """
 
     def __init__(self, image: NDArray[np.uint8], mesh: Array, person: Array | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Opening media files: what every reader of sound or video checks first."""
+"""Opening of media files, with the checks that every reader of sound or video needs."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def picture_stream(container: InputContainer) -> VideoStream | None:
 
 
 def seconds_of(timestamp: int | None, time_base: Fraction | None) -> float | None:
-    """A timestamp in seconds, or None where the file holds none."""
+    """A timestamp in seconds; None where the file has none."""
     return None if timestamp is None or time_base is None else float(timestamp * time_base)
 
 

@@ -1,4 +1,4 @@
-"""Portraits of any common kind to upright 8-bit RGB.
+"""Portraits in any common format, read as upright 8-bit RGB.
 
 Dimensions: H height, W width.
 """

@@ -1,4 +1,4 @@
-"""Video files to frames, resampled by time.
+"""Frames of video files, resampled by time.
 
 Dimensions: F frames, H height, W width. Second 0 is the first video frame. Frame rates are exact fractions.
 """
@@ -36,7 +36,7 @@ _FALLBACK_RATE = Fraction(25)
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file holds.
+    """Properties of a video file.
 
     Attributes:
         frames: Number of frames that `read_frames` gives at the file's own rate.
@@ -125,11 +125,20 @@ def iterate_frames(
     start: float = 0.0,
     longest_side: int | None = None,
 ) -> Iterator[Frame]:
-    """Like `read_frames`, one uint8 RGB [H, W, 3] at a time, for videos that do not fit into memory.
+    """Like `read_frames`, but one frame at a time, for videos that do not fit into memory.
 
     Args:
-        path, fps, max_frames, start: As of `read_frames`.
-        longest_side: Frames larger than that are shrunk to it while they are decoded, which is fast; None keeps them.
+        path: A video file.
+        fps: Frames a second of the result; None keeps the file's (mean) rate.
+        max_frames: Largest number of frames; None reads to the end.
+        start: Seconds to skip.
+        longest_side: Larger frames are shrunk to it, in pixels, while they are decoded, which is fast; None keeps their size.
+
+    Yields:
+        uint8 RGB [H, W, 3], upright and with square pixels.
+
+    Raises:
+        VideoError: The file is missing, empty, corrupt or has no picture.
     """
     timeline = _timeline(path)
     rate = timeline.rate if fps is None else exact_rate(fps)
@@ -286,7 +295,7 @@ def _to_array(frame: av.VideoFrame, aspect: float, longest_side: int | None = No
     width, height, scaling = max(1, round(frame.width * aspect)), frame.height, SCALING
     if longest_side is not None and max(width, height) > longest_side:
         shrink = longest_side / max(width, height)
-        # averaging, and not exactly: for what is looked at and not kept
+        # averaged, and less exact: for frames that are looked at and not kept
         width, height, scaling = max(1, round(shrink * width)), max(1, round(shrink * height)), int(Interpolation.AREA)
     array: npt.NDArray[Any] = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=scaling)
     assert array.dtype == np.uint8

@@ -1,4 +1,4 @@
-"""Frames and sound to an mp4: H.264 and AAC of one length, complete or not there at all."""
+"""Writing of mp4 files: H.264 and AAC of one length; the file is complete or not there at all."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class VideoWriter:
             crf: Quality of H.264, 0 (lossless) to 51; 17 is visually lossless.
             preset: Speed of x264, `ultrafast` to `veryslow`.
             audio_bitrate: Bits a second of the sound.
-            threads: Of the encoder; 0 takes the cores there are. With 1 the file is the same on every machine.
+            threads: Number of the encoder's threads; 0 uses all cores. With 1 the file is the same on every machine.
 
         Raises:
             OutputError: The path cannot be written or its suffix is none of the above.
@@ -97,7 +97,7 @@ class VideoWriter:
         self._sound_bitrate = audio_bitrate
         self._threads = threads
         if threads == 1:
-            # x264's macroblock tree reads memory that it has not written: the same frames would be coded now so, now so.
+            # x264's macroblock tree reads uninitialised memory: the same frames would be encoded differently from run to run.
             self._options["x264-params"] = "mbtree=0"
         self._sound_written = 0
         self._stack = contextlib.ExitStack()

@@ -75,15 +75,14 @@ def _turned(rotation: Any, mean: Any) -> Any:
     return (rotation @ np.swapaxes(mean, -1, -2))[..., 0]
 
 
-def rigid_align(
-    points: np.ndarray, template: np.ndarray, weights: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def rigid_align(points: np.ndarray, template: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Take head pose and size out of face meshes: move each frame onto a template, all frames at once.
+
+    The fit is to the points that speech and expression hardly move (``RIGID_POINTS``).
 
     Args:
         points: [F, 468, 3] in pixels.
         template: [468, 3], for instance one frame of the same person.
-        weights: [468], not negative; None weights the points that speech and expression hardly move (``RIGID_POINTS``).
 
     Returns:
         aligned float32 [F, 468, 3] = scale * points @ rotation^T + translation, in the template's coordinates; scale
@@ -98,12 +97,9 @@ def rigid_align(
             f"Meshes need shape [F, {NUM_POINTS}, 3] and a template [{NUM_POINTS}, 3], "
             f"not {points.shape} and {template.shape}."
         )
-    if weights is None:
-        weights = np.zeros(NUM_POINTS)
-        weights[list(RIGID_POINTS)] = 1
-    scale, rotation, translation = fit_similarity(
-        points.astype(np.float64), template.astype(np.float64), np.asarray(weights, np.float64)
-    )
+    weights = np.zeros(NUM_POINTS)
+    weights[list(RIGID_POINTS)] = 1
+    scale, rotation, translation = fit_similarity(points.astype(np.float64), template.astype(np.float64), weights)
     aligned = scale[:, None, None] * (points @ np.swapaxes(rotation, -1, -2)) + translation[:, None]
     return (
         aligned.astype(np.float32),

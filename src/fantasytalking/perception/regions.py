@@ -1,4 +1,4 @@
-"""Rotated square regions of an image, and what is cut out of it for a network.
+"""Rotated square regions of an image, cut out as input for a network.
 
 Pixel coordinates are those of the pixel index (the centre of the first pixel is 0), as the bundled networks expect.
 """
@@ -60,7 +60,7 @@ def cut(image: np.ndarray, region: Region, side: int, border: Border = "replicat
 
     Args:
         image: uint8 [H, W, 3].
-        region: where, in pixels; may reach beyond the image.
+        region: the square, in pixels; may reach beyond the image.
         side: side of the result in pixels.
         border: what lies beyond the image: its edge pixels repeated, or black.
 

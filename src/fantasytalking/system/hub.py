@@ -1,4 +1,4 @@
-"""Files of a repository on the model hub: listed, fetched from where an earlier attempt stopped, verified, then named."""
+"""Downloads from the model hub: listed, resumed where an earlier attempt stopped, verified, given their names once complete."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["Hub", "RemoteFile", "Repository", "check_space"]
 
 @dataclass(frozen=True)
 class Repository:
-    """What is fetched from one repository.
+    """Files to fetch from one repository.
 
     Attributes:
-        name: owner/name on the hub.
-        folder: Its folder below the target.
-        licence: Under which its publisher gives it.
-        patterns: The files that are needed; repositories also hold pictures and the same weights in other formats. In ``a|b`` the
-            first that exists is taken.
-        revision: A commit; None takes the newest.
+        name: Name on the hub, owner/name.
+        folder: Folder below the target that it is stored in.
+        licence: Licence under which its publisher releases it.
+        patterns: Glob patterns of the files that are needed; repositories also hold pictures and the same weights in other formats.
+            Of ``a|b`` the first that matches a file is taken.
+        revision: Commit or branch; None takes the newest commit.
     """
 
     name: str
@@ -36,15 +36,15 @@ class Repository:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file to have.
+    """One file of a repository, and its place on this machine.
 
     Attributes:
-        repository: Where it comes from.
-        commit: Of the repository, so that all files are of one state.
+        repository: Repository that it comes from.
+        commit: Commit of the repository, the same for all files, so that they belong together.
         name: Path in the repository.
-        path: Where it goes.
-        size: In bytes.
-        sha256: Of its content, where the hub knows it (large files).
+        path: Path on this machine.
+        size: Size in bytes.
+        sha256: SHA-256 of its content; None for small files, of which the hub lists none.
     """
 
     repository: Repository
@@ -56,17 +56,17 @@ class RemoteFile:
 
     @property
     def is_there(self) -> bool:
-        """Whether it was fetched before; a file gets its name only when it is whole."""
+        """Whether it was fetched before; a file gets its name only once it is complete."""
         return self.path.is_file() and self.path.stat().st_size == self.size
 
     @property
     def part(self) -> Path:
-        """Where its beginning waits while it is not whole."""
+        """Path of the unfinished download."""
         return self.path.with_name(self.path.name + ".part")
 
     @property
     def missing(self) -> int:
-        """Bytes still to fetch."""
+        """Number of bytes still to fetch."""
         if self.is_there:
             return 0
         return self.size - (min(self.size, self.part.stat().st_size) if self.part.is_file() else 0)
@@ -77,9 +77,9 @@ class Hub:
     """The hub or a mirror of it.
 
     Attributes:
-        target: Folder under which repositories get theirs.
-        endpoint: Address of a mirror; None: the hub itself, or what the variable HF_ENDPOINT says.
-        mirror_by: How the caller gives a mirror, for messages.
+        target: Folder in which each repository has a folder of its own.
+        endpoint: URL of a mirror; None uses the hub, or the URL in the variable HF_ENDPOINT.
+        mirror_by: How the user names a mirror, for messages.
     """
 
     target: Path
@@ -87,7 +87,7 @@ class Hub:
     mirror_by: str = "--endpoint"
 
     def plan(self, repository: Repository) -> list[RemoteFile]:
-        """The files that are needed of a repository, as the hub lists them now.
+        """List the needed files of a repository, as the hub has them now.
 
         Raises:
             CheckpointError: The hub cannot be reached, or the repository or a needed file is gone.
@@ -120,7 +120,7 @@ class Hub:
         ]
 
     def fetch(self, file: RemoteFile) -> None:
-        """Fetch one file, from where an earlier attempt stopped.
+        """Fetch one file, continuing where an earlier attempt stopped.
 
         Not by `snapshot_download`: since its version 2 the hub's client starts every unfinished file from its first
         byte, and the files here have up to 11 GB.
@@ -181,15 +181,15 @@ class Hub:
 
 
 def check_space(target: Path, needed: int, otherwise: str) -> None:
-    """Refuse a fetch that the disk cannot hold.
+    """Check that a disk has room for a download.
 
     Args:
         target: Folder, which need not exist yet.
-        needed: Bytes.
-        otherwise: What the caller can do instead, for the message.
+        needed: Size of the download in bytes.
+        otherwise: What the user can do instead, for the message.
 
     Raises:
-        OutputError: The disk is too small.
+        OutputError: There is too little space.
     """
     folder = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.exists())
     free = shutil.disk_usage(folder).free

@@ -72,19 +72,19 @@ class _Picture:
 def write_report(
     folder: Path, manifest: Mapping[str, Any], rows: Sequence[Row], videos: Mapping[str, ListedVideo]
 ) -> Path:
-    """Write the page and its pictures; those of an earlier report go away.
+    """Write the page and its pictures; those of an earlier report are removed.
 
     Args:
-        folder: of the set, whose shards and list of clips are there.
-        manifest: of the set.
-        rows: of all candidates.
-        videos: key -> source, for pictures of what was dropped; what cannot be read is shown without.
+        folder: Folder of the set, which holds its shards and its list of clips.
+        manifest: The set's manifest.
+        rows: Rows of all candidates.
+        videos: Key -> source, for pictures of dropped candidates; a video that cannot be read is shown without one.
 
     Returns:
         `report.html`.
 
     Raises:
-        OutputError: the folder cannot be written, or the disk is full.
+        OutputError: The folder cannot be written, or the disk is full.
     """
     pictures = folder / PICTURES
     with full_disk_error(pictures):

@@ -37,11 +37,11 @@ class Choice:
     """A clip that is shown.
 
     Attributes:
-        method: whose clip.
-        clip: its name.
-        label: `worst`, `second worst`, `best`, `second best`.
-        rank: mean rank over metrics, 1 is best.
-        of: number of ranked clips.
+        method: The method that generated it.
+        clip: Its name.
+        label: `worst`, `second worst`, `best`, `second best`, or `only`.
+        rank: Mean rank over metrics, 1 is best.
+        of: Number of ranked clips.
     """
 
     method: Method
@@ -76,7 +76,14 @@ def mean_ranks(method: Method, columns: Sequence[Column]) -> dict[str, float]:
 
 
 def choose_clips(report: Report, count: int = 2) -> list[Choice]:
-    """The worst and best clips of every method, then of every baseline, worst first; none twice, none of ground truth."""
+    """Choose the worst and best clips of every method, then of every baseline, worst first.
+
+    No clip is chosen twice, and none of ground truth.
+
+    Args:
+        report: The report whose clips are ranked.
+        count: Most worst and most best clips of a method.
+    """
     choices = []
     for method in sorted(report.methods, key=lambda m: m.kind != "method"):
         if method.kind == "ground truth":
@@ -93,13 +100,13 @@ def choose_clips(report: Report, count: int = 2) -> list[Choice]:
 
 
 def embed_video(path: str) -> tuple[bytes, bytes]:
-    """The first seconds of a video, small: mp4 of H.264 and AAC, longest side at most 256 pixels, at most 30 frames a second.
+    """Encode the first seconds of a video small: mp4 of H.264 and AAC, longest side at most 256 pixels, at most 30 frames a second.
 
     Returns:
         The mp4, and its first frame as JPEG: printers and some browsers show no frame of a video that never played.
 
     Raises:
-        FantasyTalkingError: the file is missing or cannot be read; a damaged sound track only loses the sound.
+        FantasyTalkingError: The file is missing or cannot be read; a damaged sound track only loses the sound.
     """
     info = probe_video(path)
     rate = info.fps if info.fps <= _FASTEST else _FASTEST
@@ -132,7 +139,13 @@ def _sound(path: str) -> Audio | None:
 
 @dataclass(frozen=True)
 class Video:
-    """A video for the page: data URIs of the mp4 and of its first frame, or both "" and the reason why there is none."""
+    """A video for the page.
+
+    Attributes:
+        source: Data URI of the mp4, or "".
+        poster: Data URI of its first frame, or "".
+        reason: Why there is none, or "".
+    """
 
     source: str = ""
     poster: str = ""
@@ -143,8 +156,8 @@ class _VideoBudget:
     """Videos that are embedded in the page, within its size.
 
     Attributes:
-        left: bytes of base64 that still fit.
-        left_out: names of files for which there was no room.
+        left: Bytes of base64 that still fit.
+        left_out: Paths of files for which there was no room.
     """
 
     def __init__(self, budget: int, enabled: bool) -> None:
@@ -153,7 +166,7 @@ class _VideoBudget:
         self._seen: dict[str, Video] = {}
 
     def take(self, path: str) -> Video:
-        """The video of a file, while there is room."""
+        """Embed the video of a file, as long as there is room."""
         if not path:
             return Video(reason="this baseline exists in memory only")
         if not self.enabled:

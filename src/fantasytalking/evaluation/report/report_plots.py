@@ -95,9 +95,9 @@ def _dots(known: Sequence[tuple[float, str]], x: Scale, middle: float, style: in
     return parts
 
 
-def _range(values: Sequence[float], room: float = 0.04) -> tuple[float, float]:
+def _range(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
-    pad = (high - low) * room or abs(high) * 0.1 or 1.0
+    pad = 0.04 * (high - low) or abs(high) * 0.1 or 1.0
     return low - pad, high + pad
 
 

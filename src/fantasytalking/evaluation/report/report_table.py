@@ -155,7 +155,8 @@ def _comparison(report: Report, column: Column, comparison: Comparison) -> dict[
     }
 
 
-def _some(names: list[str], shown: int = 4) -> str:
+def _some(names: list[str]) -> str:
+    shown = 4
     rest = len(names) - shown
     return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
@@ -168,7 +169,7 @@ def _signed(value: float | None, decimals: int) -> str:
 def _words(
     report: Report, column: Column, difference: float | None, low: float | None, high: float | None, p: float | None
 ) -> str:
-    """Such as `higher (better), 95 % interval excludes 0`."""
+    """Put a comparison into words, such as `higher (better), 95 % interval excludes 0`."""
     if difference is None:
         return "not measured"
     way = "higher" if difference > 0 else "lower" if difference < 0 else "equal"
@@ -186,7 +187,7 @@ def _words(
 
 
 def table_text(report: Report) -> str:
-    """The table for a terminal or Markdown: metrics down, methods across, so that many metrics fit into a narrow window.
+    """Make the table for a terminal or Markdown: metrics down, methods across, so that many metrics fit into a narrow window.
 
     Proxies are marked `(proxy for FID)`, the best of methods and baselines with `**`, warnings with `[1]` and listed below.
     """
