@@ -32,7 +32,7 @@ RENDER_BATCH = 8  # frames painted at once
 
 
 class MeshAutoencoder(ModelMixin, ConfigMixin):
-    """Video <-> motion latents of `MeshCodec`, guided by the portrait.
+    """Autoencoder between videos and the motion latents of `MeshCodec`, guided by the portrait.
 
     Args:
         coefficients: Number of expression coefficients kept (PCA).
@@ -68,7 +68,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
 
     @property
     def strides(self) -> Strides:
-        """Time stride 4; in space the canvas does not depend on the portrait's size."""
+        """Strides of the latents: 4 in time; the canvas does not depend on the portrait's size."""
         return self.codec.strides
 
     @property
@@ -77,7 +77,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         return self.codec.channels
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(C, f, h, w); h and w are the canvas's whatever the portrait's size."""
+        """Shape (C, f, h, w) of the latents; h and w are those of the canvas, whatever the portrait's size."""
         return self.latent_channels, self.strides.latent_frames(num_frames), self.codec.height, self.codec.width
 
     def _portraits(self, reference: Reference) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:

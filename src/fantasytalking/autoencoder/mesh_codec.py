@@ -42,7 +42,15 @@ def _wiener(cells: Tensor, std: Tensor, noise: float) -> Tensor:
 
 
 def smooth_over_time(values: Tensor, sigma: float) -> Tensor:
-    """Gaussian over the first axis ([F, ...], sigma in frames; the ends are repeated); sigma 0 leaves the values as they are."""
+    """Smooth values [F, ...] over time with a Gaussian.
+
+    Args:
+        values: [F, ...].
+        sigma: Standard deviation in frames; 0 leaves the values as they are.
+
+    Returns:
+        [F, ...]; at both ends the outermost value is repeated for the average.
+    """
     if sigma <= 0:
         return values
     reach = max(1, int(3 * sigma))

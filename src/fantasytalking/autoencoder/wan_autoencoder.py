@@ -15,7 +15,7 @@ from fantasytalking.geometry import Strides
 
 
 class WanAutoencoder:
-    """Adds Wan's normalisation and image-to-video condition to `diffusers.AutoencoderKLWan`; the portrait guides only `condition`."""
+    """`diffusers.AutoencoderKLWan` with Wan's normalisation and image latents; the portrait matters only to `condition`."""
 
     def __init__(self, vae: AutoencoderKLWan) -> None:
         self.vae = vae

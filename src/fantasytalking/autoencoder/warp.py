@@ -124,7 +124,7 @@ class PortraitWarper:
         return max(1, round((y1 - y0) * self.raster_scale)), max(1, round((x1 - x0) * self.raster_scale))
 
     def ring_points(self, points: Array) -> Array:
-        """Where the rings go when the mesh goes to `points` [468, 2 or 3]: [rings, 36, 2]."""
+        """Positions of the rings [rings, 36, 2] when the mesh moves to `points` [468, 2 or 3]."""
         matrix, shift = similarity_2d(self.mesh[_UPPER_OVAL, :2], points[_UPPER_OVAL, :2])
         own = points[_OVAL, :2] - (self.mesh[_OVAL, :2] @ matrix.T + shift)
         moved = []
@@ -133,7 +133,11 @@ class PortraitWarper:
         return np.stack(moved)
 
     def backward_map(self, points: Array) -> Array:
-        """Map for the box `self.box`: [h, w, 2] portrait positions in pixels, for mesh points [468, 3] of the new frame."""
+        """Backward map of the box `self.box`: for each pixel its place in the portrait, [h, w, 2] in pixels.
+
+        Args:
+            points: Mesh of the new frame, [468, 3] in pixels.
+        """
         x0, y0, x1, y1 = self.box
         height, width = self._raster_size
         # per axis and after rounding: the same factor for both would be off by a third of a pixel at the far end
@@ -156,7 +160,7 @@ class PortraitWarper:
         return shift + np.stack([xs, ys], -1)
 
     def _moving(self, person: Array, shift: Array) -> Array:
-        """How much of its motion each pixel of the raster keeps, 0..1: all where the person is or was, none beyond a seam.
+        """Share of its motion that each pixel of the raster keeps, 0..1: all where the person is or was, none beyond a seam.
 
         Args:
             person: [h, w] silhouette on the raster.
@@ -175,7 +179,7 @@ class PortraitWarper:
         return np.asarray(cv2.GaussianBlur(wide, (0, 0), sigma), np.float32)
 
     def __call__(self, points: Array) -> NDArray[np.uint8]:
-        """The portrait with its mesh moved to `points` [468, 3] (pixels): [H, W, 3] uint8."""
+        """Move the portrait so that its mesh lies at `points` [468, 3] (pixels): [H, W, 3] uint8."""
         x0, y0, x1, y1 = self.box
         mapping = self.backward_map(points)
         moved = cv2.remap(

@@ -28,7 +28,7 @@ _INDIRECT_FORMATS = frozenset({"hls", "applehttp", "dash", "concat", "imf", "sdp
 
 
 def existing_file(path: str | os.PathLike[str], what: str, error: type[InputError]) -> Path:
-    """Checks that a path names a readable file with something in it.
+    """Check that a path names a readable file with something in it.
 
     Args:
         path: The file.
@@ -55,7 +55,7 @@ def existing_file(path: str | os.PathLike[str], what: str, error: type[InputErro
 
 @contextlib.contextmanager
 def open_media(path: str | os.PathLike[str], what: str, error: type[InputError]) -> Iterator[InputContainer]:
-    """Opens a media file of any container that PyAV reads.
+    """Open a media file of any container that PyAV reads.
 
     Args:
         path: The file.

@@ -31,7 +31,7 @@ def is_silent(samples: Samples, sample_rate: int = 16000, threshold: float = SIL
 
 
 def normalise_loudness(samples: Samples, sample_rate: int = 16000, target: float = -20.0) -> Samples:
-    """Brings speech to a common loudness, so that quiet and loud recordings give the same features.
+    """Bring speech to a common loudness, so that quiet and loud recordings give the same features.
 
     The level is the RMS of the blocks of 50 ms within 20 dB of the loudest ones, so pauses do not count and a click
     hardly does. Peaks above 0.76 are bent smoothly to stay below 0.95, so that a single click does not keep the

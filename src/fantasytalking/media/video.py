@@ -56,7 +56,7 @@ class VideoInfo:
 
 
 def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
-    """Reads size, rate and exact duration of a video; only its first frame is decoded.
+    """Read size, rate and exact duration of a video; only its first frame is decoded.
 
     Args:
         path: A video file.
@@ -81,7 +81,7 @@ def read_frames(
     max_frames: int | None = None,
     start: float = 0.0,
 ) -> tuple[npt.NDArray[np.uint8], Fraction]:
-    """Reads a video into memory, at its own rate or another one.
+    """Read a video into memory, at its own rate or another one.
 
     Frame k is the source frame nearest to `start + k / fps`, so variable rates become constant ones and sound stays in
     step.
@@ -147,7 +147,7 @@ def iterate_frames(
 
 @dataclass(frozen=True)
 class _Timeline:
-    """When frames are shown, from the times of all packets, without decoding any.
+    """Display times of the frames, from the times of all packets, without decoding any.
 
     Attributes:
         origin: Time of the first frame in seconds; second 0 of this module.
@@ -308,7 +308,7 @@ def _to_array(frame: av.VideoFrame, aspect: float, longest_side: int | None = No
 
 
 def _upright(array: Frame, matrix: npt.NDArray[np.int32]) -> Frame:
-    """Turns and mirrors as the display matrix says: x' = a x + c y, y' = b x + d y, y downwards."""
+    """Turn and mirrors as the display matrix says: x' = a x + c y, y' = b x + d y, y downwards."""
     a, b, c, d = (int(matrix[index]) for index in (0, 1, 3, 4))
     if abs(a) + abs(d) < abs(b) + abs(c):
         array, a, d = array.swapaxes(0, 1), c, b

@@ -46,7 +46,7 @@ def exact_rate(fps: float | Fraction) -> Fraction:
 
 
 class VideoWriter:
-    """Writes frames as they come; the file appears when the block ends well, and never otherwise.
+    """Writer of frames as they come; the file appears when the block ends well, and not otherwise.
 
     Example:
         ```python
@@ -67,7 +67,7 @@ class VideoWriter:
         audio_bitrate: int = 128_000,
         threads: int = 0,
     ) -> None:
-        """Checks the output; nothing is written before the block is entered.
+        """Check the output; nothing is written before the block is entered.
 
         Args:
             path: mp4, m4v, mov or mkv file to write.
@@ -106,7 +106,7 @@ class VideoWriter:
         self._track: AudioStream | None = None
 
     def __enter__(self) -> VideoWriter:
-        """Creates the temporary file."""
+        """Create the temporary file."""
         with contextlib.ExitStack() as stack:
             temporary = stack.enter_context(atomic_path(self.path, self._overwrite))
             self._container = _open(temporary, self.path)
@@ -115,7 +115,7 @@ class VideoWriter:
         return self
 
     def write(self, frame: npt.NDArray[np.uint8]) -> None:
-        """Adds one frame.
+        """Add one frame.
 
         Args:
             frame: uint8 RGB [H, W, 3], every frame of the same size. An odd side grows by one repeated row or column,
@@ -148,7 +148,7 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Completes the file, or removes every trace of it."""
+        """Complete the file, or removes every trace of it."""
         if kind is None:
             with self._stack:
                 self._finish()
@@ -173,7 +173,7 @@ class VideoWriter:
             self._track.codec_context.bit_rate = self._sound_bitrate
 
     def _write_sound(self) -> None:
-        """Writes the sound up to the end of the last frame, so that both tracks lie interleaved in the file."""
+        """Write the sound up to the end of the last frame, so that both tracks lie interleaved in the file."""
         if self._track is None or self._sound is None or self._container is None:
             return
         end = round(self.frames / self.fps * _SOUND_RATE)
@@ -210,7 +210,7 @@ def write_video(
     crf: int = 17,
     preset: str = "medium",
 ) -> Path:
-    """Writes a video with sound in one call.
+    """Write a video with sound in one call.
 
     Args:
         path: mp4, m4v, mov or mkv file to write.

@@ -35,7 +35,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class Detector:
-    """A detector: its network, and how the output of it is read.
+    """A detector: its network, and how its output is read.
 
     Attributes:
         network: Name of the bundled network.
@@ -60,7 +60,7 @@ class Detector:
         return np.concatenate(rows)
 
     def __call__(self, image: np.ndarray, region: Region, min_score: float = MIN_SCORE) -> list[Detection]:
-        """Detects inside one upright square of an image (black beyond its border).
+        """Detect inside one upright square of an image (black beyond its border).
 
         Args:
             image: uint8 [H, W, 3], RGB.

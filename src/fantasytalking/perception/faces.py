@@ -48,7 +48,7 @@ class Face:
 
 
 def detect_faces(image: np.ndarray, min_score: float = 0.5) -> list[Face]:
-    """Finds the faces in an image, from about 20 px (30 px in images of 12 megapixels) to larger than the frame.
+    """Find the faces in an image, from about 20 px (30 px in images of 12 megapixels) to larger than the frame.
 
     When large faces are found, small ones beside them (below about a tenth of the image's longer side) are not looked
     for.
@@ -105,7 +105,7 @@ def _five_points(points: np.ndarray) -> np.ndarray:
 
 
 def choose_face(image: np.ndarray, index: int | None = None, min_size: float = MIN_FACE_SIZE) -> Face:
-    """Picks the face to animate.
+    """Pick the face to animate.
 
     Args:
         image: uint8 [H, W, 3], RGB.
@@ -146,7 +146,7 @@ def choose_face(image: np.ndarray, index: int | None = None, min_size: float = M
 def crop_square(
     image: np.ndarray, box: tuple[float, float, float, float], scale: float = 1.0
 ) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """Cuts a square around a box without resampling; beyond the image its edge pixels are repeated.
+    """Cut a square around a box without resampling; beyond the image its edge pixels are repeated.
 
     Args:
         image: uint8 [H, W, 3].
@@ -173,7 +173,7 @@ def crop_square(
 
 
 def align_face(image: np.ndarray, face: Face) -> np.ndarray:
-    """Cuts a face out upright, its five points where ArcFace networks expect them.
+    """Cut a face out upright, its five points where ArcFace networks expect them.
 
     Args:
         image: uint8 [H, W, 3], RGB.

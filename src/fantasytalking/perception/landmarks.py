@@ -58,7 +58,7 @@ class HasBox(Protocol):
 
 
 def face_mesh(image: np.ndarray, face: HasBox | None = None) -> FaceMesh:
-    """Finds the mesh of one face.
+    """Find the mesh of one face.
 
     Args:
         image: uint8 [H, W, 3], RGB.
@@ -82,7 +82,7 @@ def face_mesh(image: np.ndarray, face: HasBox | None = None) -> FaceMesh:
 
 
 def track_mesh(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Follows one face, the largest of the first frame that shows one, through a video.
+    """Follow one face, the largest of the first frame that shows one, through a video.
 
     Each frame is cut where the previous mesh was; below a score of 0.5 the face is searched again. Frames without a face
     repeat the points of the nearest earlier frame (the first ones those of the first frame with a face) and have score

@@ -194,7 +194,7 @@ class LipSyncNetwork(nn.Module):
 
 
 def normalise_pixels(crops: Tensor) -> Tensor:
-    """Crops [F, CROP_HEIGHT, CROP_WIDTH] uint8 to the network's pixels: margin cut, zero mean and unit variance over the clip."""
+    """Normalise crops [F, CROP_HEIGHT, CROP_WIDTH] uint8 for the network: margin cut, zero mean and unit variance over the clip."""
     top, left = (CROP_HEIGHT - PIXEL_HEIGHT) // 2, (CROP_WIDTH - PIXEL_WIDTH) // 2
     x = crops[:, top : top + PIXEL_HEIGHT, left : left + PIXEL_WIDTH].float()
     return (x - x.mean()) / (x.std() + 4.0)
@@ -226,7 +226,7 @@ class LipSync:
 
     @property
     def template(self) -> NDArray[np.float32]:
-        """[468, 3] mesh of an average upright face, eyes one unit apart, that clips are aligned to."""
+        """Mesh [468, 3] of an average upright face, eyes one unit apart, that clips are aligned to."""
         return np.asarray(self.network.template.cpu().numpy(), np.float32)
 
     def embed_mouth(
@@ -269,7 +269,7 @@ class LipSync:
 
     @torch.no_grad()
     def embed_speech(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Embed speech, one vector a video frame.
+        """Embed speech, one vector for each video frame.
 
         Args:
             features: [t, 384] at 50 Hz, the features of the bundled Whisper encoder of loudness-normalised speech.

@@ -57,7 +57,7 @@ class MobileNetV2(nn.Module):
         self.eval()
 
     def forward(self, pictures: Tensor, blocks: Iterable[int] | None = None) -> list[Tensor]:
-        """Feature maps after chosen blocks.
+        """Compute feature maps after chosen blocks.
 
         Args:
             pictures: [N, 3, H, W] in [0, 1], RGB.
@@ -116,7 +116,7 @@ class MobileNetV2(nn.Module):
 
 
 def convolutions(blocks: int = len(BLOCKS)) -> list[str]:
-    """Names of all convolutions up to a block, ``features.0.0`` first."""
+    """Name of all convolutions up to a block, ``features.0.0`` first."""
     names = ["features.0.0"]
     for number, (expansion, _) in enumerate(BLOCKS[:blocks], 1):
         names += [f"features.{number}.conv.{index}" for index in ((0, 3) if expansion == 1 else (0, 3, 6))]

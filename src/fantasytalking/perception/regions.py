@@ -26,7 +26,7 @@ class Region:
     angle: float = 0.0
 
     def to_image(self, points: np.ndarray) -> np.ndarray:
-        """Maps region coordinates (0 to 1 across the square) to image pixels.
+        """Map region coordinates (0 to 1 across the square) to image pixels.
 
         Args:
             points: [..., 2] or [..., 3]; a third coordinate is depth in units of the square's side.
@@ -47,7 +47,7 @@ class Region:
 
 
 def check_image(image: np.ndarray) -> None:
-    """Raises ImageError unless ``image`` is uint8 of shape [H, W, 3] with at least one pixel."""
+    """Raise ImageError unless ``image`` is uint8 of shape [H, W, 3] with at least one pixel."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ImageError(f"An image is a uint8 array [height, width, 3] in RGB order, not {given}; use load_image().")
@@ -56,7 +56,7 @@ def check_image(image: np.ndarray) -> None:
 
 
 def cut(image: np.ndarray, region: Region, side: int, border: Border = "replicate") -> np.ndarray:
-    """Cuts a region out as a square image.
+    """Cut a region out as a square image.
 
     Args:
         image: uint8 [H, W, 3].

@@ -84,7 +84,7 @@ def printable(value: object) -> str:
 
 
 def finite(value: Any) -> float | None:
-    """The value as a number; None where it is no number, not a number (NaN) or infinite."""
+    """The value as a float; None where it is not a number, NaN or infinite."""
     ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if ok else None
 

@@ -20,7 +20,7 @@ def file_sha256(path: Path) -> str:
 
 
 def fraction_of(text: str) -> float:
-    """Number from 0 up to, but not including, 1 that depends on a text alone: a draw that is the same on every machine."""
+    """Number in [0, 1) that depends on the text alone, for draws that are the same on every machine."""
     digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 
@@ -30,13 +30,13 @@ def verified_digest(path: Path, listed: str | None) -> str:
 
     Args:
         path: A file, or a folder whose hidden files do not count.
-        listed: The expected digest, all 64 digits or the first ones; None: that of the content when it was first used.
+        listed: The expected digest, all 64 digits or the first ones; None expects what the content was when it was first used.
 
     Returns:
         64 hexadecimal digits.
 
     Raises:
-        CheckpointError: The content is another one.
+        CheckpointError: The digest is not the expected one.
     """
     stamp_path = path.with_name(f".{path.name}.stamp")
     stamp, state = _read_stamp(stamp_path), _state(path)

@@ -22,7 +22,7 @@ def transfer(source: str, target: Path, size: int | None, sha256: str | None) ->
 
     Args:
         source: http(s):// or file:// URL, or a path.
-        target: Path of the finished file; until then it is called the same with ``.part`` at the end.
+        target: Path of the finished file; until it is complete, its name ends in ``.part``.
         size: Expected size in bytes; None where it is not known.
         sha256: Expected SHA-256, all digits or the first ones; None where it is not known.
 

@@ -42,7 +42,7 @@ def usable_cores() -> int:
 
 
 def free_memory(device: torch.device) -> float:
-    """Bytes of memory that are free on a device: of a CUDA device its own, of any other the machine's.
+    """Free memory in bytes: that of a CUDA device, or the machine's for any other device.
 
     On macOS, which tells only how much memory there is, a quarter of that; 0 where nothing is known.
     """
@@ -64,7 +64,7 @@ def installed_version(package: str) -> str | None:
 
 
 def library_versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of those of some packages that are installed: name -> version, in the given order."""
+    """Versions of the given packages as far as they are installed: name -> version, in the given order."""
     found = {package: installed_version(package) for package in packages}
     return {package: known for package, known in found.items() if known is not None}
 

@@ -46,7 +46,7 @@ def set_threads(count: int) -> None:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Set the number of threads of PyTorch and of OpenCV within the block; afterwards the old numbers hold again."""
+    """Set the number of threads of PyTorch and of OpenCV within the block, and restore the old numbers afterwards."""
     before = torch.get_num_threads(), cv2.getNumThreads()
     set_threads(count)
     try:

@@ -59,8 +59,8 @@ class _Picture:
     path: str
 
     @property
-    def told(self) -> str:
-        """Where in which file the clip lies."""
+    def place(self) -> str:
+        """File and time of the clip."""
         return f"{self.row['file']}, {self.row['start']:.1f} to {self.row['end']:.1f} s"
 
     @property

@@ -62,7 +62,7 @@ def _filled(report: Report, values: dict[str, Any], clips: Markup) -> str:
 
 
 def _values(report: Report) -> dict[str, Any]:
-    """What `report.html` shows besides the report itself and its clips."""
+    """Values for `report.html` besides the report itself and its clips."""
     warned: Counter[str] = Counter()
     for method in report.methods:
         for column in report.columns:

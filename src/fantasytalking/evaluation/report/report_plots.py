@@ -166,7 +166,7 @@ def _drawn(line: Line, points: Sequence[tuple[float, float]], x: Scale, y: Scale
 
 
 def _mark(style: int, x: float, y: float) -> Markup:
-    """A small sign, another one for each of four styles."""
+    """A small mark: circle, square, triangle or diamond, in turn."""
     css, sign = f"mark s{style % STYLES}", style % 4
     if sign == 0:
         return element("circle", css=css, cx=x, cy=y, r=3)

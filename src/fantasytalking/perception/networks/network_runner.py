@@ -28,7 +28,7 @@ class Network:
     """
 
     def __init__(self, name: str) -> None:
-        """Names the network; the file is read at the first call.
+        """Choose the network; its file is read at the first call.
 
         Args:
             name: one of ``NAMES``.
@@ -41,7 +41,7 @@ class Network:
         self.name = name
 
     def __call__(self, array: np.ndarray) -> list[np.ndarray]:
-        """Runs the network.
+        """Run the network.
 
         Args:
             array: input of exactly the network's shape (batch axis included), converted to float32.
