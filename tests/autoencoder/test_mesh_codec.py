@@ -9,10 +9,7 @@ import torch
 from fantasytalking.autoencoder.mesh_codec import (
     POSE_DIMENSIONS,
     MeshCodec,
-    rotation_from_vector,
-    similarity_fit,
     smooth_over_time,
-    vector_from_rotation,
 )
 from fantasytalking.perception.landmarks import mouth_opening
 from tests.training.synthetic import codec, make_track, own_mesh
@@ -24,51 +21,6 @@ def parameters(frames: int = 9, batch: int = 2, seed: int = 0) -> torch.Tensor:
     std = torch.cat([fitted.coefficient_std, fitted.pose_std])
     numbers = torch.randn(batch, frames, len(std), generator=torch.Generator().manual_seed(seed)) * std
     return numbers - numbers[:, :1]
-
-
-@pytest.mark.parametrize("angle", [0.0, 1e-6, 1e-3, 0.4, 1.5, 3.0])
-def test_a_rotation_vector_survives_the_way_to_a_matrix_and_back(angle: float) -> None:
-    axis = torch.nn.functional.normalize(torch.tensor([[1.0, -2.0, 0.5], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]]), dim=-1)
-    vectors = angle * axis
-    matrices = rotation_from_vector(vectors)
-    assert torch.allclose(matrices @ matrices.transpose(1, 2), torch.eye(3).expand(3, 3, 3), atol=1e-5)
-    assert torch.allclose(vector_from_rotation(matrices), vectors, atol=2e-3 if angle > 2 else 2e-5)
-
-
-def test_a_turn_about_the_vertical_axis_turns_the_nose_sideways() -> None:
-    matrix = rotation_from_vector(torch.tensor([0.0, 0.3, 0.0]))
-    # z points away from the camera, so the nose is at negative z
-    assert torch.allclose(
-        matrix @ torch.tensor([0.0, 0.0, -1.0]), torch.tensor([-np.sin(0.3), 0, -np.cos(0.3)]).float()
-    )
-
-
-def test_the_similarity_fit_finds_a_known_transform() -> None:
-    mesh = torch.from_numpy(own_mesh())
-    rotation = rotation_from_vector(torch.tensor([[0.2, -0.5, 0.1], [0.0, 0.0, 2.0]]))
-    scale, shift = torch.tensor([2.5, 0.4]), torch.tensor([[10.0, -3.0, 7.0], [0.0, 50.0, 1.0]])
-    points = scale[:, None, None] * torch.einsum("fij,vj->fvi", rotation, mesh) + shift[:, None]
-    weights = torch.rand(468, generator=torch.Generator().manual_seed(0))
-    found_scale, found_rotation, found_shift = similarity_fit(points, mesh, weights)
-    assert torch.allclose(found_scale, scale, rtol=1e-4)
-    assert torch.allclose(found_rotation, rotation, atol=1e-4)
-    assert torch.allclose(found_shift, shift, atol=2e-2)
-
-
-def test_the_similarity_fit_never_mirrors_a_face() -> None:
-    mesh = torch.from_numpy(own_mesh())
-    _, rotation, _ = similarity_fit(mesh * torch.tensor([-1.0, 1.0, 1.0]), mesh, torch.ones(468))
-    assert torch.linalg.det(rotation) == pytest.approx(1.0, abs=1e-4)
-
-
-def test_points_without_weight_do_not_move_the_fit() -> None:
-    mesh = torch.from_numpy(own_mesh())
-    weights = torch.ones(468)
-    weights[200:] = 0
-    points = mesh.clone()
-    points[200:] += 30
-    scale, rotation, shift = similarity_fit(points, mesh, weights)
-    assert torch.allclose(scale * mesh @ rotation.T + shift, mesh, atol=1e-2)
 
 
 def test_without_noise_decoding_is_the_exact_inverse() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fantasytalking.autoencoder.warp import PortraitWarper, similarity_2d, triangle_map
+from fantasytalking.autoencoder.warp import PortraitWarper, triangle_map
 from fantasytalking.perception.landmarks import face_mesh
 from tests.pipeline.tiny_pipeline import portrait
 from tests.training.synthetic import open_mouth, own_mesh
@@ -75,14 +75,6 @@ def test_the_nearest_triangles_win_where_the_face_folds() -> None:
 def test_flat_triangles_are_left_out() -> None:
     line = np.array([[0, 0], [5, 5], [10, 10]], np.float32)
     assert np.isnan(triangle_map(line, line, np.array([[0, 1, 2]]), 12, 12)).all()
-
-
-def test_a_plane_similarity_is_found() -> None:
-    points = np.random.default_rng(0).standard_normal((20, 2)).astype(np.float32)
-    matrix, shift = 2 * np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]]), np.array([3, -1])
-    found, moved = similarity_2d(points, (points @ matrix.T + shift).astype(np.float32))
-    assert np.allclose(found, matrix, atol=1e-4)
-    assert np.allclose(moved, shift, atol=1e-4)
 
 
 @pytest.mark.parametrize("crop", [(64, 36, 130, 110), (0, 0, 100, 75), (90, 40, 192, 192), (69, 42, 125, 105)], ids=str)

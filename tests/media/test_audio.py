@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fantasytalking.errors import AudioError
-from fantasytalking.media.audio import Audio, is_silent, load_audio, normalise_loudness
+from fantasytalking.media.audio import Audio, fit_length, is_silent, load_audio, normalise_loudness
 from fantasytalking.media.video import write_video
 from tests.media.files import numbered_frames, tone, write_at_times, write_sound
 
@@ -246,3 +246,10 @@ def test_a_playlist_does_not_lead_to_another_file(tmp_path: Path, name: str) -> 
     (tmp_path / name).write_text(concat if name.endswith("ffconcat") else hls)
     with pytest.raises(AudioError, match="not a readable media file"):
         load_audio(tmp_path / name)
+
+
+def test_sound_is_cut_or_continued_with_silence_to_a_length() -> None:
+    sound = np.array([0.1, 0.2, 0.3], np.float32)
+    np.testing.assert_array_equal(fit_length(sound, 2), sound[:2])
+    np.testing.assert_array_equal(fit_length(sound, 5), np.array([0.1, 0.2, 0.3, 0, 0], np.float32))
+    assert fit_length(sound, 5).dtype == np.float32 and fit_length(sound[:0], 3).tolist() == [0, 0, 0]

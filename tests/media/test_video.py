@@ -299,10 +299,10 @@ def test_a_full_disk_is_an_output_error_and_leaves_no_file(tmp_path: Path, limit
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_no_space_left_is_told_by_its_name(tmp_path: Path) -> None:
-    from fantasytalking.system.files import full_disk_error
+    from fantasytalking.media.container import write_errors
 
     def write_to_the_full_device() -> None:
-        with full_disk_error(tmp_path / "a.mp4"), av.open("file:/dev/full", "w", format="matroska") as container:
+        with write_errors(tmp_path / "a.mp4"), av.open("file:/dev/full", "w", format="matroska") as container:
             stream: Any = container.add_stream("libx264", rate=25)
             stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
             container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frames(1)[0], format="rgb24")))

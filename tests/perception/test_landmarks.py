@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fantasytalking.errors import FaceError, ImageError, SettingsError
+from fantasytalking.perception.alignment import fit_similarity
 from fantasytalking.perception.landmarks import (
     FACE_OVAL,
     LEFT_EYE,
@@ -144,7 +145,7 @@ def test_points_are_never_mirrored_onto_a_template() -> None:
 def test_weights_that_align_nothing_are_refused(weights: np.ndarray) -> None:
     template = face_mesh(portrait()).points
     with pytest.raises(SettingsError, match="Weights need shape"):
-        rigid_align(template[None], template, weights)
+        fit_similarity(template, template, weights)
     with pytest.raises(SettingsError, match="Meshes need shape"):
         rigid_align(template, template)
 

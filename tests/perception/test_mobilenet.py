@@ -35,9 +35,11 @@ def test_it_has_the_seventeen_blocks_of_the_paper_and_shrinks_by_32(network: Mob
     assert len(BLOCKS) == network.num_blocks == 17
     assert 2 * np.prod([stride for _, stride in BLOCKS]) == 32
     assert set(load_file(WEIGHTS)) == {f"{name}.{kind}" for name in convolutions() for kind in ("weight", "bias")}
-    images = np.stack([np.asarray(portrait())] * 2)
-    assert network.spatial(images).shape == (2, 320, 7, 7)
-    np.testing.assert_allclose(network.spatial(images).mean((2, 3)), network.features(images), atol=1e-6)
+    images = np.random.default_rng(2).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        [planes] = network(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
+    assert planes.shape == (2, 320, 7, 7)
+    np.testing.assert_allclose(planes.mean((2, 3)).numpy(), network.features(images), atol=1e-6)
 
 
 def test_a_mirrored_or_smaller_portrait_stays_near_and_noise_lies_far(network: MobileNetV2) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fantasytalking.errors import OutputError
-from fantasytalking.system.files import atomic_path, check_output, full_disk_error
+from fantasytalking.system.files import atomic_folder, atomic_path, check_output, full_disk_error
 from tests.media.files import left_over
 
 
@@ -101,3 +101,34 @@ def test_other_errors_of_the_block_keep_their_class(tmp_path: Path) -> None:
         (tmp_path / "none").read_text()
     with pytest.raises(OutputError, match="could not be written"), full_disk_error(tmp_path / "a.txt"):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_folder_appears_when_the_block_ends_and_replaces_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    for content in ("old", "new"):
+        with atomic_folder(target) as temporary:
+            (temporary / content).touch()
+            assert temporary.parent == tmp_path and not (target / content).exists()
+        assert left_over(target) == [content] and left_over(tmp_path) == ["model"]
+
+
+def test_a_failed_folder_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    (target / "old").mkdir(parents=True)
+    (tmp_path / ".model.part" / "rest of a killed process").mkdir(parents=True)
+
+    def write() -> None:
+        with atomic_folder(target) as temporary:
+            assert left_over(temporary) == []
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert left_over(target) == ["old"] and left_over(tmp_path) == ["model"]
+
+
+def test_further_kinds_of_exceptions_can_mean_a_failed_write(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"could not be written \(muxer\)"), full_disk_error(tmp_path, RuntimeError):
+        raise RuntimeError("muxer")
+    with pytest.raises(RuntimeError), full_disk_error(tmp_path):
+        raise RuntimeError("another matter")

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fantasytalking.autoencoder.mesh_codec import MeshCodec, rotation_from_vector
+from fantasytalking.autoencoder.mesh_codec import MeshCodec
+from fantasytalking.autoencoder.rigid import rotation_from_vector
 from fantasytalking.data.catalogue import CatalogueRow, Kind
 from fantasytalking.data.face_tracks import FaceTrack, save_track
 from fantasytalking.perception.landmarks import LIPS_INNER, face_mesh

@@ -1,4 +1,4 @@
-"""What the pipeline asks of an autoencoder; Wan's VAE and the embedded model's both answer it."""
+"""Interface between the pipeline and an autoencoder; Wan's VAE and that of the embedded model implement it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from fantasytalking.perception.faces import Face
 
 @dataclass(frozen=True)
 class Reference:
-    """The portraits that a batch is about.
+    """The portraits of a batch.
 
     Attributes:
         images: [B, 3, H, W] in [-1, 1].
-        faces: the chosen face of each portrait, or None where the autoencoder may look for itself (largest face).
+        faces: The chosen face of each portrait; None takes the largest face that the autoencoder finds.
     """
 
     images: Tensor
@@ -30,11 +30,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class Beginning:
-    """What a video begins with because it continues another one.
+    """Frames that a video begins with because it continues another one.
 
     Attributes:
         frames: [B, 3, 4 k - 3, H, W] in [-1, 1].
-        latents: [B, C, k, h, w], the same encoded.
+        latents: [B, C, k, h, w], the frames encoded.
     """
 
     frames: Tensor
@@ -42,7 +42,7 @@ class Beginning:
 
 
 class VideoAutoencoder(Protocol):
-    """Pixels to latents and back, told the portrait. Latents are normalised to about unit variance.
+    """Map between pixels and latents that is given the portrait. Latents are normalised to about unit variance.
 
     Letters: B batch, F = 4 f - 3 frames, f latent frames, C latent channels, h x w latent size.
     """
@@ -51,41 +51,47 @@ class VideoAutoencoder(Protocol):
 
     @property
     def latent_channels(self) -> int:
-        """C."""
+        """Number of latent channels C."""
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(C, f, h, w) of a video of that many frames and pixels."""
+        """Shape (C, f, h, w) of the latents of a video of that many frames and pixels."""
 
     def encode(self, video: Tensor, reference: Reference) -> Tensor:
-        """[B, 3, F, H, W] in [-1, 1] -> [B, C, f, h, w]."""
+        """Encode videos: [B, 3, F, H, W] in [-1, 1] -> [B, C, f, h, w]."""
 
     @property
     def audio_channels(self) -> Tensor | None:
-        """[C], 1 for the latent channels on which a guidance scale of speech above 1 acts, 0 for the others; None: on all."""
+        """Latent channels on which guidance of speech beyond a scale of 1 acts: [C], 1 or 0; None stands for all."""
 
     def condition(self, reference: Reference, num_frames: int, beginning: Beginning | None = None) -> Tensor:
-        """What the transformer is shown: [B, 4 + C, f, h, w], four mask channels first.
+        """Make the image latents that the transformer is given: [B, 4 + C, f, h, w], four mask channels first.
 
         Args:
-            reference: the portraits.
+            reference: The portraits.
             num_frames: F.
-            beginning: of a video that continues another one; None: only the portrait is given.
+            beginning: First frames of a video that continues another one; None where only the portrait is given.
         """
 
     def decode(self, latents: Tensor, reference: Reference) -> Tensor:
-        """[B, C, f, h, w] -> [B, 3, F, H, W] in [-1, 1]."""
+        """Decode latents: [B, C, f, h, w] -> [B, 3, F, H, W] in [-1, 1]."""
 
     def decode_frames(
         self, latents: Tensor, reference: Reference, continued: bool = False
     ) -> Iterator[NDArray[np.uint8]]:
-        """One sample's frames ([1, C, f, h, w]) as they are made: [H, W, 3] uint8 each.
+        """Decode one sample and give its frames as they are made.
 
-        `continued` says that the video goes on where another one ended, so that its first frame is not the portrait.
+        Args:
+            latents: [1, C, f, h, w].
+            reference: The portrait.
+            continued: Whether the video continues another one, so that its first frame is not the portrait.
+
+        Yields:
+            uint8 [H, W, 3].
         """
 
 
 def to_uint8(images: Tensor) -> NDArray[np.uint8]:
-    """[..., 3, H, W] in [-1, 1] -> [..., H, W, 3] uint8, rounded."""
+    """Convert images to bytes: [..., 3, H, W] in [-1, 1] -> [..., H, W, 3] uint8, rounded."""
     scaled = ((images.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return np.ascontiguousarray(scaled.movedim(-3, -1).cpu().numpy())
 
@@ -103,10 +109,10 @@ def first_frame_mask(
     Args:
         batch: B.
         latent_frames: f.
-        height: h, in latent pixels.
-        width: w, in latent pixels.
-        time_stride: Mask channels.
-        given: Latent frames that are given, from the first on; more than one where a video is continued.
+        height: h.
+        width: w.
+        time_stride: Number of mask channels.
+        given: Number of given latent frames, from the first on; more than one where a video is continued.
     """
     mask = torch.zeros(batch, time_stride, latent_frames, height, width)
     mask[:, :, :given] = 1

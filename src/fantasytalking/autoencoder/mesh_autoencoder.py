@@ -1,8 +1,8 @@
 """The embedded model's reference-guided autoencoder: a face-mesh motion codec, a warp of the portrait, a mouth painter.
 
-It answers the same interface as Wan's VAE, so the transformer and the pipeline do not know which of the two they drive. Encoding
-keeps motion only (no look of the source face), so one person's motion fits another; decoding moves the photo's own pixels, so the
-result has the photo's size and sharpness.
+It implements the same interface as Wan's VAE, so that transformer and pipeline need not know which of the two they work with. Encoding
+keeps motion only (nothing of the source face's appearance), so that one person's motion fits another; decoding moves the photo's own
+pixels, so the result has the photo's size and sharpness.
 """
 
 from __future__ import annotations
@@ -32,21 +32,22 @@ RENDER_BATCH = 8  # frames painted at once
 
 
 class MeshAutoencoder(ModelMixin, ConfigMixin):
-    """Video <-> motion latents of `MeshCodec`, guided by the portrait.
+    """Autoencoder between videos and the motion latents of `MeshCodec`, guided by the portrait.
 
     Args:
-        coefficients: expression coefficients kept (PCA).
-        latent_height, latent_width: cells of the face canvas.
-        stride: canvas pixels to a cell; the lip mask is drawn on the canvas at this ratio.
-        painter_widths: channels of the mouth painter's levels.
-        max_turn: largest head rotation away from the portrait, radians; beyond it a flat photo cannot be turned credibly.
-        max_deviations: expression coefficients are limited to this many standard deviations of the training set.
-        expression_smoothing, pose_smoothing: Gaussian over time on decoding, frames. A head has mass; what shakes faster is
-            noise that the sampler left.
+        coefficients: Number of expression coefficients kept (PCA).
+        latent_height: Rows of cells of the face canvas.
+        latent_width: Columns of cells of the face canvas.
+        stride: Canvas pixels per cell; the lip mask is drawn on the canvas at this ratio.
+        painter_widths: Channels of the mouth painter's levels.
+        max_turn: Largest head rotation away from the portrait in radians; a flat photo cannot be turned credibly beyond it.
+        max_deviations: Limit of the expression coefficients, in standard deviations of the training set.
+        expression_smoothing: Standard deviation of the Gaussian over time that smooths expression on decoding, in frames.
+        pose_smoothing: The same for head pose. A head has mass; what shakes faster is noise that the sampler left.
     """
 
     config_name = "config.json"
-    _keep_in_fp32_modules: ClassVar[list[str]] = ["codec"]  # and on the processor, see `MeshCodec`
+    _keep_in_fp32_modules: ClassVar[list[str]] = ["codec"]  # and on the CPU, see `MeshCodec`
 
     @register_to_config
     def __init__(
@@ -67,16 +68,16 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
 
     @property
     def strides(self) -> Strides:
-        """Time stride 4; in space the canvas does not depend on the portrait's size."""
+        """Strides of the latents: 4 in time; the canvas does not depend on the portrait's size."""
         return self.codec.strides
 
     @property
     def latent_channels(self) -> int:
-        """16: four displacement fields for each of a group's four frames."""
+        """Number of latent channels, 16: four displacement fields for each of a group's four frames."""
         return self.codec.channels
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(C, f, h, w); h and w are the canvas's whatever the portrait's size."""
+        """Shape (C, f, h, w) of the latents; h and w are those of the canvas, whatever the portrait's size."""
         return self.latent_channels, self.strides.latent_frames(num_frames), self.codec.height, self.codec.width
 
     def _portraits(self, reference: Reference) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
@@ -86,10 +87,10 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def encode(self, video: Tensor, reference: Reference) -> Tensor:
-        """[B, 3, F, H, W] in [-1, 1] -> [B, 16, f, h, w]; the face is tracked through each clip.
+        """Encode videos: [B, 3, F, H, W] in [-1, 1] -> [B, 16, f, h, w]; the face is tracked through each clip.
 
         Raises:
-            FaceError: no face in a portrait or in a clip.
+            FaceError: There is no face in a portrait or in a clip.
         """
         latents = []
         for clip, (_, mesh) in zip(video, self._portraits(reference), strict=True):
@@ -100,12 +101,12 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
 
     @property
     def audio_channels(self) -> Tensor:
-        """[16]: expression is guided by speech, head pose is not (see `MeshCodec.audio_channels`)."""
+        """Channels that speech guides, [16]: those of expression, not those of head pose (see `MeshCodec.audio_channels`)."""
         return self.codec.audio_channels
 
     @torch.no_grad()
     def condition(self, reference: Reference, num_frames: int, beginning: Beginning | None = None) -> Tensor:
-        """Mask of what is given and the portrait's shape, repeated over time: [B, 20, f, h, w].
+        """Make the image latents: mask of the given frames and the portrait's shape, repeated over time, [B, 20, f, h, w].
 
         With a `beginning` the first k latent frames are given, and their motion is added to the shape there.
         """
@@ -120,7 +121,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         return torch.stack(rows).to(reference.images.device)
 
     def decode(self, latents: Tensor, reference: Reference) -> Tensor:
-        """[B, 16, f, h, w] -> [B, 3, F, H, W] in [-1, 1] at the portrait's own size."""
+        """Decode latents: [B, 16, f, h, w] -> [B, 3, F, H, W] in [-1, 1] at the portrait's own size."""
         faces = reference.faces
         clips = []
         for i, sample in enumerate(latents):
@@ -132,10 +133,13 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
     def decode_frames(
         self, latents: Tensor, reference: Reference, continued: bool = False
     ) -> Iterator[NDArray[np.uint8]]:
-        """Frames of one sample as they are made, [H, W, 3] uint8 each; the first is the portrait, unless the video is `continued`.
+        """Decode one sample and give its frames as they are made; the first is the portrait, unless the video is `continued`.
+
+        Yields:
+            uint8 [H, W, 3].
 
         Raises:
-            FaceError: no face in the portrait.
+            FaceError: There is no face in the portrait.
         """
         ((image, mesh),) = self._portraits(reference)
         parameters = self._limit(self.codec.from_latents(latents.float().cpu())[0])
@@ -147,7 +151,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         yield from self.render(image, mesh, moved)
 
     def _limit(self, parameters: Tensor) -> Tensor:
-        """Hold motion inside what the training set and a single photo allow, and take out what trembles."""
+        """Limit motion to what the training set and a single photo allow, and smooth out jitter."""
         k = self.config.coefficients
         bound = self.config.max_deviations * self.codec.coefficient_std
         expression = torch.maximum(torch.minimum(parameters[:, :k], bound), -bound)
@@ -161,7 +165,16 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
     def render(
         self, image: NDArray[np.uint8], mesh: NDArray[np.float32], moved: NDArray[np.float32]
     ) -> Iterator[NDArray[np.uint8]]:
-        """Portrait [H, W, 3] with its mesh [468, 3] moved to each of `moved` [F, 468, 3]: frames [H, W, 3] uint8."""
+        """Render a portrait whose face moves.
+
+        Args:
+            image: The portrait, [H, W, 3].
+            mesh: Its face mesh, [468, 3] in pixels.
+            moved: The mesh of each frame, [F, 468, 3] in pixels.
+
+        Yields:
+            uint8 [H, W, 3].
+        """
         warper = PortraitWarper(image, mesh, _silhouette(image, mesh))
         own = crop_transform(mesh)
         portrait_crop, portrait_inner = take_crop(image, own), draw_masks(mesh, own)[0]
@@ -185,7 +198,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
 
 
 def _silhouette(image: NDArray[np.uint8], mesh: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """The person [H, W], 0..1; None where the network does not see the face as part of a person (drawings, for example)."""
+    """Mask of the person [H, W], 0..1; None where the network does not take the face for part of a person (as in some drawings)."""
     mask = person_mask(image)
     height, width = mask.shape
     inside = np.round(mesh[:, :2]).astype(int)
@@ -196,9 +209,9 @@ def _silhouette(image: NDArray[np.uint8], mesh: NDArray[np.float32]) -> NDArray[
 
 
 def _paint_needed(moved: NDArray[np.float32], mesh: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much of the mouth's inside must be painted, 0..1 for each frame [F, 468, 3].
+    """Share of the mouth's inside that must be painted, 0..1 for each frame [F, 468, 3].
 
-    Nothing while the mouth is no wider open than in the portrait: the photo's own teeth are moved then. All from twice as wide on.
+    0 while the mouth is no wider open than in the portrait, as the photo's own teeth are moved then; 1 from twice as wide on.
     """
     portrait = max(float(mouth_opening(mesh)), CLOSED)
     share = np.clip((mouth_opening(moved) - portrait) / portrait, 0, 1)
@@ -208,7 +221,7 @@ def _paint_needed(moved: NDArray[np.float32], mesh: NDArray[np.float32]) -> NDAr
 def _paste(
     frame: NDArray[np.uint8], paint: NDArray[np.uint8], mask: NDArray[np.float32], transform: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
-    """Blend a painted crop into the frame where the mask says so."""
+    """Blend a painted crop into a frame, weighted by the mask."""
     height, width = frame.shape[:2]
     inverse = cv2.invertAffineTransform(transform)
     side = paint.shape[0]

@@ -25,63 +25,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fantasytalking.autoencoder.interface import first_frame_mask
+from fantasytalking.autoencoder.rigid import rotation_from_vector, vector_from_rotation
 from fantasytalking.geometry import Strides
+from fantasytalking.perception.alignment import fit_similarity
+from fantasytalking.perception.mesh_points import NUM_POINTS
 
-NUM_POINTS = 468
 POSE_DIMENSIONS = 6  # rotation vector (3), log scale (1), translation x, y (2)
 PARTS = 4
-
-
-def rotation_from_vector(vector: Tensor) -> Tensor:
-    """Rodrigues' formula: rotation vectors [..., 3] (radians) -> matrices [..., 3, 3]."""
-    x, y, z = vector.unbind(-1)
-    zero = torch.zeros_like(x)
-    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
-    result: Tensor = torch.linalg.matrix_exp(skew)
-    return result
-
-
-def vector_from_rotation(matrix: Tensor) -> Tensor:
-    """Inverse of `rotation_from_vector` for angles below pi: [..., 3, 3] -> [..., 3] (radians)."""
-    cosine = ((matrix.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1)
-    angle = torch.arccos(cosine)
-    axis = torch.stack(
-        [
-            matrix[..., 2, 1] - matrix[..., 1, 2],
-            matrix[..., 0, 2] - matrix[..., 2, 0],
-            matrix[..., 1, 0] - matrix[..., 0, 1],
-        ],
-        -1,
-    )
-    # angle / (2 sin angle) -> 1/2 as the angle vanishes
-    factor = torch.where(angle > 1e-4, angle / (2 * torch.sin(angle).clamp_min(1e-8)), torch.full_like(angle, 0.5))
-    return axis * factor[..., None]
-
-
-def similarity_fit(points: Tensor, template: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted Umeyama fit ``points ~ scale * rotation @ template + translation``.
-
-    Args:
-        points: [..., V, 3], any unit.
-        template: [V, 3].
-        weights: [V], non-negative.
-
-    Returns:
-        scale [...], rotation [..., 3, 3], translation [..., 3].
-    """
-    w = (weights / weights.sum())[:, None]
-    mean_t = (w * template).sum(0)
-    mean_p = (w * points).sum(-2)
-    centred_t = template - mean_t
-    centred_p = points - mean_p[..., None, :]
-    covariance = torch.einsum("...vi,vj->...ij", centred_p * w, centred_t)
-    u, s, vh = torch.linalg.svd(covariance)
-    sign = torch.ones_like(s)
-    sign[..., 2] = torch.sign(torch.linalg.det(u @ vh))
-    rotation = u @ (sign[..., None] * vh)
-    scale = (s * sign).sum(-1) / (w * centred_t.square()).sum()
-    translation = mean_p - scale[..., None] * torch.einsum("...ij,j->...i", rotation, mean_t)
-    return scale, rotation, translation
 
 
 def _wiener(cells: Tensor, std: Tensor, noise: float) -> Tensor:
@@ -93,7 +43,15 @@ def _wiener(cells: Tensor, std: Tensor, noise: float) -> Tensor:
 
 
 def smooth_over_time(values: Tensor, sigma: float) -> Tensor:
-    """Gaussian over the first axis ([F, ...], sigma in frames; the ends are repeated); sigma 0 leaves the values as they are."""
+    """Smooth values [F, ...] over time with a Gaussian.
+
+    Args:
+        values: [F, ...].
+        sigma: Standard deviation in frames; 0 leaves the values as they are.
+
+    Returns:
+        [F, ...]; at both ends the outermost value is repeated for the average.
+    """
     if sigma <= 0:
         return values
     reach = max(1, int(3 * sigma))
@@ -105,7 +63,14 @@ def smooth_over_time(values: Tensor, sigma: float) -> Tensor:
 
 @dataclass(frozen=True)
 class MeshMotion:
-    """Expression coefficients [..., K], scale [...] (pixels per unit), rotation [..., 3, 3] and translation [..., 3] (pixels)."""
+    """Expression and head pose of face meshes.
+
+    Attributes:
+        expression: Coefficients [..., K].
+        scale: [...], pixels per unit of the template.
+        rotation: [..., 3, 3].
+        translation: [..., 3] in pixels.
+    """
 
     expression: Tensor
     scale: Tensor
@@ -126,16 +91,17 @@ class MeshMotion:
 class MeshCodec(nn.Module):
     """Linear, invertible map between face meshes relative to a portrait and a latent video.
 
-    Every array is a buffer, filled from the training split by `fantasytalking.training.embedded.fit_codec.fit_mesh_codec` and stored
-    with the weights. ``template`` is a frontal face of unit inter-ocular distance; x right, y down, z away from the camera.
+    Every array is a buffer, filled by `training.embedded.fit_codec.fit_mesh_codec` from the training split and stored with the
+    weights. ``template`` is a frontal face whose eyes are one unit apart; x right, y down, z away from the camera.
 
-    The arithmetic is float32 on the processor whatever the model around it is moved or cast to: it is small, it needs the digits,
-    and the meshes come from numpy.
+    The arithmetic is float32 on the CPU, whatever device or type the model around it is moved to: it is small, it needs the
+    precision, and the meshes come from NumPy.
 
     Args:
         coefficients: K.
-        height, width: H and W.
-        stride: canvas pixels to a cell.
+        height: H.
+        width: W.
+        stride: Canvas pixels per cell.
     """
 
     template: Tensor
@@ -170,21 +136,21 @@ class MeshCodec(nn.Module):
 
     @property
     def channels(self) -> int:
-        """Latent channels: four fields of `PARTS` for each frame of a group."""
+        """Number of latent channels: `PARTS` fields for each frame of a group."""
         return PARTS * self.strides.time
 
     @property
     def audio_channels(self) -> Tensor:
-        """[C], 1 for the channels of expression, which speech guides, 0 for those of head pose, which hangs on it loosely.
+        """Channels that speech guides, [C]: 1 for those of expression, 0 for those of head pose, which is weakly correlated with speech.
 
-        Guidance beyond what was learned makes lips follow better and heads shake.
+        Guidance of all channels would make the lips follow better, and the head shake.
         """
         half = self.channels // 2
         return torch.cat([torch.ones(half), torch.zeros(half)])
 
     @property
     def gram(self) -> Tensor:
-        """Inner products of the basis [K, K]: squared displacement of a mesh point, mean over points, is c^T gram c."""
+        """Inner products of the basis [K, K]: the mean over points of their squared displacement is c^T gram c."""
         return torch.einsum("kvi,lvi->kl", self.basis, self.basis) / NUM_POINTS
 
     def local_shape(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -196,19 +162,19 @@ class MeshCodec(nn.Module):
         Returns:
             local [..., V, 3] in template units, scale [...] (pixels per unit), rotation [..., 3, 3], translation [..., 3] (pixels).
         """
-        scale, rotation, translation = similarity_fit(points, self.template, self.weights)
+        scale, rotation, translation = fit_similarity(self.template, points, self.weights)
         centred = points - translation[..., None, :]
         local = torch.einsum("...ji,...vj->...vi", rotation, centred) / scale[..., None, None]
         return local, scale, rotation, translation
 
     def describe(self, points: Tensor) -> MeshMotion:
-        """Meshes [..., V, 3] in pixels as expression and pose, each for itself."""
+        """Split meshes [..., V, 3] in pixels into expression and pose, each mesh on its own."""
         local, scale, rotation, translation = self.local_shape(points)
         expression = torch.einsum("...vi,kvi->...k", local - self.template, self.analysis)
         return MeshMotion(expression, scale, rotation, translation)
 
     def parameters_of(self, points: Tensor, reference: Tensor) -> Tensor:
-        """Meshes [F, V, 3] relative to the portrait's mesh [V, 3] (both in pixels) as motion numbers [F, P]."""
+        """Motion numbers [F, P] of meshes [F, V, 3] relative to the portrait's mesh [V, 3], both in pixels."""
         return self.describe(points).relative_to(self.describe(reference))
 
     def points_of(self, parameters: Tensor, reference: Tensor) -> Tensor:
@@ -225,7 +191,7 @@ class MeshCodec(nn.Module):
         return scale[:, None, None] * torch.einsum("fij,fvj->fvi", turn, local) + (translation0 + shift)[:, None, :]
 
     def to_latents(self, parameters: Tensor) -> Tensor:
-        """Motion numbers [B, F, P] with F = 4 f - 3 -> latents [B, 16, f, H, W]; frame 0 fills its group by repetition."""
+        """Lay motion numbers [B, F, P], F = 4 f - 3, out as latents [B, 16, f, H, W]; frame 0 fills its group by repetition."""
         k, group = self.coefficients, self.strides.time
         first = repeat(parameters[:, :1], "b 1 p -> b s p", s=group - 1)
         grouped = rearrange(torch.cat([first, parameters], 1), "b (f s) p -> b f s p", s=group)
@@ -240,7 +206,7 @@ class MeshCodec(nn.Module):
         """Inverse of `to_latents`: [B, 16, f, H, W] -> [B, 4 f - 3, P].
 
         The most probable motion for latents with Gaussian error of standard deviation `noise` (Wiener): rare, fine components are
-        not blown up by what the transformer leaves of its noise. With `noise` 0 it is the exact inverse.
+        not amplified by the noise that the transformer leaves. With `noise` 0 it is the exact inverse.
         """
         fields = rearrange(
             latents.float(), "b (part xy s) f h w -> b f s part (xy h w)", part=2, xy=2, s=self.strides.time
@@ -251,12 +217,15 @@ class MeshCodec(nn.Module):
         return grouped[:, self.strides.time - 1 :]
 
     def condition(self, shape: Tensor, latents: Tensor, given: int = 1) -> Tensor:
-        """Mask of the given frames, the portrait's shape, and on given frames their motion on top of it: [4 + C, f, H, W].
+        """Make image latents: mask of the given frames, the portrait's shape, and on given frames their motion added to it.
 
         Args:
-            shape: the portrait's cells, of `shape_cells_of`.
-            latents: [C, f, H, W]; only the first `given` latent frames are looked at.
-            given: at least 1; one frame that does not move is the still portrait.
+            shape: The portrait's cells, from `shape_cells_of`.
+            latents: [C, f, H, W], of which only the first `given` latent frames are read.
+            given: Number of given latent frames, at least 1; one frame without motion is the still portrait.
+
+        Returns:
+            [4 + C, f, H, W].
         """
         mask = first_frame_mask(1, latents.shape[1], self.height, self.width, self.strides.time, given)[0].to(latents)
         shown = self.shape_latents(shape).to(latents).expand(-1, latents.shape[1], -1, -1)
@@ -270,7 +239,7 @@ class MeshCodec(nn.Module):
         return torch.stack([shape, turn @ self.pose_cells.T], -2)
 
     def shape_latents(self, cells: Tensor) -> Tensor:
-        """What a portrait looks like to the transformer: `shape_cells_of` its mesh, [part, 2 H W] -> latents [16, 1, H, W].
+        """Lay a portrait's shape out for the transformer: cells from `shape_cells_of`, [part, 2 H W] -> latents [16, 1, H, W].
 
         Without it a displacement says nothing about the mouth: a portrait may smile or be open-mouthed already.
         """

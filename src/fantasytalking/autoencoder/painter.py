@@ -1,4 +1,4 @@
-"""The mouth painter: what a warp of the photo cannot show (teeth, tongue, the inside of the mouth, lips that were hidden).
+"""The mouth painter, for what a warp of the photo cannot show: teeth, tongue, the inside of the mouth, lips that were hidden.
 
 A small U-Net on a crop around the mouth, aligned to the mesh, of `CROP` x `CROP` pixels. It sees the warped portrait, the untouched
 portrait and the drawn mouth shape, and returns new pixels and how much of them to use. Outside the mouth region the mask is zero
@@ -16,13 +16,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fantasytalking.perception.landmarks import LIPS_INNER, LIPS_OUTER
+from fantasytalking.perception.mesh_points import (
+    LEFT_EYE_INNER,
+    LEFT_EYE_OUTER,
+    LIPS_INNER,
+    LIPS_OUTER,
+    MOUTH_CORNER_LEFT,
+    MOUTH_CORNER_RIGHT,
+    RIGHT_EYE_INNER,
+    RIGHT_EYE_OUTER,
+)
 
 CROP = 128
 CROP_WIDTH = 1.9  # side of the crop in units of the eye distance; a wide open mouth fits
 INPUT_CHANNELS = 10  # warped RGB, portrait RGB, inner mouth, lips, portrait's inner mouth, region
-_EYES = np.array([33, 133, 263, 362])  # outer and inner corners of both eyes
-_MOUTH = np.array([61, 291, 0, 17])
+_RIGHT_EYE = [RIGHT_EYE_OUTER, RIGHT_EYE_INNER]
+_LEFT_EYE = [LEFT_EYE_OUTER, LEFT_EYE_INNER]
+_MOUTH = [MOUTH_CORNER_RIGHT, MOUTH_CORNER_LEFT]
 
 
 def crop_transform(mesh: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -30,19 +40,19 @@ def crop_transform(mesh: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Centre and angle follow the mouth, the size follows the distance between the eyes, so that opening the mouth does not zoom.
     """
-    right, left = mesh[_EYES[:2], :2].mean(0), mesh[_EYES[2:], :2].mean(0)
+    right, left = mesh[_RIGHT_EYE, :2].mean(0), mesh[_LEFT_EYE, :2].mean(0)
     across = left - right
     distance = max(float(np.hypot(*across)), 1e-3)
     cosine, sine = across / distance
     scale = CROP / (CROP_WIDTH * distance)
     matrix = scale * np.array([[cosine, sine], [-sine, cosine]], np.float32)
-    centre = mesh[_MOUTH[:2], :2].mean(0) + 0.12 * distance * np.array([-sine, cosine], np.float32)
+    centre = mesh[_MOUTH, :2].mean(0) + 0.12 * distance * np.array([-sine, cosine], np.float32)
     shift = CROP / 2 - matrix @ centre
     return np.concatenate([matrix, shift[:, None]], 1).astype(np.float32)
 
 
 def take_crop(image: NDArray[np.uint8], transform: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Mouth crop [CROP, CROP, 3] of an image; areas are averaged when the crop is smaller than its source."""
+    """Cut the mouth crop [CROP, CROP, 3] out of an image; areas are averaged where the crop is smaller than its source."""
     scale = float(np.hypot(transform[0, 0], transform[0, 1]))
     if scale < 0.6:  # blur first: warpAffine alone would alias
         image = cv2.GaussianBlur(image, (0, 0), 0.45 / scale)
@@ -53,7 +63,7 @@ def take_crop(image: NDArray[np.uint8], transform: NDArray[np.float32]) -> NDArr
 
 
 def draw_masks(mesh: NDArray[np.float32], transform: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Inner mouth, lips (outer minus inner) and mouth region of a mesh in its crop: [3, CROP, CROP] uint8, 0 or 255."""
+    """Draw inner mouth, lips (outer minus inner) and mouth region of a mesh in its crop: [3, CROP, CROP] uint8, 0 to 255."""
     points = mesh[:, :2] @ transform[:, :2].T + transform[:, 2]
 
     def fill(indices: list[int] | tuple[int, ...]) -> NDArray[np.uint8]:
@@ -98,10 +108,10 @@ class MouthPainter(nn.Module):
         with torch.no_grad():
             assert self.leave.bias is not None
             self.leave.bias.zero_()
-            self.leave.bias[12:] = -1.0  # start by trusting the warp
+            self.leave.bias[12:] = -1.0  # begin by showing the warp as it is
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Paint [B, 3, H, W] and its opacity [B, 1, H, W] from the input [B, C, H, W] of `painter_input`."""
+        """Paint crops; x [B, 10, 128, 128] as `painter_input` stacks it, see the class for the results."""
         h = self.enter(F.pixel_unshuffle(x, 2))
         skips = []
         for i, block in enumerate(self.encode):

@@ -1,4 +1,4 @@
-"""Wan2.1's causal video VAE behind the interface of `fantasytalking.autoencoder.interface`."""
+"""Wan2.1's causal video VAE as a `VideoAutoencoder`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fantasytalking.geometry import Strides
 
 
 class WanAutoencoder:
-    """Adds Wan's normalisation and image-to-video condition to `diffusers.AutoencoderKLWan`; the portrait guides only `condition`."""
+    """`diffusers.AutoencoderKLWan` with Wan's normalisation and image latents; the portrait matters only to `condition`."""
 
     def __init__(self, vae: AutoencoderKLWan) -> None:
         self.vae = vae
@@ -27,11 +27,11 @@ class WanAutoencoder:
 
     @property
     def latent_channels(self) -> int:
-        """16 for the released VAE."""
+        """Number of latent channels, 16 for the released VAE."""
         return int(self.vae.config.z_dim)
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(C, f, h, w)."""
+        """Shape (C, f, h, w) of the latents of a video."""
         return (self.latent_channels, self.strides.latent_frames(num_frames), *self.strides.latent_size(height, width))
 
     # Inputs stay on their device: under model offload the VAE is elsewhere until diffusers' hook fetches it.
@@ -43,7 +43,7 @@ class WanAutoencoder:
         return mean, std
 
     def encode(self, video: Tensor, reference: Reference | None = None) -> Tensor:
-        """[B, 3, F, H, W] in [-1, 1] -> normalised latents [B, C, f, h, w] (the distribution's mode, as released)."""
+        """Encode videos: [B, 3, F, H, W] in [-1, 1] -> normalised latents [B, C, f, h, w] (the distribution's mode, as released)."""
         latents = self.vae.encode(video.to(self.vae.dtype)).latent_dist.mode().float()
         mean, std = self._statistics(latents)
         result: Tensor = (latents - mean) / std
@@ -52,7 +52,7 @@ class WanAutoencoder:
     audio_channels: Tensor | None = None
 
     def condition(self, reference: Reference, num_frames: int, beginning: Beginning | None = None) -> Tensor:
-        """Mask and latents of a video whose first frame is the portrait and whose other frames are zero: [B, 4 + C, f, h, w].
+        """Make the image latents: mask and latents of a video of the portrait followed by zeros, [B, 4 + C, f, h, w].
 
         With a `beginning` of k latent frames the video begins with its frames instead, and k latent frames are marked as given.
         """
@@ -69,7 +69,7 @@ class WanAutoencoder:
         return torch.cat([mask, latents], 1)
 
     def decode(self, latents: Tensor, reference: Reference | None = None) -> Tensor:
-        """[B, C, f, h, w] -> [B, 3, F, H, W] in [-1, 1]."""
+        """Decode latents: [B, C, f, h, w] -> [B, 3, F, H, W] in [-1, 1]."""
         mean, std = self._statistics(latents)
         raw = (latents.float() * std + mean).to(self.vae.dtype)
         video: Tensor = self.vae.decode(raw, return_dict=False)[0]
@@ -78,5 +78,5 @@ class WanAutoencoder:
     def decode_frames(
         self, latents: Tensor, reference: Reference | None = None, continued: bool = False
     ) -> Iterator[NDArray[np.uint8]]:
-        """Frames of one sample, [H, W, 3] uint8 each."""
+        """Decode one sample: frames, [H, W, 3] uint8 each."""
         yield from to_uint8(self.decode(latents, reference)[0].movedim(1, 0))

@@ -1,4 +1,4 @@
-"""Moving a portrait with a face mesh: backward maps from triangles, with rings around the head that let it go smoothly.
+"""Warp of a portrait by its face mesh: backward maps from triangles, with rings of points around the head that fade its motion out.
 
 Everything visible in the photo is moved, never repainted, so the result is as sharp as the photo. The 468 points of the face
 mesh move exactly; rings of points around the face oval follow the head rigidly near it (hair, ears) and not at all far from it.
@@ -13,7 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fantasytalking.perception.landmarks import FACE_OVAL, TRIANGLES
+from fantasytalking.autoencoder.rigid import similarity_2d
+from fantasytalking.perception.mesh_points import (
+    FACE_OVAL,
+    LEFT_EYE_OUTER,
+    NUM_POINTS,
+    RIGHT_EYE_OUTER,
+    TRIANGLES,
+)
 
 Array = NDArray[np.float32]
 
@@ -33,22 +40,12 @@ _UPPER_OVAL = np.concatenate([_OVAL[:9], _OVAL[28:]])  # ear to ear over the for
 def _ring_triangles() -> NDArray[np.int64]:
     """Triangles between the oval and the rings; ring points follow the 468 mesh points, 36 to a ring."""
     n = len(_OVAL)
-    loops = [_OVAL] + [468 + n * k + np.arange(n) for k in range(len(RING_GROWTH))]
+    loops = [_OVAL] + [NUM_POINTS + n * k + np.arange(n) for k in range(len(RING_GROWTH))]
     quads = [(a, np.roll(a, -1), b, np.roll(b, -1)) for a, b in itertools.pairwise(loops)]
     return np.concatenate([np.stack(t, 1) for a, a1, b, b1 in quads for t in ((a, a1, b), (a1, b1, b))])
 
 
 _RINGS = _ring_triangles()
-
-
-def similarity_2d(source: Array, target: Array) -> tuple[Array, Array]:
-    """Least-squares ``target ~ source @ matrix.T + shift`` with matrix = scale * rotation; points [N, 2]."""
-    mean_s, mean_t = source.mean(0), target.mean(0)
-    s, t = source - mean_s, target - mean_t
-    a = (s * t).sum() / (s * s).sum()
-    b = (s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum() / (s * s).sum()
-    matrix = np.array([[a, -b], [b, a]], np.float32)
-    return matrix, (mean_t - matrix @ mean_s).astype(np.float32)
 
 
 def triangle_map(target: Array, source: Array, triangles: NDArray[np.int64], height: int, width: int) -> Array:
@@ -58,8 +55,8 @@ def triangle_map(target: Array, source: Array, triangles: NDArray[np.int64], hei
         target: [N, 2] points in target pixels.
         source: [N, 2] the same points in source pixels.
         triangles: [T, 3] indices, painted in this order (later ones cover earlier ones).
-        height: Raster height in target pixels.
-        width: Raster width in target pixels.
+        height: Rows of the raster.
+        width: Columns of the raster.
 
     Returns:
         [height, width, 2] source x, y; NaN where no triangle lies.
@@ -94,12 +91,12 @@ def _head_share(oval: Array) -> Array:
 
 
 class PortraitWarper:
-    """Moves one portrait.
+    """Warp of one portrait.
 
     Args:
         image: [H, W, 3] uint8 RGB.
         mesh: [468, 3] the portrait's face mesh in pixels.
-        person: [H, W], 0 (background) to 1 (person); None: unknown, and the background near the head moves with it.
+        person: [H, W], 0 (background) to 1 (person); None where it is unknown: the background near the head moves with it then.
     """
 
     def __init__(self, image: NDArray[np.uint8], mesh: Array, person: Array | None = None) -> None:
@@ -127,7 +124,7 @@ class PortraitWarper:
         return max(1, round((y1 - y0) * self.raster_scale)), max(1, round((x1 - x0) * self.raster_scale))
 
     def ring_points(self, points: Array) -> Array:
-        """Where the rings go when the mesh goes to `points` [468, 2 or 3]: [rings, 36, 2]."""
+        """Positions of the rings [rings, 36, 2] when the mesh moves to `points` [468, 2 or 3]."""
         matrix, shift = similarity_2d(self.mesh[_UPPER_OVAL, :2], points[_UPPER_OVAL, :2])
         own = points[_OVAL, :2] - (self.mesh[_OVAL, :2] @ matrix.T + shift)
         moved = []
@@ -136,7 +133,11 @@ class PortraitWarper:
         return np.stack(moved)
 
     def backward_map(self, points: Array) -> Array:
-        """Map for the box `self.box`: [h, w, 2] portrait positions in pixels, for mesh points [468, 3] of the new frame."""
+        """Backward map of the box `self.box`: for each pixel its place in the portrait, [h, w, 2] in pixels.
+
+        Args:
+            points: Mesh of the new frame, [468, 3] in pixels.
+        """
         x0, y0, x1, y1 = self.box
         height, width = self._raster_size
         # per axis and after rounding: the same factor for both would be off by a third of a pixel at the far end
@@ -160,7 +161,7 @@ class PortraitWarper:
         return result
 
     def _moving(self, person: Array, shift: Array) -> Array:
-        """How much of its motion each pixel of the raster keeps, 0..1: all where the person is or was, none beyond a seam.
+        """Share of its motion that each pixel of the raster keeps, 0..1: all where the person is or was, none beyond a seam.
 
         Args:
             person: [h, w] silhouette on the raster.
@@ -172,14 +173,14 @@ class PortraitWarper:
             person, xs + shift[..., 0], ys + shift[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         covered = (np.maximum(person, after) > 0.3).astype(np.float32)
-        eyes = float(np.linalg.norm(self.mesh[33, :2] - self.mesh[263, :2])) * self.raster_scale
+        eyes = float(np.linalg.norm(self.mesh[RIGHT_EYE_OUTER, :2] - self.mesh[LEFT_EYE_OUTER, :2])) * self.raster_scale
         sigma = max(0.7, SEAM * eyes / 2)
         side = 2 * round(1.5 * sigma) + 1
         wide = cv2.dilate(covered, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
         return np.asarray(cv2.GaussianBlur(wide, (0, 0), sigma), np.float32)
 
     def __call__(self, points: Array) -> NDArray[np.uint8]:
-        """The portrait with its mesh moved to `points` [468, 3] (pixels): [H, W, 3] uint8."""
+        """Move the portrait so that its mesh lies at `points` [468, 3] (pixels): [H, W, 3] uint8."""
         x0, y0, x1, y1 = self.box
         mapping = self.backward_map(points)
         moved = cv2.remap(

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json as json_module
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from fantasytalking import __version__
 from fantasytalking.cli.options import parse
+from fantasytalking.system.machine import installed_version, usable_cores
 
 __all__ = ["collect", "main"]
 
@@ -65,7 +64,7 @@ def collect() -> dict[str, Any]:
         "fantasytalking": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: installed_version(name) for name in _PACKAGES},
         "devices": _devices(),
         "optional": [
             {"module": name, "installed": importlib.util.find_spec(name) is not None, "extra": extra, "enables": what}
@@ -77,19 +76,11 @@ def collect() -> dict[str, Any]:
     }
 
 
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _devices() -> list[dict[str, Any]]:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name = platform.processor() or platform.machine()
-    found: list[dict[str, Any]] = [{"device": "cpu", "name": name, "cores": cores}]
+    found: list[dict[str, Any]] = [{"device": "cpu", "name": name, "cores": usable_cores()}]
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         memory = round(properties.total_memory / 2**30, 1)

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from fantasytalking.conditioning.speech_features import SpeechEncoder
 from fantasytalking.data.catalogue import CatalogueRow
 from fantasytalking.errors import FantasyTalkingError, InputError, SettingsError
-from fantasytalking.media.audio import load_audio, normalise_loudness
+from fantasytalking.media.audio import fit_length, load_audio, normalise_loudness
 from fantasytalking.media.video import read_frames
 from fantasytalking.perception.face_embedding import Backend, embed_face
 from fantasytalking.perception.faces import detect_faces
@@ -77,15 +77,8 @@ def mean_embedding(frames: NDArray[np.uint8], backend: Backend = "mobilefacenet"
     if not vectors:
         raise InputError("No face was found in the clip; a face track needs one visible face.")
     mean = np.mean(vectors, 0)
-    return (mean / np.linalg.norm(mean)).astype(np.float32)
-
-
-def fit_length(samples: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Cut a sound [n], or pad it with silence, to `count` samples."""
-    fitted = np.zeros(count, np.float32)
-    found = samples[:count]
-    fitted[: len(found)] = found
-    return fitted
+    result: NDArray[np.float32] = (mean / np.linalg.norm(mean)).astype(np.float32)
+    return result
 
 
 def nearest_faces(faces: Sequence[NDArray[np.float32]], others: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -22,6 +22,7 @@ from fantasytalking.evaluation.metrics.metric import Measurement, Metric
 from fantasytalking.evaluation.pairing import Task
 from fantasytalking.evaluation.protocol import Protocol
 from fantasytalking.evaluation.results import Curve
+from fantasytalking.media.audio import fit_length
 from fantasytalking.media.video import probe_video
 from fantasytalking.system.digests import json_sha256
 from fantasytalking.system.files import atomic_path
@@ -160,7 +161,7 @@ def _load_pair(task: Task, protocol: Protocol) -> tuple[Footage, Footage]:
 
 def _fitted(sound: np.ndarray, frames: int, protocol: Protocol) -> np.ndarray:
     wanted = round(frames / protocol.fps * SAMPLE_RATE)
-    return np.pad(sound[:wanted], (0, max(0, wanted - len(sound))))
+    return fit_length(sound, wanted)
 
 
 def _length_problems(clip: Footage, reference: Footage) -> list[str]:

@@ -8,7 +8,6 @@ protocols differ are not put into one table without a warning.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fantasytalking.errors import InputError
+from fantasytalking.system.machine import library_versions
 from fantasytalking.system.records import field, nearest_name, read_record, record
 
 __all__ = ["PROTOCOLS", "Protocol", "differences", "load_protocol", "software_versions"]
@@ -142,13 +142,7 @@ def load_protocol(name: str) -> Protocol:
 
 def software_versions() -> dict[str, str]:
     """Versions of Python and of the installed packages that figures depend on: name -> version."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), **library_versions(_PACKAGES)}
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:

@@ -1,1 +1,1 @@
-"""Files to arrays and back: sound, images and video, by PyAV, soxr and Pillow, without an ffmpeg program."""
+"""Sound, images and video between files and arrays, with PyAV, soxr and Pillow; no ffmpeg program is needed."""

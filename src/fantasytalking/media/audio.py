@@ -23,7 +23,7 @@ from fantasytalking.errors import AudioError
 from fantasytalking.media.container import open_media, picture_stream, seconds_of
 from fantasytalking.media.loudness import SILENCE_DBFS, is_silent, normalise_loudness
 
-__all__ = ["Audio", "is_silent", "load_audio", "normalise_loudness"]
+__all__ = ["Audio", "fit_length", "is_silent", "load_audio", "normalise_loudness"]
 
 Samples = npt.NDArray[np.float32]
 
@@ -55,6 +55,12 @@ class Audio:
         return len(self.samples) / self.sample_rate
 
 
+def fit_length(samples: Samples, count: int) -> Samples:
+    """Sound [n] cut, or continued with silence, to [count]; a copy."""
+    kept = samples[:count]
+    return np.pad(kept, (0, count - len(kept)))
+
+
 def load_audio(
     path: str | os.PathLike[str],
     sample_rate: int = 16000,
@@ -65,7 +71,7 @@ def load_audio(
     seconds: float | None = None,
     allow_silent: bool = False,
 ) -> Audio:
-    """Reads the sound of an audio or video file as mono.
+    """Read the sound of an audio or video file as mono.
 
     Second 0 is the first video frame where the file has a picture (so that a face and its speech stay together),
     otherwise the first sample. Channels are mixed with the centre of surround sound in front; where the channels cancel
@@ -107,7 +113,7 @@ def load_audio(
 
 @dataclass(frozen=True)
 class _Window:
-    """Which part of the sound is read: all in seconds, on the clock whose 0 is the first video frame or sample."""
+    """The part of the sound that is read, in seconds from the first video frame or sample."""
 
     sample_rate: int
     start: float
@@ -124,7 +130,7 @@ class _Window:
 
 
 def _read(path: str | os.PathLike[str], window: _Window, channel: int | None) -> tuple[Samples, int | None]:
-    """Reads one window; the second result is the channel to read instead where the mix cancelled itself out."""
+    """Read one window; the second result is the channel to read instead where the mix cancelled itself out."""
     energy: dict[int, float] = {}
     mixed = 0.0
     pieces: list[Samples] = []
@@ -178,7 +184,7 @@ def _origin(container: InputContainer, stream: AudioStream) -> float | None:
 
 
 def _seek(container: InputContainer, stream: AudioStream, start: float) -> int:
-    """Goes near `start` in a long video; second from which sound is decoded, 0 where it is read from its beginning."""
+    """Go near `start` in a long video; give the second from which sound is decoded, 0 for the beginning."""
     origin = _origin(container, stream)
     # Sound files are not sought in: the places of many are estimates. Whole seconds keep the phase of the resampler.
     begin = int(start) - _SEEK_MARGIN_SECONDS
@@ -197,7 +203,7 @@ def _seek(container: InputContainer, stream: AudioStream, start: float) -> int:
 
 
 def _exact_end(container: InputContainer, stream: AudioStream) -> float | None:
-    """Where the sound ends, in containers that know it exactly, although the last block may be padded."""
+    """Second at which the sound ends, in containers that know it exactly although the last block may be padded."""
     begin, origin = seconds_of(stream.start_time, stream.time_base), _origin(container, stream)
     length = seconds_of(stream.duration, stream.time_base)
     exact = {"mov", "mp4", "flac"} & set(container.format.name.split(","))
@@ -219,7 +225,7 @@ def _claimed_seconds(container: InputContainer, stream: AudioStream) -> float | 
 
 def _refuse_long(path: str | os.PathLike[str], read: float, claimed: float | None, window: _Window) -> None:
     # What the header claims may be an estimate, so only what was decoded decides. Encoders pad the end by up to two
-    # blocks of 1,152 samples, which nobody asked for and nobody hears.
+    # blocks of 1,152 samples, which are not meant to be heard.
     if window.limit is None or window.seconds is not None or read <= window.limit + 0.1:
         return
     accepted = window.limit - window.start
@@ -248,7 +254,7 @@ class _Chunk:
 def _chunks(
     container: InputContainer, stream: AudioStream, path: str | os.PathLike[str], begin: int = 0
 ) -> Iterator[tuple[_Chunk, int]]:
-    """Decodes to float planes from second `begin` on.
+    """Decode to float planes from second `begin` on.
 
     Gaps in the timestamps are filled by silence; broken packets are skipped.
     """

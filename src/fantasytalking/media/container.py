@@ -1,4 +1,4 @@
-"""Opening media files: what every reader of sound or video checks first."""
+"""Opening of media files, with the checks that every reader of sound or video needs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
 from fantasytalking.errors import InputError
+from fantasytalking.system.files import full_disk_error
 
-__all__ = ["SCALING", "existing_file", "open_media", "picture_stream", "seconds_of"]
+__all__ = ["SCALING", "existing_file", "open_media", "picture_stream", "seconds_of", "write_errors"]
 
 # Without exact rounding the conversion between RGB and YUV loses one to two grey levels each way.
 SCALING = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
@@ -27,7 +28,7 @@ _INDIRECT_FORMATS = frozenset({"hls", "applehttp", "dash", "concat", "imf", "sdp
 
 
 def existing_file(path: str | os.PathLike[str], what: str, error: type[InputError]) -> Path:
-    """Checks that a path names a readable file with something in it.
+    """Check that a path names a readable file with something in it.
 
     Args:
         path: The file.
@@ -54,7 +55,7 @@ def existing_file(path: str | os.PathLike[str], what: str, error: type[InputErro
 
 @contextlib.contextmanager
 def open_media(path: str | os.PathLike[str], what: str, error: type[InputError]) -> Iterator[InputContainer]:
-    """Opens a media file of any container that PyAV reads.
+    """Open a media file of any container that PyAV reads.
 
     Args:
         path: The file.
@@ -86,6 +87,11 @@ def _only_this_file() -> dict[str, str]:
     return {"protocol_whitelist": "file", "format_whitelist": formats}
 
 
+def write_errors(path: str | os.PathLike[str]) -> contextlib.AbstractContextManager[None]:
+    """`full_disk_error` for what PyAV writes: its own exceptions become an `OutputError` too."""
+    return full_disk_error(path, av.error.FFmpegError)
+
+
 def picture_stream(container: InputContainer) -> VideoStream | None:
     """The main video stream of a container; the cover picture of a sound file is none."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
@@ -93,7 +99,7 @@ def picture_stream(container: InputContainer) -> VideoStream | None:
 
 
 def seconds_of(timestamp: int | None, time_base: Fraction | None) -> float | None:
-    """A timestamp in seconds, or None where the file holds none."""
+    """A timestamp in seconds; None where the file has none."""
     return None if timestamp is None or time_base is None else float(timestamp * time_base)
 
 

@@ -1,4 +1,4 @@
-"""Arrays to the bytes of a media file, the same bytes for the same input on every machine.
+"""Arrays encoded as media files, to the same bytes on every machine.
 
 Dimensions: n samples, F frames, H height, W width.
 """
@@ -21,10 +21,11 @@ from fantasytalking.media.video_writer import VideoWriter
 __all__ = ["flac_bytes", "jpeg_bytes", "mp4_bytes"]
 
 _BLOCK = 4096
+_JPEG_QUALITY = 95
 
 
 def flac_bytes(samples: npt.NDArray[np.float32], sample_rate: int) -> bytes:
-    """Sound as FLAC of 16 bits.
+    """Encode sound as FLAC of 16 bits.
 
     Args:
         samples: float32 [n], n >= 1, mono, in -1..1; what lies beyond is clipped.
@@ -44,15 +45,20 @@ def flac_bytes(samples: npt.NDArray[np.float32], sample_rate: int) -> bytes:
     return buffer.getvalue()
 
 
-def jpeg_bytes(image: npt.NDArray[np.uint8], quality: int = 95) -> bytes:
-    """A picture uint8 [H, W, 3] as JPEG with full colour resolution."""
+def jpeg_bytes(image: npt.NDArray[np.uint8]) -> bytes:
+    """Encode a picture uint8 [H, W, 3] as JPEG with full colour resolution."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "jpeg", quality=quality, subsampling=0)
+    Image.fromarray(image).save(buffer, "jpeg", quality=_JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 
-def mp4_bytes(frames: Iterable[npt.NDArray[np.uint8]], fps: float, crf: int = 18, preset: str = "veryfast") -> bytes:
-    """Frames uint8 [H, W, 3] as H.264 in mp4, without sound.
+def mp4_bytes(frames: Iterable[npt.NDArray[np.uint8]], fps: float, crf: int = 18) -> bytes:
+    """Encode frames as H.264 in mp4, without sound.
+
+    Args:
+        frames: uint8 [H, W, 3] each, of one size.
+        fps: Frames a second.
+        crf: Quality of H.264, 0 (lossless) to 51.
 
     Raises:
         VideoError: There is no frame, or a frame has another type or size.
@@ -60,8 +66,8 @@ def mp4_bytes(frames: Iterable[npt.NDArray[np.uint8]], fps: float, crf: int = 18
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
-        # one thread: x264 writes their number into the file, and may code otherwise with another
-        with VideoWriter(path, fps, crf=crf, preset=preset, threads=1) as writer:
+        # x264 writes its number of threads into the file, and may encode differently with another number
+        with VideoWriter(path, fps, crf=crf, preset="veryfast", threads=1) as writer:
             for frame in frames:
                 writer.write(frame)
         return path.read_bytes()

@@ -1,4 +1,4 @@
-"""Portraits of any common kind to upright 8-bit RGB.
+"""Portraits in any common format, read as upright 8-bit RGB.
 
 Dimensions: H height, W width.
 """
@@ -44,7 +44,7 @@ Pixels = npt.NDArray[np.uint8]
 def load_image(
     source: str | os.PathLike[str] | Image.Image | npt.NDArray[Any], max_side: int = MAX_SIDE, min_side: int = MIN_SIDE
 ) -> Pixels:
-    """Reads a portrait: upright by its EXIF rotation, in sRGB, transparency over white, the first frame of several.
+    """Read a portrait: upright by its EXIF rotation, in sRGB, transparency over white, the first frame of several.
 
     Args:
         source: A file, a Pillow image, or an array: uint8, uint16 or float in 0..1, of [H, W], [H, W, 1], [H, W, 3] or
@@ -146,7 +146,7 @@ def _orientation_of(image: Image.Image) -> int:
 
 
 def _reduced(image: Image.Image, max_side: int) -> Image.Image:
-    """Averages whole blocks until at most twice `max_side` remains, a band of rows at a time to bound the memory."""
+    """Average whole blocks until at most twice `max_side` remains, a band of rows at a time to bound the memory."""
     factor = max(image.size) // max_side
     if factor < 2:
         image.load()
@@ -190,7 +190,7 @@ def _from_wide(image: Image.Image, whole: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Converts colours from the embedded profile (phones store Display P3), or plainly without a usable one."""
+    """Convert colours from the embedded profile (phones store Display P3), or plainly without a usable one."""
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
     colours = image.convert("RGB") if alpha is not None else image
     if profile:

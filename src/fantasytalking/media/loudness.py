@@ -1,4 +1,4 @@
-"""How loud speech is, and bringing it to one loudness.
+"""Loudness of speech: measured, and brought to a common level.
 
 Dimensions: n samples.
 """
@@ -14,6 +14,8 @@ Samples = npt.NDArray[np.float32]
 
 SILENCE_DBFS = -70.0
 _BLOCK_SECONDS = 0.05
+_PEAK = 0.95
+_MAX_GAIN = 50.0  # dB
 
 
 def is_silent(samples: Samples, sample_rate: int = 16000, threshold: float = SILENCE_DBFS) -> bool:
@@ -28,33 +30,29 @@ def is_silent(samples: Samples, sample_rate: int = 16000, threshold: float = SIL
     return levels.size == 0 or float(levels.max()) < 10.0 ** (threshold / 20.0)
 
 
-def normalise_loudness(
-    samples: Samples, sample_rate: int = 16000, target: float = -20.0, peak: float = 0.95, max_gain: float = 50.0
-) -> Samples:
-    """Brings speech to one loudness, so that quiet and loud recordings give the same features.
+def normalise_loudness(samples: Samples, sample_rate: int = 16000, target: float = -20.0) -> Samples:
+    """Bring speech to a common loudness, so that quiet and loud recordings give the same features.
 
     The level is the RMS of the blocks of 50 ms within 20 dB of the loudest ones, so pauses do not count and a click
-    hardly does. Peaks above 0.8 of `peak` are bent smoothly below `peak`, so that a single click does not keep the
-    speech quiet.
+    hardly does. Peaks above 0.76 are bent smoothly to stay below 0.95, so that a single click does not keep the
+    speech quiet. Nothing is amplified by more than 50 dB, which keeps silence from becoming noise.
 
     Args:
         samples: float32 [n], any level.
         sample_rate: Samples a second.
         target: Level to reach, RMS in dB relative to full scale.
-        peak: Largest absolute value of the result, 0..1.
-        max_gain: Largest amplification in dB, which keeps silence from becoming noise.
 
     Returns:
         float32 [n] without constant offset; silence is returned as it is.
     """
-    if is_silent(samples, sample_rate, threshold=target - max_gain - 20.0):
+    if is_silent(samples, sample_rate, threshold=target - _MAX_GAIN - 20.0):
         return samples
     centred = samples - np.float32(samples.mean(dtype=np.float64))
     levels = _block_levels(centred, max(1, int(sample_rate * _BLOCK_SECONDS)))
     loud = float(np.quantile(levels, 0.95))
     level = float(np.sqrt(np.mean(np.square(np.minimum(levels[levels >= 0.1 * loud], loud)))))
-    gain = min(10.0 ** (target / 20.0) / max(level, 1e-12), 10.0 ** (max_gain / 20.0))
-    return _limit_peaks(centred * np.float32(gain), peak)
+    gain = min(10.0 ** (target / 20.0) / max(level, 1e-12), 10.0 ** (_MAX_GAIN / 20.0))
+    return _limit_peaks(centred * np.float32(gain), _PEAK)
 
 
 def _limit_peaks(samples: Samples, peak: float) -> Samples:

@@ -1,4 +1,4 @@
-"""Video files to frames, resampled by time.
+"""Frames of video files, resampled by time.
 
 Dimensions: F frames, H height, W width. Second 0 is the first video frame. Frame rates are exact fractions.
 """
@@ -36,7 +36,7 @@ _FALLBACK_RATE = Fraction(25)
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file holds.
+    """Properties of a video file.
 
     Attributes:
         frames: Number of frames that `read_frames` gives at the file's own rate.
@@ -56,7 +56,7 @@ class VideoInfo:
 
 
 def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
-    """Reads size, rate and exact duration of a video; only its first frame is decoded.
+    """Read size, rate and exact duration of a video; only its first frame is decoded.
 
     Args:
         path: A video file.
@@ -81,7 +81,7 @@ def read_frames(
     max_frames: int | None = None,
     start: float = 0.0,
 ) -> tuple[npt.NDArray[np.uint8], Fraction]:
-    """Reads a video into memory, at its own rate or another one.
+    """Read a video into memory, at its own rate or another one.
 
     Frame k is the source frame nearest to `start + k / fps`, so variable rates become constant ones and sound stays in
     step.
@@ -125,14 +125,20 @@ def iterate_frames(
     start: float = 0.0,
     longest_side: int | None = None,
 ) -> Iterator[Frame]:
-    """Like `read_frames`, one uint8 RGB [H, W, 3] at a time, for videos that do not fit into memory.
+    """Like `read_frames`, but one frame at a time, for videos that do not fit into memory.
 
     Args:
         path: A video file.
-        fps: Frames a second to resample to; None keeps the video's own.
-        max_frames: Frames to read at most; None reads all.
+        fps: Frames a second of the result; None keeps the file's (mean) rate.
+        max_frames: Largest number of frames; None reads to the end.
         start: Seconds to skip.
-        longest_side: Frames larger than that are shrunk to it while they are decoded, which is fast; None keeps them.
+        longest_side: Larger frames are shrunk to it, in pixels, while they are decoded, which is fast; None keeps their size.
+
+    Yields:
+        uint8 RGB [H, W, 3], upright and with square pixels.
+
+    Raises:
+        VideoError: The file is missing, empty, corrupt or has no picture.
     """
     timeline = _timeline(path)
     rate = timeline.rate if fps is None else exact_rate(fps)
@@ -141,7 +147,7 @@ def iterate_frames(
 
 @dataclass(frozen=True)
 class _Timeline:
-    """When frames are shown, from the times of all packets, without decoding any.
+    """Display times of the frames, from the times of all packets, without decoding any.
 
     Attributes:
         origin: Time of the first frame in seconds; second 0 of this module.
@@ -289,7 +295,7 @@ def _to_array(frame: av.VideoFrame, aspect: float, longest_side: int | None = No
     width, height, scaling = max(1, round(frame.width * aspect)), frame.height, SCALING
     if longest_side is not None and max(width, height) > longest_side:
         shrink = longest_side / max(width, height)
-        # averaging, and not exactly: for what is looked at and not kept
+        # averaged, and less exact: for frames that are looked at and not kept
         width, height, scaling = max(1, round(shrink * width)), max(1, round(shrink * height)), int(Interpolation.AREA)
     array: npt.NDArray[Any] = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=scaling)
     assert array.dtype == np.uint8
@@ -302,7 +308,7 @@ def _to_array(frame: av.VideoFrame, aspect: float, longest_side: int | None = No
 
 
 def _upright(array: Frame, matrix: npt.NDArray[np.int32]) -> Frame:
-    """Turns and mirrors as the display matrix says: x' = a x + c y, y' = b x + d y, y downwards."""
+    """Turn and mirrors as the display matrix says: x' = a x + c y, y' = b x + d y, y downwards."""
     a, b, c, d = (int(matrix[index]) for index in (0, 1, 3, 4))
     if abs(a) + abs(d) < abs(b) + abs(c):
         array, a, d = array.swapaxes(0, 1), c, b

@@ -1,4 +1,4 @@
-"""Frames and sound to an mp4: H.264 and AAC of one length, complete or not there at all."""
+"""Writing of mp4 files: H.264 and AAC of one length; the file is complete or not there at all."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from fantasytalking.errors import OutputError, VideoError
-from fantasytalking.media.audio import Audio
-from fantasytalking.media.container import SCALING
-from fantasytalking.system.files import atomic_path, check_output, full_disk_error
+from fantasytalking.media.audio import Audio, fit_length
+from fantasytalking.media.container import SCALING, write_errors
+from fantasytalking.system.files import atomic_path, check_output
 
 __all__ = ["VideoWriter", "exact_rate", "write_video"]
 
@@ -46,7 +46,7 @@ def exact_rate(fps: float | Fraction) -> Fraction:
 
 
 class VideoWriter:
-    """Writes frames as they come; the file appears when the block ends well, and never otherwise.
+    """Writer of frames as they come; the file appears when the block ends well, and not otherwise.
 
     Example:
         ```python
@@ -67,7 +67,7 @@ class VideoWriter:
         audio_bitrate: int = 128_000,
         threads: int = 0,
     ) -> None:
-        """Checks the output; nothing is written before the block is entered.
+        """Check the output; nothing is written before the block is entered.
 
         Args:
             path: mp4, m4v, mov or mkv file to write.
@@ -78,7 +78,7 @@ class VideoWriter:
             crf: Quality of H.264, 0 (lossless) to 51; 17 is visually lossless.
             preset: Speed of x264, `ultrafast` to `veryslow`.
             audio_bitrate: Bits a second of the sound.
-            threads: Of the encoder; 0 takes the cores there are. With 1 the file is the same on every machine.
+            threads: Number of the encoder's threads; 0 uses all cores. With 1 the file is the same on every machine.
 
         Raises:
             OutputError: The path cannot be written or its suffix is none of the above.
@@ -97,7 +97,7 @@ class VideoWriter:
         self._sound_bitrate = audio_bitrate
         self._threads = threads
         if threads == 1:
-            # x264's macroblock tree reads memory that it has not written: the same frames would be coded now so, now so.
+            # x264's macroblock tree reads uninitialised memory: the same frames would be encoded differently from run to run.
             self._options["x264-params"] = "mbtree=0"
         self._sound_written = 0
         self._stack = contextlib.ExitStack()
@@ -106,7 +106,7 @@ class VideoWriter:
         self._track: AudioStream | None = None
 
     def __enter__(self) -> VideoWriter:
-        """Creates the temporary file."""
+        """Create the temporary file."""
         with contextlib.ExitStack() as stack:
             temporary = stack.enter_context(atomic_path(self.path, self._overwrite))
             self._container = _open(temporary, self.path)
@@ -115,7 +115,7 @@ class VideoWriter:
         return self
 
     def write(self, frame: npt.NDArray[np.uint8]) -> None:
-        """Adds one frame.
+        """Add one frame.
 
         Args:
             frame: uint8 RGB [H, W, 3], every frame of the same size. An odd side grows by one repeated row or column,
@@ -141,14 +141,14 @@ class VideoWriter:
         picture.pts = self.frames
         picture.time_base = 1 / self.fps
         self.frames += 1
-        with full_disk_error(self.path):
+        with write_errors(self.path):
             self._container.mux(self._picture.encode(picture))
             self._write_sound()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Completes the file, or removes every trace of it."""
+        """Complete the file, or removes every trace of it."""
         if kind is None:
             with self._stack:
                 self._finish()
@@ -173,12 +173,11 @@ class VideoWriter:
             self._track.codec_context.bit_rate = self._sound_bitrate
 
     def _write_sound(self) -> None:
-        """Writes the sound up to the end of the last frame, so that both tracks lie interleaved in the file."""
+        """Write the sound up to the end of the last frame, so that both tracks lie interleaved in the file."""
         if self._track is None or self._sound is None or self._container is None:
             return
         end = round(self.frames / self.fps * _SOUND_RATE)
-        piece = self._sound[self._sound_written : end]
-        piece = np.pad(piece, (0, end - self._sound_written - len(piece)))
+        piece = fit_length(self._sound[self._sound_written :], end - self._sound_written)
         frame = av.AudioFrame.from_ndarray(piece[None], format="fltp", layout="mono")
         frame.sample_rate = _SOUND_RATE
         frame.time_base = Fraction(1, _SOUND_RATE)
@@ -189,7 +188,7 @@ class VideoWriter:
     def _finish(self) -> None:
         if self._picture is None or self._container is None:
             raise VideoError(f"There is no frame to write to '{self.path}'; give at least one.")
-        with full_disk_error(self.path):
+        with write_errors(self.path):
             self._container.mux(self._picture.encode(None))
             if self._track is not None:
                 self._container.mux(self._track.encode(None))
@@ -211,7 +210,7 @@ def write_video(
     crf: int = 17,
     preset: str = "medium",
 ) -> Path:
-    """Writes a video with sound in one call.
+    """Write a video with sound in one call.
 
     Args:
         path: mp4, m4v, mov or mkv file to write.
@@ -239,7 +238,7 @@ def _open(temporary: Path, target: Path) -> OutputContainer:
     kind = _FORMATS[target.suffix.lower()]
     # faststart: the index in front, so that a browser plays before it has the whole file.
     options = {"movflags": "+faststart"} if kind in ("mp4", "mov") else {}
-    with full_disk_error(target):
+    with write_errors(target):
         return av.open(f"file:{temporary.absolute()}", mode="w", format=kind, container_options=options)
 
 

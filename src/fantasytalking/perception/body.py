@@ -47,7 +47,7 @@ def body_joints(image: np.ndarray) -> np.ndarray:
 
 
 def person_mask(image: np.ndarray) -> np.ndarray:
-    """Separates people from the background.
+    """Separate people from the background.
 
     Args:
         image: uint8 [H, W, 3], RGB, with a person within some two metres.
@@ -88,7 +88,7 @@ def _joints(image: np.ndarray, region: Region) -> np.ndarray | None:
 
 
 def _refine(places: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Moves each joint to the centre of mass of its heat map in a 7 x 7 window, where that map is sure.
+    """Move each joint to the centre of mass of its heat map in a 7 x 7 window, where that map is sure.
 
     Args:
         places: [33, 2], x and y, 0 to 1.

@@ -18,11 +18,11 @@ MAX_OVERLAP = 0.3
 
 @dataclass(frozen=True)
 class Detection:
-    """What a detector found, in pixels.
+    """A face or body that a detector found, in pixels.
 
     Attributes:
         box: x0, y0, x1, y1; may reach beyond the image.
-        score: confidence, 0 to 1.
+        score: Confidence, 0 to 1.
         points: float32 [k, 2]. Face, k = 6: eye (image left), eye (image right), nose tip, mouth, ear (left), ear
             (right). Body, k = 4: hip centre, a point on the circle around the whole body, shoulder centre, a point on
             the circle around the upper body.
@@ -35,13 +35,13 @@ class Detection:
 
 @dataclass(frozen=True)
 class Detector:
-    """How to call one detector and read its output.
+    """A detector: its network, and how its output is read.
 
     Attributes:
-        network: name of the bundled network.
-        side: side of its square input in pixels.
+        network: Name of the bundled network.
+        side: Side of its square input in pixels.
         grids: (cells per side, anchors per cell), in the order of the network's output.
-        num_points: key points per detection.
+        num_points: Number of key points per detection.
     """
 
     network: str
@@ -60,7 +60,7 @@ class Detector:
         return np.concatenate(rows)
 
     def __call__(self, image: np.ndarray, region: Region, min_score: float = MIN_SCORE) -> list[Detection]:
-        """Detects inside one upright square of an image (black beyond its border).
+        """Detect inside one upright square of an image (black beyond its border).
 
         Args:
             image: uint8 [H, W, 3], RGB.

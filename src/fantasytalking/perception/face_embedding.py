@@ -18,7 +18,7 @@ EMBEDDING_DIMENSIONS: dict[str, int] = {"mobilefacenet": 192, "insightface": 512
 
 
 def embed_face(image: np.ndarray, face: Face | None = None, backend: Backend = "mobilefacenet") -> np.ndarray:
-    """Embeds one face.
+    """Embed one face.
 
     Args:
         image: uint8 [H, W, 3], RGB.
@@ -49,7 +49,7 @@ def embed_face(image: np.ndarray, face: Face | None = None, backend: Backend = "
 
 
 def embed_aligned(crop: np.ndarray, backend: Backend = "mobilefacenet") -> np.ndarray:
-    """Embeds a crop made by ``align_face``.
+    """Embed a crop made by ``align_face``.
 
     Args:
         crop: uint8 [112, 112, 3], RGB.

@@ -31,7 +31,7 @@ class FoundFace:
 
 
 def find_faces(image: np.ndarray, min_score: float = 0.5, thorough: bool = True) -> list[FoundFace]:
-    """Finds faces from about 20 px to larger than the frame.
+    """Find faces from about 20 px to larger than the frame.
 
     The detector sees faces of roughly 0.1 to 0.9 of its input. Only when it finds none in the whole image, the search
     goes on in a frame twice as large (faces that fill the image) and then, if ``thorough``, in overlapping tiles, each
@@ -65,12 +65,12 @@ def find_faces(image: np.ndarray, min_score: float = 0.5, thorough: bool = True)
 
 
 def search_region(image: np.ndarray, region: Region, min_score: float = 0.5) -> list[FoundFace]:
-    """Finds the faces of roughly 0.1 to 0.9 of one upright region, largest first."""
+    """Find the faces of roughly 0.1 to 0.9 of one upright region, largest first."""
     return _confirm(image, FACE(image, region, min_score), region.size)
 
 
 def _confirm(image: np.ndarray, detections: list[Detection], side: float) -> list[FoundFace]:
-    """Keeps the detections that the mesh network takes for a face as well, largest first.
+    """Keep the detections that the mesh network takes for a face as well, largest first.
 
     Without it, small tiles of cloth and foliage pass for faces. ``side`` is that of the square searched, in pixels.
     """
@@ -86,7 +86,7 @@ def _confirm(image: np.ndarray, detections: list[Detection], side: float) -> lis
 
 
 def _look_closer(image: np.ndarray, detection: Detection, side: float) -> Detection:
-    """Detects once more around a face that was small in the square searched: its box is off by several per cent."""
+    """Detect once more around a face that was small in the square searched: its box is off by several per cent."""
     x0, y0, x1, y1 = detection.box
     if x1 - x0 > _SMALL * side:
         return detection

@@ -1,4 +1,4 @@
-"""Faces in an image: where they are, five points on each, and crops of them."""
+"""Faces in an image: boxes, five points on each, and crops."""
 
 import math
 import warnings
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fantasytalking.errors import FaceError, SettingsError
-from fantasytalking.perception.alignment import similarity
+from fantasytalking.perception.alignment import fit_similarity
 from fantasytalking.perception.face_search import find_faces
 from fantasytalking.perception.mesh_points import (
     LEFT_EYE,
@@ -48,7 +48,7 @@ class Face:
 
 
 def detect_faces(image: np.ndarray, min_score: float = 0.5) -> list[Face]:
-    """Finds the faces in an image, from about 20 px (30 px in images of 12 megapixels) to larger than the frame.
+    """Find the faces in an image, from about 20 px (30 px in images of 12 megapixels) to larger than the frame.
 
     When large faces are found, small ones beside them (below about a tenth of the image's longer side) are not looked
     for.
@@ -67,18 +67,17 @@ def detect_faces(image: np.ndarray, min_score: float = 0.5) -> list[Face]:
     check_image(image)
     if not 0 < min_score < 1:
         raise SettingsError(f"min_score is a confidence between 0 and 1, not {min_score}.")
-    faces = [
+    return [
         Face(found.detection.box, found.detection.score, _five_points(found.mesh.points))
         for found in find_faces(image, min_score)
     ]
-    return faces
 
 
 def face_of_mesh(points: np.ndarray, score: float = 1.0) -> Face:
-    """The face that a mesh stands for, so that a tracked face need not be searched again.
+    """Make a face of its mesh, so that a tracked face need not be detected again.
 
     Args:
-        points: [468, 2 or 3] in pixels, as of ``landmarks.track_mesh``.
+        points: [468, 2 or 3] in pixels, as ``landmarks.track_mesh`` gives them.
         score: confidence, 0 to 1.
 
     Returns:
@@ -106,7 +105,7 @@ def _five_points(points: np.ndarray) -> np.ndarray:
 
 
 def choose_face(image: np.ndarray, index: int | None = None, min_size: float = MIN_FACE_SIZE) -> Face:
-    """Picks the face to animate.
+    """Pick the face to animate.
 
     Args:
         image: uint8 [H, W, 3], RGB.
@@ -147,7 +146,7 @@ def choose_face(image: np.ndarray, index: int | None = None, min_size: float = M
 def crop_square(
     image: np.ndarray, box: tuple[float, float, float, float], scale: float = 1.0
 ) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """Cuts a square around a box without resampling; beyond the image its edge pixels are repeated.
+    """Cut a square around a box without resampling; beyond the image its edge pixels are repeated.
 
     Args:
         image: uint8 [H, W, 3].
@@ -173,25 +172,21 @@ def crop_square(
     return image[rows[:, None], columns], (left, top, left + side, top + side)
 
 
-def align_face(image: np.ndarray, face: Face, size: int = ARCFACE_SIDE) -> np.ndarray:
-    """Cuts a face out upright, its five points where ArcFace networks expect them.
+def align_face(image: np.ndarray, face: Face) -> np.ndarray:
+    """Cut a face out upright, its five points where ArcFace networks expect them.
 
     Args:
         image: uint8 [H, W, 3], RGB.
         face: a face of this image.
-        size: side of the crop in pixels.
 
     Returns:
-        uint8 [size, size, 3].
+        uint8 [112, 112, 3].
 
     Raises:
         ImageError: when ``image`` is not such an array.
-        SettingsError: when ``size`` is below 1.
     """
     check_image(image)
-    if size < 1:
-        raise SettingsError(f"An aligned face needs a size of at least 1 px, not {size}.")
-    scale, rotation, translation = similarity(ARCFACE_POINTS / ARCFACE_SIDE, face.points)
+    scale, rotation, translation = fit_similarity(ARCFACE_POINTS / ARCFACE_SIDE, face.points.astype(np.float64))
     x, y = scale * rotation @ np.array([0.5, 0.5]) + translation
     angle = math.atan2(rotation[1, 0], rotation[0, 0])
-    return cut(image, Region(float(x), float(y), float(scale), angle), size)
+    return cut(image, Region(float(x), float(y), float(scale), angle), ARCFACE_SIDE)

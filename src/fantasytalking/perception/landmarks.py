@@ -1,4 +1,4 @@
-"""The 468-point face mesh of one image or of a video, and what is measured on it: mouth, lip region, head pose."""
+"""The 468-point face mesh of an image or of a video, and measures of it: mouth opening, lip region, head pose."""
 
 import math
 from collections.abc import Iterable
@@ -46,7 +46,7 @@ _THOROUGH_EVERY = 25
 
 
 class HasBox(Protocol):
-    """What ``face_mesh`` reads of a face."""
+    """The attributes of a face that ``face_mesh`` reads."""
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -58,7 +58,7 @@ class HasBox(Protocol):
 
 
 def face_mesh(image: np.ndarray, face: HasBox | None = None) -> FaceMesh:
-    """Finds the mesh of one face.
+    """Find the mesh of one face.
 
     Args:
         image: uint8 [H, W, 3], RGB.
@@ -81,16 +81,15 @@ def face_mesh(image: np.ndarray, face: HasBox | None = None) -> FaceMesh:
     return found[0].mesh
 
 
-def track_mesh(frames: Iterable[np.ndarray], min_score: float = MIN_SCORE) -> tuple[np.ndarray, np.ndarray]:
-    """Follows one face, the largest of the first frame that shows one, through a video.
+def track_mesh(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Follow one face, the largest of the first frame that shows one, through a video.
 
-    Each frame is cut where the previous mesh was; below ``min_score`` the face is searched again. Frames without a face
+    Each frame is cut where the previous mesh was; below a score of 0.5 the face is searched again. Frames without a face
     repeat the points of the nearest earlier frame (the first ones those of the first frame with a face) and have score
     0.
 
     Args:
         frames: uint8 [F, H, W, 3] or an iterable of uint8 [H, W, 3], RGB.
-        min_score: least confidence of a mesh, 0 to 1.
 
     Returns:
         points float32 [F, 468, 3] as in ``FaceMesh`` and scores float32 [F].
@@ -105,10 +104,10 @@ def track_mesh(frames: Iterable[np.ndarray], min_score: float = MIN_SCORE) -> tu
     for index, frame in enumerate(frames):
         check_image(frame)
         mesh = None if last is None else mesh_in_region(frame, region_of_mesh(last))
-        if mesh is None or mesh.score < min_score:
+        if mesh is None or mesh.score < MIN_SCORE:
             # The search for small faces is slow, and a face that went away seldom comes back small.
             mesh = _search_again(frame, last, thorough=index % _THOROUGH_EVERY == 0)
-        if mesh is None or mesh.score < min_score:
+        if mesh is None or mesh.score < MIN_SCORE:
             scores.append(0.0)
         else:
             last = mesh.points
@@ -132,7 +131,7 @@ def _search_again(frame: np.ndarray, last: np.ndarray | None, thorough: bool) ->
 
 
 def mouth_opening(points: np.ndarray) -> np.ndarray:
-    """How far the mouth is open, independent of size and (with three coordinates) of head pose.
+    """Opening of the mouth, independent of size and (with three coordinates) of head pose.
 
     Args:
         points: [..., 468, 2 or 3] in pixels.
@@ -149,7 +148,7 @@ def mouth_opening(points: np.ndarray) -> np.ndarray:
 
 
 def lip_mask(points: np.ndarray, height: int, width: int, dilate: float = 0.0) -> np.ndarray:
-    """The region of the lips and of the mouth between them.
+    """Mark the region of the lips and of the mouth between them.
 
     Args:
         points: [468, 2 or 3] in pixels.

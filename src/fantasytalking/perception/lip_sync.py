@@ -1,4 +1,4 @@
-"""Are lips and sound in step: a small audio-visual network, and the curve of distances over offsets that it is read with.
+"""Lip sync: a small audio-visual network, and the curve of distances over offsets that offset and confidence are read from.
 
 As SyncNet (Chung and Zisserman, "Out of time: automated lip sync in the wild", 2016), one encoder turns a few frames of the mouth into
 a vector and another the speech around the same moment; the two are near each other where the mouth makes that sound. This is not
@@ -34,18 +34,18 @@ SPEECH_DIM = 384
 TOKENS_PER_FRAME = 2
 PIXEL_HEIGHT, PIXEL_WIDTH = 48, 72  # what is left of a crop after a margin that training shifts it by
 MOUTH_REACH, SPEECH_REACH = 5, 3
-"""Frames that an embedding sees to either side of its own."""
+"""Frames to either side of its own that an embedding depends on."""
 _BATCH_FRAMES = 512
 
 
 @dataclass(frozen=True)
 class SyncCurve:
-    """Mean distance of mouth and speech over offsets.
+    """Mean distance between mouth and speech at each offset.
 
     Attributes:
         offsets: [2K+1] int64, -K..K, frames at 25 fps; positive: the face lags behind the sound.
-        distances: [2K+1] float64, mean Euclidean distance of the two embeddings at that offset. Of unit vectors: 0 to 2, and about
-            1.4 for vectors that have nothing to do with each other. SyncNet's own vectors are not normalised; its distances are about
+        distances: [2K+1] float64, mean Euclidean distance of the two embeddings at that offset. For unit vectors it is 0 to 2, and about
+            1.4 where the two are unrelated. SyncNet's own vectors are not normalised; its distances are about
             6 to 15 and cannot be compared with these.
     """
 
@@ -122,7 +122,7 @@ class _OverTime(nn.Module):
 
 
 def _per_frame(norm: nn.GroupNorm, x: Tensor) -> Tensor:
-    """Normalise every frame of [B, c, F] for itself, so that an embedding depends on its own few frames only."""
+    """Normalise every frame of [B, c, F] on its own, so that an embedding depends on its own few frames only."""
     b, c, f = x.shape
     result: Tensor = norm(x.transpose(1, 2).reshape(b * f, c)).view(b, f, c).transpose(1, 2)
     return result
@@ -132,10 +132,10 @@ class LipSyncNetwork(nn.Module):
     """Mouth and speech encoders into one space of unit vectors.
 
     Args:
-        dim: width d of the embeddings.
-        width: channels over time.
-        channels: of the convolutions that look at the crop; the first takes patches of 6 x 6 pixels four apart.
-        dropout: in training, on what enters the layers over time and on speech features.
+        dim: Width d of the embeddings.
+        width: Channels of the layers over time.
+        channels: Channels of the convolutions over the crop; the first takes patches of 6 x 6 pixels, four apart.
+        dropout: Share of values dropped in training, from the input of the layers over time and from speech features.
     """
 
     template: Tensor
@@ -196,17 +196,17 @@ class LipSyncNetwork(nn.Module):
 
 
 def normalise_pixels(crops: Tensor) -> Tensor:
-    """Crops [F, CROP_HEIGHT, CROP_WIDTH] uint8 to the network's pixels: margin cut, zero mean and unit variance over the clip."""
+    """Normalise crops [F, CROP_HEIGHT, CROP_WIDTH] uint8 for the network: margin cut, zero mean and unit variance over the clip."""
     top, left = (CROP_HEIGHT - PIXEL_HEIGHT) // 2, (CROP_WIDTH - PIXEL_WIDTH) // 2
     x = crops[:, top : top + PIXEL_HEIGHT, left : left + PIXEL_WIDTH].float()
     return (x - x.mean()) / (x.std() + 4.0)
 
 
 class LipSync:
-    """The network ready for use.
+    """The lip-sync network, ready for use.
 
     Args:
-        network: trained; put into evaluation mode.
+        network: A trained network; it is put into evaluation mode.
     """
 
     def __init__(self, network: LipSyncNetwork) -> None:
@@ -214,12 +214,12 @@ class LipSync:
 
     @classmethod
     def bundled(cls) -> LipSync:
-        """The weights that come with the package; loaded once."""
+        """The network with the bundled weights, which are loaded once."""
         return cls(_bundled())
 
     @classmethod
     def from_file(cls, path: Path) -> LipSync:
-        """Weights that `fantasytalking train lip-sync` wrote.
+        """The network with weights that `fantasytalking train lip-sync` wrote.
 
         Raises:
             CheckpointError: the file is missing, damaged or of another network.
@@ -228,7 +228,7 @@ class LipSync:
 
     @property
     def template(self) -> NDArray[np.float32]:
-        """[468, 3] mesh of an average upright face, eyes one unit apart, that clips are aligned to."""
+        """Mesh [468, 3] of an average upright face, eyes one unit apart, that clips are aligned to."""
         return np.asarray(self.network.template.cpu().numpy(), np.float32)
 
     def embed_mouth(
@@ -251,7 +251,15 @@ class LipSync:
 
     @torch.no_grad()
     def embed_view(self, view: MouthView, use: tuple[float, float] | None = None) -> NDArray[np.float32]:
-        """Embed what `see_mouth` gave: float32 [F, d]; `use` weighs shape and crops, (1, 0) looks at the shape alone."""
+        """Embed the mouth of every frame of a clip, as `see_mouth` gives it.
+
+        Args:
+            view: Shape and crops of F frames.
+            use: Weights of shape and of crops; (1, 0) looks at the shape alone. None uses both.
+
+        Returns:
+            float32 [F, d], rows of unit length.
+        """
         weights = None if use is None else torch.tensor([use])
         shape = _repeat_ends(torch.from_numpy(view.shape), MOUTH_REACH)
         pixels = _repeat_ends(normalise_pixels(torch.from_numpy(view.crops)), MOUTH_REACH)
@@ -263,7 +271,7 @@ class LipSync:
 
     @torch.no_grad()
     def embed_speech(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Embed speech, one vector a video frame.
+        """Embed speech, one vector for each video frame.
 
         Args:
             features: [t, 384] at 50 Hz, the features of the bundled Whisper encoder of loudness-normalised speech.

@@ -33,7 +33,7 @@ class FaceMesh:
 
 
 def mesh_in_region(image: np.ndarray, region: Region) -> FaceMesh:
-    """Runs the mesh network on one region of an image.
+    """Run the mesh network on one region of an image.
 
     Args:
         image: uint8 [H, W, 3], RGB.

@@ -1,4 +1,4 @@
-"""Which of the 468 mesh points are what, and the triangles between them.
+"""Names of the 468 points of the face mesh, and the triangles between them.
 
 "Left" and "right" are the person's own: RIGHT_EYE is on the image's left. The numbering is that of MediaPipe's face
 mesh; the triangles follow from the edges of its tessellation, which come in threes (852 triangles, Euler

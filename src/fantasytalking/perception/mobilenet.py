@@ -1,4 +1,4 @@
-"""MobileNetV2 trained on ImageNet: picture features without a download, for labelled proxies and perceptual distances.
+"""MobileNetV2, trained on ImageNet: picture features without a download, for labelled proxies and perceptual distances.
 
 Sandler et al., arXiv 1801.04381, table 2, up to the last inverted residual block; batch norms are folded into the convolutions. The
 weights (half precision behind block 6, 3.7 MB) lie in ``networks/``, their source and licence in the NOTICE there.
@@ -29,7 +29,7 @@ BLOCKS = tuple((t, s if i == 0 else 1) for t, _, n, s in _ROWS for i in range(n)
 
 
 class MobileNetV2(nn.Module):
-    """The feature part of MobileNetV2, fixed: no gradient reaches its weights.
+    """The convolutions of MobileNetV2 with fixed weights, which take no gradient.
 
     Args:
         state: Folded convolutions, ``features.0.0.weight`` and ``.bias``, ``features.2.conv.0.weight``, ...; the numbers are those of
@@ -57,7 +57,7 @@ class MobileNetV2(nn.Module):
         self.eval()
 
     def forward(self, pictures: Tensor, blocks: Iterable[int] | None = None) -> list[Tensor]:
-        """Feature maps after chosen blocks.
+        """Compute feature maps after chosen blocks.
 
         Args:
             pictures: [N, 3, H, W] in [0, 1], RGB.
@@ -87,7 +87,7 @@ class MobileNetV2(nn.Module):
         return F.relu6(x) if activate else x
 
     def features(self, images: NDArray[np.uint8], batch: int = 16) -> NDArray[np.float32]:
-        """One vector a picture: the mean over the plane of the last block's output.
+        """Feature vectors of pictures: the mean over the plane of the last block's output.
 
         Args:
             images: uint8 [N, H, W, 3], RGB, of any size; resized to 224 x 224 with an antialiased bicubic filter.
@@ -99,11 +99,8 @@ class MobileNetV2(nn.Module):
         Raises:
             ImageError: ``images`` is not such an array.
         """
-        return self._collect([maps.mean((2, 3)) for maps in self._maps(images, batch)])
-
-    def spatial(self, images: NDArray[np.uint8], batch: int = 16) -> NDArray[np.float32]:
-        """The last block's output: float32 [N, 320, 7, 7]. Arguments and errors as for `features`."""
-        return self._collect(list(self._maps(images, batch)))
+        vectors = [maps.mean((2, 3)) for maps in self._maps(images, batch)]
+        return np.asarray(torch.cat(vectors).cpu().numpy(), np.float32)
 
     @torch.inference_mode()
     def _maps(self, images: NDArray[np.uint8], batch: int) -> Iterator[Tensor]:
@@ -117,13 +114,9 @@ class MobileNetV2(nn.Module):
                 pictures = F.interpolate(pictures, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1)
             yield self(pictures)[-1]
 
-    @staticmethod
-    def _collect(parts: list[Tensor]) -> NDArray[np.float32]:
-        return np.asarray(torch.cat(parts).cpu().numpy(), np.float32)
-
 
 def convolutions(blocks: int = len(BLOCKS)) -> list[str]:
-    """Names of all convolutions up to a block, ``features.0.0`` first."""
+    """Name of all convolutions up to a block, ``features.0.0`` first."""
     names = ["features.0.0"]
     for number, (expansion, _) in enumerate(BLOCKS[:blocks], 1):
         names += [f"features.{number}.conv.{index}" for index in ((0, 3) if expansion == 1 else (0, 3, 6))]
@@ -131,7 +124,7 @@ def convolutions(blocks: int = len(BLOCKS)) -> list[str]:
 
 
 def load(path: Path = WEIGHTS, device: str | torch.device = "cpu") -> MobileNetV2:
-    """The network with the bundled weights, or those of another file of the same layout.
+    """Load the network with the bundled weights, or with those of another file of the same layout.
 
     Args:
         path: A safetensors file.

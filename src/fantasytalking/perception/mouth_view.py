@@ -1,4 +1,4 @@
-"""What a lip-sync network looks at: the mouth's shape without head pose, and a grey crop that follows the head but not the jaw.
+"""Input of the lip-sync network: the mouth's shape without head pose, and a grey crop that follows the head but not the jaw.
 
 Both come from a tracked 468-point mesh. The crop is placed by the points that speech hardly moves, so that an opening mouth is seen
 as motion and not centred away.
@@ -15,7 +15,18 @@ from numpy.typing import NDArray
 
 from fantasytalking.errors import InputError
 from fantasytalking.perception.alignment import rigid_align, rigid_restore
-from fantasytalking.perception.mesh_points import INNER_LIP_PAIRS, LIPS_INNER, LIPS_OUTER, NUM_POINTS
+from fantasytalking.perception.mesh_points import (
+    INNER_LIP_PAIRS,
+    LEFT_EYE_INNER,
+    LEFT_EYE_OUTER,
+    LIPS_INNER,
+    LIPS_OUTER,
+    MOUTH_CORNER_LEFT,
+    MOUTH_CORNER_RIGHT,
+    NUM_POINTS,
+    RIGHT_EYE_INNER,
+    RIGHT_EYE_OUTER,
+)
 
 JAW = (152, 377, 400, 378, 379, 365, 397, 148, 176, 149, 150, 136, 172, 18, 200, 199, 175, 205, 425, 212, 432)
 """Chin, lower outline, the skin below the lips and of the cheeks beside them."""
@@ -26,8 +37,8 @@ CROP_SPAN = 1.6  # width of the crop in units of the distance between the eyes
 CROP_DROP = 0.12  # its middle lies this far below the mouth's, in the same unit: the chin is seen, the nose is not
 MIN_SCORE = 0.5
 POSE_SMOOTHING = 1.5  # frames; takes out the jitter of the mesh network
-_EYES = ((33, 133), (362, 263))
-_CORNERS = (61, 291)
+_EYES = ((RIGHT_EYE_OUTER, RIGHT_EYE_INNER), (LEFT_EYE_INNER, LEFT_EYE_OUTER))
+_CORNERS = (MOUTH_CORNER_RIGHT, MOUTH_CORNER_LEFT)
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,7 @@ def see_mouth(
     scores: NDArray[np.float32] | None,
     template: NDArray[np.float32],
 ) -> MouthView:
-    """Shape and crops of a tracked clip.
+    """Take shape and crops from a tracked clip.
 
     Args:
         frames: [F, H, W, 3] RGB, or an iterable of F such frames.

@@ -1,4 +1,4 @@
-"""Rotated square regions of an image, and what is cut out of it for a network.
+"""Rotated square regions of an image, cut out as input for a network.
 
 Pixel coordinates are those of the pixel index (the centre of the first pixel is 0), as the bundled networks expect.
 """
@@ -26,7 +26,7 @@ class Region:
     angle: float = 0.0
 
     def to_image(self, points: np.ndarray) -> np.ndarray:
-        """Maps region coordinates (0 to 1 across the square) to image pixels.
+        """Map region coordinates (0 to 1 across the square) to image pixels.
 
         Args:
             points: [..., 2] or [..., 3]; a third coordinate is depth in units of the square's side.
@@ -47,7 +47,7 @@ class Region:
 
 
 def check_image(image: np.ndarray) -> None:
-    """Raises ImageError unless ``image`` is uint8 of shape [H, W, 3] with at least one pixel."""
+    """Raise ImageError unless ``image`` is uint8 of shape [H, W, 3] with at least one pixel."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ImageError(f"An image is a uint8 array [height, width, 3] in RGB order, not {given}; use load_image().")
@@ -56,11 +56,11 @@ def check_image(image: np.ndarray) -> None:
 
 
 def cut(image: np.ndarray, region: Region, side: int, border: Border = "replicate") -> np.ndarray:
-    """Cuts a region out as a square image.
+    """Cut a region out as a square image.
 
     Args:
         image: uint8 [H, W, 3].
-        region: where, in pixels; may reach beyond the image.
+        region: the square, in pixels; may reach beyond the image.
         side: side of the result in pixels.
         border: what lies beyond the image: its edge pixels repeated, or black.
 

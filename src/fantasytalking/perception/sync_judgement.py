@@ -1,4 +1,4 @@
-"""When a sync curve is worth acting on, and how far a face is to be moved then."""
+"""Decision from a sync curve whether a clip is clearly out of sync, and by how many frames its face is to be moved."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ __all__ = ["CLEARLY", "FARTHEST", "LEAST_CONFIDENCE", "Alignment", "judge"]
 LEAST_CONFIDENCE = 0.15
 """Median minus least distance below which nothing stands out."""
 CLEARLY = 0.05
-"""By how much less the distance must be for a clip to be moved."""
-FARTHEST = 10  # frames
+"""Least drop of the distance from offset 0 to the minimum for which a clip is moved."""
+FARTHEST = 10
+"""Largest offset, in frames, by which a clip is moved."""
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """What a network found of a clip that it had not seen.
+    """Sync of a clip, as judged by a network that was not trained on it.
 
     Attributes:
-        offset: frames by which the face was found to lag; 0 where nothing is clearly better.
-        distance: least distance.
-        at_zero: distance without a shift.
-        confidence: median minus least distance.
+        offset: Frames by which the face lags behind the sound; 0 where no offset is clearly better.
+        distance: Least distance over all offsets.
+        at_zero: Distance at offset 0.
+        confidence: Median minus least distance.
     """
 
     offset: int
@@ -33,7 +34,7 @@ class Alignment:
 
 
 def judge(curve: SyncCurve, least_confidence: float = LEAST_CONFIDENCE) -> Alignment:
-    """When a curve is worth acting on: its minimum stands out, is not far away, and is clearly below the value at 0."""
+    """Judge a curve: its offset counts only where the minimum stands out, is not far away, and is clearly below the value at 0."""
     at_zero = float(curve.distances[curve.offsets == 0][0])
     clear = (
         curve.confidence >= least_confidence and abs(curve.offset) <= FARTHEST and at_zero - curve.distance >= CLEARLY

@@ -143,7 +143,8 @@ def encode_text(encoders: Encoders, text: str) -> Tensor:
     mask = tokens.attention_mask.to(encoders.device)
     states: Tensor = encoders.text_encoder(tokens.input_ids.to(encoders.device), mask).last_hidden_state
     # As released: the tokens behind the prompt are zero, not what the encoder makes of padding.
-    return states * mask[..., None].to(states.dtype)
+    result: Tensor = states * mask[..., None].to(states.dtype)
+    return result
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ Letters: B samples, C channels, f latent frames, h and w latent rows and columns
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeGuard
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.guidance import GuidancePlan, Pass, branch
 from fantasytalking.pipeline.settings import GenerationSettings
+from fantasytalking.system.machine import free_memory
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 __all__ = ["Denoiser", "Guidance", "GuidancePasses"]
@@ -125,7 +125,7 @@ class GuidancePasses:
             return self.batching == "on"
         if not _is_network(self.model):
             return False
-        return passes * _activation_bytes(self.model, hidden) < 0.5 * _free_bytes(hidden.device)
+        return passes * _activation_bytes(self.model, hidden) < 0.5 * free_memory(hidden.device)
 
 
 def _is_network(model: Denoiser) -> TypeGuard[FantasyTalkingTransformer3DModel]:
@@ -141,15 +141,5 @@ def _activation_bytes(transformer: FantasyTalkingTransformer3DModel, hidden: Ten
     config = transformer.config
     tokens = hidden[:, 0].numel() / float(np.prod(config.patch_size))
     width = config.num_attention_heads * config.attention_head_dim
-    return tokens * (8 * width + 2 * config.ffn_dim) * hidden.element_size() + tokens * 6 * width * 4
-
-
-def _free_bytes(device: torch.device) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    names = os.sysconf_names if hasattr(os, "sysconf_names") else {}
-    page = os.sysconf("SC_PAGE_SIZE") if "SC_PAGE_SIZE" in names else 0
-    if "SC_AVPHYS_PAGES" in names:
-        return float(os.sysconf("SC_AVPHYS_PAGES") * page)
-    # macOS reports only the size of the memory.
-    return float(os.sysconf("SC_PHYS_PAGES") * page) / 4 if "SC_PHYS_PAGES" in names else 0.0
+    result: float = tokens * (8 * width + 2 * config.ffn_dim) * hidden.element_size() + tokens * 6 * width * 4
+    return result

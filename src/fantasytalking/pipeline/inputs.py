@@ -20,7 +20,7 @@ from PIL import Image
 
 from fantasytalking.errors import AudioError, FaceError
 from fantasytalking.geometry import fit_size, released_frame_count
-from fantasytalking.media.audio import Audio, is_silent, load_audio, normalise_loudness
+from fantasytalking.media.audio import Audio, fit_length, is_silent, load_audio, normalise_loudness
 from fantasytalking.media.image import load_image
 from fantasytalking.media.video import exact_rate
 from fantasytalking.perception.faces import Face, choose_face
@@ -135,8 +135,7 @@ def load_speech(audio: AudioSource, settings: GenerationSettings, rules: ModelRu
     speech = soxr.resample(sound.samples, sound.sample_rate, SPEECH_RATE)
     if rules.speech_level is not None:
         speech = normalise_loudness(speech, SPEECH_RATE, target=rules.speech_level)
-    samples = np.zeros(round(num_frames / fps * SPEECH_RATE), np.float32)
-    samples[: min(len(samples), len(speech))] = speech[: len(samples)]
+    samples = fit_length(speech, round(num_frames / fps * SPEECH_RATE))
     return Speech(samples, sound, fps, num_frames, video_frames, tuple(notes))
 
 

@@ -58,7 +58,7 @@ StepEnd = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor] | No
 register_components("FantasyTalkingTransformer3DModel", "MeshAutoencoder", "WhisperEncoder")
 
 
-class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[misc]
+class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     """Makes a portrait speak.
 
     Args:

@@ -1,1 +1,1 @@
-"""What every report shares: HTML and SVG pieces, and the style sheet."""
+"""Parts that all reports share: page frame, tables, plots, style sheet."""

@@ -1,45 +1,90 @@
-"""Small pieces of HTML for the report: escaping, numbers, tables, arrows.
+"""Report pages from Jinja2 templates, with one frame, one style and one content security policy for all.
 
-Names of files and methods come from outside and may hold anything, markup included. Everything that enters the page goes through
-`text`; what is already HTML is a `Html`.
+Names of files and methods come from outside and may hold anything, markup included. The templates escape every value that is not
+`Markup`, and show it on one line (see `printable`); the policy in the page keeps the browser from loading or running anything but the
+page's own style and script, whatever a name contains.
 """
 
 from __future__ import annotations
 
-import html
+import base64
+import functools
+import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NewType
+from typing import Any
 
-__all__ = ["ARROWS", "DASH", "Html", "finite", "join", "missing", "number", "printable", "stylesheet", "table", "text"]
+import jinja2
+from markupsafe import Markup
 
-Html = NewType("Html", str)
+__all__ = ["ARROWS", "DASH", "finite", "number", "plural", "printable", "render", "render_page"]
 
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
+"""Signs of a metric's better direction."""
 DASH = "–"
+"""Shown where there is no number."""
+
+_FOLDER = Path(__file__).parent
+
+
+def render(template: Path, **values: Any) -> Markup:
+    """Fill a template.
+
+    Args:
+        template: The file; it may include and import others of its folder and of `reporting/templates`.
+        values: Names that the template uses; one that is missing is an error.
+
+    Returns:
+        HTML, which another template takes as it is.
+    """
+    return Markup(_environment(template.parent).get_template(template.name).render(**values))
+
+
+def render_page(
+    template: Path,
+    sections: Sequence[tuple[str, str]],
+    style: str = "",
+    script: str = "",
+    sources: str = "",
+    **values: Any,
+) -> str:
+    """Fill the template of a whole page, which extends `frame.html`.
+
+    Args:
+        template: The file.
+        sections: Anchors and names for the page's navigation.
+        style: CSS besides that of all reports.
+        script: JavaScript; nothing else may run.
+        sources: Further directives of the content security policy, such as "img-src data:".
+        values: Names that the template uses.
+    """
+    style = (_FOLDER / "report.css").read_text("utf-8") + style
+    policy = ["default-src 'none'", sources, f"style-src '{_source_hash(style)}'"]
+    if script:
+        policy.append(f"script-src '{_source_hash(script)}'")
+    return str(
+        render(
+            template,
+            policy="; ".join(filter(None, policy)),
+            style=Markup(style),
+            script=Markup(script),
+            sections=sections,
+            **values,
+        )
+    )
 
 
 def printable(value: object) -> str:
-    """A name on one line: control characters, direction marks and broken encodings become visible escapes.
+    """A value as text on one line: control characters, direction marks and broken encodings become visible escapes.
 
-    A file name may hold a line break, an escape sequence of the terminal, or bytes that are no UTF-8.
+    A file name may hold a line break, an escape sequence of the terminal, or bytes that are not UTF-8.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(value))
 
 
-def text(value: object) -> Html:
-    """Any text from outside, escaped for elements and quoted attributes."""
-    return Html(html.escape(printable(value), quote=True))
-
-
-def join(parts: Iterable[str], between: str = "") -> Html:
-    """Pieces of HTML, one after the other."""
-    return Html(between.join(parts))
-
-
 def finite(value: Any) -> float | None:
-    """The number, or None if it is none, not a number or infinite."""
+    """The value as a float; None where it is not a number, NaN or infinite."""
     ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if ok else None
 
@@ -55,36 +100,26 @@ def number(value: float | None, decimals: int) -> str:
     return shown.replace("-", "−")
 
 
-def missing(why: str = "not measured") -> Html:
-    """A dash that says why there is no number."""
-    return Html(f'<span class="dash" title="{text(why)}" aria-label="{text(why)}">{DASH}</span>')
+def plural(count: int, noun: str, several: str = "") -> str:
+    """A count with its noun: "1 clip", "2 clips"; `several` is the plural where it is not the noun with an s."""
+    return f"{count} {noun if count == 1 else several or noun + 's'}"
 
 
-def table(
-    caption: Html, head: Sequence[Html], rows: Iterable[Sequence[Html]], css: str = "", row_header: bool = True
-) -> Html:
-    """A table with a caption, whose head and (if `row_header`) first cells are headers with their scope.
-
-    Args:
-        caption: shown above it.
-        head: contents of the head.
-        rows: contents of the cells.
-        css: class names.
-        row_header: whether the first cell of a row names the row.
-    """
-    lines = [
-        f'<div class="scroll" tabindex="0" role="group" aria-label="Table"><table class="{css}"><caption>{caption}</caption>'
-    ]
-    lines.append("<thead><tr>" + "".join(f'<th scope="col">{cell}</th>' for cell in head) + "</tr></thead><tbody>")
-    for row in rows:
-        cells = [f"<td>{cell}</td>" for cell in row]
-        if row_header and row:
-            cells[0] = f'<th scope="row">{row[0]}</th>'
-        lines.append("<tr>" + "".join(cells) + "</tr>")
-    lines.append("</tbody></table></div>")
-    return join(lines, "\n")
+def _source_hash(code: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
 
 
-def stylesheet() -> str:
-    """The style that every report begins with, as CSS."""
-    return Path(__file__).with_name("report.css").read_text("utf-8")
+@functools.cache
+def _environment(folder: Path) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([folder, _FOLDER / "templates"]),
+        autoescape=True,
+        finalize=lambda value: value if isinstance(value, Markup) else printable(value),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"number": number, "plural": plural}
+    environment.globals |= {"ARROWS": ARROWS, "DASH": DASH}
+    return environment

@@ -1,1 +1,1 @@
-"""What knows nothing of the domain: files, JSON, digests, processes, the machine, downloads and the model hub."""
+"""Domain-independent parts: files, JSON, records, digests, processes, the machine, downloads and the model hub."""

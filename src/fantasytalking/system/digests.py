@@ -1,23 +1,23 @@
-"""Digests of weights, kept in a stamp so that a large file is hashed once and not at each start."""
+"""SHA-256 digests of files and folders; verified ones are kept in a stamp, so that a large file is hashed once and not at each start."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from fantasytalking.errors import CheckpointError
+from fantasytalking.errors import CheckpointError, OutputError
+from fantasytalking.system.json import read_json, write_json
 
-__all__ = ["file_fingerprint", "file_sha256", "json_sha256", "verified_digest"]
+__all__ = ["file_fingerprint", "file_sha256", "fraction_of", "json_sha256", "verified_digest"]
 
 _SAMPLED = 1 << 16
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits."""
+    """SHA-256 of a file's content, 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -44,21 +44,27 @@ def json_sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def fraction_of(text: str) -> float:
+    """Number in [0, 1) that depends on the text alone, for draws that are the same on every machine."""
+    digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
 def verified_digest(path: Path, listed: str | None) -> str:
-    """The SHA-256 of a file, or of a folder's list of digests, checked.
+    """SHA-256 of a file, or of a folder's list of digests, checked against the digest that it should have.
 
     Args:
         path: A file, or a folder whose hidden files do not count.
-        listed: All 64 digits, the first 8, or None: then it must stay what it was when it was first used.
+        listed: The expected digest, all 64 digits or the first ones; None expects what the content was when it was first used.
 
     Returns:
         64 hexadecimal digits.
 
     Raises:
-        CheckpointError: Another content.
+        CheckpointError: The digest is not the expected one.
     """
     stamp_path = path.with_name(f".{path.name}.stamp")
-    stamp, state = _read(stamp_path), _state(path)
+    stamp, state = _read_stamp(stamp_path), _state(path)
     if stamp.get("state") == state and str(stamp.get("sha256", "")).startswith(listed or ""):
         return str(stamp["sha256"])
     found = file_sha256(path) if path.is_file() else _folder_sha256(path)
@@ -68,7 +74,9 @@ def verified_digest(path: Path, listed: str | None) -> str:
         raise CheckpointError(
             f"{path} has the SHA-256 {found}, not {expected}, which is {first}; delete it and fetch it again."
         )
-    _write(stamp_path, {"sha256": found, "state": state})
+    # A stamp that cannot be written only costs time: the next start hashes again.
+    with contextlib.suppress(OSError, OutputError):
+        write_json(stamp_path, {"sha256": found, "state": state})
     return found
 
 
@@ -88,17 +96,6 @@ def _folder_sha256(path: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        stamp = json.loads(path.read_text())
-        return stamp if isinstance(stamp, dict) else {}
-    except (OSError, ValueError):
-        return {}
-
-
-def _write(path: Path, stamp: dict[str, Any]) -> None:
-    # A cache that cannot be written is only slower: the next start hashes again.
-    with contextlib.suppress(OSError):
-        beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-        beside.write_text(json.dumps(stamp))
-        os.replace(beside, path)
+def _read_stamp(path: Path) -> dict[str, Any]:
+    stamp = read_json(path)
+    return stamp if isinstance(stamp, dict) else {}

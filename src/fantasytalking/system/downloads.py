@@ -1,4 +1,4 @@
-"""One file from an address or a folder: resumed, verified, and named only when it is whole."""
+"""Download of one file from a URL or a folder: resumed, verified, and given its name only once it is complete."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _TIMEOUT = 60.0
 
 
 def transfer(source: str, target: Path, size: int | None, sha256: str | None) -> None:
-    """Bring a file to `target`, from where an earlier attempt stopped.
+    """Download a file, continuing where an earlier attempt stopped.
 
     Args:
-        source: http(s):// or file:// address, or a path.
-        target: Where it goes; its beginning waits beside it under ``.part``.
-        size: Bytes it must have; None: not known.
-        sha256: All or the first digits that its SHA-256 must have; None: not known.
+        source: http(s):// or file:// URL, or a path.
+        target: Path of the finished file; until it is complete, its name ends in ``.part``.
+        size: Expected size in bytes; None where it is not known.
+        sha256: Expected SHA-256, all digits or the first ones; None where it is not known.
 
     Raises:
-        CheckpointError: The source cannot be reached or gave another content.
+        CheckpointError: The source cannot be reached, or the content is not the expected one.
         OutputError: The folder cannot be written.
     """
     part = target.with_name(target.name + ".part")
@@ -47,7 +47,7 @@ def transfer(source: str, target: Path, size: int | None, sha256: str | None) ->
         part.unlink()
         raise CheckpointError(
             f"{source} gave {found:,} bytes with the SHA-256 {digest}, and {target.name} is listed with "
-            f"{'an unknown number of' if size is None else f'{size:,}'} bytes and {sha256 or 'none'}; it was thrown away, check the source."
+            f"{'an unknown number of' if size is None else f'{size:,}'} bytes and {sha256 or 'none'}; it was deleted, check the source."
         )
     os.replace(part, target)
 

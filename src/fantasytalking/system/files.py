@@ -1,4 +1,4 @@
-"""Files appear complete or not at all: a hidden temporary name in the target's folder, then one rename."""
+"""Files and folders that appear complete or not at all: written under a hidden temporary name beside the target, then renamed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
-
 from fantasytalking.errors import OutputError
 
 __all__ = ["atomic_folder", "atomic_path", "check_output", "full_disk_error", "replace_folder"]
@@ -22,7 +20,7 @@ if hasattr(errno, "EDQUOT"):
 
 
 def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
-    """Checks, before any long work, that a file can be written.
+    """Check, before any long work, that a file can be written.
 
     Args:
         path: The file to write.
@@ -55,10 +53,10 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """Gives a temporary path beside `path`, and renames it to `path` when the block ends well.
+    """Give a temporary path beside `path`, and rename it to `path` when the block ends well.
 
     The temporary file exists (empty) on entry, keeps the suffix of `path`, and is removed on any exception,
-    `KeyboardInterrupt` included, so that neither a half file nor a temporary one remains.
+    `KeyboardInterrupt` included, so that neither a half-written file nor a temporary one is left.
 
     Args:
         path: The file to write.
@@ -110,12 +108,21 @@ def _full_message(target: Path, error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def full_disk_error(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns a failure to write (disk full, limit reached, disk error), PyAV's included, into an `OutputError`."""
+def full_disk_error(path: str | os.PathLike[str], *kinds: type[Exception]) -> Iterator[None]:
+    """Turn a failure to write (disk full, limit reached, disk error) into an `OutputError`.
+
+    Args:
+        path: The file or folder that is written, for the message.
+        kinds: Exceptions of a library, besides `OSError`, that mean such a failure.
+
+    Raises:
+        OutputError: The block raised one of them.
+    """
+    caught: tuple[type[Exception], ...] = (OSError, *kinds)
     try:
         yield
-    except (av.error.FFmpegError, OSError) as error:
-        reason = _FULL.get(error.errno or 0) or error.strerror or str(error)
+    except caught as error:
+        reason = _FULL.get(getattr(error, "errno", None) or 0) or getattr(error, "strerror", None) or str(error)
         raise OutputError(
             f"The output '{Path(path)}' could not be written ({reason}); free some space or choose another folder."
         ) from error
@@ -123,9 +130,9 @@ def full_disk_error(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Gives an empty temporary folder beside `target`, and swaps it in when the block ends well.
+    """Give an empty temporary folder beside `target`, and swap it in when the block ends well.
 
-    What a killed process left of an earlier attempt is removed on entry, and the temporary folder on any exception.
+    On entry, what an earlier, killed process left is removed; on any exception, the temporary folder is.
 
     Args:
         target: The folder to write; one that exists is replaced.
@@ -145,11 +152,11 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Gives a finished folder its name; what had the name before is there until then.
+    """Rename a finished folder to its final name; a folder of that name stays in place until then.
 
     Args:
-        new: The folder, beside `target`.
-        target: Its name from now on.
+        new: The finished folder, beside `target`.
+        target: The final name.
     """
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)

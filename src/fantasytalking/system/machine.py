@@ -1,21 +1,24 @@
-"""What the figures were taken on."""
+"""The machine and the software that figures were taken on: CPU, cores, memory, versions, commit."""
 
 from __future__ import annotations
 
 import os
 import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-__all__ = ["machine"]
+__all__ = ["cpu_name", "free_memory", "git_commit", "installed_version", "library_versions", "machine", "usable_cores"]
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, system, Python, PyTorch, accelerator and the load at the moment."""
+    """Describe CPU, cores, system, Python, PyTorch, accelerator and the load at the moment, for the record of a measurement."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -25,8 +28,65 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _cpu_model() -> str:
+def cpu_name() -> str:
+    """Model name of the CPU, or "unknown"."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or "unknown"
+
+
+def usable_cores() -> int:
+    """Number of CPU cores that this process may use, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory(device: torch.device) -> float:
+    """Free memory in bytes: that of a CUDA device, or the machine's for any other device.
+
+    On macOS, which tells only how much memory there is, a quarter of that; 0 where nothing is known.
+    """
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    names = os.sysconf_names if hasattr(os, "sysconf_names") else {}
+    page = os.sysconf("SC_PAGE_SIZE") if "SC_PAGE_SIZE" in names else 0
+    if "SC_AVPHYS_PAGES" in names:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * page)
+    return float(os.sysconf("SC_PHYS_PAGES") * page) / 4 if "SC_PHYS_PAGES" in names else 0.0
+
+
+def installed_version(package: str) -> str | None:
+    """Version of a package; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def library_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of the given packages as far as they are installed: name -> version, in the given order."""
+    found = {package: installed_version(package) for package in packages}
+    return {package: known for package, known in found.items() if known is not None}
+
+
+def git_commit(folder: Path) -> str | None:
+    """Commit of the source tree that a package lies in, with "+" where files differ from it.
+
+    Args:
+        folder: The package's folder, which holds its `__init__.py`.
+
+    Returns:
+        40 hexadecimal digits; None outside a repository, or without git.
+    """
+    try:
+        # a package installed beside somebody else's repository is not part of it
+        _git(folder, "ls-files", "--error-unmatch", "__init__.py")
+        commit = _git(folder, "rev-parse", "HEAD")
+        return commit + ("+" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""What every process that works for a run does when it starts."""
+"""Worker processes: how they are started, and how many threads they use."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["set_threads", "spawning", "start_worker", "threads"]
 
 
 def spawning() -> SpawnContext:
-    """The context that processes are started from; what the frameworks say while a new process imports them is silenced."""
+    """Context for starting processes; messages that the frameworks print while a new process imports them are silenced."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     return get_context("spawn")
 
 
 def start_worker(threads: int) -> None:
-    """Make this process a quiet worker: it ends with its parent, leaves Ctrl-C to it, and keeps to its number of threads.
+    """Make this process a quiet worker: it ends with its parent, leaves Ctrl-C to it, and uses a fixed number of threads.
 
     Args:
-        threads: for PyTorch and OpenCV.
+        threads: Number for PyTorch and for OpenCV.
     """
     from transformers.utils import logging
 
@@ -39,14 +39,14 @@ def start_worker(threads: int) -> None:
 
 
 def set_threads(count: int) -> None:
-    """Bound the threads of everything that computes."""
+    """Set the number of threads of PyTorch and of OpenCV."""
     torch.set_num_threads(count)
     cv2.setNumThreads(count)
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Bound the threads of what computes in the block; the old numbers come back."""
+    """Set the number of threads of PyTorch and of OpenCV within the block, and restore the old numbers afterwards."""
     before = torch.get_num_threads(), cv2.getNumThreads()
     set_threads(count)
     try:
@@ -57,7 +57,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot end its children, and a resumed run would find the device taken."""
+    """End this process when its parent ends: a killed parent cannot, and a resumed run would find the device in use."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])

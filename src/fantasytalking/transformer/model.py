@@ -26,7 +26,7 @@ from fantasytalking.geometry import PATCH
 from fantasytalking.transformer.attention import AudioTokens, CrossContext, FantasyTalkingAttnProcessor, IdentityTokens
 
 
-class FantasyTalkingTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
+class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
     """Wan's transformer with cross-attention to speech and to a face.
 
     A subclass of diffusers' model with diffusers' own blocks: only the cross-attention processors are ours, so LoRA,

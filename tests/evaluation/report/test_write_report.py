@@ -19,7 +19,7 @@ import pytest
 from fantasytalking.evaluation.protocol import Protocol
 from fantasytalking.evaluation.report.clip_gallery import choose_clips, clips_section, mean_ranks
 from fantasytalking.evaluation.report.report_page import page
-from fantasytalking.evaluation.report.report_plots import mean_curve, ticks
+from fantasytalking.evaluation.report.report_plots import mean_curve
 from fantasytalking.evaluation.report.write_report import CLIPS_CSV, PAGE, TABLE_CSV, table_text, write_report
 from fantasytalking.evaluation.results import (
     ClipResult,
@@ -34,6 +34,7 @@ from fantasytalking.evaluation.results import (
 )
 from fantasytalking.media.audio import Audio
 from fantasytalking.media.video import write_video
+from fantasytalking.reporting.svg import ticks
 from tests.media.files import numbered_frames, tone
 
 HOSTILE = '<script>alert("1")</script>&\'.mp4'
@@ -220,7 +221,7 @@ def test_every_method_clip_problem_and_definition_appears(tree: Tree) -> None:
 def test_hostile_names_are_text_and_nothing_else() -> None:
     content = page(sample(), media=False)
     assert "<script>alert" not in content and "my <clips>" not in content
-    assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;&#x27;.mp4" in content
+    assert "&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;&amp;&#39;.mp4" in content
 
 
 def test_the_best_of_methods_and_baselines_is_bold_and_ground_truth_never(tree: Tree) -> None:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from fantasytalking.conditioning.interpolation import rows_at
 from fantasytalking.conditioning.speech_features import SAMPLE_RATE, SpeechEncoder
-from fantasytalking.data.face_tracks import TRACK_FPS, fit_length
+from fantasytalking.data.face_tracks import TRACK_FPS
 from fantasytalking.data.preparation.clip_records import Refusal
 from fantasytalking.data.preparation.preparation_settings import PreparationSettings
+from fantasytalking.media.audio import fit_length
 from fantasytalking.media.loudness import normalise_loudness
 from fantasytalking.perception.lip_sync import LipSync, SyncCurve, sync_curve
 from fantasytalking.perception.mouth_view import MouthView, bridge_gaps, see_mouth
@@ -116,7 +117,8 @@ def least_confidence(seconds: float, settings: PreparationSettings) -> float:
         seconds: Length of the clip.
         settings: Uses `sync_confidence`.
     """
-    return settings.sync_confidence * max(1.0, _NOISE_SECONDS / max(seconds, 0.1)) ** 0.5
+    result: float = settings.sync_confidence * max(1.0, _NOISE_SECONDS / max(seconds, 0.1)) ** 0.5
+    return result
 
 
 def measure_curve(

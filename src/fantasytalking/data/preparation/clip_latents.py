@@ -13,12 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from fantasytalking.autoencoder import Reference, WanAutoencoder, from_uint8
-from fantasytalking.data.face_tracks import fit_length
 from fantasytalking.data.lip_mask import lip_mask_to_latents
 from fantasytalking.data.preparation.measure_motion import BodyTrack, raw_motion
 from fantasytalking.errors import CheckpointError, SettingsError, VideoError
 from fantasytalking.geometry import Strides, fit_size
-from fantasytalking.media.audio import Audio
+from fantasytalking.media.audio import Audio, fit_length
 from fantasytalking.media.loudness import normalise_loudness
 from fantasytalking.pipeline.encoders import encode_image, encode_speech, encode_text
 from fantasytalking.pipeline.inputs import SPEECH_RATE, Speech

@@ -44,7 +44,8 @@ def speech_share(samples: NDArray[np.float32]) -> float:
     model, timestamps = _voice_detector()
     with torch.no_grad():
         found = timestamps(torch.from_numpy(np.ascontiguousarray(samples)), model, sampling_rate=SAMPLE_RATE)
-    return sum(part["end"] - part["start"] for part in found) / max(1, len(samples))
+    result: float = sum(part["end"] - part["start"] for part in found) / max(1, len(samples))
+    return result
 
 
 @functools.cache

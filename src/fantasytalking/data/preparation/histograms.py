@@ -1,4 +1,4 @@
-"""Histograms of the measures of a set's clips as inline SVG, in the style of the evaluation's pages."""
+"""Histograms of what was measured of a set's candidates, as inline SVG."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
-from fantasytalking.reporting.html import Html, finite, join, number, text
-from fantasytalking.reporting.svg import ticks
+from fantasytalking.reporting.html import finite, number
+from fantasytalking.reporting.svg import Scale, element, figure, ticks, x_axis, y_axis
 
-__all__ = ["MEASURES", "histogram", "histograms_section"]
+__all__ = ["MEASURES", "histogram", "histograms"]
 
 MEASURES: tuple[tuple[str, str, int], ...] = (
     ("seconds", "Length, s", 1),
@@ -24,7 +25,7 @@ MEASURES: tuple[tuple[str, str, int], ...] = (
     ("w_face", "Raw motion of the face", 5),
     ("w_body", "Raw motion of the body", 5),
 )
-"""Measure of a row, its title, decimals."""
+"""Key of a measure in a candidate's row, its title, decimals shown."""
 
 Values = NDArray[np.float64]
 
@@ -33,36 +34,40 @@ _BINS = 24
 _LEFT, _RIGHT, _TOP = 44, 382, 8
 
 
-def histograms_section(rows: Sequence[Mapping[str, Any]]) -> Html:
-    """One histogram a measure, over the candidates in which it was measured."""
-    plots = [plot for plot in (histogram(rows, *measure) for measure in MEASURES) if plot]
-    return Html(
-        '<section id="measures"><h2>Measures</h2><p class="legend">Candidates by what was measured: '
-        '<span class="swatch kept"></span> kept, <span class="swatch dropped"></span> dropped. '
-        "Stages that come after the one that drops a candidate do not measure it.</p>"
-        f'<div class="figures">{join(plots)}</div></section>'
-    )
+def histograms(rows: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    """Plot each measure of a set's candidates; those that were measured in any of them."""
+    return [plot for plot in (histogram(rows, *measure) for measure in MEASURES) if plot]
 
 
-def histogram(rows: Sequence[Mapping[str, Any]], name: str, title: str, decimals: int) -> Html:
-    """Stacked bars, kept below and dropped above; nothing where nothing was measured."""
+def histogram(rows: Sequence[Mapping[str, Any]], name: str, title: str, decimals: int) -> Markup:
+    """Plot one measure as stacked bars, kept below and dropped above; nothing where it was measured in no candidate.
+
+    Args:
+        rows: Of all candidates, with `kept` and, where it was measured, the measure.
+        name: The measure's key.
+        title: Above the plot.
+        decimals: Of the numbers shown.
+    """
     groups = []
     for kept in (True, False):
         values = (finite(row.get(name)) for row in rows if row["kept"] is kept)
         groups.append(np.array([value for value in values if value is not None]))
     both = np.concatenate(groups)
     if not len(both):
-        return Html("")
+        return Markup("")
     edges = _edges(both, whole=decimals == 0 and bool((both == np.round(both)).all()))
     kept, dropped = (np.histogram(np.clip(group, edges[0], edges[-1]), edges)[0].tolist() for group in groups)
     most = max(map(sum, zip(kept, dropped, strict=True)))
-    parts = [*_axes(edges, most, decimals), *_bars(edges, kept, dropped, most, decimals)]
+    bottom = _SIZE[1] - 22
+    x, y = Scale(float(edges[0]), float(edges[-1]), _LEFT, _RIGHT), Scale(0, most, bottom, _TOP)
+    counts = [(value, str(int(value))) for value in ticks(0, most, 4) if value == int(value)]
+    places = ticks(float(edges[0]), float(edges[-1]), 5)
+    parts = y_axis(counts, y, _LEFT, _RIGHT)
+    parts += x_axis([(value, number(value, decimals if abs(value) < 1000 else 0)) for value in places], x, bottom + 2)
+    parts += _bars(edges, (kept, dropped), x, y, decimals)
     median = number(float(np.median(groups[0])), decimals) if len(groups[0]) else "none"
     told = f"{len(groups[0])} kept, median {median}; {len(groups[1])} dropped"
-    return Html(
-        f'<figure class="plot"><figcaption>{text(title)} <span class="sub">{text(told)}</span></figcaption>'
-        f'<svg viewBox="0 0 {_SIZE[0]} {_SIZE[1]}" role="img" aria-label="{text(title)}. {text(told)}">{join(parts)}</svg></figure>'
-    )
+    return figure(title, told, parts, _SIZE, subtitle=told)
 
 
 def _edges(values: Values, whole: bool) -> Values:
@@ -78,35 +83,15 @@ def _edges(values: Values, whole: bool) -> Values:
     return np.linspace(low, high, _BINS + 1)
 
 
-def _axes(edges: Values, most: int, decimals: int) -> list[str]:
-    bottom = _SIZE[1] - 22
+def _bars(
+    edges: Values, counts: tuple[Sequence[int], Sequence[int]], x: Scale, y: Scale, decimals: int
+) -> list[Markup]:
     parts = []
-    for value in ticks(0, most, 4):
-        if value == int(value):
-            y = bottom - (bottom - _TOP) * value / most
-            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-            parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{int(value)}</text>')
-    for value in ticks(float(edges[0]), float(edges[-1]), 5):
-        x = _x(edges, value)
-        shown = number(value, decimals if abs(value) < 1000 else 0)
-        parts.append(f'<text x="{x:.1f}" y="{_SIZE[1] - 6}" text-anchor="middle">{shown}</text>')
+    for a, b, kept, dropped in zip(edges[:-1], edges[1:], *counts, strict=True):
+        tip = f"{number(float(a), decimals)} to {number(float(b), decimals)}: {kept} kept, {dropped} dropped"
+        left, width = x(a) + 0.5, max(1.0, x(b) - x(a) - 1)
+        for low, high, css in ((0, kept, "kept"), (kept, kept + dropped, "dropped")):
+            if high > low:
+                box = {"x": left, "y": y(high), "width": width, "height": y(low) - y(high)}
+                parts.append(element("rect", element("title", tip), css=f"bar {css}", **box))
     return parts
-
-
-def _bars(edges: Values, kept: Sequence[int], dropped: Sequence[int], most: int, decimals: int) -> list[str]:
-    bottom, parts = _SIZE[1] - 22, []
-    for a, b, below, above in zip(edges[:-1], edges[1:], kept, dropped, strict=True):
-        x, width = _x(edges, a) + 0.5, max(1.0, _x(edges, b) - _x(edges, a) - 1)
-        y = float(bottom)
-        tip = f"{number(float(a), decimals)} to {number(float(b), decimals)}: {below} kept, {above} dropped"
-        for count, css in ((below, "kept"), (above, "dropped")):
-            height = (bottom - _TOP) * count / most
-            y -= height
-            if count:
-                box = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-                parts.append(f'<rect class="bar {css}" {box}><title>{tip}</title></rect>')
-    return parts
-
-
-def _x(edges: Values, value: float) -> float:
-    return _LEFT + (_RIGHT - _LEFT) * float((value - edges[0]) / (edges[-1] - edges[0]))

@@ -86,7 +86,10 @@ class PreparationModel:
         if not self.encodes_latents:
             parts = ("vae", "text_encoder", "tokenizer", "image_encoder", "image_processor")
             absent |= dict.fromkeys(parts)
-        return FantasyTalkingPipeline.from_pretrained(self.name, **absent).to(choose_device(self._device))
+        result: FantasyTalkingPipeline = FantasyTalkingPipeline.from_pretrained(self.name, **absent).to(
+            choose_device(self._device)
+        )
+        return result
 
     @functools.cached_property
     def speech_encoder(self) -> SpeechEncoder:

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fantasytalking.conditioning.speech_features import SAMPLE_RATE
-from fantasytalking.data.face_tracks import fit_length
 from fantasytalking.data.preparation.clip_records import ClipSpan, Refusal
 from fantasytalking.errors import AudioError
-from fantasytalking.media.audio import load_audio
+from fantasytalking.media.audio import fit_length, load_audio
 from fantasytalking.media.loudness import SILENCE_DBFS, is_silent
 from fantasytalking.media.video import iterate_frames
 

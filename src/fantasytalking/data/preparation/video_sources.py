@@ -15,7 +15,7 @@ from fantasytalking.data.catalogue import CATALOGUE, SPLITS, CatalogueRow, read_
 from fantasytalking.data.preparation.clip_records import SourceVideo
 from fantasytalking.data.preparation.preparation_settings import IdentityFrom
 from fantasytalking.errors import InputError
-from fantasytalking.system.digests import file_fingerprint
+from fantasytalking.system.digests import file_fingerprint, fraction_of
 
 __all__ = ["SUFFIXES", "ListedVideo", "find_videos"]
 
@@ -143,13 +143,8 @@ def _describe(candidate: _Candidate, identity: IdentityFrom, val_share: float) -
     if row is not None:
         return SourceVideo(path, key, row.identity, row.kind, row.split, row.source, row.terms or "unknown")
     who = candidate.path.absolute().parent.name if identity == "folder" else candidate.path.stem
-    split = "val" if _share_of(who) < val_share else "train"
+    split = "val" if fraction_of(who) < val_share else "train"
     return SourceVideo(path, key, who, "real", split, "", "unknown")
-
-
-def _share_of(identity: str) -> float:
-    """Number in 0..1 that is fixed for a name and uniform over names."""
-    return int.from_bytes(hashlib.sha256(identity.encode("utf-8", "backslashreplace")).digest()[:6], "big") / 2**48
 
 
 def _keyed(videos: Sequence[SourceVideo], candidates: Sequence[_Candidate]) -> list[SourceVideo]:

@@ -8,13 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from fantasytalking.errors import InputError
 from fantasytalking.evaluation.benchmark.benchmark_manifest import Case, Window
 from fantasytalking.evaluation.footage import file_digest
 from fantasytalking.evaluation.pairing import choose_lenders
-from fantasytalking.media.audio import Audio, load_audio
+from fantasytalking.media.audio import Audio, fit_length, load_audio
 from fantasytalking.media.video import iterate_frames, probe_video, write_video
 from fantasytalking.pipeline.inputs import SOUNDTRACK_RATE, ImageSource
 from fantasytalking.system.files import atomic_path
@@ -116,10 +114,7 @@ def cut_sound(window: Window, data: Path, seconds: float | None = None) -> Audio
     # the pipeline checks for silence itself; a silent reference is no error
     wanted = {"start": window.start, "seconds": length}
     sound = load_audio(data / window.file, SOUNDTRACK_RATE, min_seconds=0.0, allow_silent=True, **wanted)
-    samples = np.zeros(round(length * SOUNDTRACK_RATE), np.float32)
-    found = sound.samples[: len(samples)]
-    samples[: len(found)] = found
-    return Audio(samples, SOUNDTRACK_RATE)
+    return Audio(fit_length(sound.samples, round(length * SOUNDTRACK_RATE)), SOUNDTRACK_RATE)
 
 
 def write_reference(case: Case, data: Path, folder: Path, looked_at: float) -> str:

@@ -6,7 +6,6 @@ file does not move the others.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from fantasytalking.media.audio import is_silent
 from fantasytalking.media.video import iterate_frames, probe_video
 from fantasytalking.perception.faces import MIN_FACE_SIZE, detect_faces
 from fantasytalking.pipeline.progress import Progress
+from fantasytalking.system.digests import fraction_of
 
 __all__ = ["ChosenClips", "ClipChoice", "Group", "make_manifest"]
 
@@ -147,7 +147,7 @@ def _find(videos: Sequence[Path]) -> tuple[Path, list[Path]]:
 
 def _place_in_order(seed: int, what: str, name: str) -> float:
     """A number in [0, 1) that is a pure function of its arguments, on every machine and Python."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{what}/{name}".encode()).digest()[:6], "big") / 2**48
+    return fraction_of(f"{seed}/{what}/{name}")
 
 
 def _identity(relative: str, one_per: Group | None) -> str:

@@ -74,7 +74,8 @@ class ResNet50(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
-        return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean((2, 3), keepdim=True)
+        result: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean((2, 3), keepdim=True)
+        return result
 
 
 class Regressor(nn.Module):

@@ -60,7 +60,8 @@ class Head(nn.Module):
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Scores [N] of embeddings [N, d]."""
-        return self.layers(embeddings)[:, 0]
+        result: Tensor = self.layers(embeddings)[:, 0]
+        return result
 
     @classmethod
     def read(cls, path: Path, variant: str, width: int) -> Head:

@@ -62,11 +62,13 @@ class SyncNetwork(nn.Module):
 
     def mouth(self, windows: Tensor) -> Tensor:
         """Embeddings [N, width] of frames [N, 3, 5, 224, 224], BGR, 0..255."""
-        return self.netfclip(self.netcnnlip(windows).flatten(1))
+        result: Tensor = self.netfclip(self.netcnnlip(windows).flatten(1))
+        return result
 
     def speech(self, windows: Tensor) -> Tensor:
         """Embeddings [N, width] of MFCC windows [N, 1, 13, 20]."""
-        return self.netfcaud(self.netcnnaud(windows).flatten(1))
+        result: Tensor = self.netfcaud(self.netcnnaud(windows).flatten(1))
+        return result
 
 
 class SyncNet:

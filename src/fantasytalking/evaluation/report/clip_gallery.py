@@ -8,10 +8,12 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from fantasytalking.errors import FantasyTalkingError
@@ -19,7 +21,7 @@ from fantasytalking.evaluation.report.report_plots import Line, line_plot
 from fantasytalking.evaluation.results import ClipResult, Column, Method, Report
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import VideoWriter, iterate_frames, probe_video
-from fantasytalking.reporting.html import ARROWS, Html, finite, join, missing, number, table, text
+from fantasytalking.reporting.html import ARROWS, finite, number, render
 
 __all__ = ["Choice", "choose_clips", "clips_section", "embed_video"]
 
@@ -35,11 +37,11 @@ class Choice:
     """A clip that is shown.
 
     Attributes:
-        method: whose clip.
-        clip: its name.
-        label: `worst`, `second worst`, `best`, `second best`.
-        rank: mean rank over metrics, 1 is best.
-        of: number of ranked clips.
+        method: The method that generated it.
+        clip: Its name.
+        label: `worst`, `second worst`, `best`, `second best`, or `only`.
+        rank: Mean rank over metrics, 1 is best.
+        of: Number of ranked clips.
     """
 
     method: Method
@@ -74,7 +76,14 @@ def mean_ranks(method: Method, columns: Sequence[Column]) -> dict[str, float]:
 
 
 def choose_clips(report: Report, count: int = 2) -> list[Choice]:
-    """The worst and best clips of every method, then of every baseline, worst first; none twice, none of ground truth."""
+    """Choose the worst and best clips of every method, then of every baseline, worst first.
+
+    No clip is chosen twice, and none of ground truth.
+
+    Args:
+        report: The report whose clips are ranked.
+        count: Most worst and most best clips of a method.
+    """
     choices = []
     for method in sorted(report.methods, key=lambda m: m.kind != "method"):
         if method.kind == "ground truth":
@@ -91,13 +100,13 @@ def choose_clips(report: Report, count: int = 2) -> list[Choice]:
 
 
 def embed_video(path: str) -> tuple[bytes, bytes]:
-    """The first seconds of a video, small: mp4 of H.264 and AAC, longest side at most 256 pixels, at most 30 frames a second.
+    """Encode the first seconds of a video small: mp4 of H.264 and AAC, longest side at most 256 pixels, at most 30 frames a second.
 
     Returns:
         The mp4, and its first frame as JPEG: printers and some browsers show no frame of a video that never played.
 
     Raises:
-        FantasyTalkingError: the file is missing or cannot be read; a damaged sound track only loses the sound.
+        FantasyTalkingError: The file is missing or cannot be read; a damaged sound track only loses the sound.
     """
     info = probe_video(path)
     rate = info.fps if info.fps <= _FASTEST else _FASTEST
@@ -130,19 +139,25 @@ def _sound(path: str) -> Audio | None:
 
 @dataclass(frozen=True)
 class Video:
-    """A video for the page: data URIs of the mp4 and of its first frame, or both "" and the reason why there is none."""
+    """A video for the page.
+
+    Attributes:
+        source: Data URI of the mp4, or "".
+        poster: Data URI of its first frame, or "".
+        reason: Why there is none, or "".
+    """
 
     source: str = ""
     poster: str = ""
     reason: str = ""
 
 
-class _Shelf:
-    """Videos that go into the page, within its size.
+class _VideoBudget:
+    """Videos that are embedded in the page, within its size.
 
     Attributes:
-        left: bytes of base64 that still fit.
-        left_out: names of files for which there was no room.
+        left: Bytes of base64 that still fit.
+        left_out: Paths of files for which there was no room.
     """
 
     def __init__(self, budget: int, enabled: bool) -> None:
@@ -151,7 +166,7 @@ class _Shelf:
         self._seen: dict[str, Video] = {}
 
     def take(self, path: str) -> Video:
-        """The video of a file, while there is room."""
+        """Embed the video of a file, as long as there is room."""
         if not path:
             return Video(reason="this baseline exists in memory only")
         if not self.enabled:
@@ -180,82 +195,72 @@ def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64," + base64.b64encode(content).decode("ascii")
 
 
-def clips_section(report: Report, budget: int, media: bool = True) -> Html:
-    """Cards of the worst and best clips.
+def clips_section(report: Report, budget: int, media: bool = True) -> Markup:
+    """Make the section with the worst and best clips.
 
     Args:
-        report: whose clips.
-        budget: most bytes of videos. They are filled in round by round, the worst clip of every method first.
-        media: whether to embed videos at all.
+        report: The report whose clips are shown.
+        budget: Most bytes of videos. They are filled in round by round, the worst clip of every method first.
+        media: Whether to embed videos at all.
     """
     choices = choose_clips(report)
     if not choices:
-        return Html("")
-    shelf = _Shelf(budget, media)
+        return Markup("")
+    shelf = _VideoBudget(budget, media)
+    videos = _videos(choices, shelf)
+    methods: dict[str, list[dict[str, Any]]] = {}
+    for choice, pair in zip(choices, videos, strict=True):
+        methods.setdefault(choice.method.name, []).append(_card(report, choice, *pair))
+    directed = [c.label for c in report.columns if c.better != "neither" and c.kind == "mean"]
+    return render(
+        Path(__file__).with_name("clips.html"),
+        methods=methods.items(),
+        directed=directed,
+        directed_names=", ".join(directed),
+        seconds=f"{SECONDS:g}",
+        longest_side=LONGEST_SIDE,
+        left_out=", ".join(sorted(set(shelf.left_out))),
+    )
+
+
+def _videos(choices: Sequence[Choice], shelf: _VideoBudget) -> list[tuple[Video, Video]]:
+    """Generated and real video of each chosen clip, taken from the budget in rounds over the methods."""
     counts: dict[str, int] = {}
     rounds = []
     for position, choice in enumerate(choices):
         rounds.append((counts.setdefault(choice.method.name, 0), position))
         counts[choice.method.name] += 1
-    videos: dict[int, tuple[Video, Video]] = {}
+    found: dict[int, tuple[Video, Video]] = {}
     for _, position in sorted(rounds):
         clip = choices[position].method.clips[choices[position].clip]
-        videos[position] = (shelf.take(clip.generated), shelf.take(clip.reference))
-    directed = [c.label for c in report.columns if c.better != "neither" and c.kind == "mean"]
-    lines = [
-        '<section id="clips"><h2>Worst and best clips</h2>',
-        f'<p class="legend">Chosen by the mean rank of a clip among its method\'s clips over {len(directed)} metrics with a better '
-        f"direction ({text(', '.join(directed))}); amounts of motion do not count. Shown: the first {SECONDS:g} s, at most "
-        f"{LONGEST_SIDE} px, recompressed: judge sharpness on the files themselves. Sound is the generated clip's.</p>",
-    ]
-    if shelf.left_out:
-        lines.append(
-            f'<p class="legend">Left out to keep this page small: {text(", ".join(sorted(set(shelf.left_out))))}.</p>'
-        )
-    previous = ""
-    for position, choice in enumerate(choices):
-        if choice.method.name != previous:
-            lines.append(("</div>" if previous else "") + f'<h3>{text(choice.method.name)}</h3><div class="cards">')
-            previous = choice.method.name
-        lines.append(_card(report, choice, *videos[position]))
-    return join([*lines, "</div></section>"], "\n")
+        found[position] = (shelf.take(clip.generated), shelf.take(clip.reference))
+    return [found[position] for position in range(len(choices))]
 
 
-def _card(report: Report, choice: Choice, generated: Video, reference: Video) -> Html:
-    name = text(choice.clip)
-    worst = "worst" in choice.label
+def _card(report: Report, choice: Choice, generated: Video, reference: Video) -> dict[str, Any]:
+    """Values for one card of `clips.html`."""
     playable = [side for side, video in (("generated", generated), ("ground truth", reference)) if video.source]
-    lines = [
-        f'<article class="card"><h4><span class="badge {"worst" if worst else "best"}">{choice.label}</span> {name}</h4>',
-        f'<p class="sub">mean rank {choice.rank:.1f} of {choice.of} (1 is best)</p><div class="pair">',
-        _side("generated", choice, generated),
-        _side("reference", choice, reference),
-        "</div>",
-    ]
-    if playable:
-        what = "both" if len(playable) == 2 else playable[0]
-        lines.append(
-            f'<div class="player" hidden><button type="button" aria-pressed="false" aria-label="Play {what}: {name}" '
-            f'data-what="{what}">▶ Play {what}</button>'
-            f'<input type="range" min="0" max="1" step="0.001" value="0" aria-label="Position in {name}"></div>'
-        )
-    lines += [*_curves(report, choice), _values(report, choice), "</article>"]
-    return join(lines, "\n")
+    clip, real = choice.method.clips[choice.clip], _truth(report, choice.clip)
+    return {
+        "choice": choice,
+        "generated": generated,
+        "reference": reference,
+        "playable": "both" if len(playable) == 2 else "".join(playable),
+        "plots": _curves(report, choice),
+        "rows": [
+            (f"{column.label} {ARROWS[column.better]}", _number(clip, column), _number(real, column))
+            for column in report.columns
+            if column.kind == "mean"
+        ],
+    }
 
 
-def _side(side: str, choice: Choice, video: Video) -> str:
-    caption = text(choice.method.name) if side == "generated" else Html("ground truth")
-    if not video.source:
-        absent = f'<div class="absent"><span>no video: {text(video.reason)}</span></div>'
-        return f'<figure class="side">{absent}<figcaption>{caption}</figcaption></figure>'
-    sound = " muted" if side == "reference" else ""
-    return (
-        f'<figure class="side"><video class="{side}" src="{video.source}" poster="{video.poster}" preload="metadata" '
-        f'controls playsinline{sound} aria-label="{caption}: {text(choice.clip)}"></video><figcaption>{caption}</figcaption></figure>'
-    )
+def _number(clip: ClipResult | None, column: Column) -> str | None:
+    value = finite(clip.values.get(column.key)) if clip else None
+    return None if value is None else number(value, column.decimals)
 
 
-def _curves(report: Report, choice: Choice) -> list[str]:
+def _curves(report: Report, choice: Choice) -> list[Markup]:
     clip, real = choice.method.clips[choice.clip], _truth(report, choice.clip)
     names = [method.name for method in report.methods]
     own = names.index(choice.method.name)
@@ -269,24 +274,9 @@ def _curves(report: Report, choice: Choice) -> list[str]:
         lines = [Line("ground truth", real_style, theirs)] if theirs else []
         lines += [Line(choice.method.name, own, mine)] if mine else []
         plots.append(line_plot(title, lines, "seconds", (300, 140), playhead=True))
-    return [str(plot) for plot in plots if plot]
+    return [plot for plot in plots if plot]
 
 
 def _truth(report: Report, clip: str) -> ClipResult | None:
     method = next((m for m in report.methods if m.kind == "ground truth"), None)
     return method.clips.get(clip) if method else None
-
-
-def _values(report: Report, choice: Choice) -> str:
-    real = _truth(report, choice.clip)
-    rows = []
-    for column in report.columns:
-        if column.kind != "mean":
-            continue
-        cells = []
-        for clip in (choice.method.clips[choice.clip], real):
-            value = finite(clip.values.get(column.key)) if clip else None
-            cells.append(missing() if value is None else Html(number(value, column.decimals)))
-        rows.append([Html(f"{text(column.label)} {ARROWS[column.better]}"), *cells])
-    head = [Html("Metric"), text(choice.method.name), Html("Ground truth")]
-    return f"<details><summary>Values of this clip</summary>{table(text(choice.clip), head, rows, 'values')}</details>"

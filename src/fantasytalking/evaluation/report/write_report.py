@@ -1,4 +1,4 @@
-"""Writes a report: `report.json`, `report.csv`, `clips.csv` and `report.html`, all from the same `Report`.
+"""Writing of a report: `report.json`, `report.csv`, `clips.csv` and `report.html`, all from the same `Report`.
 
 `report.html` shows pictures of the clips that were evaluated; whoever passes it on passes those on too.
 """
@@ -30,19 +30,19 @@ _TABLE_FIELDS = (
 
 
 def write_report(report: Report, folder: Path, media: bool = True) -> Path:
-    """Writes every file of a report, each whole or not at all; files of an earlier report are replaced.
+    """Write every file of a report, each complete or not at all; files of an earlier report are replaced.
 
     Args:
-        report: what was measured.
-        folder: where to; made if it does not exist.
-        media: whether the page embeds the worst and best clips (decoded and recompressed, some seconds of work each). A clip that
+        report: What was measured.
+        folder: Folder to write to; created if it does not exist.
+        media: Whether the page embeds the worst and best clips (decoded and recompressed, some seconds of work each). A clip that
             cannot be read is named in the page in place of its video.
 
     Returns:
         `report.html`.
 
     Raises:
-        OutputError: the folder cannot be written, or the disk is full.
+        OutputError: The folder cannot be written, or the disk is full.
     """
     with full_disk_error(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -24,28 +24,24 @@ NAMES = (
 class Network:
     """One bundled network, called with its input array.
 
-    Interpreters are loaded once per process, name and thread count, and shared by all instances; calls take turns.
+    Interpreters are loaded once per process and name, and shared by all instances; calls take turns.
     """
 
-    def __init__(self, name: str, threads: int = 1) -> None:
-        """Names the network; the file is read at the first call.
+    def __init__(self, name: str) -> None:
+        """Choose the network; its file is read at the first call.
 
         Args:
             name: one of ``NAMES``.
-            threads: CPU threads of the interpreter, at least 1.
 
         Raises:
-            SettingsError: for an unknown name or fewer than one thread.
+            SettingsError: for an unknown name.
         """
         if name not in NAMES:
             raise SettingsError(f"There is no bundled network {name!r}; choose one of {', '.join(NAMES)}.")
-        if threads < 1:
-            raise SettingsError(f"A network needs at least 1 thread, not {threads}; pass threads=1 or more.")
         self.name = name
-        self.threads = threads
 
     def __call__(self, array: np.ndarray) -> list[np.ndarray]:
-        """Runs the network.
+        """Run the network.
 
         Args:
             array: input of exactly the network's shape (batch axis included), converted to float32.
@@ -57,7 +53,7 @@ class Network:
             SettingsError: when the shape of ``array`` is not the network's.
         """
         # The process id is part of the key: an interpreter (and its lock) inherited by fork must not be reused.
-        return _interpreter(self.name, self.threads, os.getpid()).run(array)
+        return _interpreter(self.name, os.getpid()).run(array)
 
 
 class _Interpreter:
@@ -79,7 +75,7 @@ class _Interpreter:
 
 
 @functools.cache
-def _interpreter(name: str, threads: int, process: int) -> _Interpreter:
+def _interpreter(name: str, process: int) -> _Interpreter:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
@@ -87,4 +83,4 @@ def _interpreter(name: str, threads: int, process: int) -> _Interpreter:
             "Face and body perception needs the package ai-edge-litert, which cannot be imported "
             f"({error}); install it with: pip install ai-edge-litert"
         ) from error
-    return _Interpreter(Interpreter(model_path=str(FOLDER / f"{name}.tflite"), num_threads=threads))
+    return _Interpreter(Interpreter(model_path=str(FOLDER / f"{name}.tflite"), num_threads=1))

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fantasytalking.autoencoder.mesh_codec import POSE_DIMENSIONS, MeshCodec, vector_from_rotation
+from fantasytalking.autoencoder.mesh_codec import POSE_DIMENSIONS, MeshCodec
+from fantasytalking.autoencoder.rigid import vector_from_rotation
 from fantasytalking.data.face_tracks import TRACK_FPS, FaceTrack
 from fantasytalking.errors import InputError
 from fantasytalking.perception.landmarks import FACE_OVAL, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE

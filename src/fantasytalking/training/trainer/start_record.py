@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import fantasytalking
+from fantasytalking.system.machine import git_commit, library_versions
 
+# The libraries that decide what a step computes.
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "peft", "bitsandbytes")
 
 
@@ -32,7 +32,7 @@ def describe_start(step: int, processes: int, fingerprint: str | None) -> dict[s
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "data": fingerprint,
         "versions": {"python": platform.python_version(), "fantasytalking": fantasytalking.__version__}
-        | library_versions(),
+        | library_versions(LIBRARIES),
         "commit": git_commit(Path(fantasytalking.__file__).parent),
         "machine": {
             "system": platform.platform(),
@@ -43,30 +43,3 @@ def describe_start(step: int, processes: int, fingerprint: str | None) -> dict[s
             "processes": processes,
         },
     }
-
-
-def library_versions() -> dict[str, str]:
-    """Of the libraries that decide what a step computes, as far as they are installed."""
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def git_commit(folder: Path) -> str | None:
-    """Commit of the source tree, with "+" where files differ from it; None outside a repository or without git."""
-    try:
-        # a package installed beside somebody else's repository is not part of it
-        _git(folder, "ls-files", "--error-unmatch", "__init__.py")
-        commit = _git(folder, "rev-parse", "HEAD")
-        return commit + ("+" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
