@@ -85,9 +85,10 @@ class Family:
 
 
 def _embedded(recipe: Any, options: Any) -> Path:
+    from fantasytalking.evaluation.video_figures import video_figures
     from fantasytalking.training.embedded.train_embedded import train_embedded
 
-    return train_embedded(recipe, options.data, options.output)
+    return train_embedded(recipe, options.data, options.output, video_figures)
 
 
 def _adapter(recipe: Any, options: Any) -> Path:

@@ -27,6 +27,7 @@ from fantasytalking.errors import InputError, OutputError, SettingsError
 from fantasytalking.geometry import Strides
 from fantasytalking.training.adapter.adapter_recipes import AdapterRecipe
 from fantasytalking.training.distillation.distil_model import add_lora
+from fantasytalking.training.flow_matching import FlowMatching
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.run_folder import RunFolder
@@ -182,7 +183,8 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path)
     dataset = dataset_for(prepared, sizes, recipe.train.continuation)
     with main_process_first() as main:
         _describe(output, recipe, base, prepared, write=main)
-    return Trainer(recipe.train, adapter_source(recipe, dataset), RunFolder(output / RUN), model)
+    source, objective = adapter_source(recipe, dataset), FlowMatching(recipe.train)
+    return Trainer(model, source, objective, recipe.train, RunFolder(output / RUN))
 
 
 def train_adapter(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -> Path:

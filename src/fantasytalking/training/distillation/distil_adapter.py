@@ -80,14 +80,14 @@ def distil_adapter(
         )
     if negative_text is None and config.prompt_guidance_scale != 1:
         negative_text = torch.zeros(1, model.config.text_dim)
-    distiller = make_distiller(config, model, source, output / "student", negative_text=negative_text)
-    distiller.train()
+    trainer = make_distiller(config, model, source, output / "student", negative_text=negative_text)
+    trainer.train()
     target, temporary = output / "lora", output / ".lora.part"
     with main_process_first() as main:
         if main:
             shutil.rmtree(temporary, ignore_errors=True)
-            with exchanged(distiller.ema, distiller.engine.trainable()):
-                _save_lora(distiller.engine.bare_model, temporary)
+            with exchanged(trainer.ema, trainer.engine.trainable()):
+                _save_lora(trainer.engine.bare_model, temporary)
             (temporary / "defaults.json").write_text(json.dumps(student_defaults(config), indent=1) + "\n")
             replace_folder(temporary, target)
     return target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,16 @@ from fantasytalking.guidance import GuidancePlan
 from fantasytalking.pipeline.model_folder import INDEX
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.system.files import replace_folder
+from fantasytalking.training.distillation.distillation_objective import Distillation, velocity_of
 from fantasytalking.training.distillation.distillation_recipes import DistillConfig, LoraSettings
-from fantasytalking.training.distillation.distiller import Distiller
 from fantasytalking.training.distillation.phased_consistency import GuidedTeacher, Velocity
 from fantasytalking.training.embedded.mouth_validation import Validation
 from fantasytalking.training.embedded.train_embedded import make_dataset, window_source
 from fantasytalking.training.embedded.training_tracks import TRUSTED, Material, load_material, measure
+from fantasytalking.training.trainer.callbacks import Callback, Validate
 from fantasytalking.training.trainer.config import TrainConfig
 from fantasytalking.training.trainer.engine import main_process_first
+from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.sources import SampleSource
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
@@ -36,12 +38,7 @@ PERCENTILES = "motion_percentiles.json"
 
 def frozen(model: FantasyTalkingTransformer3DModel) -> Velocity:
     """A network that is not trained."""
-    model.requires_grad_(False).eval()
-
-    def velocity(hidden: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
-        return model(hidden, timestep, conditions).sample
-
-    return velocity
+    return velocity_of(model.requires_grad_(False).eval())
 
 
 def without_lora(model: FantasyTalkingTransformer3DModel) -> Velocity:
@@ -88,8 +85,8 @@ def make_distiller(
     run: Path,
     audio_channels: Tensor | None = None,
     negative_text: Tensor | None = None,
-    validate: Callable[[Any], dict[str, float]] | None = None,
-) -> Distiller:
+    callbacks: Sequence[Callback] = (),
+) -> Trainer:
     """A student that starts as a copy of the teacher, or as the teacher with LoRA.
 
     Args:
@@ -99,7 +96,7 @@ def make_distiller(
         run: run folder.
         audio_channels: the autoencoder's; used where `config.guidance_channels` is None.
         negative_text: [l, dt] embeddings of the negative prompt, for prompt guidance.
-        validate: see `Trainer`.
+        callbacks: see `Trainer`.
 
     Raises:
         SettingsError: the guidance does not fit the model, or the run folder belongs to another distillation.
@@ -122,12 +119,8 @@ def make_distiller(
     has_negative = negative_text is not None or config.prompt_guidance_scale != 1
     plan = GuidancePlan(config.prompt_guidance_scale, config.audio_guidance_scale, has_negative=has_negative)
     teacher = GuidedTeacher(network, plan, channels, negative_text)
-    distiller = Distiller(
-        config.train, source, RunFolder(run), model=student, validate=validate, method=config, teacher=teacher
-    )
-    if config.lora is None:
-        model.to(distiller.engine.device)
-    return distiller
+    objective = Distillation(config, teacher, None if student is model else model)
+    return Trainer(student, source, objective, config.train, RunFolder(run), callbacks)
 
 
 def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Path) -> Path:
@@ -165,10 +158,12 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
     )
     with main_process_first():
         material = _material(data, output, pipeline, teacher)
-    source, validate = _windows(material, config)
-    distiller = make_distiller(config, model, source, output / "student", pipeline.vae.audio_channels, None, validate)
-    distiller.train()
-    student, target = distiller.averaged(), output / "model"
+    source = window_source(material, config.train)
+    validation = student_validation(material, config.train, config.student_steps)
+    callbacks = [] if validation is None else [Validate(validation)]
+    trainer = make_distiller(config, model, source, output / "student", pipeline.vae.audio_channels, None, callbacks)
+    trainer.train()
+    student, target = trainer.averaged(), output / "model"
     with main_process_first() as main:
         if main:
             export_student(student, config, teacher, target)
@@ -224,11 +219,6 @@ def _material(data: Path, output: Path, pipeline: FantasyTalkingPipeline, teache
         return material
     raw = json.loads((teacher / PERCENTILES).read_text())
     return replace(material, intensity=IntensityScale(torch.tensor([raw["w_face"], raw["w_body"]]).T))
-
-
-def _windows(material: Material, config: DistillConfig) -> tuple[SampleSource, Validation | None]:
-    """Training windows, and the validation of a student that takes its own steps, one pass each."""
-    return window_source(material, config.train), student_validation(material, config.train, config.student_steps)
 
 
 def student_validation(material: Material, train: TrainConfig, steps: int, guidance: float = 1.0) -> Validation | None:
