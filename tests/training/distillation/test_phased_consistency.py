@@ -33,7 +33,6 @@ from fantasytalking.training.distillation.distillation_recipes import (
     DISTIL_EMBEDDED,
     DISTIL_RECIPES,
     DistillConfig,
-    LoraSettings,
 )
 from fantasytalking.training.distillation.phased_consistency import (
     GuidedTeacher,
@@ -43,6 +42,7 @@ from fantasytalking.training.distillation.phased_consistency import (
     rows,
     target_point,
 )
+from fantasytalking.training.lora import LoraSettings
 from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.random_draws import StepDraws
@@ -57,7 +57,6 @@ FRAMES, TOKENS = 9, 20
 CONFIG = DistillConfig(
     train=TrainConfig(
         stages=(StageSchedule("frame", 6, 1e-3, warmup=1),),
-        model={},
         batch_tokens=12,
         dropout=Dropout(0.0, 0.0, 0.0),
         weight_decay=0.0,
@@ -492,10 +491,10 @@ def test_a_run_is_not_continued_with_another_method(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"student_steps": 0}, "student_steps of a distillation must be at least 1, but 0 was given"),
-        ({"substeps": -1}, "substeps of a distillation must be at least 1"),
-        ({"at_start": 1.5}, "at_start of a distillation is a share from 0 to 1, but 1.5 was given"),
-        ({"lip_weight": -1.0}, "lip_weight of a distillation must be 0 or more"),
+        ({"student_steps": 0}, "student_steps must be a whole number of at least 1, but 0 was given"),
+        ({"substeps": -1}, "substeps must be a whole number of at least 1"),
+        ({"at_start": 1.5}, "at_start must be a number from 0 to 1, but 1.5 was given"),
+        ({"lip_weight": -1.0}, "lip_weight must be a number of at least 0"),
         ({"train": replace(CONFIG.train, stages=(StageSchedule("clip", 2, 1e-3),))}, "one stage, of the kind 'frame'"),
     ],
 )

@@ -21,7 +21,7 @@ from fantasytalking.training.embedded.train_embedded import fresh_transformer, m
 from fantasytalking.training.embedded.training_tracks import Material, load_material
 from fantasytalking.training.flow_matching import FlowMatching
 from fantasytalking.training.trainer.checkpoints import Stored, load_ema
-from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
+from fantasytalking.training.trainer.config import StageSchedule, TrainConfig, load_config
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.sources import WindowSource
@@ -86,7 +86,7 @@ def test_both_stages_run_and_are_logged(material: Material, tmp_path: Path) -> N
     assert [r["stage"] for r in records if "stage" in r] == ["clip", "clip", "frame", "frame"]
     figures = next(r["validation"] for r in records if "validation" in r)
     assert figures.keys() == {"r", "r_shuffled", "expression", "head"}
-    assert TrainConfig.load(tmp_path / "config.json") == trainer.config
+    assert load_config(TrainConfig, tmp_path / "config.json") == trainer.config
 
 
 def test_a_run_in_two_parts_equals_a_run_in_one(material: Material, tmp_path: Path) -> None:
@@ -102,12 +102,12 @@ def test_a_run_in_two_parts_equals_a_run_in_one(material: Material, tmp_path: Pa
 KILLED = """
 import sys, torch
 from pathlib import Path
-from fantasytalking.training.trainer.config import TrainConfig
+from fantasytalking.training.trainer.config import TrainConfig, load_config
 from fantasytalking.training.embedded.train_embedded import fresh_transformer, make_trainer, window_source
 from fantasytalking.training.embedded.training_tracks import load_material
 torch.set_num_threads(1)
 cache, run, config = map(Path, sys.argv[1:])
-make_trainer(load_material(cache), TrainConfig.load(config), run).train()
+make_trainer(load_material(cache), load_config(TrainConfig, config), run).train()
 """
 
 

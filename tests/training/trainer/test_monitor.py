@@ -141,7 +141,7 @@ def test_a_run_is_not_continued_with_other_settings_or_other_data(tmp_path: Path
 
     made().train(until=1)
     with pytest.raises(
-        SettingsError, match=r"other settings \(shift: 3.0 there, 5.0 now; clip_norm: 1.0 there, 2.0 now\)"
+        SettingsError, match=r"other settings \(clip_norm: 1.0 there, 2.0 now; shift: 3.0 there, 5.0 now\)"
     ):
         made(shift=5.0, clip_norm=2.0)
     with pytest.raises(SettingsError, match=r"stages.1.steps: 10 there, 12 now"):

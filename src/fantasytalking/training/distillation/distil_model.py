@@ -14,17 +14,19 @@ from torch import Tensor
 
 from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.data.motion_dataset import NO_AUGMENTATION, IntensityScale
-from fantasytalking.errors import CheckpointError, InputError, MissingDependencyError, OutputError, SettingsError
+from fantasytalking.errors import CheckpointError, InputError, OutputError, SettingsError
 from fantasytalking.guidance import GuidancePlan
 from fantasytalking.pipeline.model_folder import INDEX
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
-from fantasytalking.system.files import replace_folder
+from fantasytalking.system.files import atomic_folder
+from fantasytalking.system.json import write_json
 from fantasytalking.training.distillation.distillation_objective import Distillation, velocity_of
-from fantasytalking.training.distillation.distillation_recipes import DistillConfig, LoraSettings
+from fantasytalking.training.distillation.distillation_recipes import DistillConfig
 from fantasytalking.training.distillation.phased_consistency import GuidedTeacher, Velocity
 from fantasytalking.training.embedded.mouth_validation import Validation
 from fantasytalking.training.embedded.train_embedded import make_dataset, window_source
 from fantasytalking.training.embedded.training_tracks import TRUSTED, Material, load_material, measure
+from fantasytalking.training.lora import add_lora
 from fantasytalking.training.trainer.callbacks import Callback, Validate
 from fantasytalking.training.trainer.config import TrainConfig
 from fantasytalking.training.trainer.engine import main_process_first
@@ -52,30 +54,6 @@ def without_lora(model: FantasyTalkingTransformer3DModel) -> Velocity:
             model.enable_adapters()
 
     return velocity
-
-
-def add_lora(model: FantasyTalkingTransformer3DModel, settings: LoraSettings) -> None:
-    """Freeze a model and put trainable low-rank additions, at first zero, beside its linear layers.
-
-    Raises:
-        MissingDependencyError: peft is not installed.
-        SettingsError: the model has none of the target layers.
-    """
-    try:
-        from peft import LoraConfig
-    except ImportError as error:
-        raise MissingDependencyError("LoRA training needs peft; install fantasytalking[train].") from error
-    found = [t for t in settings.targets if any(f".{name}".endswith(f".{t}") for name, _ in model.named_modules())]
-    if not found:
-        raise SettingsError(
-            f"The model has no layer whose name ends in one of {', '.join(settings.targets)}; name layers that it has."
-        )
-    model.requires_grad_(False)
-    alpha: Any = settings.alpha  # peft says int, and divides
-    model.add_adapter(LoraConfig(r=settings.rank, lora_alpha=alpha, target_modules=found))
-    for parameter in model.parameters():
-        if parameter.requires_grad:  # beside a backbone in bf16 as well: steps of 1e-4 would be rounded away
-            parameter.data = parameter.data.float()
 
 
 def make_distiller(
@@ -182,17 +160,15 @@ def student_defaults(config: DistillConfig) -> dict[str, float]:
 
 def export_student(student: Any, config: DistillConfig, teacher: Path, target: Path) -> Path:
     """Write the teacher's folder with the student's weights, in half precision, and the student's settings; whole or not at all."""
-    temporary = target.with_name(f".{target.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(teacher, temporary, ignore=shutil.ignore_patterns("transformer"))
-    half = FantasyTalkingTransformer3DModel.from_config(student.config)
-    half.load_state_dict(student.state_dict())
-    half.half().save_pretrained(temporary / "transformer")
-    index = json.loads((temporary / INDEX).read_text())
-    index["defaults"] = {**(index.get("defaults") or {}), **student_defaults(config)}
-    (temporary / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
-    (temporary / "distillation.json").write_text(json.dumps(config.method(), indent=1) + "\n")
-    replace_folder(temporary, target)
+    with atomic_folder(target) as temporary:
+        shutil.copytree(teacher, temporary, ignore=shutil.ignore_patterns("transformer"), dirs_exist_ok=True)
+        half = FantasyTalkingTransformer3DModel.from_config(student.config)
+        half.load_state_dict(student.state_dict())
+        half.half().save_pretrained(temporary / "transformer")
+        index = json.loads((temporary / INDEX).read_text())
+        index["defaults"] = {**(index.get("defaults") or {}), **student_defaults(config)}
+        (temporary / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+        write_json(temporary / "distillation.json", config.method(), indent=1)
     return target
 
 

@@ -15,13 +15,15 @@ from fantasytalking.data.motion_dataset import NO_AUGMENTATION, Augmentation, Co
 from fantasytalking.errors import CheckpointError, InputError, OutputError
 from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.training.embedded.embedded_recipes import EmbeddedRecipe
 from fantasytalking.training.embedded.export_model import embedded_pipeline, export_embedded
+from fantasytalking.training.embedded.mouth_pairs import MouthPairs, collect_pairs
 from fantasytalking.training.embedded.mouth_validation import Validation
-from fantasytalking.training.embedded.train_painter import MouthPairs, collect_pairs, train_painter
+from fantasytalking.training.embedded.train_painter import painter_config, train_painter
 from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, TRUSTED, Footage, Material, measure
 from fantasytalking.training.flow_matching import FlowMatching
 from fantasytalking.training.trainer.callbacks import Callback, Validate
-from fantasytalking.training.trainer.config import Recipe, TrainConfig
+from fantasytalking.training.trainer.config import TrainConfig
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.run_folder import RunFolder
@@ -119,7 +121,7 @@ def fresh_transformer(config: TrainConfig) -> FantasyTalkingTransformer3DModel:
 
 
 def train_embedded(
-    recipe: Recipe, data: Path, output: Path, measure_video: Callable[[Path], Mapping[str, float]] | None = None
+    recipe: EmbeddedRecipe, data: Path, output: Path, measure_video: Callable[[Path], Mapping[str, float]] | None = None
 ) -> Path:
     """Videos to model folder; every part goes on where it was stopped.
 
@@ -148,7 +150,7 @@ def train_embedded(
     start = load_start(recipe.start) if recipe.start else None
     with main_process_first():
         footage = measure(data, tracks, None if start is None else start.vae.codec)
-    material, config = footage.material, recipe.transformer
+    material, config = footage.material, recipe.train
     painter = _painter(recipe, footage, output) if recipe.painter_steps or start is None else start.vae.painter
     if start is not None:
         config = replace(config, model=start.transformer.plain_config())
@@ -179,16 +181,15 @@ def load_start(name: str) -> FantasyTalkingPipeline:
     return start
 
 
-def _painter(recipe: Recipe, footage: Footage, output: Path) -> MouthPainter:
+def _painter(recipe: EmbeddedRecipe, footage: Footage, output: Path) -> MouthPainter:
     """Train the mouth painter, or go on with it."""
     stored, material = output / "mouth_pairs.npz", footage.material
     with main_process_first():
         if not stored.exists():
             collect_pairs(footage.frames, material.train, material.codec, recipe.pairs_per_identity).save(stored)
-    painter = MouthPainter()
-    checkpoint = output / "painter.pt"
-    train_painter(painter, MouthPairs.load(stored), recipe.painter_steps, recipe.painter_batch, checkpoint=checkpoint)
-    return painter
+    pairs, config = MouthPairs.load(stored), painter_config(recipe.painter_steps, recipe.painter_batch)
+    run = RunFolder(output / "painter")
+    return train_painter(MouthPainter(), pairs, config, run, footage.fingerprint)
 
 
 def show_validation(

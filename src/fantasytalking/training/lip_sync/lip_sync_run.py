@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.resources import files
@@ -20,12 +19,22 @@ from fantasytalking.errors import InputError, OutputError
 from fantasytalking.perception.landmarks import mouth_opening
 from fantasytalking.perception.lip_sync import LipSync, sync_curve
 from fantasytalking.perception.mouth_view import MouthView
+from fantasytalking.system.digests import file_sha256
+from fantasytalking.system.files import atomic_path
+from fantasytalking.system.json import write_json
 from fantasytalking.training.embedded.linear_sync import CONTEXT, fit_ridge, measure_sync
 from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, TRUSTED, without_leaks
 from fantasytalking.training.lip_sync.align_clips import cross_align, reference_offset
 from fantasytalking.training.lip_sync.lip_sync_data import MouthClip, SyncWindows, cached_view, make_clip, moved
 from fantasytalking.training.lip_sync.lip_sync_figures import ClipMeasure, correlation_cost, figures
-from fantasytalking.training.lip_sync.train_lip_sync import LipSyncConfig, LipSyncTrainer, clip_measure, new_network
+from fantasytalking.training.lip_sync.train_lip_sync import (
+    LipSyncRecipe,
+    averaged_network,
+    clip_measure,
+    lip_sync_trainer,
+    new_network,
+)
+from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.run_folder import RunFolder
 
 EMBEDDED_CODEC = Path(
@@ -40,11 +49,11 @@ def average_face() -> NDArray[np.float32]:
     return np.asarray(load_file(EMBEDDED_CODEC)["codec.template"].float().numpy(), np.float32)
 
 
-def train_lip_sync(config: LipSyncConfig, data: Path, output: Path) -> Path:
+def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
     """Videos to weights; every part goes on where it was stopped.
 
     Args:
-        config: the run.
+        recipe: what to train and for how long.
         data: folder with ``catalogue.jsonl`` and the videos that it names.
         output: run folder. Measurements go to ``tracks`` and ``mouths``, checkpoints to ``network``, what was found out about the
             clips to ``sync.json`` and ``aligned.json``, the validation table to ``figures.json``.
@@ -63,39 +72,41 @@ def train_lip_sync(config: LipSyncConfig, data: Path, output: Path) -> Path:
         raise OutputError(
             f"The run folder {output} cannot be made ({error}); give a folder that can be written."
         ) from error
-    prepare_tracks(data, output / "tracks", SpeechEncoder.from_pretrained(SPEECH_ENCODER), clips)
-    tracks = {path.stem: load_track(path) for path in sorted((output / "tracks").glob("*.safetensors"))}
-    template = average_face()
-    views = {
-        stem: cached_view(data / track.info.file, track, template, output / "mouths" / f"{stem}.safetensors")
-        for stem, track in tracks.items()
-    }
-    training, ridge = training_clips(tracks, views, output / "sync.json")
-    training, found, judges = cross_align(training, config, template, output / "align")
-    rows = {name: asdict(row) for name, row in found.items()}
-    (output / "aligned.json").write_text(json.dumps(rows, indent=1))
+    template, config, fingerprint = average_face(), recipe.train, file_sha256(data / "catalogue.jsonl")
+    with main_process_first():
+        prepare_tracks(data, output / "tracks", SpeechEncoder.from_pretrained(SPEECH_ENCODER), clips)
+        tracks = {path.stem: load_track(path) for path in sorted((output / "tracks").glob("*.safetensors"))}
+        views = {
+            stem: cached_view(data / track.info.file, track, template, output / "mouths" / f"{stem}.safetensors")
+            for stem, track in tracks.items()
+        }
+        training, ridge = training_clips(tracks, views, output / "sync.json")
+    training, found, judges = cross_align(training, recipe, template, output / "align", fingerprint=fingerprint)
     validation = [(t, make_clip(t, views[s])) for s, t in tracks.items() if t.info.split == "val"]
     network = new_network(training, template, config.seed)
-    windows = SyncWindows(training, config.window, config.generated_weight, config.variation)
+    windows = SyncWindows(training, config.window, config.generated_weight, config.variation, config.batch, fingerprint)
     if not windows.names:
         raise InputError(
             f"No usable training clip in {data} is as long as {1.2 * config.window / 25:.1f} s; add longer clips."
         )
     watched = [clip for _, clip in validation if clip.kind == TRUSTED]
-    trainer = LipSyncTrainer(config, windows, network, RunFolder(output / "network"), watched)
+    trainer = lip_sync_trainer(network, windows, config, RunFolder(output / "network"), watched)
     trainer.train()
-    weights = save_weights(trainer.averaged(), output / "lip_sync.safetensors")
-    references = {clip.name: reference_offset(judges, clip) for _, clip in validation}
-    table = validation_table(LipSync.from_file(weights), validation, ridge, references)
-    (output / "figures.json").write_text(json.dumps(table, indent=1) + "\n")
+    sync, weights = averaged_network(trainer), output / "lip_sync.safetensors"
+    with main_process_first() as main:
+        if main:
+            write_json(output / "aligned.json", {name: asdict(row) for name, row in found.items()}, indent=1)
+            save_weights(sync, weights)
+            references = {clip.name: reference_offset(judges, clip) for _, clip in validation}
+            table = validation_table(LipSync.from_file(weights), validation, ridge, references)
+            write_json(output / "figures.json", table, indent=1)
     return weights
 
 
 def save_weights(sync: LipSync, path: Path) -> Path:
     """Write the network's weights in half precision; the file gets its name when it is complete."""
-    temporary = path.with_suffix(".part")
-    save_file({k: v.half().contiguous() for k, v in sync.network.state_dict().items()}, temporary)
-    temporary.replace(path)
+    with atomic_path(path, overwrite=True) as temporary:
+        save_file({k: v.half().contiguous() for k, v in sync.network.state_dict().items()}, temporary)
     return path
 
 
@@ -130,7 +141,7 @@ def training_clips(
         rows[track.info.file] = asdict(measured)
         if measured.keep and float((track.scores < LOST_FACE).mean()) < MOSTLY:
             clips.append(make_clip(track, views[stem], measured.offset))
-    report.write_text(json.dumps(rows, indent=1))
+    write_json(report, rows, indent=1)
     if not any(clip.kind == TRUSTED for clip in clips):
         raise InputError(
             f"In none of the {len(real)} real training clips the mouth follows the speech while the face stays in view; "

@@ -1,4 +1,4 @@
-"""Training the lip-sync network of `fantasytalking.perception.lip_sync`: loss and loop.
+"""Training the lip-sync network of `fantasytalking.perception.lip_sync`: its configuration, objective and validation.
 
 Contrastive: a few frames of the mouth must be nearer to the speech of the same moment than to the speech of the same clip 1 to 15 frames
 earlier or later, and than to other clips' speech.
@@ -6,11 +6,9 @@ earlier or later, and than to other clips' speech.
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,50 +18,96 @@ from torch.nn import functional as F
 
 from fantasytalking.perception.lip_sync import MAX_OFFSET, LipSync, LipSyncNetwork
 from fantasytalking.perception.mouth_view import MouthView
+from fantasytalking.system.records import field, record
 from fantasytalking.training.lip_sync.lip_sync_data import MouthClip, SyncBatch, SyncWindows, Variation
 from fantasytalking.training.lip_sync.lip_sync_figures import ClipMeasure, distance_cost, figures
-from fantasytalking.training.trainer.averaging import start_average, update_average
-from fantasytalking.training.trainer.checkpoints import Checkpointer
-from fantasytalking.training.trainer.config import StageSchedule
+from fantasytalking.training.trainer.callbacks import Validate
+from fantasytalking.training.trainer.config import LoopConfig, Schedule
 from fantasytalking.training.trainer.engine import Engine
-from fantasytalking.training.trainer.loop import learning_rate
+from fantasytalking.training.trainer.loop import Trainer
+from fantasytalking.training.trainer.objective import Losses, Workload
 from fantasytalking.training.trainer.run_folder import RunFolder
+
+__all__ = [
+    "POOLS",
+    "LipSyncConfig",
+    "LipSyncObjective",
+    "LipSyncRecipe",
+    "ScaledNetwork",
+    "averaged_network",
+    "clip_measure",
+    "lip_sync_trainer",
+    "new_network",
+    "sync_loss",
+    "validate",
+]
 
 POOLS = (4, 16)
 """Frames over which similarities are averaged before they are compared; both count alike."""
 
 
+@record
+class LipSyncConfig(LoopConfig):
+    """A run of the lip-sync network."""
+
+    batch: Annotated[int, field("Windows a step.", minimum=2)] = 32
+    window: Annotated[int, field("Frames of the mouth in each window.", minimum=1)] = 16
+    smoothing: Annotated[
+        float,
+        field(
+            "Share of the target that goes to the offsets -1 and +1, as clips are in step within a frame only.",
+            minimum=0,
+            maximum=1,
+        ),
+    ] = 0.1
+    generated_weight: Annotated[
+        float, field("How often identities of generated clips are drawn, against those of real ones.", minimum=0)
+    ] = 0.3
+    variation: Annotated[Variation, field("Variation of the windows.")] = Variation()
+
+    def scaled_to(self, steps: int) -> LipSyncConfig:
+        """The same run with `steps` steps; a short one warms up over a quarter of them."""
+        (schedule,) = self.stages
+        return replace(self, stages=(replace(schedule, steps=steps, warmup=min(100, steps // 4 + 1)),))
+
+
+@record
+class LipSyncRecipe:
+    """Everything that makes the weights of the lip-sync network out of videos."""
+
+    train: Annotated[LipSyncConfig, field("The run of the network.")] = LipSyncConfig(
+        (Schedule("lip-sync", 600, 1e-3, warmup=100, final_fraction=0.02),),
+        weight_decay=0.05,
+        ema=0.998,
+        checkpoint_minutes=3.0,
+        validate_every=200,
+    )
+    align_steps: Annotated[
+        int, field("Steps of each network that puts training clips in step beforehand.", minimum=1)
+    ] = 300
+
+    def scaled_to(self, steps: int) -> LipSyncRecipe:
+        """The same with `steps` steps of the network."""
+        return replace(self, train=self.train.scaled_to(steps))
+
+
 @dataclass(frozen=True)
-class LipSyncConfig:
-    """A run.
+class LipSyncBatch:
+    """Windows of the global batch; mouths of some of them are compared with the speech of all.
 
     Attributes:
-        steps, learning_rate, weight_decay: of AdamW; warmed up, then cosine to 2 %.
-        batch: windows a step.
-        window: frames W of the mouth in each.
-        smoothing: share of the target that goes to the offsets -1 and +1, as clips are in step within a frame only.
-        generated_weight: how often identities of generated footage are drawn against real ones.
-        align_steps: steps of each network that puts training clips in step (see `fantasytalking.training.lip_sync.align_clips`).
-        ema: decay of the averaged weights per step.
-        variation: of the windows.
-        seed: of everything.
-        checkpoint_minutes, log_every, validate_every: the last two in steps.
+        windows: all B of them.
+        rows: [R], whose mouths are looked at.
+        chance: seed of the network's dropout.
     """
 
-    steps: int = 600
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    batch: int = 32
-    window: int = 16
-    smoothing: float = 0.1
-    generated_weight: float = 0.3
-    align_steps: int = 300
-    ema: float = 0.998
-    variation: Variation = field(default_factory=Variation)
-    seed: int = 0
-    checkpoint_minutes: float = 3.0
-    log_every: int = 50
-    validate_every: int = 200
+    windows: SyncBatch
+    rows: Tensor
+    chance: int
+
+    def to(self, device: torch.device) -> LipSyncBatch:
+        """The same on a device."""
+        return LipSyncBatch(self.windows.to(device), self.rows.to(device), self.chance)
 
 
 class ScaledNetwork(nn.Module):
@@ -74,33 +118,38 @@ class ScaledNetwork(nn.Module):
         self.network = network
         self.log_scale = nn.Parameter(torch.full((len(POOLS),), 2.5))
 
-    def forward(self, batch: SyncBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Mouth [B, W, d], speech [B, W + 2 MAX_OFFSET, d] and scales [2]."""
-        mouth = self.network.mouth(batch.shape, batch.pixels, batch.use)
+    def forward(self, batch: SyncBatch, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed the mouths of some windows and the speech of all.
+
+        Returns:
+            Mouth [R, W, d], speech [B, W + 2 MAX_OFFSET, d] and scales [2].
+        """
+        mouth = self.network.mouth(batch.shape[rows], batch.pixels[rows], batch.use[rows])
         return mouth, self.network.speech(batch.speech), self.log_scale.exp()
 
 
 def sync_loss(
-    mouth: Tensor, speech: Tensor, inside: Tensor, scale: Tensor, frames: int, smoothing: float = 0.0
+    mouth: Tensor, speech: Tensor, inside: Tensor, scale: Tensor, frames: int, smoothing: float, rows: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the right offset among all offsets of the clip and the other clips of the batch.
 
     Args:
-        mouth: [B, W, d] unit vectors.
+        mouth: [R, W, d] unit vectors.
         speech: [B, W + 2 MAX_OFFSET, d] unit vectors; speech frame i + MAX_OFFSET belongs to mouth frame i.
         inside: [B, W + 2 MAX_OFFSET], speech frames that exist; the others are no negatives.
         scale: inverse temperature.
         frames: over how many neighbouring frames similarities are averaged.
         smoothing: share of the target for the offsets beside the right one.
 
+        rows: which clips of the batch the mouths are of.
+
     Returns:
-        Loss [] and share of stretches in which the right offset is above all others of the clip [].
+        By mouth, loss [R] and share of stretches in which the right offset is above all others of the clip [R].
     """
-    window, size = mouth.shape[1], len(mouth)
-    offsets = 2 * MAX_OFFSET + 1
-    shifted = speech.unfold(1, window, 1).movedim(-1, 2)  # [B, 31, W, d]
+    window, offsets = mouth.shape[1], 2 * MAX_OFFSET + 1
+    shifted = speech[rows].unfold(1, window, 1).movedim(-1, 2)  # [R, 31, W, d]
     similarity = torch.einsum("bwd,bowd->bow", mouth, shifted)
-    exists = inside.float().unfold(1, window, 1)
+    exists = inside[rows].float().unfold(1, window, 1)
     centre = speech[:, MAX_OFFSET : MAX_OFFSET + window]
     others = torch.einsum("bwd,cwd->bcw", mouth, centre)
 
@@ -108,113 +157,85 @@ def sync_loss(
         return F.avg_pool1d(x, frames, 1)
 
     own = (scale * pooled(similarity)).masked_fill(pooled(exists) < 0.999, -1e4)
-    foreign = (scale * pooled(others)).masked_fill(
-        torch.eye(size, dtype=torch.bool, device=mouth.device)[..., None], -1e4
-    )
+    itself = rows[:, None] == torch.arange(len(speech), device=mouth.device)
+    foreign = (scale * pooled(others)).masked_fill(itself[..., None], -1e4)
     log_share = torch.cat([own, foreign], 1).log_softmax(1)
     target = torch.zeros_like(own)
     target[:, MAX_OFFSET] = 1 - smoothing
     beside = own[:, [MAX_OFFSET - 1, MAX_OFFSET + 1]] > -1e3
     target[:, [MAX_OFFSET - 1, MAX_OFFSET + 1]] = smoothing / 2 * beside.float()
-    loss = -(target * log_share[:, :offsets].clamp_min(-50)).sum(1).mean()
-    return loss, (own.argmax(1) == MAX_OFFSET).float().mean()
+    loss = -(target * log_share[:, :offsets].clamp_min(-50)).sum(1).mean(1)
+    return loss, (own.argmax(1) == MAX_OFFSET).float().mean(1)
 
 
-class LipSyncTrainer:
-    """Trains on windows; goes on from the newest checkpoint of its run folder.
+@dataclass(frozen=True)
+class LipSyncObjective:
+    """Objective of the lip-sync network. The other clips of a batch are negatives, so every process draws all of it.
 
-    Args:
+    Attributes:
         config: the run.
-        windows: where batches come from.
-        network: trained in place.
-        run: folder of checkpoints and log.
-        validation: measured every `validate_every` steps for the log; never trained on.
     """
 
-    def __init__(
-        self,
-        config: LipSyncConfig,
-        windows: SyncWindows,
-        network: LipSyncNetwork,
-        run: RunFolder,
-        validation: Sequence[MouthClip] = (),
-    ) -> None:
-        self.config, self.windows, self.run, self.validation = config, windows, run, validation
-        self.engine = Engine.create(ScaledNetwork(network), config.learning_rate, config.weight_decay, clip_norm=1.0)
-        self.ema = start_average(self.engine.trainable())
-        self.checkpoints = Checkpointer(run, self.engine, self.ema)
-        self.step = 0
-        run.path.mkdir(parents=True, exist_ok=True)
-        run.config.write_text(json.dumps(asdict(config), indent=1) + "\n")
-        latest = run.latest()
-        if latest is not None:
-            self.step, _ = self.checkpoints.load(latest)
+    config: LipSyncConfig
+    parts: ClassVar[tuple[str, ...]] = ("accuracy",)
+    counts_operations: ClassVar[bool] = False
+    method: ClassVar[Mapping[str, Any]] = {}
 
-    def losses(self, step: int) -> tuple[Tensor, Tensor]:
-        """Loss and accuracy of one step; its batch is a pure function of seed and step."""
+    def begin(self, engine: Engine, average: Mapping[str, Tensor]) -> None:
+        """Nothing is needed of the run."""
+
+    def prepare(self, source: SyncWindows, step: int, rows: Sequence[int]) -> LipSyncBatch:
+        """Draw the global batch of a step."""
         rng = np.random.default_rng((self.config.seed, step))
-        batch = self.windows.draw(self.config.batch, rng)
-        torch.manual_seed(int(rng.integers(2**62)))  # dropout; a resumed run must not differ
-        device = self.engine.device
-        mouth, speech, scales = self.engine.model(batch.to(device))
-        rows = [
-            sync_loss(
-                mouth, speech, batch.inside.to(device), scale, min(pool, self.config.window), self.config.smoothing
-            )
+        windows = source.draw(self.config.batch, rng)
+        return LipSyncBatch(windows, torch.tensor(rows), int(rng.integers(2**62)))
+
+    def losses(self, model: nn.Module, batch: LipSyncBatch, step: int) -> Losses:
+        """Compare mouths with speech at every offset."""
+        torch.manual_seed(batch.chance)  # dropout; a resumed run must not differ
+        mouth, speech, scales = model(batch.windows, batch.rows)
+        smoothing, window, inside = self.config.smoothing, self.config.window, batch.windows.inside
+        found = [
+            sync_loss(mouth, speech, inside, scale, min(pool, window), smoothing, batch.rows)
             for pool, scale in zip(POOLS, scales, strict=True)
         ]
-        return torch.stack([loss for loss, _ in rows]).mean(), rows[-1][1]
+        return Losses(torch.stack([loss for loss, _ in found]).mean(0), {"accuracy": found[-1][1]})
 
-    def train(self, until: int | None = None) -> int:
-        """Run to the end or to a step; returns the step reached.
+    def workload(self, batch: LipSyncBatch) -> Workload:
+        """Unknown."""
+        return Workload()
 
-        Raises:
-            ResourceError: the loss is no longer finite.
-        """
-        config = self.config
-        end = config.steps if until is None else min(until, config.steps)
-        schedule = StageSchedule("lip-sync", config.steps, config.learning_rate, min(100, config.steps // 4 + 1), 0.02)
-        saved = began = time.monotonic()
-        first, sums = self.step, torch.zeros(2)
-        self.engine.model.train()
-        while self.step < end:
-            self.engine.set_learning_rate(learning_rate(schedule, self.step))
-            loss, accuracy = self.losses(self.step)
-            self.engine.step(loss)
-            update_average(self.ema, self.engine.trainable(), self.step, self.config.ema)
-            self.step += 1
-            sums += torch.stack([loss.detach().cpu(), accuracy.detach().cpu()])
-            if self.step % config.log_every == 0:
-                rate = (self.step - first) / (time.monotonic() - began)
-                mean_loss, mean_accuracy = (round(float(v) / config.log_every, 4) for v in sums)
-                left = round((end - self.step) / rate / 60, 1)
-                self._log({"step": self.step, "loss": mean_loss, "accuracy": mean_accuracy, "minutes_left": left})
-                sums = torch.zeros(2)
-            if self.validation and self.step % config.validate_every == 0:
-                self._log({"step": self.step, "validation": validate(self.averaged(), self.validation)})
-            if (time.monotonic() - saved) / 60 > config.checkpoint_minutes:
-                self.save()
-                saved = time.monotonic()
-        if self.step > first:
-            self.save()
-        self.checkpoints.wait()
-        return self.step
 
-    def save(self) -> Path:
-        """Write a checkpoint of the present step in the background."""
-        return self.checkpoints.save(self.step, {})
+def lip_sync_trainer(
+    network: LipSyncNetwork,
+    windows: SyncWindows,
+    config: LipSyncConfig,
+    run: RunFolder,
+    validation: Sequence[MouthClip] = (),
+) -> Trainer:
+    """A trainer of a network; goes on from the newest checkpoint of its run folder.
 
-    def averaged(self) -> LipSync:
-        """The network with the averaged weights."""
-        network = LipSyncNetwork()
-        prefix = "network."
-        values = self.engine.bare_model.state_dict() | self.ema
-        network.load_state_dict({k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)})
-        return LipSync(network)
+    Args:
+        network: trained in place.
+        windows: where batches come from.
+        config: the run.
+        run: folder of checkpoints and log.
+        validation: clips that are measured for the log and never trained on.
 
-    def _log(self, record: dict[str, object]) -> None:
-        self.run.log(record)
-        print(record, flush=True)
+    Raises:
+        SettingsError: the run folder is that of another run.
+    """
+
+    def measured(model: ScaledNetwork) -> dict[str, float]:
+        return validate(LipSync(model.network.cpu()), validation)
+
+    callbacks = [Validate(measured, needs_whole_model=True)] if validation else []
+    return Trainer(ScaledNetwork(network), windows, LipSyncObjective(config), config, run, callbacks)
+
+
+def averaged_network(trainer: Trainer) -> LipSync:
+    """The network of a trainer with the averaged weights, on the CPU; every process must call this."""
+    return LipSync(trainer.averaged().network.cpu())
 
 
 def validate(sync: LipSync, clips: Sequence[MouthClip]) -> dict[str, float]:

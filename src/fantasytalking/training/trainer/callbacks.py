@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,7 @@ class Callback:
             every process calls it with the sharded model.
     """
 
-    needs_whole_model: ClassVar[bool] = False
+    needs_whole_model: bool = False
 
     def on_begin(self, run: RunFolder, step: int, end: int) -> None:
         """Training begins.
@@ -91,9 +91,11 @@ class Validate(Callback):
 
     Attributes:
         figures: model -> numbers by name.
+        needs_whole_model: see `Callback`.
     """
 
     figures: Callable[[Any], Mapping[str, float]]
+    needs_whole_model: bool = False
 
     def on_validation(self, model: Any, moment: Moment) -> Validated:
         """Measure the model."""

@@ -174,16 +174,6 @@ class Engine:
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
-    def step(self, loss: Tensor) -> float:
-        """Backward, clip, update; returns the gradient norm.
-
-        Raises:
-            ResourceError: loss or gradient is not finite; nothing is updated then.
-        """
-        self.backward(loss)
-        self.check_finite(float(loss.detach()))
-        return self.update()
-
     def check_finite(self, loss: float) -> None:
         """Stop a run whose loss is no longer a number.
 

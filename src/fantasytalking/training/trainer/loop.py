@@ -21,7 +21,7 @@ from fantasytalking.training.trainer.averaging import exchanged, start_average, 
 from fantasytalking.training.trainer.batches import Part, shares
 from fantasytalking.training.trainer.callbacks import Callback, Moment, Validated
 from fantasytalking.training.trainer.checkpoints import Checkpointer
-from fantasytalking.training.trainer.config import MAY_CHANGE, StageSchedule, TrainConfig, differences
+from fantasytalking.training.trainer.config import MAY_CHANGE, LoopConfig, Schedule, differences
 from fantasytalking.training.trainer.engine import Engine
 from fantasytalking.training.trainer.monitor import Interval, Monitor, batch_sums, sums_of
 from fantasytalking.training.trainer.objective import Losses, Objective
@@ -35,7 +35,7 @@ from fantasytalking.training.trainer.throughput import Speedometer, measure_peak
 __all__ = ["Trainer", "learning_rate"]
 
 
-def learning_rate(schedule: StageSchedule, step: int) -> float:
+def learning_rate(schedule: Schedule, step: int) -> float:
     """Linear warm-up, then cosine to `final_fraction` of the peak."""
     if step < schedule.warmup:
         return schedule.learning_rate * (step + 1) / schedule.warmup
@@ -71,7 +71,7 @@ class Trainer:
         model: nn.Module,
         source: Source,
         objective: Objective,
-        config: TrainConfig,
+        config: LoopConfig,
         run: RunFolder,
         callbacks: Sequence[Callback] = (),
     ) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class ValidationVideos(Callback):
         settings: of the generation; the same seed makes videos of one run comparable.
         every: every n-th validation is rendered.
         measure: path of a video with sound -> figures by name; None measures nothing.
+        needs_whole_model: see `Callback`; the pipeline moves and casts it.
     """
 
     pipeline: Callable[[FantasyTalkingTransformer3DModel], FantasyTalkingPipeline]
@@ -41,7 +42,7 @@ class ValidationVideos(Callback):
     settings: Mapping[str, Any] = field(default_factory=lambda: {"seed": 0})
     every: int = 1
     measure: Callable[[Path], Mapping[str, float]] | None = None
-    needs_whole_model: ClassVar[bool] = True
+    needs_whole_model: bool = True
 
     def on_validation(self, model: FantasyTalkingTransformer3DModel, moment: Moment) -> Validated:
         """Write ``validation/step-N/NAME.mp4`` into the run folder.
