@@ -126,7 +126,7 @@ def test_the_command_given_again_repeats_nothing(trained: Path, capsys: pytest.C
 def test_the_python_example_trains_on(trained: Path) -> None:
     with chdir(trained):
         exec(compile(fenced("python", "train_embedded"), str(PAGE), "exec"), {})
-    assert FantasyTalkingPipeline.from_pretrained(trained / "runs" / "tryout" / "model")
+    assert FantasyTalkingPipeline.from_pretrained(trained / "runs" / "python" / "model")
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:

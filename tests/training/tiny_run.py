@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
 from fantasytalking.data.samples import Sample
@@ -85,12 +86,21 @@ def new_model(config: TrainConfig = CONFIG) -> FantasyTalkingTransformer3DModel:
 
 
 def main(jobs: str) -> None:
-    """Train, as a program; a job is a folder, changes of `CONFIG`, and the step to stop at (0: the end)."""
+    """Train, as a program.
+
+    A job is a folder, changes of `CONFIG`, the step to stop at (0: the end), and perhaps the seed of a model to start from, after
+    whose run every process writes the averaged model.
+    """
     torch.set_num_threads(1)
-    for folder, changes, until in json.loads(jobs):
+    for folder, changes, until, *start in json.loads(jobs):
         config = replace(CONFIG, **changes)
         watched = [Validate(validate)] if config.validate_every < CONFIG.validate_every else []
-        trainer(Path(folder), config, callbacks=watched).train(until or None)
+        model = new_model(replace(config, seed=start[0])) if start else None
+        made = trainer(Path(folder), config, model, watched)
+        made.train(until or None)
+        if start:
+            whole = {name: value.contiguous() for name, value in made.averaged().state_dict().items()}
+            save_file(whole, Path(folder) / f"averaged-{made.engine.rank}.safetensors")
 
 
 @torch.no_grad()

@@ -96,14 +96,14 @@ def _adapter(recipe: Any, options: Any) -> Path:
 
 def _student(recipe: Any, options: Any) -> Path:
     if recipe.lora is None:
-        from fantasytalking.training.distillation.distil_model import distil_embedded as distil
+        from fantasytalking.training.distillation.distil_embedded import distil_embedded as distil
     else:
         from fantasytalking.training.distillation.distil_adapter import distil_released as distil
     return distil(recipe, options.teacher, options.data, options.output)
 
 
 def _lip_sync(recipe: Any, options: Any) -> Path:
-    from fantasytalking.training.lip_sync.lip_sync_run import train_lip_sync
+    from fantasytalking.training.lip_sync.train_lip_sync import train_lip_sync
 
     return train_lip_sync(recipe, options.data, options.output)
 

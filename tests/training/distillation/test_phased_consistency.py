@@ -26,7 +26,7 @@ from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.sampling import Branches, denoise, make_schedule
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.training.distillation.distil_adapter import distil_adapter
-from fantasytalking.training.distillation.distil_model import distil_embedded, frozen, make_distiller
+from fantasytalking.training.distillation.distil_embedded import distil_embedded
 from fantasytalking.training.distillation.distillation_objective import Distillation
 from fantasytalking.training.distillation.distillation_recipes import (
     DISTIL_14B,
@@ -34,6 +34,7 @@ from fantasytalking.training.distillation.distillation_recipes import (
     DISTIL_RECIPES,
     DistillConfig,
 )
+from fantasytalking.training.distillation.distillation_trainer import frozen, make_distiller
 from fantasytalking.training.distillation.phased_consistency import (
     GuidedTeacher,
     Phases,
@@ -212,6 +213,14 @@ def test_where_the_teacher_stops_early_the_averaged_student_makes_the_rest() -> 
     assert len(asked) == 1
     torch.testing.assert_close(exact[1], landing[1])
     assert not torch.allclose(exact[0], landing[0])
+
+
+def test_what_the_teacher_is_told_besides_a_batch_follows_to_the_device() -> None:
+    given = torch.zeros(1, WIDTH), torch.ones(16)
+    teacher = GuidedTeacher(frozen(teacher_model()), GuidancePlan(4.0, 2.5), given[1], given[0])
+    there = teacher.to(torch.device("meta"))
+    assert there.negative_text is not None and there.negative_text.device.type == "meta"
+    assert there.channels is not None and there.channels.device.type == "meta"
 
 
 def test_own_way_is_the_students_sampling_up_to_the_phase() -> None:

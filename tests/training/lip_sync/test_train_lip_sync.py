@@ -42,9 +42,7 @@ from fantasytalking.training.lip_sync.lip_sync_figures import (
     distance_cost,
     figures,
 )
-from fantasytalking.training.lip_sync.lip_sync_recipes import LIP_SYNC_RECIPES
-from fantasytalking.training.lip_sync.lip_sync_run import average_face, training_clips, validation_table
-from fantasytalking.training.lip_sync.train_lip_sync import (
+from fantasytalking.training.lip_sync.lip_sync_objective import (
     LipSyncConfig,
     LipSyncObjective,
     LipSyncRecipe,
@@ -54,6 +52,8 @@ from fantasytalking.training.lip_sync.train_lip_sync import (
     new_network,
     sync_loss,
 )
+from fantasytalking.training.lip_sync.lip_sync_recipes import LIP_SYNC_RECIPES
+from fantasytalking.training.lip_sync.train_lip_sync import average_face, training_clips, validation_table
 from fantasytalking.training.trainer.config import Schedule
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.run_folder import RunFolder

@@ -27,13 +27,13 @@ from fantasytalking.system.files import atomic_folder
 from fantasytalking.system.records import nearest_name
 from fantasytalking.training.adapter.run_description import DESCRIPTION, RUN, base_checksum, read_description
 from fantasytalking.training.lora import plain_names, save_lora
+from fantasytalking.training.motion_percentiles import PERCENTILES, write_percentiles
 from fantasytalking.training.trainer.checkpoints import load_ema
 from fantasytalking.training.trainer.run_folder import RunFolder
 
 __all__ = ["ExportLayout", "Exported", "export_run"]
 
 ExportLayout = Literal["pipeline", "transformer", "wan-original", "released", "safetensors", "comfyui", "model", "lora"]
-PERCENTILES = "motion_percentiles.json"
 ADAPTER_LAYOUTS = get_args(AdapterLayout)
 _STEM = "diffusion_pytorch_model"
 
@@ -250,7 +250,7 @@ def _write_pipeline(
     report("transformer")
     write(folder / "transformer")
     if trained.description["percentiles"]:
-        (folder / PERCENTILES).write_text(json.dumps(trained.description["percentiles"]) + "\n")
+        write_percentiles(folder, trained.description["percentiles"])
     content: Mapping[str, Any] = json.loads(index.read_text())
     text = json.dumps(
         {**content, "_class_name": "FantasyTalkingPipeline", "transformer": [LIBRARY, TRANSFORMER]},

@@ -16,8 +16,8 @@ from fantasytalking.system.files import atomic_folder
 from fantasytalking.system.json import write_json
 from fantasytalking.training.adapter.adapter_recipes import AdapterRecipe
 from fantasytalking.training.adapter.train_adapter import adapter_source, dataset_for
-from fantasytalking.training.distillation.distil_model import make_distiller, student_defaults
 from fantasytalking.training.distillation.distillation_recipes import DistillConfig
+from fantasytalking.training.distillation.distillation_trainer import make_distiller, student_defaults
 from fantasytalking.training.lora import save_lora
 from fantasytalking.training.trainer.averaging import exchanged
 from fantasytalking.training.trainer.engine import main_process_first

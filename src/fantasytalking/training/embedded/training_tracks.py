@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from fantasytalking.data.motion_dataset import IntensityScale, PreparedTrack, pr
 from fantasytalking.errors import InputError
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import read_frames
+from fantasytalking.pipeline.model_folder import EMBEDDED, resolve_model
 from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.files import atomic_path
 from fantasytalking.system.json import write_json
@@ -40,7 +40,7 @@ from fantasytalking.training.embedded.mouth_pairs import Frames, frames_in
 if TYPE_CHECKING:
     from fantasytalking.data.prepared_set import PreparedSet
 
-SPEECH_ENCODER = Path(str(files("fantasytalking") / "models" / "embedded" / "audio_encoder"))
+SPEECH_ENCODER = Path(resolve_model(EMBEDDED)) / "audio_encoder"
 """The Whisper encoder that comes with the package."""
 # footage whose sync is known to be right, from which the ridge is fitted
 TRUSTED = "real"

@@ -18,7 +18,7 @@ from fantasytalking.perception.lip_sync import LipSync, SyncCurve, sync_curve
 from fantasytalking.perception.mouth_view import MouthView
 from fantasytalking.perception.sync_judgement import FARTHEST, Alignment, judge
 from fantasytalking.training.lip_sync.lip_sync_data import MouthClip, SyncWindows, moved
-from fantasytalking.training.lip_sync.train_lip_sync import (
+from fantasytalking.training.lip_sync.lip_sync_objective import (
     LipSyncRecipe,
     averaged_network,
     lip_sync_trainer,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fantasytalking.training.lip_sync.train_lip_sync import LipSyncRecipe
+from fantasytalking.training.lip_sync.lip_sync_objective import LipSyncRecipe
 
 __all__ = ["LIP_SYNC_RECIPES"]
 

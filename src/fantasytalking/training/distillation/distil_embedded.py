@@ -1,4 +1,4 @@
-"""From a trained model to one of few steps: student and teacher of any size, and the embedded model's folder."""
+"""Few-step distillation of the embedded model: from a model folder to one whose transformer needs few steps."""
 
 from __future__ import annotations
 
@@ -9,96 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from fantasytalking.conditioning.conditions import Conditions
-from fantasytalking.data.motion_dataset import NO_AUGMENTATION, IntensityScale
-from fantasytalking.errors import CheckpointError, InputError, OutputError, SettingsError
-from fantasytalking.guidance import GuidancePlan
+from fantasytalking.data.motion_dataset import NO_AUGMENTATION
+from fantasytalking.errors import CheckpointError, InputError, OutputError
 from fantasytalking.pipeline.model_folder import INDEX
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.system.files import atomic_folder
 from fantasytalking.system.json import write_json
-from fantasytalking.training.distillation.distillation_objective import Distillation, velocity_of
 from fantasytalking.training.distillation.distillation_recipes import DistillConfig
-from fantasytalking.training.distillation.phased_consistency import GuidedTeacher, Velocity
+from fantasytalking.training.distillation.distillation_trainer import make_distiller, student_defaults
 from fantasytalking.training.embedded.mouth_validation import Validation
 from fantasytalking.training.embedded.train_embedded import make_dataset, window_source
 from fantasytalking.training.embedded.training_tracks import TRUSTED, Material, load_material, measure
-from fantasytalking.training.lora import add_lora
-from fantasytalking.training.trainer.callbacks import Callback, Validate
+from fantasytalking.training.motion_percentiles import read_percentiles
+from fantasytalking.training.trainer.callbacks import Validate
 from fantasytalking.training.trainer.config import TrainConfig
 from fantasytalking.training.trainer.engine import main_process_first
-from fantasytalking.training.trainer.loop import Trainer
-from fantasytalking.training.trainer.run_folder import RunFolder
-from fantasytalking.training.trainer.sources import SampleSource
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-PERCENTILES = "motion_percentiles.json"
-
-
-def frozen(model: FantasyTalkingTransformer3DModel) -> Velocity:
-    """A network that is not trained."""
-    return velocity_of(model.requires_grad_(False).eval())
-
-
-def without_lora(model: FantasyTalkingTransformer3DModel) -> Velocity:
-    """The same model as it was before `add_lora`."""
-
-    def velocity(hidden: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
-        model.disable_adapters()
-        try:
-            return model(hidden, timestep, conditions).sample
-        finally:
-            model.enable_adapters()
-
-    return velocity
-
-
-def make_distiller(
-    config: DistillConfig,
-    model: FantasyTalkingTransformer3DModel,
-    source: SampleSource,
-    run: Path,
-    audio_channels: Tensor | None = None,
-    negative_text: Tensor | None = None,
-    callbacks: Sequence[Callback] = (),
-) -> Trainer:
-    """A student that starts as a copy of the teacher, or as the teacher with LoRA.
-
-    Args:
-        config: the run.
-        model: the teacher; with `config.lora` it becomes the student itself, and its frozen weights stay the teacher.
-        source: of samples.
-        run: run folder.
-        audio_channels: the autoencoder's; used where `config.guidance_channels` is None.
-        negative_text: [l, dt] embeddings of the negative prompt, for prompt guidance.
-        callbacks: see `Trainer`.
-
-    Raises:
-        SettingsError: the guidance does not fit the model, or the run folder belongs to another distillation.
-    """
-    channels = audio_channels if config.guidance_channels is None else torch.tensor(config.guidance_channels)
-    if channels is not None and channels.shape != (model.config.out_channels,):
-        raise SettingsError(
-            f"The guidance channels are {len(channels)} numbers, but the model has {model.config.out_channels} latent channels; "
-            "give one number for each."
-        )
-    torch.manual_seed(config.train.seed)
-    if config.lora is None:
-        network = frozen(model)
-        student = FantasyTalkingTransformer3DModel.from_config(model.config).float()
-        student.load_state_dict(model.state_dict())
-    else:
-        student = model
-        add_lora(student, config.lora)
-        network = without_lora(student)
-    has_negative = negative_text is not None or config.prompt_guidance_scale != 1
-    plan = GuidancePlan(config.prompt_guidance_scale, config.audio_guidance_scale, has_negative=has_negative)
-    teacher = GuidedTeacher(network, plan, channels, negative_text)
-    objective = Distillation(config, teacher, None if student is model else model)
-    return Trainer(student, source, objective, config.train, RunFolder(run), callbacks)
+__all__ = ["distil_embedded", "export_student", "student_validation"]
 
 
 def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Path) -> Path:
@@ -148,16 +76,6 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
     return target
 
 
-def student_defaults(config: DistillConfig) -> dict[str, float]:
-    """Settings that a student is used with: its steps, one pass each."""
-    return {
-        "steps": config.student_steps,
-        "audio_guidance_scale": 1.0,
-        "prompt_guidance_scale": 1.0,
-        "sigma_shift": config.train.shift,
-    }
-
-
 def export_student(student: Any, config: DistillConfig, teacher: Path, target: Path) -> Path:
     """Write the teacher's folder with the student's weights, in half precision, and the student's settings; whole or not at all."""
     with atomic_folder(target) as temporary:
@@ -191,14 +109,12 @@ def _material(data: Path, output: Path, pipeline: FantasyTalkingPipeline, teache
                 "catalogue.jsonl, a folder of face tracks, or the run folder that the teacher was trained in."
             )
         material = load_material(folder, codec)
-    if not (teacher / PERCENTILES).exists():
-        return material
-    raw = json.loads((teacher / PERCENTILES).read_text())
-    return replace(material, intensity=IntensityScale(torch.tensor([raw["w_face"], raw["w_body"]]).T))
+    intensity = read_percentiles(teacher)
+    return material if intensity is None else replace(material, intensity=intensity)
 
 
-def student_validation(material: Material, train: TrainConfig, steps: int, guidance: float = 1.0) -> Validation | None:
+def student_validation(material: Material, train: TrainConfig, steps: int) -> Validation | None:
     """Validation on real validation tracks; None where there are none."""
     real: Sequence[Any] = [t for t in material.val if t.kind == TRUSTED]
     dataset = make_dataset(material, real, min(train.frames), train, NO_AUGMENTATION)
-    return Validation(dataset, train.shift, guidance, steps) if dataset.names else None
+    return Validation(dataset, train.shift, guidance=1.0, steps=steps) if dataset.names else None
