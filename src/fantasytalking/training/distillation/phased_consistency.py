@@ -18,6 +18,7 @@ Letters: B batch, C channels, f latent frames, h and w latent rows and columns; 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -162,8 +163,11 @@ class GuidedTeacher:
 
     def to(self, device: torch.device) -> GuidedTeacher:
         """The same with channels and negative prompt on a device; the network is the caller's."""
-        channels, words = (None if x is None else x.to(device) for x in (self.channels, self.negative_text))
-        return dataclasses.replace(self, channels=channels, negative_text=words)
+        moved = copy.copy(self)  # checked already, which would wait for the device
+        for name in ("channels", "negative_text"):
+            value = getattr(self, name)
+            object.__setattr__(moved, name, None if value is None else value.to(device))
+        return moved
 
     def velocity(self, starts: Starts) -> Callable[[Tensor, Tensor], Tensor]:
         """(x_s, s [B]) -> guided velocity, float32, for the conditions of `starts`."""
