@@ -186,10 +186,10 @@ def run(name: str, options: Any) -> int:
     """
     family = next(family for family in FAMILIES if name in family.names)
     recipe = options.recipe
-    for name in ("steps", "threads"):
-        value = getattr(options, name)
+    for option in ("steps", "threads"):
+        value = getattr(options, option)
         if value is not None and value < 1:
-            raise SettingsError(f"--{name} must be at least 1, but {value} was given.")
+            raise SettingsError(f"--{option} must be at least 1, but {value} was given.")
     if options.threads is not None:
         import torch
 
