@@ -140,7 +140,9 @@ def test_settings_that_do_not_go_together_name_method_and_case(
     late = dataclasses.replace(cases[0], settings={"audio_start_percent": 60})
     with pytest.raises(SettingsError, match="own, a: audio_start_percent must not exceed"):
         planned(model, data, tmp_path, late, audio_end_percent=40)
-    with pytest.raises(SettingsError, match=r"^settings: audio_start_percent must not exceed|^audio_start_percent must"):
+    with pytest.raises(
+        SettingsError, match=r"^settings: audio_start_percent must not exceed|^audio_start_percent must"
+    ):
         method("own", settings={"audio_start_percent": 60, "audio_end_percent": 40})
 
 

@@ -24,6 +24,8 @@ from fantasytalking.training.embedded.mouth_validation import (
 )
 from fantasytalking.training.embedded.train_embedded import load_start, make_trainer, window_source
 from fantasytalking.training.embedded.training_tracks import load_material, without_leaks
+from fantasytalking.training.trainer.callbacks import Validate
+from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 from tests.training.synthetic import make_track, tracks, write_cache
 
@@ -33,8 +35,8 @@ def test_a_person_of_the_validation_split_is_not_trained_on_under_another_name()
     held_out = make_track("held", "stranger", split="val")
     clone = replace(train[0], embedding=held_out.embedding)
     noise = np.random.default_rng(0).standard_normal(192).astype(np.float32)
-    alike = held_out.embedding + 0.05 * noise
-    alike = replace(train[1], embedding=alike / np.linalg.norm(alike))
+    near = held_out.embedding + 0.05 * noise
+    alike = replace(train[1], embedding=near / np.linalg.norm(near))
     assert without_leaks([*train, clone, alike], [held_out]) == train
     assert without_leaks([*train, clone], []) == [*train, clone]
 
@@ -90,11 +92,17 @@ def test_clips_that_all_lose_the_face_are_one_sentence(tmp_path: Path) -> None:
         load_material(cache, coefficients=8)
 
 
+def validation_of(trainer: Trainer) -> Validation:
+    """The validation among the callbacks of a trainer."""
+    (found,) = (one.figures for one in trainer.callbacks if isinstance(one, Validate))
+    assert isinstance(found, Validation)
+    return found
+
+
 def test_validation_compares_own_with_exchanged_speech(tmp_path: Path) -> None:
     material = load_material(write_cache(tmp_path / "tracks"))
     trainer = make_trainer(material, TINY_TRANSFORMER, tmp_path / "run")
-    assert isinstance(trainer.validate, Validation)
-    windows = trainer.validate.windows
+    windows = validation_of(trainer).windows
     assert len(windows) == 6  # three of each held-out track
     samples = [sample for sample, _ in windows]
     true = torch.stack([sample.latents for sample in samples])
@@ -102,7 +110,7 @@ def test_validation_compares_own_with_exchanged_speech(tmp_path: Path) -> None:
     model = trainer.averaged()
     audio = [sample.audio for sample in samples if sample.audio is not None]
     one, two, other = (
-        sample_latents(model, samples, audio, replace(trainer.validate.settings, steps=2, seed=seed))
+        sample_latents(model, samples, audio, replace(validation_of(trainer).settings, steps=2, seed=seed))
         for seed in (0, 0, 1)
     )
     assert one.shape == true.shape
@@ -114,8 +122,7 @@ def test_validation_samples_by_the_formula_with_the_shift_and_identity_scale_of_
     """v(silent) + g (v(speech) - v(silent)), g 1 on the channels of head pose; Euler steps over shifted noise levels."""
     material = load_material(write_cache(tmp_path / "tracks"))
     config = replace(TINY_TRANSFORMER, shift=2.0, identity_scale=0.8)
-    validate = make_trainer(material, config, tmp_path / "run").validate
-    assert isinstance(validate, Validation)
+    validate = validation_of(make_trainer(material, config, tmp_path / "run"))
     samples = [sample for sample, _ in validate.windows]
     audio = [sample.audio for sample in samples if sample.audio is not None]
     model = FantasyTalkingTransformer3DModel(**config.model).eval()
@@ -147,11 +154,11 @@ def test_a_model_without_identity_module_is_trained_and_validated_without_it(tmp
     material = load_material(write_cache(tmp_path / "tracks"))
     without = {k: v for k, v in TINY_TRANSFORMER.model.items() if not k.startswith("identity")}
     trainer = make_trainer(material, replace(TINY_TRANSFORMER, model=without), tmp_path / "run")
-    assert trainer.batch(0).conditions.identity is None
+    assert trainer.prepare(0).samples.conditions.identity is None
     assert trainer.train(until=2) == 2
-    assert trainer.validate is not None
-    assert set(trainer.validate(trainer.averaged())) == {"r", "r_shuffled", "expression", "head"}
-    assert make_trainer(material, TINY_TRANSFORMER, tmp_path / "usual").batch(0).conditions.identity is not None
+    assert set(validation_of(trainer)(trainer.averaged())) == {"r", "r_shuffled", "expression", "head"}
+    usual = make_trainer(material, TINY_TRANSFORMER, tmp_path / "usual")
+    assert usual.prepare(0).samples.conditions.identity is not None
 
 
 def test_validation_windows_are_spread_over_the_track() -> None:

@@ -54,7 +54,8 @@ def _frontal(template: Tensor) -> Tensor:
     y = chin_to_top - (chin_to_top @ x) * x
     y = y / y.norm()
     z = torch.linalg.cross(x, y)
-    return (template - (left + right) / 2) @ torch.stack([x, y, z], 1) / (left - right).norm()
+    result: Tensor = (template - (left + right) / 2) @ torch.stack([x, y, z], 1) / (left - right).norm()
+    return result
 
 
 def _fit_template(codec: MeshCodec, blocks: Tensor, rounds: int = 6) -> Tensor:
@@ -68,7 +69,8 @@ def _fit_template(codec: MeshCodec, blocks: Tensor, rounds: int = 6) -> Tensor:
         variance = local.var(1).sum(-1).mean(0)
         codec.weights.copy_(1 / (variance + 0.25 * variance.median()))
         codec.template.copy_(_frontal(local.mean((0, 1))))
-    return codec.local_shape(blocks.flatten(0, 1))[0].unflatten(0, (n, b))
+    result: Tensor = codec.local_shape(blocks.flatten(0, 1))[0].unflatten(0, (n, b))
+    return result
 
 
 def _fit_basis(codec: MeshCodec, local: Tensor) -> Tensor:

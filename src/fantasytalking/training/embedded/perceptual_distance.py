@@ -29,7 +29,8 @@ class PerceptualDistance(nn.Module):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Features of three depths."""
-        return self.network((x + 1) / 2, _TAPS)
+        result: list[Tensor] = self.network((x + 1) / 2, _TAPS)
+        return result
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         total = torch.zeros(len(x), device=x.device)

@@ -304,7 +304,8 @@ class Stored:
         """A whole tensor."""
         shape, places = self.places[key]
         if not shape:
-            return self.files[places[0][0]].get_tensor(key)
+            result: Tensor = self.files[places[0][0]].get_tensor(key)
+            return result
         return self.part(key, torch.empty(shape, device="meta"))
 
 

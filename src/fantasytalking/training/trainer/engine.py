@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from fantasytalking.errors import MissingDependencyError, ResourceError, SettingsError
-from fantasytalking.training.trainer.sharding import accelerator_plugin, full, reshard, shard_in_place
+from fantasytalking.training.trainer.sharding import accelerator_plugin, full, reshard, shard_in_place, whole_copy
 
 OPTIMIZERS = ("adamw", "adamw-8bit")
 BETAS = (0.9, 0.99)
@@ -94,41 +94,52 @@ class Engine:
     @property
     def bare_model(self) -> nn.Module:
         """The model without wrappers; its weights are shards where the engine shards."""
-        return self.accelerator.unwrap_model(self.model)
+        result: nn.Module = self.accelerator.unwrap_model(self.model)
+        return result
 
     @property
     def device(self) -> torch.device:
         """Where batches go."""
-        return self.accelerator.device
+        result: torch.device = self.accelerator.device
+        return result
 
     @property
     def rank(self) -> int:
         """This process's number."""
-        return self.accelerator.process_index
+        result: int = self.accelerator.process_index
+        return result
 
     @property
     def processes(self) -> int:
         """How many processes train together."""
-        return self.accelerator.num_processes
+        result: int = self.accelerator.num_processes
+        return result
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes logs and checkpoints."""
-        return self.accelerator.is_main_process
+        result: bool = self.accelerator.is_main_process
+        return result
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Name -> the parameters that train (shards where the engine shards)."""
         return {name: p for name, p in self.bare_model.named_parameters() if p.requires_grad}
 
-    def full_state(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Whole tensors of values that are sharded like the parameters; every process must call this."""
-        return {name: full(value) for name, value in values.items()}
+    def whole_state(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Whole copies of all weights and buffers of the model; every process must call this.
+
+        Args:
+            values: taken for the parameters of these names instead of their own values; sharded as they are.
+        """
+        state = self.bare_model.state_dict() | dict(values)
+        return {name: whole_copy(value.detach()) for name, value in state.items()}
 
     def sum_over_processes(self, values: Tensor) -> Tensor:
         """The sum of a small tensor over all processes, on the CPU."""
         if self.processes == 1:
             return values.cpu()
-        return self.accelerator.reduce(values.to(self.device), "sum").cpu()
+        result: Tensor = self.accelerator.reduce(values.to(self.device), "sum").cpu()
+        return result
 
     def reshard(self) -> None:
         """Forget weights that were gathered for a forward pass without a backward one; call it when shards have been changed by hand."""
@@ -168,16 +179,6 @@ class Engine:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
-
-    def step(self, loss: Tensor) -> float:
-        """Backward, clip, update; returns the gradient norm.
-
-        Raises:
-            ResourceError: loss or gradient is not finite; nothing is updated then.
-        """
-        self.backward(loss)
-        self.check_finite(float(loss.detach()))
-        return self.update()
 
     def check_finite(self, loss: float) -> None:
         """Stop a run whose loss is no longer a number.

@@ -224,7 +224,8 @@ def _embeddings(config: Mapping[str, Any], t: Tokens, image: int, d: int, patch:
     total += 2.0 * t.text * (config["text_dim"] * d + d * d)
     total += 2.0 * (config["freq_dim"] * d + d * d + 6 * d * d)
     width = config.get("image_dim") or 0
-    return total + 2.0 * image * (width * width + width * d)
+    result: float = total + 2.0 * image * (width * width + width * d)
+    return result
 
 
 def _identity(config: Mapping[str, Any]) -> float:
@@ -234,9 +235,10 @@ def _identity(config: Mapping[str, Any]) -> float:
     queries, layers = config["identity_tokens"], config["identity_layers"]
     attention = 2 * (4 * queries * b * b + 2 * queries * queries * b)
     crossed = 2 * (2 * queries * b * b + 2 * FACE_TOKENS * b * b + 2 * queries * FACE_TOKENS * b)
-    return 2.0 * FACE_TOKENS * config["identity_feature_dim"] * b + layers * (
+    result: float = 2.0 * FACE_TOKENS * config["identity_feature_dim"] * b + layers * (
         attention + crossed + 2 * 8 * queries * b * b
     )
+    return result
 
 
 def _motion(config: Mapping[str, Any], d: int) -> float:
@@ -251,4 +253,5 @@ def _lora(config: Mapping[str, Any], t: Tokens, rank: int) -> float:
     d, e, n = config["num_attention_heads"] * config["attention_head_dim"], config["ffn_dim"], t.video
     image = t.image if config.get("image_dim") else 0
     square = n * (4 + 2) + (t.text + image) * 2
-    return 2.0 * rank * (square * 2 * d + 2 * n * (d + e))
+    result: float = 2.0 * rank * (square * 2 * d + 2 * n * (d + e))
+    return result
