@@ -107,6 +107,11 @@ class PretendedTensor(torch.Tensor):
     def __array__(self, *_: Any, **__: Any) -> Any:
         return self.numpy()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Saved with its device, as CUDA's tensors are."""
+        parts = (self.detach().cpu(), self.dtype, str(DEVICE), self.requires_grad)
+        return torch._utils._rebuild_device_tensor_from_cpu_tensor, parts
+
     def tolist(self) -> Any:
         return self.cpu().tolist()
 

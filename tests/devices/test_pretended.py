@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator, PartialState
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -183,6 +185,16 @@ def test_moved_modules_keep_their_parameters_and_can_be_copied() -> None:
         model(here())
     with pytest.raises(RuntimeError, match="same device"):
         network()(there())
+
+
+def test_what_is_saved_there_is_loaded_there_or_where_the_reader_wants_it(tmp_path: Path) -> None:
+    torch.save({"a": there()}, tmp_path / "a.pt")
+    save_file({"a": there()}, tmp_path / "a.safetensors")
+    back = torch.load(tmp_path / "a.pt", weights_only=True)["a"]
+    assert back.device == DEVICE
+    assert torch.equal(back.cpu(), here())
+    assert torch.equal(load_file(tmp_path / "a.safetensors")["a"], here())
+    assert load_file(tmp_path / "a.safetensors", device=str(DEVICE))["a"].device == DEVICE
 
 
 def test_accelerate_finds_the_device_only_while_it_is_there(entered: ExitStack) -> None:
