@@ -64,7 +64,7 @@ def on_cpu(model: str) -> FantasyTalkingPipeline:
 
 def generate(pipeline: FantasyTalkingPipeline, previous: Frames | None = None, **settings: Any) -> Frames:
     """Frames [F, H, W, 3] of the example portrait and a tone."""
-    with_prompt = {"prompt": "a woman speaks", "negative_prompt": "blurry", "seed": 5} | settings
+    with_prompt: dict[str, Any] = {"prompt": "a woman speaks", "negative_prompt": "blurry", "seed": 5} | settings
     seconds = SECONDS if previous is None else SECONDS + 0.2
     return pipeline(portrait(), speech(seconds), progress=Quiet(), previous=previous, **with_prompt).frames
 
@@ -118,7 +118,7 @@ def _offload(device: torch.device) -> None:
 def _packaged(device: torch.device) -> None:
     """The model that comes with the package, at its own sizes."""
     pipeline = FantasyTalkingPipeline.from_pretrained("embedded")
-    settings = {"steps": 2, "max_seconds": 0.4, "longest_side": 192, "seed": 1, "progress": Quiet()}
+    settings: dict[str, Any] = {"steps": 2, "max_seconds": 0.4, "longest_side": 192, "seed": 1, "progress": Quiet()}
     files = (EXAMPLE / "portrait.png", EXAMPLE / "speech.wav")
     wanted = pipeline(*files, **settings).frames
     close(pipeline.to(device)(*files, **settings).frames, wanted)
@@ -144,4 +144,3 @@ CHECKS: dict[str, Callable[[torch.device], None]] = {
     "latents of a prepared set": _encode_clips,
 }
 """Name -> what else generation does."""
-

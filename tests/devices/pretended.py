@@ -74,24 +74,26 @@ DEVICE = torch.device(NAME, 0)
 class PretendedTensor(torch.Tensor):
     """A tensor of the pretended device; `inner` is the CPU tensor with its values."""
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
-    inner: Tensor
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    inner: Tensor  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> PretendedTensor:
-        made: PretendedTensor = torch.Tensor._make_wrapper_subclass(
-            cls,
-            inner.shape,
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
-            device=DEVICE,
-        )
+        # under `torch.inference_mode` a subclass's views of tensors that were made before would be refused
+        with torch.inference_mode(False):
+            made: PretendedTensor = torch.Tensor._make_wrapper_subclass(
+                cls,
+                inner.shape,
+                strides=inner.stride(),
+                storage_offset=inner.storage_offset(),
+                dtype=inner.dtype,
+                device=DEVICE,
+            )
         made.inner = inner
         return made
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run an operation on the CPU after checking that a device would have run it."""
@@ -112,10 +114,14 @@ class PretendedTensor(torch.Tensor):
         parts = (self.detach().cpu(), self.dtype, str(DEVICE), self.requires_grad)
         return torch._utils._rebuild_device_tensor_from_cpu_tensor, parts
 
+    def untyped_storage(self) -> torch.UntypedStorage:
+        """For those who look which tensors share memory before they write them."""
+        return self.inner.untyped_storage()
+
     def tolist(self) -> Any:
         return self.cpu().tolist()
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"{self.inner!r} on {DEVICE}"
 
     @property  # type: ignore[override]
@@ -198,13 +204,15 @@ def _refuse_mixtures(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         if not isinstance(args[0], PretendedTensor):
             raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
         args = (args[0], *args[2:])  # CPU indices are brought over
+    strangers = [t for t in _tensors([*args, *kwargs.values()]) if not isinstance(t, PretendedTensor)]
+    if not strangers:
+        return
+    numbers_allowed = torch.Tag.pointwise in func.tags or "_foreach_" in schema.name or schema.name in _WITH_NUMBERS
     written = [
         args[i] if i < len(args) else kwargs.get(a.name)
         for i, a in enumerate(schema.arguments)
         if a.alias_info is not None and a.alias_info.is_write
     ]
-    numbers_allowed = torch.Tag.pointwise in func.tags or "_foreach_" in schema.name or schema.name in _WITH_NUMBERS
-    strangers = [t for t in _tensors([*args, *kwargs.values()]) if not isinstance(t, PretendedTensor)]
     if any(t.ndim > 0 or not numbers_allowed or any(t is w for w in _tensors(written)) for t in strangers):
         raise RuntimeError(
             f"Expected all tensors to be on the same device, but found at least two devices, {DEVICE} and cpu! ({schema.name}, "
@@ -228,8 +236,10 @@ def _on_cpu(name: str) -> Callable[..., Tensor]:
 
 
 # The rest of the factory functions makes an empty tensor first; these would resize it.
-_FACTORIES = ("empty.memory_format", "empty_strided", "arange", "arange.start", "arange.start_step", "linspace", "logspace")
-_FACTORIES += ("eye", "eye.m", "randperm", "tril_indices", "triu_indices")
+_FACTORIES = (
+    *("empty.memory_format", "empty_strided", "arange", "arange.start", "arange.start_step", "linspace", "logspace"),
+    *("eye", "eye.m", "randperm", "tril_indices", "triu_indices"),
+)
 _library = torch.library.Library("aten", "IMPL", "PrivateUse1")
 for _name in _FACTORIES:
     _library.impl(_name, _on_cpu(_name))
