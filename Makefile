@@ -1,10 +1,11 @@
 # make demo   sets up .venv, animates the example portrait with the example speech, prints where the mp4 is
 # make test   the same set-up, then lint, types and tests
+# make test-gpu the tests that need a GPU; without one they are rehearsed on a pretended device
 # PYTHON=/path/to/python3.12 picks the interpreter, TORCH_INDEX=URL the index torch comes from (docs/install.md).
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint types docs-check clean
+.PHONY: help setup setup-dev demo test test-gpu lint types docs-check clean
 
 export PYTHON TORCH_INDEX
 
@@ -26,6 +27,14 @@ demo: setup
 
 test: lint types
 	$(VENV_PYTHON) -m pytest
+
+test-gpu: setup-dev
+	@if $(VENV_PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	  $(VENV_PYTHON) -m pytest tests/gpu -m gpu; \
+	else \
+	  echo "There is no CUDA GPU: rehearsing the same checks on a pretended device (tests/devices)."; \
+	  $(VENV_PYTHON) -m pytest tests/devices; \
+	fi
 
 lint: setup-dev
 	$(VENV_PYTHON) -m ruff check .
