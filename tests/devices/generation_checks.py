@@ -110,12 +110,15 @@ def _change_latents(device: torch.device) -> None:
     close(made, wanted)
 
 
-def _offload(device: torch.device) -> None:
-    """Each part waits on the CPU until it is needed."""
-    pipeline = wan_pipeline()
-    pipeline.enable_model_cpu_offload(device=device)
-    close(generate(pipeline, **guided(3, 2)), generate(on_cpu("wan"), **guided(3, 2)))
-    assert {part.device.type for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder)} == {"cpu"}
+def _offload(device: torch.device, model: str, by_layers: bool) -> None:
+    """Each part, or each layer, waits on the CPU until it is needed."""
+    pipeline = MODELS[model]()
+    if by_layers:
+        pipeline.enable_sequential_cpu_offload(device=device)
+    else:
+        pipeline.enable_model_cpu_offload(device=device)
+    close(generate(pipeline, **guided(3, 2)), generate(on_cpu(model), **guided(3, 2)))
+    assert {part.device.type for part in (pipeline.transformer, pipeline.vae)} == {"meta" if by_layers else "cpu"}
 
 
 def _packaged(device: torch.device) -> None:
@@ -152,7 +155,9 @@ CHECKS: dict[str, Callable[[torch.device], None]] = {
     "embedded, a continued video": lambda device: _continue(device, "embedded"),
     "wan, a multistep scheduler": _other_scheduler,
     "wan, a callback that changes latents": _change_latents,
-    "wan, parts offloaded to the CPU": _offload,
+    "wan, parts offloaded to the CPU": lambda device: _offload(device, "wan", by_layers=False),
+    "wan, layers offloaded to the CPU": lambda device: _offload(device, "wan", by_layers=True),
+    "embedded, parts offloaded to the CPU": lambda device: _offload(device, "embedded", by_layers=False),
     "the packaged model": _packaged,
     "the packaged model in bfloat16": _packaged_in_bfloat16,
     "latents of a prepared set": _encode_clips,

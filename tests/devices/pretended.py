@@ -78,7 +78,9 @@ class PretendedTensor(torch.Tensor):
     inner: Tensor  # type: ignore[assignment]
 
     @staticmethod
-    def __new__(cls, inner: Tensor) -> PretendedTensor:
+    def __new__(cls, inner: Tensor, requires_grad: bool | None = None) -> Tensor:  # type: ignore[misc]
+        if requires_grad is not None:  # accelerate makes a parameter by calling the class of the one before
+            return torch.nn.Parameter(inner, requires_grad)
         # under `torch.inference_mode` a subclass's views of tensors that were made before would be refused
         with torch.inference_mode(False):
             made: PretendedTensor = torch.Tensor._make_wrapper_subclass(
@@ -142,7 +144,8 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     _refuse_mixtures(func, args, kwargs)
     stays = True
     if kwargs.get("device") is not None:
-        stays, kwargs["device"] = torch.device(kwargs["device"]).type == NAME, torch.device("cpu")
+        stays = torch.device(kwargs["device"]).type == NAME
+        kwargs["device"] = torch.device("cpu") if stays else kwargs["device"]
     known: dict[int, PretendedTensor] = {}
     result = func(*_unwrapped(args, known), **_unwrapped(kwargs, known))
     for tensor in known.values():
