@@ -15,9 +15,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from fantasytalking.training.trainer.loop import Trainer  # noqa: E402
-from fantasytalking.training.trainer.run_folder import RunFolder  # noqa: E402
-from tests.training.tiny_run import CONFIG, RandomSource  # noqa: E402
+from tests.training.tiny_run import CONFIG, RandomSource, trainer  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ def main(jobs: str) -> None:
     for folder, changes, until in json.loads(jobs):
         steps, seconds = changes.pop("steps"), changes.pop("step_seconds")
         config = replace(CONFIG, **changes).scaled_to(steps)
-        Trainer(config, SlowSource(seconds=seconds), RunFolder(Path(folder))).train(until or None)
+        trainer(Path(folder), config, source=SlowSource(seconds=seconds)).train(until or None)
 
 
 if __name__ == "__main__":

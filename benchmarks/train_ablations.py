@@ -9,7 +9,6 @@ the packaged model. The last lines of the output are the model folders. Every ru
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,12 +18,12 @@ import torch
 from safetensors.torch import save_file
 
 from fantasytalking import FantasyTalkingPipeline
-from fantasytalking.data.motion_dataset import IntensityScale
 from fantasytalking.pipeline.model_folder import resolve_model
 from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL, EMBEDDED_TRANSFORMER
 from fantasytalking.training.embedded.export_model import export_embedded
 from fantasytalking.training.embedded.train_embedded import make_trainer
 from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, Material, load_material
+from fantasytalking.training.motion_percentiles import read_percentiles
 from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
 
 RATE = 6e-4
@@ -60,8 +59,8 @@ def train(name: str, config: TrainConfig, material: Material, output: Path, pack
         return target
     trainer = make_trainer(material, config, output / name / "transformer")
     trainer.train()
-    raw = json.loads((Path(str(resolve_model("embedded"))) / "motion_percentiles.json").read_text())
-    intensity = IntensityScale(torch.tensor([raw["w_face"], raw["w_body"]]).T)
+    intensity = read_percentiles(Path(resolve_model("embedded")))
+    assert intensity is not None, "the packaged model has a scale of motion intensity"
     painter, codec = packaged.vae.painter, packaged.vae.codec
     return export_embedded(trainer.averaged(), codec, painter, intensity, SPEECH_ENCODER, target)
 

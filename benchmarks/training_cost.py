@@ -1,7 +1,7 @@
 """What the 14B run of the paper costs: operations, days, memory, storage; and the formula held against steps measured here.
 
-Everything but `--measure` is arithmetic on the formulas of `fantasytalking.training.trainer.flops` and takes seconds; docs/training-cost.md holds
-its output.
+Everything but `--measure` is arithmetic on the formulas of `fantasytalking.training.trainer.flops` and takes seconds;
+docs/training-cost.md holds its output.
 
     python benchmarks/training_cost.py
     python benchmarks/training_cost.py --measure

@@ -126,7 +126,7 @@ def test_the_command_given_again_repeats_nothing(trained: Path, capsys: pytest.C
 def test_the_python_example_trains_on(trained: Path) -> None:
     with chdir(trained):
         exec(compile(fenced("python", "train_embedded"), str(PAGE), "exec"), {})
-    assert FantasyTalkingPipeline.from_pretrained(trained / "runs" / "tryout" / "model")
+    assert FantasyTalkingPipeline.from_pretrained(trained / "runs" / "python" / "model")
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
@@ -183,34 +183,74 @@ def test_every_field_of_a_recipe_is_an_option() -> None:
     given = options_of(
         "tiny",
         *(
-            "--transformer.batch-tokens",
+            "--train.batch-tokens",
             "64",
-            "--transformer.shift",
+            "--train.shift",
             "5",
-            "--transformer.frames",
+            "--train.frames",
             "9",
             "13",
-            "--transformer.fsdp",
+            "--train.fsdp",
         ),
-        *("--transformer.stages.1.steps", "7", "--transformer.model.ffn-dim", "48", "--painter-steps", "3"),
+        *("--train.stages.1.steps", "7", "--train.model.ffn-dim", "48", "--painter-steps", "3"),
     ).recipe
     plain = RECIPES["tiny"]
-    frame = replace(plain.transformer.stages[1], steps=7)
+    frame = replace(plain.train.stages[1], steps=7)
     assert given == replace(
         plain,
         painter_steps=3,
-        transformer=replace(
-            plain.transformer,
+        train=replace(
+            plain.train,
             batch_tokens=64,
             shift=5.0,
             frames=(9, 13),
             fsdp=True,
-            stages=(plain.transformer.stages[0], frame),
-            model=plain.transformer.model | {"ffn_dim": 48},
+            stages=(plain.train.stages[0], frame),
+            model=plain.train.model | {"ffn_dim": 48},
         ),
     )
     assert options_of("adapter-tiny", "--base", "b", "--train.keep", "5").recipe.train.keep == 5
-    assert options_of("lip-sync", "--variation.mirror", "0.1").recipe.variation.mirror == 0.1
+    assert options_of("lip-sync", "--train.variation.mirror", "0.1").recipe.train.variation.mirror == 0.1
+
+
+def test_former_spellings_of_options_are_taken_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    assert options_of("tiny", "--transformer.batch-tokens=64").recipe.train.batch_tokens == 64
+    assert "--transformer.batch-tokens is now --train.batch-tokens" in capsys.readouterr().err
+    lip_sync = options_of("lip-sync", "--variation.mirror", "0.1", "--batch", "8").recipe.train
+    assert (lip_sync.variation.mirror, lip_sync.batch) == (0.1, 8)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("tiny", "--train.stages.0.stage", "clipp"), "stage must be clip, frame or frame-unmasked, but 'clipp' was given"),
+        (("tiny", "--train.shift", "-1"), "--train.shift must be a number from 0.1 to 100, but '-1' was given; leave it out for 3.0"),
+        (("tiny", "--train.shift", "much"), "--train.shift must be a number from 0.1 to 100, but 'much' was given"),
+        (("tiny", "--train.ema=2"), "--train.ema must be a number from 0 to 1, but '2' was given"),
+        (("tiny", "--train.stages.1.learning-rate", "-0.1"), "learning-rate must be a number of at least 0, but '-0.1' was given"),
+        (("tiny", "--train.prefetch", "-3"), "--train.prefetch must be a whole number of at least 0"),
+        (("tiny", "--train.keep", "0"), "--train.keep must be a whole number of at least 1"),
+        (("tiny", "--train.accumulate", "0"), "--train.accumulate must be a whole number of at least 1"),
+        (("tiny", "--train.dropout.audio", "1.5"), "--train.dropout.audio must be a number from 0 to 1"),
+        (("tiny", "--train.mixed-precision", "fp8"), "--train.mixed-precision must be no or bf16, but 'fp8' was given"),
+        (("tiny", "--train.frames", "74"), "must be a multiple of 4 plus 1, but it is 74; use 73 or 77"),
+        (("lip-sync", "--train.batch", "0"), "--train.batch must be a whole number of at least 2"),
+        (("lip-sync", "--train.variation.mirror", "7"), "--train.variation.mirror must be a number from 0 to 1"),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_one_sentence_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
+) -> None:
+    assert sentence in refused(capsys, *words, "--data", tmp_path, "--output", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_says_what_a_field_means_and_accepts(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "tiny", "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Decay of the averaged weights per step" in shown
+    assert "Accepts a number from 0 to 1" in shown
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: next(iter(family.names)))
@@ -228,8 +268,8 @@ def test_every_recipe_is_listed_and_unchanged_without_overrides(
 
 def test_a_mistyped_field_offers_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("tiny", "--data", tmp_path, "--output", tmp_path / "run")
-    sentence = refused(capsys, *options, "--transformer.batch-token", 3)
-    assert "no option --transformer.batch-token; did you mean --transformer.batch-tokens?" in sentence
+    sentence = refused(capsys, *options, "--train.batch-token", 3)
+    assert "no option --train.batch-token; did you mean --train.batch-tokens?" in sentence
     assert "Name a recipe before the options: embedded, " in refused(capsys, *options[1:])
 
 

@@ -13,15 +13,18 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.training.trainer.batches import shares
 from fantasytalking.training.trainer.checkpoints import Stored, load_ema
 from fantasytalking.training.trainer.engine import Engine
 from fantasytalking.training.trainer.run_folder import RunFolder
-from tests.training.tiny_run import CONFIG, trainer, watched
+from tests.training.tiny_run import CONFIG, new_model, trainer
 
 ROOT = Path(__file__).resolve().parents[2]
+START = 9
+"""Seed of a model that a run starts from."""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["replicas", {"accumulate": 2}, 0],
         ["watched", {"fsdp": True, "validate_every": 3}, 0],
         ["half", {"fsdp": True, "mixed_precision": "bf16", "gradient_checkpointing": True}, 4],
+        ["started", {"fsdp": True, "validate_every": 3}, 4, START],
     ]
     done = subprocess.run(
         [
@@ -60,6 +64,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     trainer(folder / "narrower").train()
+    trainer(folder / "started-alone", model=new_model(replace(CONFIG, seed=START))).train(until=4)
     return folder
 
 
@@ -109,9 +114,9 @@ def test_two_processes_resume_to_the_very_same_losses_and_weights(runs: Path) ->
 
 
 @pytest.mark.slow
-def test_a_sharded_model_that_was_handed_in_is_validated_with_its_averages(runs: Path) -> None:
+def test_a_sharded_model_is_validated_with_its_averages(runs: Path) -> None:
     """The weights' mean square is that of the averages, not of the weights, and training goes on with the weights (see above)."""
-    alone = trainer(runs / "alone", model=watched(CONFIG)["model"])
+    alone = trainer(runs / "alone")
     alone.train(until=18)
     expected = sum(float(value.square().sum()) for value in alone.ema.values())
     found = [r for r in RunFolder(runs / "watched").records() if "validation" in r]
@@ -119,6 +124,30 @@ def test_a_sharded_model_that_was_handed_in_is_validated_with_its_averages(runs:
     assert found[-1]["validation"]["squares"] == pytest.approx(expected, rel=1e-5)
     now = sum(float(value.square().sum()) for value in alone.engine.trainable().values())
     assert abs(now - expected) > 5e-4 * expected
+
+
+@pytest.mark.slow
+def test_a_run_of_sharded_weights_starts_from_a_given_model_and_gives_it_back_whole(runs: Path) -> None:
+    sharded, alone = state(runs / "started"), state(runs / "started-alone")
+    fresh = state(runs / "one")
+    for name, value in alone.items():
+        if name.startswith(("model", "ema")):
+            assert torch.allclose(value, sharded[name], rtol=0, atol=1e-5), name
+    start = new_model(replace(CONFIG, seed=START)).state_dict()["proj_out.weight"]
+    assert (
+        (sharded["ema.proj_out.weight"] - start).abs().max() < 0.02 < (fresh["ema.proj_out.weight"] - start).abs().max()
+    )
+    # what `averaged` put together in both processes, see `tiny_run`
+    for rank in range(2):
+        whole = load_file(runs / "started" / f"averaged-{rank}.safetensors")
+        assert whole.keys() == start_keys()
+        for name, value in load_ema(RunFolder(runs / "started")).items():
+            assert torch.equal(whole[name], value), name
+
+
+def start_keys() -> set[str]:
+    """Names of everything that a whole model keeps."""
+    return set(new_model().state_dict())
 
 
 @pytest.mark.slow
@@ -175,7 +204,8 @@ def test_the_8_bit_optimiser_learns(tmp_path: Path) -> None:
     engine = Engine.create(layer, 1e-2, 0.0, 1.0, optimizer="adamw-8bit")
     first = (engine.model(x) - y).square().mean()
     for _ in range(30):
-        engine.step((engine.model(x) - y).square().mean())
+        engine.backward((engine.model(x) - y).square().mean())
+        engine.update()
     assert (engine.model(x) - y).square().mean() < 0.7 * first
 
 

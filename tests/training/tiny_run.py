@@ -10,13 +10,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
 from fantasytalking.data.samples import Sample
+from fantasytalking.training.flow_matching import FlowMatching
+from fantasytalking.training.trainer.callbacks import Callback, Validate
 from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.run_folder import RunFolder
@@ -65,24 +67,40 @@ CONFIG = TrainConfig(
 )
 
 
-def trainer(run: Path, config: TrainConfig = CONFIG, **more: Any) -> Trainer:
-    """On the made-up samples."""
-    return Trainer(config, RandomSource(config.seed), RunFolder(run), **more)
+def trainer(
+    run: Path,
+    config: TrainConfig = CONFIG,
+    model: torch.nn.Module | None = None,
+    callbacks: Sequence[Callback] = (),
+    source: RandomSource | None = None,
+) -> Trainer:
+    """A trainer on the made-up samples, of a new model unless one is given."""
+    source = RandomSource(config.seed) if source is None else source
+    return Trainer(model or new_model(config), source, FlowMatching(config), config, RunFolder(run), callbacks)
+
+
+def new_model(config: TrainConfig = CONFIG) -> FantasyTalkingTransformer3DModel:
+    """An untrained model, the same for the same seed."""
+    torch.manual_seed(config.seed)
+    return FantasyTalkingTransformer3DModel(**config.model)
 
 
 def main(jobs: str) -> None:
-    """Train, as a program; a job is a folder, changes of `CONFIG`, and the step to stop at (0: the end)."""
+    """Train, as a program.
+
+    A job is a folder, changes of `CONFIG`, the step to stop at (0: the end), and perhaps the seed of a model to start from, after
+    whose run every process writes the averaged model.
+    """
     torch.set_num_threads(1)
-    for folder, changes, until in json.loads(jobs):
+    for folder, changes, until, *start in json.loads(jobs):
         config = replace(CONFIG, **changes)
-        more = watched(config) if config.validate_every < CONFIG.validate_every else {}
-        trainer(Path(folder), config, **more).train(until or None)
-
-
-def watched(config: TrainConfig) -> dict[str, Any]:
-    """A model that is handed in, and a validation that runs it."""
-    torch.manual_seed(config.seed)
-    return {"model": FantasyTalkingTransformer3DModel(**config.model), "validate": validate}
+        watched = [Validate(validate)] if config.validate_every < CONFIG.validate_every else []
+        model = new_model(replace(config, seed=start[0])) if start else None
+        made = trainer(Path(folder), config, model, watched)
+        made.train(until or None)
+        if start:
+            whole = {name: value.contiguous() for name, value in made.averaged().state_dict().items()}
+            save_file(whole, Path(folder) / f"averaged-{made.engine.rank}.safetensors")
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from fantasytalking.conditioning.audio_windows import window_ranges
 from fantasytalking.conditioning.conditions import AudioCondition, Conditions, IdentityCondition
 from fantasytalking.geometry import TIME_STRIDE
+from fantasytalking.system.records import field, record
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,13 @@ class Sample:
     name: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class Dropout:
     """Probability with which each condition is dropped, independently (paper: 0.1 each)."""
 
-    reference: float = 0.1
-    audio: float = 0.1
-    text: float = 0.1
+    reference: Annotated[float, field("Probability of dropping the reference image.", minimum=0, maximum=1)] = 0.1
+    audio: Annotated[float, field("Probability of dropping the speech.", minimum=0, maximum=1)] = 0.1
+    text: Annotated[float, field("Probability of dropping the prompt.", minimum=0, maximum=1)] = 0.1
 
 
 @dataclass(frozen=True)

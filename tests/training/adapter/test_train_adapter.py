@@ -63,7 +63,8 @@ def test_one_step_equals_a_step_written_out(base: Path, data: Path, tmp_path: Pa
     trainer = adapter_trainer(recipe, data, tmp_path / "run", base)
     before = values(trainer)
     names = list(trainer.engine.trainable())
-    batch, draws = trainer.batch(0), trainer.draws(0)
+    prepared = trainer.prepare(0)
+    batch, draws = prepared.samples, prepared.draws
     weights = {name: value.clone().requires_grad_(name in names) for name, value in before.items()}
 
     s = draws.sigma.view(-1, 1, 1, 1, 1)

@@ -26,15 +26,15 @@ from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.sampling import Branches, denoise, make_schedule
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.training.distillation.distil_adapter import distil_adapter
-from fantasytalking.training.distillation.distil_model import distil_embedded, frozen, make_distiller
+from fantasytalking.training.distillation.distil_embedded import distil_embedded
+from fantasytalking.training.distillation.distillation_objective import Distillation
 from fantasytalking.training.distillation.distillation_recipes import (
     DISTIL_14B,
     DISTIL_EMBEDDED,
     DISTIL_RECIPES,
     DistillConfig,
-    LoraSettings,
 )
-from fantasytalking.training.distillation.distiller import Distiller
+from fantasytalking.training.distillation.distillation_trainer import frozen, make_distiller
 from fantasytalking.training.distillation.phased_consistency import (
     GuidedTeacher,
     Phases,
@@ -43,8 +43,9 @@ from fantasytalking.training.distillation.phased_consistency import (
     rows,
     target_point,
 )
+from fantasytalking.training.lora import LoraSettings
 from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
-from fantasytalking.training.trainer.loop import Part
+from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.random_draws import StepDraws
 from fantasytalking.training.trainer.run_folder import RunFolder
 from tests.pipeline.tiny_pipeline import WIDTH, embedded_pipeline, scheduler, transformer, wan_pipeline
@@ -57,7 +58,6 @@ FRAMES, TOKENS = 9, 20
 CONFIG = DistillConfig(
     train=TrainConfig(
         stages=(StageSchedule("frame", 6, 1e-3, warmup=1),),
-        model={},
         batch_tokens=12,
         dropout=Dropout(0.0, 0.0, 0.0),
         weight_decay=0.0,
@@ -215,6 +215,14 @@ def test_where_the_teacher_stops_early_the_averaged_student_makes_the_rest() -> 
     assert not torch.allclose(exact[0], landing[0])
 
 
+def test_what_the_teacher_is_told_besides_a_batch_follows_to_the_device() -> None:
+    given = torch.zeros(1, WIDTH), torch.ones(16)
+    teacher = GuidedTeacher(frozen(teacher_model()), GuidancePlan(4.0, 2.5), given[1], given[0])
+    there = teacher.to(torch.device("meta"))
+    assert there.negative_text is not None and there.negative_text.device.type == "meta"
+    assert there.channels is not None and there.channels.device.type == "meta"
+
+
 def test_own_way_is_the_students_sampling_up_to_the_phase() -> None:
     model, phases, noise = teacher_model(), Phases(4, 3.0), noise_of(3)
     phase = torch.tensor([2, 0, 1])
@@ -264,7 +272,7 @@ def stored(run: Path) -> dict[str, torch.Tensor]:
     return {k: v for file in sorted(latest.glob("*.safetensors")) for k, v in load_file(file).items()}
 
 
-def distiller_of(config: DistillConfig, run: Path) -> Distiller:
+def distiller_of(config: DistillConfig, run: Path) -> Trainer:
     return make_distiller(config, teacher_model(), FewSamples(), run)
 
 
@@ -296,9 +304,9 @@ def test_a_batch_cut_into_parts_gives_the_same_step(tmp_path: Path) -> None:
     assert float((apart > 1e-5).float().mean()) < 0.01
 
 
-def drawn(distiller: Distiller, step: int, index: Sequence[int] = range(4)) -> tuple[Starts, torch.Tensor]:
-    part = Part(distiller.batch(step, index), distiller.draws(step, index), 1.0)
-    return distiller.starts(part, step)
+def drawn(distiller: Trainer, step: int, index: Sequence[int] = range(4)) -> tuple[Starts, torch.Tensor]:
+    batch = distiller.prepare(step, index)
+    return batch.starts, batch.own
 
 
 def test_start_points_are_a_pure_function_of_seed_step_and_sample(tmp_path: Path) -> None:
@@ -321,9 +329,11 @@ def test_start_points_are_a_pure_function_of_seed_step_and_sample(tmp_path: Path
 
 def test_shares_of_start_points_are_what_was_asked_for(tmp_path: Path) -> None:
     distiller = distiller_of(replace(CONFIG, at_start=0.5, on_policy=0.3), tmp_path)
+    assert isinstance(distiller.objective, Distillation)
+    phases = distiller.objective.phases
     every = [drawn(distiller, step) for step in range(100)]
     own = torch.cat([o[s.phase > 0] for s, o in every]).float().mean()
-    begins = torch.cat([(s.u == distiller.phases.start(s.phase))[~o] for s, o in every]).float().mean()
+    begins = torch.cat([(s.u == phases.start(s.phase))[~o] for s, o in every]).float().mean()
     assert 0.2 < own < 0.4
     assert 0.4 < begins < 0.6
     assert not any(bool(o[s.phase == 0].any()) for s, o in every)
@@ -340,8 +350,8 @@ def test_losses_are_logged_and_the_method_is_kept(tmp_path: Path) -> None:
 def test_the_lip_weight_moves_the_loss_towards_the_lips(tmp_path: Path) -> None:
     plain, lips = (distiller_of(replace(CONFIG, lip_weight=w), tmp_path / str(w)).losses(0) for w in (0.0, 3.0))
     share = 1 / 4  # of the mask
-    assert torch.allclose(plain.total, share * plain.lips + (1 - share) * plain.rest, rtol=1e-4)
-    expected = (4 * share * lips.lips + (1 - share) * lips.rest) / (4 * share + 1 - share)
+    assert torch.allclose(plain.total, share * plain.parts["lips"] + (1 - share) * plain.parts["rest"], rtol=1e-4)
+    expected = (4 * share * lips.parts["lips"] + (1 - share) * lips.parts["rest"]) / (4 * share + 1 - share)
     assert torch.allclose(lips.total, expected, rtol=1e-4)
     huber = distiller_of(replace(CONFIG, huber=0.1, lip_weight=0.0), tmp_path / "huber").losses(0)
     assert bool((huber.total < plain.total.sqrt()).all())
@@ -490,10 +500,10 @@ def test_a_run_is_not_continued_with_another_method(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"student_steps": 0}, "student_steps of a distillation must be at least 1, but 0 was given"),
-        ({"substeps": -1}, "substeps of a distillation must be at least 1"),
-        ({"at_start": 1.5}, "at_start of a distillation is a share from 0 to 1, but 1.5 was given"),
-        ({"lip_weight": -1.0}, "lip_weight of a distillation must be 0 or more"),
+        ({"student_steps": 0}, "student_steps must be a whole number of at least 1, but 0 was given"),
+        ({"substeps": -1}, "substeps must be a whole number of at least 1"),
+        ({"at_start": 1.5}, "at_start must be a number from 0 to 1, but 1.5 was given"),
+        ({"lip_weight": -1.0}, "lip_weight must be a number of at least 0"),
         ({"train": replace(CONFIG.train, stages=(StageSchedule("clip", 2, 1e-3),))}, "one stage, of the kind 'frame'"),
     ],
 )

@@ -21,6 +21,8 @@ from fantasytalking.training.embedded.mouth_validation import (
 )
 from fantasytalking.training.embedded.train_embedded import load_start, make_trainer, window_source
 from fantasytalking.training.embedded.training_tracks import load_material, without_leaks
+from fantasytalking.training.trainer.callbacks import Validate
+from fantasytalking.training.trainer.loop import Trainer
 from tests.training.synthetic import make_track, tracks, write_cache
 
 
@@ -86,11 +88,17 @@ def test_clips_that_all_lose_the_face_are_one_sentence(tmp_path: Path) -> None:
         load_material(cache, coefficients=8)
 
 
+def validation_of(trainer: Trainer) -> Validation:
+    """The validation among the callbacks of a trainer."""
+    (found,) = (one.figures for one in trainer.callbacks if isinstance(one, Validate))
+    assert isinstance(found, Validation)
+    return found
+
+
 def test_validation_compares_own_with_exchanged_speech(tmp_path: Path) -> None:
     material = load_material(write_cache(tmp_path / "tracks"))
     trainer = make_trainer(material, TINY_TRANSFORMER, tmp_path / "run")
-    assert isinstance(trainer.validate, Validation)
-    windows = trainer.validate.windows
+    windows = validation_of(trainer).windows
     assert len(windows) == 6  # three of each held-out track
     samples = [sample for sample, _ in windows]
     true = torch.stack([sample.latents for sample in samples])
@@ -107,11 +115,11 @@ def test_a_model_without_identity_module_is_trained_and_validated_without_it(tmp
     material = load_material(write_cache(tmp_path / "tracks"))
     without = {k: v for k, v in TINY_TRANSFORMER.model.items() if not k.startswith("identity")}
     trainer = make_trainer(material, replace(TINY_TRANSFORMER, model=without), tmp_path / "run")
-    assert trainer.batch(0).conditions.identity is None
+    assert trainer.prepare(0).samples.conditions.identity is None
     assert trainer.train(until=2) == 2
-    assert trainer.validate is not None
-    assert set(trainer.validate(trainer.averaged())) == {"r", "r_shuffled", "expression", "head"}
-    assert make_trainer(material, TINY_TRANSFORMER, tmp_path / "usual").batch(0).conditions.identity is not None
+    assert set(validation_of(trainer)(trainer.averaged())) == {"r", "r_shuffled", "expression", "head"}
+    usual = make_trainer(material, TINY_TRANSFORMER, tmp_path / "usual")
+    assert usual.prepare(0).samples.conditions.identity is not None
 
 
 def test_validation_windows_are_spread_over_the_track() -> None:

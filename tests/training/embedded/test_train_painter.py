@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,17 +12,22 @@ import torch
 
 from fantasytalking.autoencoder.painter import CROP, MouthPainter, crop_transform, draw_masks, take_crop
 from fantasytalking.data.motion_dataset import PreparedTrack
-from fantasytalking.errors import InputError
+from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.media.video import write_video
+from fantasytalking.training.embedded.mouth_pairs import MouthPairs, clip_pairs, collect_pairs, frames_in
 from fantasytalking.training.embedded.train_painter import (
-    MouthPairs,
-    clip_pairs,
-    collect_pairs,
-    frames_in,
+    MouthPainting,
+    PainterBatch,
+    PainterConfig,
+    PairDraw,
+    PairSource,
     painter_batch,
+    painter_config,
     painter_loss,
     train_painter,
 )
+from fantasytalking.training.trainer.loop import Trainer
+from fantasytalking.training.trainer.run_folder import RunFolder
 from tests.media.files import frame_numbers, numbered_frames
 from tests.pipeline.tiny_pipeline import portrait
 from tests.training.synthetic import codec, open_mouth, own_mesh
@@ -41,6 +47,18 @@ def pairs() -> MouthPairs:
 def painter() -> MouthPainter:
     torch.manual_seed(0)
     return MouthPainter((8, 8))
+
+
+def as_they_are(some: MouthPairs, count: int) -> PainterBatch:
+    """The first pairs, without variation."""
+    one, zero = np.ones((3, 1, 1), np.float32), np.zeros((3, 1, 1), np.float32)
+    return painter_batch(some, [PairDraw(i, False, one, zero) for i in range(count)])
+
+
+def train(net: MouthPainter, folder: Path, steps: int, batch: int, **changes: object) -> MouthPainter:
+    """Train on `pairs`."""
+    config = replace(painter_config(steps, batch), tensorboard=False, **changes)  # type: ignore[arg-type]
+    return train_painter(net, pairs(), config, RunFolder(folder))
 
 
 def track(name: str, first: int, frames: int) -> PreparedTrack:
@@ -84,9 +102,10 @@ def test_without_tracks_there_is_a_sentence(tmp_path: Path) -> None:
 
 def test_inputs_and_target_are_mirrored_and_recoloured_alike() -> None:
     same = MouthPairs(pairs().target, pairs().target, pairs().target, pairs().masks, pairs().inner)
-    plain, _ = painter_batch(same, np.arange(4), None)
+    plain = as_they_are(same, 4).inputs
     for seed in range(4):
-        inputs, target = painter_batch(same, np.arange(4), np.random.default_rng(seed))
+        draws = [draw._replace(pair=i) for i, draw in enumerate(PairSource(same, 4, seed).plan(0))]
+        inputs, target = painter_batch(same, draws)
         assert torch.allclose(inputs[:, :3], target, atol=1e-6)
         assert torch.allclose(inputs[:, 3:6], target, atol=1e-6)
         assert torch.equal(inputs[:, 6:], plain[:, 6:]) or torch.equal(inputs[:, 6:], plain[:, 6:].flip(-1))
@@ -94,7 +113,7 @@ def test_inputs_and_target_are_mirrored_and_recoloured_alike() -> None:
 
 
 def test_a_perfect_blend_costs_nothing_and_only_the_mouth_counts() -> None:
-    inputs, target = painter_batch(pairs(), np.arange(2), None)
+    inputs, target = as_they_are(pairs(), 2)
     region = inputs[:, 9:10]
 
     def copy(picture: torch.Tensor) -> torch.nn.Module:
@@ -113,15 +132,48 @@ def test_a_perfect_blend_costs_nothing_and_only_the_mouth_counts() -> None:
     assert painter_loss(copy(inputs[:, :3]), inputs, target, None)[0].min() > 0.01
 
 
+def same(a: MouthPainter, b: MouthPainter) -> bool:
+    return all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
+
+
 def test_it_learns_and_a_finished_run_is_taken_from_its_checkpoint(tmp_path: Path) -> None:
-    inputs, target = painter_batch(pairs(), np.arange(4), None)
-    net, checkpoint = painter(), tmp_path / "painter.pt"
+    inputs, target = as_they_are(pairs(), 4)
+    net = painter()
     with torch.no_grad():
         before = painter_loss(net, inputs, target, None)[0].mean()
-    train_painter(net, pairs(), 60, batch=1, checkpoint=checkpoint)
+    train(net, tmp_path, 60, 1)
     with torch.no_grad():
         assert painter_loss(net, inputs, target, None)[0].mean() < 0.97 * before
     again = painter()
-    train_painter(again, pairs(), 60, batch=1, checkpoint=checkpoint)
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in net.state_dict().items())
-    assert not list(tmp_path.glob("*.part"))
+    train(again, tmp_path, 60, 1)
+    assert same(net, again)
+    assert [r["step"] for r in RunFolder(tmp_path).records()] == [50]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_run_in_two_parts_equals_a_run_in_one_and_takes_no_other_settings(tmp_path: Path) -> None:
+    whole = train(painter(), tmp_path / "one", 6, 2)
+    config = replace(painter_config(6, 2), tensorboard=False)
+
+    def part(config: PainterConfig, data: str = "a") -> Trainer:
+        source = PairSource(pairs(), config.batch, config.seed, data)
+        return Trainer(painter(), source, MouthPainting(), config, RunFolder(tmp_path / "two"))
+
+    assert part(config).train(until=4) == 4
+    second = part(config)
+    assert second.step == 4 and second.train() == 6
+    assert all(torch.equal(v, whole.state_dict()[k]) for k, v in second.averaged().state_dict().items())
+    with pytest.raises(SettingsError, match=r"other settings \(batch: 2 there, 3 now\)"):
+        part(replace(config, batch=3))
+    with pytest.raises(SettingsError, match=r"other settings \(data: checksum a there, b now\)"):
+        part(config, "b")
+    assert part(replace(config, log_every=1, accumulate=2)).step == 6
+
+
+def test_parts_of_a_batch_are_varied_as_the_whole(tmp_path: Path) -> None:
+    made = PairSource(pairs(), 4, 3)
+    objective = MouthPainting()
+    whole = objective.prepare(made, 5, range(4))
+    some = objective.prepare(made, 5, [3, 1])
+    assert torch.equal(some.inputs, whole.inputs[[3, 1]])
+    assert torch.equal(some.target, whole.target[[3, 1]])

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from fantasytalking.cli.__main__ import main
-from fantasytalking.errors import InputError
+from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.perception.lip_sync import (
     MAX_OFFSET,
     MOUTH_REACH,
@@ -24,7 +25,6 @@ from fantasytalking.perception.lip_sync import (
 )
 from fantasytalking.perception.mouth_view import CROP_HEIGHT, CROP_WIDTH, SHAPE_DIM, MouthView, see_mouth
 from fantasytalking.perception.sync_judgement import Alignment, judge
-from fantasytalking.training.embedded.embedded_recipes import LIP_SYNC_RECIPES
 from fantasytalking.training.embedded.linear_sync import fit_ridge
 from fantasytalking.training.lip_sync.align_clips import cross_align, deal, reference_offset
 from fantasytalking.training.lip_sync.lip_sync_data import (
@@ -42,14 +42,35 @@ from fantasytalking.training.lip_sync.lip_sync_figures import (
     distance_cost,
     figures,
 )
-from fantasytalking.training.lip_sync.lip_sync_run import average_face, training_clips, validation_table
-from fantasytalking.training.lip_sync.train_lip_sync import LipSyncConfig, LipSyncTrainer, new_network, sync_loss
+from fantasytalking.training.lip_sync.lip_sync_objective import (
+    LipSyncConfig,
+    LipSyncObjective,
+    LipSyncRecipe,
+    ScaledNetwork,
+    averaged_network,
+    lip_sync_trainer,
+    new_network,
+    sync_loss,
+)
+from fantasytalking.training.lip_sync.lip_sync_recipes import LIP_SYNC_RECIPES
+from fantasytalking.training.lip_sync.train_lip_sync import average_face, training_clips, validation_table
+from fantasytalking.training.trainer.config import Schedule
+from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.run_folder import RunFolder
 from tests.cli.test_train import make_video
 from tests.training.synthetic import make_track, open_mouth, own_mesh, tracks
 
 PLAIN = Variation(*[0.0] * 11)
-TINY = LipSyncConfig(steps=16, batch=4, window=8, learning_rate=2e-3, log_every=8, generated_weight=0.0, align_steps=1)
+CONFIG = replace(
+    LIP_SYNC_RECIPES["lip-sync"].train,
+    stages=(Schedule("lip-sync", 16, 2e-3, warmup=5, final_fraction=0.02),),
+    batch=4,
+    window=8,
+    log_every=8,
+    generated_weight=0.0,
+    tensorboard=False,
+)
+TINY = LipSyncRecipe(CONFIG, align_steps=1)
 
 
 @cache
@@ -66,7 +87,7 @@ def views() -> dict[str, MouthView]:
 
 def windows(variation: Variation | None = None, window: int = 8) -> SyncWindows:
     clips = [make_clip(t, views()[t.info.file]) for t in tracks()]
-    return SyncWindows(clips, window, variation=variation)
+    return SyncWindows(clips, window, 0.0, variation or Variation(), CONFIG.batch)
 
 
 def test_a_batch_holds_mouth_and_speech_of_the_same_moment() -> None:
@@ -78,7 +99,7 @@ def test_a_batch_holds_mouth_and_speech_of_the_same_moment() -> None:
     speech = np.repeat(np.arange(2 * frames, dtype=np.float32)[:, None] / 2, 384, 1)
     clip = make_clip(replace(track, speech=speech.astype(np.float16)), MouthView(shape, crops))
     for variation in (PLAIN, replace(PLAIN, stretch=1.0, tempo=0.1)):
-        batch = SyncWindows([clip], 8, variation=variation).draw(16, np.random.default_rng(0))
+        batch = SyncWindows([clip], 8, 0.0, variation).draw(16, np.random.default_rng(0))
         assert batch.shape.shape == (16, 8 + 2 * MOUTH_REACH, SHAPE_DIM)
         assert batch.speech.shape == (16, 2 * (8 + 2 * MAX_OFFSET + 2 * SPEECH_REACH), 384)
         assert batch.inside.shape == (16, 8 + 2 * MAX_OFFSET)
@@ -112,16 +133,29 @@ def unit(*shape: int) -> torch.Tensor:
     return torch.nn.functional.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(0)), dim=-1)
 
 
+def mean_loss(
+    mouth: torch.Tensor,
+    speech: torch.Tensor,
+    inside: torch.Tensor,
+    scale: torch.Tensor,
+    frames: int,
+    smoothing: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss and accuracy over all mouths."""
+    loss, accuracy = sync_loss(mouth, speech, inside, scale, frames, smoothing, torch.arange(len(mouth)))
+    return loss.mean(), accuracy.mean()
+
+
 def test_the_loss_is_small_where_mouth_and_speech_agree_and_one_frame_late_costs() -> None:
     speech = unit(4, 8 + 2 * MAX_OFFSET, 32)
     inside, scale = torch.ones(4, 8 + 2 * MAX_OFFSET, dtype=torch.bool), torch.tensor(20.0)
-    right, accuracy = sync_loss(speech[:, MAX_OFFSET : MAX_OFFSET + 8], speech, inside, scale, 4)
-    late, none = sync_loss(speech[:, MAX_OFFSET - 1 : MAX_OFFSET + 7], speech, inside, scale, 4)
+    right, accuracy = mean_loss(speech[:, MAX_OFFSET : MAX_OFFSET + 8], speech, inside, scale, 4)
+    late, none = mean_loss(speech[:, MAX_OFFSET - 1 : MAX_OFFSET + 7], speech, inside, scale, 4)
     assert right < 0.01
     assert accuracy == 1
     assert late > 5
     assert none == 0
-    unrelated, _ = sync_loss(unit(4, 8, 32), 0 * speech, inside, scale, 4)
+    unrelated, _ = mean_loss(unit(4, 8, 32), 0 * speech, inside, scale, 4)
     assert float(unrelated) == pytest.approx(np.log(2 * MAX_OFFSET + 1 + 3), rel=1e-4)
 
 
@@ -129,31 +163,70 @@ def test_frames_outside_the_clip_are_no_negatives() -> None:
     speech = unit(2, 8 + 2 * MAX_OFFSET, 32)
     inside = torch.zeros(2, 8 + 2 * MAX_OFFSET, dtype=torch.bool)
     inside[:, MAX_OFFSET : MAX_OFFSET + 8] = True
-    loss, accuracy = sync_loss(unit(2, 8, 32), 0 * speech, inside, torch.tensor(20.0), 8, smoothing=0.1)
+    loss, accuracy = mean_loss(unit(2, 8, 32), 0 * speech, inside, torch.tensor(20.0), 8, smoothing=0.1)
     assert float(loss) == pytest.approx(0.9 * np.log(2), rel=1e-4)
     assert accuracy == 1
 
 
 def test_training_lowers_the_loss_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
-    def trainer(folder: str) -> LipSyncTrainer:
-        source = windows()
-        clips = [clip for group in source.groups.values() for clip in group]
-        return LipSyncTrainer(TINY, source, new_network(clips, average_face(), 0), RunFolder(tmp_path / folder))
+    def trainer(folder: str) -> Trainer:
+        return trainer_of(fresh_network(), windows(), tmp_path / folder)
 
     whole = trainer("whole")
     with torch.no_grad():
-        before = np.mean([float(whole.losses(step)[0]) for step in (100, 101)])
-    assert whole.train() == TINY.steps
+        before = np.mean([float(whole.losses(step).total.mean()) for step in (100, 101)])
+    assert whole.train() == CONFIG.total_steps
     with torch.no_grad():
-        after = np.mean([float(whole.losses(step)[0]) for step in (100, 101)])
+        after = np.mean([float(whole.losses(step).total.mean()) for step in (100, 101)])
     assert after < 0.9 * before
     assert trainer("parts").train(until=6) == 6
     second = trainer("parts")
     assert second.step == 6
     second.train()
     for name, value in whole.engine.bare_model.state_dict().items():
-        torch.testing.assert_close(value, second.engine.bare_model.state_dict()[name], rtol=1e-4, atol=1e-5)
-    assert isinstance(whole.averaged(), LipSync)
+        assert torch.equal(value, second.engine.bare_model.state_dict()[name]), name
+    assert isinstance(averaged_network(whole), LipSync)
+    assert [set(r) >= {"loss", "accuracy", "norm"} for r in RunFolder(tmp_path / "parts").records()] == [True, True]
+
+
+def test_another_configuration_or_other_data_is_refused(tmp_path: Path) -> None:
+    trainer_of(fresh_network(), windows(), tmp_path).train(until=1)
+    for change, sentence in (
+        ({"window": 9}, r"other settings \(window: 8 there, 9 now\)"),
+        ({"variation": replace(Variation(), mirror=0.0)}, r"other settings \(variation.mirror: 0.5 there, 0.0 now\)"),
+    ):
+        with pytest.raises(SettingsError, match=sentence):
+            trainer_of(fresh_network(), windows(), tmp_path, **change)
+    assert trainer_of(fresh_network(), windows(), tmp_path, log_every=1).step == 1
+    known = windows()
+    known.fingerprint = "a"
+    trainer_of(fresh_network(), known, tmp_path)
+    other = windows()
+    other.fingerprint = "b"
+    with pytest.raises(SettingsError, match="data: checksum a there, b now"):
+        trainer_of(fresh_network(), other, tmp_path)
+
+
+def test_shares_of_a_batch_add_up_to_the_whole() -> None:
+    """Every process compares its own mouths with the speech of all, so the number of processes changes no loss."""
+    objective, network = LipSyncObjective(CONFIG), ScaledNetwork(fresh_network()).eval()
+    source = windows()
+    with torch.no_grad():
+        whole = objective.losses(network, objective.prepare(source, 3, range(4)), 3)
+        some = [objective.losses(network, objective.prepare(source, 3, rows), 3) for rows in ([0, 1], [2, 3])]
+    for name in ("accuracy",):
+        assert torch.equal(torch.cat([part.parts[name] for part in some]), whole.parts[name])
+    torch.testing.assert_close(torch.cat([part.total for part in some]), whole.total)
+
+
+def fresh_network() -> LipSyncNetwork:
+    clips = [clip for group in windows().groups.values() for clip in group]
+    return new_network(clips, average_face(), 0)
+
+
+def trainer_of(network: LipSyncNetwork, source: SyncWindows, folder: Path, **changes: Any) -> Trainer:
+    config: LipSyncConfig = replace(CONFIG, **changes)
+    return lip_sync_trainer(network, source, config, RunFolder(folder))
 
 
 def test_training_clips_are_put_in_step_and_strangers_to_the_validation_split(tmp_path: Path) -> None:
@@ -286,7 +359,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_command_makes_weights_from_raw_videos(
     videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(LIP_SYNC_RECIPES, "lip-sync", replace(TINY, steps=2))
+    monkeypatch.setitem(LIP_SYNC_RECIPES, "lip-sync", TINY.scaled_to(2))
     run = tmp_path / "run"
     words = ["train", "lip-sync", "--data", str(videos), "--output", str(run), "--steps", "3"]
     assert main(words) == 0

@@ -5,33 +5,87 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fantasytalking.data.samples import Dropout
 from fantasytalking.errors import SettingsError
+from fantasytalking.training.adapter.adapter_recipes import ADAPTER_RECIPES
+from fantasytalking.training.distillation.distillation_recipes import DISTIL_RECIPES
 from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_TRANSFORMER, RECIPES
-from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
+from fantasytalking.training.lip_sync.lip_sync_recipes import LIP_SYNC_RECIPES
+from fantasytalking.training.trainer.config import StageSchedule, TrainConfig, load_config
 from fantasytalking.training.trainer.loop import learning_rate
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_config_survives_the_run_folder(name: str, tmp_path: Path) -> None:
-    config = RECIPES[name].transformer
+    config = RECIPES[name].train
     config.save(tmp_path / "config.json")
-    assert TrainConfig.load(tmp_path / "config.json") == config
+    assert load_config(TrainConfig, tmp_path / "config.json") == config
 
 
 def test_an_unknown_key_is_named(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     EMBEDDED_TRANSFORMER.save(path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"learning_rat": 1}))
-    with pytest.raises(SettingsError, match="learning_rat"):
-        TrainConfig.load(path)
+    with pytest.raises(SettingsError, match="There is no setting 'learning_rat'"):
+        load_config(TrainConfig, path)
+    path.write_text("{")
+    with pytest.raises(SettingsError, match="holds no training configuration"):
+        load_config(TrainConfig, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"shift": -1.0}, "shift must be a number from 0.1 to 100, but -1.0 was given; leave it out for 3.0"),
+        ({"ema": 2.0}, "ema must be a number from 0 to 1, but 2.0 was given"),
+        ({"mixed_precision": "fp8"}, "mixed_precision must be no or bf16, but 'fp8' was given"),
+        ({"optimizer": "sgd"}, "optimizer must be adamw or adamw-8bit"),
+        ({"keep": 0}, "keep must be a whole number of at least 1, but 0 was given"),
+        ({"accumulate": 0}, "accumulate must be a whole number of at least 1"),
+        ({"prefetch": -1}, "prefetch must be a whole number of at least 0"),
+        ({"batch_tokens": 0}, "batch_tokens must be a whole number of at least 1"),
+        ({"continuation": 1.5}, "continuation must be a number from 0 to 1"),
+        ({"stages": ()}, "needs at least one stage"),
+        ({"frames": ()}, "windows of some length"),
+        ({"frames": (74,)}, "must be a multiple of 4 plus 1, but it is 74; use 73 or 77"),
+    ],
+)
+def test_a_value_out_of_range_is_one_sentence(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        replace(EMBEDDED_TRANSFORMER, **change)
+
+
+def test_a_stage_has_a_known_name_and_sensible_numbers() -> None:
+    with pytest.raises(SettingsError, match="stage must be clip, frame or frame-unmasked, but 'clipp' was given"):
+        StageSchedule("clipp", 3, 1e-3)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="learning_rate must be a number of at least 0, but -0.001 was given"):
+        StageSchedule("clip", 3, -1e-3)
+    with pytest.raises(SettingsError, match="steps must be a whole number of at least 1, but 0 was given"):
+        StageSchedule("clip", 0, 1e-3)
+    with pytest.raises(SettingsError, match=r"audio must be a number from 0 to 1, but 1.5 was given"):
+        Dropout(audio=1.5)
+
+
+def test_every_recipe_is_scaled_to_a_number_of_steps() -> None:
+    for recipe in {**RECIPES, **ADAPTER_RECIPES, **DISTIL_RECIPES, **LIP_SYNC_RECIPES}.values():
+        scaled = recipe.scaled_to(40)
+        assert scaled.train.total_steps == pytest.approx(40, abs=1)
+        assert replace(scaled, train=recipe.train) == recipe
+
+
+def test_a_short_run_of_the_lip_sync_network_warms_up_over_a_quarter_of_it() -> None:
+    train = LIP_SYNC_RECIPES["lip-sync"].train
+    assert train.scaled_to(train.total_steps) == train
+    assert [train.scaled_to(steps).stages[0].warmup for steps in (3, 40, 1000)] == [1, 11, 100]
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_train_clip_level_first_then_frame_level(name: str) -> None:
-    config = RECIPES[name].transformer
+    config = RECIPES[name].train
     names = [stage.stage for stage in config.stages]
     assert names[0] == "clip" and set(names[1:]) == {"frame"}
     assert all((frames - 1) % 4 == 0 for frames in config.frames)
@@ -39,7 +93,7 @@ def test_recipes_train_clip_level_first_then_frame_level(name: str) -> None:
 
 
 def test_steps_belong_to_stages_in_order() -> None:
-    config = TrainConfig((StageSchedule("clip", 3, 1e-3), StageSchedule("frame", 5, 1e-3)), {})
+    config = TrainConfig((StageSchedule("clip", 3, 1e-3), StageSchedule("frame", 5, 1e-3)))
     assert config.total_steps == 8
     found = [(config.at(step)[0].stage, config.at(step)[1]) for step in (0, 2, 3, 7, 100)]
     assert found == [("clip", 0), ("clip", 2), ("frame", 0), ("frame", 4), ("frame", 4)]

@@ -19,15 +19,16 @@ def test_one_process_may_train_two_models_at_two_precisions() -> None:
     for precision in ("bf16", "no"):
         made = engine(precision)
         assert made.accelerator.mixed_precision == precision
-        made.step(made.model(x).float().square().mean())
+        made.backward(made.model(x).float().square().mean())
+        made.update()
         assert made.bare_model.weight.dtype == torch.float32
 
 
 def test_a_step_moves_the_weights_and_clears_the_gradient() -> None:
     made = engine()
     before = made.bare_model.weight.detach().clone()
-    norm = made.step(made.model(torch.ones(1, 3)).square().mean())
-    assert norm > 0
+    made.backward(made.model(torch.ones(1, 3)).square().mean())
+    assert made.update() > 0
     assert not torch.equal(made.bare_model.weight, before)
     assert made.bare_model.weight.grad is None
 
@@ -37,7 +38,10 @@ def test_a_loss_that_is_not_finite_updates_nothing(value: float) -> None:
     made = engine()
     before = made.bare_model.weight.detach().clone()
     with pytest.raises(ResourceError, match="Training diverged"):
-        made.step(made.model(torch.ones(1, 3)).sum() * value)
+        made.check_finite(value)
+    made.backward(made.model(torch.ones(1, 3)).sum() * value)
+    with pytest.raises(ResourceError, match="Training diverged"):
+        made.update()
     assert torch.equal(made.bare_model.weight, before)
 
 

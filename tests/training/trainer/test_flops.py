@@ -14,9 +14,8 @@ from fantasytalking.checkpoints.adapter_layouts import part_of
 from fantasytalking.conditioning.audio_windows import window_ranges
 from fantasytalking.conditioning.conditions import AudioCondition, Conditions, IdentityCondition
 from fantasytalking.training.adapter.adapter_recipes import BACKBONE_LINEARS
-from fantasytalking.training.distillation.distil_model import add_lora
-from fantasytalking.training.distillation.distillation_recipes import LoraSettings
 from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL
+from fantasytalking.training.lora import LoraSettings, add_lora
 from fantasytalking.training.trainer.flops import Flops, Trains, latent_tokens, sample_flops, tokens_of, training_flops
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 

@@ -17,10 +17,11 @@ import torch
 from fantasytalking.data.samples import Dropout
 from fantasytalking.errors import CheckpointError, InputError, ResourceError, SettingsError
 from fantasytalking.training.embedded.embedded_recipes import TINY_TRANSFORMER
-from fantasytalking.training.embedded.train_embedded import make_trainer
+from fantasytalking.training.embedded.train_embedded import fresh_transformer, make_trainer, window_source
 from fantasytalking.training.embedded.training_tracks import Material, load_material
+from fantasytalking.training.flow_matching import FlowMatching
 from fantasytalking.training.trainer.checkpoints import Stored, load_ema
-from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
+from fantasytalking.training.trainer.config import StageSchedule, TrainConfig, load_config
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.sources import WindowSource
@@ -61,22 +62,23 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
 def test_a_batch_is_a_pure_function_of_seed_and_step(material: Material, tmp_path: Path) -> None:
     a, b = (make_trainer(material, CONFIG, tmp_path / name) for name in "ab")
     other = make_trainer(material, replace(CONFIG, seed=1), tmp_path / "c")
-    b.batch(0)  # what was drawn before does not matter
+    b.prepare(0)  # what was drawn before does not matter
     torch.manual_seed(123)
     for step in (5, 0):
-        x, y = a.batch(step), b.batch(step)
+        x, y = a.prepare(step).samples, b.prepare(step).samples
         assert torch.equal(x.latents, y.latents)
         assert torch.equal(x.condition, y.condition)
         assert x.conditions.audio is not None and y.conditions.audio is not None
         assert torch.equal(x.conditions.audio.features, y.conditions.audio.features)
         assert torch.equal(a.losses(step).total, b.losses(step).total)
-    assert not torch.equal(a.batch(0).latents, a.batch(1).latents)
-    assert not torch.equal(a.batch(0).latents, other.batch(0).latents)
+    first = a.prepare(0).samples.latents
+    assert not torch.equal(first, a.prepare(1).samples.latents)
+    assert not torch.equal(first, other.prepare(0).samples.latents)
 
 
 def test_both_stages_run_and_are_logged(material: Material, tmp_path: Path) -> None:
     trainer = make_trainer(material, replace(CONFIG, stages=steps(2, 2), validate_every=4), tmp_path)
-    clip, frame = trainer.batch(0).conditions.audio, trainer.batch(3).conditions.audio
+    clip, frame = (trainer.prepare(step).samples.conditions.audio for step in (0, 3))
     assert clip is not None and clip.ranges is None
     assert frame is not None and frame.ranges is not None
     assert trainer.train() == 4
@@ -84,7 +86,7 @@ def test_both_stages_run_and_are_logged(material: Material, tmp_path: Path) -> N
     assert [r["stage"] for r in records if "stage" in r] == ["clip", "clip", "frame", "frame"]
     figures = next(r["validation"] for r in records if "validation" in r)
     assert figures.keys() == {"r", "r_shuffled", "expression", "head"}
-    assert TrainConfig.load(tmp_path / "config.json") == trainer.config
+    assert load_config(TrainConfig, tmp_path / "config.json") == trainer.config
 
 
 def test_a_run_in_two_parts_equals_a_run_in_one(material: Material, tmp_path: Path) -> None:
@@ -100,12 +102,12 @@ def test_a_run_in_two_parts_equals_a_run_in_one(material: Material, tmp_path: Pa
 KILLED = """
 import sys, torch
 from pathlib import Path
-from fantasytalking.training.trainer.config import TrainConfig
-from fantasytalking.training.embedded.train_embedded import make_trainer
+from fantasytalking.training.trainer.config import TrainConfig, load_config
+from fantasytalking.training.embedded.train_embedded import fresh_transformer, make_trainer, window_source
 from fantasytalking.training.embedded.training_tracks import load_material
 torch.set_num_threads(1)
 cache, run, config = map(Path, sys.argv[1:])
-make_trainer(load_material(cache), TrainConfig.load(config), run).train()
+make_trainer(load_material(cache), load_config(TrainConfig, config), run).train()
 """
 
 
@@ -182,10 +184,9 @@ def test_a_checkpoint_of_another_model_is_refused(material: Material, tmp_path: 
 def one_sample(material: Material, tmp_path: Path, **changes: object) -> Trainer:
     """A trainer that sees one window over and over, nothing dropped."""
     config = replace(CONFIG, dropout=Dropout(0.0, 0.0, 0.0), **changes)  # type: ignore[arg-type]
-    trainer = make_trainer(material, config, tmp_path)
-    sample = trainer.source.sample(9, np.random.default_rng(0))
+    sample = window_source(material, config).sample(9, np.random.default_rng(0))
     source = WindowSource({9: lambda rng: sample}, config.frames, config.batch_tokens)
-    return Trainer(config, source, RunFolder(tmp_path))
+    return Trainer(fresh_transformer(config), source, FlowMatching(config), config, RunFolder(tmp_path))
 
 
 def test_the_loss_falls_on_a_single_sample(material: Material, tmp_path: Path) -> None:

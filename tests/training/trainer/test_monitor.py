@@ -16,6 +16,7 @@ import torch
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.system.json import append_json_line, read_json_lines
+from fantasytalking.training.trainer.callbacks import Moment, Validate, Validated
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.monitor import Interval, Monitor, batch_sums
 from fantasytalking.training.trainer.objective import Losses
@@ -37,7 +38,7 @@ def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
 def test_tensorboard_has_every_figure_once_per_log_line(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     config = replace(CONFIG, tensorboard=True, log_every=2, validate_every=4)
-    trainer(tmp_path, config, validate=lambda model: {"r": 0.25}).train(until=6)
+    trainer(tmp_path, config, callbacks=[Validate(lambda model: {"r": 0.25})]).train(until=6)
     trainer(tmp_path, config).train(until=12)
     found = scalars(tmp_path)
     records = [r for r in RunFolder(tmp_path).records() if "validation" not in r]
@@ -70,15 +71,17 @@ def test_without_tensorboard_a_note_is_all(
 
 
 def test_the_loss_is_told_by_noise_level() -> None:
-    losses = Losses(torch.tensor([1.0, 2.0, 4.0]), torch.ones(3), torch.zeros(3))
-    interval = Interval()
-    interval.add(batch_sums(losses, torch.tensor([0.1, 0.99, 0.8])), 3, 5.0)
-    interval.add(batch_sums(losses, torch.tensor([0.3, 0.2, 0.0])), 3, 7.0)
+    names = ("lips", "rest")
+    interval = Interval(names)
+    for levels, norm in (([0.1, 0.99, 0.8], 5.0), ([0.3, 0.2, 0.0], 7.0)):
+        parts = {"lips": torch.ones(3), "rest": torch.zeros(3)}
+        losses = Losses(torch.tensor([1.0, 2.0, 4.0]), parts, torch.tensor(levels))
+        interval.add(batch_sums(losses, names), 3, norm)
     figures = interval.figures()
     assert figures["loss"] == pytest.approx(7 / 3)
     assert (figures["lips"], figures["rest"], figures["norm"]) == (1.0, 0.0, 6.0)
     assert figures["levels"] == [pytest.approx(7 / 3), 1.0, None, 3.0]
-    assert Interval(**json.loads(json.dumps(interval.state()))).figures() == figures
+    assert Interval(names, **json.loads(json.dumps(interval.state()))).figures() == figures
 
 
 def test_what_a_checkpoint_keeps_does_not_change_while_it_is_written(tmp_path: Path) -> None:
@@ -133,12 +136,12 @@ def test_every_start_is_recorded(tmp_path: Path) -> None:
 
 def test_a_run_is_not_continued_with_other_settings_or_other_data(tmp_path: Path) -> None:
     def made(fingerprint: str | None = "a" * 64, **changes: object) -> Trainer:
-        source = RandomSource(fingerprint=fingerprint)
-        return Trainer(replace(CONFIG, **changes), source, RunFolder(tmp_path))  # type: ignore[arg-type]
+        config = replace(CONFIG, **changes)  # type: ignore[arg-type]
+        return trainer(tmp_path, config, source=RandomSource(fingerprint=fingerprint))
 
     made().train(until=1)
     with pytest.raises(
-        SettingsError, match=r"other settings \(shift: 3.0 there, 5.0 now; clip_norm: 1.0 there, 2.0 now\)"
+        SettingsError, match=r"other settings \(clip_norm: 1.0 there, 2.0 now; shift: 3.0 there, 5.0 now\)"
     ):
         made(shift=5.0, clip_norm=2.0)
     with pytest.raises(SettingsError, match=r"stages.1.steps: 10 there, 12 now"):
@@ -185,9 +188,9 @@ def test_ctrl_c_saves_the_step_and_says_how_to_go_on(tmp_path: Path, number: sig
 
 
 def test_speeds_are_per_second_of_all_processes() -> None:
-    speed = Speedometer(torch.device("cpu"), 2, (1, 2, 2), peak=1e15)
+    speed = Speedometer(torch.device("cpu"), 2, peak=1e15)
     for _ in range(3):
-        speed.add((4, 3, 4, 6), 5, 1e12)
+        speed.add(5, 18, 1e12)
     figures = speed.figures(10)
     assert figures["samples_per_second"] == pytest.approx(5 * figures["steps_per_second"], rel=0.01)
     assert figures["tokens_per_second"] == pytest.approx(5 * 18 * figures["steps_per_second"], rel=0.01)
@@ -202,6 +205,7 @@ def test_validation_videos_are_files_strips_and_figures(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from fantasytalking import FantasyTalkingPipeline
+    from fantasytalking.evaluation.video_figures import video_figures
     from fantasytalking.training.trainer.validation_videos import ValidationVideos
     from tests.pipeline.tiny_pipeline import portrait, speech
 
@@ -212,11 +216,14 @@ def test_validation_videos_are_files_strips_and_figures(tmp_path: Path) -> None:
         return demo
 
     settings = {"steps": 1, "seed": 1, "longest_side": 192}
-    videos = ValidationVideos(pipeline, {"one": (portrait(), speech(1.0))}, settings, every=2)
-    monitor = Monitor(RunFolder(tmp_path), 0, 8, True, validate_every=4)
-    assert videos(demo.transformer, 4, monitor) == {}
-    figures = videos(demo.transformer, 8, monitor)
-    monitor.close()
+    videos = ValidationVideos(pipeline, {"one": (portrait(), speech(1.0))}, settings, every=2, measure=video_figures)
+    monitor, run = Monitor(), RunFolder(tmp_path)
+    monitor.on_begin(run, 0, 8)
+    assert videos.on_validation(demo.transformer, Moment(4, 1, run)) == Validated()
+    found = videos.on_validation(demo.transformer, Moment(8, 2, run))
+    monitor.on_validated(8, found)
+    monitor.on_end()
+    figures = found.figures
     assert (tmp_path / "validation" / "step-8" / "one.mp4").stat().st_size > 1000
     assert {"video_sync_confidence", "video_sync_distance", "video_mouth_motion", "video_head_motion"} <= figures.keys()
     assert all(np.isfinite(value) for value in figures.values())

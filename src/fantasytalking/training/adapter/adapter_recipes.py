@@ -1,12 +1,14 @@
-"""Ready-made runs of the adapter and of LoRA at the released size, with the paper's numbers; `recipes.py` includes them."""
+"""Ready-made runs of the adapter and of LoRA at the released size, with the paper's numbers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+import dataclasses
+from dataclasses import replace
+from typing import Annotated, Any
 
 from fantasytalking.geometry import Strides
-from fantasytalking.training.distillation.distillation_recipes import LoraSettings
+from fantasytalking.system.records import field, record
+from fantasytalking.training.lora import LoraSettings
 from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
 
 __all__ = ["ADAPTER_RECIPES", "BACKBONE_LINEARS", "AdapterRecipe"]
@@ -19,21 +21,27 @@ BACKBONE_LINEARS = (
 the Q-Former has layers of the same names."""
 
 
-@dataclass(frozen=True)
+@record
 class AdapterRecipe:
-    """A run on a frozen backbone.
+    """A run on a frozen backbone."""
 
-    Attributes:
-        train: the run; its `model` is filled in from the base, its `continuation` is the share of windows with a given beginning, and
-            `batch_tokens` over the latent frames of the longest of `frames` is the number of clips in a global batch.
-        parts: sizes of the parts that a base lacks: audio, identity and motion. The widths of speech features and face embedding are
-            the data's.
-        lora: low-rank additions to the backbone that are trained beside the adapter; None: none.
-    """
-
-    train: TrainConfig
-    parts: dict[str, Any] = field(default_factory=dict)
-    lora: LoraSettings | None = None
+    train: Annotated[
+        TrainConfig,
+        field(
+            "The run: its model is filled in from the base, its continuation is the share of windows with a given beginning, and "
+            "batch-tokens over the latent frames of the longest of frames is the number of clips in a global batch."
+        ),
+    ]
+    parts: Annotated[
+        dict[str, Any],
+        field(
+            "Sizes of the parts that a base lacks: audio, identity and motion. The widths of speech features and face embedding are "
+            "the data's."
+        ),
+    ] = dataclasses.field(default_factory=dict)
+    lora: Annotated[LoraSettings | None, field("Low-rank additions to the backbone that train beside the adapter.")] = (
+        None
+    )
 
     @property
     def batch(self) -> int:
@@ -59,7 +67,6 @@ _PAPER = TrainConfig(
         StageSchedule("clip", 80_000, 1e-4, warmup=1000, final_fraction=1.0),
         StageSchedule("frame", 20_000, 1e-4, warmup=100, final_fraction=1.0),
     ),
-    model={},
     frames=(81, 81, 81, 49),
     batch_tokens=64 * 21,
     shift=5.0,

@@ -23,18 +23,19 @@ from fantasytalking.checkpoints.wan_layouts import TRANSFORMER_ORIGINAL
 from fantasytalking.checkpoints.weights_writer import MAX_SHARD_BYTES, Entry, write_checkpoint
 from fantasytalking.errors import CheckpointError, OutputError, SettingsError
 from fantasytalking.pipeline.model_folder import INDEX, LIBRARY, TRANSFORMER
-from fantasytalking.system.files import replace_folder
-from fantasytalking.training.adapter.train_adapter import DESCRIPTION, RUN, base_checksum
+from fantasytalking.system.files import atomic_folder
+from fantasytalking.system.records import nearest_name
+from fantasytalking.training.adapter.run_description import DESCRIPTION, RUN, base_checksum, read_description
+from fantasytalking.training.lora import plain_names, save_lora
+from fantasytalking.training.motion_percentiles import PERCENTILES, write_percentiles
 from fantasytalking.training.trainer.checkpoints import load_ema
 from fantasytalking.training.trainer.run_folder import RunFolder
 
 __all__ = ["ExportLayout", "Exported", "export_run"]
 
 ExportLayout = Literal["pipeline", "transformer", "wan-original", "released", "safetensors", "comfyui", "model", "lora"]
-PERCENTILES = "motion_percentiles.json"
 ADAPTER_LAYOUTS = get_args(AdapterLayout)
 _STEM = "diffusion_pytorch_model"
-_LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def export_run(
         OutputError: the target exists or cannot be written.
     """
     if layout not in get_args(ExportLayout):
-        raise SettingsError(f"There is no layout '{layout}'; the layouts are {', '.join(get_args(ExportLayout))}.")
+        raise SettingsError(f"There is no layout '{layout}'; {nearest_name(layout, get_args(ExportLayout), 'layouts')}")
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already; give another name, or --overwrite.")
     if not (run / DESCRIPTION).is_file():
@@ -120,12 +121,7 @@ class _Trained:
 
     @property
     def lora(self) -> dict[str, Tensor]:
-        """In peft's names without the name of the adapter: `blocks.0.attn1.to_q.lora_A.weight`."""
-        names = {
-            key: key.replace(".lora_A.default.", ".lora_A.").replace(".lora_B.default.", ".lora_B.")
-            for key in self.values
-        }
-        return {names[key]: value for key, value in self.values.items() if ".lora_" in key}
+        return plain_names(self.values)
 
     def notes(self) -> tuple[str, ...]:
         return ("The adapter is not in these files; export it too, with --layout model.",)
@@ -141,13 +137,8 @@ class _Trained:
 
 
 def _read(run: Path, base: Path | None) -> _Trained:
-    try:
-        description = json.loads((run / DESCRIPTION).read_text())
-        place = Path(description["base"]) if base is None else base
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{run / DESCRIPTION} is damaged ({error!r}); give the command that trained the run again."
-        ) from error
+    description = read_description(run)
+    place = Path(description["base"]) if base is None else base
     return _Trained(run, place, description, load_ema(RunFolder(run / RUN)))
 
 
@@ -233,16 +224,10 @@ def _write_lora(trained: _Trained, folder: Path, dtype: torch.dtype) -> None:
         )
     from peft import LoraConfig
 
-    from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
-
     settings = trained.description["lora"]
     config = LoraConfig(r=settings["rank"], lora_alpha=settings["alpha"], target_modules=list(settings["targets"]))
-    FantasyTalkingPipeline.save_lora_weights(
-        folder,
-        transformer_lora_layers={key: value.to(dtype).contiguous() for key, value in trained.lora.items()},
-        weight_name=_LORA_FILE,
-        transformer_lora_adapter_metadata={**config.to_dict(), "target_modules": sorted(settings["targets"])},
-    )
+    layers = {key: value.to(dtype).contiguous() for key, value in trained.lora.items()}
+    save_lora(folder, layers, {**config.to_dict(), "target_modules": sorted(settings["targets"])})
 
 
 def _write_pipeline(
@@ -265,7 +250,7 @@ def _write_pipeline(
     report("transformer")
     write(folder / "transformer")
     if trained.description["percentiles"]:
-        (folder / PERCENTILES).write_text(json.dumps(trained.description["percentiles"]) + "\n")
+        write_percentiles(folder, trained.description["percentiles"])
     content: Mapping[str, Any] = json.loads(index.read_text())
     text = json.dumps(
         {**content, "_class_name": "FantasyTalkingPipeline", "transformer": [LIBRARY, TRANSFORMER]},
@@ -292,17 +277,12 @@ def _export_embedded(run: Path, target: Path, layout: str) -> Path:
 
 
 def _whole(target: Path, write: Callable[[Path], object]) -> Path:
-    """Write a folder under a temporary name; it gets its own when it is complete, and what had it before is there until then."""
-    temporary = target.with_name(f".{target.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
+    """Write a folder to a temporary name, then swap it in."""
     try:
-        temporary.mkdir(parents=True)
-        write(temporary)
-        replace_folder(temporary, target)
+        with atomic_folder(target) as temporary:
+            write(temporary)
     except OSError as error:
         raise OutputError(
             f"{target} cannot be written ({error}); choose a writable folder with enough space."
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return target

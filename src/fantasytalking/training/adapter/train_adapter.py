@@ -7,10 +7,8 @@ embedding in float32, as in inference; what trains lies in float32, since steps 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +16,24 @@ import numpy as np
 import torch
 
 from fantasytalking.checkpoints.adapter_layouts import part_of
-from fantasytalking.checkpoints.fill_model import Source
 from fantasytalking.checkpoints.load_models import load_transformer, open_transformer
 from fantasytalking.data.latent_dataset import LatentDataset, Prefix, Window
 from fantasytalking.data.prepared_set import PreparedSet
 from fantasytalking.data.samples import Sample
-from fantasytalking.errors import InputError, OutputError, SettingsError
+from fantasytalking.errors import InputError
 from fantasytalking.geometry import Strides
 from fantasytalking.training.adapter.adapter_recipes import AdapterRecipe
-from fantasytalking.training.distillation.distil_model import add_lora
+from fantasytalking.training.adapter.export_run import export_run
+from fantasytalking.training.adapter.run_description import RUN, describe_run
+from fantasytalking.training.flow_matching import FlowMatching
+from fantasytalking.training.lora import LORA, add_lora
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.sources import BucketPlan
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-__all__ = ["DESCRIPTION", "RUN", "LatentSource", "adapter_source", "adapter_trainer", "build_model", "train_adapter"]
-
-RUN = "transformer"
-"""Subfolder of a run's output that holds log and checkpoints."""
-DESCRIPTION = "adapter.json"
-"""File beside it that says what was trained on what: export reads it."""
-_LORA = ".lora_"
+__all__ = ["LatentSource", "adapter_source", "adapter_trainer", "build_model", "train_adapter"]
 
 
 @dataclass(frozen=True)
@@ -109,7 +103,7 @@ def build_model(base: Path, recipe: AdapterRecipe, prepared: PreparedSet) -> Fan
     if recipe.lora is not None:
         add_lora(model, recipe.lora)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(part_of(name) is not None or _LORA in name)
+        parameter.requires_grad_(part_of(name) is not None or LORA in name)
     return model.train()
 
 
@@ -181,8 +175,9 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path)
     recipe = replace(recipe, train=replace(recipe.train, model=sizes))
     dataset = dataset_for(prepared, sizes, recipe.train.continuation)
     with main_process_first() as main:
-        _describe(output, recipe, base, prepared, write=main)
-    return Trainer(recipe.train, adapter_source(recipe, dataset), RunFolder(output / RUN), model)
+        describe_run(output, recipe, base, prepared, write=main)
+    source, objective = adapter_source(recipe, dataset), FlowMatching(recipe.train)
+    return Trainer(model, source, objective, recipe.train, RunFolder(output / RUN))
 
 
 def train_adapter(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -> Path:
@@ -199,8 +194,6 @@ def train_adapter(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -
         OutputError: the run folder cannot be written.
         ResourceError: training diverged.
     """
-    from fantasytalking.training.adapter.export_run import export_run
-
     trainer = adapter_trainer(recipe, data, output, base)
     trainer.train()
     target = output / "adapter.safetensors"
@@ -210,48 +203,3 @@ def train_adapter(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -
             if recipe.lora is not None:
                 export_run(output, output / "lora", "lora", overwrite=True)
     return target
-
-
-def base_checksum(weights: Source) -> str:
-    """Of names, shapes and two of the tensors of a transformer: enough to tell fine-tunes of one model apart, without reading it all."""
-    found = hashlib.sha256(json.dumps(sorted((key, list(shape)) for key, shape in weights.shapes().items())).encode())
-    for key in ("proj_out.weight", "blocks.0.ffn.net.2.weight"):
-        if key in weights.plan:
-            found.update(weights.get(key).contiguous().view(torch.uint8).numpy().tobytes())
-    weights.weights.release()
-    return found.hexdigest()
-
-
-def _describe(output: Path, recipe: AdapterRecipe, base: Path, prepared: PreparedSet, write: bool) -> None:
-    """Write what the run is, or compare with what is there."""
-    weights, _ = open_transformer(base)
-    now: dict[str, Any] = {
-        "base": str(base.expanduser().resolve()),
-        "base_checksum": base_checksum(weights),
-        "model": recipe.train.model,
-        "base_parts": sorted({part for part in map(part_of, weights.plan) if part is not None}),
-        "lora": None if recipe.lora is None else asdict(recipe.lora),
-        "percentiles": prepared.manifest["percentiles"],
-        "set": str(prepared.folder.resolve()),
-    }
-    now = json.loads(json.dumps(now))
-    path = output / DESCRIPTION
-    if path.is_file():
-        before = json.loads(path.read_text())
-        changed = [name for name in ("base_checksum", "model", "lora") if before.get(name) != now[name]]
-        if changed:
-            raise SettingsError(
-                f"The run in {output} was begun with another {changed[0].replace('_checksum', '')} ({before.get(changed[0])}, now "
-                f"{now[changed[0]]}); give the same base and recipe to go on, or another output folder."
-            )
-        return
-    if write:
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".part")
-            temporary.write_text(json.dumps(now, indent=1) + "\n")
-            temporary.replace(path)
-        except OSError as error:
-            raise OutputError(
-                f"The run folder {output} cannot be made ({error}); give a folder that can be written."
-            ) from error

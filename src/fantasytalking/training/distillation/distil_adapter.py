@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,13 @@ from torch import Tensor
 from fantasytalking.checkpoints.load_models import load_transformer
 from fantasytalking.data.prepared_set import PreparedSet
 from fantasytalking.errors import SettingsError
-from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
-from fantasytalking.system.files import replace_folder
+from fantasytalking.system.files import atomic_folder
+from fantasytalking.system.json import write_json
 from fantasytalking.training.adapter.adapter_recipes import AdapterRecipe
 from fantasytalking.training.adapter.train_adapter import adapter_source, dataset_for
-from fantasytalking.training.distillation.distil_model import make_distiller, student_defaults
 from fantasytalking.training.distillation.distillation_recipes import DistillConfig
+from fantasytalking.training.distillation.distillation_trainer import make_distiller, student_defaults
+from fantasytalking.training.lora import save_lora
 from fantasytalking.training.trainer.averaging import exchanged
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.sources import SampleSource
@@ -78,27 +77,18 @@ def distil_adapter(
         raise SettingsError(
             "Distilling the adapter trains LoRA weights, but the configuration has no lora; give it some."
         )
-    if negative_text is None and config.prompt_guidance_scale != 1:
-        negative_text = torch.zeros(1, model.config.text_dim)
-    distiller = make_distiller(config, model, source, output / "student", negative_text=negative_text)
-    distiller.train()
-    target, temporary = output / "lora", output / ".lora.part"
-    with main_process_first() as main:
-        if main:
-            shutil.rmtree(temporary, ignore_errors=True)
-            with exchanged(distiller.ema, distiller.engine.trainable()):
-                _save_lora(distiller.engine.bare_model, temporary)
-            (temporary / "defaults.json").write_text(json.dumps(student_defaults(config), indent=1) + "\n")
-            replace_folder(temporary, target)
-    return target
-
-
-def _save_lora(student: Any, folder: Path) -> None:
-    """Under the names and with the metadata that `load_lora_weights` of a Wan pipeline expects."""
     from peft.utils import get_peft_model_state_dict
 
-    FantasyTalkingPipeline.save_lora_weights(
-        folder,
-        transformer_lora_layers=get_peft_model_state_dict(student, adapter_name="default"),
-        transformer_lora_adapter_metadata=student.peft_config["default"].to_dict(),
-    )
+    if negative_text is None and config.prompt_guidance_scale != 1:
+        negative_text = torch.zeros(1, model.config.text_dim)
+    trainer = make_distiller(config, model, source, output / "student", negative_text=negative_text)
+    trainer.train()
+    target = output / "lora"
+    with main_process_first() as main:
+        if main:
+            student: Any = trainer.engine.bare_model
+            with exchanged(trainer.ema, trainer.engine.trainable()), atomic_folder(target) as temporary:
+                layers = get_peft_model_state_dict(student, adapter_name="default")
+                save_lora(temporary, layers, student.peft_config["default"].to_dict())
+                write_json(temporary / "defaults.json", student_defaults(config), indent=1)
+    return target

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.errors import SettingsError
+from fantasytalking.flow import masked_mean, shifted, unshifted
 from fantasytalking.guidance import GuidancePlan, Pass, branch
 from fantasytalking.training.trainer.objective import Losses
 
@@ -50,8 +51,8 @@ class Phases:
     shift: float
 
     def sigma(self, u: Tensor) -> Tensor:
-        """Noise levels s = shift u / (1 + (shift - 1) u), same shape and type."""
-        return self.shift * u / (1 + (self.shift - 1) * u)
+        """Noise levels s of levels u before the shift, same shape and type."""
+        return shifted(u, self.shift)
 
     @property
     def boundaries(self) -> Tensor:
@@ -68,8 +69,7 @@ class Phases:
 
     def of(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """U [B] float64 and phase [B] int64 of noise levels [B] in (0, 1]."""
-        s = sigma.double()
-        u = s / (self.shift - (self.shift - 1) * s)
+        u = unshifted(sigma.double(), self.shift)
         # the level at a boundary belongs to the phase that begins there
         phase = ((1 - u) * self.count + _ARRIVED).floor().long()
         return u, phase.clamp(0, self.count - 1)
@@ -159,6 +159,11 @@ class GuidedTeacher:
                 "Guidance by channel needs a pass with speech and one without, but with equal prompt and audio scales "
                 f"({self.plan.audio_scale:g}) the latter is not run; make the scales differ, or leave the guidance channels out."
             )
+
+    def to(self, device: torch.device) -> GuidedTeacher:
+        """The same with channels and negative prompt on a device; the network is the caller's."""
+        channels, words = (None if x is None else x.to(device) for x in (self.channels, self.negative_text))
+        return dataclasses.replace(self, channels=channels, negative_text=words)
 
     def velocity(self, starts: Starts) -> Callable[[Tensor, Tensor], Tensor]:
         """(x_s, s [B]) -> guided velocity, float32, for the conditions of `starts`."""
@@ -260,8 +265,5 @@ def student_loss(
     weight = 1 + lip_weight * mask.float()
     weight = weight / weight.mean(axes, keepdim=True)
     elements = (error + huber**2).sqrt() - huber if huber else error
-
-    def mean_under(mask: Tensor) -> Tensor:
-        return (error.detach() * mask).sum(axes) / (mask.sum(axes) * error.shape[1]).clamp_min(1e-6)
-
-    return Losses((elements * weight).mean(axes), mean_under(mask.float()), mean_under(1 - mask.float()))
+    lips, rest = (masked_mean(error.detach(), m) for m in (mask.float(), 1 - mask.float()))
+    return Losses((elements * weight).mean(axes), {"lips": lips, "rest": rest})

@@ -1,11 +1,43 @@
-"""Ready-made training configurations."""
+"""Recipes of the embedded model."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any
 
-from fantasytalking.training.lip_sync.train_lip_sync import LipSyncConfig
-from fantasytalking.training.trainer.config import Recipe, StageSchedule, TrainConfig
+from fantasytalking.errors import SettingsError
+from fantasytalking.system.records import field, record
+from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
+
+
+@record
+class EmbeddedRecipe:
+    """Everything that makes a model folder out of videos."""
+
+    train: Annotated[TrainConfig, field("The run of the transformer.")]
+    painter_steps: Annotated[
+        int, field("Optimiser steps of the mouth painter; 0 takes over the painter of start.", minimum=0)
+    ]
+    painter_batch: Annotated[int, field("Pairs a step of the mouth painter.", minimum=1)]
+    pairs_per_identity: Annotated[int, field("Pairs of frames of each person that the painter learns from.", minimum=1)]
+    start: Annotated[
+        str,
+        field(
+            "Model folder, or embedded, whose transformer is trained on and whose codec is kept; empty trains from nothing."
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        if self.painter_steps == 0 and not self.start:
+            raise SettingsError(
+                f"The mouth painter needs at least 1 step, but has {self.painter_steps}; 0 takes over the painter of the model that "
+                "--start names."
+            )
+
+    def scaled_to(self, steps: int) -> EmbeddedRecipe:
+        """The same with `steps` optimiser steps of the transformer in all, stages in proportion."""
+        return replace(self, train=self.train.scaled_to(steps))
+
 
 EMBEDDED_MODEL: dict[str, Any] = {
     "patch_size": (1, 2, 2),
@@ -53,9 +85,6 @@ TINY_TRANSFORMER = TrainConfig(
 """A run of seconds, for trying the machinery out."""
 
 RECIPES = {
-    "embedded": Recipe(EMBEDDED_TRANSFORMER, painter_steps=3600, painter_batch=8, pairs_per_identity=84),
-    "tiny": Recipe(TINY_TRANSFORMER, painter_steps=2, painter_batch=2, pairs_per_identity=4),
+    "embedded": EmbeddedRecipe(EMBEDDED_TRANSFORMER, painter_steps=3600, painter_batch=8, pairs_per_identity=84),
+    "tiny": EmbeddedRecipe(TINY_TRANSFORMER, painter_steps=2, painter_batch=2, pairs_per_identity=4),
 }
-
-LIP_SYNC_RECIPES = {"lip-sync": LipSyncConfig()}
-"""The network that measures whether lips and sound are in step."""

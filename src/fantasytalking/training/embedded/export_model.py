@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -18,6 +17,7 @@ from fantasytalking.autoencoder.painter import MouthPainter
 from fantasytalking.data.face_tracks import TRACK_FPS
 from fantasytalking.data.motion_dataset import IntensityScale
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.training.motion_percentiles import write_percentiles
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 SPEECH_LEVEL = -20.0  # dBFS, as the tracks' speech was brought to (`normalise_loudness`)
@@ -83,7 +83,7 @@ def export_embedded(
     shutil.rmtree(temporary / "audio_encoder")
     shutil.copytree(speech_encoder, temporary / "audio_encoder")
     percentiles = {"w_face": intensity.percentiles[:, 0].tolist(), "w_body": intensity.percentiles[:, 1].tolist()}
-    (temporary / "motion_percentiles.json").write_text(json.dumps(percentiles) + "\n")
+    write_percentiles(temporary, percentiles)
     target.mkdir(parents=True, exist_ok=True)
     for part in temporary.iterdir():
         old = target / part.name

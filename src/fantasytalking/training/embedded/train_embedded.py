@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +12,18 @@ import torch
 from fantasytalking.autoencoder.painter import MouthPainter
 from fantasytalking.data.face_tracks import TRACK_FPS, read_catalogue
 from fantasytalking.data.motion_dataset import NO_AUGMENTATION, Augmentation, Continuation, MotionDataset, PreparedTrack
-from fantasytalking.errors import CheckpointError, InputError, OutputError, SettingsError
+from fantasytalking.errors import CheckpointError, InputError, OutputError
 from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.training.embedded.embedded_recipes import EmbeddedRecipe
 from fantasytalking.training.embedded.export_model import embedded_pipeline, export_embedded
+from fantasytalking.training.embedded.mouth_pairs import MouthPairs, collect_pairs
 from fantasytalking.training.embedded.mouth_validation import Validation
-from fantasytalking.training.embedded.train_painter import MouthPairs, collect_pairs, train_painter
+from fantasytalking.training.embedded.train_painter import painter_config, train_painter
 from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, TRUSTED, Footage, Material, measure
-from fantasytalking.training.trainer.config import Recipe, TrainConfig
+from fantasytalking.training.flow_matching import FlowMatching
+from fantasytalking.training.trainer.callbacks import Callback, Validate
+from fantasytalking.training.trainer.config import TrainConfig
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.run_folder import RunFolder
@@ -85,7 +89,7 @@ def make_trainer(
     config: TrainConfig,
     run: Path,
     start: FantasyTalkingTransformer3DModel | None = None,
-    videos: ValidationVideos | None = None,
+    callbacks: Sequence[Callback] = (),
     fingerprint: str | None = None,
 ) -> Trainer:
     """A trainer over the training tracks that validates on real validation tracks.
@@ -95,7 +99,7 @@ def make_trainer(
         config: of the run.
         run: its folder.
         start: model whose weights it starts from; None: from nothing.
-        videos: rendered at validations.
+        callbacks: of the run, besides the validation.
         fingerprint: checksum of the data.
 
     Raises:
@@ -105,17 +109,27 @@ def make_trainer(
     real = [t for t in material.val if t.kind == TRUSTED]
     shortest = min(config.frames)
     dataset = make_dataset(material, real, shortest, config, NO_AUGMENTATION)
-    validate = Validation(dataset, config.shift) if dataset.names else None
-    return Trainer(config, source, RunFolder(run), start, validate, videos)
+    validation = [Validate(Validation(dataset, config.shift))] if dataset.names else []
+    model = fresh_transformer(config) if start is None else start
+    return Trainer(model, source, FlowMatching(config), config, RunFolder(run), [*validation, *callbacks])
 
 
-def train_embedded(recipe: Recipe, data: Path, output: Path) -> Path:
+def fresh_transformer(config: TrainConfig) -> FantasyTalkingTransformer3DModel:
+    """An untrained transformer, the same in every process."""
+    torch.manual_seed(config.seed)
+    return FantasyTalkingTransformer3DModel(**config.model)
+
+
+def train_embedded(
+    recipe: EmbeddedRecipe, data: Path, output: Path, measure_video: Callable[[Path], Mapping[str, float]] | None = None
+) -> Path:
     """Videos to model folder; every part goes on where it was stopped.
 
     Args:
         recipe: what to train and for how long.
         data: prepared set, or folder with ``catalogue.jsonl`` and the videos that it names.
         output: run folder; the model is written to ``output/model``.
+        measure_video: figures by name of a validation video; None: videos are rendered and not measured.
 
     Returns:
         The model folder.
@@ -133,21 +147,17 @@ def train_embedded(recipe: Recipe, data: Path, output: Path) -> Path:
         raise OutputError(
             f"The run folder {output} cannot be made ({error}); give a folder that can be written."
         ) from error
-    if recipe.start and recipe.transformer.fsdp:
-        raise SettingsError(
-            "A run that starts from a model (--start) cannot be sharded (--transformer.fsdp): its weights fit one device; leave one of "
-            "the two out."
-        )
     start = load_start(recipe.start) if recipe.start else None
     with main_process_first():
         footage = measure(data, tracks, None if start is None else start.vae.codec)
-    material, config = footage.material, recipe.transformer
+    material, config = footage.material, recipe.train
     painter = _painter(recipe, footage, output) if recipe.painter_steps or start is None else start.vae.painter
     if start is not None:
         config = replace(config, model=start.transformer.plain_config())
-    videos = show_validation(footage, painter)
+    videos = show_validation(footage, painter, measure_video)
     first = None if start is None else start.transformer.float()
-    trainer = make_trainer(material, config, output / "transformer", first, videos, footage.fingerprint)
+    callbacks = [] if videos is None else [videos]
+    trainer = make_trainer(material, config, output / "transformer", first, callbacks, footage.fingerprint)
     trainer.train()
     model, averaged = output / "model", trainer.averaged()
     with main_process_first() as main:
@@ -171,19 +181,20 @@ def load_start(name: str) -> FantasyTalkingPipeline:
     return start
 
 
-def _painter(recipe: Recipe, footage: Footage, output: Path) -> MouthPainter:
+def _painter(recipe: EmbeddedRecipe, footage: Footage, output: Path) -> MouthPainter:
     """Train the mouth painter, or go on with it."""
     stored, material = output / "mouth_pairs.npz", footage.material
     with main_process_first():
         if not stored.exists():
             collect_pairs(footage.frames, material.train, material.codec, recipe.pairs_per_identity).save(stored)
-    painter = MouthPainter()
-    checkpoint = output / "painter.pt"
-    train_painter(painter, MouthPairs.load(stored), recipe.painter_steps, recipe.painter_batch, checkpoint=checkpoint)
-    return painter
+    pairs, config = MouthPairs.load(stored), painter_config(recipe.painter_steps, recipe.painter_batch)
+    run = RunFolder(output / "painter")
+    return train_painter(MouthPainter(), pairs, config, run, footage.fingerprint)
 
 
-def show_validation(footage: Footage, painter: MouthPainter) -> ValidationVideos | None:
+def show_validation(
+    footage: Footage, painter: MouthPainter, measure_video: Callable[[Path], Mapping[str, float]] | None = None
+) -> ValidationVideos | None:
     """The first seconds of a few real validation clips, spoken by their first frames; None where there is no such clip."""
     clips = {}
     real = [t for t in footage.material.val if t.kind == TRUSTED] or footage.material.val
@@ -195,4 +206,6 @@ def show_validation(footage: Footage, painter: MouthPainter) -> ValidationVideos
     if not clips:
         return None
     codec = footage.material.codec
-    return ValidationVideos(lambda model: embedded_pipeline(model, codec, painter, SPEECH_ENCODER), clips)
+    return ValidationVideos(
+        lambda model: embedded_pipeline(model, codec, painter, SPEECH_ENCODER), clips, measure=measure_video
+    )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,15 +29,18 @@ from fantasytalking.data.motion_dataset import IntensityScale, PreparedTrack, pr
 from fantasytalking.errors import InputError
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import read_frames
+from fantasytalking.pipeline.model_folder import EMBEDDED, resolve_model
 from fantasytalking.system.digests import file_sha256
+from fantasytalking.system.files import atomic_path
+from fantasytalking.system.json import write_json
 from fantasytalking.training.embedded.fit_codec import fit_mesh_codec
 from fantasytalking.training.embedded.linear_sync import fit_ridge, measure_sync
-from fantasytalking.training.embedded.train_painter import Frames, frames_in
+from fantasytalking.training.embedded.mouth_pairs import Frames, frames_in
 
 if TYPE_CHECKING:
     from fantasytalking.data.prepared_set import PreparedSet
 
-SPEECH_ENCODER = Path(str(files("fantasytalking") / "models" / "embedded" / "audio_encoder"))
+SPEECH_ENCODER = Path(resolve_model(EMBEDDED)) / "audio_encoder"
 """The Whisper encoder that comes with the package."""
 # footage whose sync is known to be right, from which the ridge is fitted
 TRUSTED = "real"
@@ -137,8 +138,8 @@ def _fitted_codec(train: Sequence[FaceTrack], stored: Path, coefficients: int = 
         codec.load_state_dict(load_file(stored))
     else:
         fit_mesh_codec(codec, train)
-        save_file(codec.state_dict(), stored.with_suffix(".part"))
-        stored.with_suffix(".part").replace(stored)
+        with atomic_path(stored, overwrite=True) as temporary:
+            save_file(codec.state_dict(), temporary)
     return codec
 
 
@@ -157,7 +158,7 @@ def _in_step(tracks: Sequence[FaceTrack], report: Path) -> list[PreparedTrack]:
         steady = float((track.scores < 0.5).mean()) < 0.05
         if measured.keep and steady:
             prepared.append(prepare(track, measured.offset))
-    report.write_text(json.dumps(rows, indent=1))
+    write_json(report, rows, indent=1)
     return prepared
 
 

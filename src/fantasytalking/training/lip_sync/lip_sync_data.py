@@ -6,10 +6,10 @@ compared. Mouth and speech are always stretched and cut together.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ from fantasytalking.perception.lip_sync import (
 )
 from fantasytalking.perception.mesh_points import INNER_LIP_PAIRS, LIPS_INNER, LIPS_OUTER
 from fantasytalking.perception.mouth_view import CROP_HEIGHT, CROP_WIDTH, SHAPE_POINTS, MouthView, see_mouth
+from fantasytalking.system.files import atomic_path
+from fantasytalking.system.records import field, record
 
 _JAW_PAIRS = (
     *((148, 377), (176, 400), (149, 378), (150, 379), (136, 365), (172, 397)),
@@ -37,34 +39,42 @@ _JAW_PAIRS = (
 )
 
 
-@dataclass(frozen=True)
+@record
 class Variation:
-    """How windows are varied, for few identities and for pictures that other systems drew.
+    """How windows are varied, for few identities and for pictures that other systems drew."""
 
-    Attributes:
-        mirror: probability of a left-right mirror.
-        stretch: probability of another tempo, of at most `tempo` relative.
-        tempo: see `stretch`.
-        move: largest shift of the crop in parts of its half, of its zoom (relative) and turn (radians).
-        tremble: standard deviation of the crop's shift from frame to frame, same unit.
-        light: largest relative change of contrast; half of it for brightness in units of the clip's deviation.
-        degrade: probability of a blur (a lower resolution) and, apart, of noise.
-        shape_noise: deviation of noise on shape numbers (their own is about 0.4).
-        speech_noise: deviation of noise on speech features, in units of their own.
-        shape_only, pixels_only: probability that the network sees just one of the two.
-    """
-
-    mirror: float = 0.5
-    stretch: float = 0.5
-    tempo: float = 0.1
-    move: float = 0.1
-    tremble: float = 0.008
-    light: float = 0.4
-    degrade: float = 0.35
-    shape_noise: float = 0.08
-    speech_noise: float = 0.2
-    shape_only: float = 0.25
-    pixels_only: float = 0.25
+    mirror: Annotated[float, field("Probability of a left-right mirror.", minimum=0, maximum=1)] = 0.5
+    stretch: Annotated[float, field("Probability of another tempo.", minimum=0, maximum=1)] = 0.5
+    tempo: Annotated[float, field("Largest relative change of the tempo.", minimum=0)] = 0.1
+    move: Annotated[
+        float,
+        field("Largest shift of the crop in parts of its half, of its zoom (relative) and turn (radians).", minimum=0),
+    ] = 0.1
+    tremble: Annotated[
+        float, field("Standard deviation of the crop's shift from frame to frame, in parts of its half.", minimum=0)
+    ] = 0.008
+    light: Annotated[
+        float,
+        field(
+            "Largest relative change of contrast; half of it for brightness in units of the clip's deviation.",
+            minimum=0,
+        ),
+    ] = 0.4
+    degrade: Annotated[
+        float, field("Probability of a blur (a lower resolution) and, apart, of noise.", minimum=0, maximum=1)
+    ] = 0.35
+    shape_noise: Annotated[float, field("Deviation of noise on shape numbers (their own is about 0.4).", minimum=0)] = (
+        0.08
+    )
+    speech_noise: Annotated[
+        float, field("Deviation of noise on speech features, in units of their own.", minimum=0)
+    ] = 0.2
+    shape_only: Annotated[float, field("Probability that the network sees the shape alone.", minimum=0, maximum=1)] = (
+        0.25
+    )
+    pixels_only: Annotated[
+        float, field("Probability that the network sees the pixels alone.", minimum=0, maximum=1)
+    ] = 0.25
 
 
 @dataclass(frozen=True)
@@ -117,9 +127,8 @@ def cached_view(video: Path, track: FaceTrack, template: NDArray[np.float32], ta
     if not target.exists():
         frames = iterate_frames(video, fps=TRACK_FPS, max_frames=len(track.points))
         view = see_mouth(frames, track.points, track.scores, template)
-        temporary = target.with_suffix(".part")
-        save_file({"shape": view.shape, "crops": view.crops}, temporary)
-        os.replace(temporary, target)
+        with atomic_path(target, overwrite=True) as temporary:
+            save_file({"shape": view.shape, "crops": view.crops}, temporary)
     stored = load_file(target)
     return MouthView(stored["shape"], stored["crops"])
 
@@ -166,16 +175,20 @@ class SyncWindows:
         window: W, frames.
         generated_weight: how often identities of generated footage are drawn against real ones.
         variation: see `Variation`.
+        batch: windows a step.
+        fingerprint: checksum of the data; None: unknown.
     """
 
     def __init__(
         self,
         clips: Sequence[MouthClip],
         window: int,
-        generated_weight: float = 0.0,
-        variation: Variation | None = None,
+        generated_weight: float,
+        variation: Variation,
+        batch: int = 32,
+        fingerprint: str | None = None,
     ) -> None:
-        self.window, self.variation = window, Variation() if variation is None else variation
+        self.window, self.variation, self.batch, self.fingerprint = window, variation, batch, fingerprint
         self.groups: dict[str, list[MouthClip]] = {}
         for clip in clips:
             if len(clip) >= 1.2 * window and (clip.kind == "real" or generated_weight > 0):
@@ -187,6 +200,10 @@ class SyncWindows:
         ]
         self.weights = np.array(weights) / max(np.sum(weights), 1e-9)
         self.mirror = mirror_index()
+
+    def plan(self, step: int) -> Sequence[int]:
+        """Numbers of the windows of a step's global batch; `draw` draws all of them together."""
+        return range(self.batch)
 
     def draw(self, size: int, rng: np.random.Generator) -> SyncBatch:
         """A batch of `size` windows."""

@@ -1,244 +1,241 @@
-"""Training the lip-sync network of `fantasytalking.perception.lip_sync`: loss and loop.
-
-Contrastive: a few frames of the mouth must be nearer to the speech of the same moment than to the speech of the same clip 1 to 15 frames
-earlier or later, and than to other clips' speech.
-"""
+"""From a folder of talking videos to the weights of the lip-sync network and its validation table."""
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
+from safetensors.torch import load_file, save_file
 
-from fantasytalking.perception.lip_sync import MAX_OFFSET, LipSync, LipSyncNetwork
+from fantasytalking.conditioning.speech_features import SpeechEncoder
+from fantasytalking.data.face_tracks import FaceTrack, load_track, prepare_tracks, read_catalogue
+from fantasytalking.data.motion_dataset import SPEECH_PER_FRAME
+from fantasytalking.errors import InputError, OutputError
+from fantasytalking.perception.landmarks import mouth_opening
+from fantasytalking.perception.lip_sync import LipSync, sync_curve
 from fantasytalking.perception.mouth_view import MouthView
-from fantasytalking.training.lip_sync.lip_sync_data import MouthClip, SyncBatch, SyncWindows, Variation
-from fantasytalking.training.lip_sync.lip_sync_figures import ClipMeasure, distance_cost, figures
-from fantasytalking.training.trainer.averaging import start_average, update_average
-from fantasytalking.training.trainer.checkpoints import Checkpointer
-from fantasytalking.training.trainer.config import StageSchedule
-from fantasytalking.training.trainer.engine import Engine
-from fantasytalking.training.trainer.loop import learning_rate
+from fantasytalking.pipeline.model_folder import EMBEDDED, resolve_model
+from fantasytalking.system.digests import file_sha256
+from fantasytalking.system.files import atomic_path
+from fantasytalking.system.json import write_json
+from fantasytalking.training.embedded.linear_sync import CONTEXT, fit_ridge, measure_sync
+from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, TRUSTED, without_leaks
+from fantasytalking.training.lip_sync.align_clips import cross_align, reference_offset
+from fantasytalking.training.lip_sync.lip_sync_data import MouthClip, SyncWindows, cached_view, make_clip, moved
+from fantasytalking.training.lip_sync.lip_sync_figures import ClipMeasure, correlation_cost, figures
+from fantasytalking.training.lip_sync.lip_sync_objective import (
+    LipSyncRecipe,
+    averaged_network,
+    clip_measure,
+    lip_sync_trainer,
+    new_network,
+)
+from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.run_folder import RunFolder
 
-POOLS = (4, 16)
-"""Frames over which similarities are averaged before they are compared; both count alike."""
+EMBEDDED_CODEC = Path(resolve_model(EMBEDDED)) / "vae" / "diffusion_pytorch_model.safetensors"
+"""Its template is the average upright face that clips are aligned to."""
+LOST_FACE, MOSTLY = 0.5, 0.05
 
 
-@dataclass(frozen=True)
-class LipSyncConfig:
-    """A run.
-
-    Attributes:
-        steps, learning_rate, weight_decay: of AdamW; warmed up, then cosine to 2 %.
-        batch: windows a step.
-        window: frames W of the mouth in each.
-        smoothing: share of the target that goes to the offsets -1 and +1, as clips are in step within a frame only.
-        generated_weight: how often identities of generated footage are drawn against real ones.
-        align_steps: steps of each network that puts training clips in step (see `fantasytalking.training.lip_sync.align_clips`).
-        ema: decay of the averaged weights per step.
-        variation: of the windows.
-        seed: of everything.
-        checkpoint_minutes, log_every, validate_every: the last two in steps.
-    """
-
-    steps: int = 600
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    batch: int = 32
-    window: int = 16
-    smoothing: float = 0.1
-    generated_weight: float = 0.3
-    align_steps: int = 300
-    ema: float = 0.998
-    variation: Variation = field(default_factory=Variation)
-    seed: int = 0
-    checkpoint_minutes: float = 3.0
-    log_every: int = 50
-    validate_every: int = 200
+def average_face() -> NDArray[np.float32]:
+    """Mesh [468, 3] of an average upright face, eyes one unit apart: the template of the embedded model's codec."""
+    return np.asarray(load_file(EMBEDDED_CODEC)["codec.template"].float().numpy(), np.float32)
 
 
-class ScaledNetwork(nn.Module):
-    """The network and the two scales of its similarities, which only training needs."""
-
-    def __init__(self, network: LipSyncNetwork) -> None:
-        super().__init__()
-        self.network = network
-        self.log_scale = nn.Parameter(torch.full((len(POOLS),), 2.5))
-
-    def forward(self, batch: SyncBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Mouth [B, W, d], speech [B, W + 2 MAX_OFFSET, d] and scales [2]."""
-        mouth = self.network.mouth(batch.shape, batch.pixels, batch.use)
-        return mouth, self.network.speech(batch.speech), self.log_scale.exp()
-
-
-def sync_loss(
-    mouth: Tensor, speech: Tensor, inside: Tensor, scale: Tensor, frames: int, smoothing: float = 0.0
-) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the right offset among all offsets of the clip and the other clips of the batch.
+def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
+    """Videos to weights; every part goes on where it was stopped.
 
     Args:
-        mouth: [B, W, d] unit vectors.
-        speech: [B, W + 2 MAX_OFFSET, d] unit vectors; speech frame i + MAX_OFFSET belongs to mouth frame i.
-        inside: [B, W + 2 MAX_OFFSET], speech frames that exist; the others are no negatives.
-        scale: inverse temperature.
-        frames: over how many neighbouring frames similarities are averaged.
-        smoothing: share of the target for the offsets beside the right one.
+        recipe: what to train and for how long.
+        data: folder with ``catalogue.jsonl`` and the videos that it names.
+        output: run folder. Measurements go to ``tracks`` and ``mouths``, checkpoints to ``network``, what was found out about the
+            clips to ``sync.json`` and ``aligned.json``, the validation table to ``figures.json``.
 
     Returns:
-        Loss [] and share of stretches in which the right offset is above all others of the clip [].
+        The weights, ``output/lip_sync.safetensors``, float16.
+
+    Raises:
+        InputError: no catalogue, or no real training clip of it can be used.
+        OutputError: the run folder cannot be made.
     """
-    window, size = mouth.shape[1], len(mouth)
-    offsets = 2 * MAX_OFFSET + 1
-    shifted = speech.unfold(1, window, 1).movedim(-1, 2)  # [B, 31, W, d]
-    similarity = torch.einsum("bwd,bowd->bow", mouth, shifted)
-    exists = inside.float().unfold(1, window, 1)
-    centre = speech[:, MAX_OFFSET : MAX_OFFSET + window]
-    others = torch.einsum("bwd,cwd->bcw", mouth, centre)
+    clips = read_catalogue(data / "catalogue.jsonl")
+    try:
+        (output / "mouths").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"The run folder {output} cannot be made ({error}); give a folder that can be written."
+        ) from error
+    template, config, fingerprint = average_face(), recipe.train, file_sha256(data / "catalogue.jsonl")
+    with main_process_first():
+        prepare_tracks(data, output / "tracks", SpeechEncoder.from_pretrained(SPEECH_ENCODER), clips)
+        tracks = {path.stem: load_track(path) for path in sorted((output / "tracks").glob("*.safetensors"))}
+        views = {
+            stem: cached_view(data / track.info.file, track, template, output / "mouths" / f"{stem}.safetensors")
+            for stem, track in tracks.items()
+        }
+        training, ridge = training_clips(tracks, views, output / "sync.json")
+    training, found, judges = cross_align(training, recipe, template, output / "align", fingerprint=fingerprint)
+    validation = [(t, make_clip(t, views[s])) for s, t in tracks.items() if t.info.split == "val"]
+    network = new_network(training, template, config.seed)
+    windows = SyncWindows(training, config.window, config.generated_weight, config.variation, config.batch, fingerprint)
+    if not windows.names:
+        raise InputError(
+            f"No usable training clip in {data} is as long as {1.2 * config.window / 25:.1f} s; add longer clips."
+        )
+    watched = [clip for _, clip in validation if clip.kind == TRUSTED]
+    trainer = lip_sync_trainer(network, windows, config, RunFolder(output / "network"), watched)
+    trainer.train()
+    sync, weights = averaged_network(trainer), output / "lip_sync.safetensors"
+    with main_process_first() as main:
+        if main:
+            write_json(output / "aligned.json", {name: asdict(row) for name, row in found.items()}, indent=1)
+            save_weights(sync, weights)
+            references = {clip.name: reference_offset(judges, clip) for _, clip in validation}
+            table = validation_table(LipSync.from_file(weights), validation, ridge, references)
+            write_json(output / "figures.json", table, indent=1)
+    return weights
 
-    def pooled(x: Tensor) -> Tensor:
-        return F.avg_pool1d(x, frames, 1)
 
-    own = (scale * pooled(similarity)).masked_fill(pooled(exists) < 0.999, -1e4)
-    foreign = (scale * pooled(others)).masked_fill(
-        torch.eye(size, dtype=torch.bool, device=mouth.device)[..., None], -1e4
-    )
-    log_share = torch.cat([own, foreign], 1).log_softmax(1)
-    target = torch.zeros_like(own)
-    target[:, MAX_OFFSET] = 1 - smoothing
-    beside = own[:, [MAX_OFFSET - 1, MAX_OFFSET + 1]] > -1e3
-    target[:, [MAX_OFFSET - 1, MAX_OFFSET + 1]] = smoothing / 2 * beside.float()
-    loss = -(target * log_share[:, :offsets].clamp_min(-50)).sum(1).mean()
-    return loss, (own.argmax(1) == MAX_OFFSET).float().mean()
+def save_weights(sync: LipSync, path: Path) -> Path:
+    """Write the network's weights in half precision; the file gets its name when it is complete."""
+    with atomic_path(path, overwrite=True) as temporary:
+        save_file({k: v.half().contiguous() for k, v in sync.network.state_dict().items()}, temporary)
+    return path
 
 
-class LipSyncTrainer:
-    """Trains on windows; goes on from the newest checkpoint of its run folder.
+def training_clips(
+    tracks: dict[str, FaceTrack], views: dict[str, MouthView], report: Path
+) -> tuple[list[MouthClip], NDArray[np.float64]]:
+    """Clips of the training split, put in step by the ridge, without people of the validation split.
+
+    Clips that do not follow their sound or whose face is often lost are left out; `report` says what was measured of each.
+
+    Returns:
+        The clips and the ridge, fitted to the real ones.
+
+    Raises:
+        InputError: no real clip of the training split can be used.
+    """
+    val = [t for t in tracks.values() if t.info.split == "val"]
+    train = without_leaks([t for t in tracks.values() if t.info.split == "train"], val)
+    real = [t for t in train if t.info.kind == TRUSTED]
+    if not real:
+        raise InputError(
+            "The lip-sync network learns from real clips of split train whose face is in no validation clip, and there is none; "
+            "add some to catalogue.jsonl (tracks/left_out.json says which clips could not be measured)."
+        )
+    ridge = fit_ridge(real)
+    clips, rows = [], {}
+    chosen = {id(t) for t in train}
+    for stem, track in tracks.items():
+        if id(track) not in chosen:
+            continue
+        measured = measure_sync(track, ridge)
+        rows[track.info.file] = asdict(measured)
+        if measured.keep and float((track.scores < LOST_FACE).mean()) < MOSTLY:
+            clips.append(make_clip(track, views[stem], measured.offset))
+    write_json(report, rows, indent=1)
+    if not any(clip.kind == TRUSTED for clip in clips):
+        raise InputError(
+            f"In none of the {len(real)} real training clips the mouth follows the speech while the face stays in view; "
+            f"{report} says what was measured."
+        )
+    return clips, ridge
+
+
+def ridge_measure(track: FaceTrack, ridge: NDArray[np.float64], other: FaceTrack, offset: int = 0) -> ClipMeasure:
+    """The linear model of `fantasytalking.training.embedded.linear_sync` as a measure: correlation of predicted and measured mouth opening.
 
     Args:
-        config: the run.
-        windows: where batches come from.
-        network: trained in place.
-        run: folder of checkpoints and log.
-        validation: measured every `validate_every` steps for the log; never trained on.
+        track: the clip.
+        ridge: from `fit_ridge`.
+        other: whose sound is the foreign one.
+        offset: frames by which the clip's face lags; undone first.
     """
+    opening = mouth_opening(track.points)[max(0, offset) :]
+    own = track.speech[SPEECH_PER_FRAME * max(0, -offset) :]
+    frames = min(len(opening), len(own) // SPEECH_PER_FRAME)
+    opening = opening[:frames]
 
-    def __init__(
-        self,
-        config: LipSyncConfig,
-        windows: SyncWindows,
-        network: LipSyncNetwork,
-        run: RunFolder,
-        validation: Sequence[MouthClip] = (),
-    ) -> None:
-        self.config, self.windows, self.run, self.validation = config, windows, run, validation
-        self.engine = Engine.create(ScaledNetwork(network), config.learning_rate, config.weight_decay, clip_norm=1.0)
-        self.ema = start_average(self.engine.trainable())
-        self.checkpoints = Checkpointer(run, self.engine, self.ema)
-        self.step = 0
-        run.path.mkdir(parents=True, exist_ok=True)
-        run.config.write_text(json.dumps(asdict(config), indent=1) + "\n")
-        latest = run.latest()
-        if latest is not None:
-            self.step, _ = self.checkpoints.load(latest)
+    def predicted(speech: NDArray[np.float16]) -> NDArray[np.float32]:
+        count = len(speech) // SPEECH_PER_FRAME
+        index = np.clip(SPEECH_PER_FRAME * np.arange(count)[:, None] + np.array(CONTEXT), 0, len(speech) - 1)
+        return np.asarray(speech.astype(np.float32)[index].reshape(count, -1) @ ridge[:-1], np.float32)
 
-    def losses(self, step: int) -> tuple[Tensor, Tensor]:
-        """Loss and accuracy of one step; its batch is a pure function of seed and step."""
-        rng = np.random.default_rng((self.config.seed, step))
-        batch = self.windows.draw(self.config.batch, rng)
-        torch.manual_seed(int(rng.integers(2**62)))  # dropout; a resumed run must not differ
-        device = self.engine.device
-        mouth, speech, scales = self.engine.model(batch.to(device))
-        rows = [
-            sync_loss(
-                mouth, speech, batch.inside.to(device), scale, min(pool, self.config.window), self.config.smoothing
-            )
-            for pool, scale in zip(POOLS, scales, strict=True)
-        ]
-        return torch.stack([loss for loss, _ in rows]).mean(), rows[-1][1]
-
-    def train(self, until: int | None = None) -> int:
-        """Run to the end or to a step; returns the step reached.
-
-        Raises:
-            ResourceError: the loss is no longer finite.
-        """
-        config = self.config
-        end = config.steps if until is None else min(until, config.steps)
-        schedule = StageSchedule("lip-sync", config.steps, config.learning_rate, min(100, config.steps // 4 + 1), 0.02)
-        saved = began = time.monotonic()
-        first, sums = self.step, torch.zeros(2)
-        self.engine.model.train()
-        while self.step < end:
-            self.engine.set_learning_rate(learning_rate(schedule, self.step))
-            loss, accuracy = self.losses(self.step)
-            self.engine.step(loss)
-            update_average(self.ema, self.engine.trainable(), self.step, self.config.ema)
-            self.step += 1
-            sums += torch.stack([loss.detach().cpu(), accuracy.detach().cpu()])
-            if self.step % config.log_every == 0:
-                rate = (self.step - first) / (time.monotonic() - began)
-                mean_loss, mean_accuracy = (round(float(v) / config.log_every, 4) for v in sums)
-                left = round((end - self.step) / rate / 60, 1)
-                self._log({"step": self.step, "loss": mean_loss, "accuracy": mean_accuracy, "minutes_left": left})
-                sums = torch.zeros(2)
-            if self.validation and self.step % config.validate_every == 0:
-                self._log({"step": self.step, "validation": validate(self.averaged(), self.validation)})
-            if (time.monotonic() - saved) / 60 > config.checkpoint_minutes:
-                self.save()
-                saved = time.monotonic()
-        if self.step > first:
-            self.save()
-        self.checkpoints.wait()
-        return self.step
-
-    def save(self) -> Path:
-        """Write a checkpoint of the present step in the background."""
-        return self.checkpoints.save(self.step, {})
-
-    def averaged(self) -> LipSync:
-        """The network with the averaged weights."""
-        network = LipSyncNetwork()
-        prefix = "network."
-        values = self.engine.bare_model.state_dict() | self.ema
-        network.load_state_dict({k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)})
-        return LipSync(network)
-
-    def _log(self, record: dict[str, object]) -> None:
-        self.run.log(record)
-        print(record, flush=True)
+    foreign = correlation_cost(opening, np.resize(predicted(other.speech), frames))
+    return ClipMeasure(track.info.file, frames, correlation_cost(opening, predicted(own)), foreign)
 
 
-def validate(sync: LipSync, clips: Sequence[MouthClip]) -> dict[str, float]:
-    """Pairwise accuracy of windows of 10 and of 25 frames."""
-    measures = [clip_measure(sync, clip) for clip in clips]
-    return {f"pairwise_{int(row['frames'])}": round(row["pairwise"], 4) for row in figures(measures, (10, 25))}
+def validation_table(
+    sync: LipSync,
+    validation: Sequence[tuple[FaceTrack, MouthClip]],
+    ridge: NDArray[np.float64],
+    references: dict[str, int],
+) -> dict[str, Any]:
+    """Figures on validation clips, real ones apart from generated ones, beside the ridge's, and what was found of each clip.
+
+    Args:
+        sync: the network.
+        validation: clips that it never saw.
+        ridge: fitted to the training split.
+        references: clip -> frames by which its face lags, as others than `sync` found it. The figures "in_step" are of clips moved by
+            that, those "as_published" of clips as they are.
+    """
+    table: dict[str, Any] = {}
+    for kind in ("real", "generated"):
+        some = [(t, c) for t, c in validation if c.kind == kind]
+        if len(some) < 2:
+            continue
+        after = some[1:] + some[:1]
+        for state, offsets in (("in_step", references), ("as_published", {})):
+            pairs = [(t, c, o, d, offsets.get(c.name, 0)) for (t, c), (o, d) in zip(some, after, strict=True)]
+            network = [clip_measure(sync, moved(clip, offset), other) for _, clip, _, other, offset in pairs]
+            linear = [ridge_measure(track, ridge, other, offset) for track, _, other, _, offset in pairs]
+            table[f"{kind}_{state}"] = {"network": figures(network), "ridge": figures(linear)}
+    table["clips"] = [_clip_row(sync, t, clip, ridge, references.get(clip.name, 0)) for t, clip in validation]
+    return table
 
 
-def clip_measure(sync: LipSync, clip: MouthClip, other: MouthClip | None = None) -> ClipMeasure:
-    """The network as a measure on one clip, with another clip's sound as the foreign one."""
-    mouth = sync.embed_view(MouthView(clip.shape.numpy(), clip.crops.numpy()))
-    foreign = None
-    if other is not None:
-        heard = sync.embed_speech(other.speech.numpy())
-        foreign = distance_cost(mouth, np.resize(heard, (len(mouth), heard.shape[1])))
-    return ClipMeasure(clip.name, len(clip), distance_cost(mouth, sync.embed_speech(clip.speech.numpy())), foreign)
+def _clip_row(
+    sync: LipSync, track: FaceTrack, clip: MouthClip, ridge: NDArray[np.float64], reference: int
+) -> dict[str, object]:
+    """Offset, distance and confidence of a clip as it is and with its sound moved, beside the reference and the ridge's offset."""
+    mouth, speech = (
+        sync.embed_view(MouthView(clip.shape.numpy(), clip.crops.numpy())),
+        sync.embed_speech(clip.speech.numpy()),
+    )
+    whole = sync_curve(mouth, speech)
+    linear = measure_sync(track, ridge)
+    found = {k: sync_curve(*_later_face(mouth, clip, sync, k)).offset for k in (-8, -5, -1, 1, 5, 8)}
+    second = figures([clip_measure(sync, moved(clip, reference))], (25,))
+    return {
+        "clip": clip.name,
+        "kind": clip.kind,
+        "frames": len(clip),
+        "offset": whole.offset,
+        "distance": round(whole.distance, 4),
+        "confidence": round(whole.confidence, 4),
+        "distance_at_0": round(float(whole.distances[whole.offsets == 0][0]), 4),
+        "ridge_offset": linear.offset,
+        "ridge_correlation": round(linear.correlation, 3),
+        "reference_offset": reference,
+        "pairwise_25_in_step": round(second[0]["pairwise"], 3) if second else None,
+        "offset_of_sound_moved_by": {str(k): v for k, v in found.items()},
+    }
 
 
-def new_network(clips: Sequence[MouthClip], template: NDArray[np.float32], seed: int) -> LipSyncNetwork:
-    """An untrained network with template and speech statistics filled in; every clip counts alike in them."""
-    torch.manual_seed(seed)
-    network = LipSyncNetwork()
-    network.template.copy_(torch.from_numpy(template))
-    some = torch.cat([clip.speech[:: max(1, len(clip.speech) // 100)] for clip in clips])
-    network.speech_mean.copy_(some.mean(0))
-    network.speech_std.copy_(some.std(0) + 1e-3)
-    return network
+def _later_face(
+    mouth: NDArray[np.float32], clip: MouthClip, sync: LipSync, k: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Embeddings of a clip whose sound was brought forward by k frames, so that the face lags behind it by k more."""
+    speech = clip.speech.numpy()
+    if k > 0:
+        heard = sync.embed_speech(speech[SPEECH_PER_FRAME * k :])
+        return mouth[: len(heard)], heard
+    heard = sync.embed_speech(speech[: len(speech) + SPEECH_PER_FRAME * k])
+    return mouth[-k:][: len(heard)], heard

@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from fantasytalking.errors import MissingDependencyError, ResourceError, SettingsError
-from fantasytalking.training.trainer.sharding import accelerator_plugin, full, reshard, shard_in_place
+from fantasytalking.training.trainer.sharding import accelerator_plugin, full, reshard, shard_in_place, whole_copy
 
 OPTIMIZERS = ("adamw", "adamw-8bit")
 BETAS = (0.9, 0.99)
@@ -120,9 +120,14 @@ class Engine:
         """Name -> the parameters that train (shards where the engine shards)."""
         return {name: p for name, p in self.bare_model.named_parameters() if p.requires_grad}
 
-    def full_state(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Whole tensors of values that are sharded like the parameters; every process must call this."""
-        return {name: full(value) for name, value in values.items()}
+    def whole_state(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Whole copies of all weights and buffers of the model; every process must call this.
+
+        Args:
+            values: taken for the parameters of these names instead of their own values; sharded as they are.
+        """
+        state = self.bare_model.state_dict() | dict(values)
+        return {name: whole_copy(value.detach()) for name, value in state.items()}
 
     def sum_over_processes(self, values: Tensor) -> Tensor:
         """The sum of a small tensor over all processes, on the CPU."""
@@ -168,16 +173,6 @@ class Engine:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
-
-    def step(self, loss: Tensor) -> float:
-        """Backward, clip, update; returns the gradient norm.
-
-        Raises:
-            ResourceError: loss or gradient is not finite; nothing is updated then.
-        """
-        self.backward(loss)
-        self.check_finite(float(loss.detach()))
-        return self.update()
 
     def check_finite(self, loss: float) -> None:
         """Stop a run whose loss is no longer a number.

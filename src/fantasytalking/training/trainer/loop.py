@@ -1,4 +1,4 @@
-"""The training loop of the transformer: both stages, averaged weights, checkpoints, validation."""
+"""The training loop: steps, averaged weights, checkpoints, validation. It knows neither the model's inputs nor the objective."""
 
 from __future__ import annotations
 
@@ -7,40 +7,35 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import nn
 
-from fantasytalking.data.samples import Batch, collate
 from fantasytalking.errors import SettingsError
-from fantasytalking.system.json import append_json_line, read_json_lines
+from fantasytalking.system.json import append_json_line, read_json, read_json_lines, write_json
 from fantasytalking.training.trainer.averaging import exchanged, start_average, update_average
 from fantasytalking.training.trainer.batches import Part, shares
+from fantasytalking.training.trainer.callbacks import Callback, Moment, Validated
 from fantasytalking.training.trainer.checkpoints import Checkpointer
-from fantasytalking.training.trainer.config import MAY_CHANGE, StageSchedule, TrainConfig, differences
+from fantasytalking.training.trainer.config import MAY_CHANGE, LoopConfig, Schedule, differences
 from fantasytalking.training.trainer.engine import Engine
-from fantasytalking.training.trainer.monitor import SUMS, Interval, Monitor, batch_sums
-from fantasytalking.training.trainer.objective import Losses, flow_loss, target_of
-from fantasytalking.training.trainer.random_draws import StepDraws, sample_rng
+from fantasytalking.training.trainer.monitor import Interval, Monitor, batch_sums, sums_of
+from fantasytalking.training.trainer.objective import Losses, Objective
+from fantasytalking.training.trainer.prefetching import Prefetcher
 from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.signals import StopRequest
-from fantasytalking.training.trainer.sources import SampleSource
-from fantasytalking.training.trainer.stages import STAGES
+from fantasytalking.training.trainer.sources import Source
 from fantasytalking.training.trainer.start_record import describe_start
 from fantasytalking.training.trainer.throughput import Speedometer, measure_peak_flops
-from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-if TYPE_CHECKING:
-    from fantasytalking.training.trainer.validation_videos import ValidationVideos
-
-Validate = Callable[[FantasyTalkingTransformer3DModel], Mapping[str, float]]
+__all__ = ["Trainer", "learning_rate"]
 
 
-def learning_rate(schedule: StageSchedule, step: int) -> float:
+def learning_rate(schedule: Schedule, step: int) -> float:
     """Linear warm-up, then cosine to `final_fraction` of the peak."""
     if step < schedule.warmup:
         return schedule.learning_rate * (step + 1) / schedule.warmup
@@ -49,43 +44,45 @@ def learning_rate(schedule: StageSchedule, step: int) -> float:
     return schedule.learning_rate * (schedule.final_fraction + (1 - schedule.final_fraction) * cosine)
 
 
-@dataclass
 class Trainer:
-    """Trains a transformer on samples.
+    """Trains a model on samples of a source; goes on from the run folder's newest checkpoint.
 
     Args:
+        model: trained in place: its parameters that require gradients, which alone are averaged and kept in checkpoints. All processes
+            hand in equal weights.
+        source: of samples.
+        objective: what is minimised, and what a batch is made of.
         config: the run.
-        source: where samples come from.
-        run: where the run is kept.
-        model: what is trained: its parameters that require gradients, which alone are averaged and kept in checkpoints. None: a new
-            model of `config.model`, all of it.
-        validate: called in the main process with the averaged weights every `validate_every` steps; its figures are logged. Where a model
-            that was handed in is sharded, every process calls it with the sharded model, which then holds the averaged weights.
-        videos: rendered after each validation, not where a model that was handed in is sharded.
+        run: where it is kept.
+        callbacks: validation and whatever else accompanies the run; the log is written in any case.
+
+    Attributes:
+        engine: model, optimiser and device.
+        ema: averaged weights by parameter name.
+        step: global steps done.
 
     Raises:
         CheckpointError: the run folder's newest checkpoint does not fit the model or is damaged.
-        SettingsError: the run folder is that of another configuration or of other data.
+        SettingsError: the run folder is that of another configuration, another method or other data.
     """
 
-    config: TrainConfig
-    source: SampleSource
-    run: RunFolder
-    model: FantasyTalkingTransformer3DModel | None = None
-    validate: Validate | None = None
-    videos: ValidationVideos | None = None
-    _ahead: dict[int, Future[list[Part]]] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        config = self.config
+    def __init__(
+        self,
+        model: nn.Module,
+        source: Source,
+        objective: Objective,
+        config: LoopConfig,
+        run: RunFolder,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.source, self.objective, self.config, self.run, self.callbacks = source, objective, config, run, callbacks
         torch.manual_seed(config.seed)
-        model = FantasyTalkingTransformer3DModel(**config.model) if self.model is None else self.model
         if config.gradient_checkpointing:
-            model.enable_gradient_checkpointing()
-        rate = config.stages[0].learning_rate
+            _enable_checkpointing(model)
+        self._hollow = _hollow_copy(model)
         self.engine = Engine.create(
             model,
-            rate,
+            config.stages[0].learning_rate,
             config.weight_decay,
             config.clip_norm,
             config.mixed_precision,
@@ -93,39 +90,23 @@ class Trainer:
             optimizer=config.optimizer,
         )
         self.ema = start_average(self.engine.trainable())
-        self._sizes = dict(model.config)
-        self._trained = sum(v.numel() for v in self.ema.values()) / sum(p.numel() for p in model.parameters())
-        self.checkpoints = Checkpointer(self.run, self.engine, self.ema, config.keep)
-        self.interval = Interval()
+        objective.begin(self.engine, self.ema)
+        self.checkpoints = Checkpointer(run, self.engine, self.ema, config.keep)
+        self.interval = Interval(objective.parts)
         self.step = self._saved = 0
-        self.run.path.mkdir(parents=True, exist_ok=True)
-        self.checkpoints.clear()
-        latest = self.run.latest()
-        if latest is not None:
-            self._check_same_run()
-            self.step, kept = self.checkpoints.load(latest)
-            self._saved = self.step
-            self.interval = Interval(**kept["interval"])
-        self.engine.wait_for_all()
-        if self.engine.is_main:
-            config.save(self.run.config)
-            start = describe_start(self.step, self.engine.processes, self._fingerprint())
-            append_json_line(self.run.starts, start)
+        self._resume()
 
-    def batch(self, step: int, rows: Sequence[int] | None = None) -> Batch:
-        """Some rows of the global batch of a step, or all: a pure function of seed and step, whatever the number of processes."""
-        keys = self.source.plan(step)
-        rows = range(len(keys)) if rows is None else rows
-        return self._collate(step, keys, self.draws(step, rows, len(keys)))
+    def prepare(self, step: int, rows: Sequence[int] | None = None) -> Any:
+        """Some rows of the global batch of a step, or all, on the model's device.
 
-    def draws(self, step: int, rows: Sequence[int] | None = None, count: int | None = None) -> StepDraws:
-        """Noise levels and drops of some rows of the global batch of a step, or of all."""
-        count = len(self.source.plan(step)) if count is None else count
-        return StepDraws.draw(self.config.seed, step, count, self.config.shift, self.config.dropout, rows)
+        A pure function of seed and step, whatever the number of processes.
+        """
+        rows = range(len(self.source.plan(step))) if rows is None else rows
+        return self.objective.prepare(self.source, step, rows).to(self.engine.device)
 
     def losses(self, step: int) -> Losses:
         """Forward pass of the whole global batch of a step."""
-        return self._forward(Part(self.batch(step), self.draws(step), 1.0), step)
+        return self.objective.losses(self.engine.model, self.prepare(step), step)
 
     def train(self, until: int | None = None) -> int:
         """Run to the end, or to the global step `until`; returns the step reached.
@@ -140,23 +121,21 @@ class Trainer:
         end = self.config.total_steps if until is None else min(self.config.total_steps, until)
         if self.step >= end:
             return self.step
-        monitor = (
-            Monitor(self.run, self.step, end, self.config.tensorboard, self.config.validate_every)
-            if self.engine.is_main
-            else None
-        )
+        monitor = Monitor(self.objective.parts, self.config.tensorboard)
+        hooks = [monitor, *self.callbacks] if self.engine.is_main else []
         self.engine.model.train()
         try:
-            with StopRequest() as stop:
-                stopped = self._steps(end, stop, monitor)
+            for hook in hooks:
+                hook.on_begin(self.run, self.step, end)
+            with StopRequest() as stop, Prefetcher(self._parts, self.config.prefetch, self.config.total_steps) as ahead:
+                stopped = self._steps(end, stop, ahead, hooks, self._speedometer(monitor))
             if self.step > self._saved:
                 self.save()
             self.checkpoints.wait()
         finally:
             self.checkpoints.settle()
-            self._forget_ahead()
-            if monitor is not None:
-                monitor.close()
+            for hook in hooks:
+                hook.on_end()
         self.engine.wait_for_all()
         if stopped:
             if self.engine.is_main:
@@ -173,41 +152,52 @@ class Trainer:
         self._saved = self.step
         return self.checkpoints.save(self.step, {"interval": self.interval.state()})
 
-    def averaged(self) -> FantasyTalkingTransformer3DModel:
-        """A copy of the model with the averaged weights, for validation and release; every process must call this."""
-        values = self.engine.full_state(self.ema)
-        if self.model is None:
-            model = FantasyTalkingTransformer3DModel(**self.config.model)
-            model.load_state_dict(values)
-        elif self.engine.sharded:
-            raise SettingsError(
-                "A model that was handed in is not put together again where weights are sharded; load_ema reads its averaged weights."
-            )
-        else:
-            model = copy.deepcopy(self.engine.bare_model)
-            model.load_state_dict(values, strict=False)
+    def averaged(self) -> Any:
+        """A copy of the model with the averaged weights, whole, for validation and release; every process must call this."""
+        model = copy.deepcopy(self._hollow)
+        model.load_state_dict(self.engine.whole_state(self.ema), assign=True)
         return model.eval().to(self.engine.device)
 
-    def _steps(self, end: int, stop: StopRequest, monitor: Monitor | None) -> bool:
+    def _resume(self) -> None:
+        """Go on from the newest checkpoint, if it is one of this run, and record the start."""
+        self.run.path.mkdir(parents=True, exist_ok=True)
+        self.checkpoints.clear()
+        latest = self.run.latest()
+        if latest is not None:
+            self._check_same_run()
+            self.step, kept = self.checkpoints.load(latest)
+            self._saved = self.step
+            self.interval = Interval(self.objective.parts, **kept.get("interval", {}))
+        self.engine.wait_for_all()
+        if self.engine.is_main:
+            self.config.save(self.run.config)
+            if self.objective.method:
+                write_json(self.run.method, dict(self.objective.method), indent=1)
+            start = describe_start(self.step, self.engine.processes, self._fingerprint())
+            append_json_line(self.run.starts, start)
+
+    def _steps(
+        self, end: int, stop: StopRequest, ahead: Prefetcher[list[Part]], hooks: Sequence[Callback], speed: Speedometer
+    ) -> bool:
         """Train to `end`; whether it was asked to stop before."""
         config, saved = self.config, time.monotonic()
-        speed = self._speedometer(monitor)
         while self.step < end:
             schedule, inner = config.at(self.step)
             rate = learning_rate(schedule, inner)
             self.engine.set_learning_rate(rate)
             due = self.engine.is_main and (time.monotonic() - saved) / 60 > config.checkpoint_minutes
-            due, asked = self._one_step(due, stop.asked, speed)
-            if monitor is not None:
-                monitor.console.advance(self.step)
+            due, asked = self._one_step(ahead.take(self.step), due, stop.asked, speed)
+            for hook in hooks:
+                hook.on_step(self.step)
             if self.step % config.log_every == 0:
-                if monitor is not None:
-                    record = {"step": self.step, "stage": schedule.stage} | self.interval.figures()
-                    monitor.log(record | {"learning_rate": rate} | speed.figures(end - self.step))
+                record = {"step": self.step, "stage": schedule.stage, **self.interval.figures(), "learning_rate": rate}
+                record |= speed.figures(end - self.step)
+                for hook in hooks:
+                    hook.on_log(record)
                 speed.restart()
-                self.interval = Interval()
-            if self.step % config.validate_every == 0:
-                self._validate(monitor)
+                self.interval = Interval(self.objective.parts)
+            if self.callbacks and self.step % config.validate_every == 0:
+                self._validate(hooks)
                 speed.restart()
             if asked:
                 return self.step < end
@@ -216,112 +206,93 @@ class Trainer:
                 saved = time.monotonic()
         return False
 
-    def _one_step(self, due: bool, asked: bool, speed: Speedometer) -> tuple[bool, bool]:
+    def _one_step(self, parts: Sequence[Part], due: bool, asked: bool, speed: Speedometer) -> tuple[bool, bool]:
         """One optimiser step; returns what the processes agree on: whether a checkpoint is due, and whether to stop."""
-        parts = self._take_parts(self.step)
-        sums = torch.zeros(SUMS + 2, dtype=torch.float64)
-        sums[SUMS:] = torch.tensor([float(due), float(asked)])
+        names = self.objective.parts
+        width = sums_of(names)
+        sums = torch.zeros(width + 2, dtype=torch.float64)
+        sums[width:] = torch.tensor([float(due), float(asked)])
         for number, part in enumerate(parts):
-            losses = self._forward(part, self.step)
+            batch = part.batch.to(self.engine.device)
+            losses = self.objective.losses(self.engine.model, batch, self.step)
             self.engine.backward(losses.total.sum() * part.weight, last=number == len(parts) - 1)
             if part.weight:
-                sums[:SUMS] += batch_sums(losses, part.draws.sigma)
+                sums[:width] += batch_sums(losses, names)
         sums = self.engine.sum_over_processes(sums)
         count = len(self.source.plan(self.step))
         self.engine.check_finite(float(sums[0]) / count)
         norm = self.engine.update()
         update_average(self.ema, self.engine.trainable(), self.step, self.config.ema)
-        self.interval.add(sums[:SUMS], count, norm)
-        speed.add(
-            tuple(parts[0].batch.latents.shape[1:]), count, count * parts[0].operations(self._sizes, self._trained)
-        )
+        self.interval.add(sums[:width], count, norm)
+        work = self.objective.workload(parts[0].batch)
+        speed.add(count, work.tokens, work.operations)
         self.step += 1
-        return bool(sums[SUMS]), bool(sums[SUMS + 1])
-
-    def _forward(self, part: Part, step: int) -> Losses:
-        stage = STAGES[self.config.at(step)[0].stage]
-        latents = part.batch.latents.float()
-        target = target_of(latents, part.draws.noise(latents.shape[1:]), part.draws.sigma).to(self.engine.device)
-        batch = part.batch.to(self.engine.device)
-        inputs = torch.cat([target.noisy, batch.condition.float()], 1)
-        output = self.engine.model(inputs, 1000 * target.sigma, batch.conditions)
-        return flow_loss(output.sample, target, batch.lip_mask, stage, p=part.draws.lips)
-
-    def _collate(self, step: int, keys: Sequence[Any], draws: StepDraws) -> Batch:
-        samples = [self.source.sample(keys[i], sample_rng(self.config.seed, step, i)) for i in draws.rows]
-        stage = STAGES[self.config.at(step)[0].stage]
-        return collate(samples, stage.audio, self.config.dropout, self.config.identity_scale, kept=draws.kept)
+        return bool(sums[width]), bool(sums[width + 1])
 
     def _parts(self, step: int) -> list[Part]:
         """This process's share of a global batch, cut into `accumulate` parts; all processes get equally many."""
-        keys = self.source.plan(step)
-        size, count = self.engine.processes, len(keys)
-        parts = []
-        for rows in shares(count, size, self.config.accumulate, self.engine.rank):
-            draws = self.draws(step, rows or [0], count)
-            parts.append(Part(self._collate(step, keys, draws), draws, size / count if rows else 0.0))
-        return parts
+        size, count = self.engine.processes, len(self.source.plan(step))
+        return [
+            Part(self.objective.prepare(self.source, step, rows or [0]), size / count if rows else 0.0)
+            for rows in shares(count, size, self.config.accumulate, self.engine.rank)
+        ]
 
-    def _take_parts(self, step: int) -> list[Part]:
-        if not self.config.prefetch:
-            return self._parts(step)
-        if not hasattr(self, "_pool"):
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="samples")
-        last = min(step + self.config.prefetch, self.config.total_steps - 1)
-        for number in range(step, max(step, last) + 1):
-            if number not in self._ahead:
-                self._ahead[number] = self._pool.submit(self._parts, number)
-        return self._ahead.pop(step).result()
-
-    def _forget_ahead(self) -> None:
-        for future in self._ahead.values():
-            future.cancel()
-        self._ahead.clear()
-
-    def _validate(self, monitor: Monitor | None) -> None:
-        if self.validate is None and self.videos is None:
-            return
-        figures: dict[str, float] = {}
-        if self.model is not None and self.engine.sharded:
-            # too large for one process: all of them validate together
+    def _validate(self, hooks: Sequence[Callback]) -> None:
+        """Show the averaged weights to the callbacks, where they are sharded in place: such a model may be too large for one process."""
+        moment = Moment(self.step, self.step // self.config.validate_every, self.run)
+        found: list[Validated] = []
+        apart = [one for one in self.callbacks if self.engine.sharded and not one.needs_whole_model]
+        if apart:
             self.engine.reshard()
             with exchanged(self.ema, self.engine.trainable()):
                 self.engine.model.eval()
-                figures |= {} if self.validate is None else self.validate(self.engine.model)  # type: ignore[arg-type]
+                found += [one.on_validation(self.engine.model, moment) for one in apart]
                 self.engine.model.train()
             self.engine.reshard()
-        else:
+        if len(apart) < len(self.callbacks):
             model = self.averaged()
-            if monitor is not None:
-                figures |= {} if self.validate is None else self.validate(model)
-                figures |= {} if self.videos is None else self.videos(model, self.step, monitor)
-        if monitor is not None:
-            monitor.log_validation(self.step, {k: round(float(v), 4) for k, v in figures.items()})
+            if self.engine.is_main:
+                found += [one.on_validation(model, moment) for one in self.callbacks if one not in apart]
+        figures = {name: value for one in found for name, value in one.figures.items()}
+        pictures = {name: value for one in found for name, value in one.pictures.items()}
+        for hook in hooks:
+            hook.on_validated(self.step, Validated(figures, pictures))
         self.engine.wait_for_all()
 
-    def _speedometer(self, monitor: Monitor | None) -> Speedometer:
+    def _speedometer(self, monitor: Monitor) -> Speedometer:
+        """Where the objective counts its operations, against the peak of the device."""
         config, peak = self.config, self.config.peak_flops
-        if peak is None and monitor is not None:
-            peak = measure_peak_flops(
-                self.engine.device, torch.bfloat16 if config.mixed_precision == "bf16" else torch.float32
-            )
-        if monitor is not None:
-            origin = "measured by square matrix products" if config.peak_flops is None else "as configured"
-            monitor.log_text(
-                "speed/mfu", f"Share of {peak:.3g} operations per second, {origin}; operations by formula."
-            )
-        patch = tuple(self._sizes["patch_size"])
-        return Speedometer(self.engine.device, self.engine.processes, patch, peak)
+        if self.engine.is_main and self.objective.counts_operations:
+            origin = "measured by square matrix products" if peak is None else "as configured"
+            if peak is None:
+                kind = torch.bfloat16 if config.mixed_precision == "bf16" else torch.float32
+                peak = measure_peak_flops(self.engine.device, kind)
+            text = f"Share of {peak:.3g} operations per second, {origin}; operations by formula."
+            monitor.log_text("speed/mfu", text)
+        return Speedometer(self.engine.device, self.engine.processes, peak)
 
     def _fingerprint(self) -> str | None:
         return getattr(self.source, "fingerprint", None)
 
     def _check_same_run(self) -> None:
+        """That the run folder holds this run.
+
+        Raises:
+            SettingsError: it does not.
+        """
+        before = read_json(self.run.method)
+        now = json.loads(json.dumps(dict(self.objective.method)))
+        for name in now if before is not None else ():
+            if before.get(name) != now[name]:
+                raise SettingsError(
+                    f"The run in {self.run.path} was begun with {name} = {before.get(name)}, but now it is {now[name]}; give the same "
+                    "settings to go on, or another output folder."
+                )
         if not self.run.config.exists():
             return
         # through JSON, which knows no tuples
-        stored, now = json.loads(self.run.config.read_text()), json.loads(json.dumps(asdict(self.config)))
-        changed = [row for row in differences(stored, now) if row.split(":")[0].split(".")[0] not in MAY_CHANGE]
+        stored, config = json.loads(self.run.config.read_text()), json.loads(json.dumps(asdict(self.config)))
+        changed = [row for row in differences(stored, config) if row.split(":")[0].split(".")[0] not in MAY_CHANGE]
         starts = read_json_lines(self.run.starts)
         data = starts[-1].get("data") if starts else None
         if data is not None and self._fingerprint() not in (None, data):
@@ -331,3 +302,18 @@ class Trainer:
                 f"{self.run.path} holds a run with other settings ({'; '.join(changed)}); give it those settings to go on, "
                 "or another run folder for a new run."
             )
+
+
+def _hollow_copy(model: nn.Module) -> nn.Module:
+    """A copy whose parameters have shapes and no values, from which a whole model is made where weights are sharded."""
+    memo: dict[int, Any] = {
+        id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()
+    }
+    return copy.deepcopy(model, memo)
+
+
+def _enable_checkpointing(model: nn.Module) -> None:
+    enable = getattr(model, "enable_gradient_checkpointing", None)
+    if enable is None:
+        raise SettingsError(f"{type(model).__name__} has no gradient checkpointing; leave gradient_checkpointing out.")
+    enable()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from fantasytalking.training.trainer.callbacks import Callback, Validated
 from fantasytalking.training.trainer.objective import Losses
 from fantasytalking.training.trainer.run_folder import RunFolder
 
@@ -23,21 +21,28 @@ if TYPE_CHECKING:
 
 LEVELS = 4
 """Ranges of equal width of the noise level, for the loss by noise level."""
-SUMS = 3 + 2 * LEVELS
 
 
 def level_name(number: int) -> str:
-    """Of a range of noise levels."""
+    """Name of a range of noise levels."""
     return f"{number / LEVELS:.2f}-{(number + 1) / LEVELS:.2f}"
 
 
-def batch_sums(losses: Losses, sigma: Tensor) -> Tensor:
-    """Sums over samples [SUMS], float64: loss, its lip part, its rest, then loss and number of samples of every noise level."""
-    total, lips, rest = (x.detach().double().cpu() for x in (losses.total, losses.lips, losses.rest))
-    level = (sigma.cpu() * LEVELS).long().clamp(0, LEVELS - 1)
-    by_level = torch.zeros(LEVELS, dtype=torch.float64).index_add_(0, level, total)
-    counts = torch.bincount(level, minlength=LEVELS).double()
-    return torch.cat([torch.stack([total.sum(), lips.sum(), rest.sum()]), by_level, counts])
+def sums_of(names: Sequence[str]) -> int:
+    """Length of what `batch_sums` returns for loss parts of these names."""
+    return 1 + len(names) + 2 * LEVELS
+
+
+def batch_sums(losses: Losses, names: Sequence[str]) -> Tensor:
+    """Sums over samples, float64: the loss, its named parts, then loss and number of samples of every noise level."""
+    total = losses.total.detach().double().cpu()
+    parts = [losses.parts[name].detach().double().cpu().sum() for name in names]
+    by_level = torch.zeros(2, LEVELS, dtype=torch.float64)
+    if losses.noise is not None:
+        level = (losses.noise.cpu() * LEVELS).long().clamp(0, LEVELS - 1)
+        by_level[0].index_add_(0, level, total)
+        by_level[1] = torch.bincount(level, minlength=LEVELS).double()
+    return torch.cat([torch.stack([total.sum(), *parts]), by_level.flatten()])
 
 
 @dataclass
@@ -45,78 +50,95 @@ class Interval:
     """Sums since the last log line. They belong to a checkpoint, so that a resumed run logs what an undisturbed one logs.
 
     Attributes:
+        names: loss parts.
         steps: since the last line.
         samples: of the global batches.
-        means: sums of each step's mean loss, lip part and rest, and of its gradient norm.
+        means: sums of each step's mean loss, of its parts, and of its gradient norm.
         levels: [2, LEVELS] sums of losses and numbers of samples by noise level.
     """
 
+    names: Sequence[str] = ()
     steps: int = 0
     samples: int = 0
-    means: list[float] = field(default_factory=lambda: [0.0] * 4)
+    means: list[float] = field(default_factory=list)
     levels: list[list[float]] = field(default_factory=lambda: [[0.0] * LEVELS for _ in range(2)])
 
     def add(self, sums: Tensor, count: int, norm: float) -> None:
-        """One step: sums of `batch_sums` over all processes, the global batch's size, the gradient norm."""
-        step = [float(v) / count for v in sums[:3]] + [norm]
-        self.means = [a + b for a, b in zip(self.means, step, strict=True)]
-        for row, part in zip(self.levels, sums[3:].reshape(2, LEVELS).tolist(), strict=True):
+        """Add a step.
+
+        Args:
+            sums: of `batch_sums` over all processes.
+            count: size of the global batch.
+            norm: gradient norm.
+        """
+        width = 1 + len(self.names)
+        step = [float(v) / count for v in sums[:width]] + [norm]
+        before = self.means or [0.0] * len(step)
+        self.means = [a + b for a, b in zip(before, step, strict=True)]
+        for row, part in zip(self.levels, sums[width:].reshape(2, LEVELS).tolist(), strict=True):
             row[:] = [a + b for a, b in zip(row, part, strict=True)]
         self.steps, self.samples = self.steps + 1, self.samples + count
 
     def figures(self) -> dict[str, Any]:
-        """Means over the interval's steps; `levels` has None where no sample had such a level."""
-        loss, lips, rest, norm = (v / max(1, self.steps) for v in self.means)
-        levels = [s / n if n else None for s, n in zip(*self.levels, strict=True)]
-        return {"loss": loss, "lips": lips, "rest": rest, "norm": norm, "levels": levels}
+        """Means over the interval's steps; `levels`, where there is noise, has None where no sample had such a level."""
+        keys = ("loss", *self.names, "norm")
+        sums = self.means or [0.0] * len(keys)
+        found: dict[str, Any] = {key: v / max(1, self.steps) for key, v in zip(keys, sums, strict=True)}
+        if any(self.levels[1]):
+            found["levels"] = [s / n if n else None for s, n in zip(*self.levels, strict=True)]
+        return found
 
     def state(self) -> dict[str, Any]:
-        """As JSON values; floats survive exactly."""
+        """JSON values for a checkpoint; floats survive exactly."""
         return {"steps": self.steps, "samples": self.samples, "means": self.means, "levels": self.levels}
 
 
-class Monitor:
-    """Writes the log of a run; only the main process has one.
+class Monitor(Callback):
+    """Writes the log of a run: ``log.jsonl``, TensorBoard, and progress on the terminal.
 
     Args:
-        run: its folder.
-        step: that the run begins with; TensorBoard forgets what was written past it.
-        end: last step.
+        names: loss parts.
         tensorboard: whether to write events; where TensorBoard is not installed a note says so.
-        validate_every: steps between validations.
     """
 
-    def __init__(self, run: RunFolder, step: int, end: int, tensorboard: bool, validate_every: int = 1) -> None:
-        self.run, self.validate_every = run, validate_every
-        self.writer = _writer(run, step) if tensorboard else None
-        self.console = Console(step, end)
+    def __init__(self, names: Sequence[str] = (), tensorboard: bool = True) -> None:
+        self.names, self.tensorboard = names, tensorboard
+        self.writer: SummaryWriter | None = None
 
-    def close(self) -> None:
+    def on_begin(self, run: RunFolder, step: int, end: int) -> None:
+        """Open TensorBoard, which forgets what was written past the step, and the progress line."""
+        self.run, self.console = run, Console(step, end, self.names)
+        self.writer = _writer(run, step) if self.tensorboard else None
+
+    def on_step(self, step: int) -> None:
+        """Move the progress bar."""
+        self.console.advance(step)
+
+    def on_log(self, record: Mapping[str, Any]) -> None:
+        """Write losses and speeds to ``log.jsonl``, TensorBoard and the terminal."""
+        self.run.log(record)
+        self._scalars(record["step"], scalars(record, self.names))
+        self.console.show(record)
+
+    def on_validated(self, step: int, found: Validated) -> None:
+        """Write figures of the averaged weights, and pictures for TensorBoard alone."""
+        figures = {name: round(float(value), 4) for name, value in found.figures.items()}
+        record = {"step": step, "validation": figures}
+        self.run.log(record)
+        self._scalars(step, {f"validation/{k}": v for k, v in figures.items()})
+        self.console.note(record)
+        for name, picture in found.pictures.items():
+            if self.writer is not None:
+                self.writer.add_image(name, picture, step, dataformats="HWC")
+
+    def on_end(self) -> None:
         """Flush TensorBoard and leave the progress line."""
         if self.writer is not None:
             self.writer.close()
         self.console.close()
 
-    def log(self, record: dict[str, Any]) -> None:
-        """A line of losses and speeds: to ``log.jsonl``, TensorBoard and the terminal."""
-        self.run.log(record)
-        self._scalars(record["step"], scalars(record))
-        self.console.show(record)
-
-    def log_validation(self, step: int, figures: Mapping[str, float]) -> None:
-        """Figures of the averaged weights."""
-        record = {"step": step, "validation": dict(figures)}
-        self.run.log(record)
-        self._scalars(step, {f"validation/{k}": v for k, v in figures.items()})
-        self.console.note(record)
-
-    def log_picture(self, step: int, name: str, picture: NDArray[np.uint8]) -> None:
-        """An RGB picture [H, W, 3], for TensorBoard alone."""
-        if self.writer is not None:
-            self.writer.add_image(name, picture, step, dataformats="HWC")
-
     def log_text(self, name: str, text: str) -> None:
-        """A text, for TensorBoard alone."""
+        """Write a text, for TensorBoard alone."""
         if self.writer is not None:
             self.writer.add_text(name, text, 0)
 
@@ -126,12 +148,13 @@ class Monitor:
                 self.writer.add_scalar(name, value, step)
 
 
-def scalars(record: Mapping[str, Any]) -> dict[str, float]:
-    """TensorBoard's names of a log line's numbers."""
-    found = {f"loss/{k}": record[key] for k, key in (("total", "loss"), ("lips", "lips"), ("rest", "rest"))}
+def scalars(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
+    """Numbers of a log line by TensorBoard's names; `names` are the loss parts."""
+    found = {"loss/total": record["loss"]} | {f"loss/{name}": record[name] for name in names}
     found[f"loss_by_stage/{record['stage']}"] = record["loss"]
-    levels = {f"loss_by_noise/{level_name(i)}": value for i, value in enumerate(record["levels"]) if value is not None}
-    names = {
+    by_level = enumerate(record.get("levels", ()))
+    levels = {f"loss_by_noise/{level_name(i)}": value for i, value in by_level if value is not None}
+    others = {
         "norm": "optimizer/gradient_norm",
         "learning_rate": "optimizer/learning_rate",
         "samples_per_second": "speed/samples_per_second",
@@ -140,16 +163,16 @@ def scalars(record: Mapping[str, Any]) -> dict[str, float]:
         "mfu": "speed/mfu",
         "memory_gib": "memory/peak_gib",
     }
-    return found | levels | {name: record[key] for key, name in names.items() if record.get(key) is not None}
+    return found | levels | {name: record[key] for key, name in others.items() if record.get(key) is not None}
 
 
 class Console:
     """Progress with time left: a bar on a terminal, otherwise one JSON object a line; both on stderr."""
 
-    def __init__(self, step: int, end: int) -> None:
+    def __init__(self, step: int, end: int, names: Sequence[str] = ()) -> None:
+        self.names = names[:1]
         self.progress: Progress | None = None
         self.task: TaskID | None = None
-        self.began, self.first, self.end = time.monotonic(), step, end
         if sys.stderr.isatty():
             from rich.console import Console as RichConsole
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -171,9 +194,8 @@ class Console:
         if self.progress is None or self.task is None:
             self.note(record)
             return
-        self.progress.update(
-            self.task, description=f"{record['stage']}: loss {record['loss']:.4f}, lips {record['lips']:.4f}"
-        )
+        shown = ", ".join(f"{name} {record[name]:.4f}" for name in ("loss", *self.names))
+        self.progress.update(self.task, description=f"{record['stage']}: {shown}")
 
     def note(self, record: Mapping[str, Any]) -> None:
         """Anything else."""

@@ -1,56 +1,17 @@
-"""Flow matching as Wan uses it, with the paper's lip-tracing mask.
-
-x_s = (1 - s) x_0 + s e,   v* = e - x_0,   L = |v - v*|^2,   s in (0, 1], e ~ N(0, 1)
-"""
+"""What a run minimises, and what a batch of it is made of: the interface between the loop and a method of training."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fantasytalking.training.trainer.stages import Stage
+from fantasytalking.training.trainer.engine import Engine
 
-
-@dataclass(frozen=True)
-class FlowTarget:
-    """A noised batch.
-
-    Attributes:
-        noisy: x_s [B, C, f, h, w].
-        velocity: e - x_0, same shape.
-        sigma: s [B], 0..1; the transformer's timestep is 1000 s.
-    """
-
-    noisy: Tensor
-    velocity: Tensor
-    sigma: Tensor
-
-    def to(self, device: torch.device) -> FlowTarget:
-        """On a device."""
-        return FlowTarget(self.noisy.to(device), self.velocity.to(device), self.sigma.to(device))
-
-
-def sample_sigmas(batch: int, shift: float, generator: torch.Generator | None = None) -> Tensor:
-    """Noise levels [B] in (0, 1): uniform, one from each of B equal strata (less variance), then shifted as in inference.
-
-    s = shift u / (1 + (shift - 1) u)
-    """
-    u = (torch.randperm(batch, generator=generator) + torch.rand(batch, generator=generator)) / batch
-    return shift * u / (1 + (shift - 1) * u)
-
-
-def make_target(latents: Tensor, shift: float, generator: torch.Generator | None = None) -> FlowTarget:
-    """Draw noise and noise levels for clean latents [B, C, f, h, w]."""
-    sigma = sample_sigmas(len(latents), shift, generator).to(latents)
-    return target_of(latents, torch.randn(latents.shape, generator=generator).to(latents), sigma)
-
-
-def target_of(latents: Tensor, noise: Tensor, sigma: Tensor) -> FlowTarget:
-    """The target of given noise [B, C, f, h, w] and noise levels [B]."""
-    s = sigma.view(-1, 1, 1, 1, 1)
-    return FlowTarget((1 - s) * latents + s * noise, noise - latents, sigma)
+__all__ = ["Losses", "Objective", "Prepared", "Workload"]
 
 
 @dataclass(frozen=True)
@@ -59,45 +20,86 @@ class Losses:
 
     Attributes:
         total: [B], what is minimised.
-        lips: [B], mean over the lip mask.
-        rest: [B], mean outside it.
+        parts: further figures [B] by name, for the log; those that the objective names in `Objective.parts`.
+        noise: noise level of each sample [B], 0 to 1; None for objectives without noise.
     """
 
     total: Tensor
-    lips: Tensor
-    rest: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    noise: Tensor | None = None
 
 
-def flow_loss(
-    prediction: Tensor,
-    target: FlowTarget,
-    mask: Tensor,
-    stage: Stage,
-    generator: torch.Generator | None = None,
-    p: Tensor | None = None,
-) -> Losses:
-    """Squared error of the velocity; in stage 2 masked to the lips when p > eta, p ~ U(0, 1) per sample (paper, section 3.1).
+@dataclass(frozen=True)
+class Workload:
+    """Size of one sample of a batch.
 
-    The first latent frame counts as well, although the portrait gives it away: what it is not taught there, sampling leaves
-    as noise, and the other frames attend to it.
-
-    Args:
-        prediction: v [B, C, f, h, w].
-        target: from `make_target`.
-        mask: lip mask [B, 1, f, h, w], 0..1.
-        stage: whose `eta` and `rest_weight` apply.
-        generator: for p, where it is not given.
-        p: [B], 0..1.
+    Attributes:
+        tokens: tokens that the model works on.
+        operations: floating point operations of its training step; None where no formula is known.
     """
-    error = (prediction.float() - target.velocity.float()).square()
-    mask = mask.float()
-    axes = (1, 2, 3, 4)
 
-    def mean_under(weight: Tensor) -> Tensor:
-        return (error * weight).sum(axes) / (weight.sum(axes) * error.shape[1]).clamp_min(1e-6)
+    tokens: float = 0.0
+    operations: float | None = None
 
-    lips, rest, plain = mean_under(mask), mean_under(1 - mask), error.mean(axes)
-    if p is None:
-        p = torch.rand(len(error), generator=generator)
-    total = torch.where(p.to(error.device) > stage.eta, lips + stage.rest_weight * rest, plain)
-    return Losses(total, lips, rest)
+
+class Prepared(Protocol):
+    """Samples of a batch with everything that was drawn for them, on the CPU."""
+
+    def to(self, device: torch.device) -> Any:
+        """The same on a device."""
+        ...
+
+
+class Objective(Protocol):
+    """Strategy of a run; the loop knows nothing of the model's inputs beyond it."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the loss parts, in the order of the log."""
+        ...
+
+    @property
+    def counts_operations(self) -> bool:
+        """Whether `workload` knows the operations of a step."""
+        ...
+
+    @property
+    def method(self) -> Mapping[str, Any]:
+        """What is taught beyond the run's configuration, as JSON has it: a run is not resumed with another one."""
+        ...
+
+    def begin(self, engine: Engine, average: Mapping[str, Tensor]) -> None:
+        """Take what the objective needs of a run; called once, before the newest checkpoint is loaded.
+
+        Args:
+            engine: model and device.
+            average: averaged weights by parameter name, updated in place after each step.
+        """
+        ...
+
+    def prepare(self, source: Any, step: int, rows: Sequence[int]) -> Any:
+        """Rows of the global batch of a step: a pure function of seed and step, as a thread may prepare batches ahead.
+
+        Args:
+            source: of samples.
+            step: global step.
+            rows: numbers in the global batch.
+
+        Returns:
+            A `Prepared`.
+        """
+        ...
+
+    def losses(self, model: nn.Module, batch: Any, step: int) -> Losses:
+        """Forward pass.
+
+        Args:
+            model: to be called; wrapped for several processes.
+            batch: what `prepare` made, on the model's device.
+            step: global step.
+        """
+        ...
+
+    def workload(self, batch: Any) -> Workload:
+        """Size of one sample of a batch that `prepare` made."""
+        ...

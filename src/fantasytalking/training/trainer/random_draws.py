@@ -10,13 +10,19 @@ import torch
 from torch import Tensor
 
 from fantasytalking.data.samples import Dropout
-from fantasytalking.training.trainer.objective import sample_sigmas
+from fantasytalking.flow import shifted
 
 
 def generator_for(*key: int) -> torch.Generator:
     """A torch generator seeded by several whole numbers."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def sample_sigmas(batch: int, shift: float, generator: torch.Generator) -> Tensor:
+    """Noise levels [B] in (0, 1): uniform, one from each of B equal strata (less variance), then shifted as in inference."""
+    u = (torch.randperm(batch, generator=generator) + torch.rand(batch, generator=generator)) / batch
+    return shifted(u, shift)
 
 
 def sample_rng(seed: int, step: int, index: int) -> np.random.Generator:

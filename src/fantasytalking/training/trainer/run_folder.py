@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ class RunFolder:
         return self.path / "config.json"
 
     @property
+    def method(self) -> Path:
+        """What the objective teaches beyond the configuration, for objectives that say so (distillation)."""
+        return self.path / "distillation.json"
+
+    @property
     def starts(self) -> Path:
         """What each start of the run ran on, a JSON object a line (see `fantasytalking.training.trainer.start_record`)."""
         return self.path / "starts.jsonl"
@@ -32,7 +38,7 @@ class RunFolder:
         """TensorBoard's folder."""
         return self.path / "tensorboard"
 
-    def log(self, record: dict[str, Any]) -> None:
+    def log(self, record: Mapping[str, Any]) -> None:
         """Append one JSON line to ``log.jsonl``."""
         append_json_line(self.path / "log.jsonl", record)
 

@@ -71,6 +71,11 @@ def full(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def whole_copy(tensor: Tensor) -> Tensor:
+    """The whole tensor in memory of its own; every process must call this."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.clone()
+
+
 def local_offset(tensor: Tensor) -> tuple[int, ...]:
     """Where this process's part begins in the whole tensor, one number an axis."""
     if not isinstance(tensor, DTensor):

@@ -20,16 +20,20 @@ from fantasytalking.geometry import TIME_STRIDE
 Draw = Callable[[np.random.Generator], Sample]
 
 
-class SampleSource(Protocol):
-    """What `Trainer` trains on.
+class Source(Protocol):
+    """What `Trainer` trains on. How a key becomes a sample is between a source and the objective that it is used with.
 
     A source may have an attribute `fingerprint`, a checksum of its data: it is kept in the run folder, and a run is not resumed on
     other data.
     """
 
     def plan(self, step: int) -> Sequence[Any]:
-        """Keys of the global batch of a step, all of one latent size; a pure function of seed and step."""
+        """Keys of the global batch of a step; a pure function of seed and step."""
         ...
+
+
+class SampleSource(Source, Protocol):
+    """Samples of the transformer; the keys of a step are all of one latent size."""
 
     def sample(self, key: Any, rng: np.random.Generator) -> Sample:
         """The sample of a key; `rng` is this sample's own."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import resource
 import sys
 import time
 from dataclasses import dataclass, field
 
 import torch
-
-from fantasytalking.geometry import PATCH
 
 
 @dataclass
@@ -20,13 +17,11 @@ class Speedometer:
     Args:
         device: whose memory is looked at.
         processes: that train together.
-        patch: latents per token in (time, height, width).
         peak: operations per second of one device; None: the share of it that is used stays unknown.
     """
 
     device: torch.device
     processes: int = 1
-    patch: tuple[int, ...] = PATCH
     peak: float | None = None
     _steps: int = 0
     _samples: int = 0
@@ -40,11 +35,17 @@ class Speedometer:
         self._tokens = self._operations = 0.0
         self._began = time.monotonic()
 
-    def add(self, shape: tuple[int, ...], samples: int, operations: float) -> None:
-        """One step with a global batch of `samples` latents of a shape [C, f, h, w], and its floating point operations."""
+    def add(self, samples: int, tokens: float, operations: float | None) -> None:
+        """Count one step.
+
+        Args:
+            samples: of the global batch.
+            tokens: of one sample.
+            operations: floating point operations of one sample's training step; None: unknown.
+        """
         self._steps, self._samples = self._steps + 1, self._samples + samples
-        self._tokens += samples * math.prod(shape[1:]) / math.prod(self.patch)
-        self._operations += operations
+        self._tokens += samples * tokens
+        self._operations += samples * (operations or 0.0)
 
     def figures(self, steps_left: int) -> dict[str, float | None]:
         """Rates per second of all processes together, minutes left, memory of this process, and model FLOPs utilisation (0..1)."""
@@ -56,7 +57,7 @@ class Speedometer:
         return {
             "steps_per_second": round(rate, 4),
             "samples_per_second": round(self._samples / seconds, 3),
-            "tokens_per_second": round(self._tokens / seconds, 1),
+            "tokens_per_second": round(self._tokens / seconds, 1) if self._tokens else None,
             "minutes_left": round(steps_left / rate / 60, 1) if rate else None,
             "mfu": mfu,
             "peak_flops": self.peak,

@@ -1,0 +1,158 @@
+"""Options made of a recipe: every field of its records, checked, with the text that help shows."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from fantasytalking.errors import SettingsError
+from fantasytalking.system.records import FieldDescription, describe, nearest_name
+
+__all__ = ["parse_recipe", "respelt"]
+
+WHOLE = tyro.conf.arg(name="")
+"""The recipe's own fields are options without a prefix."""
+
+
+def parse_recipe(title: str, recipe: Any, options: type[Any], words: Sequence[str]) -> Any:
+    """Options with a recipe whose fields may be replaced.
+
+    Args:
+        title: Name of the recipe and what it makes.
+        recipe: A record; its values are the defaults.
+        options: Dataclass of what has to be given besides.
+        words: Of the command line.
+
+    Returns:
+        A record of the options, with the recipe as `recipe`.
+
+    Raises:
+        SettingsError: An option that does not exist, or a value that is not accepted.
+        SystemExit: Help was asked for (0), or an option is missing or malformed (2), after printing what and why.
+    """
+    leaves, name = dict(_leaves(recipe)), title.partition(":")[0]
+    _check_values(words, leaves)
+    _explain(recipe)
+    field = ("recipe", Annotated[type(recipe), WHOLE], dataclasses.field(default=recipe))
+    kind = dataclasses.make_dataclass("Options", [field], bases=(options,), frozen=True, kw_only=True)
+    kind.__doc__ = f"Recipe {title}. Every field of the recipe is an option; its default is the recipe's value."
+    made, unknown = _read(kind, f"fantasytalking train {name}", words)
+    for word in unknown:
+        if not word.startswith("--"):
+            raise SettingsError(f"{word!r} belongs to no option; 'fantasytalking train {name} --help' lists them.")
+        given = word.partition("=")[0]
+        own = ["--" + one.name.replace("_", "-") for one in dataclasses.fields(options)]
+        nearest = nearest_name(given, [*leaves, *own])
+        # there are too many to name all of them
+        near = nearest.startswith("did")
+        way_out = nearest.replace("'", "") if near else f"'fantasytalking train {name} --help' lists them."
+        raise SettingsError(f"There is no option {given}; {way_out}")
+    return made
+
+
+def _read(kind: type[Any], program: str, words: Sequence[str]) -> tuple[Any, list[str]]:
+    """The options and the words that belong to none; a record's own sentence takes the place of what tyro prints."""
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            return tyro.cli(  # type: ignore[call-overload,no-any-return]
+                kind, prog=program, args=list(words), return_unknown_args=True, config=(tyro.conf.FlagCreatePairsOff,)
+            )
+    except SystemExit as stop:
+        cause: BaseException | None = stop
+        while cause is not None and not isinstance(cause, SettingsError):
+            cause = cause.__context__
+        if cause is not None:
+            raise cause from None
+        sys.stderr.write(shown.getvalue())
+        raise
+
+
+def _leaves(value: Any, prefix: str = "--") -> Iterator[tuple[str, FieldDescription | None]]:
+    """Options of a recipe and what is known of each, with the recipe's value as its default; None for the sizes of models."""
+    for known in describe(type(value)):
+        inner, option = getattr(value, known.name), prefix + known.name.replace("_", "-")
+        if hasattr(inner, "__pydantic_fields__"):
+            yield from _leaves(inner, f"{option}.")
+        elif isinstance(inner, tuple) and inner and hasattr(inner[0], "__pydantic_fields__"):
+            for number, one in enumerate(inner):
+                yield from _leaves(one, f"{option}.{number}.")
+        elif isinstance(inner, dict):
+            yield from ((f"{option}.{name.replace('_', '-')}", None) for name in inner)
+        else:
+            yield option, dataclasses.replace(known, default=inner)
+
+
+def respelt(words: Sequence[str], former: Mapping[str, str]) -> list[str]:
+    """The words with former spellings of options replaced, which is said on stderr."""
+    found = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        old = next((old for old in former if option == old or (old.endswith(".") and option.startswith(old))), None)
+        if old is not None:
+            new = former[old] + option.removeprefix(old)
+            print(f"note: {option} is now {new}; the former name will go with the next major version.", file=sys.stderr)
+            word = new + equals + value
+        found.append(word)
+    return found
+
+
+def _check_values(words: Sequence[str], leaves: Mapping[str, FieldDescription | None]) -> None:
+    """Check single values before anything is loaded.
+
+    Raises:
+        SettingsError: A number or word that its field does not accept.
+    """
+    for place, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        known = leaves.get(option.replace("_", "-"))
+        if known is None or (not equals and place + 1 == len(words)):
+            continue
+        given = value if equals else words[place + 1]
+        if not _accepts(known, given):
+            unit = f" ({known.unit})" if known.unit else ""
+            raise SettingsError(
+                f"{option} must be {known.accepted}{unit}, but {given!r} was given; leave it out for {known.default!r}."
+            )
+
+
+def _accepts(known: FieldDescription, given: str) -> bool:
+    """Whether a word is a value of a field; lists and flags are left to the record."""
+    if known.optional and given == "None":
+        return True
+    if known.choices:
+        return given in known.choices
+    if known.kind not in (int, float):
+        return True
+    try:
+        number = known.kind(given)
+    except ValueError:
+        return False
+    lowest = -math.inf if known.minimum is None else known.minimum
+    highest = math.inf if known.maximum is None else known.maximum
+    return math.isfinite(number) and lowest <= number <= highest
+
+
+def _explain(value: Any) -> None:
+    """Give the records of a recipe the text that `--help` shows of each field."""
+    kind = type(value)
+    if "Attributes:" not in (kind.__doc__ or ""):
+        rows = (f"    {one.name}: {one.help}{_range(one)}" for one in describe(kind))
+        kind.__doc__ = f"{kind.__doc__}\n\nAttributes:\n" + "\n".join(rows) + "\n"
+    for known in describe(kind):
+        inner = getattr(value, known.name)
+        for one in inner if isinstance(inner, tuple) else (inner,):
+            if hasattr(one, "__pydantic_fields__"):
+                _explain(one)
+
+
+def _range(known: FieldDescription) -> str:
+    bounded = known.minimum is not None or known.maximum is not None
+    return f" Accepts {known.accepted}." if bounded else ""

@@ -1,0 +1,120 @@
+"""Few-step distillation of the embedded model: from a model folder to one whose transformer needs few steps."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fantasytalking.data.motion_dataset import NO_AUGMENTATION
+from fantasytalking.errors import CheckpointError, InputError, OutputError
+from fantasytalking.pipeline.model_folder import INDEX
+from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.system.files import atomic_folder
+from fantasytalking.system.json import write_json
+from fantasytalking.training.distillation.distillation_recipes import DistillConfig
+from fantasytalking.training.distillation.distillation_trainer import make_distiller, student_defaults
+from fantasytalking.training.embedded.mouth_validation import Validation
+from fantasytalking.training.embedded.train_embedded import make_dataset, window_source
+from fantasytalking.training.embedded.training_tracks import TRUSTED, Material, load_material, measure
+from fantasytalking.training.motion_percentiles import read_percentiles
+from fantasytalking.training.trainer.callbacks import Validate
+from fantasytalking.training.trainer.config import TrainConfig
+from fantasytalking.training.trainer.engine import main_process_first
+from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
+
+__all__ = ["distil_embedded", "export_student", "student_validation"]
+
+
+def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Path) -> Path:
+    """A model folder of few steps from one of many; goes on where it was stopped.
+
+    Args:
+        config: the run.
+        teacher: model folder with a mesh autoencoder; all of it but the transformer and the default settings is kept.
+        data: a prepared set, a folder of videos with a catalogue, a folder of face tracks, or a run folder of `train_embedded`.
+        output: run folder; the model is written to ``output/model``.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        CheckpointError: the teacher cannot be loaded, or is no embedded model.
+        InputError: the data cannot be used.
+        OutputError: the run folder cannot be made.
+    """
+    pipeline = FantasyTalkingPipeline.from_pretrained(teacher)
+    if not hasattr(pipeline.vae, "codec"):
+        raise CheckpointError(
+            f"The model in {teacher} has no mesh autoencoder, so face tracks cannot train its student; "
+            "use the recipe distil-14b for a model of the released size."
+        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"The run folder {output} cannot be made ({error}); give a folder that can be written."
+        ) from error
+    model = pipeline.transformer
+    config = replace(
+        config, train=replace(config.train, model=model.plain_config(), identity_scale=_identity_scale(pipeline))
+    )
+    with main_process_first():
+        material = _material(data, output, pipeline, teacher)
+    source = window_source(material, config.train)
+    validation = student_validation(material, config.train, config.student_steps)
+    callbacks = [] if validation is None else [Validate(validation)]
+    trainer = make_distiller(config, model, source, output / "student", pipeline.vae.audio_channels, None, callbacks)
+    trainer.train()
+    student, target = trainer.averaged(), output / "model"
+    with main_process_first() as main:
+        if main:
+            export_student(student, config, teacher, target)
+    return target
+
+
+def export_student(student: Any, config: DistillConfig, teacher: Path, target: Path) -> Path:
+    """Write the teacher's folder with the student's weights, in half precision, and the student's settings; whole or not at all."""
+    with atomic_folder(target) as temporary:
+        shutil.copytree(teacher, temporary, ignore=shutil.ignore_patterns("transformer"), dirs_exist_ok=True)
+        half = FantasyTalkingTransformer3DModel.from_config(student.config)
+        half.load_state_dict(student.state_dict())
+        half.half().save_pretrained(temporary / "transformer")
+        index = json.loads((temporary / INDEX).read_text())
+        index["defaults"] = {**(index.get("defaults") or {}), **student_defaults(config)}
+        (temporary / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+        write_json(temporary / "distillation.json", config.method(), indent=1)
+    return target
+
+
+def _identity_scale(pipeline: FantasyTalkingPipeline) -> float:
+    return float(pipeline.settings().identity_scale)
+
+
+def _material(data: Path, output: Path, pipeline: FantasyTalkingPipeline, teacher: Path) -> Material:
+    """Training material in the latents and with the intensities of the teacher."""
+    codec = pipeline.vae.codec
+    if (data / "manifest.json").exists() or (data / "catalogue.jsonl").exists():
+        cache = output / "tracks"
+        cache.mkdir(exist_ok=True)
+        material = measure(data, cache, codec).material
+    else:
+        folder = data / "tracks" if (data / "tracks").is_dir() else data
+        if not any(folder.glob("*.safetensors")):
+            raise InputError(
+                f"{data} holds no training material; give a prepared set (with manifest.json), a folder of videos with "
+                "catalogue.jsonl, a folder of face tracks, or the run folder that the teacher was trained in."
+            )
+        material = load_material(folder, codec)
+    intensity = read_percentiles(teacher)
+    return material if intensity is None else replace(material, intensity=intensity)
+
+
+def student_validation(material: Material, train: TrainConfig, steps: int) -> Validation | None:
+    """Validation on real validation tracks; None where there are none."""
+    real: Sequence[Any] = [t for t in material.val if t.kind == TRUSTED]
+    dataset = make_dataset(material, real, min(train.frames), train, NO_AUGMENTATION)
+    return Validation(dataset, train.shift, guidance=1.0, steps=steps) if dataset.names else None

@@ -1,0 +1,97 @@
+"""Student and teacher of a distillation, of any size, and the trainer that brings them together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fantasytalking.conditioning.conditions import Conditions
+from fantasytalking.errors import SettingsError
+from fantasytalking.guidance import GuidancePlan
+from fantasytalking.training.distillation.distillation_objective import Distillation, velocity_of
+from fantasytalking.training.distillation.distillation_recipes import DistillConfig
+from fantasytalking.training.distillation.phased_consistency import GuidedTeacher, Velocity
+from fantasytalking.training.lora import add_lora
+from fantasytalking.training.trainer.callbacks import Callback
+from fantasytalking.training.trainer.loop import Trainer
+from fantasytalking.training.trainer.run_folder import RunFolder
+from fantasytalking.training.trainer.sources import SampleSource
+from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
+
+__all__ = ["frozen", "make_distiller", "student_defaults", "without_lora"]
+
+
+def frozen(model: FantasyTalkingTransformer3DModel) -> Velocity:
+    """A network that is not trained."""
+    return velocity_of(model.requires_grad_(False).eval())
+
+
+def without_lora(model: FantasyTalkingTransformer3DModel) -> Velocity:
+    """The same model as it was before `add_lora`."""
+
+    def velocity(hidden: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
+        model.disable_adapters()
+        try:
+            return model(hidden, timestep, conditions).sample
+        finally:
+            model.enable_adapters()
+
+    return velocity
+
+
+def make_distiller(
+    config: DistillConfig,
+    model: FantasyTalkingTransformer3DModel,
+    source: SampleSource,
+    run: Path,
+    audio_channels: Tensor | None = None,
+    negative_text: Tensor | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Trainer:
+    """A student that starts as a copy of the teacher, or as the teacher with LoRA.
+
+    Args:
+        config: the run.
+        model: the teacher; with `config.lora` it becomes the student itself, and its frozen weights stay the teacher.
+        source: of samples.
+        run: run folder.
+        audio_channels: the autoencoder's; used where `config.guidance_channels` is None.
+        negative_text: [l, dt] embeddings of the negative prompt, for prompt guidance.
+        callbacks: see `Trainer`.
+
+    Raises:
+        SettingsError: the guidance does not fit the model, or the run folder belongs to another distillation.
+    """
+    channels = audio_channels if config.guidance_channels is None else torch.tensor(config.guidance_channels)
+    if channels is not None and channels.shape != (model.config.out_channels,):
+        raise SettingsError(
+            f"The guidance channels are {len(channels)} numbers, but the model has {model.config.out_channels} latent channels; "
+            "give one number for each."
+        )
+    torch.manual_seed(config.train.seed)
+    if config.lora is None:
+        network = frozen(model)
+        student = FantasyTalkingTransformer3DModel.from_config(model.config).float()
+        student.load_state_dict(model.state_dict())
+    else:
+        student = model
+        add_lora(student, config.lora)
+        network = without_lora(student)
+    has_negative = negative_text is not None or config.prompt_guidance_scale != 1
+    plan = GuidancePlan(config.prompt_guidance_scale, config.audio_guidance_scale, has_negative=has_negative)
+    teacher = GuidedTeacher(network, plan, channels, negative_text)
+    objective = Distillation(config, teacher, None if student is model else model)
+    return Trainer(student, source, objective, config.train, RunFolder(run), callbacks)
+
+
+def student_defaults(config: DistillConfig) -> dict[str, float]:
+    """Settings that a student is used with: its steps, one pass each."""
+    return {
+        "steps": config.student_steps,
+        "audio_guidance_scale": 1.0,
+        "prompt_guidance_scale": 1.0,
+        "sigma_shift": config.train.shift,
+    }

@@ -1,0 +1,265 @@
+"""Training the lip-sync network of `fantasytalking.perception.lip_sync`: its configuration, objective and validation.
+
+Contrastive: a few frames of the mouth must be nearer to the speech of the same moment than to the speech of the same clip 1 to 15 frames
+earlier or later, and than to other clips' speech.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fantasytalking.perception.lip_sync import MAX_OFFSET, LipSync, LipSyncNetwork
+from fantasytalking.perception.mouth_view import MouthView
+from fantasytalking.system.records import field, record
+from fantasytalking.training.lip_sync.lip_sync_data import MouthClip, SyncBatch, SyncWindows, Variation
+from fantasytalking.training.lip_sync.lip_sync_figures import ClipMeasure, distance_cost, figures
+from fantasytalking.training.trainer.callbacks import Validate
+from fantasytalking.training.trainer.config import LoopConfig, Schedule
+from fantasytalking.training.trainer.engine import Engine
+from fantasytalking.training.trainer.loop import Trainer
+from fantasytalking.training.trainer.objective import Losses, Workload
+from fantasytalking.training.trainer.run_folder import RunFolder
+
+__all__ = [
+    "POOLS",
+    "LipSyncConfig",
+    "LipSyncObjective",
+    "LipSyncRecipe",
+    "ScaledNetwork",
+    "averaged_network",
+    "clip_measure",
+    "lip_sync_trainer",
+    "new_network",
+    "sync_loss",
+    "validate",
+]
+
+POOLS = (4, 16)
+"""Frames over which similarities are averaged before they are compared; both count alike."""
+
+
+@record
+class LipSyncConfig(LoopConfig):
+    """A run of the lip-sync network."""
+
+    batch: Annotated[int, field("Windows a step.", minimum=2)] = 32
+    window: Annotated[int, field("Frames of the mouth in each window.", minimum=1)] = 16
+    smoothing: Annotated[
+        float,
+        field(
+            "Share of the target that goes to the offsets -1 and +1, as clips are in step within a frame only.",
+            minimum=0,
+            maximum=1,
+        ),
+    ] = 0.1
+    generated_weight: Annotated[
+        float, field("How often identities of generated clips are drawn, against those of real ones.", minimum=0)
+    ] = 0.3
+    variation: Annotated[Variation, field("Variation of the windows.")] = Variation()
+
+    def scaled_to(self, steps: int) -> LipSyncConfig:
+        """The same run with `steps` steps; a short one warms up over a quarter of them."""
+        (schedule,) = self.stages
+        return replace(self, stages=(replace(schedule, steps=steps, warmup=min(100, steps // 4 + 1)),))
+
+
+@record
+class LipSyncRecipe:
+    """Everything that makes the weights of the lip-sync network out of videos."""
+
+    train: Annotated[LipSyncConfig, field("The run of the network.")] = LipSyncConfig(
+        (Schedule("lip-sync", 600, 1e-3, warmup=100, final_fraction=0.02),),
+        weight_decay=0.05,
+        ema=0.998,
+        checkpoint_minutes=3.0,
+        validate_every=200,
+    )
+    align_steps: Annotated[
+        int, field("Steps of each network that puts training clips in step beforehand.", minimum=1)
+    ] = 300
+
+    def scaled_to(self, steps: int) -> LipSyncRecipe:
+        """The same with `steps` steps of the network."""
+        return replace(self, train=self.train.scaled_to(steps))
+
+
+@dataclass(frozen=True)
+class LipSyncBatch:
+    """Windows of the global batch; mouths of some of them are compared with the speech of all.
+
+    Attributes:
+        windows: all B of them.
+        rows: [R], whose mouths are looked at.
+        chance: seed of the network's dropout.
+    """
+
+    windows: SyncBatch
+    rows: Tensor
+    chance: int
+
+    def to(self, device: torch.device) -> LipSyncBatch:
+        """The same on a device."""
+        return LipSyncBatch(self.windows.to(device), self.rows.to(device), self.chance)
+
+
+class ScaledNetwork(nn.Module):
+    """The network and the two scales of its similarities, which only training needs."""
+
+    def __init__(self, network: LipSyncNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.log_scale = nn.Parameter(torch.full((len(POOLS),), 2.5))
+
+    def forward(self, batch: SyncBatch, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed the mouths of some windows and the speech of all.
+
+        Returns:
+            Mouth [R, W, d], speech [B, W + 2 MAX_OFFSET, d] and scales [2].
+        """
+        mouth = self.network.mouth(batch.shape[rows], batch.pixels[rows], batch.use[rows])
+        return mouth, self.network.speech(batch.speech), self.log_scale.exp()
+
+
+def sync_loss(
+    mouth: Tensor, speech: Tensor, inside: Tensor, scale: Tensor, frames: int, smoothing: float, rows: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the right offset among all offsets of the clip and the other clips of the batch.
+
+    Args:
+        mouth: [R, W, d] unit vectors.
+        speech: [B, W + 2 MAX_OFFSET, d] unit vectors; speech frame i + MAX_OFFSET belongs to mouth frame i.
+        inside: [B, W + 2 MAX_OFFSET], speech frames that exist; the others are no negatives.
+        scale: inverse temperature.
+        frames: over how many neighbouring frames similarities are averaged.
+        smoothing: share of the target for the offsets beside the right one.
+
+        rows: which clips of the batch the mouths are of.
+
+    Returns:
+        By mouth, loss [R] and share of stretches in which the right offset is above all others of the clip [R].
+    """
+    window, offsets = mouth.shape[1], 2 * MAX_OFFSET + 1
+    shifted = speech[rows].unfold(1, window, 1).movedim(-1, 2)  # [R, 31, W, d]
+    similarity = torch.einsum("bwd,bowd->bow", mouth, shifted)
+    exists = inside[rows].float().unfold(1, window, 1)
+    centre = speech[:, MAX_OFFSET : MAX_OFFSET + window]
+    others = torch.einsum("bwd,cwd->bcw", mouth, centre)
+
+    def pooled(x: Tensor) -> Tensor:
+        return F.avg_pool1d(x, frames, 1)
+
+    own = (scale * pooled(similarity)).masked_fill(pooled(exists) < 0.999, -1e4)
+    itself = rows[:, None] == torch.arange(len(speech), device=mouth.device)
+    foreign = (scale * pooled(others)).masked_fill(itself[..., None], -1e4)
+    log_share = torch.cat([own, foreign], 1).log_softmax(1)
+    target = torch.zeros_like(own)
+    target[:, MAX_OFFSET] = 1 - smoothing
+    beside = own[:, [MAX_OFFSET - 1, MAX_OFFSET + 1]] > -1e3
+    target[:, [MAX_OFFSET - 1, MAX_OFFSET + 1]] = smoothing / 2 * beside.float()
+    loss = -(target * log_share[:, :offsets].clamp_min(-50)).sum(1).mean(1)
+    return loss, (own.argmax(1) == MAX_OFFSET).float().mean(1)
+
+
+@dataclass(frozen=True)
+class LipSyncObjective:
+    """Objective of the lip-sync network. The other clips of a batch are negatives, so every process draws all of it.
+
+    Attributes:
+        config: the run.
+    """
+
+    config: LipSyncConfig
+    parts: ClassVar[tuple[str, ...]] = ("accuracy",)
+    counts_operations: ClassVar[bool] = False
+    method: ClassVar[Mapping[str, Any]] = {}
+
+    def begin(self, engine: Engine, average: Mapping[str, Tensor]) -> None:
+        """Nothing is needed of the run."""
+
+    def prepare(self, source: SyncWindows, step: int, rows: Sequence[int]) -> LipSyncBatch:
+        """Draw the global batch of a step."""
+        rng = np.random.default_rng((self.config.seed, step))
+        windows = source.draw(self.config.batch, rng)
+        return LipSyncBatch(windows, torch.tensor(rows), int(rng.integers(2**62)))
+
+    def losses(self, model: nn.Module, batch: LipSyncBatch, step: int) -> Losses:
+        """Compare mouths with speech at every offset."""
+        torch.manual_seed(batch.chance)  # dropout; a resumed run must not differ
+        mouth, speech, scales = model(batch.windows, batch.rows)
+        smoothing, window, inside = self.config.smoothing, self.config.window, batch.windows.inside
+        found = [
+            sync_loss(mouth, speech, inside, scale, min(pool, window), smoothing, batch.rows)
+            for pool, scale in zip(POOLS, scales, strict=True)
+        ]
+        return Losses(torch.stack([loss for loss, _ in found]).mean(0), {"accuracy": found[-1][1]})
+
+    def workload(self, batch: LipSyncBatch) -> Workload:
+        """Unknown."""
+        return Workload()
+
+
+def lip_sync_trainer(
+    network: LipSyncNetwork,
+    windows: SyncWindows,
+    config: LipSyncConfig,
+    run: RunFolder,
+    validation: Sequence[MouthClip] = (),
+) -> Trainer:
+    """A trainer of a network; goes on from the newest checkpoint of its run folder.
+
+    Args:
+        network: trained in place.
+        windows: where batches come from.
+        config: the run.
+        run: folder of checkpoints and log.
+        validation: clips that are measured for the log and never trained on.
+
+    Raises:
+        SettingsError: the run folder is that of another run.
+    """
+
+    def measured(model: ScaledNetwork) -> dict[str, float]:
+        return validate(LipSync(model.network.cpu()), validation)
+
+    callbacks = [Validate(measured, needs_whole_model=True)] if validation else []
+    return Trainer(ScaledNetwork(network), windows, LipSyncObjective(config), config, run, callbacks)
+
+
+def averaged_network(trainer: Trainer) -> LipSync:
+    """The network of a trainer with the averaged weights, on the CPU; every process must call this."""
+    return LipSync(trainer.averaged().network.cpu())
+
+
+def validate(sync: LipSync, clips: Sequence[MouthClip]) -> dict[str, float]:
+    """Pairwise accuracy of windows of 10 and of 25 frames."""
+    measures = [clip_measure(sync, clip) for clip in clips]
+    return {f"pairwise_{int(row['frames'])}": round(row["pairwise"], 4) for row in figures(measures, (10, 25))}
+
+
+def clip_measure(sync: LipSync, clip: MouthClip, other: MouthClip | None = None) -> ClipMeasure:
+    """The network as a measure on one clip, with another clip's sound as the foreign one."""
+    mouth = sync.embed_view(MouthView(clip.shape.numpy(), clip.crops.numpy()))
+    foreign = None
+    if other is not None:
+        heard = sync.embed_speech(other.speech.numpy())
+        foreign = distance_cost(mouth, np.resize(heard, (len(mouth), heard.shape[1])))
+    return ClipMeasure(clip.name, len(clip), distance_cost(mouth, sync.embed_speech(clip.speech.numpy())), foreign)
+
+
+def new_network(clips: Sequence[MouthClip], template: NDArray[np.float32], seed: int) -> LipSyncNetwork:
+    """An untrained network with template and speech statistics filled in; every clip counts alike in them."""
+    torch.manual_seed(seed)
+    network = LipSyncNetwork()
+    network.template.copy_(torch.from_numpy(template))
+    some = torch.cat([clip.speech[:: max(1, len(clip.speech) // 100)] for clip in clips])
+    network.speech_mean.copy_(some.mean(0))
+    network.speech_std.copy_(some.std(0) + 1e-3)
+    return network

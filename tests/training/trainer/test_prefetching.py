@@ -1,0 +1,46 @@
+"""Preparing batches ahead."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from fantasytalking.training.trainer.prefetching import Prefetcher
+
+
+def threads() -> list[str]:
+    return [one.name for one in threading.enumerate() if one.name.startswith("samples")]
+
+
+def test_values_come_in_order_and_the_thread_ends_with_the_block() -> None:
+    prepared: list[int] = []
+
+    def prepare(number: int) -> int:
+        prepared.append(number)
+        return 10 * number
+
+    with Prefetcher(prepare, 2, 6) as ahead:
+        assert [ahead.take(number) for number in range(6)] == [0, 10, 20, 30, 40, 50]
+        assert len(threads()) == 1
+    assert prepared == list(range(6))
+    assert threads() == []
+
+
+def test_without_values_ahead_there_is_no_thread() -> None:
+    with Prefetcher(lambda number: threading.current_thread().name, 0, 3) as ahead:
+        assert ahead.take(0) == threading.current_thread().name
+        assert threads() == []
+
+
+def test_an_error_of_the_preparation_is_raised_where_the_value_is_taken_and_ends_the_thread() -> None:
+    def prepare(number: int) -> int:
+        if number == 1:
+            raise ValueError("no such sample")
+        return number
+
+    with Prefetcher(prepare, 2, 9) as ahead:
+        assert ahead.take(0) == 0
+        with pytest.raises(ValueError, match="no such sample"):
+            ahead.take(1)
+    assert threads() == []
