@@ -19,21 +19,22 @@ from fantasytalking.pipeline.model_folder import resolve_model
 from fantasytalking.training.adapter.adapter_recipes import ADAPTER_RECIPES
 from fantasytalking.training.adapter.train_adapter import adapter_trainer, train_adapter
 from fantasytalking.training.distillation.distil_adapter import distil_released
-from fantasytalking.training.distillation.distil_model import distil_embedded
+from fantasytalking.training.distillation.distil_embedded import distil_embedded
 from fantasytalking.training.distillation.distillation_recipes import DISTIL_RECIPES
 from fantasytalking.training.embedded.embedded_recipes import RECIPES
 from fantasytalking.training.embedded.export_model import embedded_pipeline, export_embedded
 from fantasytalking.training.embedded.train_embedded import make_trainer
-from fantasytalking.training.embedded.train_painter import train_painter
+from fantasytalking.training.embedded.train_painter import painter_config, train_painter
 from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, Material, load_material
-from fantasytalking.training.lip_sync.train_lip_sync import LipSyncTrainer, new_network
+from fantasytalking.training.lip_sync.lip_sync_objective import averaged_network, lip_sync_trainer
 from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
+from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.run_folder import RunFolder
 from tests.devices.generation_checks import Quiet
 from tests.pipeline.tiny_pipeline import portrait, speech, transformer, wan_pipeline
 from tests.training.embedded.test_train_painter import pairs
 from tests.training.latent_set import WINDOW, made_up, write_set
-from tests.training.lip_sync.test_train_lip_sync import TINY, average_face, windows
+from tests.training.lip_sync.test_train_lip_sync import CONFIG, fresh_network, windows
 from tests.training.synthetic import FACE_DIM, SPEECH_DIM, write_cache
 
 __all__ = ["CHECKS"]
@@ -84,9 +85,15 @@ def teacher() -> Path:
 
 def short(train: TrainConfig, *stages: str, precision: str, **changes: Any) -> TrainConfig:
     """One step of each stage, every one of them logged and validated."""
-    rows = tuple(StageSchedule(stage, 1, 1e-3, warmup=1) for stage in stages)
-    every: dict[str, Any] = {"log_every": 1, "validate_every": 1, "tensorboard": False, "peak_flops": 1e9}
-    return replace(train, stages=rows, mixed_precision=precision, **every, **changes)
+    rows = tuple(StageSchedule(stage, 1, 1e-3, warmup=1) for stage in stages)  # type: ignore[arg-type]
+    every: dict[str, Any] = {
+        "mixed_precision": precision,
+        "log_every": 1,
+        "validate_every": 1,
+        "tensorboard": False,
+        "peak_flops": 1e9,
+    }
+    return replace(train, stages=rows, **every, **changes)
 
 
 def records(run: Path) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
@@ -105,7 +112,7 @@ def on_device(model: torch.nn.Module, device: torch.device) -> bool:
 
 def train_the_embedded_model(device: torch.device, folder: Path, precision: str) -> None:
     """Both stages with a resume between them, a validation, then a video and a model folder of the averaged weights."""
-    config = short(RECIPES["tiny"].transformer, "clip", "frame", precision=precision, accumulate=2)
+    config = short(RECIPES["tiny"].train, "clip", "frame", precision=precision, accumulate=2)
     config = replace(config, validate_every=2)
     assert make_trainer(material(), config, folder / "run").train(until=1) == 1
     trainer = make_trainer(material(), config, folder / "run")
@@ -126,10 +133,11 @@ def train_the_embedded_model(device: torch.device, folder: Path, precision: str)
 
 def train_the_painter(device: torch.device, folder: Path, precision: str) -> None:
     """Its loss with the perceptual distance, and a resume."""
-    painter = MouthPainter((8, 8))
-    for steps in (1, 2):
-        train_painter(painter, pairs(), steps, batch=1, checkpoint=folder / "painter.pt")
-        assert on_device(painter, device)
+    config = replace(painter_config(2, 1), tensorboard=False, log_every=1)
+    for _ in range(2):
+        trained = train_painter(MouthPainter((8, 8)), pairs(), config, RunFolder(folder))
+        assert on_device(trained, device)
+    assert len(records(folder)[0]) == 2
 
 
 def train_an_adapter(name: str) -> Check:
@@ -166,19 +174,20 @@ def distil_to_lora(device: torch.device, folder: Path, precision: str) -> None:
 
 def train_the_lip_sync_network(device: torch.device, folder: Path, precision: str) -> None:
     """Steps with a resume between them, and a validation after each."""
-    config, source = replace(TINY, steps=2, log_every=1, validate_every=1), windows()
+    source = windows()
     clips = [clip for group in source.groups.values() for clip in group]
 
-    def trainer() -> LipSyncTrainer:
-        return LipSyncTrainer(config, source, new_network(clips, average_face(), 0), RunFolder(folder), clips[:2])
+    def trainer() -> Trainer:
+        config = replace(CONFIG, log_every=1, validate_every=1)
+        return lip_sync_trainer(fresh_network(), source, config, RunFolder(folder), clips[:2])
 
     assert trainer().train(until=1) == 1
     second = trainer()
     assert on_device(second.engine.model, device)
-    assert second.train() == 2
+    assert second.train(until=2) == 2
     losses, validations = records(folder)
     assert (len(losses), len(validations)) == (2, 2)
-    assert second.averaged().embed_speech(np.zeros((8, SPEECH_DIM), np.float32)).shape == (4, 128)
+    assert averaged_network(second).embed_speech(np.zeros((8, SPEECH_DIM), np.float32)).shape == (4, 128)
 
 
 CHECKS: dict[str, Check] = {
