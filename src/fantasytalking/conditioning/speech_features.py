@@ -22,6 +22,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from fantasytalking.errors import AudioError, CheckpointError
 from fantasytalking.geometry import AUDIO_TOKEN_RATE
+from fantasytalking.system.execution_device import execution_device
 
 SAMPLE_RATE = 16_000
 SAMPLES_PER_TOKEN = round(SAMPLE_RATE / AUDIO_TOKEN_RATE)
@@ -85,8 +86,8 @@ class SpeechEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Device of the network."""
-        return self.network.device  # type: ignore[no-any-return]
+        """Device that the network computes on."""
+        return execution_device(self.network)
 
     @property
     def dtype(self) -> torch.dtype:

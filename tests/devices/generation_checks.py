@@ -1,0 +1,165 @@
+"""What generation must do on a device: the frames of the CPU, by every way through the guidance. Shared by tests/devices and tests/gpu."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import UniPCMultistepScheduler
+from numpy.typing import NDArray
+
+from fantasytalking.data.preparation.clip_latents import LatentEncoder
+from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.pipeline.progress import Progress
+from tests.pipeline.tiny_pipeline import EXAMPLE, embedded_pipeline, portrait, speech, wan_pipeline
+from tests.training.latent_set import made_up
+
+__all__ = ["CASES", "CHECKS", "generate", "generate_as_on_the_cpu"]
+
+Frames = NDArray[np.uint8]
+MODELS: dict[str, Callable[..., FantasyTalkingPipeline]] = {"wan": wan_pipeline, "embedded": embedded_pipeline}
+SECONDS = 0.45
+EXAMPLE_FILES = (EXAMPLE / "portrait.png", EXAMPLE / "speech.wav")
+SHORT: dict[str, Any] = {"steps": 2, "max_seconds": 0.4, "longest_side": 192, "seed": 1}
+TOLERANCE, BF16_TOLERANCE = 0.05, 0.15
+"""Largest accepted mean differences from the CPU's frames in float32, in levels of 0..255: sums in another order, rounded to whole levels,
+differ by less than 0.01; the packaged model in bfloat16 by 0.05, and with another motion intensity or guidance by 0.25 and more."""
+
+
+class Quiet(Progress):
+    """Says nothing of the settings that a model has no part for."""
+
+    def show_note(self, text: str) -> None:
+        pass
+
+
+def guided(prompt: float, audio: float, **more: Any) -> dict[str, Any]:
+    return {"prompt_guidance_scale": prompt, "audio_guidance_scale": audio} | more
+
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "wan, speech alone": ("wan", guided(1, 1)),
+    "wan, speech and negative": ("wan", guided(3, 3, batch_passes="on")),
+    "wan, speech and negative one by one": ("wan", guided(3, 3, batch_passes="off")),
+    "wan, speech and text": ("wan", guided(1, 2, batch_passes="on")),
+    "wan, text and negative": ("wan", guided(3, 0, batch_passes="on")),
+    "wan, all three": ("wan", guided(3, 2, batch_passes="on")),
+    "wan, all three one by one": ("wan", guided(3, 2, batch_passes="off")),
+    "wan, passes batched by free memory": ("wan", guided(3, 2, batch_passes="auto")),
+    "wan, speech at clip level": ("wan", guided(3, 2, batch_passes="on", audio_level="clip")),
+    "wan, speech of another strength at another rate": ("wan", guided(3, 2, audio_scale=0.5, fps=20.0)),
+    "embedded, speech alone": ("embedded", guided(1, 1)),
+    "embedded, speech and text": ("embedded", guided(1, 2, batch_passes="on", w_face=0.8, w_body=0.2)),
+    "embedded, speech and text one by one": ("embedded", guided(1, 2, batch_passes="off", identity_scale=1.0)),
+    "embedded, speech at clip level": ("embedded", guided(1, 2, audio_level="clip")),
+    "embedded, speech on some of the steps": ("embedded", guided(1, 2, audio_end_percent=50.0)),
+}
+"""Name -> model and settings; between them every pass runs alone, in a batch, and one after the other."""
+
+
+@cache
+def on_cpu(model: str) -> FantasyTalkingPipeline:
+    return MODELS[model]()
+
+
+def generate(pipeline: FantasyTalkingPipeline, previous: Frames | None = None, **settings: Any) -> Frames:
+    """Frames [F, H, W, 3] of the example portrait and a tone."""
+    with_prompt: dict[str, Any] = {"prompt": "a woman speaks", "negative_prompt": "blurry", "seed": 5} | settings
+    seconds = SECONDS if previous is None else SECONDS + 0.2
+    return pipeline(portrait(), speech(seconds), progress=Quiet(), previous=previous, **with_prompt).frames
+
+
+def close(found: Frames, wanted: Frames, tolerance: float = TOLERANCE) -> None:
+    assert found.shape == wanted.shape
+    assert np.abs(found.astype(int) - wanted.astype(int)).mean() < tolerance
+
+
+def generate_as_on_the_cpu(device: torch.device, name: str) -> None:
+    """One of `CASES`."""
+    model, settings = CASES[name]
+    close(generate(MODELS[model]().to(device), **settings), generate(on_cpu(model), **settings))
+
+
+def _continue(device: torch.device, model: str) -> None:
+    first = generate(on_cpu(model))
+    made, wanted = (generate(p, first, **guided(2, 2)) for p in (MODELS[model]().to(device), on_cpu(model)))
+    close(made, wanted)
+
+
+def _other_scheduler(device: torch.device) -> None:
+    """A multistep scheduler keeps velocities of earlier steps."""
+
+    def pipeline() -> FantasyTalkingPipeline:
+        scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0)
+        return wan_pipeline(scheduler=scheduler)
+
+    close(generate(pipeline().to(device), steps=3), generate(pipeline(), steps=3))
+
+
+def _change_latents(device: torch.device) -> None:
+    def louder(pipeline: Any, step: int, timestep: torch.Tensor, tensors: dict[str, torch.Tensor]) -> Any:
+        assert {t.device for t in (timestep, *tensors.values())} == {pipeline.transformer.device}
+        return {"latents": tensors["latents"] * 1.1}
+
+    made, wanted = (
+        generate(p, callback_on_step_end=louder, **guided(2, 2)) for p in (wan_pipeline().to(device), on_cpu("wan"))
+    )
+    close(made, wanted)
+
+
+def _offload(device: torch.device, model: str, by_layers: bool) -> None:
+    """Each part, or each layer, waits on the CPU until it is needed."""
+    pipeline = MODELS[model]()
+    if by_layers:
+        pipeline.enable_sequential_cpu_offload(device=device)
+    else:
+        pipeline.enable_model_cpu_offload(device=device)
+    close(generate(pipeline, **guided(3, 2)), generate(on_cpu(model), **guided(3, 2)))
+    assert {part.device.type for part in (pipeline.transformer, pipeline.vae)} == {"meta" if by_layers else "cpu"}
+
+
+def _packaged(device: torch.device) -> None:
+    """The model that comes with the package, at its own sizes."""
+    pipeline = FantasyTalkingPipeline.from_pretrained("embedded").to(device)
+    close(pipeline(*EXAMPLE_FILES, **SHORT, progress=Quiet()).frames, _packaged_frames())
+
+
+@cache
+def _packaged_frames() -> Frames:
+    return FantasyTalkingPipeline.from_pretrained("embedded")(*EXAMPLE_FILES, **SHORT, progress=Quiet()).frames
+
+
+def _packaged_in_bfloat16(device: torch.device) -> None:
+    """As `load_pipeline` loads it for an accelerator: the small networks stay in float32."""
+    precise = dict.fromkeys(("vae", "audio_encoder"), torch.float32)
+    pipeline = FantasyTalkingPipeline.from_pretrained("embedded", dtype={"default": torch.bfloat16, **precise})
+    assert pipeline.transformer.dtype == torch.bfloat16
+    close(pipeline.to(device)(*EXAMPLE_FILES, **SHORT, progress=Quiet()).frames, _packaged_frames(), BF16_TOLERANCE)
+
+
+def _encode_clips(device: torch.device) -> None:
+    """Latents of a prepared set, which are computed with the same encoders."""
+    clip = made_up(13)
+    made, wanted = (clip.encode(LatentEncoder(p, 9, 2)) for p in (wan_pipeline().to(device), on_cpu("wan")))
+    assert made.keys() == wanted.keys()
+    for name, array in wanted.items():
+        assert made[name].device.type == "cpu"
+        torch.testing.assert_close(made[name].float(), array.float(), rtol=2e-2, atol=2e-2)
+
+
+CHECKS: dict[str, Callable[[torch.device], None]] = {
+    "wan, a continued video": lambda device: _continue(device, "wan"),
+    "embedded, a continued video": lambda device: _continue(device, "embedded"),
+    "wan, a multistep scheduler": _other_scheduler,
+    "wan, a callback that changes latents": _change_latents,
+    "wan, parts offloaded to the CPU": lambda device: _offload(device, "wan", by_layers=False),
+    "wan, layers offloaded to the CPU": lambda device: _offload(device, "wan", by_layers=True),
+    "embedded, parts offloaded to the CPU": lambda device: _offload(device, "embedded", by_layers=False),
+    "the packaged model": _packaged,
+    "the packaged model in bfloat16": _packaged_in_bfloat16,
+    "latents of a prepared set": _encode_clips,
+}
+"""Name -> what else generation does."""
