@@ -92,7 +92,7 @@ def test_a_setting_is_a_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "from __future__ import annotations\n\nfrom typing import Annotated\n\n"
         "from fantasytalking.pipeline.settings import GenerationSettings\n"
         "from fantasytalking.system.records import field, record\n\n\n"
-        f'@record\nclass MoreSettings(GenerationSettings):\n    """With one more."""\n\n{code}'
+        '@record\nclass MoreSettings(GenerationSettings):\n    """With one more."""\n\n' + textwrap.indent(code, "    ")
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     more = importlib.import_module("more_settings").MoreSettings
