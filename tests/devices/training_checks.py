@@ -175,7 +175,7 @@ def distil_to_lora(device: torch.device, folder: Path, precision: str) -> None:
 def train_the_lip_sync_network(device: torch.device, folder: Path, precision: str) -> None:
     """Steps with a resume between them, and a validation after each."""
     source = windows()
-    clips = [clip for group in source.groups.values() for clip in group]
+    clips = [clip for group in source.people.groups.values() for clip in group]
 
     def trainer() -> Trainer:
         config = replace(CONFIG, log_every=1, validate_every=1)

@@ -228,7 +228,14 @@ def _write_lora(trained: _Trained, folder: Path, dtype: torch.dtype) -> None:
     settings = trained.description["lora"]
     config = LoraConfig(r=settings["rank"], lora_alpha=settings["alpha"], target_modules=list(settings["targets"]))
     layers = {key: value.to(dtype).contiguous() for key, value in trained.lora.items()}
-    save_lora(folder, layers, {**config.to_dict(), "target_modules": sorted(settings["targets"])})
+    save_lora(
+        folder,
+        layers,
+        {
+            **config.to_dict(),  # type: ignore[no-untyped-call]
+            "target_modules": sorted(settings["targets"]),
+        },
+    )
 
 
 def _write_pipeline(

@@ -258,7 +258,8 @@ def student_loss(
         landing: from `target_point`.
         phases: the student's schedule.
         mask: lip mask M [B, 1, f, h, w], 0..1.
-        lip_weight, huber: as in `DistillConfig`; the weights 1 + lip_weight * M are normalised to mean 1 per sample.
+        lip_weight: As in `DistillConfig`; the weights 1 + lip_weight * M are normalised to mean 1 per sample.
+        huber: As in `DistillConfig`.
 
     Returns:
         What is minimised, and the squared error inside and outside the mask.
