@@ -62,7 +62,7 @@ def _read(kind: type[Any], program: str, words: Sequence[str]) -> tuple[Any, lis
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
-            return tyro.cli(  # type: ignore[call-overload]
+            return tyro.cli(
                 kind, prog=program, args=list(words), return_unknown_args=True, config=(tyro.conf.FlagCreatePairsOff,)
             )
     except SystemExit as stop:
