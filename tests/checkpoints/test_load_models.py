@@ -191,7 +191,7 @@ def test_layouts_are_told_apart(original: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_benchmark_of_loading_stays_within_its_bound() -> None:
     script = Path(__file__).resolve().parents[2] / "benchmarks" / "loading.py"
-    command = [sys.executable, script, "--gigabytes", "0.01", "--width", "256"]
+    command = [sys.executable, str(script), "--gigabytes", "0.01", "--width", "256"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["within_bound"] and report["peak_gb"] < report["weights_gb"] + 2

@@ -18,7 +18,7 @@ from fantasytalking.errors import FantasyTalkingError, InputError, SettingsError
 from fantasytalking.evaluation import measure
 from fantasytalking.evaluation.evaluate import STORE, EvaluationOptions, evaluate
 from fantasytalking.evaluation.metrics.registry import Choice, build
-from fantasytalking.evaluation.pairing import GROUND_TRUTH, SHUFFLED, STILL
+from fantasytalking.evaluation.pairing import GROUND_TRUTH, SHUFFLED, STILL, Task
 from fantasytalking.evaluation.results import Report, load_report
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import read_frames, write_video
@@ -33,7 +33,8 @@ def folders(talking: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     """Real clips `a`, `b`, `mute`, and generated ones: `a` swapped in, `b` short, `mute` corrupt, `extra` without counterpart."""
     top = tmp_path_factory.mktemp("folders")
     real, made = top / "real", top / "made"
-    real.mkdir(), made.mkdir()
+    real.mkdir()
+    made.mkdir()
     shutil.copy(talking / "calm.mp4", real / "a.mp4")
     # The clips of the fixture speak the same words: one of them gets them backwards, to have a sound of its own.
     speech = load_audio(talking / "lively.mp4")
@@ -251,7 +252,7 @@ def test_a_file_without_sound_is_heard_with_its_references(
     real, _ = folders
     frames, rate = read_frames(real / "a.mp4", max_frames=40)
     write_video(tmp_path / "a.mp4", frames, rate)
-    task = measure.Task("ours", "a", tmp_path / "a.mp4", real / "a.mp4", tmp_path / "a.mp4")
+    task = Task("ours", "a", tmp_path / "a.mp4", real / "a.mp4", tmp_path / "a.mp4")
     made, true = measure._load_pair(task, SMALL)
     assert made.sound is not None and true.sound is not None
     np.testing.assert_array_equal(made.sound, true.sound[: len(made.sound)])
@@ -268,7 +269,6 @@ def test_a_stored_sync_depends_on_the_reference_only_where_that_lends_the_sound(
     sync, fid = (build(Choice(name, False, "cpu")) for name in ("sync", "fid"))
     for video, metric, depends in ((silent, sync, True), (silent, fid, False), (talking / "calm.mp4", sync, False)):
         keys = {
-            measure._key(measure.Task("ours", "a", video, real / name, video), metric, SMALL)
-            for name in ("a.mp4", "b.mp4")
+            measure._key(Task("ours", "a", video, real / name, video), metric, SMALL) for name in ("a.mp4", "b.mp4")
         }
         assert len(keys) == (2 if depends else 1)

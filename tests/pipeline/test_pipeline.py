@@ -153,7 +153,13 @@ def test_text_is_encoded_without_the_transformer_that_it_is_for(tmp_path: Path) 
 
 
 def test_the_rules_of_a_model_are_entries_of_its_folder(tmp_path: Path) -> None:
-    rules = {"native_fps": 25.0, "max_frames": 41, "longest_side": None, "own_size": True, "speech_level": -20.0}
+    rules: dict[str, Any] = {
+        "native_fps": 25.0,
+        "max_frames": 41,
+        "longest_side": None,
+        "own_size": True,
+        "speech_level": -20.0,
+    }
     embedded_pipeline(**rules).save_pretrained(tmp_path)
     index = json.loads((tmp_path / "model_index.json").read_text())
     assert index.items() >= {**rules, "needs_face": True}.items()

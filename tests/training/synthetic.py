@@ -35,7 +35,7 @@ def smooth_noise(frames: int, rng: np.random.Generator, width: float = 3.0) -> A
     return ((curve - curve.mean()) / curve.std()).astype(np.float32)
 
 
-def open_mouth(mesh: Array, opening: Array) -> Array:
+def open_mouth(mesh: Array, opening: NDArray[np.floating]) -> Array:
     """Lower the jaw of a mesh [468, 3] by shares `opening` [F] of the face's height: [F, 468, 3]."""
     height = np.ptp(mesh[:, 1])
     lips = mesh[list(LIPS_INNER)]

@@ -33,7 +33,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     trainer(folder / "one").train()
     trainer(folder / "wider").train(until=9)
-    jobs = [
+    jobs: list[list[Any]] = [
         ["sharded", {"fsdp": True}, 0],
         ["resumed", {"fsdp": True}, 9],
         ["narrower", {"fsdp": True}, 9],

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     class SettingOptions:
         """Every setting as text; None where it was not given."""
 
+        def __init__(self, **texts: str | None) -> None: ...
+
 else:
     SettingOptions = dataclasses.make_dataclass("SettingOptions", map(_option, settings_list()), frozen=True)
 

@@ -105,10 +105,8 @@ def test_latents_are_the_mode_in_the_normalised_space_that_the_decoder_reads(
 
 def test_the_first_latent_frames_of_a_window_are_those_of_the_shorter_window(pipeline: FantasyTalkingPipeline) -> None:
     long = made_up(17, seed=3)
-    short = Clip(
-        *(getattr(long, n)[:9] for n in ("frames", "samples", "lip_masks", "points", "scores")), long.joints, ""
-    )
-    short.joints = replace(long.joints, joints=long.joints.joints[:9])
+    first: dict[str, Any] = {n: getattr(long, n)[:9] for n in ("frames", "samples", "lip_masks", "points", "scores")}
+    short = replace(long, **first, joints=replace(long.joints, joints=long.joints.joints[:9]), caption="")
     a, b = long.encode(LatentEncoder(pipeline, 17, 1)), short.encode(LatentEncoder(pipeline, 17, 1))
     assert b["window_frames"].tolist() == [9]
     for name in ("latents.0", "condition.0", "lip_mask.0"):

@@ -89,8 +89,9 @@ def test_the_mesh_belongs_to_the_pixels_of_the_crop(kept: PreparedClip) -> None:
     frames = decoded_frames(kept.files["mp4"])
     assert frames.shape == (65, kept.row["height"], kept.row["width"], 3)
     assert frames.shape[1] % 2 == 0 and frames.shape[2] % 2 == 0
-    portrait = cv2.imdecode(np.frombuffer(kept.files["jpg"], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    assert np.abs(portrait.astype(int) - frames[0].astype(int)).mean() < 4
+    portrait = cv2.imdecode(np.frombuffer(kept.files["jpg"], np.uint8), cv2.IMREAD_COLOR)
+    assert portrait is not None
+    assert np.abs(portrait[..., ::-1].astype(int) - frames[0].astype(int)).mean() < 4
     found, _ = track_mesh(frames[:5])
     stored = load_tensors(kept.files["safetensors"])["points"][:5].numpy()
     assert np.linalg.norm((found - stored)[..., :2], axis=-1).mean() < 1.0

@@ -231,7 +231,8 @@ def span_of(path: Path) -> dict[str, object]:
 def test_a_killed_worker_and_another_number_of_them_change_nothing(
     tmp_path: Path, videos: Path, finished: Path
 ) -> None:
-    folder, killed = tmp_path / "set", []
+    folder = tmp_path / "set"
+    killed: list[int] = []
 
     class Killer(PhaseProgress):
         @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def counting_frames(count: int) -> np.ndarray:
     return np.repeat(rows[..., None], 3, -1).astype(np.uint8)
 
 
-def numbers(frames: np.ndarray) -> list[int]:
+def numbers(frames: Iterable[np.ndarray]) -> list[int]:
     bits = np.stack([frame[16, 8::16, 0] for frame in frames]) > 125
     return [int(row @ (1 << np.arange(10))) for row in bits]
 

@@ -36,8 +36,11 @@ def example() -> Manifest:
         MethodSpec("one", "embedded", {"w_face": 1.0}, "own", "first"),
         MethodSpec("two", "$OTHER", {}, "other", ""),
     )
-    expectations = (Order("one moves more", "sd", "one", "two"), Same("alike", "idc", ("one", "two"), 0.1))
-    expectations = (*expectations, Same("alike in share", "idc", ("one", "two"), "2.5 %"))
+    expectations = (
+        Order("one moves more", "sd", "one", "two"),
+        Same("alike", "idc", ("one", "two"), 0.1),
+        Same("alike in share", "idc", ("one", "two"), "2.5 %"),
+    )
     return Manifest("tried", "what it is", "free", cases, methods, expectations)
 
 

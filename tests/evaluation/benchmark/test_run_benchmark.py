@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ def example(data: Path, count: int = 3) -> Manifest:
     return manifest(*cases, expectations=expectations)
 
 
-def run(one: Manifest, data: Path, output: Path, model: Path, **changes: object) -> BenchmarkOutcome:
+def run(one: Manifest, data: Path, output: Path, model: Path, **changes: Any) -> BenchmarkOutcome:
     scoring = EvaluationOptions(
         protocol=PROTOCOL, metrics=("mouth", "sharpness"), baselines=("still",), workers=1, device="cpu"
     )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,19 +71,20 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     threading.Thread(target=made.serve_forever, daemon=True).start()
     monkeypatch.setenv("FANTASYTALKING_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("FANTASYTALKING_WEIGHTS_MIRROR", raising=False)
-    for key, sha256 in (("a", SHA256), ("b", None)):
+    for key, size, sha256 in (("a", len(CONTENT), SHA256), ("b", None, None)):
         entry = WeightFile(
-            key, f"{key}.pth", f"{made.address}/{key}.pth", None, sha256, "MIT of the test", "https://page", "Test"
+            key, f"{key}.pth", f"{made.address}/{key}.pth", size, sha256, "MIT of the test", "https://page", "Test"
         )
         monkeypatch.setitem(WEIGHTS, key, entry)
-    monkeypatch.setitem(WEIGHTS, "a", replace(WEIGHTS["a"], size=len(CONTENT)))  # type: ignore[type-var]
     yield made
     made.shutdown()
     made.server_close()
 
 
-def change(monkeypatch: pytest.MonkeyPatch, key: str, **fields: object) -> None:
-    monkeypatch.setitem(WEIGHTS, key, replace(WEIGHTS[key], **fields))  # type: ignore[arg-type]
+def change(monkeypatch: pytest.MonkeyPatch, key: str, **fields: Any) -> None:
+    entry = WEIGHTS[key]
+    assert isinstance(entry, WeightFile)
+    monkeypatch.setitem(WEIGHTS, key, replace(entry, **fields))
 
 
 def test_every_entry_names_address_licence_and_a_whole_digest_or_revision() -> None:

@@ -71,7 +71,7 @@ class Tree(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         names = [name for name, _ in attrs]
         assert len(names) == len(set(names)), f"attribute twice in {tag}: {names}"
-        element = (tag, {name: value or "" for name, value in attrs}, [])
+        element: tuple[str, dict[str, str], list[str]] = (tag, {name: value or "" for name, value in attrs}, [])
         self.elements.append(element)
         if tag not in VOID:
             self._open.append(element)
@@ -328,7 +328,7 @@ def videos(html: Path) -> list[dict[str, str]]:
 def decoded(uri: str) -> tuple[list[np.ndarray], float, bool]:
     kind, content = uri.split(",", 1)
     assert kind == "data:video/mp4;base64"
-    with av.open(io.BytesIO(base64.b64decode(content))) as container:
+    with av.open(io.BytesIO(base64.b64decode(content)), "r") as container:
         stream = container.streams.video[0]
         rate = float(stream.average_rate or 0)
         return [f.to_ndarray(format="rgb24") for f in container.decode(video=0)], rate, bool(container.streams.audio)

@@ -12,7 +12,7 @@ scipy_linalg = pytest.importorskip("scipy.linalg")
 def test_isotropic_gaussians_have_the_closed_form() -> None:
     # |m1 - m2|^2 + d (s1 - s2)^2
     d, s1, s2 = 7, 1.5, 0.4
-    m1, m2 = np.arange(d) * 0.1, np.ones(d)
+    m1, m2 = np.arange(d, dtype=np.float64) * 0.1, np.ones(d)
     expected = ((m1 - m2) ** 2).sum() + d * (s1 - s2) ** 2
     assert Gaussian(m1, s1**2 * np.eye(d)).distance(m2, s2**2 * np.eye(d)) == pytest.approx(expected, rel=1e-12)
 

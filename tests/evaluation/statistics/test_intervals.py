@@ -10,7 +10,7 @@ def test_the_interval_of_a_mean_covers_the_truth_about_as_often_as_it_says() -> 
     rng = np.random.default_rng(0)
     hits = 0
     for seed in range(200):
-        found = mean_interval(rng.normal(3.0, 1.0, 30), 400, 0.9, seed)
+        found = mean_interval(rng.normal(3.0, 1.0, 30).tolist(), 400, 0.9, seed)
         assert found.low is not None and found.high is not None
         hits += found.low <= 3.0 <= found.high
     assert 0.83 <= hits / 200 <= 0.95
@@ -38,8 +38,8 @@ def test_the_sign_flip_test_is_exact_for_few_clips() -> None:
 def test_the_sign_flip_test_sees_a_shift_among_many_clips_and_none_where_there_is_none() -> None:
     rng = np.random.default_rng(1)
     noise = rng.standard_normal(40)
-    assert sign_flip_p(noise + 1.5, 2000, 0) < 0.01
-    assert sign_flip_p(noise - noise.mean(), 2000, 0) > 0.9
+    assert sign_flip_p((noise + 1.5).tolist(), 2000, 0) < 0.01
+    assert sign_flip_p((noise - noise.mean()).tolist(), 2000, 0) > 0.9
 
 
 def test_distances_of_resampled_clips_surround_the_distance_and_tell_a_far_set_from_a_near_one() -> None:

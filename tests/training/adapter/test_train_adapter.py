@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import torch
 
 from fantasytalking.checkpoints import load_transformer
 from fantasytalking.checkpoints.adapter_layouts import part_of
-from fantasytalking.data.latent_dataset import LatentDataset
+from fantasytalking.data.latent_dataset import LatentDataset, Window
 from fantasytalking.data.prepared_set import PreparedSet
 from fantasytalking.errors import CheckpointError, InputError, SettingsError
 from fantasytalking.training.adapter.adapter_recipes import ADAPTER_14B, ADAPTER_TINY, LORA_TINY, AdapterRecipe
@@ -46,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def short(recipe: AdapterRecipe = ADAPTER_TINY, clip: int = 0, frame: int = 1, rate: float = RATE) -> AdapterRecipe:
-    counts = {"clip": clip, "frame": frame}
+    counts: dict[Literal["clip", "frame"], int] = {"clip": clip, "frame": frame}
     stages = tuple(StageSchedule(name, n, rate, warmup=1, final_fraction=1.0) for name, n in counts.items() if n)
     return replace(recipe, train=replace(recipe.train, stages=stages, tensorboard=False, log_every=1))
 
@@ -86,14 +87,12 @@ def test_one_step_equals_a_step_written_out(base: Path, data: Path, tmp_path: Pa
     after = values(trainer)
     record = json.loads((tmp_path / "run" / "transformer" / "log.jsonl").read_text().splitlines()[0])
     assert record["loss"] == pytest.approx(loss.item(), abs=1e-6)
+    wanted = {name: before[name] for name in names}
     for name, gradient in zip(names, gradients, strict=True):
-        wanted = before[name]
         if gradient is not None:
             decay = recipe.train.weight_decay if before[name].ndim > 1 else 0.0
-            wanted = adamw_step(before[name], gradient * shrink, RATE, decay)
-        torch.testing.assert_close(
-            after[name], wanted, rtol=0, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
-        )
+            wanted[name] = adamw_step(before[name], gradient * shrink, RATE, decay)
+    torch.testing.assert_close({name: after[name] for name in names}, wanted, rtol=0, atol=1e-6)
     moved = [name for name in names if not torch.equal(after[name], before[name])]
     assert {part_of(name) for name in moved} == {"audio", "identity", "motion"}
 
@@ -138,7 +137,7 @@ def test_missing_parts_start_without_effect_and_at_the_widths_of_the_data(data: 
     assert torch.equal(ours, theirs)
 
 
-def dataset_key(dataset: LatentDataset) -> object:
+def dataset_key(dataset: LatentDataset) -> Window:
     return adapter_source(ADAPTER_TINY, dataset).plan(0)[0]
 
 

@@ -246,7 +246,7 @@ def test_a_student_lands_in_four_single_passes_where_the_guided_teacher_does_in_
     hold_noise(noise, monkeypatch)
     starts = starts_of([make_sample(0)], noise, torch.ones(1), torch.zeros(1, dtype=torch.int64))
     goal = sampled(model, starts, noise, steps=12, prompt_guidance_scale=1.0, audio_guidance_scale=2.5)
-    few = {"steps": 4, "prompt_guidance_scale": 1.0, "audio_guidance_scale": 1.0}
+    few: dict[str, Any] = {"steps": 4, "prompt_guidance_scale": 1.0, "audio_guidance_scale": 1.0}
     assert len(pass_weights(1.0, 1.0)) == 1
     before = (sampled(distiller.averaged(), starts, noise, **few) - goal).norm()
     guided = (sampled(model, starts, noise, **{**few, "audio_guidance_scale": 2.5}) - goal).norm()

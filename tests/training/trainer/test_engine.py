@@ -21,28 +21,28 @@ def test_one_process_may_train_two_models_at_two_precisions() -> None:
         assert made.accelerator.mixed_precision == precision
         made.backward(made.model(x).float().square().mean())
         made.update()
-        assert made.bare_model.weight.dtype == torch.float32
+        assert made.bare_model.get_parameter("weight").dtype == torch.float32
 
 
 def test_a_step_moves_the_weights_and_clears_the_gradient() -> None:
     made = engine()
-    before = made.bare_model.weight.detach().clone()
+    before = made.bare_model.get_parameter("weight").detach().clone()
     made.backward(made.model(torch.ones(1, 3)).square().mean())
     assert made.update() > 0
-    assert not torch.equal(made.bare_model.weight, before)
-    assert made.bare_model.weight.grad is None
+    assert not torch.equal(made.bare_model.get_parameter("weight"), before)
+    assert made.bare_model.get_parameter("weight").grad is None
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_updates_nothing(value: float) -> None:
     made = engine()
-    before = made.bare_model.weight.detach().clone()
+    before = made.bare_model.get_parameter("weight").detach().clone()
     with pytest.raises(ResourceError, match="Training diverged"):
         made.check_finite(value)
     made.backward(made.model(torch.ones(1, 3)).sum() * value)
     with pytest.raises(ResourceError, match="Training diverged"):
         made.update()
-    assert torch.equal(made.bare_model.weight, before)
+    assert torch.equal(made.bare_model.get_parameter("weight"), before)
 
 
 def test_vectors_are_not_decayed() -> None:

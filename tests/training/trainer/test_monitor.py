@@ -191,7 +191,7 @@ def test_speeds_are_per_second_of_all_processes() -> None:
     speed = Speedometer(torch.device("cpu"), 2, peak=1e15)
     for _ in range(3):
         speed.add(5, 18, 1e12)
-    figures = speed.figures(10)
+    figures = {name: figure for name, figure in speed.figures(10).items() if figure is not None}
     assert figures["samples_per_second"] == pytest.approx(5 * figures["steps_per_second"], rel=0.01)
     assert figures["tokens_per_second"] == pytest.approx(5 * 18 * figures["steps_per_second"], rel=0.01)
     assert figures["memory_gib"] > 0.05
