@@ -1,4 +1,4 @@
-"""Checks what examples/end_to_end.sh prepared: the good clips are kept and in step, every bad one is left out for its own reason."""
+"""Checks the set that examples/end_to_end.sh prepares: good clips are kept and in sync, bad ones left out, each for the right reason."""
 
 import json
 import sys
@@ -7,26 +7,33 @@ from pathlib import Path
 from fantasytalking.data.prepared_set import PreparedSet
 
 REASONS = {"broken": "unreadable", "silent": "silent", "no-face": "no-face", "two-faces": "several-faces"}
-LAG = 6  # of the clip out of step, see examples/raw_videos.py
+LAG = 6  # frames by which the face of out-of-step.mp4 lags behind its speech (examples/raw_videos.py)
 
 
 def check(folder: Path) -> str:
-    """Returns one line about the set; an AssertionError says what is not as it should be."""
+    """Check a prepared set and return a one-line summary.
+
+    Raises:
+        AssertionError: Something differs from what is expected; the message says what.
+    """
     rows = {row["key"]: row for row in map(json.loads, (folder / "clips.jsonl").read_text().splitlines())}
     kept = sorted(key for key, row in rows.items() if row["kept"])
-    assert {"anna-0000", "berta-0000", "clara-0000", "long-0000", "out-of-step-0000"} <= set(kept), f"kept are {kept}"
+    assert {"anna-0000", "berta-0000", "clara-0000", "long-0000", "out-of-step-0000"} <= set(kept), (
+        f"a good clip is missing; kept were {kept}"
+    )
     shift = rows["out-of-step-0000"]["sync_shift"]
-    assert abs(shift - LAG) <= 1, f"the clip out of step was shifted by {shift} frames, not {LAG}"
+    assert abs(shift - LAG) <= 1, f"the clip out of sync was shifted by {shift} frames instead of {LAG}"
     for name, reason in REASONS.items():
         found = {row["reason"] for key, row in rows.items() if key.startswith(f"{name}-")}
-        assert found == {reason}, f"{name} was left out as {found}, not {reason}"
+        assert found == {reason}, f"{name} was left out for {found} instead of {reason}"
     long = [row for key, row in rows.items() if key.startswith("long-")]
-    assert len(long) >= 100 and not any(row["kept"] for row in long[1:]), (
-        "the long recording was not cut into its pieces"
-    )
+    # It shows a talking face at the beginning and an empty card for the rest.
+    assert len(long) >= 100, f"the long recording was cut into {len(long)} clips instead of at least 100"
+    assert not any(row["kept"] for row in long[1:]), "a clip of the long recording without a face was kept"
     PreparedSet.open(folder).verify()
     assert "<svg" in (folder / "report.html").read_text(), "the report has no histograms"
-    return f"{len(kept)} of {len(rows)} candidates kept, every other one left out for its reason"
+    return f"{len(kept)} of {len(rows)} clips kept, each of the others left out for the right reason"
 
 
-print(check(Path(sys.argv[1])))
+if __name__ == "__main__":
+    print(check(Path(sys.argv[1])))

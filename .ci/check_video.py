@@ -1,4 +1,4 @@
-"""Checks one mp4 with PyAV alone: H.264 and AAC, moving pictures, sound as long as the picture to a frame."""
+"""Checks an mp4 file with PyAV alone: H.264 and AAC, frames that change, and audio that is as long as the video to within a frame."""
 
 import itertools
 import sys
@@ -8,7 +8,11 @@ import numpy as np
 
 
 def check(path: str) -> str:
-    """Reads the whole file and returns one line about it; an AssertionError says what is not as promised."""
+    """Decode the whole file and return a one-line summary.
+
+    Raises:
+        AssertionError: A property differs from what is expected; the message says which.
+    """
     with av.open(path) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
         assert video.codec_context.name == "h264", f"video codec is {video.codec_context.name}, not h264"
@@ -27,13 +31,13 @@ def check(path: str) -> str:
     tolerance = 1 / fps + 1024 / rate
     assert len(pictures) > fps, f"only {len(pictures)} frames"
     assert abs(picture_seconds - sound_seconds) <= tolerance, (
-        f"{picture_seconds:.3f} s of picture, {sound_seconds:.3f} s of sound"
+        f"{picture_seconds:.3f} s of video, {sound_seconds:.3f} s of audio"
     )
-    assert loudest > 0.01, "the sound is silent"
+    assert loudest > 0.01, "the audio is silent"
     motion = float(np.mean([np.abs(a - b).mean() for a, b in itertools.pairwise(pictures)]))
-    assert motion > 0.01, f"the picture stands still (mean change between frames {motion:.4f} of 255)"
+    assert motion > 0.01, f"the video does not move (mean change between frames is {motion:.4f} of 255)"
     height, width = pictures[0].shape
-    seconds = f"{picture_seconds:.2f} s of picture, {sound_seconds:.2f} s of sound"
+    seconds = f"{picture_seconds:.2f} s of video, {sound_seconds:.2f} s of audio"
     return f"{path}: {width}x{height}, {len(pictures)} frames at {fps:g} fps, {seconds}"
 
 
