@@ -1,8 +1,8 @@
 # make demo     sets up .venv, animates the example portrait with the example speech, prints where the mp4 is
 # make test     the same set-up, then lint, types and tests with coverage
-# make lint     ruff: rules and format; `make format` mends what it can
+# make lint     ruff: rules and format; `make format` fixes what it can
 # make types    mypy, strict for the package
-# make test-gpu the tests that need a GPU; without one they are rehearsed on a pretended device
+# make test-gpu the tests that need a GPU; without one the same checks run on a simulated device
 # PYTHON=/path/to/python3.12 picks the interpreter, TORCH_INDEX=URL the index torch comes from (docs/install.md),
 # WORKERS=4 how many processes run the tests (2 unless given), COVERAGE= leaves the coverage out.
 
@@ -42,7 +42,7 @@ test-gpu: setup-dev
 	@if $(VENV_PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
 	  $(VENV_PYTHON) -m pytest tests/gpu -m gpu; \
 	else \
-	  echo "There is no CUDA GPU: rehearsing the same checks on a pretended device (tests/devices)."; \
+	  echo "There is no CUDA GPU: running the same checks on a simulated device (tests/devices)."; \
 	  $(VENV_PYTHON) -m pytest tests/devices; \
 	fi
 

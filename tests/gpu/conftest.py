@@ -12,7 +12,7 @@ import torch
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """The first GPU, with float32 in full: TensorFloat-32 keeps 10 binary digits, too few to compare with the CPU."""
     if not torch.cuda.is_available():
-        pytest.skip("there is no CUDA GPU; tests/devices makes the same checks on a pretended device")
+        pytest.skip("there is no CUDA GPU; tests/devices runs the same checks on a simulated device")
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     yield torch.device("cuda", 0)
