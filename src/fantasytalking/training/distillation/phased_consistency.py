@@ -30,6 +30,9 @@ from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.errors import SettingsError
 from fantasytalking.flow import masked_mean, shifted, unshifted
 from fantasytalking.guidance import GuidancePlan, Pass, branch
+from fantasytalking.pipeline.guidance_passes import Guidance
+from fantasytalking.pipeline.noise_schedule import Schedule
+from fantasytalking.pipeline.sampling import denoise
 from fantasytalking.training.trainer.objective import Losses
 
 Velocity = Callable[[Tensor, Tensor, Conditions], Tensor]
@@ -239,11 +242,12 @@ def target_point(
 def own_way(noise: Tensor, starts: Starts, phases: Phases, student: Velocity) -> Tensor:
     """From noise [B, C, f, h, w] along the student's own sampling to the beginning of each start's phase: same shape, float32."""
     x, deepest = noise.float().clone(), int(starts.phase.max()) if len(starts.phase) else 0
+    alone = GuidancePlan(prompt_scale=1.0, audio_scale=1.0, has_negative=False)
     for phase in range(deepest):
         moving = (starts.phase > phase).nonzero()[:, 0]
-        here = torch.full_like(starts.phase, phase)
-        stand = dataclasses.replace(starts, noisy=x, u=phases.start(here), phase=here).rows(moving)
-        x[moving] = student_step(student, stand, phases)
+        here = starts.rows(moving)
+        step = Schedule.of_sigmas(phases.boundaries[phase : phase + 2])
+        x[moving] = denoise(student, step, x[moving], here.condition, Guidance(here.conditions, alone))
     return x
 
 
