@@ -98,7 +98,7 @@ class Engine:
 
     @property
     def device(self) -> torch.device:
-        """Where batches go."""
+        """Device that batches go to."""
         return self.accelerator.device
 
     @property
@@ -108,7 +108,7 @@ class Engine:
 
     @property
     def processes(self) -> int:
-        """How many processes train together."""
+        """Number of processes that train together."""
         return self.accelerator.num_processes
 
     @property
@@ -145,7 +145,7 @@ class Engine:
         self.accelerator.wait_for_everyone()
 
     def set_learning_rate(self, value: float) -> None:
-        """For all parameter groups."""
+        """Set the learning rate of all parameter groups."""
         for group in self.optimizer.param_groups:
             group["lr"] = value
 
