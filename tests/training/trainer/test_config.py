@@ -62,7 +62,7 @@ def test_a_value_out_of_range_is_one_sentence(change: dict[str, Any], sentence: 
 def test_a_stage_has_a_known_name_and_sensible_numbers() -> None:
     with pytest.raises(SettingsError, match="stage must be clip, frame or frame-unmasked, but 'clipp' was given"):
         StageSchedule("clipp", 3, 1e-3)  # type: ignore[arg-type]
-    with pytest.raises(SettingsError, match="learning_rate must be a number of at least 0, but -0.001 was given"):
+    with pytest.raises(SettingsError, match=r"learning_rate must be a number of at least 0, but -0\.001 was given"):
         StageSchedule("clip", 3, -1e-3)
     with pytest.raises(SettingsError, match="steps must be a whole number of at least 1, but 0 was given"):
         StageSchedule("clip", 0, 1e-3)
