@@ -34,9 +34,9 @@ class Export:
     merged), released, safetensors, comfyui (the audio part as published), model (all trained parts), lora (as
     load_lora_weights reads it). LoRA is merged into pipeline and transformer."""
     base: Path | None = None
-    """Where the base model of the run is, if it was moved."""
+    """Place of the run's base model, if it was moved."""
     pipeline: Path | None = None
-    """For pipeline, where the base is a transformer alone: the model folder that VAE and encoders are copied from."""
+    """Model folder that VAE and encoders are copied from, for pipeline where the base is a transformer alone."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """Type of the weights; norms and the time embedding of whole transformers stay in float32."""
     overwrite: bool = False

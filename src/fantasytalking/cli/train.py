@@ -29,7 +29,7 @@ _ELSEWHERE = {
 
 @dataclass(frozen=True)
 class Train:
-    """What every recipe needs."""
+    """Options of every recipe."""
 
     data: Path
     """A prepared set (see `fantasytalking prepare`); for embedded and tiny also, and for lip-sync only, a folder with catalogue.jsonl."""

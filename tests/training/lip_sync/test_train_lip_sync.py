@@ -55,6 +55,7 @@ from fantasytalking.training.lip_sync.lip_sync_objective import (
 from fantasytalking.training.lip_sync.lip_sync_recipes import LIP_SYNC_RECIPES
 from fantasytalking.training.lip_sync.train_lip_sync import average_face, training_clips, validation_table
 from fantasytalking.training.trainer.config import Schedule
+from fantasytalking.training.trainer.engine import Engine
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.run_folder import RunFolder
 from tests.cli.test_train import make_video
@@ -205,6 +206,12 @@ def test_another_configuration_or_other_data_is_refused(tmp_path: Path) -> None:
     other.fingerprint = "b"
     with pytest.raises(SettingsError, match="data: checksum a there, b now"):
         trainer_of(fresh_network(), other, tmp_path)
+
+
+def test_sharded_weights_are_refused() -> None:
+    engine = replace(Engine.create(fresh_network(), 1e-3, 0.0, 1.0), sharded=True)
+    with pytest.raises(SettingsError, match="cannot spread its weights over processes"):
+        LipSyncObjective(CONFIG).begin(engine, {})
 
 
 def test_shares_of_a_batch_add_up_to_the_whole() -> None:

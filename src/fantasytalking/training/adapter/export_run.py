@@ -40,7 +40,7 @@ _STEM = "diffusion_pytorch_model"
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """Result of an export.
 
     Attributes:
         path: the file or folder.
@@ -127,7 +127,7 @@ class _Trained:
         return ("The adapter is not in these files; export it too, with --layout model.",)
 
     def delta(self, key: str) -> Tensor | None:
-        """What LoRA adds to a weight of the backbone, float32: alpha / r * B A."""
+        """Addition of LoRA to a weight of the backbone, float32: alpha / r * B A."""
         stem = key.removesuffix(".weight")
         down, up = (self.lora.get(f"{stem}.lora_{side}.weight") for side in "AB")
         if down is None or up is None:

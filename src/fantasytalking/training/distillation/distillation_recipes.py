@@ -89,7 +89,7 @@ class DistillConfig:
         return replace(self, train=self.train.scaled_to(steps))
 
     def method(self) -> dict[str, Any]:
-        """What the student is taught, as JSON has it; a run cannot change it on the way."""
+        """Settings of what the student is taught, as JSON has them; a run cannot change them on the way."""
         raw = json.loads(json.dumps(asdict(self)))
         return {**{k: v for k, v in raw.items() if k != "train"}, "sigma_shift": raw["train"]["shift"]}
 

@@ -30,6 +30,9 @@ from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.errors import SettingsError
 from fantasytalking.flow import masked_mean, shifted, unshifted
 from fantasytalking.guidance import GuidancePlan, Pass, branch
+from fantasytalking.pipeline.guidance_passes import Guidance
+from fantasytalking.pipeline.noise_schedule import Schedule
+from fantasytalking.pipeline.sampling import denoise
 from fantasytalking.training.trainer.objective import Losses
 
 Velocity = Callable[[Tensor, Tensor, Conditions], Tensor]
@@ -61,22 +64,22 @@ class Phases:
         return self.sigma(torch.linspace(1, 0, self.count + 1, dtype=torch.float64))
 
     def start(self, phase: Tensor) -> Tensor:
-        """U at the beginning of phases [B], float64."""
+        """Level u at the beginning of phases [B], float64."""
         return 1 - phase.double() / self.count
 
     def end(self, phase: Tensor) -> Tensor:
-        """U at the end of phases [B], float64."""
+        """Level u at the end of phases [B], float64."""
         return 1 - (phase.double() + 1) / self.count
 
     def of(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """U [B] float64 and phase [B] int64 of noise levels [B] in (0, 1]."""
+        """Level u [B] float64 and phase [B] int64 of noise levels [B] in (0, 1]."""
         u = unshifted(sigma.double(), self.shift)
         # the level at a boundary belongs to the phase that begins there
         phase = ((1 - u) * self.count + _ARRIVED).floor().long()
         return u, phase.clamp(0, self.count - 1)
 
     def place(self, sigma: Tensor, at_start: Tensor) -> tuple[Tensor, Tensor]:
-        """U and phase of start points: drawn noise levels [B], those of `at_start` [B] moved up to their phase's beginning."""
+        """Level u and phase of start points: drawn noise levels [B], those of `at_start` [B] moved up to their phase's beginning."""
         u, phase = self.of(sigma)
         inside = torch.maximum(u, self.end(phase) + _NEAREST / self.count)
         return torch.where(at_start, self.start(phase), inside), phase
@@ -84,7 +87,7 @@ class Phases:
 
 @dataclass(frozen=True)
 class Starts:
-    """Where the student is taught.
+    """Points at which the student is taught.
 
     Attributes:
         noisy: x_s [B, C, f, h, w].
@@ -106,7 +109,7 @@ class Starts:
         return Starts(self.noisy[index], self.u[index], self.phase[index], self.condition[index], told)
 
     def to(self, device: torch.device) -> Starts:
-        """On a device."""
+        """The same on a device."""
         told = self.conditions.to(device)
         return Starts(self.noisy.to(device), self.u.to(device), self.phase.to(device), self.condition.to(device), told)
 
@@ -194,7 +197,7 @@ def wide(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def student_step(network: Velocity, starts: Starts, phases: Phases) -> Tensor:
-    """Where one straight step of a student lands at each start's phase's end [B, C, f, h, w], float32."""
+    """Landing points of one straight step of a student, at each start's phase's end [B, C, f, h, w], float32."""
     now, after = phases.sigma(starts.u), phases.sigma(phases.end(starts.phase))
     velocity = call(network, starts.noisy, now, starts.condition, starts.conditions)
     return starts.noisy.float() + wide(after - now) * velocity.float()
@@ -204,7 +207,7 @@ def student_step(network: Velocity, starts: Starts, phases: Phases) -> Tensor:
 def target_point(
     starts: Starts, teacher: GuidedTeacher, phases: Phases, solver_steps: int, substeps: int, student: Velocity
 ) -> Tensor:
-    """Where the student's step shall land, at each start's phase's end.
+    """Points where the student's step shall land, at each start's phase's end.
 
     Args:
         starts: the start points.
@@ -239,11 +242,12 @@ def target_point(
 def own_way(noise: Tensor, starts: Starts, phases: Phases, student: Velocity) -> Tensor:
     """From noise [B, C, f, h, w] along the student's own sampling to the beginning of each start's phase: same shape, float32."""
     x, deepest = noise.float().clone(), int(starts.phase.max()) if len(starts.phase) else 0
+    alone = GuidancePlan(prompt_scale=1.0, audio_scale=1.0, has_negative=False)
     for phase in range(deepest):
         moving = (starts.phase > phase).nonzero()[:, 0]
-        here = torch.full_like(starts.phase, phase)
-        stand = dataclasses.replace(starts, noisy=x, u=phases.start(here), phase=here).rows(moving)
-        x[moving] = student_step(student, stand, phases)
+        here = starts.rows(moving)
+        step = Schedule.of_sigmas(phases.boundaries[phase : phase + 2])
+        x[moving] = denoise(student, step, x[moving], here.condition, Guidance(here.conditions, alone))
     return x
 
 
@@ -258,8 +262,8 @@ def student_loss(
         landing: from `target_point`.
         phases: the student's schedule.
         mask: lip mask M [B, 1, f, h, w], 0..1.
-        lip_weight: As in `DistillConfig`; the weights 1 + lip_weight * M are normalised to mean 1 per sample.
-        huber: As in `DistillConfig`.
+        lip_weight: as in `DistillConfig`; the weights 1 + lip_weight * M are normalised to mean 1 per sample.
+        huber: as in `DistillConfig`.
 
     Returns:
         What is minimised, and the squared error inside and outside the mask.

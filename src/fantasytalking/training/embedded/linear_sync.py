@@ -1,4 +1,4 @@
-"""Which clips have sound and picture in step, found with a linear model: ridge regression from speech to mouth opening."""
+"""Clips whose sound and picture are in step, found with a linear model: ridge regression from speech to mouth opening."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_OFFSET = 10  # frames
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What was measured of one clip.
+    """Measurements of one clip.
 
     Attributes:
         offset: frames by which the face lags behind the speech, at the best correlation.

@@ -1,4 +1,4 @@
-"""What the mouth painter learns from: pairs of frames of one clip, one moved to the other's mesh."""
+"""Training data of the mouth painter: pairs of frames of one clip, one moved to the other's mesh."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class PerceptualDistance(nn.Module):
         return result
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Distance [N] of pictures x and y [N, 3, H, W] in -1..1."""
+        """Distance [N] of pictures [N, 3, h, w] in [-1, 1]."""
         total = torch.zeros(len(x), device=x.device)
         for a, b in zip(self.features(x), self.features(y), strict=True):
             a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)

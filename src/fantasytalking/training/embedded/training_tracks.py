@@ -1,4 +1,4 @@
-"""What the embedded model learns from: the clips of a prepared set, or of a folder of talking videos that are measured here."""
+"""Training data of the embedded model: the clips of a prepared set, or of a folder of talking videos that are measured here."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def _fit_intensity(tracks: Sequence[PreparedTrack], codec: MeshCodec, frames: in
 
 @dataclass
 class Footage:
-    """Where the material of a run comes from.
+    """Material of a run and the videos behind it.
 
     Attributes:
         material: tracks, codec, intensities.

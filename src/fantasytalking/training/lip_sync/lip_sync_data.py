@@ -1,4 +1,4 @@
-"""What the lip-sync network learns from: mouths and speech of real clips, cached once, drawn by identity, varied.
+"""Training data of the lip-sync network: mouths and speech of real clips, cached once, drawn by identity, varied.
 
 A window is W frames of the mouth and the speech of the same frames with `MAX_OFFSET` more on either side, so that every offset can be
 compared. Mouth and speech are always stretched and cut together.
@@ -43,7 +43,7 @@ _JAW_PAIRS = (
 
 @record
 class Variation:
-    """How windows are varied, for few identities and for pictures that other systems drew."""
+    """Augmentation of windows, which makes up for few identities and for pictures that other systems generated."""
 
     mirror: Annotated[float, field("Probability of a left-right mirror.", minimum=0, maximum=1)] = 0.5
     stretch: Annotated[float, field("Probability of another tempo.", minimum=0, maximum=1)] = 0.5
@@ -259,7 +259,7 @@ def _pixels(crops: Tensor, index: NDArray[np.int64], v: Variation, rng: np.rando
 
 
 def mirror_index() -> Tensor:
-    """For each shape number the one that takes its place in a mirror.
+    """Index of the shape number that takes the place of each in a mirror.
 
     Not the nearest point of a mirrored template: closed lips lie on each other.
     """

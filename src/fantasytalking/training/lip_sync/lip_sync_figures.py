@@ -1,4 +1,4 @@
-"""How well a sync measure tells clips in step from shifted ones: the figures of docs/lip-sync.md.
+"""Figures of how well a sync measure tells clips in step from shifted ones: those of docs/lip-sync.md.
 
 A measure is a cost of a stretch of the mouth against a stretch of the sound. Figures are per clip and then averaged over clips, so that
 a long clip counts as one.
@@ -66,7 +66,7 @@ def curve(cost: Cost, start: int, frames: int) -> tuple[NDArray[np.int64], NDArr
 
 
 def _starts(total: int, frames: int) -> list[int]:
-    """Where windows begin: half a window apart."""
+    """First frames of windows, half a window apart."""
     return list(range(0, total - frames + 1, max(1, frames // 2)))
 
 
@@ -90,7 +90,7 @@ def pair_wins(clip: ClipMeasure, frames: int) -> dict[int, list[float]]:
 
 
 def pairwise_accuracy(clips: Sequence[ClipMeasure], frames: int) -> tuple[dict[int, float], int, int]:
-    """How often a window in step beats the same window against shifted sound.
+    """Share of windows in step that beat the same window against shifted sound.
 
     Returns:
         |shift| -> accuracy, mean over clips; the number of clips long enough for every shift, and of their windows.

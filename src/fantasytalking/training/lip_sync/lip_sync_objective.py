@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fantasytalking.errors import SettingsError
 from fantasytalking.perception.lip_sync import MAX_OFFSET, LipSync, LipSyncNetwork
 from fantasytalking.perception.mouth_view import MouthView
 from fantasytalking.system.records import field, record
@@ -182,7 +183,16 @@ class LipSyncObjective:
     method: ClassVar[Mapping[str, Any]] = {}
 
     def begin(self, engine: Engine, average: Mapping[str, Tensor]) -> None:
-        """Nothing is needed of the run."""
+        """Check that the network can be trained as the run wants.
+
+        Raises:
+            SettingsError: weights are spread over processes.
+        """
+        if engine.sharded:
+            raise SettingsError(
+                "The lip-sync network cannot spread its weights over processes (fsdp), because a process whose windows show no picture "
+                "leaves a part of the network out; set fsdp to False, as the network is small."
+            )
 
     def prepare(self, source: SyncWindows, step: int, rows: Sequence[int]) -> LipSyncBatch:
         """Draw the global batch of a step."""

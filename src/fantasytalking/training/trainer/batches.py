@@ -1,4 +1,4 @@
-"""How a global batch is dealt to processes and forward passes."""
+"""Dealing of a global batch to processes and forward passes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Part", "shares"]
 
 @dataclass(frozen=True)
 class Part:
-    """What one forward pass sees of a global batch.
+    """Share of a global batch that one forward pass sees.
 
     Attributes:
         batch: made by the objective.

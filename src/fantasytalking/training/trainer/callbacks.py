@@ -31,7 +31,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Validated:
-    """What a validation found.
+    """Results of a validation.
 
     Attributes:
         figures: numbers by name.
@@ -43,7 +43,7 @@ class Validated:
 
 
 class Callback:
-    """What accompanies a run; each hook does nothing unless it is overridden.
+    """Companion of a run; each hook does nothing unless it is overridden.
 
     The main process calls the hooks, in the order of the callbacks. `on_validation` alone may be called by every process.
 

@@ -177,7 +177,7 @@ class Checkpointer:
 
 @dataclass
 class _Job:
-    """What one process writes of one checkpoint."""
+    """Part of one checkpoint that one process writes."""
 
     run: RunFolder
     step: int
@@ -254,7 +254,7 @@ class Stored:
         self._stack.close()
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Of the whole tensor."""
+        """Shape of the whole tensor."""
         return self.places[key][0]
 
     def optimizer_keys(self, name: str) -> list[str]:
@@ -268,7 +268,7 @@ class Stored:
         return found
 
     def check(self, expected: Mapping[str, Tensor]) -> None:
-        """That exactly these weights are there, in these shapes.
+        """Check that exactly these weights are there, in these shapes.
 
         Raises:
             ValueError: they are not.

@@ -59,7 +59,7 @@ class StageSchedule(Schedule):
 
 @record
 class LoopConfig:
-    """What the training loop needs of any run."""
+    """Settings that the training loop needs for any run."""
 
     stages: Annotated[tuple[Schedule, ...], field("Parts of the run, one after the other.")]
     weight_decay: Annotated[float, field("Weight decay of matrices and kernels; vectors have none.", minimum=0)] = 0.01
@@ -182,7 +182,7 @@ def load_config(kind: type[C], path: Path) -> C:
 
 
 def differences(a: object, b: object, path: str = "") -> list[str]:
-    """Where two values made of dicts and sequences differ: "path: one, other", dotted.
+    """List where two values made of dicts and sequences differ, as "path: one there, other now" with a dotted path.
 
     Args:
         a: as `dataclasses.asdict` makes it.

@@ -99,7 +99,7 @@ class Engine:
 
     @property
     def device(self) -> torch.device:
-        """Where batches go."""
+        """Device that batches go to."""
         result: torch.device = self.accelerator.device
         return result
 
@@ -111,7 +111,7 @@ class Engine:
 
     @property
     def processes(self) -> int:
-        """How many processes train together."""
+        """Number of processes that train together."""
         result: int = self.accelerator.num_processes
         return result
 
@@ -151,7 +151,7 @@ class Engine:
         self.accelerator.wait_for_everyone()
 
     def set_learning_rate(self, value: float) -> None:
-        """For all parameter groups."""
+        """Set the learning rate of all parameter groups."""
         for group in self.optimizer.param_groups:
             group["lr"] = value
 

@@ -64,14 +64,14 @@ def tokens_of(
     image: int = 257,
     patch: tuple[int, ...] = PATCH,
 ) -> Tokens:
-    """Of a video of F frames of H x W pixels through Wan's autoencoder, with its speech tokens."""
+    """Tokens of a video of F frames of H x W pixels through Wan's autoencoder, with its speech tokens."""
     strides = Strides()
     frames, (rows, columns) = strides.latent_frames(num_frames), strides.latent_size(height, width)
     return Tokens(_video(frames, rows, columns, patch), frames, text, image, speech, _window(speech, num_frames))
 
 
 def latent_tokens(size: tuple[int, int, int], speech: int, text: int, image: int, patch: tuple[int, ...]) -> Tokens:
-    """Of latents (f, h, w)."""
+    """Tokens of latents (f, h, w)."""
     video, window = _video(*size, patch), _window(speech, Strides().num_frames(size[0]))
     return Tokens(video, size[0] // patch[0], text, image, speech, window)
 
@@ -105,12 +105,12 @@ class Flops:
 
     @property
     def model(self) -> float:
-        """What the mathematics asks for: forward and backward, nothing twice. MFU is this over time and peak."""
+        """Operations that the mathematics asks for: forward and backward, nothing twice. MFU is this over time and peak."""
         return self.forward + self.inputs + self.weights
 
     @property
     def hardware(self) -> float:
-        """What is computed."""
+        """Operations that are computed, repeated ones included."""
         return self.model + self.again
 
 

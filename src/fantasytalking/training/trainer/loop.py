@@ -260,7 +260,7 @@ class Trainer:
         self.engine.wait_for_all()
 
     def _speedometer(self, monitor: Monitor) -> Speedometer:
-        """Where the objective counts its operations, against the peak of the device."""
+        """Throughput meter; with the peak of the device where the objective counts its operations."""
         config, peak = self.config, self.config.peak_flops
         if self.engine.is_main and self.objective.counts_operations:
             origin = "measured by square matrix products" if peak is None else "as configured"
@@ -275,10 +275,10 @@ class Trainer:
         return getattr(self.source, "fingerprint", None)
 
     def _check_same_run(self) -> None:
-        """That the run folder holds this run.
+        """Check that the run folder holds this run.
 
         Raises:
-            SettingsError: it does not.
+            SettingsError: it holds another one.
         """
         before = read_json(self.run.method)
         now = json.loads(json.dumps(dict(self.objective.method)))

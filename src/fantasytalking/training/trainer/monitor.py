@@ -1,4 +1,4 @@
-"""What a run says of itself: log lines, TensorBoard, and progress on the terminal."""
+"""The log of a run: ``log.jsonl``, TensorBoard, and progress on the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run minimises, and what a batch of it is made of: the interface between the loop and a method of training."""
+"""Interface between the loop and a method of training: what is minimised, and what a batch is made of."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Objective(Protocol):
 
     @property
     def method(self) -> Mapping[str, Any]:
-        """What is taught beyond the run's configuration, as JSON has it: a run is not resumed with another one."""
+        """Settings of the method beyond the run's configuration, as JSON has them: a run is not resumed with other ones."""
         ...
 
     def begin(self, engine: Engine, average: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""What chance decides in a training step: pure functions of seed, step and the sample's number in the global batch."""
+"""Random draws of a training step: pure functions of seed, step and the sample's number in the global batch."""
 
 from __future__ import annotations
 

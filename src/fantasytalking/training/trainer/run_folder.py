@@ -25,12 +25,12 @@ class RunFolder:
 
     @property
     def method(self) -> Path:
-        """What the objective teaches beyond the configuration, for objectives that say so (distillation)."""
+        """Settings of the objective beyond the configuration; only distillation has some."""
         return self.path / "distillation.json"
 
     @property
     def starts(self) -> Path:
-        """What each start of the run ran on, a JSON object a line (see `fantasytalking.training.trainer.start_record`)."""
+        """Record of what each start of the run ran on, one JSON object per line (see `fantasytalking.training.trainer.start_record`)."""
         return self.path / "starts.jsonl"
 
     @property

@@ -77,7 +77,7 @@ def whole_copy(tensor: Tensor) -> Tensor:
 
 
 def local_offset(tensor: Tensor) -> tuple[int, ...]:
-    """Where this process's part begins in the whole tensor, one number an axis."""
+    """Offset of this process's part in the whole tensor, one number per axis."""
     if not isinstance(tensor, DTensor):
         return (0,) * tensor.ndim
     _, offset = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)

@@ -1,4 +1,4 @@
-"""Where training samples come from, and in which order.
+"""Sources of training samples, and the order in which they come.
 
 Order and content are pure functions of seed and step, never of the number of processes or of what was drawn before: a batch is one
 global list of keys, and its sample i is drawn with a generator of its own. That is what makes a resumed run equal to one that was
@@ -21,7 +21,7 @@ Draw = Callable[[np.random.Generator], Sample]
 
 
 class Source(Protocol):
-    """What `Trainer` trains on. How a key becomes a sample is between a source and the objective that it is used with.
+    """Data that `Trainer` trains on. How a key becomes a sample is between a source and the objective that it is used with.
 
     A source may have an attribute `fingerprint`, a checksum of its data: it is kept in the run folder, and a run is not resumed on
     other data.

@@ -1,4 +1,4 @@
-"""How fast a run is against what the device can do, and how much memory it takes."""
+"""Speed of a run against the peak of the device, and its memory."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def strip(frames: NDArray[np.uint8], count: int = STRIP_FRAMES) -> NDArray[np.ui
 
 
 def means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of every figure over the rows that have it."""
+    """Mean of every figure over the rows that have it."""
     names = sorted({name for row in rows for name in row})
     return {
         name: math.fsum(row[name] for row in rows if name in row) / sum(name in row for row in rows) for name in names
