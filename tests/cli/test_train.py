@@ -102,7 +102,7 @@ def test_a_folder_of_videos_becomes_a_model_that_talks(trained: Path) -> None:
 @pytest.mark.slow
 def test_the_run_folder_holds_what_the_page_says(trained: Path) -> None:
     run = trained / "runs" / "tryout"
-    lines = PAGE.read_text().split("## Where files go")[1].split("\n## ")[0].splitlines()
+    lines = PAGE.read_text().split("## Files of a run")[1].split("\n## ")[0].splitlines()
     names = [line.split("|")[1].strip().strip("`") for line in lines if line.startswith("| `")]
     assert len(names) >= 8
     for name in names:

@@ -198,7 +198,8 @@ def _load(stem: Path) -> Measurement | str | None:
     features: dict[str, Any] = {}
     if raw["features"]:
         try:
-            with np.load(stem.with_suffix(".npz"), allow_pickle=False) as arrays:
+            # numpy leaves a damaged archive open if it opens the path itself
+            with stem.with_suffix(".npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 features = {key: arrays[key] for key in raw["features"]}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None

@@ -23,7 +23,7 @@ from fantasytalking.data.preparation.prepare_set import prepare
 from fantasytalking.data.preparation.worker_tasks import MAX_CRASHES, MakeShardTask
 from fantasytalking.data.prepared_set import PreparedSet, face_tracks, intensity
 from fantasytalking.errors import InputError, OutputError
-from fantasytalking.system.json import read_json, write_strict_json
+from fantasytalking.system.json import read_json, read_json_lines, write_strict_json
 from tests.data.preparation.toy import SETTINGS, checksums, make_videos, running
 
 
@@ -69,7 +69,7 @@ def test_a_sample_holds_what_training_needs(finished: Path) -> None:
     row = prepared.clips()[0]
     key = row.key
     stored = json.loads(prepared.bytes(key, "json"))
-    assert stored == next(r for r in map(json.loads, (finished / "clips.jsonl").open()) if r["key"] == key)
+    assert stored == next(r for r in read_json_lines(finished / "clips.jsonl") if r["key"] == key)
     assert (row.seconds, row.shard, row.measures["face_width"]) == tuple(
         stored[name] for name in ("seconds", "shard", "face_width")
     )
