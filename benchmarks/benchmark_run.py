@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.media.audio import Audio
-from fantasytalking.pipeline.model_folder import resolve_model
+from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.talking_video import TalkingVideo

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from fantasytalking import FantasyTalkingPipeline
-from fantasytalking.pipeline.model_folder import resolve_model
+from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL, EMBEDDED_TRANSFORMER
 from fantasytalking.training.embedded.export_model import export_embedded
 from fantasytalking.training.embedded.train_embedded import make_trainer

@@ -56,7 +56,7 @@ def make_talking(folder: Path) -> None:
     """Write the two clips."""
     from fantasytalking import FantasyTalkingPipeline
     from fantasytalking.media.image import load_image
-    from fantasytalking.pipeline.model_folder import resolve_model
+    from fantasytalking.pipeline.model_names import resolve_model
     from fantasytalking.pipeline.progress import Progress
 
     class Quiet(Progress):

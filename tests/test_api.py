@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fantasytalking.pipeline.model_folder import DEPRECATED_NAMES, resolve_model
+from fantasytalking.pipeline.model_names import DEPRECATED_NAMES, resolve_model
 from tests.test_docs import blocks
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "api.md").read_text()

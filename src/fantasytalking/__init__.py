@@ -6,8 +6,9 @@ the command line's help need no framework.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fantasytalking.system.lazy_exports import lazy_exports
 
 __version__ = "0.1.0"
 
@@ -37,14 +38,4 @@ if TYPE_CHECKING:
     from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel as FantasyTalkingTransformer3DModel
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name) or _BORROWED.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES | _BORROWED)

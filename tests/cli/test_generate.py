@@ -83,9 +83,9 @@ def test_the_demo_needs_no_argument_but_a_model(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its model may still be missing from a checkout; the folder of a tiny one stands in for it."""
-    import fantasytalking.pipeline.model_folder as folder
+    from fantasytalking.pipeline import model_names
 
-    monkeypatch.setattr(folder, "EMBEDDED", "another name")
+    monkeypatch.setattr(model_names, "EMBEDDED", "another name")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "embedded").symlink_to(model)
     assert main(["demo", "--steps", "1", "--longest-side", "128", "--max-seconds", "0.5"]) == 0

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from fantasytalking.autoencoder.painter import MouthPainter
-from fantasytalking.pipeline.model_folder import resolve_model
+from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.training.adapter.adapter_recipes import ADAPTER_RECIPES
 from fantasytalking.training.adapter.train_adapter import adapter_trainer, train_adapter
 from fantasytalking.training.distillation.distil_adapter import distil_released

@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fantasytalking.errors import CheckpointError, SettingsError
-from fantasytalking.pipeline.load_pipeline import choose_device, load_pipeline
-from fantasytalking.pipeline.model_folder import resolve_model
+from fantasytalking.pipeline.load_pipeline import load_pipeline
+from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.system.machine import choose_device
 from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech, wan_pipeline
 
 

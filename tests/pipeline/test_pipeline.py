@@ -219,10 +219,10 @@ def test_the_example_of_the_documentation_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The blocks of docs/python.md, run as they stand in a folder with their files; a tiny model is their demo."""
-    import fantasytalking.pipeline.model_folder as folder
+    from fantasytalking.pipeline import model_names
 
     embedded_pipeline().save_pretrained(tmp_path / "embedded")
-    monkeypatch.setattr(folder, "EMBEDDED", "another name")
+    monkeypatch.setattr(model_names, "EMBEDDED", "another name")
     monkeypatch.chdir(tmp_path)
     Image.fromarray(portrait()).save("portrait.jpg")
     Image.new("RGB", (64, 64)).save("empty_room.jpg")

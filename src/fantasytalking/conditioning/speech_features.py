@@ -6,19 +6,11 @@ Letters: B batch, n samples, t speech tokens, d width.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import (
-    AutoConfig,
-    Wav2Vec2FeatureExtractor,
-    Wav2Vec2Model,
-    WhisperFeatureExtractor,
-    WhisperModel,
-)
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from fantasytalking.errors import AudioError, CheckpointError
 from fantasytalking.geometry import AUDIO_TOKEN_RATE
@@ -31,8 +23,13 @@ BLOCK_SECONDS = 30
 OVERLAP_SECONDS = 4
 """Overlap of neighbouring blocks, over which their features are cross-faded, so that there is no seam."""
 
-SpeechModel: TypeAlias = Wav2Vec2Model | WhisperEncoder
-FeatureExtractor: TypeAlias = Wav2Vec2FeatureExtractor | WhisperFeatureExtractor
+# transformers takes seconds to import, and much that needs the projector or the sample rate loads no encoder.
+if TYPE_CHECKING:
+    from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model, WhisperFeatureExtractor
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    SpeechModel: TypeAlias = Wav2Vec2Model | WhisperEncoder
+    FeatureExtractor: TypeAlias = Wav2Vec2FeatureExtractor | WhisperFeatureExtractor
 
 
 class AudioProjector(nn.Module):
@@ -70,6 +67,9 @@ class SpeechEncoder:
     """
 
     def __init__(self, network: SpeechModel, extractor: FeatureExtractor) -> None:
+        from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
         fits = WhisperFeatureExtractor if isinstance(network, WhisperEncoder) else Wav2Vec2FeatureExtractor
         if not isinstance(extractor, fits) or extractor.sampling_rate != SAMPLE_RATE:
             raise CheckpointError(
@@ -78,6 +78,7 @@ class SpeechEncoder:
             )
         self.network = network.eval().requires_grad_(False)
         self.extractor = extractor
+        self._normalises_waveform = isinstance(extractor, Wav2Vec2FeatureExtractor)
 
     @property
     def feature_dim(self) -> int:
@@ -118,7 +119,7 @@ class SpeechEncoder:
             raise AudioError(
                 f"Speech must be one channel of at least 400 samples (25 ms at 16 kHz), but has the shape {wave.shape}."
             )
-        if isinstance(self.extractor, Wav2Vec2FeatureExtractor):
+        if self._normalises_waveform:
             # Before it is cut into blocks: normalised on its own, a block with little speech would be amplified.
             wave = self.extractor(wave, sampling_rate=SAMPLE_RATE, return_tensors="np").input_values[0]
         if wave.size <= BLOCK_SECONDS * SAMPLE_RATE:
@@ -127,7 +128,7 @@ class SpeechEncoder:
 
     def _encode_block(self, wave: np.ndarray) -> torch.Tensor:
         """Features of at most 30 seconds of speech, which is already normalised for wav2vec2."""
-        if isinstance(self.extractor, Wav2Vec2FeatureExtractor):
+        if self._normalises_waveform:
             values = torch.from_numpy(wave)[None].to(self.device, self.dtype)
             return self.network(values).last_hidden_state[0].float()  # type: ignore[no-any-return]
         inputs = self.extractor(wave, sampling_rate=SAMPLE_RATE, return_tensors="pt")
@@ -172,6 +173,15 @@ class SpeechEncoder:
         Raises:
             CheckpointError: It holds no wav2vec2 or Whisper model, or its files are missing or damaged.
         """
+        from transformers import (
+            AutoConfig,
+            Wav2Vec2FeatureExtractor,
+            Wav2Vec2Model,
+            WhisperFeatureExtractor,
+            WhisperModel,
+        )
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
         name = str(source)
         where = {"subfolder": subfolder, "revision": revision}
         try:

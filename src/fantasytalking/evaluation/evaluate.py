@@ -34,9 +34,8 @@ from fantasytalking.evaluation.results import ClipResult, Method, Problem, Repor
 from fantasytalking.evaluation.statistics.intervals import FEWEST
 from fantasytalking.evaluation.summary import summarise
 from fantasytalking.media.video import probe_video
-from fantasytalking.pipeline.load_pipeline import choose_device
 from fantasytalking.pipeline.progress import Progress, default_progress
-from fantasytalking.system.machine import machine
+from fantasytalking.system.machine import choose_device, machine
 
 __all__ = ["BASELINES", "STORE", "EvaluationOptions", "evaluate"]
 

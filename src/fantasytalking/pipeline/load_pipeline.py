@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 
-from fantasytalking.errors import SettingsError
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.system.machine import choose_device
 
-__all__ = ["DtypeName", "choose_device", "load_pipeline"]
+__all__ = ["DtypeName", "load_pipeline"]
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -40,22 +40,6 @@ def load_pipeline(name: str, device: str = "auto", dtype: DtypeName = "auto") ->
     else:
         pipeline.to(place)
     return pipeline
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name; `auto` is the fastest kind that this machine has.
-
-    Raises:
-        SettingsError: There is no such device.
-    """
-    present = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    present += ["mps"] if torch.backends.mps.is_available() else []
-    present += ["cpu"]
-    if name == "auto":
-        return torch.device(present[0])
-    if name not in [*present, *(["cuda"] if torch.cuda.is_available() else [])]:
-        raise SettingsError(f"There is no device '{name}' on this machine; use {', '.join(present)} or auto.")
-    return torch.device(name)
 
 
 def _weight_bytes(pipeline: FantasyTalkingPipeline) -> int:

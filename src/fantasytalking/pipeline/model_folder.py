@@ -1,4 +1,4 @@
-"""Model folders: from a model's name to its folder, the check of its contents, the classes that diffusers may load from here.
+"""Model folders: the check of their contents, and the classes that diffusers may load from here.
 
 A model folder is what `save_pretrained` writes: a `model_index.json` that names the class of each component, and a
 folder for each component.
@@ -7,8 +7,6 @@ folder for each component.
 from __future__ import annotations
 
 import json
-import warnings
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +16,10 @@ from fantasytalking.checkpoints.fill_model import expected_shapes
 from fantasytalking.checkpoints.key_tables import compare_keys
 from fantasytalking.checkpoints.weights_reader import open_weights
 from fantasytalking.errors import CheckpointError
+from fantasytalking.pipeline.model_names import INDEX
 
-__all__ = ["EMBEDDED", "INDEX", "LIBRARY", "check_folder", "check_weights", "register_components", "resolve_model"]
+__all__ = ["LIBRARY", "TRANSFORMER", "check_folder", "check_weights", "register_components"]
 
-EMBEDDED = "embedded"
-"""Name of the model that comes with the package."""
-DEPRECATED_NAMES = {"demo": EMBEDDED}
-"""Former names of models, and what they are called now."""
-INDEX = "model_index.json"
 LIBRARY = "fantasytalking"
 """Name of this package in `model_index.json`, as the library that a component comes from."""
 TRANSFORMER = "FantasyTalkingTransformer3DModel"
@@ -44,40 +38,6 @@ def register_components(*names: str) -> None:
     table = {name: list(_METHODS) for name in names}
     pipeline_loading_utils.LOADABLE_CLASSES.setdefault(LIBRARY, {}).update(table)
     pipeline_loading_utils.ALL_IMPORTABLE_CLASSES.update(table)
-
-
-def resolve_model(name: str) -> str | Path:
-    """The folder of a model, or the name of a repository on the hub.
-
-    Args:
-        name: `embedded`, a folder, or `owner/name` on the hub.
-
-    Raises:
-        CheckpointError: The name is neither a folder nor a possible repository name.
-    """
-    if name in DEPRECATED_NAMES and not Path(name).is_dir():
-        warnings.warn(
-            f"The model '{name}' is now called '{DEPRECATED_NAMES[name]}'; the old name will go in version 0.3.",
-            FutureWarning,
-            stacklevel=2,
-        )
-        name = DEPRECATED_NAMES[name]
-    if name == EMBEDDED:
-        return Path(str(files(LIBRARY) / "models" / EMBEDDED))
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise CheckpointError(
-            f"The model '{name}' is a file; give the folder that holds {INDEX}, or convert the file first."
-        )
-    parts = str(name).split("/")
-    if len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~"):
-        raise CheckpointError(
-            f"There is no model '{name}'; give '{EMBEDDED}', a folder that holds {INDEX}, "
-            "or a hub repository as owner/name."
-        )
-    return name
 
 
 def check_folder(folder: Path) -> None:

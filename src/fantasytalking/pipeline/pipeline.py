@@ -34,13 +34,8 @@ from fantasytalking.pipeline.inputs import (
     load_portrait,
     load_speech,
 )
-from fantasytalking.pipeline.model_folder import (
-    LIBRARY,
-    check_folder,
-    check_weights,
-    register_components,
-    resolve_model,
-)
+from fantasytalking.pipeline.model_folder import LIBRARY, check_folder, check_weights, register_components
+from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.model_rules import ModelRules, with_rules
 from fantasytalking.pipeline.noise_schedule import make_schedule
 from fantasytalking.pipeline.progress import Progress, default_progress

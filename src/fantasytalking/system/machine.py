@@ -12,7 +12,18 @@ from typing import Any
 
 import torch
 
-__all__ = ["cpu_name", "free_memory", "git_commit", "installed_version", "library_versions", "machine", "usable_cores"]
+from fantasytalking.errors import SettingsError
+
+__all__ = [
+    "choose_device",
+    "cpu_name",
+    "free_memory",
+    "git_commit",
+    "installed_version",
+    "library_versions",
+    "machine",
+    "usable_cores",
+]
 
 
 def machine() -> dict[str, Any]:
@@ -53,6 +64,22 @@ def free_memory(device: torch.device) -> float:
     if "SC_AVPHYS_PAGES" in names:
         return float(os.sysconf("SC_AVPHYS_PAGES") * page)
     return float(os.sysconf("SC_PHYS_PAGES") * page) / 4 if "SC_PHYS_PAGES" in names else 0.0
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; `auto` is the fastest kind that this machine has.
+
+    Raises:
+        SettingsError: There is no such device.
+    """
+    present = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    present += ["mps"] if torch.backends.mps.is_available() else []
+    present += ["cpu"]
+    if name == "auto":
+        return torch.device(present[0])
+    if name not in [*present, *(["cuda"] if torch.cuda.is_available() else [])]:
+        raise SettingsError(f"There is no device '{name}' on this machine; use {', '.join(present)} or auto.")
+    return torch.device(name)
 
 
 def installed_version(package: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,12 +30,15 @@ def start_worker(threads: int) -> None:
     Args:
         threads: Number for PyTorch and for OpenCV.
     """
-    from transformers.utils import logging
-
     # Ctrl-C reaches every process of the terminal; the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    logging.disable_progress_bar()
+    # transformers takes seconds to import, which a worker may never need; when it is imported later, it reads the variable
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    if "transformers" in sys.modules:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
     set_threads(threads)
 
 

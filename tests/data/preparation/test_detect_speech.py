@@ -12,7 +12,7 @@ from fantasytalking.data.preparation.clip_records import Refusal
 from fantasytalking.data.preparation.detect_speech import check_speech, speech_share
 from fantasytalking.data.preparation.preparation_settings import PreparationSettings
 from fantasytalking.media.audio import load_audio
-from fantasytalking.pipeline.model_folder import resolve_model
+from fantasytalking.pipeline.model_names import resolve_model
 from tests.media.files import tone
 
 SPEECH = load_audio(Path(str(resolve_model("embedded"))) / "example" / "speech.wav").samples[:48000]

@@ -197,7 +197,7 @@ def test_another_base_a_taken_name_and_no_run_are_refused(trained: Trained, tmp_
 
 
 def test_a_run_of_the_embedded_model_has_its_folder_exported(tmp_path: Path) -> None:
-    from fantasytalking.pipeline.model_folder import resolve_model
+    from fantasytalking.pipeline.model_names import resolve_model
 
     run = tmp_path / "run"
     run.mkdir()

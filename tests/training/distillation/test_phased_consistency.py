@@ -22,7 +22,7 @@ from fantasytalking.data.samples import Dropout, Sample
 from fantasytalking.errors import CheckpointError, InputError, SettingsError
 from fantasytalking.guidance import GuidancePlan, pass_weights
 from fantasytalking.pipeline.guidance_passes import Guidance
-from fantasytalking.pipeline.model_folder import resolve_model
+from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.noise_schedule import make_schedule
 from fantasytalking.pipeline.sampling import denoise
 from fantasytalking.pipeline.settings import GenerationSettings

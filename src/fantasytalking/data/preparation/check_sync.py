@@ -22,7 +22,7 @@ from fantasytalking.media.loudness import normalise_loudness
 from fantasytalking.perception.lip_sync import LipSync, SyncCurve, sync_curve
 from fantasytalking.perception.mouth_view import MouthView, bridge_gaps, see_mouth
 from fantasytalking.perception.sync_judgement import CLEARLY, FARTHEST, judge
-from fantasytalking.pipeline.model_folder import EMBEDDED, resolve_model
+from fantasytalking.pipeline.model_names import EMBEDDED, resolve_model
 
 __all__ = ["SyncVerdict", "Trim", "at_track_rate", "check_sync", "least_confidence", "measure_curve", "trim_for"]
 

@@ -6,7 +6,7 @@ import functools
 import json
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,12 @@ from fantasytalking.errors import CheckpointError
 from fantasytalking.geometry import NATIVE_FPS, PATCH, SPACE_STRIDE
 from fantasytalking.media.loudness import normalise_loudness
 from fantasytalking.perception.face_embedding import EMBEDDING_DIMENSIONS, Backend
-from fantasytalking.pipeline.load_pipeline import choose_device
-from fantasytalking.pipeline.model_folder import INDEX, resolve_model
+from fantasytalking.pipeline.model_names import INDEX, resolve_model
 from fantasytalking.pipeline.model_rules import ModelRules
-from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.system.machine import choose_device
+
+if TYPE_CHECKING:
+    from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 
 __all__ = ["PreparationModel"]
 
@@ -82,6 +84,9 @@ class PreparationModel:
     @functools.cached_property
     def pipeline(self) -> FantasyTalkingPipeline:
         """Its encoders: all without the transformer, or speech alone for a set without latents."""
+        # brings diffusers, which a worker needs only now
+        from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+
         absent: dict[str, None] = {"transformer": None}
         if not self.encodes_latents:
             parts = ("vae", "text_encoder", "tokenizer", "image_encoder", "image_processor")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from fantasytalking.conditioning.speech_features import SAMPLE_RATE
 from fantasytalking.data.face_tracks import mean_embedding
 from fantasytalking.data.preparation.captions import caption_of
 from fantasytalking.data.preparation.check_sync import check_sync, trim_for
-from fantasytalking.data.preparation.clip_latents import LatentEncoder
 from fantasytalking.data.preparation.clip_records import ClipSpan, Dropped, PreparedClip, Refusal, StageClock
 from fantasytalking.data.preparation.detect_speech import check_speech
 from fantasytalking.data.preparation.follow_face import follow_face
@@ -35,6 +34,9 @@ from fantasytalking.errors import (
 from fantasytalking.media.encoding import flac_bytes, jpeg_bytes, mp4_bytes
 from fantasytalking.perception.landmarks import lip_mask
 from fantasytalking.system.processes import threads
+
+if TYPE_CHECKING:
+    from fantasytalking.data.preparation.clip_latents import LatentEncoder
 
 __all__ = ["ClipPreparer"]
 
@@ -193,4 +195,7 @@ class ClipPreparer:
 
     @functools.cached_property
     def _latent_encoder(self) -> LatentEncoder:
+        # brings diffusers, which a set without latents does not need
+        from fantasytalking.data.preparation.clip_latents import LatentEncoder
+
         return LatentEncoder(self.model.pipeline, self.settings.window_frames, self.settings.windows)

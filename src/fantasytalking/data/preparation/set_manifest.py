@@ -21,7 +21,7 @@ from fantasytalking.data.face_tracks import SAME_PERSON, nearest_faces
 from fantasytalking.data.motion_dataset import IntensityScale
 from fantasytalking.data.preparation.clip_records import StageClock
 from fantasytalking.data.preparation.work_folder import Plan
-from fantasytalking.pipeline.model_folder import INDEX, resolve_model
+from fantasytalking.pipeline.model_names import INDEX, resolve_model
 from fantasytalking.system.digests import file_fingerprint, file_sha256
 from fantasytalking.system.files import atomic_path, full_disk_error
 from fantasytalking.system.json import json_text, read_json

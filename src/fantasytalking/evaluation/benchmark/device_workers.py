@@ -18,7 +18,7 @@ import torch
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.evaluation.benchmark.generate_case import VideoGenerator, VideoJob
-from fantasytalking.pipeline.load_pipeline import choose_device
+from fantasytalking.system.machine import choose_device
 from fantasytalking.system.processes import spawning, start_worker
 
 __all__ = ["Failure", "choose_places", "run_jobs"]

@@ -25,7 +25,8 @@ from fantasytalking.evaluation.benchmark.benchmark_manifest import Case, MethodS
 from fantasytalking.evaluation.benchmark.case_inputs import cut_sound, portrait_of
 from fantasytalking.evaluation.footage import file_digest
 from fantasytalking.pipeline.load_pipeline import load_pipeline
-from fantasytalking.pipeline.model_folder import INDEX, check_folder, resolve_model
+from fantasytalking.pipeline.model_folder import check_folder
+from fantasytalking.pipeline.model_names import INDEX, resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress, quiet_frameworks
 from fantasytalking.pipeline.settings import GenerationSettings

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fantasytalking.autoencoder.mesh_autoencoder import MeshAutoencoder
 from fantasytalking.autoencoder.mesh_codec import MeshCodec
 from fantasytalking.evaluation.footage import Footage, file_digest
 from fantasytalking.perception.mobilenet import WEIGHTS as MOBILENET
 from fantasytalking.perception.mobilenet import MobileNetV2, load
 from fantasytalking.perception.networks.network_runner import FOLDER
-from fantasytalking.pipeline.model_folder import resolve_model
+from fantasytalking.pipeline.model_names import resolve_model
 
 __all__ = ["bundled_digest", "expressions", "mesh_digest", "mobilenet", "mobilenet_digest"]
 
@@ -49,6 +48,9 @@ def mesh_digest() -> dict[str, str]:
 
 @functools.cache
 def _codec() -> MeshCodec:
+    # brings diffusers, which most metrics do not need
+    from fantasytalking.autoencoder.mesh_autoencoder import MeshAutoencoder
+
     return MeshAutoencoder.from_pretrained(_VAE).codec  # type: ignore[no-any-return]
 
 

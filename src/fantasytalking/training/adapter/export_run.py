@@ -22,7 +22,8 @@ from fantasytalking.checkpoints.load_models import Planned, plan_transformer
 from fantasytalking.checkpoints.wan_layouts import TRANSFORMER_ORIGINAL
 from fantasytalking.checkpoints.weights_writer import MAX_SHARD_BYTES, Entry, write_checkpoint
 from fantasytalking.errors import CheckpointError, OutputError, SettingsError
-from fantasytalking.pipeline.model_folder import INDEX, LIBRARY, TRANSFORMER
+from fantasytalking.pipeline.model_folder import LIBRARY, TRANSFORMER
+from fantasytalking.pipeline.model_names import INDEX
 from fantasytalking.system.files import atomic_folder
 from fantasytalking.system.records import nearest_name
 from fantasytalking.training.adapter.run_description import DESCRIPTION, RUN, base_checksum, read_description

@@ -11,7 +11,7 @@ from typing import Any
 
 from fantasytalking.data.motion_dataset import NO_AUGMENTATION
 from fantasytalking.errors import CheckpointError, InputError, OutputError
-from fantasytalking.pipeline.model_folder import INDEX
+from fantasytalking.pipeline.model_names import INDEX
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.system.files import atomic_folder
 from fantasytalking.system.json import write_json

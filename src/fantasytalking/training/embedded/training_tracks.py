@@ -29,7 +29,7 @@ from fantasytalking.data.motion_dataset import IntensityScale, PreparedTrack, pr
 from fantasytalking.errors import InputError
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import read_frames
-from fantasytalking.pipeline.model_folder import EMBEDDED, resolve_model
+from fantasytalking.pipeline.model_names import EMBEDDED, resolve_model
 from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.files import atomic_path
 from fantasytalking.system.json import write_json

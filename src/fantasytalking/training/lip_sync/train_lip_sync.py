@@ -19,7 +19,7 @@ from fantasytalking.errors import InputError, OutputError
 from fantasytalking.perception.landmarks import mouth_opening
 from fantasytalking.perception.lip_sync import LipSync, sync_curve
 from fantasytalking.perception.mouth_view import MouthView
-from fantasytalking.pipeline.model_folder import EMBEDDED, resolve_model
+from fantasytalking.pipeline.model_names import EMBEDDED, resolve_model
 from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.files import atomic_path
 from fantasytalking.system.json import write_json

@@ -1,0 +1,52 @@
+"""From a model's name to its folder. Needs no framework, so that commands and workers that load no model start fast."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.resources import files
+from pathlib import Path
+
+from fantasytalking.errors import CheckpointError
+
+__all__ = ["DEPRECATED_NAMES", "EMBEDDED", "INDEX", "resolve_model"]
+
+EMBEDDED = "embedded"
+"""Name of the model that comes with the package."""
+DEPRECATED_NAMES = {"demo": EMBEDDED}
+"""Former names of models, and what they are called now."""
+INDEX = "model_index.json"
+"""File that makes a folder a model folder."""
+
+
+def resolve_model(name: str) -> str | Path:
+    """The folder of a model, or the name of a repository on the hub.
+
+    Args:
+        name: `embedded`, a folder, or `owner/name` on the hub.
+
+    Raises:
+        CheckpointError: The name is neither a folder nor a possible repository name.
+    """
+    if name in DEPRECATED_NAMES and not Path(name).is_dir():
+        warnings.warn(
+            f"The model '{name}' is now called '{DEPRECATED_NAMES[name]}'; the old name will go in version 0.3.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        name = DEPRECATED_NAMES[name]
+    if name == EMBEDDED:
+        return Path(str(files("fantasytalking") / "models" / EMBEDDED))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise CheckpointError(
+            f"The model '{name}' is a file; give the folder that holds {INDEX}, or convert the file first."
+        )
+    parts = str(name).split("/")
+    if len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~"):
+        raise CheckpointError(
+            f"There is no model '{name}'; give '{EMBEDDED}', a folder that holds {INDEX}, "
+            "or a hub repository as owner/name."
+        )
+    return name
