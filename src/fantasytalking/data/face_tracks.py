@@ -1,7 +1,7 @@
 """Face tracks: measurements of a talking video for training the embedded model, computed once and cached, one file per clip.
 
-A track holds the face mesh of every frame at the model's frame rate, the speech features of the same time, and the face embedding. The
-frames stay in the video; the mouth painter reads its crops from there.
+A track holds the face mesh of every frame at the model's frame rate, the speech features of the same period, and the face embedding. The
+frames stay in the video, from which the mouth painter reads its crops.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class FaceTrack:
 
 
 def mean_embedding(frames: NDArray[np.uint8], backend: Backend = "mobilefacenet") -> NDArray[np.float32]:
-    """Unit-norm mean [e] of the face embedding over five frames spread over the clip.
+    """Unit-norm mean [e] of the face embedding over five evenly spaced frames of a clip.
 
     Args:
         frames: Frames uint8 [F, H, W, 3].
-        backend: Network of the embedding.
+        backend: Network that computes the embedding.
 
     Raises:
         InputError: There is no face in any of the five frames.
@@ -84,11 +84,11 @@ def mean_embedding(frames: NDArray[np.uint8], backend: Backend = "mobilefacenet"
 def nearest_faces(faces: Sequence[NDArray[np.float32]], others: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Largest cosine [n] of each of n faces with any of the others; -1 without others.
 
-    Catalogues name clips, not people: at or above `SAME_PERSON` it is the same person.
+    Catalogues name clips, not people: at or above `SAME_PERSON` two faces are assumed to be of the same person.
 
     Args:
-        faces: Unit-norm embeddings [e].
-        others: Unit-norm embeddings [e].
+        faces: Unit-norm embeddings [e] of the n faces.
+        others: Unit-norm embeddings [e] to compare with.
     """
     if not len(faces) or not len(others):
         return np.full(len(faces), -1, np.float32)
@@ -160,7 +160,7 @@ def prepare_tracks(folder: Path, cache: Path, encoder: SpeechEncoder, clips: Seq
         clips: Catalogue rows.
 
     Returns:
-        Reasons by file name of the clips that were left out (also written to ``cache/left_out.json``).
+        File name -> reason for each clip that was left out (also written to ``cache/left_out.json``).
     """
     cache.mkdir(parents=True, exist_ok=True)
     left_out = {}

@@ -1,9 +1,9 @@
 """Training samples of a model with a fixed video autoencoder: windows of latents that were computed when the set was prepared.
 
 The autoencoder is causal, so the latents of a window's first 4k-3 frames are exactly the first k latent frames of the whole window, and
-the same holds for the first-frame condition: shorter windows cost nothing. Speech is cut with the video: a shorter window has the speech
-tokens of its own time. (The speech network has heard the whole window, whereas in inference it hears the clip; the features differ
-slightly, as they do for every window of a longer recording.)
+the same holds for the first-frame condition: shorter windows need no computation. Speech is cut with the video: a shorter window has the
+speech tokens of its own duration. (The speech network was given the whole window, whereas at inference it is given the clip; the features
+differ slightly, as they do for every window of a longer recording.)
 
 Letters: f latent frames, h x w latent size, C latent channels, t speech tokens, l text tokens, d widths.
 """
@@ -30,7 +30,7 @@ __all__ = ["LatentDataset", "Prefix", "Window", "speech_tokens"]
 
 Size = tuple[int, int, int]
 _WAV2VEC2_LEAD = 80
-"""Samples that wav2vec2's first feature takes beyond its 320: windows of 400 samples give one feature less than there are steps."""
+"""Samples by which the window of a wav2vec2 feature (400) exceeds its step (320), so that the last step may give no feature."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Prefix:
     condition encodes zeros after all given frames, which differs in the few latent frames within the autoencoder's memory.
 
     Attributes:
-        share: Share of the windows, 0..1.
-        longest: Maximum number of given latent frames, drawn evenly from 1 on. The pipeline gives 3 (9 frames).
+        share: Share of such windows, 0..1.
+        longest: Maximum number of given latent frames; the number is drawn uniformly from 1 to this. The pipeline gives 3 (9 frames).
     """
 
     share: float = 0.0
@@ -62,7 +62,7 @@ class Window:
     """Key of a sample.
 
     Attributes:
-        clip: Number of the clip in the data set.
+        clip: Index of the clip in the data set.
         frames: Number of latent frames to use.
     """
 
@@ -71,7 +71,7 @@ class Window:
 
 
 def speech_tokens(frames: int, fps: float, tokens: int, window: int) -> int:
-    """Number of speech tokens of the first `frames` frames of a window.
+    """Number of speech tokens for the first `frames` frames of a window.
 
     Args:
         frames: Number of frames, at most `window`.
@@ -95,7 +95,7 @@ class LatentDataset:
     """Windows of the clips of one split.
 
     Attributes:
-        prepared: A set with latents.
+        prepared: Prepared set with latents.
         split: "train" or "val".
         text_dim: Width of the text embedding, for sets without one.
         text_tokens: Text tokens l that the model takes; None means 512 if the set has text, else 1.
@@ -134,7 +134,7 @@ class LatentDataset:
         return self.prepared.fingerprint
 
     def draw(self, key: Window, rng: np.random.Generator) -> Sample:
-        """Draw one window of a clip; `rng` decides which one, and whether it is a continuation."""
+        """Draw one window of a clip; `rng` selects the window and decides whether it is a continuation."""
         arrays = self.prepared.arrays(self.rows[key.clip].key)
         count = len(arrays["window_starts"])
         number = int(rng.integers(count))
@@ -153,15 +153,15 @@ class LatentDataset:
         given: int = 1,
         portrait: int | None = None,
     ) -> Sample:
-        """Sample of one window.
+        """Make the sample of one window.
 
         Args:
-            clip: Number of the clip.
+            clip: Index of the clip.
             arrays: Arrays of the clip.
-            number: Number of the window.
+            number: Index of the window.
             frames: Number of latent frames k to use, from the first on.
             given: Number of latent frames that the condition shows.
-            portrait: Number of the window whose first frame the image encoder saw; None means this one.
+            portrait: Index of the window whose first frame the image encoder saw; None takes this window.
         """
         latents = arrays[f"latents.{number}"][:, :frames].float()
         condition = arrays[f"condition.{number}"][:, :frames].float()
@@ -187,7 +187,7 @@ class LatentDataset:
         )
 
     def _text(self, stored: Tensor | None) -> Tensor:
-        """Embedding of the caption, padded with zeros as the text encoder's output is."""
+        """Embedding of the caption, padded with zeros like the output of the text encoder."""
         if stored is None:
             return torch.zeros(self.text_tokens or 1, self.text_dim)
         return F.pad(stored.float(), (0, 0, 0, (self.text_tokens or TEXT_TOKENS) - len(stored)))
@@ -196,7 +196,7 @@ class LatentDataset:
         """Latent frames, rows and columns of a clip's windows."""
         if row.latent_size is not None:
             return row.latent_size
-        # sets of a few clips only: reading the arrays of many takes long
+        # Only for small sets without stored sizes, as reading many arrays is slow.
         arrays = self.prepared.arrays(row.key, ("latents.0",))
         if "latents.0" not in arrays:
             raise InputError(

@@ -35,7 +35,7 @@ def lip_mask_to_latents(mask: Tensor, latent_frames: int, height: int, width: in
         )
     group = 4 if mask.shape[1] > 1 else 1
     padded = torch.cat([mask[:, :1].expand(-1, group - 1, -1, -1), mask], 1)[:, None].float()
-    # averaged to twice the size first: trilinear sampling alone would read 2 of the 4 frames of a group and 2 x 2 of the 8 x 8 pixels
+    # Averaged to twice the size first: trilinear sampling alone reads only 2 of the 4 frames of a group and 2 x 2 of the 8 x 8 pixels.
     _batch, _, frames, rows, columns = padded.shape
     size = (min(frames, 2 * latent_frames), min(rows, 2 * height), min(columns, 2 * width))
     small = F.adaptive_avg_pool3d(padded, size)

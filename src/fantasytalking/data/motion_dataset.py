@@ -1,6 +1,6 @@
 """Training samples of the embedded model, cut from cached face tracks.
 
-Draws are a pure function of the generator that is given; speech and face are always cut and stretched together.
+Draws depend only on the given generator; speech and face are always cut and stretched together.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from fantasytalking.perception.landmarks import lip_mask
 
 SPEECH_PER_FRAME = int(AUDIO_TOKEN_RATE / TRACK_FPS)
 RANKS = 21
-"""Number of percentiles of an `IntensityScale`: every twentieth of the windows."""
+"""Number of percentiles of an `IntensityScale`, in steps of 5 %."""
 _FLIP = torch.tensor([-1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Augmentation for few identities. All zeros give the windows unchanged (validation).
+    """Augmentation to compensate for few identities; all zeros leave the windows unchanged (validation).
 
     Attributes:
         mirror: Probability of a left-right mirror.
@@ -53,9 +53,9 @@ class Continuation:
     """Windows that continue a previous segment: their first latent frames are given, not only the portrait.
 
     Attributes:
-        share: Share of the windows, 0..1.
-        longest: Maximum number of given latent frames, drawn evenly from 1 on.
-        reach: Maximum number of frames from the portrait to the window; the face has then moved away from the portrait's position.
+        share: Share of such windows, 0..1.
+        longest: Maximum number of given latent frames; the number is drawn uniformly from 1 to this.
+        reach: Maximum number of frames between the portrait and the window, in which the face may move away from the portrait's position.
     """
 
     share: float = 0.0
@@ -71,13 +71,13 @@ class PreparedTrack:
     """A track that is smoothed and in sync.
 
     Attributes:
-        name: File of the clip.
-        identity: Name of the person that it shows.
+        name: File name of the clip.
+        identity: Name of the person in the clip.
         kind: "real" or "generated".
         points: Smoothed mesh [F, 468, 3] in pixels.
         speech: Speech features [t, d] at 50 Hz.
         embedding: Face embedding [e].
-        first: Number of the video frame (at `TRACK_FPS`) that `points` begins with.
+        first: Index of the video frame (at `TRACK_FPS`) that `points` begins with.
     """
 
     name: str
@@ -113,7 +113,7 @@ def prepare(track: FaceTrack, offset: int = 0) -> PreparedTrack:
         track: The cached measurements.
         offset: Frames by which the face lags behind the speech; the speech is delayed by as many.
     """
-    # removes the jitter of the mesh network, keeps syllables
+    # Removes the jitter of the mesh network but keeps syllables.
     points = smooth_over_time(torch.from_numpy(track.points), 0.7)
     speech = torch.from_numpy(track.speech.astype(np.float32))
     shift = offset * SPEECH_PER_FRAME
@@ -195,15 +195,15 @@ class MotionDataset:
         given: int = 1,
         portrait: int | None = None,
     ) -> Sample:
-        """Sample of one window.
+        """Make the sample of one window.
 
         Args:
             track: A track of this data set.
             start: First frame.
-            span: Length in frames, which are stretched to `num_frames`.
+            span: Length in frames, which is stretched to `num_frames`.
             rng: Draws the augmentation; None applies none.
             given: Number of latent frames that the condition shows.
-            portrait: Frame whose face is the portrait; None means the window's first, and the window then begins with zero motion.
+            portrait: Frame whose face is the portrait; None takes the first of the window, which then begins with zero motion.
         """
         aug = self.augmentation
         frames = round(span)
@@ -244,7 +244,7 @@ def window_motion(codec: MeshCodec, parameters: Tensor) -> Tensor:
         parameters: Motion parameters [F, P] of the window.
     """
     k = codec.coefficients
-    # mean over points of the variance of their positions, without computing the positions
+    # Mean variance of the positions of the points, without computing the positions.
     face = (torch.cov(parameters[:, :k].T) * codec.gram).sum()
     body = (parameters[:, k:] / codec.pose_std).var(0).mean()
     return torch.stack([face, body])
@@ -268,16 +268,16 @@ class IntensityScale:
 
     @classmethod
     def fit(cls, raw: Tensor) -> IntensityScale:
-        """Scale of the raw motion [N, 2] of many training windows, by `RANKS` percentiles."""
+        """Fit a scale to the raw motion [N, 2] of many training windows, by `RANKS` percentiles."""
         return cls(torch.quantile(raw, torch.linspace(0, 1, RANKS), dim=0))
 
     @classmethod
     def from_percentiles(cls, w_face: Sequence[float], w_body: Sequence[float]) -> IntensityScale:
-        """Scale of stored percentiles, as a prepared set and a model's motion_percentiles.json hold them."""
+        """Make a scale from stored percentiles, as in a prepared set or a model's motion_percentiles.json."""
         return cls(torch.tensor([w_face, w_body]).T.contiguous())
 
     def as_percentiles(self) -> dict[str, list[float]]:
-        """The percentiles as they are stored: {"w_face", "w_body"}."""
+        """Percentiles in the form in which they are stored: {"w_face", "w_body"}."""
         return {"w_face": self.percentiles[:, 0].tolist(), "w_body": self.percentiles[:, 1].tolist()}
 
 
@@ -288,7 +288,7 @@ def _mirror(codec: MeshCodec) -> Tensor:
 
 
 def canvas_lip_mask(codec: MeshCodec, latent_frames: int) -> Tensor:
-    """Lip-tracing mask on the codec's canvas [1, f, h, w]; the canvas moves with the face, so the mask is the same in every frame."""
+    """Make the lip-tracing mask on the codec's canvas [1, f, h, w], the same for every frame as the canvas moves with the face."""
     height, width = codec.height * codec.strides.height, codec.width * codec.strides.width
     pixels = torch.from_numpy(lip_mask(codec.layout.numpy(), height, width, dilate=0.1)).float()
     frames = (latent_frames - 1) * codec.strides.time + 1

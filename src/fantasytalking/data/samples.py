@@ -17,18 +17,18 @@ from fantasytalking.system.records import field, record
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip as the transformer is trained on it. Letters as in the transformer.
+    """One clip in the form in which the transformer is trained on it. Letters as in the transformer.
 
     Attributes:
         latents: Clean latents [C, f, h, w].
         condition: Latents of the portrait, 4 mask channels and C latent channels [4 + C, f, h, w].
         lip_mask: Lip-tracing mask [1, f, h, w], 0..1.
         text: Text embedding [l, dt].
-        audio: Speech features of exactly the clip's time [t, d], or None.
+        audio: Speech features of exactly the clip's duration [t, d], or None.
         image: Image embedding [li, di], or None.
         identity: Face embedding [e], or None.
-        motion: Intensities w_face, w_body [2] in 0..1, or None.
-        name: Clip and place that it was cut from, for reports.
+        motion: Motion intensities w_face and w_body [2], 0..1, or None.
+        name: Clip and position that it was cut from, for reports.
     """
 
     latents: Tensor

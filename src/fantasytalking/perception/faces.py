@@ -1,4 +1,4 @@
-"""Faces in an image: boxes, five points on each, and crops."""
+"""Face detection in an image: boxes, five points per face, and crops."""
 
 import math
 import warnings
@@ -18,7 +18,7 @@ from fantasytalking.perception.mesh_points import (
 )
 from fantasytalking.perception.regions import Region, check_image, cut
 
-# Where the five points lie in a 112 px crop for face recognition (ArcFace, arXiv:1801.07698).
+# Positions of the five points in a 112 px crop for face recognition (ArcFace, arXiv:1801.07698).
 ARCFACE_POINTS = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
@@ -31,10 +31,10 @@ class Face:
     """A face in an image.
 
     Attributes:
-        box: x0, y0, x1, y1 in pixels, from the eyebrows to the chin; may reach beyond the image.
-        score: confidence, 0 to 1.
-        points: float32 [5, 2] in pixels: eye, eye, nose tip, mouth corner, mouth corner; the one at the image's left
-            first.
+        box: Bounds x0, y0, x1, y1 in pixels, from the eyebrows to the chin; may extend beyond the image.
+        score: Confidence, 0 to 1.
+        points: Eye, eye, nose tip, mouth corner, mouth corner, float32 [5, 2] in pixels; of each pair, the one further left in
+            the image comes first.
     """
 
     box: tuple[float, float, float, float]
@@ -50,19 +50,18 @@ class Face:
 def detect_faces(image: np.ndarray, min_score: float = 0.5) -> list[Face]:
     """Find the faces in an image, from about 20 px (30 px in images of 12 megapixels) to larger than the frame.
 
-    When large faces are found, small ones beside them (below about a tenth of the image's longer side) are not looked
-    for.
+    If there are large faces, small ones (below about a tenth of the image's longer side) are not searched for.
 
     Args:
-        image: uint8 [H, W, 3], RGB.
-        min_score: least confidence, 0 to 1.
+        image: RGB image uint8 [H, W, 3].
+        min_score: Minimum confidence, 0 to 1.
 
     Returns:
-        The faces, largest first; empty when there is none.
+        The faces, largest first; empty if there are none.
 
     Raises:
-        ImageError: when ``image`` is not such an array.
-        SettingsError: when ``min_score`` is not between 0 and 1.
+        ImageError: ``image`` is not such an array.
+        SettingsError: ``min_score`` is not between 0 and 1.
     """
     check_image(image)
     if not 0 < min_score < 1:
@@ -74,14 +73,14 @@ def detect_faces(image: np.ndarray, min_score: float = 0.5) -> list[Face]:
 
 
 def face_of_mesh(points: np.ndarray, score: float = 1.0) -> Face:
-    """Make a face of its mesh, so that a tracked face need not be detected again.
+    """Make a face from its mesh, so that a tracked face need not be detected again.
 
     Args:
-        points: [468, 2 or 3] in pixels, as ``landmarks.track_mesh`` gives them.
-        score: confidence, 0 to 1.
+        points: Mesh points [468, 2 or 3] in pixels, as returned by ``landmarks.track_mesh``.
+        score: Confidence, 0 to 1.
 
     Returns:
-        A face whose box is that of the mesh, which reaches from the hairline to the chin.
+        A face whose box is that of the mesh, from the hairline to the chin.
     """
     (x0, y0), (x1, y1) = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
     return Face((float(x0), float(y0), float(x1), float(y1)), score, _five_points(points))
@@ -90,7 +89,7 @@ def face_of_mesh(points: np.ndarray, score: float = 1.0) -> Face:
 def _five_points(points: np.ndarray) -> np.ndarray:
     """Eyes, nose tip and mouth corners [5, 2] of a mesh.
 
-    Eyelids instead of the detector's eye points: steadier, and its mouth point is a single one.
+    The mesh replaces the points of the detector, whose eyes are less steady and whose mouth is a single point.
     """
     mesh = points[:, :2]
     return np.stack(
@@ -108,16 +107,16 @@ def choose_face(image: np.ndarray, index: int | None = None, min_size: float = M
     """Pick the face to animate.
 
     Args:
-        image: uint8 [H, W, 3], RGB.
-        index: which face, 0 for the largest; None takes the largest and warns when there are several.
-        min_size: least longer side of the face's box in pixels.
+        image: RGB image uint8 [H, W, 3].
+        index: Index of the face, 0 for the largest; None takes the largest and warns if there are several.
+        min_size: Minimum longer side of the face's box in pixels.
 
     Returns:
         The face.
 
     Raises:
-        ImageError: when ``image`` is not such an array.
-        FaceError: when there is no face, no face of that index, or it is too small.
+        ImageError: ``image`` is not such an array.
+        FaceError: There is no face, no face with that index, or it is too small.
     """
     faces = detect_faces(image)
     height, width = image.shape[:2]
@@ -149,17 +148,17 @@ def crop_square(
     """Cut a square around a box without resampling; beyond the image its edge pixels are repeated.
 
     Args:
-        image: uint8 [H, W, 3].
-        box: x0, y0, x1, y1 in pixels.
-        scale: side of the square over the longer side of the box, above 0.
+        image: Image uint8 [H, W, 3].
+        box: Bounds x0, y0, x1, y1 in pixels.
+        scale: Side of the square divided by the longer side of the box, above 0.
 
     Returns:
-        The crop, uint8 [S, S, 3], and its place x0, y0, x1, y1 in whole pixels (negative or beyond the image where
+        The crop uint8 [S, S, 3], and its bounds x0, y0, x1, y1 in whole pixels (negative or beyond the image where pixels are
         repeated).
 
     Raises:
-        ImageError: when ``image`` is not such an array.
-        SettingsError: when the box is empty or ``scale`` not above 0.
+        ImageError: ``image`` is not such an array.
+        SettingsError: The box is empty, or ``scale`` is not above 0.
     """
     check_image(image)
     longest = max(box[2] - box[0], box[3] - box[1])
@@ -173,17 +172,17 @@ def crop_square(
 
 
 def align_face(image: np.ndarray, face: Face) -> np.ndarray:
-    """Cut a face out upright, its five points where ArcFace networks expect them.
+    """Crop a face upright, with its five points where ArcFace networks expect them.
 
     Args:
-        image: uint8 [H, W, 3], RGB.
-        face: a face of this image.
+        image: RGB image uint8 [H, W, 3].
+        face: A face of this image.
 
     Returns:
-        uint8 [112, 112, 3].
+        The crop, uint8 [112, 112, 3].
 
     Raises:
-        ImageError: when ``image`` is not such an array.
+        ImageError: ``image`` is not such an array.
     """
     check_image(image)
     scale, rotation, translation = fit_similarity(ARCFACE_POINTS / ARCFACE_SIDE, face.points.astype(np.float64))

@@ -1,4 +1,4 @@
-"""The 468-point face mesh of an image or of a video, and measures of it: mouth opening, lip region, head pose."""
+"""Face mesh of 468 points in an image or a video, and measures of it: mouth opening, lip region, head pose."""
 
 import math
 from collections.abc import Iterable
@@ -46,30 +46,30 @@ _THOROUGH_EVERY = 25
 
 
 class HasBox(Protocol):
-    """The attributes of a face that ``face_mesh`` reads."""
+    """Protocol with the attributes of a face that ``face_mesh`` reads."""
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """x0, y0, x1, y1 in pixels."""
+        """Bounds x0, y0, x1, y1 in pixels."""
 
     @property
     def points(self) -> np.ndarray:
-        """[k, 2] in pixels, the eyes first, image left before image right."""
+        """Points [k, 2] in pixels, beginning with the eyes, from left to right in the image."""
 
 
 def face_mesh(image: np.ndarray, face: HasBox | None = None) -> FaceMesh:
     """Find the mesh of one face.
 
     Args:
-        image: uint8 [H, W, 3], RGB.
-        face: which face; None takes the largest one found.
+        image: RGB image uint8 [H, W, 3].
+        face: Face to use; None takes the largest one found.
 
     Returns:
-        The mesh, whatever its score when ``face`` is given.
+        The mesh; if ``face`` is given, with any score.
 
     Raises:
-        ImageError: when ``image`` is not such an array.
-        FaceError: when no face is given and none is found.
+        ImageError: ``image`` is not such an array.
+        FaceError: No face is given and none is found.
     """
     check_image(image)
     if face is not None:
@@ -82,21 +82,20 @@ def face_mesh(image: np.ndarray, face: HasBox | None = None) -> FaceMesh:
 
 
 def track_mesh(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Follow one face, the largest of the first frame that shows one, through a video.
+    """Track one face through a video: the largest in the first frame that shows one.
 
-    Each frame is cut where the previous mesh was; below a score of 0.5 the face is searched again. Frames without a face
-    repeat the points of the nearest earlier frame (the first ones those of the first frame with a face) and have score
-    0.
+    Each frame is cropped around the previous mesh; below a score of 0.5 the face is searched for again. Frames without a face
+    repeat the points of the previous frame with one (or, at the beginning, of the first frame with one) and have score 0.
 
     Args:
-        frames: uint8 [F, H, W, 3] or an iterable of uint8 [H, W, 3], RGB.
+        frames: RGB frames uint8 [F, H, W, 3], or an iterable of uint8 [H, W, 3].
 
     Returns:
-        points float32 [F, 468, 3] as in ``FaceMesh`` and scores float32 [F].
+        Points float32 [F, 468, 3] as in ``FaceMesh``, and scores float32 [F].
 
     Raises:
-        ImageError: when a frame is not such an array.
-        FaceError: when no frame shows a face.
+        ImageError: A frame is not such an array.
+        FaceError: No frame shows a face.
     """
     points: list[np.ndarray | None] = []
     scores: list[float] = []
@@ -105,7 +104,7 @@ def track_mesh(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         check_image(frame)
         mesh = None if last is None else mesh_in_region(frame, region_of_mesh(last))
         if mesh is None or mesh.score < MIN_SCORE:
-            # The search for small faces is slow, and a face that went away seldom comes back small.
+            # The search for small faces is slow, and a face that disappeared rarely comes back small.
             mesh = _search_again(frame, last, thorough=index % _THOROUGH_EVERY == 0)
         if mesh is None or mesh.score < MIN_SCORE:
             scores.append(0.0)
@@ -131,14 +130,14 @@ def _search_again(frame: np.ndarray, last: np.ndarray | None, thorough: bool) ->
 
 
 def mouth_opening(points: np.ndarray) -> np.ndarray:
-    """Opening of the mouth, independent of size and (with three coordinates) of head pose.
+    """Measure the opening of the mouth, independently of size and (with three coordinates) of head pose.
 
     Args:
-        points: [..., 468, 2 or 3] in pixels.
+        points: Mesh points [..., 468, 2 or 3] in pixels.
 
     Returns:
-        [...]: mean gap between three pairs of inner-lip points over the height of the face (forehead to chin); 0 is
-        closed, about 0.3 a wide-open mouth.
+        Mean gap [...] between three pairs of inner-lip points, divided by the height of the face (forehead to chin): 0 for a
+        closed mouth, about 0.3 for a wide-open one.
     """
     upper, lower = (points[..., [pair[k] for pair in INNER_LIP_PAIRS], :] for k in (0, 1))
     gap = np.linalg.norm(upper - lower, axis=-1).mean(axis=-1)
@@ -151,17 +150,17 @@ def lip_mask(points: np.ndarray, height: int, width: int, dilate: float = 0.0) -
     """Mark the region of the lips and of the mouth between them.
 
     Args:
-        points: [468, 2 or 3] in pixels.
-        height: of the mask, in pixels.
-        width: of the mask, in pixels.
-        dilate: how far the outline is moved outwards, in parts of the mouth's width (0.2 covers the skin that moves
-            along).
+        points: Mesh points [468, 2 or 3] in pixels.
+        height: Height of the mask in pixels.
+        width: Width of the mask in pixels.
+        dilate: Distance by which the outline is expanded, as a fraction of the mouth's width (0.2 covers the skin that
+            moves with the lips).
 
     Returns:
-        bool [height, width].
+        Mask, bool [height, width].
 
     Raises:
-        SettingsError: for a size below 1 or a negative ``dilate``.
+        SettingsError: A size is below 1, or ``dilate`` is negative.
     """
     if height < 1 or width < 1 or dilate < 0:
         raise SettingsError(

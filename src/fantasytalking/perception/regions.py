@@ -1,6 +1,6 @@
-"""Rotated square regions of an image, cut out as input for a network.
+"""Rotated square regions of an image, cropped as input for a network.
 
-Pixel coordinates are those of the pixel index (the centre of the first pixel is 0), as the bundled networks expect.
+Pixel coordinates are pixel indices (the centre of the first pixel is 0), as the bundled networks expect.
 """
 
 import math
@@ -18,7 +18,7 @@ _BORDERS = {"replicate": cv2.BORDER_REPLICATE, "black": cv2.BORDER_CONSTANT}
 
 @dataclass(frozen=True)
 class Region:
-    """A square of ``size`` px around ``(x, y)`` px, turned by ``angle`` radians (clockwise as seen on the screen)."""
+    """Square of ``size`` px around ``(x, y)`` px, rotated by ``angle`` radians (clockwise on the screen)."""
 
     x: float
     y: float
@@ -29,10 +29,10 @@ class Region:
         """Map region coordinates (0 to 1 across the square) to image pixels.
 
         Args:
-            points: [..., 2] or [..., 3]; a third coordinate is depth in units of the square's side.
+            points: Points [..., 2] or [..., 3]; a third coordinate is depth in units of the square's side.
 
         Returns:
-            The same shape, float32, in pixels (depth as well).
+            Points of the same shape, float32, in pixels (including depth).
         """
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         out = np.array(points, dtype=np.float32) * self.size
@@ -42,12 +42,16 @@ class Region:
         return out
 
     def scaled(self, factor: float) -> "Region":
-        """The same square, ``factor`` times as large around the same centre."""
+        """Square with the same centre and angle, ``factor`` times as large."""
         return Region(self.x, self.y, self.size * factor, self.angle)
 
 
 def check_image(image: np.ndarray) -> None:
-    """Raise ImageError unless ``image`` is uint8 of shape [H, W, 3] with at least one pixel."""
+    """Check that an image is uint8 of shape [H, W, 3] with at least one pixel.
+
+    Raises:
+        ImageError: It is not.
+    """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ImageError(f"An image is a uint8 array [height, width, 3] in RGB order, not {given}; use load_image().")
@@ -56,20 +60,20 @@ def check_image(image: np.ndarray) -> None:
 
 
 def cut(image: np.ndarray, region: Region, side: int, border: Border = "replicate") -> np.ndarray:
-    """Cut a region out as a square image.
+    """Crop a region to a square image.
 
     Args:
-        image: uint8 [H, W, 3].
-        region: the square, in pixels; may reach beyond the image.
-        side: side of the result in pixels.
-        border: what lies beyond the image: its edge pixels repeated, or black.
+        image: Image uint8 [H, W, 3].
+        region: Square in pixels, which may extend beyond the image.
+        side: Side of the result in pixels.
+        border: Fill beyond the image: "replicate" repeats its edge pixels, "black" is black.
 
     Returns:
-        uint8 [side, side, 3].
+        The crop, uint8 [side, side, 3].
     """
     origin, factor = (0.0, 0.0), int(region.size // (1.5 * side))
     if factor >= 2:
-        # Bilinear sampling would alias: average whole blocks of pixels first.
+        # Bilinear sampling would alias, so whole blocks of pixels are averaged first.
         image, origin = _reduce(image, region, factor)
     scale = side / region.size
     cos, sin = math.cos(region.angle) * scale, math.sin(region.angle) * scale

@@ -1,1 +1,1 @@
-"""Training as the paper describes it: flow matching in two stages, the lip-tracing mask, dropout of conditions."""
+"""Training as the paper describes it: flow matching in two stages, with the lip-tracing mask and condition dropout."""

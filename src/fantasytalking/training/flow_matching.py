@@ -1,4 +1,4 @@
-"""The objective of the transformer: flow matching as Wan uses it, with the paper's lip-tracing mask, in two stages.
+"""Training objective of the transformer: flow matching as in Wan, with the paper's lip-tracing mask, in two stages.
 
 x_s = (1 - s) x_0 + s e,   v* = e - x_0,   L = |v - v*|^2,   s in (0, 1], e ~ N(0, 1)
 """
@@ -29,12 +29,12 @@ __all__ = ["FlowBatch", "FlowMatching", "FlowTarget", "collate_rows", "flow_loss
 
 @dataclass(frozen=True)
 class FlowTarget:
-    """A noised batch.
+    """Noised batch with its target velocity.
 
     Attributes:
-        noisy: x_s [B, C, f, h, w].
-        velocity: e - x_0, same shape.
-        sigma: s [B], 0..1; the transformer's timestep is 1000 s.
+        noisy: Noised latents x_s [B, C, f, h, w].
+        velocity: Target velocity e - x_0, same shape.
+        sigma: Noise levels s [B], 0..1; the transformer's timestep is 1000 s.
     """
 
     noisy: Tensor
@@ -42,23 +42,23 @@ class FlowTarget:
     sigma: Tensor
 
     def to(self, device: torch.device) -> FlowTarget:
-        """The same on a device."""
+        """Copy of the target on a device."""
         return FlowTarget(self.noisy.to(device), self.velocity.to(device), self.sigma.to(device))
 
 
 def target_of(latents: Tensor, noise: Tensor, sigma: Tensor) -> FlowTarget:
-    """The target of clean latents and noise [B, C, f, h, w] at noise levels [B]."""
+    """Noise clean latents [B, C, f, h, w] to noise levels [B] and compute the target velocity."""
     return FlowTarget(noised(latents, noise, sigma), velocity_target(latents, noise), sigma)
 
 
 @dataclass(frozen=True)
 class FlowBatch:
-    """A batch of the transformer.
+    """Batch for training the transformer.
 
     Attributes:
-        samples: collated, conditions dropped.
-        draws: of these samples, on the CPU.
-        target: noised latents and velocity.
+        samples: Collated samples, after condition dropout.
+        draws: Random draws of these samples, on the CPU.
+        target: Noised latents and target velocity.
     """
 
     samples: Batch
@@ -66,25 +66,25 @@ class FlowBatch:
     target: FlowTarget
 
     def to(self, device: torch.device) -> FlowBatch:
-        """The same on a device."""
+        """Copy of the batch on a device; the draws stay on the CPU."""
         return FlowBatch(self.samples.to(device), self.draws, self.target.to(device))
 
 
 def flow_loss(prediction: Tensor, target: FlowTarget, mask: Tensor, stage: Stage, p: Tensor) -> Losses:
     """Squared error of the velocity; in stage 2 masked to the lips when p > eta, p ~ U(0, 1) per sample (paper, section 3.1).
 
-    The first latent frame counts as well, although the portrait gives it away: what it is not taught there, sampling leaves
-    as noise, and the other frames attend to it.
+    The first latent frame counts as well, although it is known from the portrait: without a loss there, sampling leaves it noisy, and
+    the other frames attend to it.
 
     Args:
-        prediction: v [B, C, f, h, w].
-        target: from `target_of`.
-        mask: lip mask [B, 1, f, h, w], 0..1.
-        stage: whose `eta` and `rest_weight` apply.
-        p: [B], 0..1.
+        prediction: Predicted velocity v [B, C, f, h, w].
+        target: Target from `target_of`.
+        mask: Lip mask [B, 1, f, h, w], 0..1.
+        stage: Stage that sets `eta` and `rest_weight`.
+        p: Draws [B], 0..1.
 
     Returns:
-        Parts `lips`, the mean over the mask, and `rest`, the mean outside it.
+        The loss, with the parts `lips`, the mean over the mask, and `rest`, the mean outside it.
     """
     error = (prediction.float() - target.velocity.float()).square()
     mask = mask.float()
@@ -94,14 +94,14 @@ def flow_loss(prediction: Tensor, target: FlowTarget, mask: Tensor, stage: Stage
 
 
 def collate_rows(source: SampleSource, config: TrainConfig, step: int, draws: StepDraws) -> Batch:
-    """The drawn rows of the global batch of a step, each sample drawn by a generator of its own."""
+    """Draw and collate the rows of `draws` of the global batch of a step, each sample with its own generator."""
     keys, stage = source.plan(step), STAGES[config.at(step)[0].stage]
     samples = [source.sample(keys[i], sample_rng(config.seed, step, i)) for i in draws.rows]
     return collate(samples, stage.audio, config.dropout, config.identity_scale, kept=draws.kept)
 
 
 class TransformerWork:
-    """Counts tokens and operations of a transformer by formula; takes its sizes when a run begins."""
+    """Counts the tokens and operations of a transformer by formula, from its sizes at the start of a run."""
 
     def __init__(self, engine: Engine, average: Mapping[str, Tensor]) -> None:
         self._sizes: dict[str, Any] = dict(engine.bare_model.config)  # type: ignore[arg-type]
@@ -121,10 +121,10 @@ class TransformerWork:
 
 
 class FlowMatching:
-    """Objective of the transformer: velocity at drawn noise levels, stage after stage (see `trainer.stages`).
+    """Objective of the transformer: velocity at random noise levels, stage after stage (see `trainer.stages`).
 
     Args:
-        config: the run.
+        config: Configuration of the run.
     """
 
     parts = ("lips", "rest")
@@ -135,22 +135,22 @@ class FlowMatching:
         self.method: Mapping[str, Any] = {}
 
     def begin(self, engine: Engine, average: Mapping[str, Tensor]) -> None:
-        """Take the model's sizes."""
+        """Read the sizes of the model."""
         self._work = TransformerWork(engine, average)
 
     def draws(self, step: int, rows: Sequence[int], count: int) -> StepDraws:
-        """Noise levels and drops of some rows of a global batch of `count` samples."""
+        """Draw noise levels and condition dropout for some rows of a global batch of `count` samples."""
         return StepDraws.draw(self.config.seed, step, count, self.config.shift, self.config.dropout, rows)
 
     def prepare(self, source: SampleSource, step: int, rows: Sequence[int]) -> FlowBatch:
-        """Collate and noise some rows of the global batch of a step."""
+        """Collate some rows of the global batch of a step and add noise."""
         draws = self.draws(step, rows, len(source.plan(step)))
         samples = collate_rows(source, self.config, step, draws)
         latents = samples.latents.float()
         return FlowBatch(samples, draws, target_of(latents, draws.noise(latents.shape[1:]), draws.sigma))
 
     def losses(self, model: nn.Module, batch: FlowBatch, step: int) -> Losses:
-        """Predict the velocity and compare."""
+        """Predict the velocity and compare it with the target."""
         samples, target = batch.samples, batch.target
         inputs = torch.cat([target.noisy, samples.condition.float()], 1)
         output = model(inputs, 1000 * target.sigma, samples.conditions)
@@ -158,5 +158,5 @@ class FlowMatching:
         return flow_loss(output.sample, target, samples.lip_mask, stage, batch.draws.lips)
 
     def workload(self, batch: FlowBatch) -> Workload:
-        """Tokens and operations of a sample."""
+        """Tokens and operations of one sample."""
         return self._work(batch.samples.latents, batch.samples.conditions)

@@ -1,4 +1,4 @@
-"""LoRA: low-rank additions beside the linear layers of a frozen transformer, in training and on disk."""
+"""LoRA: low-rank additions to the linear layers of a frozen transformer, in training and on disk."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from fantasytalking.system.records import field, record
 __all__ = ["LORA", "LORA_FILE", "LORA_TARGETS", "LoraSettings", "add_lora", "plain_names", "save_lora"]
 
 LORA = ".lora_"
-"""Part of the name of every parameter that `add_lora` adds."""
+"""Substring of the name of every parameter that `add_lora` adds."""
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
-# to_q of attn2 is shared by text, image, audio and identity; the processor's own projections are the FantasyTalking adapter
+# to_q of attn2 is shared by text, image, audio and identity; the projections of the attention processor are the FantasyTalking adapter.
 LORA_TARGETS = (
     "to_q",
     "to_k",
@@ -36,13 +36,13 @@ LORA_TARGETS = (
 
 @record
 class LoraSettings:
-    """Low-rank additions that are trained instead of the weights."""
+    """Settings of LoRA, which is trained in place of the backbone's weights."""
 
-    rank: Annotated[int, field("Rank of each addition.", minimum=1)] = 64
-    alpha: Annotated[float, field("The output of an addition is multiplied by alpha / rank.", minimum=0)] = 64.0
+    rank: Annotated[int, field("Rank of the LoRA matrices.", minimum=1)] = 64
+    alpha: Annotated[float, field("Scale of LoRA: its output is multiplied by alpha / rank.", minimum=0)] = 64.0
     targets: Annotated[
         tuple[str, ...],
-        field("Endings of the names of the linear layers that get one; layers that the model lacks are passed over."),
+        field("Name endings of the linear layers that get LoRA; those that the model lacks are ignored."),
     ] = LORA_TARGETS
 
     def __post_init__(self) -> None:
@@ -51,11 +51,11 @@ class LoraSettings:
 
 
 def add_lora(model: Any, settings: LoraSettings) -> None:
-    """Freeze a transformer and put trainable low-rank additions, at first zero, beside its linear layers.
+    """Freeze a transformer and add trainable LoRA, initially zero, to its linear layers.
 
     Raises:
         MissingDependencyError: peft is not installed.
-        SettingsError: the model has none of the target layers.
+        SettingsError: The model has none of the target layers.
     """
     try:
         from peft import LoraConfig
@@ -67,15 +67,15 @@ def add_lora(model: Any, settings: LoraSettings) -> None:
             f"The model has no layer whose name ends in one of {', '.join(settings.targets)}; name layers that it has."
         )
     model.requires_grad_(False)
-    alpha: Any = settings.alpha  # peft says int, and divides
+    alpha: Any = settings.alpha  # annotated as int by peft, but only used in a division
     model.add_adapter(LoraConfig(r=settings.rank, lora_alpha=alpha, target_modules=found))
     for parameter in model.parameters():
-        if parameter.requires_grad:  # beside a backbone in bf16 as well: steps of 1e-4 would be rounded away
+        if parameter.requires_grad:  # even with a bf16 backbone, as steps of 1e-4 would be rounded away
             parameter.data = parameter.data.float()
 
 
 def plain_names(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The additions among parameters, in peft's names without that of the adapter: `blocks.0.attn1.to_q.lora_A.weight`."""
+    """Select the LoRA parameters, under peft's names without the adapter's: `blocks.0.attn1.to_q.lora_A.weight`."""
     return {
         key.replace(".lora_A.default.", ".lora_A.").replace(".lora_B.default.", ".lora_B."): value
         for key, value in values.items()
@@ -84,14 +84,14 @@ def plain_names(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_lora(folder: Path, values: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write additions as `load_lora_weights` of a Wan pipeline reads them.
+    """Write LoRA weights in the format that `load_lora_weights` of a Wan pipeline reads.
 
     Args:
-        folder: gets the file `LORA_FILE`.
-        values: in peft's names (see `plain_names`).
-        metadata: peft's configuration as a dict.
+        folder: Folder of the file `LORA_FILE`.
+        values: LoRA weights under peft's names (see `plain_names`).
+        metadata: Configuration of peft as a dict.
     """
-    # here and not above: recipes are read before the frameworks are needed
+    # Imported here: reading a recipe must not load the frameworks.
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 
     FantasyTalkingPipeline.save_lora_weights(

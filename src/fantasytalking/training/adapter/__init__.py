@@ -1,1 +1,1 @@
-"""Training what FantasyTalking adds to Wan at any width, and exporting it."""
+"""Training and export of the parts that FantasyTalking adds to Wan, at any width."""

@@ -1,4 +1,4 @@
-"""Ready-made runs of the adapter and of LoRA at the released size, with the paper's numbers."""
+"""Ready-made recipes for the adapter and LoRA at the released size, with the paper's numbers."""
 
 from __future__ import annotations
 
@@ -17,39 +17,37 @@ BACKBONE_LINEARS = (
     *(f"{attention}.{name}" for attention in ("attn1", "attn2") for name in ("to_q", "to_k", "to_v", "to_out.0")),
     *("attn2.add_k_proj", "attn2.add_v_proj", "ffn.net.0.proj", "ffn.net.2"),
 )
-"""Linear layers of Wan's own blocks: self-attention, cross-attention to text and image, feed-forward. With the name of the attention, as
-the Q-Former has layers of the same names."""
+"""Linear layers of Wan's own blocks: self-attention, cross-attention to text and image, feed-forward. The names include the attention,
+as the Q-Former has layers of the same names."""
 
 
 @record
 class AdapterRecipe:
-    """A run on a frozen backbone."""
+    """Recipe of a run on a frozen backbone."""
 
     train: Annotated[
         TrainConfig,
         field(
-            "The run: its model is filled in from the base, its continuation is the share of windows with a given beginning, and "
-            "batch-tokens over the latent frames of the longest of frames is the number of clips in a global batch."
+            "Configuration of the run. Its model is filled in from the base; the number of clips in a global batch is batch-tokens "
+            "divided by the latent frames of the longest window."
         ),
     ]
     parts: Annotated[
         dict[str, Any],
         field(
-            "Sizes of the parts that a base lacks: audio, identity and motion. The widths of speech features and face embedding are "
-            "the data's."
+            "Sizes of the parts that a base lacks: audio, identity and motion. The widths of speech features and face embedding "
+            "come from the data."
         ),
     ] = dataclasses.field(default_factory=dict)
-    lora: Annotated[LoraSettings | None, field("Low-rank additions to the backbone that train beside the adapter.")] = (
-        None
-    )
+    lora: Annotated[LoraSettings | None, field("LoRA on the backbone, trained together with the adapter.")] = None
 
     @property
     def batch(self) -> int:
-        """Clips of a global batch."""
+        """Number of clips in a global batch."""
         return max(1, self.train.batch_tokens // Strides().latent_frames(max(self.train.frames)))
 
     def scaled_to(self, steps: int) -> AdapterRecipe:
-        """The same run with `steps` steps in all, stages in proportion."""
+        """Scale the run to `steps` steps in total, stages in proportion."""
         return replace(self, train=self.train.scaled_to(steps))
 
 
@@ -60,7 +58,7 @@ RELEASED_PARTS: dict[str, Any] = {
     "identity_layers": 2,
     "motion": True,
 }
-"""Audio as released; identity and motion, which are not released, at the sizes that we chose."""
+"""Audio as released; identity and motion, which were not released, at sizes of our choice."""
 
 _PAPER = TrainConfig(
     stages=(
@@ -81,8 +79,8 @@ _PAPER = TrainConfig(
     fsdp=True,
     prefetch=2,
 )
-"""The paper's: 80,000 and 20,000 steps, 1e-4, 64 GPUs, dropouts 0.1, eta 0.2, lambda_2 0.5 (lambda_1 is 1). Ours, where it is silent: one
-clip a GPU, warm-up, one batch in four of shorter windows, one window in ten a continuation, averaged weights."""
+"""From the paper: 80,000 and 20,000 steps, 1e-4, 64 GPUs, dropout 0.1, eta 0.2, lambda_2 0.5 (lambda_1 is 1). Our choice where it is
+silent: one clip per GPU, warm-up, one batch in four of shorter windows, one window in ten a continuation, averaged weights."""
 
 ADAPTER_14B = AdapterRecipe(_PAPER, RELEASED_PARTS)
 """The paper's run: projector, audio and identity projections, Q-Former and motion network on Wan2.1-I2V-14B."""
@@ -90,7 +88,7 @@ ADAPTER_14B = AdapterRecipe(_PAPER, RELEASED_PARTS)
 LORA_14B = AdapterRecipe(
     _PAPER.scaled_to(10_000), RELEASED_PARTS, LoraSettings(rank=64, alpha=64.0, targets=BACKBONE_LINEARS)
 )
-"""The same with LoRA on the backbone's linear layers, a tenth as long: for a base that holds a trained adapter, and own footage."""
+"""As above with LoRA on the backbone's linear layers and a tenth of the steps, to tune a base with a trained adapter to new footage."""
 
 _TINY_PARTS: dict[str, Any] = {
     "audio_dim": 20,
@@ -112,7 +110,7 @@ _TINY = replace(
 )
 ADAPTER_TINY = AdapterRecipe(_TINY, _TINY_PARTS)
 LORA_TINY = AdapterRecipe(_TINY, _TINY_PARTS, LoraSettings(rank=4, alpha=8.0, targets=BACKBONE_LINEARS))
-"""Runs of seconds on a tiny model of Wan's architecture, for trying the machinery out."""
+"""Recipes that run for seconds on a tiny model of Wan's architecture, for trials."""
 
 ADAPTER_RECIPES = {
     "adapter-14b": ADAPTER_14B,
@@ -120,4 +118,4 @@ ADAPTER_RECIPES = {
     "adapter-tiny": ADAPTER_TINY,
     "lora-tiny": LORA_TINY,
 }
-"""Recipes that need a base model and a prepared set with latents."""
+"""Recipes by name; all need a base model and a prepared set with latents."""

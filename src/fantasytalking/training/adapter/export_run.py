@@ -1,6 +1,6 @@
-"""From a run, finished or at its newest checkpoint, to every layout in which such weights circulate.
+"""Export of a run, finished or at its newest checkpoint, to every layout in which such weights are published.
 
-Values are averaged weights, written tensor by tensor: the backbone is never whole in memory, and LoRA is merged into one weight at a time.
+The averaged weights are written tensor by tensor: the backbone is never whole in memory, and LoRA is merged into one weight at a time.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Exported:
     """Result of an export.
 
     Attributes:
-        path: the file or folder.
-        notes: what the layout cannot hold, one sentence each.
+        path: File or folder that was written.
+        notes: One sentence for each part of the run that the layout cannot hold.
     """
 
     path: Path
@@ -67,22 +67,22 @@ def export_run(
     """Write the averaged weights of a run's newest checkpoint in a layout.
 
     Args:
-        run: output folder of `train_adapter`, or of `train_embedded` for the layouts pipeline and transformer.
-        target: file of an adapter layout, or folder of the others.
-        layout: pipeline (model folder), transformer (its transformer alone, as diffusers has it), wan-original (the backbone under Wan's
-            own names, LoRA merged), released, safetensors, comfyui (the audio part as published), model (all trained parts), lora (as
-            `load_lora_weights` reads it). LoRA is merged in pipeline and transformer.
-        base: where the run's base model is now, if it was moved.
-        pipeline: pipeline folder that VAE and encoders come from, for a base that is a transformer alone; None: the base.
-        dtype: of weights; norms and the time embedding stay in float32 in whole transformers.
-        overwrite: replace what is there.
-        report: called with one line per part.
-        max_shard_bytes: largest size of a file of a whole transformer.
+        run: Output folder of `train_adapter`, or of `train_embedded` for the layouts pipeline and transformer.
+        target: File of an adapter layout, or folder of any other layout.
+        layout: pipeline (model folder), transformer (only its transformer, in the layout of diffusers), wan-original (the backbone under
+            Wan's own names, LoRA merged), released, safetensors, comfyui (the audio part as published), model (all trained parts), lora
+            (as `load_lora_weights` reads it). LoRA is merged in pipeline and transformer.
+        base: Present location of the run's base model, if it was moved.
+        pipeline: Pipeline folder that provides VAE and encoders, for a base that is only a transformer; None takes the base.
+        dtype: Type of the weights; norms and the time embedding of whole transformers stay in float32.
+        overwrite: Whether to replace an existing target.
+        report: Called with one line per part.
+        max_shard_bytes: Maximum file size for a whole transformer.
 
     Raises:
-        CheckpointError: no run, no complete checkpoint, or the base is not the one that was trained on.
-        SettingsError: the layout cannot hold anything of this run.
-        OutputError: the target exists or cannot be written.
+        CheckpointError: There is no run or no complete checkpoint, or the base is not the one that was trained on.
+        SettingsError: The layout cannot hold any part of this run.
+        OutputError: The target exists or cannot be written.
     """
     if layout not in get_args(ExportLayout):
         raise SettingsError(f"There is no layout '{layout}'; {nearest_name(layout, get_args(ExportLayout), 'layouts')}")
@@ -109,7 +109,7 @@ def export_run(
 
 @dataclass(frozen=True)
 class _Trained:
-    """A run's averaged weights and what they belong to."""
+    """Averaged weights of a run, with its description and base."""
 
     run: Path
     base: Path
@@ -128,7 +128,7 @@ class _Trained:
         return ("The adapter is not in these files; export it too, with --layout model.",)
 
     def delta(self, key: str) -> Tensor | None:
-        """Addition of LoRA to a weight of the backbone, float32: alpha / r * B A."""
+        """Change that LoRA makes to a weight of the backbone, float32: alpha / r * B A; None if it has no LoRA."""
         stem = key.removesuffix(".weight")
         down, up = (self.lora.get(f"{stem}.lora_{side}.weight") for side in "AB")
         if down is None or up is None:
@@ -145,7 +145,7 @@ def _read(run: Path, base: Path | None) -> _Trained:
 
 
 def _plan(trained: _Trained) -> Planned:
-    """The base's transformer with the run's parts, not yet read."""
+    """Plan the base's transformer with the run's parts, without reading its weights."""
     if not trained.base.exists():
         raise CheckpointError(
             f"The base model {trained.base} of the run is not there any more; say where it is with --base."
@@ -159,7 +159,7 @@ def _plan(trained: _Trained) -> Planned:
 
 
 def _entries(trained: _Trained, planned: Planned, dtype: torch.dtype) -> list[Entry]:
-    """All tensors of the finished transformer."""
+    """Entries for all tensors of the trained transformer."""
     source, shapes = planned.sources[0], expected_shapes(planned.model)
     missing = [key for key in shapes if key not in source.plan and key not in trained.values]
     if missing:
@@ -270,7 +270,7 @@ def _write_pipeline(
 
 
 def _export_embedded(run: Path, target: Path, layout: str) -> Path:
-    """A run of the embedded model has made its model folder already."""
+    """Copy the model folder that a run of the embedded model wrote, or its transformer."""
     model = run / "model"
     if not (model / INDEX).is_file():
         raise CheckpointError(
@@ -286,7 +286,7 @@ def _export_embedded(run: Path, target: Path, layout: str) -> Path:
 
 
 def _whole(target: Path, write: Callable[[Path], object]) -> Path:
-    """Write a folder to a temporary name, then swap it in."""
+    """Write a folder under a temporary name, then swap it in."""
     try:
         with atomic_folder(target) as temporary:
             write(temporary)

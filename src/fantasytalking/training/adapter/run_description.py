@@ -1,4 +1,4 @@
-"""The file that says what a run of the adapter trained on what: written when it begins, checked when it goes on, read by export."""
+"""Description of an adapter run, its base and its data: written when the run begins, checked when it resumes, read by export."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from fantasytalking.training.adapter.adapter_recipes import AdapterRecipe
 __all__ = ["DESCRIPTION", "RUN", "base_checksum", "describe_run", "read_description"]
 
 RUN = "transformer"
-"""Subfolder of a run's output that holds log and checkpoints."""
+"""Subfolder of a run's output with the log and the checkpoints."""
 DESCRIPTION = "adapter.json"
-"""File beside it that holds the description."""
+"""File of the description, next to that subfolder."""
 
 
 def describe_run(output: Path, recipe: AdapterRecipe, base: Path, prepared: PreparedSet, write: bool) -> None:
-    """Write the description of a run, or compare with the one that is there.
+    """Write the description of a run, or compare it with an existing one.
 
     Args:
-        output: folder of the run.
-        recipe: with the model's sizes filled in.
-        base: model that the run starts from.
-        prepared: data of the run.
-        write: whether this process writes.
+        output: Folder of the run.
+        recipe: Recipe with the model's sizes filled in.
+        base: Model that the run starts from.
+        prepared: Prepared set that the run trains on.
+        write: Whether this process writes the file.
 
     Raises:
-        SettingsError: the folder holds a run of another base, model or LoRA.
-        OutputError: the folder cannot be written.
+        SettingsError: The folder holds a run with another base, model or LoRA.
+        OutputError: The folder cannot be written.
     """
     weights, _ = open_transformer(base)
     now: dict[str, Any] = {
@@ -72,10 +72,10 @@ def describe_run(output: Path, recipe: AdapterRecipe, base: Path, prepared: Prep
 
 
 def read_description(output: Path) -> dict[str, Any]:
-    """The description of the run in a folder.
+    """Read the description of the run in a folder.
 
     Raises:
-        CheckpointError: it is damaged.
+        CheckpointError: The file is damaged.
     """
     found = read_json(output / DESCRIPTION)
     if not isinstance(found, dict) or "base" not in found:
@@ -84,7 +84,7 @@ def read_description(output: Path) -> dict[str, Any]:
 
 
 def base_checksum(weights: Source) -> str:
-    """Digest of names, shapes and two of the tensors of a transformer: tells fine-tunes of one model apart without reading it all."""
+    """Digest of a transformer's names, shapes and two of its tensors, which tells fine-tunes apart without reading all weights."""
     found = hashlib.sha256(json.dumps(sorted((key, list(shape)) for key, shape in weights.shapes().items())).encode())
     for key in ("proj_out.weight", "blocks.0.ffn.net.2.weight"):
         if key in weights.plan:

@@ -1,8 +1,8 @@
-"""Training what FantasyTalking adds to Wan: the adapter, and LoRA beside it, on a frozen backbone of any width.
+"""Training of the parts that FantasyTalking adds to Wan: the adapter, and optionally LoRA, on a frozen backbone of any width.
 
-Trained are the audio projector, the audio and identity projections of every block, the Q-Former and the motion network (paper, sections
-3.2 to 3.4), from precomputed latents: no encoder is loaded. With mixed precision the frozen weights lie in bf16, and norms and the time
-embedding in float32, as in inference; what trains lies in float32, since steps of 1e-4 would be rounded away.
+The trained parts are the audio projector, the audio and identity projections of every block, the Q-Former and the motion network (paper,
+sections 3.2 to 3.4). Latents are precomputed, so no encoder is loaded. With mixed precision the frozen weights are in bf16, and norms and
+the time embedding in float32, as at inference; trained weights are in float32, as steps of 1e-4 would be rounded away in bf16.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ __all__ = ["LatentSource", "adapter_source", "adapter_trainer", "build_model", "
 
 @dataclass(frozen=True)
 class LatentSource:
-    """Samples of a `LatentDataset` in batches of one picture size and one window length.
+    """Source of samples of a `LatentDataset`, in batches of one picture size and one window length.
 
     Attributes:
-        dataset: windows of clips.
-        order: batches of its clips, bucketed by (f, h, w).
-        frames: window lengths in latent frames, of which each step draws one; longer than the clips' own means those.
-        seed: of the lengths.
+        dataset: Windows of clips.
+        order: Batches of its clips, bucketed by (f, h, w).
+        frames: Window lengths in latent frames, one of which is drawn for each step and limited to the length of the clips.
+        seed: Seed of the draw of lengths.
     """
 
     dataset: LatentDataset
@@ -65,12 +65,12 @@ class LatentSource:
         return [Window(clip, frames) for clip in clips]
 
     def sample(self, key: Window, rng: np.random.Generator) -> Sample:
-        """One window."""
+        """Draw one window."""
         return self.dataset.draw(key, rng)
 
 
 def adapter_source(recipe: AdapterRecipe, dataset: LatentDataset) -> LatentSource:
-    """Batches of `recipe.batch` clips. Clips of a size that does not fill a batch are not trained on, unless no size does."""
+    """Make a source with batches of `recipe.batch` clips; clips of a size that does not fill a batch are unused, unless no size does."""
     config, sizes = recipe.train, dataset.sizes
     fills = max(sizes.count(size) for size in set(sizes)) >= recipe.batch
     order = BucketPlan(sizes, dict.fromkeys(sizes, 1), recipe.batch, config.seed, keep_incomplete=not fills)
@@ -78,18 +78,18 @@ def adapter_source(recipe: AdapterRecipe, dataset: LatentDataset) -> LatentSourc
 
 
 def build_model(base: Path, recipe: AdapterRecipe, prepared: PreparedSet) -> FantasyTalkingTransformer3DModel:
-    """The base's transformer with the parts that it lacks, fresh, everything but the adapter (and LoRA) frozen.
+    """Load the base's transformer, add the parts that it lacks, and freeze all but the adapter (and LoRA).
 
-    A fresh part changes nothing until it is trained. The same seed gives the same weights in every process.
+    A new part does not change the output until it is trained. The same seed gives the same weights in every process.
 
     Args:
-        base: pipeline folder, or transformer of Wan or FantasyTalking in any layout.
-        recipe: sizes of missing parts, LoRA, precision, seed.
-        prepared: decides the widths of speech features and face embedding of missing parts.
+        base: Pipeline folder, or transformer of Wan or FantasyTalking in any layout.
+        recipe: Sizes of missing parts, LoRA, precision and seed.
+        prepared: Prepared set, which sets the widths of speech features and face embedding of missing parts.
 
     Raises:
-        CheckpointError: the base cannot be read.
-        InputError: the set was made for a model of other widths.
+        CheckpointError: The base cannot be read.
+        InputError: The set was made for a model of other widths.
     """
     config = recipe.train
     _, held = open_transformer(base)
@@ -109,7 +109,7 @@ def build_model(base: Path, recipe: AdapterRecipe, prepared: PreparedSet) -> Fan
 
 
 def _missing_parts(recipe: AdapterRecipe, held: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
-    """Sizes of what the recipe asks for and the base does not have."""
+    """Sizes of the parts that the recipe asks for and the base lacks."""
     parts, sizes = recipe.parts, dict[str, Any]()
     if held.get("audio_dim") is None and parts.get("audio_dim") is not None and "speech.0" in arrays:
         sizes |= {"audio_dim": parts["audio_dim"], "audio_feature_dim": arrays["speech.0"].shape[1]}
@@ -139,12 +139,12 @@ def _check_widths(model: FantasyTalkingTransformer3DModel, arrays: dict[str, Any
 
 
 def dataset_for(prepared: PreparedSet, sizes: Mapping[str, Any], continuation: float) -> LatentDataset:
-    """Windows of a prepared set with the conditions that a model of this configuration has parts for.
+    """Make a dataset of windows with the conditions that a model of this configuration takes.
 
     Args:
-        prepared: set with latents.
-        sizes: the transformer's configuration.
-        continuation: share of windows whose first latent frames are given.
+        prepared: Prepared set with latents.
+        sizes: Configuration of the transformer.
+        continuation: Share of windows whose first latent frames are given.
     """
     return LatentDataset(
         prepared,
@@ -157,18 +157,18 @@ def dataset_for(prepared: PreparedSet, sizes: Mapping[str, Any], continuation: f
 
 
 def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -> Trainer:
-    """A trainer of a run; goes on from the run's newest checkpoint.
+    """Make the trainer of a run, resumed from its newest checkpoint.
 
     Args:
-        recipe: what to train and for how long.
-        data: prepared set with latents.
-        output: run folder.
-        base: see `build_model`.
+        recipe: Recipe of the run.
+        data: Prepared set with latents.
+        output: Run folder.
+        base: See `build_model`.
 
     Raises:
-        InputError: no set, one without latents, or one for another model.
-        CheckpointError: the base cannot be read, or the newest checkpoint does not fit.
-        SettingsError: the run folder holds a run of another base, recipe or set.
+        InputError: There is no set, or it has no latents or was made for another model.
+        CheckpointError: The base cannot be read, or the newest checkpoint does not fit.
+        SettingsError: The run folder holds a run with another base, recipe or set.
     """
     prepared = PreparedSet.open(data)
     model = build_model(base, recipe, prepared)
@@ -182,18 +182,18 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path)
 
 
 def train_adapter(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -> Path:
-    """Train an adapter (and LoRA) and write its averaged weights; goes on where it was stopped.
+    """Train an adapter (and LoRA) and write its averaged weights; an interrupted run continues where it stopped.
 
-    Every process of a distributed run calls this.
+    Every process of a distributed run must call this.
 
     Returns:
-        ``output/adapter.safetensors``, in the model's own names with all trained parts; a run with LoRA also writes ``output/lora``. Other
-        layouts are made by `fantasytalking.training.adapter.export_run.export_run`.
+        ``output/adapter.safetensors``, with all trained parts under the model's own names; a run with LoRA also writes ``output/lora``.
+        Other layouts are written by `fantasytalking.training.adapter.export_run.export_run`.
 
     Raises:
-        InputError, CheckpointError, SettingsError: see `adapter_trainer`.
-        OutputError: the run folder cannot be written.
-        ResourceError: training diverged.
+        InputError, CheckpointError, SettingsError: See `adapter_trainer`.
+        OutputError: The run folder cannot be written.
+        ResourceError: Training diverged.
     """
     trainer = adapter_trainer(recipe, data, output, base)
     trainer.train()

@@ -1,1 +1,1 @@
-"""Few-step students: phased consistency distillation of any model."""
+"""Distillation of any model to a few-step student, by phased consistency."""

@@ -1,4 +1,4 @@
-"""Few-step LoRA for a model of the released size: the frozen model is its own teacher."""
+"""Few-step LoRA for a model of the released size, with the frozen model as its own teacher."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 
 def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Path) -> Path:
-    """LoRA weights of few steps for a model folder or transformer, from a prepared set with latents.
+    """Train few-step LoRA weights for a model folder or transformer, on a prepared set with latents.
 
     Args:
-        config: the run, with `lora`.
-        teacher: pipeline folder or transformer with the FantasyTalking adapter, in any layout.
-        data: prepared set, made with this model's encoders.
-        output: run folder.
+        config: Configuration of the run, with `lora`.
+        teacher: Pipeline folder or transformer with the FantasyTalking adapter, in any layout.
+        data: Prepared set, made with this model's encoders.
+        output: Run folder.
 
     Returns:
         See `distil_adapter`.
 
     Raises:
-        CheckpointError: the teacher cannot be read.
-        InputError: no set, or one without latents.
-        SettingsError: no LoRA in the configuration, or the run folder belongs to another distillation.
+        CheckpointError: The teacher cannot be read.
+        InputError: There is no set, or it has no latents.
+        SettingsError: The configuration has no LoRA, or the run folder belongs to another distillation.
     """
     prepared = PreparedSet.open(data)
     dtype = torch.bfloat16 if config.train.mixed_precision == "bf16" else torch.float32
@@ -58,20 +58,20 @@ def distil_adapter(
     output: Path,
     negative_text: Tensor | None = None,
 ) -> Path:
-    """LoRA weights that make a model of the released size one of few steps; goes on where it was stopped.
+    """Train LoRA weights with which a model of the released size needs few steps; an interrupted run continues where it stopped.
 
     Args:
-        config: the run, with `lora`.
-        model: backbone with the FantasyTalking adapter; it gets the additions and keeps them.
-        source: of samples, as for training the adapter.
-        output: run folder; the weights are written to ``output/lora``, for `load_lora_weights` of the pipeline.
-        negative_text: [l, dt] embeddings of the negative prompt; None: zeros, as a dropped prompt is trained.
+        config: Configuration of the run, with `lora`.
+        model: Backbone with the FantasyTalking adapter; LoRA is added to it in place.
+        source: Source of samples, as for training the adapter.
+        output: Run folder; the weights are written to ``output/lora``, for `load_lora_weights` of the pipeline.
+        negative_text: Embeddings of the negative prompt [l, dt]; None takes zeros, as a dropped prompt does in training.
 
     Returns:
-        The folder ``lora``, with ``defaults.json`` beside the weights: the settings to use them with.
+        The folder ``lora``, which also holds ``defaults.json``, the settings to use the weights with.
 
     Raises:
-        SettingsError: no LoRA in the configuration, or guidance that does not fit.
+        SettingsError: The configuration has no LoRA, or the guidance does not fit.
     """
     if config.lora is None:
         raise SettingsError(

@@ -1,4 +1,4 @@
-"""Few-step distillation of the embedded model: from a model folder to one whose transformer needs few steps."""
+"""Few-step distillation of the embedded model: from a model folder to one whose transformer needs only a few steps."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ __all__ = ["distil_embedded", "export_student", "student_validation"]
 
 
 def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Path) -> Path:
-    """A model folder of few steps from one of many; goes on where it was stopped.
+    """Distil a model folder into one that needs few steps; an interrupted run continues where it stopped.
 
     Args:
-        config: the run.
-        teacher: model folder with a mesh autoencoder; all of it but the transformer and the default settings is kept.
-        data: a prepared set, a folder of videos with a catalogue, a folder of face tracks, or a run folder of `train_embedded`.
-        output: run folder; the model is written to ``output/model``.
+        config: Configuration of the run.
+        teacher: Model folder with a mesh autoencoder; all but its transformer and default settings is copied to the student.
+        data: Prepared set, folder of videos with a catalogue, folder of face tracks, or run folder of `train_embedded`.
+        output: Run folder; the model is written to ``output/model``.
 
     Returns:
         The model folder.
 
     Raises:
-        CheckpointError: the teacher cannot be loaded, or is no embedded model.
-        InputError: the data cannot be used.
-        OutputError: the run folder cannot be made.
+        CheckpointError: The teacher cannot be loaded, or is not an embedded model.
+        InputError: The data cannot be used.
+        OutputError: The run folder cannot be made.
     """
     pipeline = FantasyTalkingPipeline.from_pretrained(teacher)
     if not hasattr(pipeline.vae, "codec"):
@@ -77,7 +77,7 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
 
 
 def export_student(student: Any, config: DistillConfig, teacher: Path, target: Path) -> Path:
-    """Write the teacher's folder with the student's weights, in half precision, and the student's settings; whole or not at all."""
+    """Write the teacher's folder with the student's weights, in half precision, and settings; it appears complete or not at all."""
     with atomic_folder(target) as temporary:
         shutil.copytree(teacher, temporary, ignore=shutil.ignore_patterns("transformer"), dirs_exist_ok=True)
         half = FantasyTalkingTransformer3DModel.from_config(student.config)
@@ -95,7 +95,7 @@ def _identity_scale(pipeline: FantasyTalkingPipeline) -> float:
 
 
 def _material(data: Path, output: Path, pipeline: FantasyTalkingPipeline, teacher: Path) -> Material:
-    """Training material in the latents and with the intensities of the teacher."""
+    """Load the training material with the codec and the intensity scale of the teacher."""
     codec = pipeline.vae.codec
     if (data / "manifest.json").exists() or (data / "catalogue.jsonl").exists():
         cache = output / "tracks"
@@ -114,7 +114,7 @@ def _material(data: Path, output: Path, pipeline: FantasyTalkingPipeline, teache
 
 
 def student_validation(material: Material, train: TrainConfig, steps: int) -> Validation | None:
-    """Validation on real validation tracks; None where there are none."""
+    """Make the validation on real validation tracks; None if there are none."""
     real: Sequence[Any] = [t for t in material.val if t.kind == TRUSTED]
     dataset = make_dataset(material, real, min(train.frames), train, NO_AUGMENTATION)
     return Validation(dataset, train, guidance=1.0, steps=steps) if dataset.people.names else None

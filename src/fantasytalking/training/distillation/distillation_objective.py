@@ -1,4 +1,4 @@
-"""The objective of a distillation: the student is taught where the guided teacher lands at the end of each phase."""
+"""Objective of a distillation: the student learns where the guided teacher arrives at the end of each phase."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from fantasytalking.training.trainer.sources import SampleSource
 
 __all__ = ["Distillation", "StudentBatch"]
 
-_WHERE = 2  # tells these draws from the noise of the samples
+_WHERE = 2  # separates these draws from the noise of the samples
 
 
 @dataclass(frozen=True)
 class StudentBatch:
-    """Start points of a batch.
+    """Batch of start points.
 
     Attributes:
-        starts: before any of them is moved to the student's own way.
-        own: [B] bool, which of them are to be moved.
-        noise: e [B, C, f, h, w], where the own way begins.
-        mask: lip mask [B, 1, f, h, w].
-        level: drawn noise levels [B], on the CPU.
+        starts: Start points, before any is moved to the student's own trajectory.
+        own: Which of them are to be moved, bool [B].
+        noise: Noise e [B, C, f, h, w] from which the student's own trajectory begins.
+        mask: Lip mask [B, 1, f, h, w], 0..1.
+        level: Drawn noise levels [B], on the CPU.
     """
 
     starts: Starts
@@ -53,7 +53,7 @@ class StudentBatch:
     level: Tensor
 
     def to(self, device: torch.device) -> StudentBatch:
-        """The same on a device."""
+        """Copy of the batch on a device; the levels stay on the CPU."""
         return replace(
             self,
             starts=self.starts.to(device),
@@ -64,15 +64,15 @@ class StudentBatch:
 
 
 class Distillation:
-    """Objective of a student that takes one straight step a phase.
+    """Objective of a student that takes one straight step per phase.
 
     Args:
-        config: what is taught.
-        teacher: guided; put on the run's device when the run begins.
-        teacher_model: the teacher's network where the student is another one; it follows to the device.
+        config: Configuration of the distillation.
+        teacher: Guided teacher; moved to the run's device when the run begins.
+        teacher_model: Network of the teacher, if it is not the student's; moved to the device as well.
 
     Attributes:
-        phases: the student's schedule.
+        phases: Sampling schedule of the student.
     """
 
     parts = ("lips", "rest")
@@ -84,10 +84,10 @@ class Distillation:
         self.method = config.method()
 
     def begin(self, engine: Engine, average: Mapping[str, Tensor]) -> None:
-        """Take the student's average, and put the teacher on the device.
+        """Keep a reference to the student's averaged weights and move the teacher to the device.
 
         Raises:
-            SettingsError: weights are spread over processes.
+            SettingsError: Weights are sharded across processes.
         """
         if engine.sharded:
             raise SettingsError(
@@ -103,7 +103,7 @@ class Distillation:
     def prepare(self, source: SampleSource, step: int, rows: Sequence[int]) -> StudentBatch:
         """Draw start points of some rows of the global batch of a step.
 
-        Noise levels come in strata over the global batch, so that every phase gets its share of it.
+        Noise levels are stratified over the global batch, so that every phase gets its share.
         """
         train = self.config.train
         draws = StepDraws.draw(train.seed, step, len(source.plan(step)), train.shift, train.dropout, rows)
@@ -119,7 +119,7 @@ class Distillation:
         return StudentBatch(starts, own, noise, batch.lip_mask, draws.sigma)
 
     def losses(self, model: nn.Module, batch: StudentBatch, step: int) -> Losses:
-        """Move start points to the student's own way, follow the teacher, and compare."""
+        """Move start points to the student's own trajectory, follow the teacher from there, and compare."""
         config, index = self.config, batch.own.nonzero()[:, 0]
         starts = replace(batch.starts, noisy=batch.starts.noisy.clone())
         with self._engine.accelerator.autocast():
@@ -137,17 +137,17 @@ class Distillation:
         return replace(found, noise=batch.level)
 
     def workload(self, batch: StudentBatch) -> Workload:
-        """Tokens and operations of a sample; passes of teacher and average are not counted."""
+        """Tokens and operations of one sample, without the passes of the teacher and the averaged student."""
         return self._work(batch.starts.noisy, batch.starts.conditions)
 
     def average_velocity(self, hidden: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
-        """The student with its averaged weights."""
+        """Velocity of the student with its averaged weights."""
         inputs = (hidden, timestep, conditions)
         return functional_call(self._engine.bare_model, dict(self._average), inputs).sample  # type: ignore[no-any-return]
 
 
 def velocity_of(model: nn.Module) -> Velocity:
-    """A model as a network that returns the velocity alone."""
+    """Wrap a model as a network that returns only the velocity."""
 
     def velocity(hidden: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
         return model(hidden, timestep, conditions).sample  # type: ignore[no-any-return]

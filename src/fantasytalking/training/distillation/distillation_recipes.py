@@ -1,4 +1,4 @@
-"""Everything that decides a distillation, as typed data, and the ready-made settings."""
+"""Configuration of a distillation as checked records, and the ready-made recipes."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
 
 @record
 class DistillConfig:
-    """A run of the student; what it shares with ordinary training is in `train`."""
+    """Configuration of a distillation; `train` holds the settings shared with ordinary training."""
 
     train: Annotated[
         TrainConfig,
-        field("The run: one stage frame, batch, shift, dropout, optimiser; its model is filled in from the teacher."),
+        field("Training run of the student, with one stage, frame; its model is filled in from the teacher."),
     ]
     student_steps: Annotated[
-        int, field("Sampling steps that the student shall need, one phase of the noise schedule each.", minimum=1)
+        int, field("Sampling steps of the student, one for each phase of the noise schedule.", minimum=1)
     ] = 4
-    solver_steps: Annotated[
-        int, field("Euler steps into which the teacher's way through a whole phase is divided.", minimum=1)
-    ] = 3
+    solver_steps: Annotated[int, field("Euler steps of the teacher in a whole phase.", minimum=1)] = 3
     substeps: Annotated[
         int,
         field(
-            "How many of them the teacher makes from a start point; solver-steps or more reach the phase's end from everywhere, with "
-            "fewer the averaged student makes the rest in one step.",
+            "Euler steps that the teacher takes from a start point. With at least solver-steps it always reaches the end of the "
+            "phase; with fewer, the averaged student covers the rest in one step.",
             minimum=1,
         ),
     ] = 3
-    audio_guidance_scale: Annotated[float, field("Audio guidance that is folded in.", minimum=0)] = 2.0
+    audio_guidance_scale: Annotated[
+        float, field("Audio guidance scale that the student learns to include.", minimum=0)
+    ] = 2.0
     prompt_guidance_scale: Annotated[
-        float, field("Prompt guidance that is folded in; 1 for models without text.", minimum=0)
+        float, field("Prompt guidance scale that the student learns to include; 1 for models without text.", minimum=0)
     ] = 1.0
     guidance_channels: Annotated[
         tuple[float, ...] | None,
         field(
-            "Factors of (audio guidance - 1) by latent channel, 1 as in the formula, 0 as if unguided; nothing means what the model's "
-            "autoencoder says."
+            "Factor of (audio guidance - 1) for each latent channel: 1 is full guidance, 0 is none; by default those of the "
+            "model's autoencoder."
         ),
     ] = None
     at_start: Annotated[
         float,
         field(
-            "Share of start points exactly at the beginning of a phase, where sampling will stand; the others lie inside.",
+            "Share of start points exactly at the beginning of a phase, as in sampling; the others lie inside it.",
             minimum=0,
             maximum=1,
         ),
@@ -57,7 +57,7 @@ class DistillConfig:
     on_policy: Annotated[
         float,
         field(
-            "Share of start points at the end of the averaged student's own way through the phases before.",
+            "Share of start points that the averaged student reached on its own through the earlier phases.",
             minimum=0,
             maximum=1,
         ),
@@ -65,16 +65,18 @@ class DistillConfig:
     lip_weight: Annotated[
         float,
         field(
-            "How much more an error counts inside the lip mask M: an element has the weight 1 + lip-weight * M.",
+            "Additional weight of errors inside the lip mask M: an element has weight 1 + lip-weight * M.",
             minimum=0,
         ),
     ] = 1.0
     huber: Annotated[
         float,
-        field("c of the pseudo-Huber loss sqrt(d^2 + c^2) - c of each element; 0 is the squared error.", minimum=0),
+        field(
+            "Constant c of the pseudo-Huber loss sqrt(d^2 + c^2) - c per element; 0 gives the squared error.", minimum=0
+        ),
     ] = 0.0
     lora: Annotated[
-        LoraSettings | None, field("Train these additions and keep the teacher's weights; nothing trains all weights.")
+        LoraSettings | None, field("LoRA to train on the frozen teacher; by default all weights are trained.")
     ] = None
 
     def __post_init__(self) -> None:
@@ -85,11 +87,11 @@ class DistillConfig:
             )
 
     def scaled_to(self, steps: int) -> DistillConfig:
-        """The same run with `steps` optimiser steps."""
+        """Scale the run to `steps` optimiser steps."""
         return replace(self, train=self.train.scaled_to(steps))
 
     def method(self) -> dict[str, Any]:
-        """Settings of what the student is taught, as JSON has them; a run cannot change them on the way."""
+        """Settings of the distillation as JSON values; a run is not resumed with different ones."""
         raw = json.loads(json.dumps(asdict(self)))
         return {**{k: v for k, v in raw.items() if k != "train"}, "sigma_shift": raw["train"]["shift"]}
 
@@ -103,7 +105,7 @@ DISTIL_EMBEDDED = DistillConfig(
         weight_decay=0.0,
     ),
 )
-"""The embedded model: its teacher is cheap, so it goes to the end of each phase."""
+"""Recipe of the embedded model, whose teacher is cheap and therefore goes to the end of each phase."""
 
 DISTIL_14B = DistillConfig(
     train=TrainConfig(
@@ -127,7 +129,7 @@ DISTIL_14B = DistillConfig(
     huber=0.03,
     lora=LoraSettings(),
 )
-"""The released size: one solver step of the teacher, the rest by the averaged student; LoRA beside the frozen weights."""
+"""Recipe at the released size: one Euler step of the teacher, the rest by the averaged student; LoRA on the frozen weights."""
 
 DISTIL_TINY = replace(
     DISTIL_EMBEDDED,
@@ -140,14 +142,14 @@ DISTIL_TINY = replace(
         log_every=2,
     ),
 )
-"""A run of seconds, for trying the machinery out."""
+"""Recipe that runs for seconds, for trials."""
 
 DISTIL_LORA_TINY = replace(
     DISTIL_14B,
     train=replace(DISTIL_TINY.train, shift=5.0, frames=(9,), batch_tokens=6),
     lora=LoraSettings(rank=4, alpha=4.0),
 )
-"""The same with LoRA and the averaged student's steps."""
+"""Recipe that runs for seconds with LoRA, where the averaged student takes the rest of each phase."""
 
 DISTIL_RECIPES = {
     "distil": DISTIL_EMBEDDED,
@@ -155,4 +157,4 @@ DISTIL_RECIPES = {
     "distil-tiny": DISTIL_TINY,
     "distil-lora-tiny": DISTIL_LORA_TINY,
 }
-"""Recipes that need a teacher. Without LoRA they end in a model folder, with it in LoRA weights."""
+"""Recipes by name; all need a teacher. Without LoRA the result is a model folder, with LoRA the LoRA weights."""

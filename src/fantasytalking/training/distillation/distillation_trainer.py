@@ -1,4 +1,4 @@
-"""Student and teacher of a distillation, of any size, and the trainer that brings them together."""
+"""Setup of a distillation at any size: student, teacher and trainer."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = ["frozen", "make_distiller", "student_defaults", "without_lora"]
 
 
 def frozen(model: FantasyTalkingTransformer3DModel) -> Velocity:
-    """A network that is not trained."""
+    """Freeze a model and wrap it as a network."""
     return velocity_of(model.requires_grad_(False).eval())
 
 
 def without_lora(model: FantasyTalkingTransformer3DModel) -> Velocity:
-    """The same model as it was before `add_lora`."""
+    """Wrap a model as a network without the LoRA that `add_lora` added."""
 
     def velocity(hidden: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
         model.disable_adapters()
@@ -52,19 +52,19 @@ def make_distiller(
     negative_text: Tensor | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Trainer:
-    """A student that starts as a copy of the teacher, or as the teacher with LoRA.
+    """Make the trainer of a student that starts as a copy of the teacher, or as the teacher with LoRA.
 
     Args:
-        config: the run.
-        model: the teacher; with `config.lora` it becomes the student itself, and its frozen weights stay the teacher.
-        source: of samples.
-        run: run folder.
-        audio_channels: the autoencoder's; used where `config.guidance_channels` is None.
-        negative_text: [l, dt] embeddings of the negative prompt, for prompt guidance.
-        callbacks: see `Trainer`.
+        config: Configuration of the distillation.
+        model: The teacher; with `config.lora` it becomes the student as well, and its frozen weights remain the teacher.
+        source: Source of the samples.
+        run: Run folder.
+        audio_channels: Guidance channels [C] of the autoencoder, used if `config.guidance_channels` is None.
+        negative_text: Embeddings of the negative prompt [l, dt], for prompt guidance.
+        callbacks: See `Trainer`.
 
     Raises:
-        SettingsError: the guidance does not fit the model, or the run folder belongs to another distillation.
+        SettingsError: The guidance does not fit the model, or the run folder belongs to another distillation.
     """
     channels = audio_channels if config.guidance_channels is None else torch.tensor(config.guidance_channels)
     if channels is not None and channels.shape != (model.config.out_channels,):
@@ -89,7 +89,7 @@ def make_distiller(
 
 
 def student_defaults(config: DistillConfig) -> dict[str, float]:
-    """Settings that a student is used with: its steps, one pass each."""
+    """Default settings of a student: its number of steps, with one pass per step."""
     return {
         "steps": config.student_steps,
         "audio_guidance_scale": 1.0,

@@ -1,19 +1,19 @@
 """Few-step distillation: phased consistency with guidance folded in.
 
-The student's sampling schedule of n steps cuts the noise levels (0, 1] into n phases, from sigma_k down to sigma_{k+1}. Within a phase
-the student v learns to jump: for every x_s in it, one straight step to the phase's end
+The student's sampling schedule of n steps divides the noise levels (0, 1] into n phases, from sigma_k down to sigma_{k+1}. Within a phase
+the student v learns to jump: from every x_s in it, one straight step to the end of the phase,
 
-    x_s + (sigma_{k+1} - s) v(x_s, s)   shall land where the guided teacher's ODE lands.
+    x_s + (sigma_{k+1} - s) v(x_s, s),   is trained to arrive where the guided teacher's ODE arrives.
 
-The teacher is integrated by Euler steps of the released three-way guidance. Where its steps do not reach the phase's end, the averaged
-student jumps from where they stopped (consistency). Afterwards plain Euler sampling in n steps with one pass each does what the teacher
-did with many.
+The teacher is integrated by Euler steps with the released three-way guidance. If its steps do not reach the end of the phase, the averaged
+student jumps the rest of the way (consistency). After training, plain Euler sampling in n steps with one pass each replaces the many
+steps of the teacher.
 
 Sources: consistency models (Song et al. 2023, arXiv 2303.01469), guidance as part of the target (latent consistency models, Luo
 et al. 2023, arXiv 2310.04378), phases (phased consistency models, Wang et al. 2024, arXiv 2405.18407; PeRFlow, Yan et al. 2024,
-arXiv 2405.07510). **[ours]**: phases of the shifted flow schedule, start points on the student's own way.
+arXiv 2405.07510). **[ours]**: phases of the shifted flow schedule, start points on the student's own trajectory.
 
-Letters: B batch, C channels, f latent frames, h and w latent rows and columns; u is the noise level before the shift.
+Letters: B batch, C channels, f latent frames, h and w latent rows and columns; u is a noise level before the shift.
 """
 
 from __future__ import annotations
@@ -36,31 +36,32 @@ from fantasytalking.pipeline.sampling import denoise
 from fantasytalking.training.trainer.objective import Losses
 
 Velocity = Callable[[Tensor, Tensor, Conditions], Tensor]
-"""A network: hidden states [B, c, f, h, w], timesteps [B] (0 to 1000), conditions -> velocity [B, C, f, h, w]."""
+"""Type of a network: hidden states [B, c, f, h, w], timesteps [B] (0 to 1000), conditions -> velocity [B, C, f, h, w]."""
 
-_NEAREST = 0.05  # of a phase: start points inside keep this distance from its end, where the mean velocity is 0 / 0
+# in phases: inner start points keep this distance from the end, where the mean velocity is 0 / 0
+_NEAREST = 0.05
 _ARRIVED = 1e-9
 
 
 @dataclass(frozen=True)
 class Phases:
-    """The student's schedule.
+    """Sampling schedule of the student.
 
     Attributes:
-        count: n, phases.
-        shift: of the noise levels, as in inference.
+        count: Number of phases n.
+        shift: Shift of the noise levels, as at inference.
     """
 
     count: int
     shift: float
 
     def sigma(self, u: Tensor) -> Tensor:
-        """Noise levels s of levels u before the shift, same shape and type."""
+        """Noise levels s for levels u before the shift, same shape and type."""
         return shifted(u, self.shift)
 
     @property
     def boundaries(self) -> Tensor:
-        """sigma_0 = 1 > ... > sigma_n = 0, [n + 1] float64."""
+        """Noise levels sigma_0 = 1 > ... > sigma_n = 0 between phases, float64 [n + 1]."""
         return self.sigma(torch.linspace(1, 0, self.count + 1, dtype=torch.float64))
 
     def start(self, phase: Tensor) -> Tensor:
@@ -74,12 +75,12 @@ class Phases:
     def of(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Level u [B] float64 and phase [B] int64 of noise levels [B] in (0, 1]."""
         u = unshifted(sigma.double(), self.shift)
-        # the level at a boundary belongs to the phase that begins there
+        # A level at a boundary belongs to the phase that begins there.
         phase = ((1 - u) * self.count + _ARRIVED).floor().long()
         return u, phase.clamp(0, self.count - 1)
 
     def place(self, sigma: Tensor, at_start: Tensor) -> tuple[Tensor, Tensor]:
-        """Level u and phase of start points: drawn noise levels [B], those of `at_start` [B] moved up to their phase's beginning."""
+        """Level u and phase of start points at noise levels [B]; where `at_start` [B], they are moved to the beginning of their phase."""
         u, phase = self.of(sigma)
         inside = torch.maximum(u, self.end(phase) + _NEAREST / self.count)
         return torch.where(at_start, self.start(phase), inside), phase
@@ -87,14 +88,14 @@ class Phases:
 
 @dataclass(frozen=True)
 class Starts:
-    """Points at which the student is taught.
+    """Start points of the student's steps.
 
     Attributes:
-        noisy: x_s [B, C, f, h, w].
-        u: noise levels before the shift [B], float64.
-        phase: [B] int64, 0 is the noisiest.
-        condition: the portrait [B, 4 + C, f, h, w].
-        conditions: of all B samples.
+        noisy: Noised latents x_s [B, C, f, h, w].
+        u: Noise levels before the shift [B], float64.
+        phase: Phases [B], int64; 0 is the noisiest.
+        condition: Latents of the portrait [B, 4 + C, f, h, w].
+        conditions: Other conditions of all B samples.
     """
 
     noisy: Tensor
@@ -104,18 +105,18 @@ class Starts:
     conditions: Conditions
 
     def rows(self, index: Tensor) -> Starts:
-        """Some of them."""
+        """Select some of the start points."""
         told = rows(self.conditions, index)
         return Starts(self.noisy[index], self.u[index], self.phase[index], self.condition[index], told)
 
     def to(self, device: torch.device) -> Starts:
-        """The same on a device."""
+        """Copy of the start points on a device."""
         told = self.conditions.to(device)
         return Starts(self.noisy.to(device), self.u.to(device), self.phase.to(device), self.condition.to(device), told)
 
 
 def rows(conditions: Conditions, index: Tensor) -> Conditions:
-    """Some samples of a batch of conditions."""
+    """Select some samples of a batch of conditions."""
 
     def pick(value: object) -> object:
         if isinstance(value, Tensor):
@@ -133,16 +134,16 @@ def rows(conditions: Conditions, index: Tensor) -> Conditions:
 
 @dataclass(frozen=True)
 class GuidedTeacher:
-    """The teacher's velocity under guidance, as the pipeline combines it.
+    """Teacher whose velocity is guided as in the pipeline.
 
     Attributes:
-        network: of the teacher.
-        plan: guidance scales; `has_audio` and `has_negative` included.
-        channels: [C] factors of (g_audio - 1), see `DistillConfig.guidance_channels`; None: 1 everywhere.
-        negative_text: [l, dt] embeddings of the negative prompt; None without prompt guidance.
+        network: Network of the teacher.
+        plan: Guidance scales, with `has_audio` and `has_negative`.
+        channels: Factors [C] of (g_audio - 1), see `DistillConfig.guidance_channels`; None takes 1 everywhere.
+        negative_text: Embeddings of the negative prompt [l, dt]; None without prompt guidance.
 
     Raises:
-        SettingsError: the guidance channels cannot act, or prompt guidance has no negative prompt.
+        SettingsError: The guidance channels have no effect, or prompt guidance has no negative prompt.
     """
 
     network: Velocity
@@ -165,15 +166,15 @@ class GuidedTeacher:
             )
 
     def to(self, device: torch.device) -> GuidedTeacher:
-        """The same with channels and negative prompt on a device; the network is the caller's."""
-        moved = copy.copy(self)  # checked already, which would wait for the device
+        """Copy of the teacher with channels and negative prompt on a device; moving the network is up to the caller."""
+        moved = copy.copy(self)  # Already checked; checking again would wait for the device.
         for name in ("channels", "negative_text"):
             value = getattr(self, name)
             object.__setattr__(moved, name, None if value is None else value.to(device))
         return moved
 
     def velocity(self, starts: Starts) -> Callable[[Tensor, Tensor], Tensor]:
-        """(x_s, s [B]) -> guided velocity, float32, for the conditions of `starts`."""
+        """Make the function (x_s, s [B]) -> guided velocity, float32, for the conditions of `starts`."""
         needed = self.plan.passes(0, 1)
         negative = None if self.negative_text is None else self.negative_text.expand(len(starts.u), -1, -1)
         told = {which: branch(starts.conditions, which, negative) for which in needed}
@@ -186,18 +187,18 @@ class GuidedTeacher:
 
 
 def call(network: Velocity, noisy: Tensor, sigma: Tensor, condition: Tensor, conditions: Conditions) -> Tensor:
-    """One pass at noise levels s [B]; the timestep is 1000 s."""
+    """Run one pass of a network at noise levels s [B]; the timestep is 1000 s."""
     return network(torch.cat([noisy.to(condition), condition], 1), (1000 * sigma).float(), conditions)
 
 
 def wide(values: Tensor) -> Tensor:
-    """[B] -> float32 [B, 1, 1, 1, 1]."""
+    """Reshape values [B] to float32 [B, 1, 1, 1, 1]."""
     return values.float().view(-1, 1, 1, 1, 1)
 
 
 @torch.no_grad()
 def student_step(network: Velocity, starts: Starts, phases: Phases) -> Tensor:
-    """Landing points of one straight step of a student, at each start's phase's end [B, C, f, h, w], float32."""
+    """Take one straight step of a student from each start to the end of its phase; returns [B, C, f, h, w], float32."""
     now, after = phases.sigma(starts.u), phases.sigma(phases.end(starts.phase))
     velocity = call(network, starts.noisy, now, starts.condition, starts.conditions)
     return starts.noisy.float() + wide(after - now) * velocity.float()
@@ -207,18 +208,18 @@ def student_step(network: Velocity, starts: Starts, phases: Phases) -> Tensor:
 def target_point(
     starts: Starts, teacher: GuidedTeacher, phases: Phases, solver_steps: int, substeps: int, student: Velocity
 ) -> Tensor:
-    """Points where the student's step shall land, at each start's phase's end.
+    """Compute the target of the student's step from each start, at the end of its phase.
 
     Args:
-        starts: the start points.
-        teacher: makes up to `substeps` Euler steps of 1 / solver_steps of a phase, evenly spaced before the shift.
-        phases: the student's schedule.
-        solver_steps: steps to a whole phase.
-        substeps: most steps of the teacher.
-        student: the averaged student; makes one step to the end from where the teacher has not got there.
+        starts: Start points.
+        teacher: Guided teacher, which takes up to `substeps` Euler steps, evenly spaced before the shift.
+        phases: Sampling schedule of the student.
+        solver_steps: Number of Euler steps in a whole phase.
+        substeps: Maximum number of Euler steps of the teacher.
+        student: Averaged student, which steps from where the teacher stopped to the end of the phase.
 
     Returns:
-        [B, C, f, h, w], float32.
+        Target points [B, C, f, h, w], float32.
     """
     x, u, end = starts.noisy.float().clone(), starts.u.clone(), phases.end(starts.phase)
     for _ in range(substeps):
@@ -240,7 +241,7 @@ def target_point(
 
 @torch.no_grad()
 def own_way(noise: Tensor, starts: Starts, phases: Phases, student: Velocity) -> Tensor:
-    """From noise [B, C, f, h, w] along the student's own sampling to the beginning of each start's phase: same shape, float32."""
+    """Sample with the student from noise [B, C, f, h, w] to the beginning of each start's phase; returns the same shape, float32."""
     x, deepest = noise.float().clone(), int(starts.phase.max()) if len(starts.phase) else 0
     alone = GuidancePlan(prompt_scale=1.0, audio_scale=1.0, has_negative=False)
     for phase in range(deepest):
@@ -254,19 +255,19 @@ def own_way(noise: Tensor, starts: Starts, phases: Phases, student: Velocity) ->
 def student_loss(
     velocity: Tensor, starts: Starts, landing: Tensor, phases: Phases, mask: Tensor, lip_weight: float, huber: float
 ) -> Losses:
-    """Compare the student's velocity with the mean velocity of the teacher's way, (landing - x_s) / (sigma_end - s).
+    """Compare the student's velocity with the teacher's mean velocity, (landing - x_s) / (sigma_end - s).
 
     Args:
-        velocity: the student's at the start points [B, C, f, h, w].
-        starts: the start points.
-        landing: from `target_point`.
-        phases: the student's schedule.
-        mask: lip mask M [B, 1, f, h, w], 0..1.
-        lip_weight: as in `DistillConfig`; the weights 1 + lip_weight * M are normalised to mean 1 per sample.
-        huber: as in `DistillConfig`.
+        velocity: Velocity of the student at the start points [B, C, f, h, w].
+        starts: Start points.
+        landing: Target points from `target_point`.
+        phases: Sampling schedule of the student.
+        mask: Lip mask M [B, 1, f, h, w], 0..1.
+        lip_weight: See `DistillConfig`; the weights 1 + lip_weight * M are normalised to mean 1 per sample.
+        huber: See `DistillConfig`.
 
     Returns:
-        What is minimised, and the squared error inside and outside the mask.
+        The loss, with the squared error inside (`lips`) and outside (`rest`) the mask as parts.
     """
     way = phases.sigma(phases.end(starts.phase)) - phases.sigma(starts.u)
     error = (velocity.float() - (landing - starts.noisy.float()) / wide(way)).square()

@@ -1,1 +1,1 @@
-"""Training the embedded model: codec, mouth painter, transformer, validation, export."""
+"""Training of the embedded model: codec, mouth painter, transformer, validation, export."""

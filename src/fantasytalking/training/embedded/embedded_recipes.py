@@ -12,18 +12,18 @@ from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
 
 @record
 class EmbeddedRecipe:
-    """Everything that makes a model folder out of videos."""
+    """Recipe that makes a model folder from videos."""
 
-    train: Annotated[TrainConfig, field("The run of the transformer.")]
+    train: Annotated[TrainConfig, field("Configuration of the transformer's run.")]
     painter_steps: Annotated[
-        int, field("Optimiser steps of the mouth painter; 0 takes over the painter of start.", minimum=0)
+        int, field("Optimiser steps of the mouth painter; 0 keeps the painter of start.", minimum=0)
     ]
-    painter_batch: Annotated[int, field("Pairs a step of the mouth painter.", minimum=1)]
-    pairs_per_identity: Annotated[int, field("Pairs of frames of each person that the painter learns from.", minimum=1)]
+    painter_batch: Annotated[int, field("Pairs per step of the mouth painter.", minimum=1)]
+    pairs_per_identity: Annotated[int, field("Pairs of frames per person for training the painter.", minimum=1)]
     start: Annotated[
         str,
         field(
-            "Model folder, or embedded, whose transformer is trained on and whose codec is kept; empty trains from nothing."
+            "Model folder, or embedded, whose transformer is trained further and whose codec is kept; empty trains from scratch."
         ),
     ] = ""
 
@@ -35,7 +35,7 @@ class EmbeddedRecipe:
             )
 
     def scaled_to(self, steps: int) -> EmbeddedRecipe:
-        """The same with `steps` optimiser steps of the transformer in all, stages in proportion."""
+        """Scale the recipe to `steps` optimiser steps of the transformer in total, stages in proportion."""
         return replace(self, train=self.train.scaled_to(steps))
 
 
@@ -58,13 +58,13 @@ EMBEDDED_MODEL: dict[str, Any] = {
     "identity_layers": 1,
     "motion": True,
 }
-"""The embedded transformer: the released architecture at width 192 and 6 layers, with identity and motion."""
+"""Sizes of the embedded transformer: the released architecture at width 192 and 6 layers, with identity and motion."""
 
 EMBEDDED_TRANSFORMER = TrainConfig(
     stages=(
         StageSchedule("clip", 400, 6e-4, warmup=100, final_fraction=0.7),
         StageSchedule("frame", 2000, 6e-4, warmup=50, final_fraction=0.02),
-        # once more, from a high rate
+        # a second round, starting from a high rate
         StageSchedule("frame", 3600, 5e-4, warmup=100, final_fraction=0.02),
     ),
     model=EMBEDDED_MODEL,
@@ -82,7 +82,7 @@ TINY_TRANSFORMER = TrainConfig(
     validate_every=4,
     log_every=2,
 )
-"""A run of seconds, for trying the machinery out."""
+"""Configuration that runs for seconds, for trials."""
 
 RECIPES = {
     "embedded": EmbeddedRecipe(EMBEDDED_TRANSFORMER, painter_steps=3600, painter_batch=8, pairs_per_identity=84),

@@ -1,4 +1,4 @@
-"""From a finished run to a model folder that the pipeline loads."""
+"""Export of a finished run to a model folder that the pipeline loads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.training.motion_percentiles import write_percentiles
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-SPEECH_LEVEL = -20.0  # dBFS, as the tracks' speech was brought to (`normalise_loudness`)
+SPEECH_LEVEL = -20.0  # dBFS, the level to which `normalise_loudness` brought the speech of the tracks
 MAX_FRAMES = 501
 DEFAULTS = {
     "steps": 12,
@@ -33,7 +33,7 @@ DEFAULTS = {
 def embedded_pipeline(
     transformer: FantasyTalkingTransformer3DModel, codec: MeshCodec, painter: MouthPainter, speech_encoder: Path
 ) -> FantasyTalkingPipeline:
-    """A pipeline of trained parts; arguments as in `export_embedded`."""
+    """Assemble a pipeline from trained parts; arguments as in `export_embedded`."""
     vae = MeshAutoencoder(codec.coefficients, codec.height, codec.width, codec.strides.width)
     vae.codec.load_state_dict(codec.state_dict())
     vae.painter.load_state_dict(painter.state_dict())
@@ -62,15 +62,15 @@ def export_embedded(
     speech_encoder: Path,
     target: Path,
 ) -> Path:
-    """Write a pipeline folder, the transformer in half precision; what lies in the folder besides (example, model card) stays.
+    """Write a pipeline folder, the transformer in half precision; other files in the folder (example, model card) are kept.
 
     Args:
-        transformer: averaged weights of the run.
-        codec: of the run's material.
-        painter: trained mouth painter.
-        intensity: percentile scale, stored beside the weights.
-        speech_encoder: folder of the Whisper encoder and its feature extractor.
-        target: folder to write.
+        transformer: Transformer with the averaged weights of the run.
+        codec: Codec fitted to the run's material.
+        painter: Trained mouth painter.
+        intensity: Percentile scale of motion, stored with the weights.
+        speech_encoder: Folder of the Whisper encoder and its feature extractor.
+        target: Folder to write.
 
     Returns:
         `target`.
@@ -79,7 +79,7 @@ def export_embedded(
     temporary = target.with_name(f".{target.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     pipeline.save_pretrained(temporary)
-    # the encoder was not trained: its own files, licence and notice included, instead of a second copy of the same weights
+    # The encoder was not trained: its own files, with licence and notice, replace the copy that `save_pretrained` made.
     shutil.rmtree(temporary / "audio_encoder")
     shutil.copytree(speech_encoder, temporary / "audio_encoder")
     write_percentiles(temporary, intensity.as_percentiles())

@@ -1,4 +1,4 @@
-"""Fitting the mesh codec to face tracks: template, expression basis, canvas."""
+"""Fit of the mesh codec to face tracks: template, expression basis, canvas."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from fantasytalking.perception.landmarks import FACE_OVAL, LEFT_EYE, LIPS_INNER,
 
 LIP_EMPHASIS = 4.0  # weight of lip points in the expression basis: they carry the speech, and there are few of them
 EYE_EMPHASIS = 2.0
-MOUTH_MAGNIFICATION = 0.55  # exponent of the radial map that enlarges the mouth on the canvas (1 = none)
+MOUTH_MAGNIFICATION = 0.55  # exponent of the radial map that enlarges the mouth on the canvas (1: no change)
 BLOCK = 24  # frames taken from each clip
 
 
 def _blocks(tracks: Sequence[FaceTrack], per_identity: int, rng: np.random.Generator) -> Tensor:
-    """The same number of blocks of `BLOCK` frames from each identity: [N, BLOCK, 468, 3].
+    """Draw the same number of blocks of `BLOCK` frames from each identity: [N, BLOCK, 468, 3].
 
     Raises:
-        InputError: every track is shorter than a block.
+        InputError: Every track is shorter than a block.
     """
     by_identity: dict[str, list[FaceTrack]] = {}
     for track in tracks:
@@ -44,7 +44,7 @@ def _blocks(tracks: Sequence[FaceTrack], per_identity: int, rng: np.random.Gener
 
 
 def _frontal(template: Tensor) -> Tensor:
-    """Turn a template to look at the camera with level eyes, one eye distance wide, eyes' middle at the origin."""
+    """Turn a template to face the camera with level eyes, the eyes one unit apart and their midpoint at the origin."""
     right, left = template[list(RIGHT_EYE)].mean(0), template[list(LEFT_EYE)].mean(0)
     if right[0] > left[0]:
         right, left = left, right
@@ -59,7 +59,7 @@ def _frontal(template: Tensor) -> Tensor:
 
 
 def _fit_template(codec: MeshCodec, blocks: Tensor, rounds: int = 6) -> Tensor:
-    """Generalised Procrustes; points that move within a clip lose weight. Returns pose-free blocks."""
+    """Fit the template by generalised Procrustes, where points that move within a clip lose weight; returns pose-free blocks."""
     n, b = blocks.shape[:2]
     start = blocks[:, 0]
     start = (start - start.mean(1, keepdim=True)) / (start - start.mean(1, keepdim=True)).norm(dim=(1, 2), keepdim=True)
@@ -74,7 +74,7 @@ def _fit_template(codec: MeshCodec, blocks: Tensor, rounds: int = 6) -> Tensor:
 
 
 def _fit_basis(codec: MeshCodec, local: Tensor) -> Tensor:
-    """PCA of displacements from the clip's mean with lips and eyes emphasised. Returns coefficients [N, BLOCK, K]."""
+    """Fit the basis by PCA of displacements from the clip's mean, lips and eyes emphasised; returns coefficients [N, BLOCK, K]."""
     emphasis = torch.ones(codec.template.shape[0])
     emphasis[list(LEFT_EYE) + list(RIGHT_EYE)] = EYE_EMPHASIS
     emphasis[list(LIPS_INNER) + list(LIPS_OUTER)] = LIP_EMPHASIS
@@ -88,7 +88,7 @@ def _fit_basis(codec: MeshCodec, local: Tensor) -> Tensor:
 
 
 def _fit_layout(codec: MeshCodec, coefficients: Tensor) -> None:
-    """Place the mesh on the canvas: frontal, mouth half open, the mouth magnified so that lips fall into cells of their own."""
+    """Place the mesh on the canvas: frontal, with the mouth half open and magnified so that the lips have cells of their own."""
     std = coefficients.flatten(0, 1).std(0)
     opening = (codec.basis[:, 14, 1] - codec.basis[:, 13, 1]) * std
     jaw = int(opening.abs().argmax())
@@ -104,7 +104,7 @@ def _fit_layout(codec: MeshCodec, coefficients: Tensor) -> None:
 
 
 def _fit_cells(codec: MeshCodec, local: Tensor, coefficients: Tensor, pose_std: Tensor) -> None:
-    """Linear maps to cells: Gaussian means of point displacements, scaled to about unit variance."""
+    """Fit the linear maps to cells: Gaussian means of point displacements, scaled to about unit variance."""
     stride = codec.strides.width
     ys, xs = torch.meshgrid(torch.arange(codec.height), torch.arange(codec.width), indexing="ij")
     centres = (torch.stack([xs, ys], -1).flatten(0, 1) + 0.5) * stride
@@ -115,11 +115,11 @@ def _fit_cells(codec: MeshCodec, local: Tensor, coefficients: Tensor, pose_std: 
     std = (coefficients.flatten(0, 1) @ cells.T).std(0)
     cells = (
         cells / std.sqrt()[:, None]
-    )  # between equal weight for all cells and the natural one, where the mouth dominates
+    )  # halfway between equal weight for all cells and unscaled displacements, where the mouth dominates
     codec.expression_cells.copy_(cells / (coefficients.flatten(0, 1) @ cells.T).square().mean().sqrt())
     x, y, z = (gather @ codec.template).unbind(1)
     zero, one = torch.zeros_like(x), torch.ones_like(x)
-    # displacement of a point under small rotations about x, y, z, zoom and shift
+    # Displacement of a point under small rotations about x, y, z, zoom and shift.
     jacobian_x = torch.stack([zero, z, -y, x, one, zero], 1)
     jacobian_y = torch.stack([-z, zero, x, y, zero, one], 1)
     jacobian = torch.cat([jacobian_x, jacobian_y])
@@ -133,16 +133,16 @@ def _fit_cells(codec: MeshCodec, local: Tensor, coefficients: Tensor, pose_std: 
 
 @torch.no_grad()
 def fit_mesh_codec(codec: MeshCodec, tracks: Sequence[FaceTrack], per_identity: int = 6, seed: int = 0) -> None:
-    """Fill the buffers of `codec` from tracks of the training split; every identity counts the same.
+    """Fill the buffers of `codec` from tracks of the training split, with equal weight for each identity.
 
     Args:
-        codec: its size says how many coefficients and cells to fit.
-        tracks: meshes in pixels; only `points` and `info.identity` are read.
-        per_identity: blocks of `BLOCK` frames from each identity.
-        seed: which frames.
+        codec: Codec whose sizes set the number of coefficients and cells.
+        tracks: Tracks in pixels; only `points` and `info.identity` are read.
+        per_identity: Number of blocks of `BLOCK` frames from each identity.
+        seed: Seed of the choice of frames.
 
     Raises:
-        InputError: no track is as long as a block.
+        InputError: No track is as long as a block.
     """
     torch.manual_seed(seed)
     blocks = _blocks(tracks, per_identity, np.random.default_rng(seed))

@@ -1,4 +1,4 @@
-"""Clips whose sound and picture are in step, found with a linear model: ridge regression from speech to mouth opening."""
+"""Detection of clips with sound and picture in sync by a linear model: ridge regression from speech to mouth opening."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MAX_OFFSET = 10  # frames
 
 @dataclass(frozen=True)
 class SyncReport:
-    """Measurements of one clip.
+    """Sync of one clip.
 
     Attributes:
-        offset: frames by which the face lags behind the speech, at the best correlation.
-        correlation: there.
-        at_zero: correlation without a shift.
-        keep: whether the clip is fit for training.
+        offset: Frames by which the face lags behind the speech; 0 unless a shift is clearly better.
+        correlation: Best correlation over all shifts.
+        at_zero: Correlation without a shift.
+        keep: Whether the clip is suitable for training.
     """
 
     offset: int
@@ -37,7 +37,7 @@ def _inputs(track: FaceTrack) -> tuple[NDArray[np.float32], NDArray[np.float32]]
     """Speech with context [F, 7 d] and standardised mouth opening [F]."""
     speech = track.speech.astype(np.float32)
     frames = min(len(track.points), len(speech) // SPEECH_PER_FRAME)
-    # a frame lies in the middle of its two tokens
+    # A frame lies in the middle of its two tokens.
     index = np.clip(SPEECH_PER_FRAME * np.arange(frames)[:, None] + np.array(CONTEXT), 0, len(speech) - 1)
     opening = mouth_opening(track.points[:frames])
     opening = (opening - opening.mean()) / (opening.std() + 1e-6)
@@ -45,7 +45,7 @@ def _inputs(track: FaceTrack) -> tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def fit_ridge(tracks: Sequence[FaceTrack], penalty: float = 3e3, per_clip: int = 400) -> NDArray[np.float64]:
-    """Weights [7 d + 1] from speech to mouth opening."""
+    """Fit the weights [7 d + 1] of the regression from speech to mouth opening."""
     gram: NDArray[np.float64] | None = None
     for track in tracks:
         x, y = _inputs(track)
@@ -65,7 +65,7 @@ def fit_ridge(tracks: Sequence[FaceTrack], penalty: float = 3e3, per_clip: int =
 def measure_sync(track: FaceTrack, ridge: NDArray[np.float64]) -> SyncReport:
     """Correlate predicted and measured mouth opening over shifts of up to `MAX_OFFSET` frames.
 
-    A clip is kept when it correlates at all; it is shifted only when the best shift is clearly better than none.
+    A clip is kept if there is any clear correlation, and shifted only if the best shift is clearly better than none.
     """
     x, y = _inputs(track)
     predicted = x @ ridge[:-1] + ridge[-1]

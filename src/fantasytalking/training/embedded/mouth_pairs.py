@@ -1,4 +1,4 @@
-"""Training data of the mouth painter: pairs of frames of one clip, one moved to the other's mesh."""
+"""Training data of the mouth painter: pairs of frames of one clip, one warped to the other's mesh."""
 
 from __future__ import annotations
 
@@ -24,7 +24,15 @@ __all__ = ["Frames", "MouthPairs", "clip_pairs", "collect_pairs", "frames_in"]
 
 @dataclass(frozen=True)
 class MouthPairs:
-    """Cached pairs, uint8: crops [N, 128, 128, 3], masks [N, 3, 128, 128], portrait's inner mouth [N, 128, 128]."""
+    """Cached pairs, all uint8.
+
+    Attributes:
+        warped: Crops of the reference frames warped to the target meshes [N, 128, 128, 3].
+        portrait: Crops of the reference frames [N, 128, 128, 3].
+        target: Crops of the target frames [N, 128, 128, 3].
+        masks: Masks of the target meshes [N, 3, 128, 128].
+        inner: Inner mouths of the reference frames [N, 128, 128].
+    """
 
     warped: NDArray[np.uint8]
     portrait: NDArray[np.uint8]
@@ -36,7 +44,7 @@ class MouthPairs:
         return len(self.warped)
 
     def save(self, path: Path) -> None:
-        """Write an uncompressed npz; the file gets its name only when all is on disk."""
+        """Write an uncompressed npz file, which appears complete or not at all."""
         with atomic_path(path, overwrite=True) as temporary, temporary.open("wb") as file:
             np.savez(
                 file, warped=self.warped, portrait=self.portrait, target=self.target, masks=self.masks, inner=self.inner
@@ -44,7 +52,7 @@ class MouthPairs:
 
     @classmethod
     def load(cls, path: Path) -> MouthPairs:
-        """Read what `save` wrote."""
+        """Read pairs that `save` wrote."""
         with np.load(path) as stored:
             return cls(*(stored[k] for k in ("warped", "portrait", "target", "masks", "inner")))
 
@@ -53,20 +61,20 @@ Row = tuple[NDArray[np.uint8], ...]
 
 
 Frames = Callable[[PreparedTrack, int], NDArray[np.uint8]]
-"""Track and largest number of frames -> the first frames of its video at `TRACK_FPS`, [F, H, W, 3] RGB."""
+"""Type of a reader: track and maximum number of frames -> first frames of its video at `TRACK_FPS`, [F, H, W, 3] RGB."""
 
 
 def frames_in(folder: Path) -> Frames:
-    """Frames of videos that lie in a folder under the tracks' names."""
+    """Make a reader of videos that are stored in a folder under the tracks' names."""
     return lambda track, count: read_frames(folder / track.name, fps=TRACK_FPS, max_frames=count)[0]
 
 
 def clip_pairs(
     read: Frames, track: PreparedTrack, codec: MeshCodec, count: int, rng: np.random.Generator
 ) -> Iterator[Row]:
-    """Pairs from one clip; half of the targets are among the frames with the most open mouth, where there is most to paint.
+    """Make pairs from one clip; half of the targets are among the frames with the widest mouth, where there is most to paint.
 
-    The target's mesh goes through the codec first, so that the painter meets at training what it meets in use.
+    The target's mesh passes through the codec first, so that the painter sees the same kind of mesh in training as in use.
     """
     frames = read(track, min(400, track.first + len(track.points)))[track.first :]
     points = track.points[: len(frames)]
@@ -89,17 +97,17 @@ def clip_pairs(
 def collect_pairs(
     read: Frames, tracks: Sequence[PreparedTrack], codec: MeshCodec, per_identity: int, seed: int = 0
 ) -> MouthPairs:
-    """The same number of pairs from every identity, from at most 12 of its clips.
+    """Make the same number of pairs for every identity, from at most 12 of its clips.
 
     Args:
-        read: the tracks' videos.
-        tracks: of the training split.
-        codec: fitted.
-        per_identity: pairs.
-        seed: of what is drawn.
+        read: Reader of the tracks' videos.
+        tracks: Tracks of the training split.
+        codec: The fitted codec.
+        per_identity: Number of pairs for each identity.
+        seed: Seed of the choice of clips and frames.
 
     Raises:
-        InputError: there is no track.
+        InputError: There is no track.
     """
     rng = np.random.default_rng(seed)
     groups: dict[str, list[PreparedTrack]] = {}

@@ -1,4 +1,4 @@
-"""Validation of the embedded model without rendering: generated against true mouth opening, both from the mesh that latents encode."""
+"""Validation of the embedded model without rendering: generated and true mouth opening, from the meshes that the latents encode."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WINDOWS_PER_TRACK = 3
 
 
 def validation_windows(dataset: MotionDataset) -> list[tuple[Sample, Tensor]]:
-    """`WINDOWS_PER_TRACK` evenly spread windows of every track, each with the portrait's mesh [468, 3]."""
+    """Cut `WINDOWS_PER_TRACK` evenly spaced windows from each track, each with the portrait's mesh [468, 3]."""
     windows = []
     for name in dataset.people.names:
         for track in dataset.people.groups[name]:
@@ -49,15 +49,15 @@ def sample_latents(
 
     Args:
         model: Transformer without text and image encoder, on any device.
-        samples: B windows of one size; their own latents are not shown to the model.
-        audio: B times features [t, d] of speech that is as long as a window; may be other speech than the samples' own.
+        samples: B windows of one size; the model does not see their latents.
+        audio: Speech features [t, d] for each of the B windows, as long as a window; may differ from the samples' own speech.
         settings: Steps, shift, guidance, identity scale, intensities and seed.
-        audio_channels: [C], see `Guidance`.
+        audio_channels: Guidance channels [C], see `Guidance`.
 
     Returns:
-        [B, C, f, h, w], float32, on the CPU.
+        Latents [B, C, f, h, w], float32, on the CPU.
     """
-    # Drawn on the CPU, so that a seed means the same windows on every device.
+    # Drawn on the CPU, so that a seed gives the same windows on every device.
     generator = torch.Generator().manual_seed(settings.seed)
     noise = torch.randn(len(samples), *samples[0].latents.shape, generator=generator).to(model.device)
     image_latents = torch.stack([s.condition for s in samples]).to(model.device)
@@ -83,7 +83,7 @@ def _conditions(
 
 
 def opening_correlation(codec: MeshCodec, latents: Tensor, windows: Sequence[tuple[Sample, Tensor]]) -> Tensor:
-    """Pearson correlation [N] of the mouth opening of latents [N, C, f, h, w] with that of each window's own."""
+    """Pearson correlation [N] of the mouth opening of latents [N, C, f, h, w] with that of each window's own latents."""
     scores = []
     for generated, (sample, portrait) in zip(latents, windows, strict=True):
         curves = []
@@ -95,12 +95,12 @@ def opening_correlation(codec: MeshCodec, latents: Tensor, windows: Sequence[tup
 
 
 class Validation:
-    """Validation under own and exchanged speech, on windows that are never trained on.
+    """Validation with own and exchanged speech, on windows that are never trained on.
 
     Args:
-        dataset: Held-out tracks.
-        config: Run whose noise shift and identity scale are used.
-        guidance: Audio guidance scale; 1 runs one pass a step.
+        dataset: Windows of held-out tracks.
+        config: Configuration of the run; its noise shift and identity scale are used.
+        guidance: Audio guidance scale; 1 runs one pass per step.
         steps: Denoising steps.
     """
 
@@ -120,8 +120,8 @@ class Validation:
         """Validate a model.
 
         Returns:
-            `r`, correlation of mouth opening with the truth under its own speech, and `r_shuffled` under another clip's;
-            `expression` and `head`, standard deviation of the latents of each relative to the truth's.
+            `r` and `r_shuffled`: correlation of the mouth opening with the truth, given the own speech and another clip's.
+            `expression` and `head`: standard deviation of these latents, relative to the truth.
         """
         samples = [w[0] for w in self.windows]
         audio = [s.audio for s in samples if s.audio is not None]

@@ -1,4 +1,4 @@
-"""A perceptual distance for training the mouth painter: MobileNetV2 features, unit length over channels, as LPIPS compares them."""
+"""Perceptual distance for training the mouth painter: MobileNetV2 features, normalised over channels as in LPIPS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PerceptualDistance(nn.Module):
     """Distance between pictures [B, 3, H, W] in [-1, 1] -> [B].
 
     Args:
-        path: Weights in the layout of the bundled MobileNetV2; blocks behind the sixth are not used.
+        path: Weights in the layout of the bundled MobileNetV2; blocks after the sixth are not used.
 
     Raises:
         CheckpointError: The file cannot be read or lacks a convolution.
@@ -28,7 +28,7 @@ class PerceptualDistance(nn.Module):
         self.network = load(path)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Features of three depths."""
+        """Features at three depths of the network."""
         result: list[Tensor] = self.network((x + 1) / 2, _TAPS)
         return result
 

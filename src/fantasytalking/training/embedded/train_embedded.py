@@ -1,4 +1,4 @@
-"""Training the embedded model: mouth painter, transformer, and the model folder that they make."""
+"""Training of the embedded model: mouth painter, transformer, and the resulting model folder."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SHOWN_SECONDS = 4.0
 def make_dataset(
     material: Material, tracks: Sequence[PreparedTrack], frames: int, config: TrainConfig, augmentation: Augmentation
 ) -> MotionDataset:
-    """Windows of one length over tracks."""
+    """Make a dataset of windows of one length from tracks."""
     text = torch.zeros(1, config.model["text_dim"])
     identity = config.model.get("identity_dim") is not None
     continuation = Continuation(0.0 if augmentation == NO_AUGMENTATION else config.continuation)
@@ -58,15 +58,15 @@ def make_dataset(
 
 
 def window_source(material: Material, config: TrainConfig, fingerprint: str | None = None) -> WindowSource:
-    """Random windows of the training tracks, of the lengths that at least one clip reaches.
+    """Make a source of random windows of the training tracks, for the lengths that at least one clip reaches.
 
     Args:
-        material: of the run.
-        config: of the run.
-        fingerprint: checksum of the data.
+        material: Material of the run.
+        config: Configuration of the run.
+        fingerprint: Checksum of the data; None if unknown.
 
     Raises:
-        InputError: no training clip is as long as the shortest window.
+        InputError: No training clip is as long as the shortest window.
     """
     datasets = {
         frames: make_dataset(material, material.train, frames, config, Augmentation())
@@ -93,18 +93,18 @@ def make_trainer(
     callbacks: Sequence[Callback] = (),
     fingerprint: str | None = None,
 ) -> Trainer:
-    """A trainer over the training tracks that validates on real validation tracks.
+    """Make a trainer on the training tracks that validates on real validation tracks.
 
     Args:
-        material: of the run.
-        config: of the run.
-        run: its folder.
-        start: model whose weights it starts from; None: from nothing.
-        callbacks: of the run, besides the validation.
-        fingerprint: checksum of the data.
+        material: Material of the run.
+        config: Configuration of the run.
+        run: Folder of the run.
+        start: Model whose weights training starts from; None trains from scratch.
+        callbacks: Further hooks, in addition to the validation.
+        fingerprint: Checksum of the data; None if unknown.
 
     Raises:
-        InputError: no training clip is as long as a window.
+        InputError: No training clip is as long as a window.
     """
     source = window_source(material, config, fingerprint)
     real = [t for t in material.val if t.kind == TRUSTED]
@@ -116,7 +116,7 @@ def make_trainer(
 
 
 def fresh_transformer(config: TrainConfig) -> FantasyTalkingTransformer3DModel:
-    """An untrained transformer, the same in every process."""
+    """Make an untrained transformer, the same in every process."""
     torch.manual_seed(config.seed)
     result: FantasyTalkingTransformer3DModel = FantasyTalkingTransformer3DModel(**config.model)
     return result
@@ -125,23 +125,23 @@ def fresh_transformer(config: TrainConfig) -> FantasyTalkingTransformer3DModel:
 def train_embedded(
     recipe: EmbeddedRecipe, data: Path, output: Path, measure_video: Callable[[Path], Mapping[str, float]] | None = None
 ) -> Path:
-    """Videos to model folder; every part goes on where it was stopped.
+    """Train a model folder from videos; an interrupted run continues where it stopped.
 
     Args:
-        recipe: what to train and for how long.
-        data: prepared set, or folder with ``catalogue.jsonl`` and the videos that it names.
-        output: run folder; the model is written to ``output/model``.
-        measure_video: figures by name of a validation video; None: videos are rendered and not measured.
+        recipe: Recipe of the run.
+        data: Prepared set, or folder with ``catalogue.jsonl`` and the videos that it names.
+        output: Run folder; the model is written to ``output/model``.
+        measure_video: Function from a validation video to figures by name; None renders the videos without measuring them.
 
     Returns:
         The model folder.
 
     Raises:
-        InputError: no set and no catalogue, or no clip of it can be used.
-        OutputError: the run folder cannot be made.
+        InputError: There is neither a set nor a catalogue, or none of its clips can be used.
+        OutputError: The run folder cannot be made.
     """
     if not (data / "manifest.json").is_file():
-        read_catalogue(data / "catalogue.jsonl")  # or it is refused before anything is made
+        read_catalogue(data / "catalogue.jsonl")  # raises before anything is written if the catalogue is invalid
     tracks = output / "tracks"
     try:
         tracks.mkdir(parents=True, exist_ok=True)
@@ -169,10 +169,10 @@ def train_embedded(
 
 
 def load_start(name: str) -> FantasyTalkingPipeline:
-    """The embedded model that training starts from.
+    """Load the embedded model that training starts from.
 
     Raises:
-        CheckpointError: it cannot be loaded, or its autoencoder is not the embedded one.
+        CheckpointError: It cannot be loaded, or it has no mesh autoencoder.
     """
     start = FantasyTalkingPipeline.from_pretrained(name)
     if not hasattr(start.vae, "codec"):
@@ -184,7 +184,7 @@ def load_start(name: str) -> FantasyTalkingPipeline:
 
 
 def _painter(recipe: EmbeddedRecipe, footage: Footage, output: Path) -> MouthPainter:
-    """Train the mouth painter, or go on with it."""
+    """Train the mouth painter, or resume its training."""
     stored, material = output / "mouth_pairs.npz", footage.material
     with main_process_first():
         if not stored.exists():
@@ -197,7 +197,7 @@ def _painter(recipe: EmbeddedRecipe, footage: Footage, output: Path) -> MouthPai
 def show_validation(
     footage: Footage, painter: MouthPainter, measure_video: Callable[[Path], Mapping[str, float]] | None = None
 ) -> ValidationVideos | None:
-    """The first seconds of a few real validation clips, spoken by their first frames; None where there is no such clip."""
+    """Make validation videos: first frame and first seconds of speech of a few validation clips; None if there are none."""
     clips = {}
     real = [t for t in footage.material.val if t.kind == TRUSTED] or footage.material.val
     for track in real[:SHOWN_CLIPS]:

@@ -1,4 +1,4 @@
-"""Training the mouth painter on pairs of frames of one clip: move one frame to the other's mesh, paint the mouth, compare."""
+"""Training of the mouth painter on pairs of frames of a clip: warp one frame to the other's mesh, paint the mouth, compare."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ __all__ = [
 
 @record
 class PainterConfig(LoopConfig):
-    """A run of the mouth painter."""
+    """Configuration of a run that trains the mouth painter."""
 
-    batch: Annotated[int, field("Pairs a step.", minimum=1)] = 16
+    batch: Annotated[int, field("Pairs per step.", minimum=1)] = 16
 
 
 def painter_config(steps: int, batch: int = 16) -> PainterConfig:
-    """The run of a painter: AdamW, 5e-4 to zero, no averaged weights."""
+    """Make the configuration of a painter's run: AdamW, learning rate from 5e-4 to nearly 0, no averaged weights."""
     schedule = Schedule("painter", steps, 5e-4, warmup=100, final_fraction=0.02)
     return PainterConfig((schedule,), weight_decay=1e-3, ema=0.0, checkpoint_minutes=3.0, batch=batch)
 
 
 class PairDraw(NamedTuple):
-    """A pair of a batch and how it is varied.
+    """One pair of a batch with its augmentation.
 
     Attributes:
-        pair: its number.
-        mirrored: whether it is mirrored.
-        gain: factors of the colours [3, 1, 1].
-        bias: added to the colours [3, 1, 1].
+        pair: Index of the pair.
+        mirrored: Whether it is mirrored.
+        gain: Factor of each colour [3, 1, 1].
+        bias: Offset of each colour [3, 1, 1].
     """
 
     pair: int
@@ -65,13 +65,13 @@ class PairDraw(NamedTuple):
 
 @dataclass(frozen=True)
 class PairSource:
-    """Pairs in batches, drawn with replacement, mirrored half of the time and jittered in colour.
+    """Source of batches of pairs, drawn with replacement, mirrored half of the time and jittered in colour.
 
     Attributes:
-        pairs: all of them.
-        batch: pairs a step.
-        seed: of order and variation.
-        fingerprint: checksum of the data; None: unknown.
+        pairs: Pairs to draw from.
+        batch: Pairs per step.
+        seed: Seed of order and augmentation.
+        fingerprint: Checksum of the data; None if unknown.
     """
 
     pairs: MouthPairs
@@ -80,7 +80,7 @@ class PairSource:
     fingerprint: str | None = None
 
     def plan(self, step: int) -> Sequence[PairDraw]:
-        """Draws of the global batch of a step; all of it is mirrored or none."""
+        """Draws for the global batch of a step, which is mirrored as a whole or not at all."""
         rng, count = np.random.default_rng((self.seed, step)), self.batch
         index = rng.integers(0, len(self.pairs), count)
         mirrored = bool(rng.random() < 0.5)
@@ -90,23 +90,23 @@ class PairSource:
 
 
 class PainterBatch(NamedTuple):
-    """A batch of the painter.
+    """Batch for training the painter.
 
     Attributes:
-        inputs: [N, 10, 128, 128], see `painter_input`.
-        target: crop of the true frame [N, 3, 128, 128] in [-1, 1].
+        inputs: Inputs [N, 10, 128, 128], see `painter_input`.
+        target: Crops of the true frames [N, 3, 128, 128] in [-1, 1].
     """
 
     inputs: Tensor
     target: Tensor
 
     def to(self, device: torch.device) -> PainterBatch:
-        """The same on a device."""
+        """Copy of the batch on a device."""
         return PainterBatch(self.inputs.to(device), self.target.to(device))
 
 
 def painter_batch(pairs: MouthPairs, draws: Sequence[PairDraw]) -> PainterBatch:
-    """Drawn pairs, input and target mirrored and coloured alike."""
+    """Assemble drawn pairs, with the same mirroring and colour jitter of input and target."""
     index = np.array([draw.pair for draw in draws])
     inputs = painter_input(pairs.warped[index], pairs.portrait[index], pairs.masks[index], pairs.inner[index])
     target = torch.from_numpy(pairs.target[index]).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -120,16 +120,16 @@ def painter_batch(pairs: MouthPairs, draws: Sequence[PairDraw]) -> PainterBatch:
 def painter_loss(
     painter: torch.nn.Module, inputs: Tensor, target: Tensor, perceptual: PerceptualDistance | None
 ) -> tuple[Tensor, Tensor]:
-    """Mouth-weighted L1, L1 of image gradients and perceptual distance of the blended crop.
+    """Sum of mouth-weighted L1, L1 of image gradients and perceptual distance of the blended crop.
 
     Args:
-        painter: from inputs to new pixels and mask.
-        inputs: [N, 10, 128, 128].
-        target: [N, 3, 128, 128] in [-1, 1].
-        perceptual: None leaves that term out.
+        painter: Network from inputs to new pixels and a blend mask.
+        inputs: Inputs [N, 10, 128, 128].
+        target: Crops of the true frames [N, 3, 128, 128] in [-1, 1].
+        perceptual: Perceptual distance; None omits the term.
 
     Returns:
-        Loss [N] and the blend [N, 3, 128, 128].
+        Loss [N] and blended crops [N, 3, 128, 128].
     """
     paint, mask = painter(inputs)
     blended = inputs[:, :3] + mask * (paint - inputs[:, :3])
@@ -143,7 +143,7 @@ def painter_loss(
     edges = edges / (3 * region.sum((1, 2, 3))).clamp_min(1)
     if perceptual is None:
         return pixel + edges, blended
-    # outside the region both sides are made equal, so that the distance is about the mouth
+    # Both sides are made equal outside the region, so that the distance measures only the mouth.
     distance = perceptual(blended, target * region + blended.detach() * (1 - region))
     return pixel + edges + 1.0 * distance, blended
 
@@ -156,41 +156,41 @@ class MouthPainting:
     method: ClassVar[Mapping[str, Any]] = {}
 
     def begin(self, engine: Engine, average: Mapping[str, Tensor]) -> None:
-        """Put the perceptual distance on the device."""
+        """Load the perceptual distance on the device."""
         self._perceptual = PerceptualDistance().to(engine.device)
 
     def prepare(self, source: PairSource, step: int, rows: Sequence[int]) -> PainterBatch:
-        """Draw and vary some rows of the global batch of a step."""
+        """Draw and augment some rows of the global batch of a step."""
         draws = source.plan(step)
         return painter_batch(source.pairs, [draws[i] for i in rows])
 
     def losses(self, model: nn.Module, batch: PainterBatch, step: int) -> Losses:
-        """Paint and compare."""
+        """Paint the mouths and compare them with the true frames."""
         return Losses(painter_loss(model, batch.inputs, batch.target, self._perceptual)[0])
 
     def workload(self, batch: PainterBatch) -> Workload:
-        """Unknown."""
+        """Empty workload, as there is no formula."""
         return Workload()
 
 
 def train_painter(
     painter: MouthPainter, pairs: MouthPairs, config: PainterConfig, run: RunFolder, fingerprint: str | None = None
 ) -> MouthPainter:
-    """Train a painter in place; goes on where it was stopped.
+    """Train a painter in place; an interrupted run continues where it stopped.
 
     Args:
-        painter: fresh.
-        pairs: what it learns from.
-        config: the run.
-        run: where it is kept.
-        fingerprint: checksum of the data; a run is not resumed on other data.
+        painter: Untrained painter.
+        pairs: Pairs to train on.
+        config: Configuration of the run.
+        run: Folder of the run.
+        fingerprint: Checksum of the data; a run is not resumed on other data.
 
     Returns:
         The painter.
 
     Raises:
-        SettingsError: the run folder is that of another run.
-        ResourceError: training diverged.
+        SettingsError: The run folder belongs to another run.
+        ResourceError: Training diverged.
     """
     source = PairSource(pairs, config.batch, config.seed, fingerprint)
     Trainer(painter, source, MouthPainting(), config, run).train()

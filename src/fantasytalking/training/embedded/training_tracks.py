@@ -1,4 +1,4 @@
-"""Training data of the embedded model: the clips of a prepared set, or of a folder of talking videos that are measured here."""
+"""Training data of the embedded model, from a prepared set or from a folder of talking videos that are measured here."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from fantasytalking.data.prepared_set import PreparedSet
 
 SPEECH_ENCODER = Path(resolve_model(EMBEDDED)) / "audio_encoder"
-"""The Whisper encoder that comes with the package."""
-# footage whose sync is known to be right, from which the ridge is fitted
+"""Folder of the Whisper encoder that ships with the package."""
+# Kind of footage whose sync is known to be correct; the ridge is fitted to it.
 TRUSTED = "real"
 CANVAS = (6, 4)
 COEFFICIENTS = 24
@@ -50,13 +50,14 @@ COEFFICIENTS = 24
 
 @dataclass
 class Material:
-    """Everything that is measured once before training.
+    """Material for training the embedded model, measured once in advance.
 
     Attributes:
-        codec: fitted to the training split.
-        train, val: prepared tracks, in step, clips out of sync left out of `train`.
-        intensity: percentile scale of the training windows.
-        speech_dim: width of the speech features.
+        codec: Codec fitted to the training split.
+        train: Prepared training tracks, in sync; clips that could not be synchronised are left out.
+        val: Prepared validation tracks.
+        intensity: Percentile scale of the motion of the training windows.
+        speech_dim: Width of the speech features.
     """
 
     codec: MeshCodec
@@ -67,15 +68,15 @@ class Material:
 
 
 def load_material(cache: Path, start: MeshCodec | None = None, coefficients: int = COEFFICIENTS) -> Material:
-    """Read cached tracks, put them in step, fit the codec; results are kept in the cache folder.
+    """Read cached tracks, synchronise them and fit the codec; results are stored in the cache folder.
 
     Args:
-        cache: folder of face tracks.
-        start: codec of the model that training starts from; None: one is fitted.
-        coefficients: of a fitted codec.
+        cache: Folder of face tracks.
+        start: Codec of the model that training starts from; None fits one.
+        coefficients: Number of expression coefficients of a fitted codec.
 
     Raises:
-        InputError: the cache holds no training track, or none of them is usable.
+        InputError: The cache holds no training track, or none of them is usable.
     """
     tracks = [load_track(path) for path in sorted(cache.glob("[!.]*.safetensors"))]
     train, val = _splits(tracks, cache, "(left_out.json there says why clips were left out)")
@@ -91,15 +92,15 @@ def load_material(cache: Path, start: MeshCodec | None = None, coefficients: int
 
 
 def set_material(prepared: PreparedSet, cache: Path, start: MeshCodec | None = None) -> Material:
-    """The material of a prepared set, whose clips are in step already.
+    """Load the material of a prepared set, whose clips are already in sync.
 
     Args:
-        prepared: made by `fantasytalking prepare`.
-        cache: where the fitted codec is kept.
-        start: as in `load_material`.
+        prepared: Prepared set, made by `fantasytalking prepare`.
+        cache: Folder for the fitted codec.
+        start: See `load_material`.
 
     Raises:
-        InputError: the set was made for another kind of model, or holds no clip of the training split.
+        InputError: The set was made for another kind of model, or holds no clip of the training split.
     """
     from fantasytalking.data.prepared_set import face_tracks
 
@@ -117,7 +118,7 @@ def set_material(prepared: PreparedSet, cache: Path, start: MeshCodec | None = N
 
 
 def _splits(tracks: Sequence[FaceTrack], where: Path, hint: str) -> tuple[list[FaceTrack], list[FaceTrack]]:
-    """Training and validation tracks, without training tracks of a validation person."""
+    """Split tracks into training and validation, without training tracks that show a person of the validation split."""
     train = [t for t in tracks if t.info.split == "train"]
     val = [t for t in tracks if t.info.split == "val"]
     if not train:
@@ -144,7 +145,7 @@ def _fitted_codec(train: Sequence[FaceTrack], stored: Path, coefficients: int = 
 
 
 def without_leaks(train: Sequence[FaceTrack], val: Sequence[FaceTrack]) -> list[FaceTrack]:
-    """Training tracks whose face is in no validation track, by the embedding: catalogues name clips, not people."""
+    """Select the training tracks whose face, by its embedding, is in no validation track; catalogues name clips, not people."""
     cosines = nearest_faces([t.embedding for t in train], [t.embedding for t in val])
     return [t for t, cosine in zip(train, cosines, strict=True) if cosine < SAME_PERSON]
 
@@ -175,13 +176,13 @@ def _fit_intensity(tracks: Sequence[PreparedTrack], codec: MeshCodec, frames: in
 
 @dataclass
 class Footage:
-    """Material of a run and the videos behind it.
+    """Material of a run with access to its videos.
 
     Attributes:
-        material: tracks, codec, intensities.
-        frames: pictures of the tracks, for the mouth painter.
-        sound: a track's speech from its video, in step with the face.
-        fingerprint: SHA-256 over the set's shards, or of the catalogue.
+        material: Tracks, codec and intensity scale.
+        frames: Reader of the tracks' video frames, for the mouth painter.
+        sound: Function that reads the sound of a track's video.
+        fingerprint: SHA-256 of the set's shards or of the catalogue.
     """
 
     material: Material
@@ -191,15 +192,17 @@ class Footage:
 
 
 def measure(data: Path, cache: Path, start: MeshCodec | None = None) -> Footage:
-    """The material of a prepared set (a folder with ``manifest.json``), or of a folder of videos with ``catalogue.jsonl``.
+    """Load the material of a prepared set (a folder with ``manifest.json``), or of a folder of videos with ``catalogue.jsonl``.
+
+    Videos of a catalogue are measured here, and a linear model finds those that are out of sync.
 
     Args:
-        data: the folder. Videos of a catalogue are measured here, into `cache`, and what is out of step is found by a linear model.
-        cache: folder for measurements and the fitted codec.
-        start: codec of the model that training starts from; None: one is fitted.
+        data: The folder.
+        cache: Folder for measurements and the fitted codec.
+        start: Codec of the model that training starts from; None fits one.
 
     Raises:
-        InputError: neither of the two, or no clip can be used.
+        InputError: The folder is neither of the two, or no clip can be used.
     """
     if (data / "manifest.json").is_file():
         from fantasytalking.data.prepared_set import PreparedSet
@@ -218,7 +221,7 @@ def measure(data: Path, cache: Path, start: MeshCodec | None = None) -> Footage:
 
 
 def frames_of_set(prepared: PreparedSet) -> Frames:
-    """Frames of a set's clips, whose tracks are named after their keys."""
+    """Make a reader of the frames of a set's clips, whose tracks are named after the clip keys."""
 
     def read(track: PreparedTrack, count: int) -> NDArray[np.uint8]:
         with _as_file(prepared, track, "mp4") as path:
@@ -228,7 +231,7 @@ def frames_of_set(prepared: PreparedSet) -> Frames:
 
 
 def sound_of_set(prepared: PreparedSet) -> Callable[[PreparedTrack], Audio]:
-    """Speech of a set's clips."""
+    """Make a reader of the sound of a set's clips."""
 
     def read(track: PreparedTrack) -> Audio:
         with _as_file(prepared, track, "flac") as path:
@@ -239,7 +242,7 @@ def sound_of_set(prepared: PreparedSet) -> Callable[[PreparedTrack], Audio]:
 
 @contextmanager
 def _as_file(prepared: PreparedSet, track: PreparedTrack, extension: str) -> Iterator[str]:
-    """A part of a clip as a file for the time of the block."""
+    """Provide a part of a clip as a temporary file for the duration of the block."""
     with tempfile.NamedTemporaryFile(suffix=f".{extension}") as file:
         file.write(prepared.bytes(track.name.removesuffix(".mp4"), extension))
         file.flush()

@@ -1,1 +1,1 @@
-"""Training the lip-sync network, and what is measured with it."""
+"""Training and validation of the lip-sync network."""

@@ -1,8 +1,9 @@
-"""Putting training clips in step to the frame: networks that never saw a clip say where its face belongs.
+"""Frame-accurate synchronisation of training clips, by networks that were not trained on the clip.
 
-The ridge of `fantasytalking.training.embedded.linear_sync` finds clips that are far out of step. One or two frames remain, and published
-clips are seldom in step to the frame, which is what the network is to learn. So people are dealt into folds, a network is trained on all
-folds but one, briefly and on mouth shapes alone, and clips of the fold left out are moved where it finds them.
+The ridge of `fantasytalking.training.embedded.linear_sync` corrects clips that are far out of sync, but leaves errors of one or two
+frames, and published clips are rarely in sync to the frame, which the network needs to learn. People are therefore split into folds. For
+each fold a network is trained briefly on the others, from mouth shapes only, and the clips of the fold are shifted to the offsets that
+it finds.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SHAPE_ALONE = (1.0, 0.0)
 
 
 def deal(clips: Sequence[MouthClip], folds: int, seed: int) -> list[set[str]]:
-    """Identities in `folds` groups, at random."""
+    """Split the identities into `folds` random groups."""
     names = sorted({clip.identity for clip in clips})
     order = np.random.default_rng(seed).permutation(len(names))
     return [{names[i] for i in order[fold::folds]} for fold in range(folds)]
@@ -44,18 +45,18 @@ def cross_align(
     folds: int = 3,
     fingerprint: str | None = None,
 ) -> tuple[list[MouthClip], dict[str, Alignment], list[LipSync]]:
-    """Move each clip to where networks trained on other people find it.
+    """Shift each clip to the offset that a network trained on other people finds.
 
     Args:
-        clips: of the training split, roughly in step.
-        recipe: of the network to be trained afterwards; the folds take `align_steps`.
-        template: [468, 3].
-        run: folder for the folds' checkpoints.
-        folds: how many; fewer identities than folds are left as they are.
-        fingerprint: checksum of the data; None: unknown.
+        clips: Clips of the training split, roughly in sync.
+        recipe: Recipe of the network to be trained afterwards; the networks of the folds take `align_steps` steps.
+        template: Mesh of an average face [468, 3].
+        run: Folder for the checkpoints of the folds.
+        folds: Number of folds; with fewer identities the clips are returned unchanged.
+        fingerprint: Checksum of the data; None if unknown.
 
     Returns:
-        The clips, moved; what was found of each by name; the folds' networks.
+        The shifted clips, the alignment of each clip by name, and the networks of the folds.
     """
     found: dict[str, Alignment] = {}
     judges: list[LipSync] = []
@@ -81,11 +82,11 @@ def cross_align(
 
 
 def reference_offset(judges: Sequence[LipSync], clip: MouthClip) -> int:
-    """Median of the offsets that networks find of a clip that none of them was trained on; 0 without networks."""
+    """Median of the offsets that networks find for a clip on which none of them was trained; 0 without networks."""
     return int(np.median([shape_curve(judge, clip).offset for judge in judges])) if judges else 0
 
 
 def shape_curve(sync: LipSync, clip: MouthClip) -> SyncCurve:
-    """Curve over offsets of a clip, from the mouth's shape alone."""
+    """Distance over offsets for a clip, from mouth shapes only."""
     mouth = sync.embed_view(MouthView(clip.shape.numpy(), clip.crops.numpy()), SHAPE_ALONE)
     return sync_curve(mouth, sync.embed_speech(clip.speech.numpy()))

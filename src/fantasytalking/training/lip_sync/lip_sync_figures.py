@@ -1,7 +1,7 @@
-"""Figures of how well a sync measure tells clips in step from shifted ones: those of docs/lip-sync.md.
+"""Figures of how well a sync measure separates clips in sync from shifted ones, as in docs/lip-sync.md.
 
-A measure is a cost of a stretch of the mouth against a stretch of the sound. Figures are per clip and then averaged over clips, so that
-a long clip counts as one.
+A measure gives the cost of a stretch of the mouth against a stretch of the sound. Figures are computed per clip and then averaged over
+clips, so that long clips do not count more than short ones.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from numpy.typing import NDArray
 from fantasytalking.perception.lip_sync import MAX_OFFSET, MIN_OVERLAP
 
 Cost = Callable[[int, int, int], float]
-"""(first mouth frame, frames, first speech frame) -> cost; the lower, the better do they fit."""
+"""Type of a measure: (first mouth frame, frames, first speech frame) -> cost; lower is better."""
 WINDOWS = (10, 25, 50, 100, 0)
-"""Frames at 25 fps; 0 is the whole clip."""
+"""Window lengths in frames at 25 fps; 0 is the whole clip."""
 SHIFTS = tuple(k for k in range(-MAX_OFFSET, MAX_OFFSET + 1) if k)
 
 
 @dataclass(frozen=True)
 class ClipMeasure:
-    """A measure on one clip.
+    """Measure applied to one clip.
 
     Attributes:
-        name: of the clip.
-        frames: F.
-        cost: within the clip.
-        foreign: the same mouth against another clip's sound, or None.
+        name: Name of the clip.
+        frames: Length of the clip in frames.
+        cost: Cost of the mouth against the clip's own sound.
+        foreign: Cost of the same mouth against the sound of another clip, or None.
     """
 
     name: str
@@ -39,7 +39,7 @@ class ClipMeasure:
 
 
 def distance_cost(mouth: NDArray[np.float32], speech: NDArray[np.float32]) -> Cost:
-    """Mean Euclidean distance of embeddings [F, d]."""
+    """Make a cost of the mean Euclidean distance between embeddings [F, d]."""
 
     def cost(m: int, frames: int, s: int) -> float:
         return float(np.linalg.norm(mouth[m : m + frames] - speech[s : s + frames], axis=1).mean())
@@ -48,7 +48,7 @@ def distance_cost(mouth: NDArray[np.float32], speech: NDArray[np.float32]) -> Co
 
 
 def correlation_cost(opening: NDArray[np.float32], predicted: NDArray[np.float32]) -> Cost:
-    """Minus the correlation of two curves [F]; 0 where one of them does not move."""
+    """Make a cost of the negative correlation of two curves [F]; 0 if one of them is constant."""
 
     def cost(m: int, frames: int, s: int) -> float:
         a, b = opening[m : m + frames], predicted[s : s + frames]
@@ -58,7 +58,7 @@ def correlation_cost(opening: NDArray[np.float32], predicted: NDArray[np.float32
 
 
 def curve(cost: Cost, start: int, frames: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Cost over offsets inside a stretch that is looked at alone, by the rules of `sync_curve`."""
+    """Cost over offsets within a stretch, by the rules of `sync_curve`."""
     largest = min(MAX_OFFSET, frames - max(MIN_OVERLAP, -(-frames // 3)))
     offsets = range(-largest, largest + 1)
     values = [cost(start + max(0, k), frames - abs(k), start + max(0, -k)) for k in offsets]
@@ -66,19 +66,19 @@ def curve(cost: Cost, start: int, frames: int) -> tuple[NDArray[np.int64], NDArr
 
 
 def _starts(total: int, frames: int) -> list[int]:
-    """First frames of windows, half a window apart."""
+    """First frames of windows that are half a window apart."""
     return list(range(0, total - frames + 1, max(1, frames // 2)))
 
 
 def pair_wins(clip: ClipMeasure, frames: int) -> dict[int, list[float]]:
-    """|shift| -> whether the window in step had the lower cost, for each window and sign; 0 frames: the whole clip."""
+    """Map |shift| -> 1.0 or 0.0 for each window and sign: whether the window in sync had the lower cost; 0 frames take the whole clip."""
     wins: dict[int, list[float]] = {abs(k): [] for k in SHIFTS}
     if frames == 0:
         for k in SHIFTS:
             length = clip.frames - abs(k)
             m, s = max(0, k), max(0, -k)
             if length >= MIN_OVERLAP:
-                # the same frames of the mouth in both
+                # Both costs use the same frames of the mouth.
                 wins[abs(k)].append(float(clip.cost(m, length, m) < clip.cost(m, length, s)))
         return wins
     for start in _starts(clip.frames, frames):
@@ -90,10 +90,10 @@ def pair_wins(clip: ClipMeasure, frames: int) -> dict[int, list[float]]:
 
 
 def pairwise_accuracy(clips: Sequence[ClipMeasure], frames: int) -> tuple[dict[int, float], int, int]:
-    """Share of windows in step that beat the same window against shifted sound.
+    """Share of windows that have a lower cost in sync than against shifted sound.
 
     Returns:
-        |shift| -> accuracy, mean over clips; the number of clips long enough for every shift, and of their windows.
+        |shift| -> accuracy, mean over clips; the number of clips that are long enough for every shift; the number of their windows.
     """
     per_clip, windows = [], 0
     for clip in clips:
@@ -108,7 +108,7 @@ def pairwise_accuracy(clips: Sequence[ClipMeasure], frames: int) -> tuple[dict[i
 
 
 def offset_accuracy(clips: Sequence[ClipMeasure], frames: int, within: int = 1) -> float:
-    """Share of windows, looked at alone, whose least cost lies within so many frames of 0; mean over clips."""
+    """Share of windows whose minimum cost lies within `within` frames of offset 0; mean over clips."""
     per_clip = []
     for clip in clips:
         length = clip.frames if frames == 0 else frames
@@ -122,7 +122,7 @@ def offset_accuracy(clips: Sequence[ClipMeasure], frames: int, within: int = 1) 
 
 
 def area_under_curve(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """Probability that a positive is above a negative; ties count half."""
+    """Probability that a positive value exceeds a negative one; ties count half."""
     if not len(positive) or not len(negative):
         return float("nan")
     ordered = np.sort(np.asarray(negative, float))
@@ -131,11 +131,11 @@ def area_under_curve(positive: Sequence[float], negative: Sequence[float]) -> fl
 
 
 def standing_out(clips: Sequence[ClipMeasure], frames: int) -> tuple[float, float]:
-    """Two areas under the curve, pooled over all windows of all clips.
+    """Compute two areas under the ROC curve, pooled over all windows of all clips.
 
     Returns:
-        How the window in step (median cost over offsets minus cost) is told from the same window shifted by 1 to 15 frames, and how the
-        confidence (median minus least cost) with the own sound is told from that with another clip's.
+        The area for the score (median cost over offsets minus cost) of windows in sync against that of windows shifted by 1 to 15 frames,
+        and the area for the confidence (median minus minimum cost) with the own sound against that with another clip's.
     """
     own, shifted, native, foreign = [], [], [], []
     for clip in clips:
@@ -153,7 +153,7 @@ def standing_out(clips: Sequence[ClipMeasure], frames: int) -> tuple[float, floa
 
 
 def figures(clips: Sequence[ClipMeasure], windows: Sequence[int] = WINDOWS) -> list[dict[str, float]]:
-    """A row for each window length: accuracy at |shift| 1, 2, 3, 5, 10, 15 and on average, offset within one frame, both areas."""
+    """Make a row for each window length: accuracy at |shift| 1, 2, 3, 5, 10, 15 and on average, offset accuracy, both areas."""
     rows = []
     for frames in windows:
         by_shift, used, count = pairwise_accuracy(clips, frames)

@@ -1,7 +1,7 @@
-"""Training the lip-sync network of `fantasytalking.perception.lip_sync`: its configuration, objective and validation.
+"""Configuration, objective and validation of the lip-sync network of `fantasytalking.perception.lip_sync`.
 
-Contrastive: a few frames of the mouth must be nearer to the speech of the same moment than to the speech of the same clip 1 to 15 frames
-earlier or later, and than to other clips' speech.
+The loss is contrastive: a few frames of the mouth must be closer to the speech of the same moment than to the speech of the same clip 1 to
+15 frames earlier or later, and than to the speech of other clips.
 """
 
 from __future__ import annotations
@@ -44,39 +44,39 @@ __all__ = [
 ]
 
 POOLS = (4, 16)
-"""Frames over which similarities are averaged before they are compared; both count alike."""
+"""Numbers of frames over which similarities are averaged before they are compared; both have equal weight."""
 
 
 @record
 class LipSyncConfig(LoopConfig):
-    """A run of the lip-sync network."""
+    """Configuration of a run that trains the lip-sync network."""
 
-    batch: Annotated[int, field("Windows a step.", minimum=2)] = 32
-    window: Annotated[int, field("Frames of the mouth in each window.", minimum=1)] = 16
+    batch: Annotated[int, field("Windows per step.", minimum=2)] = 32
+    window: Annotated[int, field("Mouth frames per window.", minimum=1)] = 16
     smoothing: Annotated[
         float,
         field(
-            "Share of the target that goes to the offsets -1 and +1, as clips are in step within a frame only.",
+            "Share of the target given to the offsets -1 and +1, as clips are in sync only to within a frame.",
             minimum=0,
             maximum=1,
         ),
     ] = 0.1
     generated_weight: Annotated[
-        float, field("How often identities of generated clips are drawn, against those of real ones.", minimum=0)
+        float, field("How often identities of generated clips are drawn, relative to those of real clips.", minimum=0)
     ] = 0.3
-    variation: Annotated[Variation, field("Variation of the windows.")] = Variation()
+    variation: Annotated[Variation, field("Augmentation of the windows.")] = Variation()
 
     def scaled_to(self, steps: int) -> LipSyncConfig:
-        """The same run with `steps` steps; a short one warms up over a quarter of them."""
+        """Scale the run to `steps` steps; a short run warms up over a quarter of them."""
         (schedule,) = self.stages
         return replace(self, stages=(replace(schedule, steps=steps, warmup=min(100, steps // 4 + 1)),))
 
 
 @record
 class LipSyncRecipe:
-    """Everything that makes the weights of the lip-sync network out of videos."""
+    """Recipe that makes the weights of the lip-sync network from videos."""
 
-    train: Annotated[LipSyncConfig, field("The run of the network.")] = LipSyncConfig(
+    train: Annotated[LipSyncConfig, field("Configuration of the network's run.")] = LipSyncConfig(
         (Schedule("lip-sync", 600, 1e-3, warmup=100, final_fraction=0.02),),
         weight_decay=0.05,
         ema=0.998,
@@ -84,22 +84,22 @@ class LipSyncRecipe:
         validate_every=200,
     )
     align_steps: Annotated[
-        int, field("Steps of each network that puts training clips in step beforehand.", minimum=1)
+        int, field("Steps of each network that synchronises the training clips beforehand.", minimum=1)
     ] = 300
 
     def scaled_to(self, steps: int) -> LipSyncRecipe:
-        """The same with `steps` steps of the network."""
+        """Scale the recipe to `steps` steps of the network."""
         return replace(self, train=self.train.scaled_to(steps))
 
 
 @dataclass(frozen=True)
 class LipSyncBatch:
-    """Windows of the global batch; mouths of some of them are compared with the speech of all.
+    """Windows of the global batch; the mouths of some are compared with the speech of all.
 
     Attributes:
-        windows: all B of them.
-        rows: [R], whose mouths are looked at.
-        chance: seed of the network's dropout.
+        windows: All B windows.
+        rows: Indices [R] of the windows whose mouths are compared.
+        chance: Seed of the network's dropout.
     """
 
     windows: SyncBatch
@@ -107,12 +107,12 @@ class LipSyncBatch:
     chance: int
 
     def to(self, device: torch.device) -> LipSyncBatch:
-        """The same on a device."""
+        """Copy of the batch on a device."""
         return LipSyncBatch(self.windows.to(device), self.rows.to(device), self.chance)
 
 
 class ScaledNetwork(nn.Module):
-    """The network and the two scales of its similarities, which only training needs."""
+    """Network with the two scales of its similarities, which are needed only in training."""
 
     def __init__(self, network: LipSyncNetwork) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class ScaledNetwork(nn.Module):
         """Embed the mouths of some windows and the speech of all.
 
         Returns:
-            Mouth [R, W, d], speech [B, W + 2 MAX_OFFSET, d] and scales [2].
+            Mouth embeddings [R, W, d], speech embeddings [B, W + 2 MAX_OFFSET, d] and scales [2].
         """
         mouth = self.network.mouth(batch.shape[rows], batch.pixels[rows], batch.use[rows])
         return mouth, self.network.speech(batch.speech), self.log_scale.exp()
@@ -132,20 +132,19 @@ class ScaledNetwork(nn.Module):
 def sync_loss(
     mouth: Tensor, speech: Tensor, inside: Tensor, scale: Tensor, frames: int, smoothing: float, rows: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the right offset among all offsets of the clip and the other clips of the batch.
+    """Cross-entropy of the correct offset among all offsets of the clip and the other clips of the batch.
 
     Args:
-        mouth: [R, W, d] unit vectors.
-        speech: [B, W + 2 MAX_OFFSET, d] unit vectors; speech frame i + MAX_OFFSET belongs to mouth frame i.
-        inside: [B, W + 2 MAX_OFFSET], speech frames that exist; the others are no negatives.
-        scale: inverse temperature.
-        frames: over how many neighbouring frames similarities are averaged.
-        smoothing: share of the target for the offsets beside the right one.
-
-        rows: which clips of the batch the mouths are of.
+        mouth: Unit vectors [R, W, d] of the mouths.
+        speech: Unit vectors [B, W + 2 MAX_OFFSET, d] of the speech; speech frame i + MAX_OFFSET belongs to mouth frame i.
+        inside: Whether each speech frame exists [B, W + 2 MAX_OFFSET]; the others are not used as negatives.
+        scale: Inverse temperature.
+        frames: Number of neighbouring frames over which similarities are averaged.
+        smoothing: Share of the target for the offsets next to the correct one.
+        rows: Indices [R] of the clips that the mouths belong to.
 
     Returns:
-        By mouth, loss [R] and share of stretches in which the right offset is above all others of the clip [R].
+        Loss of each mouth [R], and share of its stretches in which the correct offset scores highest within the clip [R].
     """
     window, offsets = mouth.shape[1], 2 * MAX_OFFSET + 1
     shifted = speech[rows].unfold(1, window, 1).movedim(-1, 2)  # [R, 31, W, d]
@@ -171,10 +170,10 @@ def sync_loss(
 
 @dataclass(frozen=True)
 class LipSyncObjective:
-    """Objective of the lip-sync network. The other clips of a batch are negatives, so every process draws all of it.
+    """Objective of the lip-sync network; as other clips of a batch are negatives, every process draws the whole batch.
 
     Attributes:
-        config: the run.
+        config: Configuration of the run.
     """
 
     config: LipSyncConfig
@@ -183,10 +182,10 @@ class LipSyncObjective:
     method: ClassVar[Mapping[str, Any]] = {}
 
     def begin(self, engine: Engine, average: Mapping[str, Tensor]) -> None:
-        """Check that the network can be trained as the run wants.
+        """Check that the run does not shard the network.
 
         Raises:
-            SettingsError: weights are spread over processes.
+            SettingsError: Weights are sharded across processes.
         """
         if engine.sharded:
             raise SettingsError(
@@ -212,7 +211,7 @@ class LipSyncObjective:
         return Losses(torch.stack([loss for loss, _ in found]).mean(0), {"accuracy": found[-1][1]})
 
     def workload(self, batch: LipSyncBatch) -> Workload:
-        """Unknown."""
+        """Empty workload, as there is no formula."""
         return Workload()
 
 
@@ -223,17 +222,17 @@ def lip_sync_trainer(
     run: RunFolder,
     validation: Sequence[MouthClip] = (),
 ) -> Trainer:
-    """A trainer of a network; goes on from the newest checkpoint of its run folder.
+    """Make the trainer of a network, resumed from the newest checkpoint of its run folder.
 
     Args:
-        network: trained in place.
-        windows: where batches come from.
-        config: the run.
-        run: folder of checkpoints and log.
-        validation: clips that are measured for the log and never trained on.
+        network: Network, which is trained in place.
+        windows: Source of the batches.
+        config: Configuration of the run.
+        run: Folder of the run.
+        validation: Clips that are measured for the log and never trained on.
 
     Raises:
-        SettingsError: the run folder is that of another run.
+        SettingsError: The run folder belongs to another run.
     """
 
     def measured(model: ScaledNetwork) -> dict[str, float]:
@@ -244,18 +243,18 @@ def lip_sync_trainer(
 
 
 def averaged_network(trainer: Trainer) -> LipSync:
-    """The network of a trainer with the averaged weights, on the CPU; every process must call this."""
+    """Copy the network of a trainer with the averaged weights to the CPU; every process must call this."""
     return LipSync(trainer.averaged().network.cpu())
 
 
 def validate(sync: LipSync, clips: Sequence[MouthClip]) -> dict[str, float]:
-    """Pairwise accuracy of windows of 10 and of 25 frames."""
+    """Pairwise accuracy for windows of 10 and 25 frames."""
     measures = [clip_measure(sync, clip) for clip in clips]
     return {f"pairwise_{int(row['frames'])}": round(row["pairwise"], 4) for row in figures(measures, (10, 25))}
 
 
 def clip_measure(sync: LipSync, clip: MouthClip, other: MouthClip | None = None) -> ClipMeasure:
-    """The network as a measure on one clip, with another clip's sound as the foreign one."""
+    """Apply the network as a measure to one clip, with another clip's sound as the foreign one."""
     mouth = sync.embed_view(MouthView(clip.shape.numpy(), clip.crops.numpy()))
     foreign = None
     if other is not None:
@@ -265,7 +264,7 @@ def clip_measure(sync: LipSync, clip: MouthClip, other: MouthClip | None = None)
 
 
 def new_network(clips: Sequence[MouthClip], template: NDArray[np.float32], seed: int) -> LipSyncNetwork:
-    """An untrained network with template and speech statistics filled in; every clip counts alike in them."""
+    """Make an untrained network with template and speech statistics, in which all clips have equal weight."""
     torch.manual_seed(seed)
     network = LipSyncNetwork()
     network.template.copy_(torch.from_numpy(template))

@@ -1,4 +1,4 @@
-"""Recipe of the lip-sync network."""
+"""Ready-made recipe of the lip-sync network."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from fantasytalking.training.lip_sync.lip_sync_objective import LipSyncRecipe
 __all__ = ["LIP_SYNC_RECIPES"]
 
 LIP_SYNC_RECIPES = {"lip-sync": LipSyncRecipe()}
-"""The network that measures whether lips and sound are in step."""
+"""Recipes by name: the network that measures whether lips and sound are in sync."""

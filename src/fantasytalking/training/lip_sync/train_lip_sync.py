@@ -1,4 +1,4 @@
-"""From a folder of talking videos to the weights of the lip-sync network and its validation table."""
+"""Training of the lip-sync network on a folder of talking videos, with its validation table."""
 
 from __future__ import annotations
 
@@ -39,30 +39,30 @@ from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.run_folder import RunFolder
 
 EMBEDDED_CODEC = Path(resolve_model(EMBEDDED)) / "vae" / "diffusion_pytorch_model.safetensors"
-"""Its template is the average upright face that clips are aligned to."""
+"""Weights of the embedded codec, whose template is the average upright face that clips are aligned to."""
 LOST_FACE, MOSTLY = 0.5, 0.05
 
 
 def average_face() -> NDArray[np.float32]:
-    """Mesh [468, 3] of an average upright face, eyes one unit apart: the template of the embedded model's codec."""
+    """Load the mesh [468, 3] of an average upright face, eyes one unit apart: the template of the embedded codec."""
     return np.asarray(load_file(EMBEDDED_CODEC)["codec.template"].float().numpy(), np.float32)
 
 
 def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
-    """Videos to weights; every part goes on where it was stopped.
+    """Train the weights of the network from videos; an interrupted run continues where it stopped.
 
     Args:
-        recipe: what to train and for how long.
-        data: folder with ``catalogue.jsonl`` and the videos that it names.
-        output: run folder. Measurements go to ``tracks`` and ``mouths``, checkpoints to ``network``, what was found out about the
-            clips to ``sync.json`` and ``aligned.json``, the validation table to ``figures.json``.
+        recipe: Recipe of the run.
+        data: Folder with ``catalogue.jsonl`` and the videos that it names.
+        output: Run folder. Measurements are written to ``tracks`` and ``mouths``, checkpoints to ``network``, the sync of the clips to
+            ``sync.json`` and ``aligned.json``, and the validation table to ``figures.json``.
 
     Returns:
         The weights, ``output/lip_sync.safetensors``, float16.
 
     Raises:
-        InputError: no catalogue, or no real training clip of it can be used.
-        OutputError: the run folder cannot be made.
+        InputError: There is no catalogue, or none of its real training clips can be used.
+        OutputError: The run folder cannot be made.
     """
     clips = read_catalogue(data / "catalogue.jsonl")
     try:
@@ -103,7 +103,7 @@ def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
 
 
 def save_weights(sync: LipSync, path: Path) -> Path:
-    """Write the network's weights in half precision; the file gets its name when it is complete."""
+    """Write the network's weights in half precision; the file appears complete or not at all."""
     with atomic_path(path, overwrite=True) as temporary:
         save_file({k: v.half().contiguous() for k, v in sync.network.state_dict().items()}, temporary)
     return path
@@ -112,15 +112,15 @@ def save_weights(sync: LipSync, path: Path) -> Path:
 def training_clips(
     tracks: dict[str, FaceTrack], views: dict[str, MouthView], report: Path
 ) -> tuple[list[MouthClip], NDArray[np.float64]]:
-    """Clips of the training split, put in step by the ridge, without people of the validation split.
+    """Select the clips of the training split, synchronised by the ridge, without people of the validation split.
 
-    Clips that do not follow their sound or whose face is often lost are left out; `report` says what was measured of each.
+    Clips whose mouth does not follow the sound, or whose face is often lost, are left out; the measurements are written to `report`.
 
     Returns:
-        The clips and the ridge, fitted to the real ones.
+        The clips, and the ridge fitted to the real ones.
 
     Raises:
-        InputError: no real clip of the training split can be used.
+        InputError: No real clip of the training split can be used.
     """
     val = [t for t in tracks.values() if t.info.split == "val"]
     train = without_leaks([t for t in tracks.values() if t.info.split == "train"], val)
@@ -150,13 +150,13 @@ def training_clips(
 
 
 def ridge_measure(track: FaceTrack, ridge: NDArray[np.float64], other: FaceTrack, offset: int = 0) -> ClipMeasure:
-    """The linear model of `fantasytalking.training.embedded.linear_sync` as a measure: correlation of predicted and measured mouth opening.
+    """Apply the linear model of `fantasytalking.training.embedded.linear_sync` as a measure: correlation of the mouth opening.
 
     Args:
-        track: the clip.
-        ridge: from `fit_ridge`.
-        other: whose sound is the foreign one.
-        offset: frames by which the clip's face lags; undone first.
+        track: Track of the clip.
+        ridge: Weights from `fit_ridge`.
+        other: Track whose sound is the foreign one.
+        offset: Frames by which the clip's face lags, which are corrected first.
     """
     opening = mouth_opening(track.points)[max(0, offset) :]
     own = track.speech[SPEECH_PER_FRAME * max(0, -offset) :]
@@ -178,14 +178,14 @@ def validation_table(
     ridge: NDArray[np.float64],
     references: dict[str, int],
 ) -> dict[str, Any]:
-    """Figures on validation clips, real ones apart from generated ones, beside the ridge's, and what was found of each clip.
+    """Compute the validation figures of the network and of the ridge, for real and generated clips separately, and a row for each clip.
 
     Args:
-        sync: the network.
-        validation: clips that it never saw.
-        ridge: fitted to the training split.
-        references: clip -> frames by which its face lags, as others than `sync` found it. The figures "in_step" are of clips moved by
-            that, those "as_published" of clips as they are.
+        sync: The network.
+        validation: Tracks and clips that it was not trained on.
+        ridge: Weights of the linear model, fitted to the training split.
+        references: Clip name -> frames by which its face lags, as found by other networks. The figures "in_step" are for clips shifted by
+            that offset, the figures "as_published" for the original clips.
     """
     table: dict[str, Any] = {}
     for kind in ("real", "generated"):
@@ -205,7 +205,7 @@ def validation_table(
 def _clip_row(
     sync: LipSync, track: FaceTrack, clip: MouthClip, ridge: NDArray[np.float64], reference: int
 ) -> dict[str, object]:
-    """Offset, distance and confidence of a clip as it is and with its sound moved, beside the reference and the ridge's offset."""
+    """Offset, distance and confidence of a clip as it is and with shifted sound, with the reference and the ridge's offset."""
     mouth, speech = (
         sync.embed_view(MouthView(clip.shape.numpy(), clip.crops.numpy())),
         sync.embed_speech(clip.speech.numpy()),
@@ -233,7 +233,7 @@ def _clip_row(
 def _later_face(
     mouth: NDArray[np.float32], clip: MouthClip, sync: LipSync, k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Embeddings of a clip whose sound was brought forward by k frames, so that the face lags behind it by k more."""
+    """Embeddings of a clip whose sound is moved k frames earlier, so that the face lags by k more frames."""
     speech = clip.speech.numpy()
     if k > 0:
         heard = sync.embed_speech(speech[SPEECH_PER_FRAME * k :])

@@ -1,1 +1,1 @@
-"""The training loop and all it needs, whatever is trained: configuration, engine, checkpoints, run folder, monitoring."""
+"""The training loop, independent of the model that is trained: configuration, engine, checkpoints, run folder, monitoring."""

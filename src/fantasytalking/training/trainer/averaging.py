@@ -1,4 +1,4 @@
-"""Averaged weights: what is validated and released."""
+"""Exponential moving average of the weights, which is what is validated and released."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fantasytalking.training.trainer.sharding import like, local
 
 
 def start_average(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies of the parameters that train, spread over the processes as they are."""
+    """Copy the trained parameters; sharded parameters give sharded copies."""
     return {name: like(value.detach(), local(value.detach()).clone()) for name, value in values.items()}
 
 
 @torch.no_grad()
 def update_average(average: Mapping[str, Tensor], values: Mapping[str, Tensor], step: int, decay: float) -> None:
-    """Average <- d average + (1 - d) values, in place, with d = min(decay, (1 + step) / (10 + step)): short at first."""
+    """Update in place: average <- d average + (1 - d) values, with d = min(decay, (1 + step) / (10 + step)), small at first."""
     decay = min(decay, (1 + step) / (10 + step))
     into = [local(value) for value in average.values()]
     torch._foreach_lerp_(into, [local(values[name].detach()) for name in average], 1 - decay)
@@ -26,7 +26,7 @@ def update_average(average: Mapping[str, Tensor], values: Mapping[str, Tensor], 
 
 @contextmanager
 def exchanged(average: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Iterator[None]:
-    """While it is entered, the parameters hold the averaged values and the average holds theirs; sharded ones stay sharded."""
+    """Swap the parameters with their averages for the duration of the block; sharded tensors stay sharded."""
     _exchange(average, values)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Dealing of a global batch to processes and forward passes."""
+"""Split of a global batch over processes and forward passes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["Part", "shares"]
 
 @dataclass(frozen=True)
 class Part:
-    """Share of a global batch that one forward pass sees.
+    """Share of a global batch for one forward pass.
 
     Attributes:
-        batch: made by the objective.
-        weight: factor of the sum of its losses; 0 for a filler that keeps the processes in step.
+        batch: Batch prepared by the objective.
+        weight: Factor of the sum of its losses; 0 for a filler batch that keeps the processes in step.
     """
 
     batch: Any
@@ -22,10 +22,10 @@ class Part:
 
 
 def shares(count: int, processes: int, accumulate: int, rank: int) -> list[list[int]]:
-    """Rows of a global batch that one process takes, one list a forward pass.
+    """Rows of a global batch for one process, as one list per forward pass.
 
-    Every process gets equally many lists, some of them empty where there are fewer rows than passes; passes that nobody needs are left
-    out.
+    Every process gets the same number of lists, some of them empty if there are fewer rows than passes; passes that no process needs
+    are omitted.
     """
     pieces = processes * accumulate
 

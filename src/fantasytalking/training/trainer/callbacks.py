@@ -1,4 +1,4 @@
-"""Hooks into a run: validation, videos and logging accompany the loop and are no part of it."""
+"""Hooks into a run: validation, videos and logging happen alongside the loop, not inside it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["Callback", "Moment", "Validate", "Validated"]
 
 @dataclass(frozen=True)
 class Moment:
-    """When a validation takes place.
+    """Time and place of a validation.
 
     Attributes:
-        step: global step.
-        number: which validation of the run it is, from 1.
-        run: the run's folder.
+        step: Global step.
+        number: Number of the validation within the run, from 1.
+        run: Folder of the run.
     """
 
     step: int
@@ -34,8 +34,8 @@ class Validated:
     """Results of a validation.
 
     Attributes:
-        figures: numbers by name.
-        pictures: RGB pictures [H, W, 3] by name.
+        figures: Numbers by name.
+        pictures: RGB images [H, W, 3] by name.
     """
 
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -43,55 +43,55 @@ class Validated:
 
 
 class Callback:
-    """Companion of a run; each hook does nothing unless it is overridden.
+    """Base class of hooks into a run; each hook does nothing unless overridden.
 
-    The main process calls the hooks, in the order of the callbacks. `on_validation` alone may be called by every process.
+    The main process calls the hooks, in the order of the callbacks. Only `on_validation` may be called by every process.
 
     Attributes:
-        needs_whole_model: whether `on_validation` wants the model put together in the main process where weights are sharded; otherwise
-            every process calls it with the sharded model.
+        needs_whole_model: Whether `on_validation` needs sharded weights to be gathered in the main process; otherwise every process calls
+            it with the sharded model.
     """
 
     needs_whole_model: bool = False
 
     def on_begin(self, run: RunFolder, step: int, end: int) -> None:
-        """Training begins.
+        """Called when training begins.
 
         Args:
-            run: its folder.
-            step: that it begins with.
-            end: last step.
+            run: Folder of the run.
+            step: Steps done before.
+            end: Step at which training ends.
         """
 
     def on_step(self, step: int) -> None:
-        """A step is done."""
+        """Called after each step."""
 
     def on_log(self, record: Mapping[str, Any]) -> None:
-        """A line of the log: losses and speeds since the last one."""
+        """Called with each log line: losses and speeds since the previous line."""
 
     def on_validation(self, model: Any, moment: Moment) -> Validated:
-        """Validate.
+        """Validate the model.
 
         Args:
-            model: with the averaged weights, in evaluation mode.
-            moment: when.
+            model: Model with the averaged weights, in evaluation mode.
+            moment: Step and number of the validation.
         """
         return Validated()
 
     def on_validated(self, step: int, found: Validated) -> None:
-        """Results of all callbacks together."""
+        """Called with the merged results of all callbacks."""
 
     def on_end(self) -> None:
-        """Training ends, by whatever cause."""
+        """Called when training ends, for whatever reason."""
 
 
 @dataclass(frozen=True)
 class Validate(Callback):
-    """Figures of the averaged weights.
+    """Callback that measures the averaged weights.
 
     Attributes:
-        figures: model -> numbers by name.
-        needs_whole_model: see `Callback`.
+        figures: Function from a model to numbers by name.
+        needs_whole_model: See `Callback`.
     """
 
     figures: Callable[[Any], Mapping[str, float]]

@@ -1,8 +1,8 @@
-"""Checkpoints of a run: sharded, written while training goes on, complete or not there.
+"""Checkpoints of a run: sharded, written in the background during training, and either complete or absent.
 
-A checkpoint is a folder ``step-N``. Every process writes the part of the tensors that it holds to a safetensors file of its own; when
-all of them are there, the main process adds ``meta.json`` and gives the folder its name. Any number of processes can read it. Nothing
-in it is ever unpickled, which is why it is not a checkpoint of torch.distributed.checkpoint, whose index is a pickle.
+A checkpoint is a folder ``step-N``. Every process writes its part of the tensors to a safetensors file of its own; once all files are
+written, the main process adds ``meta.json`` and gives the folder its name. Any number of processes can read it. Nothing in it is ever
+unpickled; torch.distributed.checkpoint is not used because its index is a pickle.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _POLL, _PATIENCE = 0.02, 1800  # seconds
 
 @dataclass
 class Checkpointer:
-    """Writes and reads the checkpoints of one run; every process has one and calls the same methods.
+    """Writes and reads the checkpoints of a run; every process has its own instance and calls the same methods.
 
     Args:
-        run: where they lie; all processes must see the same folder.
-        engine: its parameters that train and its optimiser are kept.
-        average: averaged weights by parameter name, filled on loading.
-        keep: how many checkpoints stay.
+        run: Folder of the run, which must be the same for all processes.
+        engine: Engine whose trained parameters and optimiser are saved.
+        average: Averaged weights by parameter name, overwritten on loading.
+        keep: Number of checkpoints to keep.
     """
 
     run: RunFolder
@@ -52,29 +52,29 @@ class Checkpointer:
     _error: list[BaseException] = field(default_factory=list)
 
     def clear(self) -> None:
-        """Delete what killed runs left half-written; call it before anything is saved."""
+        """Delete incomplete checkpoints of killed runs; call it before anything is saved."""
         if self.engine.is_main:
             for part in self.run.path.glob(f".{PREFIX}*.part"):
                 shutil.rmtree(part, ignore_errors=True)
         self.engine.wait_for_all()
 
     def save(self, step: int, extra: dict[str, Any]) -> Path:
-        """Copy the present values and write them in the background; waits first for an earlier checkpoint that is still being written.
+        """Copy the current values and write them in the background, after waiting for any earlier checkpoint to be written.
 
         Args:
-            step: whose values they are.
-            extra: JSON values that are kept with them.
+            step: Number of steps done.
+            extra: JSON values to save with the weights.
 
         Returns:
-            The folder that appears when all is written.
+            The folder, which appears when the checkpoint is complete.
 
         Raises:
-            OutputError: the earlier checkpoint could not be written.
+            OutputError: The earlier checkpoint could not be written.
         """
         self.wait()
         tensors, numbers = self._snapshot()
         place = self._rank_and_count()
-        # as text at once: the caller goes on changing what it handed in
+        # Serialised at once, as the caller keeps modifying `extra`.
         meta = json.dumps({"format": FORMAT, "step": step, "files": place[1], "extra": extra | {"optimizer": numbers}})
         job = _Job(self.run, step, tensors, meta, place, self.keep)
         self._writer = threading.Thread(target=self._write, args=(job,), name=f"checkpoint of step {step}", daemon=True)
@@ -82,10 +82,10 @@ class Checkpointer:
         return self.run.path / f"{PREFIX}{step}"
 
     def wait(self) -> None:
-        """Until the checkpoint that is being written is complete, as far as this process writes it.
+        """Wait until this process has written its part of the current checkpoint.
 
         Raises:
-            OutputError: it could not be written.
+            OutputError: The checkpoint could not be written.
         """
         if self._writer is not None:
             self._writer.join()
@@ -97,15 +97,18 @@ class Checkpointer:
             ) from error
 
     def settle(self, seconds: float = 60.0) -> None:
-        """Give a checkpoint that is being written some time when a run ends by an error."""
+        """Wait a limited time for the current checkpoint when a run ends with an error."""
         if self._writer is not None:
             self._writer.join(seconds)
 
     def load(self, path: Path) -> tuple[int, dict[str, Any]]:
-        """Restore weights, averages and optimiser; returns the step and what was kept with it.
+        """Restore weights, averages and optimiser state.
+
+        Returns:
+            The step, and the extra values saved with it.
 
         Raises:
-            CheckpointError: the values do not fit, or a file is missing or damaged.
+            CheckpointError: The values do not fit, or a file is missing or damaged.
         """
         try:
             with Stored(path) as stored:
@@ -125,7 +128,7 @@ class Checkpointer:
         return {name: state[p] for name, p in self.engine.trainable().items() if p in state}
 
     def _snapshot(self) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, dict[str, Any]]]:
-        """Key -> (copy of the local part, the tensor that it is a part of), and the optimiser's plain numbers."""
+        """Map key -> (copy of the local part, the tensor it is part of), and the optimiser's plain numbers."""
         found: dict[str, Tensor] = {f"{WEIGHTS}.{k}": p.detach() for k, p in self.engine.trainable().items()}
         found |= {f"{AVERAGE}.{k}": v for k, v in self.average.items()}
         numbers: dict[str, dict[str, Any]] = {}
@@ -168,7 +171,7 @@ class Checkpointer:
             if stored.shape(whole) == tuple(parameter.shape):
                 part = stored.part(whole, parameter).to(local(parameter).device)
                 state[key] = like(parameter, part)
-            else:  # a count of steps, or a table of the 8-bit optimiser
+            else:  # a step count, or a table of the 8-bit optimiser
                 state[key] = stored.whole(whole).to("cpu" if key == "step" else local(parameter).device)
         if "step" in state and isinstance(state["step"], Tensor) and self.engine.device.type == "cuda":
             state["step"] = state["step"].to(self.engine.device)
@@ -177,7 +180,7 @@ class Checkpointer:
 
 @dataclass
 class _Job:
-    """Part of one checkpoint that one process writes."""
+    """The part of a checkpoint that one process writes."""
 
     run: RunFolder
     step: int
@@ -194,7 +197,7 @@ class _Job:
         temporary = self.run.path / f".{target.name}.part"
         temporary.mkdir(parents=True, exist_ok=True)
         places = {k: {"offset": local_offset(v), "shape": tuple(v.shape)} for k, (_, v) in self.tensors.items()}
-        # a count of steps is the same everywhere and not spread
+        # Scalars such as step counts are equal in all processes and not sharded.
         mine = {k: part for k, (part, _) in self.tensors.items() if rank == 0 or part.ndim > 0}
         file = temporary / _name(rank, count)
         unfinished = file.with_suffix(".writing")
@@ -221,10 +224,10 @@ class _Job:
 
 
 class Stored:
-    """A checkpoint on disk, read in pieces; a context manager.
+    """Checkpoint on disk, read in pieces; a context manager.
 
     Raises:
-        OSError, ValueError, SafetensorError: a file is missing or damaged.
+        OSError, ValueError, SafetensorError: A file is missing or damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -254,11 +257,11 @@ class Stored:
         self._stack.close()
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Shape of the whole tensor."""
+        """Shape of a whole tensor."""
         return self.places[key][0]
 
     def optimizer_keys(self, name: str) -> list[str]:
-        """Names of the optimiser's values of a parameter."""
+        """Names of the optimiser values stored for a parameter."""
         found = []
         for key in self.places:
             part, _, rest = key.partition(".")
@@ -268,10 +271,10 @@ class Stored:
         return found
 
     def check(self, expected: Mapping[str, Tensor]) -> None:
-        """Check that exactly these weights are there, in these shapes.
+        """Check that the checkpoint holds exactly these weights, in these shapes.
 
         Raises:
-            ValueError: they are not.
+            ValueError: It does not.
         """
         kept = {key for key in self.places if not key.startswith(f"{OPTIMIZER}.")}
         odd = sorted(kept ^ expected.keys())
@@ -282,7 +285,7 @@ class Stored:
                 raise ValueError(f"{key} has the shape {self.shape(key)} there, but {tuple(tensor.shape)} here")
 
     def part(self, key: str, reference: Tensor) -> Tensor:
-        """This process's part of a tensor that is spread as `reference` is, put together from whatever files hold it."""
+        """Read this process's part of a tensor sharded like `reference`, assembled from the files that hold it."""
         wanted, begin = local(reference), local_offset(reference)
         if wanted.ndim == 0:
             return self.whole(key)
@@ -301,7 +304,7 @@ class Stored:
         return torch.empty_like(wanted, device="cpu") if result is None else result
 
     def whole(self, key: str) -> Tensor:
-        """A whole tensor."""
+        """Read a whole tensor."""
         shape, places = self.places[key]
         if not shape:
             result: Tensor = self.files[places[0][0]].get_tensor(key)
@@ -310,10 +313,13 @@ class Stored:
 
 
 def load_ema(run: RunFolder) -> dict[str, Tensor]:
-    """Averaged weights of a run's newest checkpoint: parameter name -> whole tensor, on the CPU; only parameters that were trained.
+    """Load the averaged weights of the trained parameters from a run's newest checkpoint.
+
+    Returns:
+        Parameter name -> whole tensor, on the CPU.
 
     Raises:
-        CheckpointError: there is no checkpoint, or it is damaged.
+        CheckpointError: There is no checkpoint, or it is damaged.
     """
     latest = run.latest()
     if latest is None:

@@ -1,4 +1,4 @@
-"""Everything that decides a training run, as checked records; the run folder keeps a copy."""
+"""The configuration of a training run, as checked records; the run folder keeps a copy."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ MAY_CHANGE = frozenset(
         "tensorboard",
     ]
 )
-"""Fields of a configuration that may differ when a run goes on: they change what is reported or how it is computed, not the run."""
+"""Fields that may differ when a run is resumed: they affect reporting or how a step is computed, but not its result."""
 
 
 @record
 class Schedule:
-    """Length and learning rate of a part of a run."""
+    """Length and learning rate of one part of a run."""
 
-    stage: Annotated[str, field("Name of this part of the run, for the log.")]
-    steps: Annotated[int, field("Optimiser steps.", minimum=1)]
-    learning_rate: Annotated[float, field("Peak of the learning rate.", minimum=0)]
+    stage: Annotated[str, field("Name of this part of the run in the log.")]
+    steps: Annotated[int, field("Number of optimiser steps.", minimum=1)]
+    learning_rate: Annotated[float, field("Peak learning rate.", minimum=0)]
     warmup: Annotated[int, field("Steps over which the learning rate rises linearly to its peak.", minimum=0)] = 100
     final_fraction: Annotated[
-        float, field("Fraction of the peak that a cosine reaches at the last step.", minimum=0, maximum=1)
+        float, field("Fraction of the peak to which a cosine decays by the last step.", minimum=0, maximum=1)
     ] = 0.1
 
 
@@ -59,37 +59,44 @@ class StageSchedule(Schedule):
 
 @record
 class LoopConfig:
-    """Settings that the training loop needs for any run."""
+    """Settings of the training loop, common to all runs."""
 
-    stages: Annotated[tuple[Schedule, ...], field("Parts of the run, one after the other.")]
-    weight_decay: Annotated[float, field("Weight decay of matrices and kernels; vectors have none.", minimum=0)] = 0.01
-    clip_norm: Annotated[float, field("Largest norm of the gradient; longer ones are scaled down.", minimum=0)] = 1.0
+    stages: Annotated[tuple[Schedule, ...], field("Parts of the run, in order.")]
+    weight_decay: Annotated[
+        float, field("Weight decay of matrices and kernels; vectors are not decayed.", minimum=0)
+    ] = 0.01
+    clip_norm: Annotated[float, field("Maximum gradient norm; larger gradients are scaled down to it.", minimum=0)] = (
+        1.0
+    )
     ema: Annotated[
-        float, field("Decay of the averaged weights per step; 0 averages nothing.", minimum=0, maximum=1)
+        float, field("Decay per step of the averaged weights; 0 disables averaging.", minimum=0, maximum=1)
     ] = 0.998
-    seed: Annotated[int, field("Seed of weights, order and every draw.", minimum=0)] = 0
+    seed: Annotated[int, field("Seed of the initial weights, the sample order and every random draw.", minimum=0)] = 0
     checkpoint_minutes: Annotated[float, field("Time between checkpoints.", minimum=0, unit="minutes")] = 4.0
-    keep: Annotated[int, field("Number of newest checkpoints that are kept.", minimum=1)] = 2
+    keep: Annotated[int, field("Number of most recent checkpoints to keep.", minimum=1)] = 2
     validate_every: Annotated[int, field("Steps between validations.", minimum=1)] = 500
-    log_every: Annotated[int, field("Steps between lines of the log.", minimum=1)] = 50
+    log_every: Annotated[int, field("Steps between log lines.", minimum=1)] = 50
     mixed_precision: Annotated[
-        Literal["no", "bf16"], field("Products in bfloat16 (bf16) or float32 (no); what trains stays float32.")
+        Literal["no", "bf16"], field("Compute in bfloat16 (bf16) or float32 (no); trained weights stay in float32.")
     ] = "no"
     gradient_checkpointing: Annotated[
-        bool, field("Compute inner values again in the backward pass, which takes time and saves memory.")
+        bool, field("Recompute activations in the backward pass: slower, but saves memory.")
     ] = False
     accumulate: Annotated[
-        int, field("Parts that each process's share of a batch is cut into; the result is the same.", minimum=1)
+        int, field("Parts into which each process splits its share of a batch; the result is the same.", minimum=1)
     ] = 1
-    fsdp: Annotated[bool, field("Shard weights, gradients and optimiser state over the processes (FSDP2).")] = False
+    fsdp: Annotated[bool, field("Shard weights, gradients and optimiser state across processes (FSDP2).")] = False
     optimizer: Annotated[
-        Literal["adamw", "adamw-8bit"], field("AdamW, or with states of one byte by bitsandbytes (adamw-8bit).")
+        Literal["adamw", "adamw-8bit"],
+        field("adamw, or adamw-8bit from bitsandbytes, whose states take one byte each."),
     ] = "adamw"
-    prefetch: Annotated[int, field("Batches that a thread prepares ahead.", minimum=0)] = 0
+    prefetch: Annotated[
+        int, field("Batches that a background thread prepares in advance; 0 uses no thread.", minimum=0)
+    ] = 0
     peak_flops: Annotated[
         float | None,
         field(
-            "Floating point operations per second of a device, for the share of it that is used; nothing measures it.",
+            "Peak floating point operations per second of a device, for the utilisation in the log; by default it is measured.",
             minimum=1,
         ),
     ] = None
@@ -101,11 +108,11 @@ class LoopConfig:
 
     @property
     def total_steps(self) -> int:
-        """Steps of all stages."""
+        """Number of steps of all stages together."""
         return sum(stage.steps for stage in self.stages)
 
     def scaled_to(self: C, steps: int) -> C:
-        """The same run with `steps` steps in all, every stage in proportion and at least one step long."""
+        """Scale the run to `steps` steps in total: every stage in proportion, and at least one step long."""
         factor = steps / self.total_steps
         stages = tuple(
             replace(s, steps=max(1, round(s.steps * factor)), warmup=max(1, round(s.warmup * min(1.0, factor))))
@@ -114,7 +121,7 @@ class LoopConfig:
         return replace(self, stages=stages)
 
     def at(self, step: int) -> tuple[Schedule, int]:
-        """The stage that a global step belongs to and the step inside it; past the end: the last stage's last step."""
+        """Stage that a global step belongs to, and the step within it; past the end, the last step of the last stage."""
         for stage in self.stages:
             if step < stage.steps:
                 return stage, step
@@ -122,34 +129,39 @@ class LoopConfig:
         return self.stages[-1], self.stages[-1].steps - 1
 
     def save(self, path: Path) -> None:
-        """Write as JSON; the file is replaced in one go."""
+        """Write the configuration as JSON, replacing the file atomically."""
         write_json(path, asdict(self), indent=1)
 
 
 @record
 class TrainConfig(LoopConfig):
-    """A run of the transformer."""
+    """Configuration of a run that trains the transformer."""
 
-    stages: Annotated[tuple[StageSchedule, ...], field("Stages of the run, one after the other.")]
+    stages: Annotated[tuple[StageSchedule, ...], field("Stages of the run, in order.")]
     model: Annotated[
-        dict[str, Any], field("Sizes of the transformer: arguments of `FantasyTalkingTransformer3DModel`.")
+        dict[str, Any], field("Sizes of the transformer, as arguments of `FantasyTalkingTransformer3DModel`.")
     ] = dataclasses.field(default_factory=dict)
     frames: Annotated[
         tuple[int, ...],
-        field("Video frames of a training window (4n+1); one batch holds windows of one length, drawn from this list."),
+        field("Lengths of training windows in video frames (4n+1); each batch draws one length from this list."),
     ] = (73,)
     batch_tokens: Annotated[
-        int, field("Latent frames of a batch; the batch size is this over a window's latent frames.", minimum=1)
+        int,
+        field("Latent frames per batch; the batch size is this divided by the latent frames of a window.", minimum=1),
     ] = 304
-    shift: Annotated[float, field("Shift of the noise levels, as in inference.", minimum=0.1, maximum=100)] = 3.0
+    shift: Annotated[float, field("Shift of the noise levels, as at inference.", minimum=0.1, maximum=100)] = 3.0
     dropout: Annotated[Dropout, field("Probabilities of dropping conditions.")] = Dropout()
-    identity_scale: Annotated[float, field("Scale of the identity (lambda_2 of the paper).", minimum=0)] = 0.5
+    identity_scale: Annotated[float, field("Scale of the identity attention (lambda_2 of the paper).", minimum=0)] = 0.5
     generated_weight: Annotated[
-        float, field("How often identities of generated clips are drawn, against those of real ones.", minimum=0)
+        float, field("How often identities of generated clips are drawn, relative to those of real clips.", minimum=0)
     ] = 0.5
     continuation: Annotated[
         float,
-        field("Share of windows whose first latent frames are given as the end of a segment.", minimum=0, maximum=1),
+        field(
+            "Share of windows that continue a previous segment, with their first latent frames given.",
+            minimum=0,
+            maximum=1,
+        ),
     ] = 0.25
 
     def __post_init__(self) -> None:
@@ -161,14 +173,14 @@ class TrainConfig(LoopConfig):
 
 
 def load_config(kind: type[C], path: Path) -> C:
-    """Read what `LoopConfig.save` wrote.
+    """Read a configuration that `LoopConfig.save` wrote.
 
     Args:
-        kind: of configuration.
-        path: the file.
+        kind: Class of the configuration.
+        path: The JSON file.
 
     Raises:
-        SettingsError: the file is damaged, a key is unknown, or a value is out of range.
+        SettingsError: The file is damaged, a key is unknown, or a value is out of range.
     """
     raw = read_json(path)
     if not isinstance(raw, dict):
@@ -177,17 +189,17 @@ def load_config(kind: type[C], path: Path) -> C:
     sizes = getattr(config, "model", None)
     if sizes is None:
         return config
-    # JSON knows no tuples
+    # JSON has no tuples.
     return replace(config, model={k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()})  # type: ignore[call-arg]
 
 
 def differences(a: object, b: object, path: str = "") -> list[str]:
-    """List where two values made of dicts and sequences differ, as "path: one there, other now" with a dotted path.
+    """List the differences of two values made of dicts and sequences, as "path: one there, other now" with a dotted path.
 
     Args:
-        a: as `dataclasses.asdict` makes it.
-        b: as `dataclasses.asdict` makes it.
-        path: of the values themselves.
+        a: Earlier value, as `dataclasses.asdict` returns it.
+        b: Present value, as `dataclasses.asdict` returns it.
+        path: Dotted path of the two values, for the recursion.
     """
     if isinstance(a, dict) and isinstance(b, dict):
         keys = [*a, *(k for k in b if k not in a)]

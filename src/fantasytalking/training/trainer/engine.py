@@ -1,4 +1,4 @@
-"""The only file that knows accelerate: devices, processes, sharding, precision, gradient steps."""
+"""Devices, processes, sharding, precision and gradient steps through accelerate, which no other file uses directly."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ BETAS = (0.9, 0.99)
 
 @dataclass
 class Engine:
-    """A model, its optimiser and where they run.
+    """A model and its optimiser on the devices and processes of a run.
 
     Attributes:
-        accelerator: from accelerate.
-        model: the wrapped model, to be called.
-        optimizer: the wrapped optimiser.
-        clip_norm: gradient norm limit.
-        sharded: whether weights, gradients and optimiser state are spread over the processes (FSDP2).
+        accelerator: The accelerator of accelerate.
+        model: The model, wrapped for several processes.
+        optimizer: The optimiser, wrapped by accelerate.
+        clip_norm: Maximum gradient norm.
+        sharded: Whether weights, gradients and optimiser state are sharded across processes (FSDP2).
     """
 
     accelerator: Accelerator
@@ -51,20 +51,21 @@ class Engine:
         fsdp: bool = False,
         optimizer: str = "adamw",
     ) -> Engine:
-        """AdamW (beta 0.9, 0.99; no decay on vectors) under accelerate.
+        """Set up AdamW (betas 0.9 and 0.99, no decay on vectors) under accelerate.
 
         Args:
-            model: trained in place; its parameters that require gradients. All processes must hand in equal weights.
-            learning_rate: until `set_learning_rate`.
-            weight_decay: on matrices and kernels.
-            clip_norm: gradient norm limit.
-            mixed_precision: "no" or "bf16"; with bf16 the weights that train are kept in float32.
-            fsdp: shard over the processes (FSDP2), each of the model's `blocks` and the rest by itself; nothing changes in one process.
-            optimizer: "adamw" (fused) or "adamw-8bit" (bitsandbytes, states of one byte).
+            model: Model whose parameters that require gradients are trained in place; the weights must be equal in all processes.
+            learning_rate: Learning rate until `set_learning_rate` is called.
+            weight_decay: Weight decay of matrices and kernels.
+            clip_norm: Maximum gradient norm.
+            mixed_precision: "no" or "bf16"; with bf16 the trained weights stay in float32.
+            fsdp: Whether to shard across processes (FSDP2), each of the model's `blocks` and the rest separately; no effect in a single
+                process.
+            optimizer: "adamw" (fused) or "adamw-8bit" (bitsandbytes, one byte per state).
 
         Raises:
-            SettingsError: an unknown optimiser, the 8-bit one together with sharding, or nothing to train.
-            MissingDependencyError: the 8-bit optimiser without bitsandbytes.
+            SettingsError: The optimiser is unknown, or 8-bit together with sharding, or no parameter requires a gradient.
+            MissingDependencyError: The 8-bit optimiser is requested without bitsandbytes.
         """
         if optimizer not in OPTIMIZERS:
             raise SettingsError(f"There is no optimiser '{optimizer}'; the optimisers are {', '.join(OPTIMIZERS)}.")
@@ -81,11 +82,11 @@ class Engine:
                 "The 8-bit optimiser does not work with weights sharded by FSDP2; use optimizer adamw, or fsdp False."
             )
         by_hand = sharded and accelerator.device.type == "cpu"
-        if by_hand:  # accelerate shards on accelerators only
+        if by_hand:  # accelerate does not shard on CPUs
             shard_in_place(model, mixed_precision)
         inner = _optimizer(model, learning_rate, weight_decay, optimizer, accelerator.device)
         if by_hand:
-            # evaluation mode is what keeps accelerate from wrapping the model a second time
+            # Evaluation mode keeps accelerate from wrapping the model a second time.
             model, inner = accelerator.prepare_model(model, evaluation_mode=True), accelerator.prepare(inner)
         else:
             model, inner = accelerator.prepare(model, inner)
@@ -93,19 +94,19 @@ class Engine:
 
     @property
     def bare_model(self) -> nn.Module:
-        """The model without wrappers; its weights are shards where the engine shards."""
+        """The model without wrappers; its weights are shards if the engine shards."""
         result: nn.Module = self.accelerator.unwrap_model(self.model)
         return result
 
     @property
     def device(self) -> torch.device:
-        """Device that batches go to."""
+        """Device that batches are moved to."""
         result: torch.device = self.accelerator.device
         return result
 
     @property
     def rank(self) -> int:
-        """This process's number."""
+        """Rank of this process."""
         result: int = self.accelerator.process_index
         return result
 
@@ -122,32 +123,32 @@ class Engine:
         return result
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Name -> the parameters that train (shards where the engine shards)."""
+        """Trained parameters by name (shards if the engine shards)."""
         return {name: p for name, p in self.bare_model.named_parameters() if p.requires_grad}
 
     def whole_state(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Whole copies of all weights and buffers of the model; every process must call this.
+        """Copy all weights and buffers of the model, unsharded; every process must call this.
 
         Args:
-            values: taken for the parameters of these names instead of their own values; sharded as they are.
+            values: Replacements for the values of parameters by name, sharded like the parameters.
         """
         state = self.bare_model.state_dict() | dict(values)
         return {name: whole_copy(value.detach()) for name, value in state.items()}
 
     def sum_over_processes(self, values: Tensor) -> Tensor:
-        """The sum of a small tensor over all processes, on the CPU."""
+        """Sum a small tensor over all processes; the result is on the CPU."""
         if self.processes == 1:
             return values.cpu()
         result: Tensor = self.accelerator.reduce(values.to(self.device), "sum").cpu()
         return result
 
     def reshard(self) -> None:
-        """Forget weights that were gathered for a forward pass without a backward one; call it when shards have been changed by hand."""
+        """Free the weights gathered by a forward pass without a backward pass; needed after shards are modified directly."""
         if self.sharded:
             reshard(self.bare_model)
 
     def wait_for_all(self) -> None:
-        """A barrier."""
+        """Wait until all processes have reached this point."""
         self.accelerator.wait_for_everyone()
 
     def set_learning_rate(self, value: float) -> None:
@@ -156,21 +157,24 @@ class Engine:
             group["lr"] = value
 
     def backward(self, loss: Tensor, last: bool = True) -> None:
-        """Add the gradient of a loss; the gradient is the mean over processes of the sum of their losses.
+        """Accumulate the gradient of a loss; the final gradient is the mean over processes of the sum of their losses.
 
         Args:
-            loss: of a part of the batch.
-            last: whether `update` follows; before that, replicas do not exchange gradients yet.
+            loss: Loss of a part of the batch.
+            last: Whether `update` comes next; until then, replicas do not exchange gradients.
         """
         alone = self.sharded or self.processes == 1
         with nullcontext() if last or alone else self.accelerator.no_sync(self.model):
             self.accelerator.backward(loss)
 
     def update(self) -> float:
-        """Clip the gradient, move the weights, forget the gradient; returns the gradient norm.
+        """Clip the gradient, update the weights and clear the gradient.
+
+        Returns:
+            The gradient norm before clipping.
 
         Raises:
-            ResourceError: the gradient is not finite; nothing is updated then.
+            ResourceError: The gradient is not finite; nothing is updated.
         """
         trainable = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = float(full(torch.nn.utils.clip_grad_norm_(trainable, self.clip_norm)))
@@ -181,10 +185,10 @@ class Engine:
         return norm
 
     def check_finite(self, loss: float) -> None:
-        """Stop a run whose loss is no longer a number.
+        """Stop a run whose loss is no longer finite.
 
         Raises:
-            ResourceError: the loss is not finite.
+            ResourceError: The loss is not finite.
         """
         if loss != loss or loss in (float("inf"), float("-inf")):
             raise _diverged(f"loss {loss}")
@@ -196,18 +200,18 @@ def _diverged(what: str) -> ResourceError:
 
 @contextmanager
 def main_process_first() -> Iterator[bool]:
-    """The body runs in the main process first, then in the others, which find its files; gives whether this is the main process."""
+    """Run the block in the main process first, then in the others, which find its files; yields whether this is the main process."""
     state = PartialState(cpu=not torch.cuda.is_available())
     with state.main_process_first():
         yield state.is_main_process
 
 
 def _accelerator(mixed_precision: str, fsdp: bool) -> Accelerator:
-    # one process trains transformer and painter, and accelerate would refuse the second one another precision
+    # The same process trains the transformer and the painter, and accelerate would refuse a different precision for the second.
     AcceleratorState._reset_state()
     cuda = torch.cuda.is_available()
     plugin = accelerator_plugin(mixed_precision) if fsdp and cuda and "LOCAL_RANK" in os.environ else None
-    # in stage 1 the positions of speech windows are not used
+    # Stage 1 does not use the positions of speech windows.
     replicas = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(mixed_precision=mixed_precision, cpu=not cuda, fsdp_plugin=plugin, kwargs_handlers=[replicas])
 

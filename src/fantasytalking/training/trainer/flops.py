@@ -1,7 +1,7 @@
 """Floating point operations and memory of training the transformer, from its configuration and numbers of tokens.
 
 One product of an [a, b] with a [b, c] matrix is 2 a b c operations. Norms, activations, softmax and the rotary embedding are left out:
-together they are below one per cent at the released size. For a sample with N video tokens in f latent frames, width d, feed-forward
+together they are less than one per cent at the released size. For a sample with N video tokens in f latent frames, width d, feed-forward
 width e, L blocks; T text, I image, S speech and J identity tokens; W speech tokens in a latent frame's window:
 
     block        = 4 * 2 N d^2               queries, keys, values and output of self-attention
@@ -11,11 +11,11 @@ width e, L blocks; T text, I image, S speech and J identity tokens; W speech tok
                  + 2 * 2 (S a + J b) d       of speech (width a) and identity (width b)
                  + 2 * 2 N (T + I + J + K) d the products of cross-attention; K is S at clip level, W at frame level
                  + 2 * 2 N d e               feed-forward
-    forward      = L block + what lies outside the blocks (embeddings, projector, Q-Former, output)
+    forward      = L block + layers outside the blocks (embeddings, projector, Q-Former, output)
 
-Backward: the gradient of a product goes to its input and, where the weight is trained, to the weight; each costs what the product costs.
+Backward: a product needs the gradient of its input and, if the weight is trained, of the weight; each costs as much as the product itself.
 With a frozen backbone nearly all weights need no gradient, so backward costs about one forward instead of two (attention products have no
-weights: both sides get a gradient, two forwards' worth). Activation checkpointing repeats the forward pass of the blocks.
+weights: both factors get a gradient, at twice the cost of forward). Activation checkpointing repeats the forward pass of the blocks.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ class Tokens:
     """Numbers of tokens of one sample.
 
     Attributes:
-        video: N.
-        frames: f, latent frames.
-        text, image: T and I; 0 without.
-        speech: S; 0 without.
-        window: W, speech tokens that a latent frame's window is padded to.
+        video: Video tokens N.
+        frames: Latent frames f.
+        text: Text tokens T; 0 without text.
+        image: Image tokens I; 0 without an image.
+        speech: Speech tokens S; 0 without speech.
+        window: Speech tokens W to which the window of a latent frame is padded.
     """
 
     video: int
@@ -64,14 +65,14 @@ def tokens_of(
     image: int = 257,
     patch: tuple[int, ...] = PATCH,
 ) -> Tokens:
-    """Tokens of a video of F frames of H x W pixels through Wan's autoencoder, with its speech tokens."""
+    """Count the tokens of a video of F frames of H x W pixels, encoded by Wan's autoencoder, with `speech` speech tokens."""
     strides = Strides()
     frames, (rows, columns) = strides.latent_frames(num_frames), strides.latent_size(height, width)
     return Tokens(_video(frames, rows, columns, patch), frames, text, image, speech, _window(speech, num_frames))
 
 
 def latent_tokens(size: tuple[int, int, int], speech: int, text: int, image: int, patch: tuple[int, ...]) -> Tokens:
-    """Tokens of latents (f, h, w)."""
+    """Count the tokens of latents of size (f, h, w)."""
     video, window = _video(*size, patch), _window(speech, Strides().num_frames(size[0]))
     return Tokens(video, size[0] // patch[0], text, image, speech, window)
 
@@ -92,10 +93,10 @@ class Flops:
     """Operations of one sample.
 
     Attributes:
-        forward: one forward pass.
-        inputs: of backward, gradients that flow on.
-        weights: of backward, gradients of the weights that train.
-        again: forward of the blocks that activation checkpointing repeats; no model work, so MFU leaves it out.
+        forward: Operations of one forward pass.
+        inputs: Operations of the backward pass for gradients of activations.
+        weights: Operations of the backward pass for gradients of trained weights.
+        again: Operations of the forward pass that activation checkpointing repeats; not model work, so MFU excludes it.
     """
 
     forward: float
@@ -105,12 +106,12 @@ class Flops:
 
     @property
     def model(self) -> float:
-        """Operations that the mathematics asks for: forward and backward, nothing twice. MFU is this over time and peak."""
+        """Operations of forward and backward without any repetition; MFU is this divided by time and peak."""
         return self.forward + self.inputs + self.weights
 
     @property
     def hardware(self) -> float:
-        """Operations that are computed, repeated ones included."""
+        """Operations actually executed, including repeated ones."""
         return self.model + self.again
 
 
@@ -125,15 +126,15 @@ def training_flops(
     checkpointing: bool = True,
     lora_rank: int = 0,
 ) -> Flops:
-    """Operations of one training sample.
+    """Count the operations of training on one sample.
 
     Args:
-        config: of `FantasyTalkingTransformer3DModel`.
-        tokens: of the sample.
-        level: how video listens to speech, see `fantasytalking.training.trainer.stages`.
-        trains: "all" weights, the "adapter" alone, or the adapter and low-rank additions ("lora").
-        checkpointing: whether the blocks' forward is repeated in backward.
-        lora_rank: r of the additions.
+        config: Configuration of `FantasyTalkingTransformer3DModel`.
+        tokens: Tokens of the sample.
+        level: How video attends to speech, see `fantasytalking.training.trainer.stages`.
+        trains: "all" weights, only the "adapter", or the adapter and LoRA ("lora").
+        checkpointing: Whether the forward pass of the blocks is repeated in the backward pass.
+        lora_rank: Rank r of LoRA.
     """
     parts = _parts(config, tokens, level)
     layers = config["num_layers"]
@@ -142,12 +143,12 @@ def training_flops(
     lora = layers * _lora(config, tokens, lora_rank) if trains == "lora" else 0.0
     forward = block + outside + lora
     if trains == "all":
-        # the latents, text, image and speech that come in need no gradient
+        # The input latents, text, image and speech need no gradient.
         through = parts["backbone"] + 2 * parts["attention"] + parts["side"] + parts["adapter"]
         weights = layers * (parts["backbone"] + parts["side"] + parts["adapter"]) + outside
         inputs = layers * through + parts["outside_back"] + parts["outside_whole"]
         return Flops(forward, inputs, weights, block if checkpointing else 0.0)
-    # gradients run through the blocks to the adapter and no further; frozen keys and values of text and image are dead ends
+    # Gradients flow through the blocks to the adapter and no further; frozen keys and values of text and image need none.
     attention = parts["attention_back"] if trains == "adapter" else 2 * parts["attention"]
     inputs = layers * (parts["backbone"] + attention + parts["adapter"]) + parts["outside_back"] + lora
     weights = layers * parts["adapter"] + parts["outside_adapter"] + lora
@@ -159,8 +160,9 @@ class SampleFlops:
     """Operations of one sample, for the log of a run.
 
     Attributes:
-        forward: one forward pass.
-        whole, adapter: forward and backward where all weights train, and where the adapter alone does.
+        forward: Operations of one forward pass.
+        whole: Operations of forward and backward when all weights are trained.
+        adapter: Operations of forward and backward when only the adapter is trained.
     """
 
     forward: float
@@ -168,8 +170,9 @@ class SampleFlops:
     adapter: float
 
     def training(self, trained: float) -> float:
-        """Forward and backward, nothing twice, where a share `trained` of the weights trains: all of them, or an adapter (LoRA's own
-        products, a few per cent, are not counted).
+        """Operations of forward and backward without repetition, where `trained` is the share of weights that are trained.
+
+        Below 1 it is taken to be an adapter; the products of LoRA, a few per cent, are not counted.
         """
         return self.whole if trained >= 1 else self.adapter
 
@@ -177,7 +180,7 @@ class SampleFlops:
 def sample_flops(
     config: Mapping[str, Any], size: tuple[int, int, int], text: int, speech: int, image: int, clip: bool = False
 ) -> SampleFlops:
-    """Operations of one sample of latents (f, h, w) with so many text, speech and image tokens, at clip or frame level."""
+    """Count the operations for one sample of latents (f, h, w) with the given text, speech and image tokens, at clip or frame level."""
     patch = tuple(config.get("patch_size", PATCH))
     tokens = latent_tokens(size, speech, text, image, patch)
     level: Literal["clip", "frame"] = "clip" if clip else "frame"
@@ -187,7 +190,7 @@ def sample_flops(
 
 
 def _parts(config: Mapping[str, Any], t: Tokens, level: str) -> dict[str, float]:
-    """Operations by where they lie: of one block, and outside the blocks."""
+    """Operations by part: those of one block, and those outside the blocks."""
     d, e = config["num_attention_heads"] * config["attention_head_dim"], config["ffn_dim"]
     n, a, b = t.video, config.get("audio_dim") or 0, config.get("identity_dim") or 0
     image, width = (t.image if config.get("image_dim") else 0), config.get("image_dim") or 0
@@ -196,7 +199,7 @@ def _parts(config: Mapping[str, Any], t: Tokens, level: str) -> dict[str, float]
     heard = speech if level == "clip" else (t.window if speech else 0)
     own = 4 * n * n * d
     crossed = 4.0 * n * (t.text + image + heard + faces) * d
-    # text and image keys do not depend on anything that trains: of their two products only the gradient of the query is needed
+    # Text and image keys do not depend on any trained weight: of their two products only the gradient of the query is needed.
     side_crossed = 4.0 * n * (t.text + image) * d
     patch = int(np.prod(config.get("patch_size", PATCH)))
     return {
@@ -219,7 +222,7 @@ def _parts(config: Mapping[str, Any], t: Tokens, level: str) -> dict[str, float]
 
 
 def _embeddings(config: Mapping[str, Any], t: Tokens, image: int, d: int, patch: int) -> float:
-    """Wan's own layers outside the blocks."""
+    """Operations of Wan's own layers outside the blocks."""
     total = 2.0 * t.video * d * patch * (config["in_channels"] + config["out_channels"])
     total += 2.0 * t.text * (config["text_dim"] * d + d * d)
     total += 2.0 * (config["freq_dim"] * d + d * d + 6 * d * d)
@@ -249,7 +252,7 @@ def _motion(config: Mapping[str, Any], d: int) -> float:
 
 
 def _lora(config: Mapping[str, Any], t: Tokens, rank: int) -> float:
-    """Low-rank additions of one block: a product with [d, r] and one with [r, d] beside each layer."""
+    """Operations of LoRA in one block: a product with [d, r] and one with [r, d] for each layer."""
     d, e, n = config["num_attention_heads"] * config["attention_head_dim"], config["ffn_dim"], t.video
     image = t.image if config.get("image_dim") else 0
     square = n * (4 + 2) + (t.text + image) * 2

@@ -1,4 +1,4 @@
-"""The training loop: steps, averaged weights, checkpoints, validation. It knows neither the model's inputs nor the objective."""
+"""The training loop: steps, averaged weights, checkpoints, validation. It does not depend on the model's inputs or the objective."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = ["Trainer", "learning_rate"]
 
 
 def learning_rate(schedule: Schedule, step: int) -> float:
-    """Linear warm-up, then cosine to `final_fraction` of the peak."""
+    """Learning rate of a step: linear warm-up, then cosine decay to `final_fraction` of the peak."""
     if step < schedule.warmup:
         return schedule.learning_rate * (step + 1) / schedule.warmup
     progress = (step - schedule.warmup) / max(1, schedule.steps - schedule.warmup)
@@ -45,25 +45,25 @@ def learning_rate(schedule: Schedule, step: int) -> float:
 
 
 class Trainer:
-    """Trains a model on samples of a source; goes on from the run folder's newest checkpoint.
+    """Trains a model on samples of a source, resuming from the newest checkpoint of the run folder.
 
     Args:
-        model: trained in place: its parameters that require gradients, which alone are averaged and kept in checkpoints. All processes
-            hand in equal weights.
-        source: of samples.
-        objective: what is minimised, and what a batch is made of.
-        config: the run.
-        run: where it is kept.
-        callbacks: validation and whatever else accompanies the run; the log is written in any case.
+        model: Model whose parameters that require gradients are trained in place; only these are averaged and saved in checkpoints. The
+            weights must be equal in all processes.
+        source: Source of the samples.
+        objective: Training method, which defines the loss and the contents of a batch.
+        config: Configuration of the run.
+        run: Folder of the run.
+        callbacks: Validation and other hooks; the log is always written.
 
     Attributes:
-        engine: model, optimiser and device.
-        ema: averaged weights by parameter name.
-        step: global steps done.
+        engine: Model, optimiser and device.
+        ema: Averaged weights by parameter name.
+        step: Number of global steps done.
 
     Raises:
-        CheckpointError: the run folder's newest checkpoint does not fit the model or is damaged.
-        SettingsError: the run folder is that of another configuration, another method or other data.
+        CheckpointError: The newest checkpoint of the run folder does not fit the model or is damaged.
+        SettingsError: The run folder belongs to another configuration, method or data set.
     """
 
     def __init__(
@@ -97,26 +97,29 @@ class Trainer:
         self._resume()
 
     def prepare(self, step: int, rows: Sequence[int] | None = None) -> Any:
-        """Some rows of the global batch of a step, or all, on the model's device.
+        """Prepare the global batch of a step, or some rows of it, on the model's device.
 
-        A pure function of seed and step, whatever the number of processes.
+        The result depends only on seed and step, not on the number of processes.
         """
         rows = range(len(self.source.plan(step))) if rows is None else rows
         return self.objective.prepare(self.source, step, rows).to(self.engine.device)
 
     def losses(self, step: int) -> Losses:
-        """Forward pass of the whole global batch of a step."""
+        """Run the forward pass of the whole global batch of a step."""
         return self.objective.losses(self.engine.model, self.prepare(step), step)
 
     def train(self, until: int | None = None) -> int:
-        """Run to the end, or to the global step `until`; returns the step reached.
+        """Train to the end, or to the global step `until`; every process must call this.
 
-        Every process must call this. What was asked for by Ctrl-C or SIGTERM is done after the present step, with a checkpoint.
+        After Ctrl-C or SIGTERM, the current step is finished and a checkpoint written before the run stops.
+
+        Returns:
+            The step reached.
 
         Raises:
-            ResourceError: the loss or its gradient is no longer finite; the checkpoints are untouched.
-            OutputError: a checkpoint could not be written.
-            KeyboardInterrupt: the run was asked to stop.
+            ResourceError: The loss or its gradient is no longer finite; the checkpoints are not touched.
+            OutputError: A checkpoint could not be written.
+            KeyboardInterrupt: The run was asked to stop.
         """
         end = self.config.total_steps if until is None else min(self.config.total_steps, until)
         if self.step >= end:
@@ -148,18 +151,18 @@ class Trainer:
         return self.step
 
     def save(self) -> Path:
-        """Begin to write a checkpoint of the present step; training may go on meanwhile."""
+        """Start writing a checkpoint of the current step in the background; returns its folder."""
         self._saved = self.step
         return self.checkpoints.save(self.step, {"interval": self.interval.state()})
 
     def averaged(self) -> Any:
-        """A copy of the model with the averaged weights, whole, for validation and release; every process must call this."""
+        """Copy the model, unsharded, with the averaged weights, for validation and release; every process must call this."""
         model = copy.deepcopy(self._hollow)
         model.load_state_dict(self.engine.whole_state(self.ema), assign=True)
         return model.eval().to(self.engine.device)
 
     def _resume(self) -> None:
-        """Go on from the newest checkpoint, if it is one of this run, and record the start."""
+        """Resume from the newest checkpoint if it belongs to this run, and record the start."""
         self.run.path.mkdir(parents=True, exist_ok=True)
         self.checkpoints.clear()
         latest = self.run.latest()
@@ -179,7 +182,7 @@ class Trainer:
     def _steps(
         self, end: int, stop: StopRequest, ahead: Prefetcher[list[Part]], hooks: Sequence[Callback], speed: Speedometer
     ) -> bool:
-        """Train to `end`; whether it was asked to stop before."""
+        """Train to `end`; returns whether the run was asked to stop earlier."""
         config, saved = self.config, time.monotonic()
         while self.step < end:
             schedule, inner = config.at(self.step)
@@ -207,7 +210,7 @@ class Trainer:
         return False
 
     def _one_step(self, parts: Sequence[Part], due: bool, asked: bool, speed: Speedometer) -> tuple[bool, bool]:
-        """One optimiser step; returns what the processes agree on: whether a checkpoint is due, and whether to stop."""
+        """Run one optimiser step; returns what the processes agree on: whether a checkpoint is due, and whether to stop."""
         names = self.objective.parts
         width = sums_of(names)
         sums = torch.zeros(width + 2, dtype=torch.float64)
@@ -230,7 +233,7 @@ class Trainer:
         return bool(sums[width]), bool(sums[width + 1])
 
     def _parts(self, step: int) -> list[Part]:
-        """This process's share of a global batch, cut into `accumulate` parts; all processes get equally many."""
+        """This process's share of a global batch in up to `accumulate` parts; every process gets the same number."""
         size, count = self.engine.processes, len(self.source.plan(step))
         return [
             Part(self.objective.prepare(self.source, step, rows or [0]), size / count if rows else 0.0)
@@ -238,7 +241,7 @@ class Trainer:
         ]
 
     def _validate(self, hooks: Sequence[Callback]) -> None:
-        """Show the averaged weights to the callbacks, where they are sharded in place: such a model may be too large for one process."""
+        """Run the callbacks on the averaged weights, which stay sharded where possible: the model may be too large for one process."""
         moment = Moment(self.step, self.step // self.config.validate_every, self.run)
         found: list[Validated] = []
         apart = [one for one in self.callbacks if self.engine.sharded and not one.needs_whole_model]
@@ -260,7 +263,7 @@ class Trainer:
         self.engine.wait_for_all()
 
     def _speedometer(self, monitor: Monitor) -> Speedometer:
-        """Throughput meter; with the peak of the device where the objective counts its operations."""
+        """Speedometer of the run, with the peak of the device if the objective counts its operations."""
         config, peak = self.config, self.config.peak_flops
         if self.engine.is_main and self.objective.counts_operations:
             origin = "measured by square matrix products" if peak is None else "as configured"
@@ -275,10 +278,10 @@ class Trainer:
         return getattr(self.source, "fingerprint", None)
 
     def _check_same_run(self) -> None:
-        """Check that the run folder holds this run.
+        """Check that the run folder belongs to this run.
 
         Raises:
-            SettingsError: it holds another one.
+            SettingsError: It belongs to another run.
         """
         before = read_json(self.run.method)
         now = json.loads(json.dumps(dict(self.objective.method)))
@@ -290,7 +293,7 @@ class Trainer:
                 )
         if not self.run.config.exists():
             return
-        # through JSON, which knows no tuples
+        # Through JSON, which has no tuples.
         stored, config = json.loads(self.run.config.read_text()), json.loads(json.dumps(asdict(self.config)))
         changed = [row for row in differences(stored, config) if row.split(":")[0].split(".")[0] not in MAY_CHANGE]
         starts = read_json_lines(self.run.starts)
@@ -305,7 +308,7 @@ class Trainer:
 
 
 def _hollow_copy(model: nn.Module) -> nn.Module:
-    """A copy whose parameters have shapes and no values, from which a whole model is made where weights are sharded."""
+    """Copy of a model whose parameters have shapes but no values, to build the whole model from sharded weights."""
     memo: dict[int, Any] = {
         id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()
     }

@@ -1,4 +1,4 @@
-"""The log of a run: ``log.jsonl``, TensorBoard, and progress on the terminal."""
+"""Logging of a run: ``log.jsonl``, TensorBoard, and progress on the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 LEVELS = 4
-"""Ranges of equal width of the noise level, for the loss by noise level."""
+"""Number of equally wide ranges of the noise level in the loss by noise level."""
 
 
 def level_name(number: int) -> str:
@@ -29,12 +29,12 @@ def level_name(number: int) -> str:
 
 
 def sums_of(names: Sequence[str]) -> int:
-    """Length of what `batch_sums` returns for loss parts of these names."""
+    """Length of the result of `batch_sums` for loss parts of these names."""
     return 1 + len(names) + 2 * LEVELS
 
 
 def batch_sums(losses: Losses, names: Sequence[str]) -> Tensor:
-    """Sums over samples, float64: the loss, its named parts, then loss and number of samples of every noise level."""
+    """Sum over samples, in float64: the loss, its named parts, then the loss and the number of samples of each noise level."""
     total = losses.total.detach().double().cpu()
     parts = [losses.parts[name].detach().double().cpu().sum() for name in names]
     by_level = torch.zeros(2, LEVELS, dtype=torch.float64)
@@ -47,14 +47,14 @@ def batch_sums(losses: Losses, names: Sequence[str]) -> Tensor:
 
 @dataclass
 class Interval:
-    """Sums since the last log line. They belong to a checkpoint, so that a resumed run logs what an undisturbed one logs.
+    """Sums since the last log line; saved in checkpoints, so that a resumed run writes the same log as an uninterrupted one.
 
     Attributes:
-        names: loss parts.
-        steps: since the last line.
-        samples: of the global batches.
-        means: sums of each step's mean loss, of its parts, and of its gradient norm.
-        levels: [2, LEVELS] sums of losses and numbers of samples by noise level.
+        names: Names of the loss parts.
+        steps: Number of steps since the last line.
+        samples: Number of samples in the global batches of these steps.
+        means: Sums over steps of the mean loss, of its parts, and of the gradient norm.
+        levels: Sums of losses and numbers of samples by noise level [2, LEVELS].
     """
 
     names: Sequence[str] = ()
@@ -67,9 +67,9 @@ class Interval:
         """Add a step.
 
         Args:
-            sums: of `batch_sums` over all processes.
-            count: size of the global batch.
-            norm: gradient norm.
+            sums: Result of `batch_sums`, summed over all processes.
+            count: Size of the global batch.
+            norm: Gradient norm.
         """
         width = 1 + len(self.names)
         step = [float(v) / count for v in sums[:width]] + [norm]
@@ -80,7 +80,7 @@ class Interval:
         self.steps, self.samples = self.steps + 1, self.samples + count
 
     def figures(self) -> dict[str, Any]:
-        """Means over the interval's steps; `levels`, where there is noise, has None where no sample had such a level."""
+        """Means over the steps of the interval; with noise also `levels`, which has None for ranges without a sample."""
         keys = ("loss", *self.names, "norm")
         sums = self.means or [0.0] * len(keys)
         found: dict[str, Any] = {key: v / max(1, self.steps) for key, v in zip(keys, sums, strict=True)}
@@ -89,16 +89,16 @@ class Interval:
         return found
 
     def state(self) -> dict[str, Any]:
-        """JSON values for a checkpoint; floats survive exactly."""
+        """JSON values for a checkpoint; floats are restored exactly."""
         return {"steps": self.steps, "samples": self.samples, "means": self.means, "levels": self.levels}
 
 
 class Monitor(Callback):
-    """Writes the log of a run: ``log.jsonl``, TensorBoard, and progress on the terminal.
+    """Callback that writes the log of a run: ``log.jsonl``, TensorBoard, and progress on the terminal.
 
     Args:
-        names: loss parts.
-        tensorboard: whether to write events; where TensorBoard is not installed a note says so.
+        names: Names of the loss parts.
+        tensorboard: Whether to write TensorBoard events; if it is not installed, a note is printed instead.
     """
 
     def __init__(self, names: Sequence[str] = (), tensorboard: bool = True) -> None:
@@ -106,7 +106,7 @@ class Monitor(Callback):
         self.writer: SummaryWriter | None = None
 
     def on_begin(self, run: RunFolder, step: int, end: int) -> None:
-        """Open TensorBoard, which forgets what was written past the step, and the progress line."""
+        """Open the progress line and TensorBoard, which drops events written after this step."""
         self.run, self.console = run, Console(step, end, self.names)
         self.writer = _writer(run, step) if self.tensorboard else None
 
@@ -121,7 +121,7 @@ class Monitor(Callback):
         self.console.show(record)
 
     def on_validated(self, step: int, found: Validated) -> None:
-        """Write figures of the averaged weights, and pictures for TensorBoard alone."""
+        """Write the figures of the averaged weights, and the pictures to TensorBoard only."""
         figures = {name: round(float(value), 4) for name, value in found.figures.items()}
         record = {"step": step, "validation": figures}
         self.run.log(record)
@@ -132,13 +132,13 @@ class Monitor(Callback):
                 self.writer.add_image(name, picture, step, dataformats="HWC")
 
     def on_end(self) -> None:
-        """Flush TensorBoard and leave the progress line."""
+        """Close TensorBoard and the progress line."""
         if self.writer is not None:
             self.writer.close()
         self.console.close()
 
     def log_text(self, name: str, text: str) -> None:
-        """Write a text, for TensorBoard alone."""
+        """Write a text to TensorBoard only."""
         if self.writer is not None:
             self.writer.add_text(name, text, 0)
 
@@ -149,7 +149,7 @@ class Monitor(Callback):
 
 
 def scalars(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
-    """Numbers of a log line by TensorBoard's names; `names` are the loss parts."""
+    """Numbers of a log line under their TensorBoard names; `names` are the loss parts."""
     found = {"loss/total": record["loss"]} | {f"loss/{name}": record[name] for name in names}
     found[f"loss_by_stage/{record['stage']}"] = record["loss"]
     by_level = enumerate(record.get("levels", ()))
@@ -167,7 +167,7 @@ def scalars(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]
 
 
 class Console:
-    """Progress with time left: a bar on a terminal, otherwise one JSON object a line; both on stderr."""
+    """Progress on stderr: a bar with the time left on a terminal, otherwise one JSON object per line."""
 
     def __init__(self, step: int, end: int, names: Sequence[str] = ()) -> None:
         self.names = names[:1]
@@ -185,12 +185,12 @@ class Console:
             self.progress.start()
 
     def advance(self, step: int) -> None:
-        """After each step."""
+        """Move the progress bar to a step."""
         if self.progress is not None and self.task is not None:
             self.progress.update(self.task, completed=step)
 
     def show(self, record: Mapping[str, Any]) -> None:
-        """A log line."""
+        """Show a log line."""
         if self.progress is None or self.task is None:
             self.note(record)
             return
@@ -198,14 +198,14 @@ class Console:
         self.progress.update(self.task, description=f"{record['stage']}: {shown}")
 
     def note(self, record: Mapping[str, Any]) -> None:
-        """Anything else."""
+        """Print any other record."""
         if self.progress is not None:
             self.progress.console.print(f"step {record['step']}: {record.get('validation', record)}")
         else:
             print(json.dumps(record), file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Close the progress bar."""
         if self.progress is not None:
             self.progress.stop()
 

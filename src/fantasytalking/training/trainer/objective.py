@@ -1,4 +1,4 @@
-"""Interface between the loop and a method of training: what is minimised, and what a batch is made of."""
+"""Interface between the loop and a training method, which defines the loss and the contents of a batch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["Losses", "Objective", "Prepared", "Workload"]
 
 @dataclass(frozen=True)
 class Losses:
-    """Loss of a batch, kept per sample so that loss by noise level costs nothing.
+    """Loss of a batch, kept per sample so that the log can show it by noise level.
 
     Attributes:
-        total: [B], what is minimised.
-        parts: further figures [B] by name, for the log; those that the objective names in `Objective.parts`.
-        noise: noise level of each sample [B], 0 to 1; None for objectives without noise.
+        total: Loss to minimise [B].
+        parts: Further values [B] for the log, by the names in `Objective.parts`.
+        noise: Noise level of each sample [B], 0 to 1; None for objectives without noise.
     """
 
     total: Tensor
@@ -34,8 +34,8 @@ class Workload:
     """Size of one sample of a batch.
 
     Attributes:
-        tokens: tokens that the model works on.
-        operations: floating point operations of its training step; None where no formula is known.
+        tokens: Number of tokens that the model processes.
+        operations: Floating point operations of its training step; None if there is no formula.
     """
 
     tokens: float = 0.0
@@ -43,47 +43,49 @@ class Workload:
 
 
 class Prepared(Protocol):
-    """Samples of a batch with everything that was drawn for them, on the CPU."""
+    """Samples of a batch with all their random draws, on the CPU."""
 
     def to(self, device: torch.device) -> Any:
-        """The same on a device."""
+        """Copy of the batch on a device."""
         ...
 
 
 class Objective(Protocol):
-    """Strategy of a run; the loop knows nothing of the model's inputs beyond it."""
+    """Training method of a run; only it knows the inputs of the model."""
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the loss parts, in the order of the log."""
+        """Names of the loss parts, in log order."""
         ...
 
     @property
     def counts_operations(self) -> bool:
-        """Whether `workload` knows the operations of a step."""
+        """Whether `workload` counts operations."""
         ...
 
     @property
     def method(self) -> Mapping[str, Any]:
-        """Settings of the method beyond the run's configuration, as JSON has them: a run is not resumed with other ones."""
+        """Settings beyond the run's configuration, as JSON values; a run is not resumed with different ones."""
         ...
 
     def begin(self, engine: Engine, average: Mapping[str, Tensor]) -> None:
-        """Take what the objective needs of a run; called once, before the newest checkpoint is loaded.
+        """Prepare for a run; called once, before the newest checkpoint is loaded.
 
         Args:
-            engine: model and device.
-            average: averaged weights by parameter name, updated in place after each step.
+            engine: Model, optimiser and device.
+            average: Averaged weights by parameter name, updated in place after each step.
         """
         ...
 
     def prepare(self, source: Any, step: int, rows: Sequence[int]) -> Any:
-        """Rows of the global batch of a step: a pure function of seed and step, as a thread may prepare batches ahead.
+        """Prepare some rows of the global batch of a step.
+
+        The result depends only on seed and step, as a thread may prepare batches in advance.
 
         Args:
-            source: of samples.
-            step: global step.
-            rows: numbers in the global batch.
+            source: Source of the samples.
+            step: Global step.
+            rows: Indices of the samples in the global batch.
 
         Returns:
             A `Prepared`.
@@ -91,15 +93,15 @@ class Objective(Protocol):
         ...
 
     def losses(self, model: nn.Module, batch: Any, step: int) -> Losses:
-        """Forward pass.
+        """Run the forward pass and compute the loss of each sample.
 
         Args:
-            model: to be called; wrapped for several processes.
-            batch: what `prepare` made, on the model's device.
-            step: global step.
+            model: The model, wrapped for several processes.
+            batch: A batch from `prepare`, on the model's device.
+            step: Global step.
         """
         ...
 
     def workload(self, batch: Any) -> Workload:
-        """Size of one sample of a batch that `prepare` made."""
+        """Size of one sample of a batch from `prepare`."""
         ...

@@ -1,4 +1,4 @@
-"""Batches of the next steps, prepared by a thread while the present one is trained on."""
+"""Preparation of the next batches in a thread while the current one is trained on."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ T = TypeVar("T")
 
 
 class Prefetcher(Generic[T]):
-    """Context manager that prepares values by number, some of them ahead; leaving it ends its thread.
+    """Context manager that prepares numbered values in advance; leaving it ends its thread.
 
     Args:
-        prepare: number -> value.
-        ahead: how many numbers beyond the one that is taken are prepared; 0 uses no thread.
-        end: first number that is never taken.
+        prepare: Function from a number to its value.
+        ahead: Number of values to prepare beyond the one taken; 0 uses no thread.
+        end: First number that is never taken.
     """
 
     def __init__(self, prepare: Callable[[int], T], ahead: int, end: int) -> None:
@@ -37,7 +37,7 @@ class Prefetcher(Generic[T]):
         self._ahead.clear()
 
     def take(self, number: int) -> T:
-        """The value of a number; an error of its preparation is raised here."""
+        """Return the value of a number, raising any error of its preparation."""
         if self._pool is None:
             return self._prepare(number)
         for one in range(number, max(number, min(number + self._count, self._end - 1)) + 1):

@@ -1,4 +1,4 @@
-"""Random draws of a training step: pure functions of seed, step and the sample's number in the global batch."""
+"""Random draws of a training step, which depend only on the seed, the step and the index of the sample in the global batch."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from fantasytalking.flow import shifted
 
 
 def generator_for(*key: int) -> torch.Generator:
-    """A torch generator seeded by several whole numbers."""
+    """Torch generator seeded by several integers."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
 def sample_sigmas(batch: int, shift: float, generator: torch.Generator) -> Tensor:
-    """Noise levels [B] in (0, 1): uniform, one from each of B equal strata (less variance), then shifted as in inference."""
+    """Draw noise levels [B] in (0, 1): uniform, one from each of B equal strata (less variance), then shifted as at inference."""
     u = (torch.randperm(batch, generator=generator) + torch.rand(batch, generator=generator)) / batch
     return shifted(u, shift)
 
 
 def sample_rng(seed: int, step: int, index: int) -> np.random.Generator:
-    """The generator that a source draws sample `index` of a step's global batch with."""
+    """Generator with which a source draws sample `index` of a step's global batch."""
     return np.random.default_rng((seed, step, index))
 
 
 @dataclass(frozen=True)
 class StepDraws:
-    """Draws of the rows of a global batch, or of some of them.
+    """Draws for all samples of a global batch, or for some of them.
 
     Attributes:
-        seed, step: of which they are functions.
-        rows: numbers in the global batch.
-        sigma: noise levels [B]; over the global batch one from each stratum.
-        kept: [B, 3], 0 where reference, audio or text is dropped, else 1.
-        lips: p [B] in 0..1, whether the lip mask acts.
+        seed: Seed of the run.
+        step: Global step.
+        rows: Indices of the samples in the global batch.
+        sigma: Noise levels [B], one from each stratum over the global batch.
+        kept: Draws of the condition dropout [B, 3]: 0 where reference, audio or text is dropped, 1 elsewhere.
+        lips: Draws p [B] in 0..1 that decide whether the lip mask applies.
     """
 
     seed: int
@@ -53,7 +54,7 @@ class StepDraws:
     def draw(
         cls, seed: int, step: int, count: int, shift: float, dropout: Dropout, rows: Sequence[int] | None = None
     ) -> StepDraws:
-        """Draw for a global batch of `count` samples and keep `rows` of it; None: all."""
+        """Draw for a global batch of `count` samples and keep those of `rows`; None keeps all."""
         generator = generator_for(seed, step)
         sigma = sample_sigmas(count, shift, generator)
         probabilities = torch.tensor([dropout.reference, dropout.audio, dropout.text])
@@ -63,7 +64,7 @@ class StepDraws:
         return cls(seed, step, index, sigma[index], kept[index], lips[index])
 
     def noise(self, shape: Sequence[int]) -> Tensor:
-        """Gaussian noise [B, *shape], every sample from its own generator."""
+        """Gaussian noise [B, *shape], each sample with its own generator."""
         return torch.stack(
             [torch.randn(tuple(shape), generator=generator_for(self.seed, self.step, i, 1)) for i in self.rows]
         )

@@ -1,4 +1,4 @@
-"""The run folder: configuration, log, checkpoints. A checkpoint is complete or it does not exist."""
+"""The run folder: configuration, log, checkpoints. A checkpoint is either complete or absent."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ PREFIX = "step-"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of one run."""
+    """Paths of the files of a run."""
 
     path: Path
 
     @property
     def config(self) -> Path:
-        """The run's configuration."""
+        """File of the configuration."""
         return self.path / "config.json"
 
     @property
     def method(self) -> Path:
-        """Settings of the objective beyond the configuration; only distillation has some."""
+        """File of the objective's settings beyond the configuration; only distillation has any."""
         return self.path / "distillation.json"
 
     @property
     def starts(self) -> Path:
-        """Record of what each start of the run ran on, one JSON object per line (see `fantasytalking.training.trainer.start_record`)."""
+        """File with one JSON object for each start of the run (see `fantasytalking.training.trainer.start_record`)."""
         return self.path / "starts.jsonl"
 
     @property
     def events(self) -> Path:
-        """TensorBoard's folder."""
+        """Folder of the TensorBoard events."""
         return self.path / "tensorboard"
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one JSON line to ``log.jsonl``."""
+        """Append a record to ``log.jsonl``."""
         append_json_line(self.path / "log.jsonl", record)
 
     def records(self) -> list[dict[str, Any]]:
-        """The log without what a killed run logged past its checkpoint and was logged again: the last record of each step and kind."""
+        """Records of the log: the last one for each step and kind, as steps past a checkpoint are logged again after a kill."""
         kept: dict[tuple[Any, bool], dict[str, Any]] = {}
         for record in read_json_lines(self.path / "log.jsonl"):
             key = (record.get("step"), "validation" in record)

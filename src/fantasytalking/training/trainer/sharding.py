@@ -1,4 +1,4 @@
-"""FSDP2: weights, gradients and optimiser state spread over the processes, block by block."""
+"""FSDP2: weights, gradients and optimiser state sharded across processes, block by block."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def precision_policy(mixed_precision: str) -> MixedPrecisionPolicy:
-    """Weights are gathered in the precision of the computation; gradients are summed in float32.
+    """Mixed precision of sharded modules: weights are gathered in the compute precision, gradients are summed in float32.
 
-    Inputs are left alone: the timestep has no room in bfloat16, and autocast casts what layers multiply.
+    Inputs are not cast: bfloat16 is too coarse for the timestep, and autocast casts the inputs of layers anyway.
     """
     if mixed_precision == "bf16":
         return MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
@@ -26,14 +26,14 @@ def precision_policy(mixed_precision: str) -> MixedPrecisionPolicy:
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
-    """The transformer blocks of a model; none for models without a list `blocks`."""
+    """Transformer blocks of a model; empty for models without a list `blocks`."""
     blocks = getattr(model, "blocks", None)
     return list(blocks) if isinstance(blocks, nn.ModuleList) else []
 
 
 def shard_in_place(model: nn.Module, mixed_precision: str) -> None:
-    """Shard each block, then the rest, over all processes of the default group."""
-    # the velocity is a view of the last layer's output, and nobody changes it in place
+    """Shard each block, then the rest, across all processes of the default group."""
+    # The velocity is a view of the last layer's output, but nothing modifies it in place.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     policy = precision_policy(mixed_precision)
     for block in blocks_of(model):
@@ -42,7 +42,7 @@ def shard_in_place(model: nn.Module, mixed_precision: str) -> None:
 
 
 def accelerator_plugin(mixed_precision: str) -> FullyShardedDataParallelPlugin:
-    """The same wrapping through accelerate."""
+    """Plugin with which accelerate shards as `shard_in_place` does."""
     from accelerate import FullyShardedDataParallelPlugin
 
     return FullyShardedDataParallelPlugin(
@@ -62,17 +62,17 @@ def reshard(model: nn.Module) -> None:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This process's part of a tensor, sharing its memory; the tensor itself where it is not sharded."""
+    """This process's part of a tensor, sharing its memory; the tensor itself if it is not sharded."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def full(tensor: Tensor) -> Tensor:
-    """The whole tensor; every process must call this."""
+    """Gather the whole tensor; every process must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def whole_copy(tensor: Tensor) -> Tensor:
-    """The whole tensor in memory of its own; every process must call this."""
+    """Gather the whole tensor into its own memory; every process must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.clone()
 
 
@@ -85,7 +85,7 @@ def local_offset(tensor: Tensor) -> tuple[int, ...]:
 
 
 def like(reference: Tensor, part: Tensor) -> Tensor:
-    """A tensor whose local part is `part`, spread as `reference` is."""
+    """Make a tensor sharded like `reference` from its local part."""
     if not isinstance(reference, DTensor):
         return part
     return DTensor.from_local(

@@ -1,4 +1,4 @@
-"""Ctrl-C and the end that a cluster asks for: the step is finished and saved first."""
+"""Handling of Ctrl-C and SIGTERM: the current step is finished and saved first."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from types import FrameType
 
 
 class StopRequest:
-    """While it is entered, the first SIGINT or SIGTERM is only noted; another one acts as usual.
+    """Context manager in which the first SIGINT or SIGTERM is only recorded; a second one acts as usual.
 
-    In a thread other than the main one, where Python allows no handlers, it notes nothing.
+    Outside the main thread, where Python allows no signal handlers, nothing is recorded.
 
     Attributes:
-        asked: whether a signal came.
+        asked: Whether a signal has arrived.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -26,7 +26,7 @@ class StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in self.SIGNALS:
                 before = signal.getsignal(number)
-                # one that is ignored (a background job's SIGINT) stays ignored
+                # An ignored signal (SIGINT of a background job) stays ignored.
                 if before is not signal.SIG_IGN and before is not None:
                     self._before[number] = before
                     signal.signal(number, self._note)

@@ -1,8 +1,7 @@
-"""Sources of training samples, and the order in which they come.
+"""Sources of training samples, and the order of the samples.
 
-Order and content are pure functions of seed and step, never of the number of processes or of what was drawn before: a batch is one
-global list of keys, and its sample i is drawn with a generator of its own. That is what makes a resumed run equal to one that was
-never stopped.
+Order and content depend only on seed and step, never on the number of processes or on earlier draws: a batch is one global list of
+keys, and its sample i is drawn with its own generator. A resumed run is therefore identical to an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -21,35 +20,35 @@ Draw = Callable[[np.random.Generator], Sample]
 
 
 class Source(Protocol):
-    """Data that `Trainer` trains on. How a key becomes a sample is between a source and the objective that it is used with.
+    """Data that `Trainer` trains on; a source and its objective agree on how a key becomes a sample.
 
-    A source may have an attribute `fingerprint`, a checksum of its data: it is kept in the run folder, and a run is not resumed on
+    A source may have an attribute `fingerprint`, a checksum of its data: it is stored in the run folder, and a run is not resumed on
     other data.
     """
 
     def plan(self, step: int) -> Sequence[Any]:
-        """Keys of the global batch of a step; a pure function of seed and step."""
+        """Keys of the global batch of a step; they depend only on seed and step."""
         ...
 
 
 class SampleSource(Source, Protocol):
-    """Samples of the transformer; the keys of a step are all of one latent size."""
+    """Source of transformer samples; all keys of a step have the same latent size."""
 
     def sample(self, key: Any, rng: np.random.Generator) -> Sample:
-        """The sample of a key; `rng` is this sample's own."""
+        """Draw the sample of a key with `rng`, the generator of this sample."""
         ...
 
 
 @dataclass(frozen=True)
 class WindowSource:
-    """Random windows: every step draws a window length, every sample a window of that length.
+    """Source of random windows: every step draws a window length, every sample a window of that length.
 
     Attributes:
-        draws: window length in frames (4n+1) -> function that draws one sample.
-        frames: lengths; each step takes one of them, more often if it is listed more often.
-        batch_tokens: latent frames a batch; the batch size is this divided by a window's latent frames, at least 1.
-        seed: of the lengths.
-        fingerprint: checksum of the data; None: unknown.
+        draws: Window length in frames (4n+1) -> function that draws one sample.
+        frames: Window lengths, one of which is drawn for each step; a length listed twice is drawn twice as often.
+        batch_tokens: Latent frames per batch; the batch size is this divided by the latent frames of a window, at least 1.
+        seed: Seed of the draw of lengths.
+        fingerprint: Checksum of the data; None if unknown.
     """
 
     draws: Mapping[int, Draw]
@@ -59,32 +58,32 @@ class WindowSource:
     fingerprint: str | None = None
 
     def plan(self, step: int) -> Sequence[int]:
-        """Window lengths, all the same."""
+        """Window length of a step, once for each sample."""
         frames = int(np.random.default_rng((self.seed, step)).choice(self.frames))
         return [frames] * max(1, self.batch_tokens // ((frames - 1) // TIME_STRIDE + 1))
 
     def sample(self, key: int, rng: np.random.Generator) -> Sample:
-        """One window of a length."""
+        """Draw one window of a given length."""
         return self.draws[key](rng)
 
 
 @dataclass(frozen=True)
 class BucketPlan:
-    """Batches of a data set with fixed items of several sizes, epoch by epoch.
+    """Batches of a data set whose items have several sizes, epoch by epoch.
 
-    In an epoch each bucket's items are shuffled and cut into batches, and the batches of all buckets are shuffled. Every epoch has
-    equally many batches, so that a step's epoch is a division.
+    In each epoch the items of a bucket are shuffled and split into batches, and the batches of all buckets are shuffled. Every epoch has
+    the same number of batches, so the epoch of a step follows by division.
 
     Attributes:
-        buckets: of every item, the key of its size.
-        tokens: bucket key -> tokens of one item.
-        budget: tokens a batch; a batch holds `budget // tokens` items, at least one.
-        seed: of the order.
-        keep_incomplete: whether the last items of a bucket make a smaller batch; otherwise they wait for another epoch's shuffle.
+        buckets: Size key of each item.
+        tokens: Size key -> tokens of one item.
+        budget: Tokens per batch; a batch holds `budget // tokens` items, at least one.
+        seed: Seed of the order.
+        keep_incomplete: Whether the last items of a bucket form a smaller batch; otherwise that epoch leaves them out.
 
     Raises:
-        InputError: there is no item, or no bucket fills a batch and incomplete ones are dropped.
-        SettingsError: the budget is below 1.
+        InputError: There is no item, or no bucket fills a batch and incomplete batches are dropped.
+        SettingsError: The budget is below 1.
     """
 
     buckets: Sequence[Hashable]
@@ -107,7 +106,7 @@ class BucketPlan:
 
     @property
     def batches(self) -> int:
-        """Batches of an epoch."""
+        """Number of batches in an epoch."""
         full = 0
         for key, members in self._members().items():
             whole, rest = divmod(len(members), self._size(key))
@@ -115,7 +114,7 @@ class BucketPlan:
         return full
 
     def epoch(self, number: int) -> list[list[int]]:
-        """Item numbers of each batch of an epoch."""
+        """Item indices of each batch of an epoch."""
         rng = np.random.default_rng((self.seed, number))
         batches: list[list[int]] = []
         for key, members in self._members().items():
@@ -126,7 +125,7 @@ class BucketPlan:
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def __call__(self, step: int) -> list[int]:
-        """Item numbers of a step's batch."""
+        """Item indices of the batch of a step."""
         number, inner = divmod(step, self.batches)
         return self.epoch(number)[inner]
 

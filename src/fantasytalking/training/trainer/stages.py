@@ -1,4 +1,4 @@
-"""A training stage is data: how the video listens to the speech, and where the loss looks."""
+"""Training stages as data: how video tokens attend to speech, and where the loss is measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 ETA = 0.2
-"""Share of stage 2 samples trained with the plain loss (paper: the lip loss alone freezes head and background)."""
+"""Share of stage 2 samples trained with the plain loss (paper: with the lip loss alone, head and background freeze)."""
 
 
 @dataclass(frozen=True)
@@ -14,10 +14,10 @@ class Stage:
     """One stage of the dual-stage audio-visual alignment.
 
     Attributes:
-        name: for logs and checkpoints.
-        audio: "clip": every video token attends to all audio tokens (stage 1); "frame": only to its window (stage 2).
-        eta: probability of the plain loss; 1 switches the lip mask off.
-        rest_weight: weight of the loss outside the mask where the mask acts; 0 is the paper's M * L.
+        name: Name in logs and checkpoints.
+        audio: "clip": every video token attends to all audio tokens (stage 1); "frame": only to those of its window (stage 2).
+        eta: Probability of the plain loss; 1 disables the lip mask.
+        rest_weight: Weight of the loss outside the mask where the mask applies; 0 gives the paper's M * L.
     """
 
     name: str

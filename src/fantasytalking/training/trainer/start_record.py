@@ -1,4 +1,4 @@
-"""What a run ran on: enough to run it again, written into its folder at each start."""
+"""Record of command, versions, data and machine, written to the run folder at each start so that the run can be repeated."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import torch
 import fantasytalking
 from fantasytalking.system.machine import git_commit, library_versions
 
-# The libraries that decide what a step computes.
+# The libraries that affect the result of a step.
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "peft", "bitsandbytes")
 
 
 def describe_start(step: int, processes: int, fingerprint: str | None) -> dict[str, Any]:
-    """One start of a run.
+    """Describe one start of a run.
 
     Args:
-        step: that it begins with.
-        processes: that train together.
-        fingerprint: checksum of the data, or None.
+        step: Steps done before this start.
+        processes: Number of processes that train together.
+        fingerprint: Checksum of the data; None if unknown.
     """
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

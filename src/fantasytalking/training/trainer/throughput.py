@@ -1,4 +1,4 @@
-"""Speed of a run against the peak of the device, and its memory."""
+"""Throughput of a run, its share of the device's peak performance, and its memory use."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Speedometer:
     """Throughput since the last `restart`.
 
     Args:
-        device: whose memory is looked at.
-        processes: that train together.
-        peak: operations per second of one device; None: the share of it that is used stays unknown.
+        device: Device whose memory is reported.
+        processes: Number of processes that train together.
+        peak: Peak operations per second of one device; None leaves the utilisation unknown.
     """
 
     device: torch.device
@@ -30,7 +30,7 @@ class Speedometer:
     _began: float = field(default_factory=time.monotonic)
 
     def restart(self) -> None:
-        """Forget what was counted."""
+        """Reset all counts."""
         self._steps = self._samples = 0
         self._tokens = self._operations = 0.0
         self._began = time.monotonic()
@@ -39,16 +39,16 @@ class Speedometer:
         """Count one step.
 
         Args:
-            samples: of the global batch.
-            tokens: of one sample.
-            operations: floating point operations of one sample's training step; None: unknown.
+            samples: Size of the global batch.
+            tokens: Number of tokens of one sample.
+            operations: Floating point operations of one sample's training step; None if unknown.
         """
         self._steps, self._samples = self._steps + 1, self._samples + samples
         self._tokens += samples * tokens
         self._operations += samples * (operations or 0.0)
 
     def figures(self, steps_left: int) -> dict[str, float | None]:
-        """Rates per second of all processes together, minutes left, memory of this process, and model FLOPs utilisation (0..1)."""
+        """Rates per second over all processes, minutes left, memory of this process, and model FLOPs utilisation (0..1)."""
         seconds = max(1e-9, time.monotonic() - self._began)
         rate = self._steps / seconds
         mfu = None
@@ -66,9 +66,9 @@ class Speedometer:
 
 
 def measure_peak_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
-    """Floating point operations per second of square matrix products, the fastest of those tried in about `seconds`.
+    """Measure the floating point operations per second of square matrix products: the fastest of those run in about `seconds`.
 
-    A figure of the process's own share of the machine: on a CPU of its threads. 2 n^3 operations a product.
+    A product has 2 n^3 operations. On a CPU the result is for the threads of this process.
     """
     side = 8192 if device.type == "cuda" else 768
     a = torch.randn(side, side, device=device).to(dtype)
@@ -89,7 +89,7 @@ def measure_peak_flops(device: torch.device, dtype: torch.dtype, seconds: float 
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Largest memory so far: of tensors on a CUDA device, otherwise of the process."""
+    """Peak memory so far in GiB: of tensors on a CUDA device, otherwise of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

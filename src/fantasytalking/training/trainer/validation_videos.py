@@ -1,4 +1,4 @@
-"""Videos of the averaged weights while a run goes on: files, a strip of frames, and figures of a function that is handed in."""
+"""Validation videos rendered with the averaged weights during a run: files, strips of frames, and figures."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class _Quiet(Progress):
 
 @dataclass(frozen=True)
 class ValidationVideos(Callback):
-    """Renders validation clips through a pipeline: files in the run folder and a strip of frames of each.
+    """Callback that renders validation clips through a pipeline: files in the run folder, and a strip of frames of each.
 
     Args:
-        pipeline: makes a pipeline of a transformer.
-        clips: portrait and speech, as `FantasyTalkingPipeline` takes them, by a short name.
-        settings: of the generation; the same seed makes videos of one run comparable.
-        every: every n-th validation is rendered.
-        measure: path of a video with sound -> figures by name; None measures nothing.
-        needs_whole_model: see `Callback`; the pipeline moves and casts it.
+        pipeline: Function that builds a pipeline around a transformer.
+        clips: Short name -> portrait and speech, as `FantasyTalkingPipeline` takes them.
+        settings: Generation settings; a fixed seed makes the videos of a run comparable.
+        every: Interval in validations; 2 renders every second one.
+        measure: Function from the path of a video with sound to figures by name; None measures nothing.
+        needs_whole_model: See `Callback`; the pipeline moves and casts the model.
     """
 
     pipeline: Callable[[FantasyTalkingTransformer3DModel], FantasyTalkingPipeline]
@@ -45,10 +45,10 @@ class ValidationVideos(Callback):
     needs_whole_model: bool = True
 
     def on_validation(self, model: FantasyTalkingTransformer3DModel, moment: Moment) -> Validated:
-        """Write ``validation/step-N/NAME.mp4`` into the run folder.
+        """Write ``validation/step-N/NAME.mp4`` in the run folder.
 
         Returns:
-            Means of `measure` over the clips, and the strips; nothing where this validation is not rendered.
+            Means of `measure` over the clips, and the strips; empty if this validation is not rendered.
         """
         if moment.number % self.every:
             return Validated()
@@ -65,13 +65,13 @@ class ValidationVideos(Callback):
 
 
 def strip(frames: NDArray[np.uint8], count: int = STRIP_FRAMES) -> NDArray[np.uint8]:
-    """Evenly spread frames of [F, H, W, 3] side by side."""
+    """Place evenly spaced frames of a video [F, H, W, 3] side by side."""
     chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
     return np.concatenate([frames[i] for i in chosen], 1)
 
 
 def means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of every figure over the rows that have it."""
+    """Average each figure over the rows that contain it."""
     names = sorted({name for row in rows for name in row})
     return {
         name: math.fsum(row[name] for row in rows if name in row) / sum(name in row for row in rows) for name in names
