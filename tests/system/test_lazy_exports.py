@@ -15,7 +15,7 @@ def test_an_exported_name_is_the_one_of_its_module_and_others_are_attribute_erro
 
     assert package.MeshAutoencoder is MeshAutoencoder
     assert set(package.__all__) <= set(dir(package))
-    with pytest.raises(AttributeError, match="'fantasytalking.autoencoder' has no attribute 'Codec'"):
+    with pytest.raises(AttributeError, match=r"'fantasytalking.autoencoder' has no attribute 'Codec'"):
         package.Codec  # noqa: B018
 
 
