@@ -12,13 +12,13 @@ Template fields:
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 from fantasytalking.errors import CheckpointError
+from fantasytalking.system.records import closest_name
 
 __all__ = ["KeyReport", "KeyTable", "Piece", "Rule", "compare_keys"]
 
@@ -187,8 +187,8 @@ class KeyReport:
         return ", ".join(parts) or "all keys fit"
 
     def _suggest(self, key: str) -> str:
-        nearest = difflib.get_close_matches(key, self.known, n=1, cutoff=0.8)
-        return f"{key}, nearest known name {nearest[0]}" if nearest else key
+        nearest = closest_name(key, self.known, likeness=0.8)
+        return f"{key}, nearest known name {nearest}" if nearest else key
 
     def raise_if_bad(self, where: str, what: str, advice: str) -> None:
         """Raise an error if any key does not fit.

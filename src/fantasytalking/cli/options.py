@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
@@ -18,12 +17,12 @@ from fantasytalking.errors import SettingsError
 from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list
 from fantasytalking.system.files import check_output
-from fantasytalking.system.records import FieldDescription
+from fantasytalking.system.records import FieldDescription, closest_name
 
 if TYPE_CHECKING:
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 
-__all__ = ["RunOptions", "SettingOptions", "generate_file", "given_settings", "parse"]
+__all__ = ["RunOptions", "SettingOptions", "generate_file", "given_settings", "parse", "refuse_unknown"]
 
 T = TypeVar("T")
 _METAVAR = {int: "INT", float: "NUMBER", str: "TEXT", bool: "BOOL"}
@@ -84,14 +83,28 @@ def parse(kind: type[T], command: str, arguments: Sequence[str]) -> T:
         return_unknown_args=True,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
     )
-    for word in unknown:
+    refuse_unknown(unknown, _option_names(kind), command)
+    return options
+
+
+def refuse_unknown(words: Sequence[str], names: Iterable[str], command: str) -> None:
+    """Refuse words that belong to no option.
+
+    Args:
+        words: Words that the parser could not use.
+        names: Options of the command, with their dashes.
+        command: Name of the command, for the message.
+
+    Raises:
+        SettingsError: There is such a word; the nearest option is offered.
+    """
+    for word in words:
         if not word.startswith("--"):
             raise SettingsError(f"{word!r} does not belong to an option; 'fantasytalking {command} --help' lists them.")
-        names = _option_names(kind)
-        nearest = difflib.get_close_matches(word.partition("=")[0], names, n=1, cutoff=0.5)
-        way_out = f"did you mean {nearest[0]}?" if nearest else f"'fantasytalking {command} --help' lists them."
-        raise SettingsError(f"There is no option {word.partition('=')[0]}; {way_out}")
-    return options
+        given = word.partition("=")[0]
+        nearest = closest_name(given, names)
+        way_out = f"did you mean {nearest}?" if nearest else f"'fantasytalking {command} --help' lists them."
+        raise SettingsError(f"There is no option {given}; {way_out}")
 
 
 def _option_names(kind: Any) -> list[str]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import tyro
 
+from fantasytalking.cli.options import refuse_unknown
 from fantasytalking.errors import SettingsError
-from fantasytalking.system.records import FieldDescription, describe, nearest_name
+from fantasytalking.system.records import FieldDescription, describe
 
 __all__ = ["parse_recipe", "respelt"]
 
@@ -28,7 +28,7 @@ def parse_recipe(title: str, recipe: Any, options: type[Any], words: Sequence[st
         title: Name of the recipe and what it makes.
         recipe: A record; its values are the defaults.
         options: Dataclass of what has to be given besides.
-        words: Of the command line.
+        words: Words of the command line.
 
     Returns:
         A record of the options, with the recipe as `recipe`.
@@ -44,16 +44,8 @@ def parse_recipe(title: str, recipe: Any, options: type[Any], words: Sequence[st
     kind = dataclasses.make_dataclass("Options", [field], bases=(options,), frozen=True, kw_only=True)
     kind.__doc__ = f"Recipe {title}. Every field of the recipe is an option; its default is the recipe's value."
     made, unknown = _read(kind, f"fantasytalking train {name}", words)
-    for word in unknown:
-        if not word.startswith("--"):
-            raise SettingsError(f"{word!r} belongs to no option; 'fantasytalking train {name} --help' lists them.")
-        given = word.partition("=")[0]
-        own = ["--" + one.name.replace("_", "-") for one in dataclasses.fields(options)]
-        nearest = nearest_name(given, [*leaves, *own])
-        # there are too many to name all of them
-        near = nearest.startswith("did")
-        way_out = nearest.replace("'", "") if near else f"'fantasytalking train {name} --help' lists them."
-        raise SettingsError(f"There is no option {given}; {way_out}")
+    own = ["--" + one.name.replace("_", "-") for one in dataclasses.fields(options)]
+    refuse_unknown(unknown, [*leaves, *own], f"train {name}")
     return made
 
 
@@ -115,29 +107,10 @@ def _check_values(words: Sequence[str], leaves: Mapping[str, FieldDescription | 
         known = leaves.get(option.replace("_", "-"))
         if known is None or (not equals and place + 1 == len(words)):
             continue
-        given = value if equals else words[place + 1]
-        if not _accepts(known, given):
-            unit = f" ({known.unit})" if known.unit else ""
-            raise SettingsError(
-                f"{option} must be {known.accepted}{unit}, but {given!r} was given; leave it out for {known.default!r}."
-            )
-
-
-def _accepts(known: FieldDescription, given: str) -> bool:
-    """Whether a word is a value of a field; lists and flags are left to the record."""
-    if known.optional and given == "None":
-        return True
-    if known.choices:
-        return given in known.choices
-    if known.kind not in (int, float):
-        return True
-    try:
-        number = known.kind(given)
-    except ValueError:
-        return False
-    lowest = -math.inf if known.minimum is None else known.minimum
-    highest = math.inf if known.maximum is None else known.maximum
-    return math.isfinite(number) and lowest <= number <= highest
+        # lists and flags are left to the record
+        if known.choices or known.kind in (int, float):
+            named = dataclasses.replace(known, name=option)
+            named.check(named.parse(value if equals else words[place + 1]))
 
 
 def _explain(value: Any) -> None:

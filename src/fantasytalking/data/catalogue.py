@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable
 from dataclasses import fields
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fantasytalking.errors import InputError, SettingsError
-from fantasytalking.system.records import field, read_record, record
+from fantasytalking.system.records import closest_name, field, read_record, record
 
 __all__ = ["CATALOGUE", "SPLITS", "CatalogueRow", "Kind", "read_catalogue"]
 
@@ -90,6 +89,6 @@ def _row(line: str, where: str) -> CatalogueRow:
 def _check_misspelt(row: dict[str, Any], lacking: Iterable[str], where: str) -> None:
     others = [key for key in row if key not in CatalogueRow.__dataclass_fields__]
     for name in lacking:
-        near = difflib.get_close_matches(name, others, n=1, cutoff=_MISSPELT)
+        near = closest_name(name, others, _MISSPELT)
         if near:
-            raise SettingsError(f"{where}: There is no field {near[0]!r}; did you mean {name!r}?")
+            raise SettingsError(f"{where}: There is no field {near!r}; did you mean {name!r}?")

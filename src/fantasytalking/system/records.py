@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +29,7 @@ from pydantic_core import ErrorDetails
 
 from fantasytalking.errors import SettingsError
 
-__all__ = ["FieldDescription", "describe", "field", "nearest_name", "read_record", "record"]
+__all__ = ["FieldDescription", "closest_name", "describe", "field", "nearest_name", "read_record", "record"]
 
 T = TypeVar("T")
 _CONFIG = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -106,10 +107,25 @@ class FieldDescription:
         except (KeyError, ValueError):
             raise SettingsError(self.refusal(text)) from None
 
+    def check(self, value: Any) -> Any:
+        """Return a parsed value if it is one of the choices and within the range.
+
+        Raises:
+            SettingsError: It is not.
+        """
+        lowest = -math.inf if self.minimum is None else self.minimum
+        highest = math.inf if self.maximum is None else self.maximum
+        bounded = self.kind in (int, float) and value is not None
+        if (self.choices and value not in self.choices) or (
+            bounded and not (math.isfinite(value) and lowest <= value <= highest)
+        ):
+            raise SettingsError(self.refusal(value))
+        return value
+
     def refusal(self, value: Any) -> str:
         """The sentence about a value that is not accepted."""
         unit = f" ({self.unit})" if self.unit else ""
-        nearest = _nearest(str(value), self.choices)
+        nearest = closest_name(str(value), self.choices)
         if nearest:
             end = f"; did you mean {nearest!r}?"
         else:
@@ -124,13 +140,13 @@ def field(
     maximum: float | None = None,
     unit: str = "",
 ) -> Any:
-    """What a field accepts and means, for `typing.Annotated`.
+    """Describe a field for `typing.Annotated`: accepted values and meaning.
 
     Args:
         help: One sentence.
         minimum: Smallest accepted number.
         maximum: Largest accepted number.
-        unit: Of the value.
+        unit: Unit of the value.
     """
     return pydantic.Field(ge=minimum, le=maximum, description=help, json_schema_extra={"unit": unit} if unit else None)
 
@@ -192,16 +208,22 @@ def nearest_name(name: str, names: Iterable[str], what: str = "") -> str:
         ``did you mean 'steps'?`` or ``the settings are steps, seed.``
     """
     known = list(names)
-    nearest = _nearest(name, known)
+    nearest = closest_name(name, known)
     if nearest:
         return f"did you mean {nearest!r}?"
     return f"the {what} are {', '.join(known)}." if what else f"choose from {', '.join(known)}."
 
 
-def _nearest(name: str, names: Iterable[str]) -> str:
-    """The name that was probably meant, capitals aside; "" where none is near."""
+def closest_name(name: str, names: Iterable[str], likeness: float = 0.5) -> str:
+    """The name that was probably meant, capitals aside; "" where none is near.
+
+    Args:
+        name: Name as it was given.
+        names: Names that exist.
+        likeness: Lowest ratio of `difflib` that counts as near, 0 to 1.
+    """
     plainly = {known.lower(): known for known in names}
-    found = difflib.get_close_matches(name.lower(), plainly, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name.lower(), plainly, n=1, cutoff=likeness)
     return plainly[found[0]] if found else ""
 
 
