@@ -19,11 +19,11 @@ __all__ = ["main"]
 class Weights:
     """List the networks of the standard metrics, or download some of them.
 
-    Names, sizes, licences and sources are printed before the download starts. An interrupted download continues where it stopped.
+    Names, sizes, licences and sources are printed before a download starts. An interrupted download continues where it stopped.
     """
 
     keys: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Names of those to download; none given lists all of them."""
+    """Names of the networks to download; without any, all are listed."""
     json: bool = False
     """Print one JSON object, for programs."""
 
