@@ -44,5 +44,5 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     for key, path in there.items():
         print(f"{'there' if path else '-':<7}{describe(key)}")
-    print(f"They are kept in {cache_folder()}; 'fantasytalking weights NAME ...' downloads those named.")
+    print(f"Downloads are stored in {cache_folder()}; 'fantasytalking weights NAME ...' downloads the named networks.")
     return 0

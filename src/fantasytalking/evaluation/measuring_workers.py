@@ -101,8 +101,8 @@ def _measure_in_processes(
                 yield done.result()
         except concurrent.futures.process.BrokenProcessPool as error:
             raise ResourceError(
-                "A measuring process was ended from outside, perhaps for lack of memory; give the same command again with fewer "
-                "--workers, what was measured is kept."
+                "A measuring process was killed, perhaps for lack of memory; run the same command again with fewer --workers, which "
+                "keeps the measurements made so far."
             ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
