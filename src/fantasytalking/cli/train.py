@@ -122,7 +122,7 @@ FAMILIES = (
     Family(
         {
             "adapter-14b": "the paper's run: audio, identity and motion parts on Wan2.1-I2V-14B",
-            "lora-14b": "LoRA on the backbone beside the adapter",
+            "lora-14b": "LoRA on the backbone, together with the adapter",
             "adapter-tiny": "adapter-14b in seconds, on a tiny base",
             "lora-tiny": "lora-14b in seconds, on a tiny base",
         },
