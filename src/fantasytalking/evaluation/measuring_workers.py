@@ -101,8 +101,8 @@ def _measure_in_processes(
                 yield done.result()
         except concurrent.futures.process.BrokenProcessPool as error:
             raise ResourceError(
-                "A measuring process was killed, perhaps for lack of memory; run the same command again with fewer --workers, which "
-                "keeps the measurements made so far."
+                "A measuring process was killed, perhaps for lack of memory; run the same command again with fewer --workers; finished "
+                "measurements are kept."
             ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
