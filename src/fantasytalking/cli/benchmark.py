@@ -27,13 +27,13 @@ __all__ = ["Benchmark", "main", "run"]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Generate the cases of a manifest, resumable, on one or several devices, then score them.
+    """Generate the cases of a manifest on one or several devices, then score them; an interrupted run can be resumed.
 
-    Videos of an earlier run in the output folder are used again. The path of the report is the last line of the output.
+    Videos of an earlier run in the output folder are reused. The path of the report is the last line of the output.
     """
 
     manifest: Annotated[str | None, tyro.conf.Positional] = None
-    """A shipped manifest by its name (--list shows them), or a JSON file."""
+    """Name of a shipped manifest (see --list), or a JSON file."""
     data: Path | None = None
     """Folder that the manifest's file names are relative to."""
     output: Path | None = None
@@ -43,22 +43,22 @@ class Benchmark:
     methods: tuple[str, ...] = ()
     """Only these methods of the manifest; by default all."""
     limit: int | None = None
-    """Number of cases, the first ones; by default all."""
+    """Only this many cases, from the first on; by default all."""
     devices: tuple[str, ...] = ()
-    """Devices that generate, one process each: auto, cpu, cuda:0, cuda:1. By default auto."""
+    """Devices for generation, with one process each: auto, cpu, cuda:0, cuda:1. By default auto."""
     workers: int | None = None
-    """Processes on the CPU, for generating and for scoring; by default one, and one per core."""
+    """Processes on the CPU; by default one for generation, and one per core for scoring."""
     protocol: str = "standard"
-    """How to score: a protocol's name, a JSON file of its fields, or a report to repeat."""
+    """Protocol of the scoring: its name, a JSON file of its fields, or a report to repeat."""
     metrics: Annotated[tuple[str, ...], tyro.conf.arg(help=metrics_help())] = ()
     backend: Backend = "auto"
     """Networks of the metrics: auto takes the standard ones where they are installed and labelled proxies elsewhere."""
     baselines: tuple[str, ...] = ("still", "shuffled")
     """Baselines made from the real clips: still (first frame), shuffled (other sound); none leaves both out."""
     generate_only: bool = False
-    """Generate the videos and do not score them."""
+    """Generate the videos without scoring them."""
     score_only: bool = False
-    """Score the videos that exist and generate none."""
+    """Score the existing videos without generating any."""
     list: bool = False
     """Print the shipped manifests and stop."""
     json: bool = False
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(options: Benchmark, command: str = "") -> int:
-    """Run a benchmark and print where the result is.
+    """Run a benchmark and print the path of the result.
 
     Args:
         options: Options of the command line.
@@ -97,7 +97,7 @@ def run(options: Benchmark, command: str = "") -> int:
     if options.limit is not None and options.limit < 1:
         raise SettingsError(f"--limit must be at least 1, but {options.limit} was given.")
     models = _models(options.models)
-    # Imported here: --help must not wait for the frameworks, whose messages about missing parts are silenced first.
+    # Imported here: --help must not wait for the frameworks, whose messages about missing packages are silenced first.
     quiet_frameworks()
     from fantasytalking.evaluation.benchmark.parse_manifest import load_manifest
     from fantasytalking.evaluation.benchmark.run_benchmark import run_benchmark

@@ -28,20 +28,20 @@ class Evaluate:
     """Score generated videos as the paper does. The path of the HTML report is the last line of the output.
 
     Files are paired by name. Every table contains the ground truth and two baselines. A metric whose network is not installed is
-    measured by a labelled proxy. After an interruption, the same command continues where it was.
+    measured by a labelled proxy. After an interruption, the same command continues where it stopped.
     """
 
     reference: Path
     """Folder of the real clips."""
     output: Path
-    """Folder of the report; measurements kept in it are used again."""
+    """Folder of the report; measurements stored in it are reused."""
     generated: tuple[str, ...] = ()
     """Folders of generated videos, each as FOLDER or NAME=FOLDER, NAME for the table; without any, only the real clips are measured."""
     metrics: Annotated[tuple[str, ...], tyro.conf.arg(help=metrics_help())] = ()
     protocol: str = "standard"
     """standard (512 pixels), small (256 pixels, 10 s), a JSON file of fields, or the folder of a report to repeat."""
     backend: Backend = "auto"
-    """auto takes the standard network of a metric where its weights are installed, and the labelled proxy elsewhere."""
+    """Networks of the metrics: auto takes the standard one where its weights are installed, and the labelled proxy elsewhere."""
     fetch: bool = False
     """Download the missing weights of the requested metrics, after printing sizes and licences."""
     baselines: tuple[str, ...] = ("still", "shuffled")
@@ -49,9 +49,9 @@ class Evaluate:
     workers: int | None = None
     """Number of processes; by default one per core, at most 8, and one on an accelerator."""
     device: str = "auto"
-    """Where the standard networks run: auto, cpu, cuda, cuda:1, mps."""
+    """Device of the standard networks: auto, cpu, cuda, cuda:1, mps."""
     no_media: bool = False
-    """Leave the best and worst clips out of the page, which is then small and shows nobody's face."""
+    """Leave the best and worst clips out of the page, which is then small and shows no faces."""
     json: bool = False
     """Print one JSON object instead of the table, for programs."""
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; see `fantasytalking evaluate --help`."""
     options = parse(Evaluate, "evaluate", arguments)
     methods = named_folders(options.generated)
-    # Imported here: --help must not wait for the frameworks, whose messages about missing parts are silenced first.
+    # Imported here: --help must not wait for the frameworks, whose messages about missing packages are silenced first.
     quiet_frameworks()
     from fantasytalking.evaluation.evaluate import EvaluationOptions, evaluate
     from fantasytalking.evaluation.protocol import load_protocol
@@ -111,7 +111,7 @@ def named_folders(words: Sequence[str]) -> dict[str, Path]:
         Name of the row -> folder.
 
     Raises:
-        SettingsError: An empty name, or one given twice.
+        SettingsError: A name is empty or given twice.
     """
     found: dict[str, Path] = {}
     for word in words:
@@ -127,7 +127,7 @@ def named_folders(words: Sequence[str]) -> dict[str, Path]:
 
 
 def cells_by_label(report: Report) -> dict[str, dict[str, float | None]]:
-    """Values of a report, row -> column -> value, under the labels of the table: a proxy keeps its own name."""
+    """Values of a report by row and column, under the labels of the table, where a proxy has its own name."""
     labels = {column.key: column.label for column in report.columns}
     return {
         m.name: {labels[key]: cell.value for key, cell in m.summary.items() if key in labels} for m in report.methods

@@ -1,4 +1,4 @@
-"""`fantasytalking export`: the trained weights of a run in any layout."""
+"""`fantasytalking export`: write the trained weights of a run in any layout."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ Layout = Literal["pipeline", "transformer", "wan-original", "released", "safeten
 class Export:
     """Write the averaged weights of a training run, finished or at its newest checkpoint.
 
-    What a layout cannot hold is said on stderr. The path of the result is the last line of the output.
+    Parts that the layout cannot hold are named on stderr. The path of the result is the last line of the output.
     """
 
     run_folder: Annotated[Path, tyro.conf.Positional]
-    """The run: what --output of 'fantasytalking train' named."""
+    """The run folder: the --output of 'fantasytalking train'."""
     target: Annotated[Path, tyro.conf.Positional]
-    """The file to write (released, safetensors, comfyui, model) or the folder (the others)."""
+    """The file (released, safetensors, comfyui, model) or folder (other layouts) to write."""
     layout: Layout
-    """pipeline (a model folder), transformer (its transformer alone), wan-original (the backbone under Wan's names, LoRA
+    """pipeline (a model folder), transformer (only its transformer), wan-original (the backbone under Wan's names, LoRA
     merged), released, safetensors, comfyui (the audio part as published), model (all trained parts), lora (as
     load_lora_weights reads it). LoRA is merged into pipeline and transformer."""
     base: Path | None = None
-    """Place of the run's base model, if it was moved."""
+    """Present location of the run's base model, if it was moved."""
     pipeline: Path | None = None
-    """Model folder that VAE and encoders are copied from, for pipeline where the base is a transformer alone."""
+    """Model folder from which VAE and encoders are copied, for the layout pipeline if the base is only a transformer."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """Type of the weights; norms and the time embedding of whole transformers stay in float32."""
     overwrite: bool = False
-    """Replace what is there."""
+    """Replace an existing target."""
     json: bool = False
     """Print one JSON object instead of the path, for programs."""
 
@@ -51,14 +51,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(options: Export) -> int:
-    """Export as the options say.
+    """Export with the given options.
 
     Raises:
-        CheckpointError: No run, no checkpoint, or another base model.
-        SettingsError: The layout can hold nothing of this run.
+        CheckpointError: There is no run or no checkpoint, or the base model is another one.
+        SettingsError: The layout cannot hold any part of this run.
         OutputError: The target exists or cannot be written.
     """
-    # Here and not above: --help must not wait for the frameworks.
+    # Imported here: --help must not wait for the frameworks.
     import torch
 
     from fantasytalking.training.adapter.export_run import export_run

@@ -27,7 +27,7 @@ class MakeManifest:
     """
 
     videos: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Video files, and folders that are searched."""
+    """Video files, and folders to search for them."""
     output: Path
     """The manifest to write, a JSON file."""
     name: str
@@ -65,12 +65,12 @@ def run(options: MakeManifest) -> int:
         The exit status.
 
     Raises:
-        SettingsError: A number outside its range, or an invalid name.
+        SettingsError: A number is outside its range, or the name is invalid.
         InputError: There is no video, or none that can be used.
         OutputError: The manifest cannot be written.
     """
     target = check_output(options.output, options.overwrite)
-    # Here and not above: --help must not wait for the frameworks.
+    # Imported here: --help must not wait for the frameworks.
     from fantasytalking.evaluation.benchmark.benchmark_manifest import check_name, save_manifest
     from fantasytalking.evaluation.benchmark.make_manifest import ClipChoice, make_manifest
     from fantasytalking.evaluation.benchmark.parse_manifest import read_manifest
@@ -82,7 +82,7 @@ def run(options: MakeManifest) -> int:
         raise SettingsError(f"--name {error}") from error
     choice = ClipChoice(options.clips, options.seconds, options.seed, options.fps, options.one_per, options.model)
     made = make_manifest(options.videos, options.name, choice, TerminalProgress())
-    # the manifest must be readable, whatever the files are called
+    # Check that the manifest can be read back, whatever the names of the files.
     read_manifest(made.manifest.to_dict(), "The manifest")
     save_manifest(made.manifest, target)
     for file, reason in made.skipped.items():

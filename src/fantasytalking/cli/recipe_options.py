@@ -1,4 +1,4 @@
-"""Options made of a recipe: every field of its records, checked, with the text that help shows."""
+"""Command-line options from a recipe: every field of its records, checked, with its help text."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from fantasytalking.system.records import FieldDescription, describe
 __all__ = ["parse_recipe", "respelt"]
 
 WHOLE = tyro.conf.arg(name="")
-"""The recipe's own fields are options without a prefix."""
+"""Marker by which the recipe's own fields become options without a prefix."""
 
 
 def parse_recipe(title: str, recipe: Any, options: type[Any], words: Sequence[str]) -> Any:
-    """Options with a recipe whose fields may be replaced.
+    """Parse options together with a recipe whose fields may be replaced.
 
     Args:
-        title: Name of the recipe and what it makes.
-        recipe: A record; its values are the defaults.
-        options: Dataclass of what has to be given besides.
+        title: Name of the recipe and its result.
+        recipe: Record whose values are the defaults.
+        options: Dataclass of the further options.
         words: Words of the command line.
 
     Returns:
-        A record of the options, with the recipe as `recipe`.
+        A dataclass of the options, with the recipe as `recipe`.
 
     Raises:
-        SettingsError: An option that does not exist, or a value that is not accepted.
-        SystemExit: Help was asked for (0), or an option is missing or malformed (2), after printing what and why.
+        SettingsError: An option does not exist, or a value is not accepted.
+        SystemExit: Help was requested (0), or an option is missing or malformed (2); the reason has been printed.
     """
     leaves, name = dict(_leaves(recipe)), title.partition(":")[0]
     _check_values(words, leaves)
@@ -50,7 +50,7 @@ def parse_recipe(title: str, recipe: Any, options: type[Any], words: Sequence[st
 
 
 def _read(kind: type[Any], program: str, words: Sequence[str]) -> tuple[Any, list[str]]:
-    """The options and the words that belong to none; a record's own sentence takes the place of what tyro prints."""
+    """Parse the options; returns them and the unknown words. The error of a record replaces the message that tyro prints."""
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
@@ -68,7 +68,7 @@ def _read(kind: type[Any], program: str, words: Sequence[str]) -> tuple[Any, lis
 
 
 def _leaves(value: Any, prefix: str = "--") -> Iterator[tuple[str, FieldDescription | None]]:
-    """Options of a recipe and what is known of each, with the recipe's value as its default; None for the sizes of models."""
+    """Options of a recipe with their descriptions, whose defaults are the recipe's values; None for the sizes of models."""
     for known in describe(type(value)):
         inner, option = getattr(value, known.name), prefix + known.name.replace("_", "-")
         if hasattr(inner, "__pydantic_fields__"):
@@ -83,7 +83,7 @@ def _leaves(value: Any, prefix: str = "--") -> Iterator[tuple[str, FieldDescript
 
 
 def respelt(words: Sequence[str], former: Mapping[str, str]) -> list[str]:
-    """The words with former spellings of options replaced, which is said on stderr."""
+    """Replace former names of options, with a note on stderr for each."""
     found = []
     for word in words:
         option, equals, value = word.partition("=")
@@ -100,7 +100,7 @@ def _check_values(words: Sequence[str], leaves: Mapping[str, FieldDescription | 
     """Check single values before anything is loaded.
 
     Raises:
-        SettingsError: A number or word that its field does not accept.
+        SettingsError: A field does not accept the given number or word.
     """
     for place, word in enumerate(words):
         option, equals, value = word.partition("=")
@@ -114,7 +114,7 @@ def _check_values(words: Sequence[str], leaves: Mapping[str, FieldDescription | 
 
 
 def _explain(value: Any) -> None:
-    """Give the records of a recipe the text that `--help` shows of each field."""
+    """Add the help text of each field to the docstrings of a recipe's records, where `--help` finds it."""
     kind = type(value)
     if "Attributes:" not in (kind.__doc__ or ""):
         rows = (f"    {one.name}: {one.help}{_range(one)}" for one in describe(kind))

@@ -1,4 +1,4 @@
-"""`fantasytalking train RECIPE`: from data to a model folder or to weights, with any field of the recipe replaced."""
+"""`fantasytalking train RECIPE`: train a model folder or weights from data, with any field of the recipe as an option."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _ELSEWHERE = {
     "--teacher": "has no teacher",
     "--base": "starts from no base model",
 }
-"""Options of some recipes, and why the others have none."""
+"""Options of some recipes, and the reason why the others lack them."""
 
 
 @dataclass(frozen=True)
 class Train:
-    """Options of every recipe."""
+    """Options common to all recipes."""
 
     data: Path
-    """A prepared set (see `fantasytalking prepare`); for embedded and tiny also, and for lip-sync only, a folder with catalogue.jsonl."""
+    """A prepared set (see `fantasytalking prepare`); embedded and tiny also accept, and lip-sync needs, a folder with catalogue.jsonl."""
     output: Path
-    """Run folder: configuration, log, checkpoints, and what comes out. Given again, the run goes on where it was stopped."""
+    """Run folder for configuration, log, checkpoints and the result. With an existing run folder, the run continues where it stopped."""
     steps: int | None = None
-    """Optimiser steps in all (of embedded and tiny: of the transformer), stages in proportion; nothing means the recipe's own."""
+    """Total number of optimiser steps (for embedded and tiny: of the transformer), stages in proportion; by default the recipe's own."""
     threads: int | None = None
-    """CPU threads of each process; nothing means PyTorch's choice."""
+    """CPU threads per process; by default PyTorch's choice."""
     json: bool = False
     """Print one JSON object instead of the path, for programs."""
 
@@ -46,13 +46,13 @@ class Train:
 @dataclass(frozen=True)
 class _OnBase(Train):
     base: Path = tyro.MISSING
-    """Model folder or weights that the run starts from; they stay as they are."""
+    """Model folder or weights that the run starts from; they are not changed."""
 
 
 @dataclass(frozen=True)
 class _OfTeacher(Train):
     teacher: Path = tyro.MISSING
-    """Model folder that the student starts from and is taught by."""
+    """Model folder of the teacher, from which the student also starts."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Family:
     """Recipes of one kind.
 
     Attributes:
-        names: recipe -> what it makes, in a line.
-        registry: module and name of the dict of recipes.
-        options: what has to be given besides the recipe's fields.
-        train: recipe and options -> what was made. Imported late: --help must not wait for the frameworks.
-        former: former spellings of options, or of their beginnings up to a dot -> present ones.
+        names: Recipe -> its result, in one line.
+        registry: Module and name of the dict of recipes.
+        options: Dataclass of the options in addition to the recipe's fields.
+        train: Function from recipe and options to the path of the result; it imports late, as --help must not wait for the frameworks.
+        former: Former names of options, or their prefixes up to a dot -> present ones.
     """
 
     names: Mapping[str, str]
@@ -74,7 +74,7 @@ class Family:
     former: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def recipes(self) -> dict[str, Any]:
-        """Name -> recipe."""
+        """Load the recipes by name."""
         import importlib
 
         found: dict[str, Any] = getattr(importlib.import_module(self.registry[0]), self.registry[1])
@@ -112,7 +112,7 @@ FAMILIES = (
     Family(
         {
             "embedded": "the embedded model: codec, transformer in two stages, mouth painter",
-            "tiny": "the same in seconds, to try the machinery out",
+            "tiny": "the same in seconds, for trials",
         },
         ("fantasytalking.training.embedded.embedded_recipes", "RECIPES"),
         Train,
@@ -122,7 +122,7 @@ FAMILIES = (
     Family(
         {
             "adapter-14b": "the paper's run: audio, identity and motion parts on Wan2.1-I2V-14B",
-            "lora-14b": "LoRA on the backbone beside the adapter",
+            "lora-14b": "LoRA on the backbone, together with the adapter",
             "adapter-tiny": "adapter-14b in seconds, on a tiny base",
             "lora-tiny": "lora-14b in seconds, on a tiny base",
         },
@@ -132,8 +132,8 @@ FAMILIES = (
     ),
     Family(
         {
-            "distil": "a student of the embedded model that needs 4 steps of one pass",
-            "distil-14b": "LoRA weights that let the 14B model do so",
+            "distil": "a student of the embedded model that needs 4 steps with one pass each",
+            "distil-14b": "LoRA weights with which the 14B model needs only 4 such steps",
             "distil-tiny": "distil in seconds",
             "distil-lora-tiny": "distil-14b in seconds, on a tiny teacher",
         },
@@ -173,14 +173,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(name: str, options: Any) -> int:
-    """Train a recipe as the options say.
+    """Train a recipe with the given options.
 
     Args:
-        name: of the recipe.
-        options: of its family, with the recipe itself as `recipe`.
+        name: Name of the recipe.
+        options: Options of its family, with the recipe itself as `recipe`.
 
     Raises:
-        SettingsError: A number is not positive, or the run folder is that of another run.
+        SettingsError: A number is not positive, or the run folder belongs to another run.
         InputError: The data cannot be used.
         OutputError: The run folder cannot be made.
     """
@@ -204,11 +204,11 @@ def run(name: str, options: Any) -> int:
 
 
 def _parse(name: str, family: Family, words: Sequence[str]) -> Any:
-    """Options of a family and every field of the recipe.
+    """Parse the options of a family and the fields of the recipe.
 
     Raises:
-        SettingsError: An option that does not exist, or a value that is not accepted.
-        SystemExit: Help was asked for (0), or an option is missing or malformed (2), after printing what and why.
+        SettingsError: An option does not exist, or a value is not accepted.
+        SystemExit: Help was requested (0), or an option is missing or malformed (2); the reason has been printed.
     """
     for word in words:
         given = word.partition("=")[0]
@@ -219,7 +219,7 @@ def _parse(name: str, family: Family, words: Sequence[str]) -> Any:
 
 
 def _fields(family: Family, name: str) -> set[str]:
-    """Names of the options of a recipe, without those of nested records."""
+    """Names of the options of a recipe, excluding those of nested records."""
     return {field.name for kind in (family.options, family.recipes()[name]) for field in dataclasses.fields(kind)}
 
 
@@ -233,7 +233,7 @@ def _overview() -> str:
     rows = "\n".join(f"  {name:<18}{text}" for family in FAMILIES for name, text in family.names.items())
     return (
         "usage: fantasytalking train RECIPE --data DATA --output RUN [OPTIONS]\n\n"
-        "Train a model. Every part goes on where it was stopped when the command is given again.\n\n"
+        "Train a model. After an interruption, the same command continues where it stopped.\n\n"
         f"recipes:\n{rows}\n\n"
         "options of all recipes: --data, --output, --steps, --threads, --json, --train.*; of embedded and tiny: --painter-steps;\n"
         "of adapter and LoRA: --base; of distillations: --teacher. 'fantasytalking train RECIPE --help' lists every field.\n\n"

@@ -19,11 +19,11 @@ __all__ = ["main"]
 class Weights:
     """List the networks of the standard metrics, or download some of them.
 
-    Names, sizes, licences and sources are printed before the download starts. An interrupted download continues where it stopped.
+    Names, sizes, licences and sources are printed before a download starts. An interrupted download continues where it stopped.
     """
 
     keys: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Names of those to download; none given lists all of them."""
+    """Names of the networks to download; without any, all are listed."""
     json: bool = False
     """Print one JSON object, for programs."""
 
@@ -44,5 +44,5 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     for key, path in there.items():
         print(f"{'there' if path else '-':<7}{describe(key)}")
-    print(f"They are kept in {cache_folder()}; 'fantasytalking weights NAME ...' downloads those named.")
+    print(f"Downloads are stored in {cache_folder()}; 'fantasytalking weights NAME ...' downloads the named networks.")
     return 0

@@ -19,17 +19,17 @@ __all__ = ["join_reports"]
 def join_reports(reports: Sequence[Report], names: Sequence[str], command: str = "") -> Report:
     """Join the rows of several reports in one table.
 
-    Where the protocols differ, nothing is marked as best. Columns are those that all reports have under one label. Rows of one name
-    with equal numbers become one row; otherwise the report's name is appended. Pairs from different reports are compared clip by clip
-    where both have the clip; Frechet distances are not, as a report contains no features.
+    If the protocols differ, no value is marked as best. The table has the columns that all reports have under the same label. Rows with
+    the same name and equal numbers become one row; otherwise the report's name is appended. Rows of different reports are compared on
+    the clips that both have; Frechet distances are not compared, as a report contains no features.
 
     Args:
-        reports: At least two.
+        reports: Reports to join, two or more.
         names: Names of the reports, for rows of one name and for the warnings.
         command: The command, for the record.
 
     Raises:
-        InputError: Fewer than two reports, or no column in common.
+        InputError: There are fewer than two reports, or they have no column in common.
     """
     if len(reports) < 2:
         raise InputError(f"Joining takes two reports or more, and {len(reports)} was given.")
@@ -69,7 +69,7 @@ def _join_rows(reports: Sequence[Report], names: Sequence[str], columns: Sequenc
 
 
 def _joint_protocol(reports: Sequence[Report]) -> dict[str, Any]:
-    """The fields that all protocols share, marked as mixed."""
+    """Protocol of the fields on which all reports agree, marked as mixed."""
     protocol = reports[0].protocol
     shared = {k: v for k, v in protocol.items() if all(r.protocol.get(k) == v for r in reports)}
     name = " and ".join(dict.fromkeys(str(r.protocol["name"]) for r in reports))
@@ -79,7 +79,7 @@ def _joint_protocol(reports: Sequence[Report]) -> dict[str, Any]:
 def _comparisons(
     reports: Sequence[Report], rows: Sequence[tuple[int, Method]], columns: Sequence[Column]
 ) -> list[Comparison]:
-    """The reports' own comparisons of the rows that are left, and new ones of rows from different reports."""
+    """Comparisons of the reports for the remaining rows, and new ones of rows from different reports."""
     keys = {column.key for column in columns}
     old = [
         c

@@ -1,6 +1,6 @@
-"""Evaluation: from folders of videos to a report.
+"""Evaluation of folders of videos, with a report as the result.
 
-An interrupted evaluation continues where it was; a file that cannot be used is named in the report.
+An interrupted evaluation continues where it stopped; a file that cannot be used is named in the report.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["BASELINES", "STORE", "EvaluationOptions", "evaluate"]
 
 BASELINES = {"still": STILL, "shuffled": SHUFFLED}
 STORE = "measurements"
-"""Folder of the measurements, in the report's folder."""
+"""Subfolder of the report's folder for the measurements."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ def evaluate(
     Args:
         methods: Name in the table -> folder of generated videos; may be empty, for the baselines alone.
         reference: Folder of the real clips.
-        output: Folder of the report; measurements are kept in it and used again.
+        output: Folder of the report; measurements are stored in it and reused.
         options: Protocol, metrics and where they run.
-        progress: Shows the progress; None takes the usual one.
+        progress: Display of the progress; None takes the default one.
         notes: Name in the table -> how the method's videos were made.
 
     Returns:
@@ -92,16 +92,16 @@ def evaluate(
 
     Raises:
         InputError: A folder cannot be used, or no clip could be measured.
-        SettingsError: An unknown metric or baseline.
+        SettingsError: A metric or baseline is unknown.
         CheckpointError, MissingDependencyError: `backend` is `standard` and weights or a package are missing.
         OutputError: The folder cannot be written.
-        ResourceError: A process was ended from outside.
+        ResourceError: A process was killed.
     """
     started, progress, computer = time.monotonic(), progress or default_progress(), machine()
     device = str(choose_device(options.device))
     workers = _workers(options, device)
     choices, proxies = choose(options.metrics, options.backend, device)
-    # Before anything is measured: a network that cannot be loaded ends the run here.
+    # Loaded before anything is measured, so that a network that cannot be loaded ends the run here.
     metrics = [build(choice) for choice in choices]
     columns = tuple(column for metric in metrics for column in metric.columns)
     tasks, problems = _plan(methods, reference, options)
@@ -136,7 +136,7 @@ def _rows(
     cells: Mapping[str, Mapping[str, Summary]],
     notes: Mapping[str, str],
 ) -> tuple[Method, ...]:
-    """The rows of the table: ground truth, methods (those without any measured clip as well), baselines."""
+    """Rows of the table: ground truth, methods (including those without any measured clip), baselines."""
     remarks = {**NOTES, **notes}
     order = [name for name in (GROUND_TRUTH, *methods, STILL, SHUFFLED) if name in results or name in methods]
     return tuple(
@@ -151,14 +151,14 @@ def _workers(options: EvaluationOptions, device: str) -> int:
 
 
 def _plan(methods: Mapping[str, Path], reference: Path, options: EvaluationOptions) -> tuple[list[Task], list[Problem]]:
-    """The clips to measure, those of the baselines included, and the files that have no counterpart."""
+    """Clips to measure, including those of the baselines, and the files without a counterpart."""
     tasks, problems = pair_clips(methods, reference)
     baselines, without = _baseline_tasks(tasks, options.baselines, options.protocol.max_seconds)
     return [*tasks, *baselines], [*problems, *without]
 
 
 def _make_store(output: Path, inputs: Mapping[str, Sequence[Path]]) -> Path:
-    """Make the folder of the measurements; a report among the clips would be evaluated with them next time."""
+    """Make the folder of the measurements, which must not be among the clips: a report there would be evaluated with them next time."""
     for kind, folders in inputs.items():
         if output.resolve() in [folder.resolve() for folder in folders]:
             raise OutputError(
@@ -175,7 +175,7 @@ def _make_store(output: Path, inputs: Mapping[str, Sequence[Path]]) -> Path:
 
 
 def _kind(name: str) -> Literal["ground truth", "baseline", "method"]:
-    # The real frames with another sound do not compete for the best value either.
+    # Real frames with another sound do not compete for the best value, so they count as ground truth.
     return "ground truth" if name in (GROUND_TRUTH, SHUFFLED) else "baseline" if name == STILL else "method"
 
 

@@ -1,4 +1,4 @@
-"""One clip as every metric sees it: frames at the protocol's rate and size, sound, and what is computed once for all metrics.
+"""Footage of one clip for all metrics: frames at the protocol's rate and size, sound, and what is computed once for all of them.
 
 Letters: F frames, H height, W width, n sound samples.
 """
@@ -32,7 +32,7 @@ __all__ = ["Footage", "file_digest", "load_footage", "load_sound", "resized"]
 Frames = NDArray[np.uint8]
 _WARM_UP = 4
 FACE_SCORE = 0.5
-"""Mesh score from which a frame counts as showing the face."""
+"""Minimum mesh score of a frame that counts as showing the face."""
 _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
     "bicubic": Image.Resampling.BICUBIC,
@@ -44,7 +44,7 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file, 64 hexadecimal digits.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: The file cannot be read.
     """
     try:
         return file_sha256(path)
@@ -67,7 +67,7 @@ def resized(frame: Frames, longest_side: int, resize_filter: str) -> Frames:
 
 
 def load_sound(path: Path, seconds: float) -> NDArray[np.float32] | None:
-    """Read the beginning of a file's sound, 16 kHz mono, exactly `seconds` long; None where it has no sound track."""
+    """Read the beginning of a file's sound, 16 kHz mono, exactly `seconds` long; None if the file has no sound track."""
     if not probe_video(path).has_audio:
         return None
     try:
@@ -82,13 +82,13 @@ def load_sound(path: Path, seconds: float) -> NDArray[np.float32] | None:
 
 @dataclass
 class Footage:
-    """A clip in memory.
+    """Clip in memory.
 
     Attributes:
         name: Name of the clip.
-        frames: uint8 [F, H, W, 3], at the protocol's rate and size.
-        sound: float32 [n], 16 kHz, as long as the frames; None for a file without sound.
-        protocol: Protocol by which it was read.
+        frames: Frames uint8 [F, H, W, 3], at the protocol's rate and size.
+        sound: Sound float32 [n], 16 kHz, as long as the frames; None for a file without sound.
+        protocol: Protocol with which the clip was read.
         seconds: Length of the file, which may exceed that of the frames.
         borrows_sound: Whether the file has no sound and the reference's is used.
     """
@@ -107,7 +107,7 @@ class Footage:
         Raises:
             FaceError: No frame shows a face.
         """
-        # A repeated frame keeps the mesh of the previous one, so that a still image is still to the last digit.
+        # A repeated frame keeps the mesh of the previous one, so that a still image has exactly no motion.
         new = [True, *((a != b).any() for a, b in itertools.pairwise(self.frames))]
         place = np.cumsum(new) - 1
         # The first mesh comes from a detection, later ones from the previous mesh: some rounds are needed to settle.
@@ -122,12 +122,12 @@ class Footage:
 
     @property
     def seen(self) -> NDArray[np.bool_]:
-        """Frames that show the face: bool [F]."""
+        """Whether each frame shows the face, bool [F]."""
         return np.asarray(self.track[1] >= FACE_SCORE)
 
     @functools.cached_property
     def longest_run(self) -> slice:
-        """The longest run of consecutive frames that show the face; empty where none does."""
+        """Longest run of consecutive frames that show the face; empty if none does."""
         edges = np.flatnonzero(np.diff(np.concatenate([[0], self.seen.astype(np.int8), [0]])))
         if len(edges) == 0:
             return slice(0, 0)
@@ -137,7 +137,7 @@ class Footage:
 
     @functools.cached_property
     def speech(self) -> NDArray[np.float32]:
-        """Whisper features of the sound [t, 384] at 50 a second.
+        """Whisper features of the sound [t, 384] at 50 Hz.
 
         Raises:
             AudioError: There is no sound.
@@ -150,7 +150,7 @@ class Footage:
 
     @functools.cached_property
     def persons(self) -> NDArray[np.bool_]:
-        """Pixels that show the person, by the bundled segmentation network: bool [F, H, W]."""
+        """Mask of the person from the bundled segmentation network, bool [F, H, W]."""
         return np.stack([person_mask(frame) > 0.5 for frame in self.frames])
 
     @property
@@ -175,12 +175,12 @@ def load_footage(path: Path, protocol: Protocol, sound_of: Path | None = None) -
 
     Args:
         path: The video.
-        protocol: Rate, size and length.
-        sound_of: File whose sound is taken; None takes the video's own.
+        protocol: Protocol with frame rate, size and length.
+        sound_of: File whose sound is used; None takes the video's own.
 
     Raises:
-        VideoError: It cannot be read.
-        InputError: It is shorter than two frames.
+        VideoError: The video cannot be read.
+        InputError: The video is shorter than two frames.
     """
     info = probe_video(path)
     frames = [

@@ -1,6 +1,6 @@
-"""Measurement of one clip, kept in one file per clip and metric, so that an interrupted run continues where it was.
+"""Measurement of one clip, stored in one file per clip and metric, so that an interrupted run continues where it stopped.
 
-A stored measurement is found again by everything that it depends on: content of frames, sound and reference, the protocol's measuring
+The key of a stored measurement covers everything that it depends on: content of frames, sound and reference, the protocol's measuring
 fields, and the metric's own digest. After a file is renamed, or a metric or a method is added, nothing is measured twice.
 """
 
@@ -36,11 +36,11 @@ SLACK = 1.5
 
 @dataclass(frozen=True)
 class MeasuredClip:
-    """Everything that was measured of one clip.
+    """Measurements of one clip.
 
     Attributes:
         task: The clip.
-        frames: Number of frames looked at.
+        frames: Number of frames that were measured.
         measurements: Metric name -> measurement, or the reason why there is none.
         problems: Reasons that concern the file rather than a metric.
     """
@@ -52,16 +52,16 @@ class MeasuredClip:
 
 
 def measure_clip(task: Task, metrics: Sequence[Metric], protocol: Protocol, store: Path) -> MeasuredClip:
-    """Measure what the store does not hold yet.
+    """Measure a clip, except for what the store already holds.
 
     Args:
         task: The clip.
         metrics: The metrics, with their networks.
-        protocol: How to measure.
+        protocol: Protocol of the measurement.
         store: Folder of the measurements.
 
     Returns:
-        The measurements. A file that cannot be used ends in `problems`, never in an exception.
+        The measurements. A file that cannot be used is recorded in `problems` and raises no exception.
     """
     try:
         keys = {metric.name: _key(task, metric, protocol) for metric in metrics}
@@ -151,7 +151,7 @@ def _load_pair(task: Task, protocol: Protocol) -> tuple[Footage, Footage]:
     sound = task.sound
     clip = load_footage(task.video, protocol, None if sound == task.video else sound)
     if task.video == task.reference:
-        # Another sound with the same frames: what was found in the frames holds.
+        # The frames are the same and only the sound differs, so what was found in the frames is reused.
         clip.__dict__.update({k: v for k, v in reference.__dict__.items() if k in ("track", "persons", "longest_run")})
     if clip.sound is None:
         clip.borrows_sound = True
@@ -212,7 +212,7 @@ def _save(stem: Path, found: Measurement | str) -> None:
         write_json(stem.with_suffix(".json"), {"reason": found})
         return
     if found.features:
-        # The arrays first: the JSON file stands for a complete measurement.
+        # The arrays are written first, as the JSON file marks a complete measurement.
         arrays: dict[str, Any] = {key: np.asarray(value, np.float32) for key, value in found.features.items()}
         with atomic_path(stem.with_suffix(".npz"), overwrite=True) as temporary:
             np.savez(temporary, **arrays)

@@ -1,4 +1,4 @@
-"""Measurement of all clips, in this process or shared by several."""
+"""Measurement of all clips, in this process or by several workers."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ def measure_clips(
     workers: int,
     progress: Progress,
 ) -> list[MeasuredClip]:
-    """Measure clip by clip: a worker that has a clip's reference in memory measures all methods against it.
+    """Measure clip by clip; a worker measures all methods while the reference of a clip is in memory.
 
     Args:
         tasks: The clips of all methods.
-        choices: The metrics, for other processes to load.
-        metrics: The same metrics, loaded; emptied where other processes do the work.
-        protocol: How to measure.
+        choices: The metrics, from which other processes load them.
+        metrics: The same metrics, loaded; the list is emptied if other processes do the work.
+        protocol: Protocol of the measurement.
         store: Folder of the measurements.
         workers: Number of processes; 1 measures in this one.
-        progress: Shows the progress.
+        progress: Display of the progress.
 
     Returns:
-        One for each task, in their order.
+        Measurements of each task, in the order of the tasks.
 
     Raises:
-        ResourceError: A process was ended from outside.
+        ResourceError: A process was killed.
     """
     by_clip: dict[str, list[Task]] = {}
     for task in tasks:
         by_clip.setdefault(task.clip, []).append(task)
-    # The longest first, so that none of them is left alone at the end.
+    # Large files first, so that no worker is left with one at the end.
     groups = sorted(by_clip.values(), key=lambda group: -_size(group[0].reference))
     threads = max(1, (os.cpu_count() or 1) // workers)
     workers = min(workers, len(groups))
@@ -60,7 +60,7 @@ def measure_clips(
         if workers == 1:
             done = _measure_here(groups, metrics, protocol, store, threads)
         else:
-            # each process loads its own
+            # Each process loads its own metrics.
             metrics.clear()
             work = functools.partial(_measure_group, tuple(choices), protocol, store)
             done = _measure_in_processes(groups, work, workers, threads)
@@ -101,8 +101,8 @@ def _measure_in_processes(
                 yield done.result()
         except concurrent.futures.process.BrokenProcessPool as error:
             raise ResourceError(
-                "A measuring process was ended from outside, perhaps for lack of memory; give the same command again with fewer "
-                "--workers, what was measured is kept."
+                "A measuring process was killed, perhaps for lack of memory; run the same command again with fewer --workers; finished "
+                "measurements are kept."
             ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -60,13 +60,13 @@ def find_videos(folder: Path, what: str) -> dict[str, Path]:
 
     Args:
         folder: The folder.
-        what: What the folder holds, for messages.
+        what: Description of the folder for messages, such as "reference".
 
     Returns:
         Path relative to the folder, without suffix -> path.
 
     Raises:
-        InputError: There is no such folder, no video in it, or two with one name.
+        InputError: The folder does not exist, holds no video, or holds two with the same name.
     """
     if folder.is_file():
         raise InputError(f"The {what} folder '{folder}' is a file; give the folder that holds it.")
@@ -124,17 +124,17 @@ def pair_clips(methods: Mapping[str, Path], reference: Path) -> tuple[list[Task]
 
 
 def choose_lenders(lengths: Sequence[float], suits: Callable[[int, int], bool]) -> dict[int, int]:
-    """For each clip another one that lends it its sound: a fixed choice, the same in every run.
+    """Choose for each clip another one that lends it its sound; the choice is the same in every run.
 
-    Clips are put in order of falling length; each takes the first that suits of those before it, nearest first, going round at the
-    start. Among clips of one length this is a rotation. A clip thus gets a longer sound than its own, except the longest.
+    Clips are sorted by decreasing length. Each takes the nearest suitable clip before it, wrapping around at the start; among clips of
+    equal length this is a rotation. Every clip but the longest thus gets a sound at least as long as its own.
 
     Args:
         lengths: Length of each clip's sound, in any unit.
-        suits: Called with the indices of a clip and of a possible lender.
+        suits: Function of the indices of a clip and of a possible lender that says whether the lender is suitable.
 
     Returns:
-        Index of a clip -> index of its lender, in order of falling length; a clip that none suits is left out.
+        Index of a clip -> index of its lender, by decreasing length; a clip without a suitable lender is left out.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     lenders = {}
@@ -147,13 +147,13 @@ def choose_lenders(lengths: Sequence[float], suits: Callable[[int, int], bool]) 
 
 
 def shuffled_sounds(sounds: Mapping[str, NDArray[np.float32]]) -> dict[str, str]:
-    """For each clip the one whose sound it gets in the baseline of shuffled sounds, see `choose_lenders`.
+    """Choose for each clip the one whose sound it gets in the baseline of shuffled sounds, see `choose_lenders`.
 
-    Sets of generated clips often have one sound under several faces: such a clip does not lend, and one that finds no other sound is
-    left out.
+    Sets of generated clips often have the same sound under several faces: clips with the same sound do not lend it to each other, and a
+    clip that finds no other sound is left out.
 
     Args:
-        sounds: Clip -> its sound [n].
+        sounds: Name of a clip -> its sound [n].
     """
     names = sorted(sounds)
 
@@ -168,5 +168,5 @@ def _same_sound(first: NDArray[np.float32], second: NDArray[np.float32]) -> bool
     length = min(len(first), len(second))
     a, b = (np.asarray(sound[:length], np.float64) for sound in (first, second))
     norm = float(np.sqrt((a @ a) * (b @ b)))
-    # About 0 for two recordings, about 1 for one recording encoded twice; two silent clips count as the same as well.
+    # About 0 for two recordings, about 1 for one recording encoded twice; two silent clips also count as the same.
     return norm < 1e-12 or abs(float(a @ b)) / norm > 0.5

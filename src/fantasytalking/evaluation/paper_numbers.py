@@ -1,6 +1,6 @@
-"""The paper's own numbers as data: arXiv 2504.04842, tables 1 (comparison), 2 (motion intensity) and 4 (ablation).
+"""Numbers of the paper as data: arXiv 2504.04842, tables 1 (comparison), 2 (motion intensity) and 4 (ablation).
 
-They are shown below a report for orientation and never in its table, as clips, sizes and networks differ. On "HDTF" alone the same
+They are shown below a report for orientation, never in its table, as clips, sizes and networks differ. On "HDTF" alone the same
 model gets FID 14.9 to 53.1 in different papers, so only differences within one protocol can be compared.
 """
 

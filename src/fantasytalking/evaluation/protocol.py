@@ -1,4 +1,4 @@
-"""The protocol: everything that changes a metric's value, stored beside it.
+"""Evaluation protocol: everything that affects the value of a metric, stored with it.
 
 The same model gets FID 14.9 to 53.1 on "HDTF" in different papers, because frame rate, size, filter, crop, clip length and sampling
 differ. A `Protocol` fixes them; a report stores it with the digests of all weights and the versions of the software, and reports whose
@@ -43,7 +43,7 @@ class Protocol:
     """Every choice that a metric depends on; frames are those at `fps`.
 
     Raises:
-        SettingsError: A value outside its range.
+        SettingsError: A value is outside its range.
     """
 
     name: Annotated[str, field("Name of the protocol.")] = "standard"
@@ -117,7 +117,7 @@ def load_protocol(name: str) -> Protocol:
 
     Raises:
         InputError: There is no such protocol, or the file is not one.
-        SettingsError: An unknown field or a bad value in it.
+        SettingsError: A field is unknown, or its value is not accepted.
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
@@ -153,7 +153,7 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
         second: The other one.
 
     Returns:
-        A clause for each difference; empty when the numbers may stand in one table.
+        A clause for each difference; empty if the numbers may be put into one table.
     """
     found = []
     a, b = first["protocol"], second["protocol"]

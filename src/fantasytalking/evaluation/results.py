@@ -43,14 +43,14 @@ class Column:
     Attributes:
         key: Name for programs, unique in a report, such as `fid`.
         label: Name in the table, such as `FID` or, for a proxy, `FD-mobilenet`. A proxy never has the paper's name.
-        stands_for: The paper's name of the figure that this is or stands in for, or "".
-        proxy: Whether it stands in for a network that was not installed.
-        better: Which direction is better; `neither` for amounts of motion.
+        stands_for: Name in the paper of the metric that this column is or replaces, or "".
+        proxy: Whether it replaces a metric whose network was not installed.
+        better: Direction that is better; `neither` for amounts of motion.
         unit: Unit, or "".
-        decimals: Decimals shown in the table.
+        decimals: Number of decimals shown in the table.
         kind: `mean` over clips, or `frechet` distance between two sets.
         definition: One or two sentences that say exactly what is computed.
-        weights: Name -> SHA-256 of all weights it was computed with; empty for arithmetic alone.
+        weights: Name -> SHA-256 of all weights it was computed with; empty if no network was used.
     """
 
     key: str
@@ -73,9 +73,9 @@ class Summary:
         value: Mean over clips or Frechet distance; None when nothing could be measured.
         low: Lower end of the interval; None where there are too few clips for one.
         high: Upper end of the interval; None where there are too few clips for one.
-        clips: Number of clips that went into it.
-        samples: Number of images, videos or clips that went into it.
-        warning: A sentence, or "".
+        clips: Number of clips that it is computed from.
+        samples: Number of images, videos or clips that it is computed from.
+        warning: Warning about the value, or "".
     """
 
     value: float | None
@@ -101,7 +101,7 @@ class ClipResult:
     Attributes:
         generated: Path of the video, or "" for a baseline that exists in memory only.
         reference: Path of the real clip.
-        frames: Number of frames looked at, at the protocol's rate.
+        frames: Number of frames that were measured, at the protocol's rate.
         values: Column key -> value; a metric that could not be measured is missing here and named in `Report.problems`.
         curves: `sync`: distance over offsets in frames; `mouth` and `mouth_reference`: opening over seconds; `motion`: speed of the
             person over seconds.
@@ -166,7 +166,7 @@ class Problem:
         method: Name of the method.
         clip: Name of the clip.
         file: Path of the file.
-        reason: Why, as a sentence.
+        reason: Reason, as a sentence.
     """
 
     method: str
@@ -189,7 +189,7 @@ class Report:
         methods: Rows of the table, ground truth first.
         comparisons: Comparisons of pairs of methods.
         problems: Files and metrics that could not be used.
-        warnings: Sentences that the reader must know before quoting a number.
+        warnings: Sentences to read before quoting a number.
         reference: Folder of the real clips.
         minutes: Duration of the run.
     """
@@ -256,7 +256,7 @@ def _plain(value: Any) -> Any:
 
 
 def save_report(report: Report, folder: Path) -> Path:
-    """Write `report.json` into a folder; an existing one is replaced in one go."""
+    """Write `report.json` to a folder, replacing an existing one atomically."""
     path = folder / REPORT
     write_json(path, report.to_dict(), indent=1, ascii_only=False)
     return path

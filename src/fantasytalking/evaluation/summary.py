@@ -1,4 +1,4 @@
-"""The table from the measurements of clips: a cell for each method and column, and a comparison of every pair of methods."""
+"""Summary of the measurements of clips: a cell for each method and column, and a comparison of every pair of methods."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fantasytalking.evaluation.statistics.intervals import Distances, frechet_di
 __all__ = ["Found", "Summarised", "summarise"]
 
 Found = Mapping[str, Mapping[str, Measurement]]
-"""Method -> clip -> everything that was measured of it, metrics merged."""
+"""Measurements by method and clip, with all metrics merged."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Summarised:
 
     Attributes:
         cells: Method -> column key -> cell.
-        comparisons: One for each pair of methods and column, where they have clips in common.
+        comparisons: Comparison for each column and pair of methods with common clips.
     """
 
     cells: dict[str, dict[str, Summary]]
@@ -32,12 +32,12 @@ class Summarised:
 
 
 def summarise(found: Found, columns: Sequence[Column], protocol: Protocol) -> Summarised:
-    """Fill the table.
+    """Compute the cells of the table and the comparisons.
 
     Args:
         found: The measurements; those of the ground truth are the other side of every Frechet distance.
         columns: Columns of the table.
-        protocol: Resamples, coverage, seed, and the numbers below which a warning is given.
+        protocol: Protocol with resamples, coverage, seed, and the numbers below which a warning is given.
     """
     cells: dict[str, dict[str, Summary]] = {method: {} for method in found}
     comparisons = []

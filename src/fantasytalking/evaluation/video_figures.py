@@ -1,4 +1,4 @@
-"""Figures of one finished video, for watching a training run: lip sync, and how much mouth and head move."""
+"""Figures of one finished video for monitoring a training run: lip sync, and the motion of mouth and head."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from fantasytalking.perception.lip_sync import MIN_OVERLAP
 __all__ = ["video_figures"]
 
 FASTEST = 15
-"""Largest shift at which sync is looked for, in frames at 25 a second."""
+"""Maximum shift in the search for sync, in frames at 25 fps."""
 
 
 def video_figures(path: Path) -> dict[str, float]:
-    """Figures of one video with sound.
+    """Measure one video with sound.
 
     Returns:
-        ``sync_confidence``, ``sync_distance`` and ``sync_offset`` (frames at 25 a second) of the bundled lip-sync network;
-        ``mouth_motion``, the deviation of the mouth's opening over time; ``head_motion``, that of the face's middle in units of its
-        height. What cannot be measured is left out.
+        ``sync_confidence``, ``sync_distance`` and ``sync_offset`` (frames at 25 fps) of the bundled lip-sync network;
+        ``mouth_motion``, the standard deviation of the mouth opening over time; ``head_motion``, that of the face's centre in units of
+        its height. Figures that cannot be measured are left out.
     """
     footage = load_footage(path, Protocol(max_offset=FASTEST))
     try:

@@ -274,8 +274,8 @@ def _export_embedded(run: Path, target: Path, layout: str) -> Path:
     model = run / "model"
     if not (model / INDEX).is_file():
         raise CheckpointError(
-            f"{run} is no run of an adapter, and holds no finished model; give the folder that --output of 'fantasytalking train' named, "
-            "and train to the end first."
+            f"{run} is no run of an adapter and holds no finished model; give the --output folder of a 'fantasytalking train' run that "
+            "has finished."
         )
     if layout not in ("pipeline", "transformer"):
         raise SettingsError(

@@ -76,7 +76,7 @@ class DistillConfig:
         ),
     ] = 0.0
     lora: Annotated[
-        LoraSettings | None, field("LoRA to train on the frozen teacher; by default all weights are trained.")
+        LoraSettings | None, field("LoRA to train on the frozen teacher; without it, all weights are trained.")
     ] = None
 
     def __post_init__(self) -> None:

@@ -84,8 +84,8 @@ def load_material(cache: Path, start: MeshCodec | None = None, coefficients: int
     prepared = _in_step(train, cache / "sync.json")
     if not prepared:
         raise InputError(
-            f"In none of the {len(train)} training clips of {cache} the mouth follows the speech while the face stays in view; "
-            "sync.json there says what was measured."
+            f"In none of the {len(train)} training clips of {cache} does the mouth follow the speech while the face stays in view; see "
+            "sync.json there for the measurements, and add clips that are in sync."
         )
     intensity = _fit_intensity(prepared, codec)
     return Material(codec, prepared, [prepare(t) for t in val], intensity, train[0].speech.shape[1])

@@ -189,8 +189,8 @@ class LipSyncObjective:
         """
         if engine.sharded:
             raise SettingsError(
-                "The lip-sync network cannot spread its weights over processes (fsdp), because a process whose windows show no picture "
-                "leaves a part of the network out; set fsdp to False, as the network is small."
+                "The lip-sync network cannot spread its weights over processes (fsdp), because a process whose windows have no pictures "
+                "skips a part of the network; set fsdp to False, as the network is small."
             )
 
     def prepare(self, source: SyncWindows, step: int, rows: Sequence[int]) -> LipSyncBatch:

@@ -143,8 +143,8 @@ def training_clips(
     write_json(report, rows, indent=1)
     if not any(clip.kind == TRUSTED for clip in clips):
         raise InputError(
-            f"In none of the {len(real)} real training clips the mouth follows the speech while the face stays in view; "
-            f"{report} says what was measured."
+            f"In none of the {len(real)} real training clips does the mouth follow the speech while the face stays in view; see "
+            f"{report} for the measurements, and add clips that are in sync."
         )
     return clips, ridge
 

@@ -69,7 +69,7 @@ class LoopConfig:
         1.0
     )
     ema: Annotated[
-        float, field("Decay per step of the averaged weights; 0 disables averaging.", minimum=0, maximum=1)
+        float, field("Decay of the averaged weights per step; 0 disables averaging.", minimum=0, maximum=1)
     ] = 0.998
     seed: Annotated[int, field("Seed of the initial weights, the sample order and every random draw.", minimum=0)] = 0
     checkpoint_minutes: Annotated[float, field("Time between checkpoints.", minimum=0, unit="minutes")] = 4.0
