@@ -6,6 +6,7 @@ the command line's help need no framework.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from typing import TYPE_CHECKING
 
 from fantasytalking.system.lazy_exports import lazy_exports
@@ -38,4 +39,4 @@ if TYPE_CHECKING:
     from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel as FantasyTalkingTransformer3DModel
 
 
-__getattr__, __dir__ = lazy_exports(__name__, _HOMES | _BORROWED)
+__getattr__, __dir__ = lazy_exports(__name__, ChainMap(_HOMES, _BORROWED))

@@ -109,8 +109,12 @@ def _check_values(words: Sequence[str], leaves: Mapping[str, FieldDescription | 
             continue
         # lists and flags are left to the record
         if known.choices or known.kind in (int, float):
-            named = dataclasses.replace(known, name=option)
-            named.check(named.parse(value if equals else words[place + 1]))
+            named, text = dataclasses.replace(known, name=option), value if equals else words[place + 1]
+            try:
+                named.check(named.parse(text))
+            except SettingsError:
+                # as it was typed
+                raise SettingsError(named.refusal(text)) from None
 
 
 def _explain(value: Any) -> None:
