@@ -13,12 +13,9 @@ MOST_FUNCTION_LINES = 60
 
 SAME_NAME = {
     # a subcommand has the name of what it calls
-    "benchmark.py",
     "compare.py",
-    "demo.py",
     "evaluate.py",
     "__init__.py",
-    "__main__.py",
 }
 """Names that several folders may use, because they mean the same there."""
 

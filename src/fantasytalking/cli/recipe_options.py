@@ -90,7 +90,7 @@ def respelt(words: Sequence[str], former: Mapping[str, str]) -> list[str]:
         old = next((old for old in former if option == old or (old.endswith(".") and option.startswith(old))), None)
         if old is not None:
             new = former[old] + option.removeprefix(old)
-            print(f"note: {option} is now {new}; the former name will go with the next major version.", file=sys.stderr)
+            print(f"note: {option} is now {new}; the former name will go in version 0.3.", file=sys.stderr)
             word = new + equals + value
         found.append(word)
     return found
