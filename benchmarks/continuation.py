@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import statistics
 import sys
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +17,9 @@ from benchmark_run import Quiet, Record, load_model, option_parser, say, table
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.perception.landmarks import track_mesh
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
+from fantasytalking.pipeline.model_names import embedded_folder
 
-EXAMPLE = Path(str(files("fantasytalking") / "models" / "embedded" / "example"))
+EXAMPLE = embedded_folder() / "example"
 CUT = CONTINUED_FRAMES // 2
 
 

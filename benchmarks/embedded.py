@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ START = time.perf_counter()
 
 # ruff: noqa: E402 - importing the library is measured as a stage
 from benchmark_run import Quiet, Record, load_model, option_parser, say, table
+
+from fantasytalking.pipeline.model_names import embedded_folder
 
 LIMIT = 20.0
 """Seconds that the default settings may take for each second of video, on two cores."""
@@ -93,7 +94,7 @@ def one_run(options: argparse.Namespace) -> dict[str, Any]:
     progress.seconds["importing"] = time.perf_counter() - START
     with progress.stage("loading"):
         pipeline = load_model(options)
-    example = files("fantasytalking") / "models" / "embedded" / "example"
+    example = embedded_folder() / "example"
     portrait = options.portrait or Path(str(example / "portrait.png"))
     speech = options.speech or Path(str(example / "speech.wav"))
     settings = pipeline.settings(seed=options.seed)

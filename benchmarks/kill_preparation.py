@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,11 @@ import psutil
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.image import load_image
 from fantasytalking.media.video import write_video
+from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.json import write_json
 
-EXAMPLE = Path(str(files("fantasytalking") / "models" / "embedded" / "example"))
+EXAMPLE = embedded_folder() / "example"
 # the mouths of these videos do not move, so their sync is not checked
 TOY_OPTIONS = ("--sync", "off", "--body-every", "1", "--face-every", "1")
 

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from fantasytalking import FantasyTalkingPipeline
-from fantasytalking.pipeline.model_names import resolve_model
+from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL, EMBEDDED_TRANSFORMER
 from fantasytalking.training.embedded.export_model import export_embedded
 from fantasytalking.training.embedded.train_embedded import make_trainer
@@ -59,7 +59,7 @@ def train(name: str, config: TrainConfig, material: Material, output: Path, pack
         return target
     trainer = make_trainer(material, config, output / name / "transformer")
     trainer.train()
-    intensity = read_percentiles(Path(resolve_model("embedded")))
+    intensity = read_percentiles(embedded_folder())
     assert intensity is not None, "the packaged model has a scale of motion intensity"
     painter, codec = packaged.vae.painter, packaged.vae.codec
     return export_embedded(trainer.averaged(), codec, painter, intensity, SPEECH_ENCODER, target)

@@ -13,7 +13,6 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from importlib.resources import files
 from pathlib import Path
 
 import av
@@ -24,9 +23,10 @@ from PIL import Image, ImageOps
 from fantasytalking import FantasyTalkingPipeline
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import write_video
+from fantasytalking.pipeline.model_names import embedded_folder
 
 Pixels = NDArray[np.uint8]
-EXAMPLE = Path(str(files("fantasytalking"))) / "models" / "embedded" / "example"
+EXAMPLE = embedded_folder() / "example"
 FPS = 25
 LAG = 6  # frames by which the face lags in the clip that is out of sync
 SIDE = 256

@@ -56,7 +56,7 @@ def make_talking(folder: Path) -> None:
     """Write the two clips."""
     from fantasytalking import FantasyTalkingPipeline
     from fantasytalking.media.image import load_image
-    from fantasytalking.pipeline.model_names import resolve_model
+    from fantasytalking.pipeline.model_names import embedded_folder
     from fantasytalking.pipeline.progress import Progress
 
     class Quiet(Progress):
@@ -64,7 +64,7 @@ def make_talking(folder: Path) -> None:
             pass
 
     folder.mkdir(exist_ok=True)
-    example = Path(str(resolve_model("embedded"))) / "example"
+    example = embedded_folder() / "example"
     portrait = load_image(example / "portrait.png")[:360, 50:410]
     pipeline = FantasyTalkingPipeline.from_pretrained("embedded")
     for name, seed, level in (("calm", 1, 0.4), ("lively", 2, 0.9)):

@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import Wav2Vec2FeatureExtractor, WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
-import fantasytalking
 from fantasytalking.conditioning.speech_features import AudioProjector, SpeechEncoder
 from fantasytalking.errors import AudioError, CheckpointError
+from fantasytalking.pipeline.model_names import embedded_folder
 from tests.tiny import tiny_wav2vec2, tiny_whisper
 
-DEMO = Path(fantasytalking.__file__).parent / "models" / "embedded" / "audio_encoder"
+DEMO = embedded_folder() / "audio_encoder"
 
 
 def tone(seconds: float) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from fantasytalking.autoencoder.painter import MouthPainter
-from fantasytalking.pipeline.model_names import resolve_model
+from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.training.adapter.adapter_recipes import ADAPTER_RECIPES
 from fantasytalking.training.adapter.train_adapter import adapter_trainer, train_adapter
 from fantasytalking.training.distillation.distil_adapter import distil_released
@@ -76,7 +76,7 @@ def latent_set() -> Path:
 def teacher() -> Path:
     """The packaged model's folder with a tiny transformer."""
     folder = scratch() / "teacher"
-    shutil.copytree(str(resolve_model("embedded")), folder, ignore=shutil.ignore_patterns("transformer", "example"))
+    shutil.copytree(embedded_folder(), folder, ignore=shutil.ignore_patterns("transformer", "example"))
     parts = {"identity_feature_dim": FACE_DIM, "identity_dim": 16, "identity_tokens": 2, "motion": True}
     widths = {"image_dim": None, "added_kv_proj_dim": None, "audio_feature_dim": SPEECH_DIM}
     transformer(**parts, **widths).half().save_pretrained(folder / "transformer")

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from fantasytalking.evaluation.footage import Footage, load_footage
 from fantasytalking.evaluation.protocol import Protocol
 from fantasytalking.media.image import load_image
-from fantasytalking.pipeline.model_names import resolve_model
+from fantasytalking.pipeline.model_names import embedded_folder
 
-EXAMPLE = Path(str(resolve_model("embedded"))) / "example"
+EXAMPLE = embedded_folder() / "example"
 SMALL = Protocol(name="test", longest_side=256, max_seconds=3.0, frechet_resamples=10, resamples=50)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,10 +30,11 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from fantasytalking.autoencoder import MeshAutoencoder
 from fantasytalking.media.audio import Audio
 from fantasytalking.perception.landmarks import face_mesh
+from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-EXAMPLE = Path(__file__).parents[2] / "src" / "fantasytalking" / "models" / "embedded" / "example"
+EXAMPLE = embedded_folder() / "example"
 WIDTH = 16
 
 

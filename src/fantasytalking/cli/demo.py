@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.resources import as_file, files
 from pathlib import Path
 
 from fantasytalking.cli.options import RunOptions, SettingOptions, generate_file, given_settings, parse
+from fantasytalking.pipeline.model_names import EMBEDDED, embedded_folder
 
 __all__ = ["main"]
 
@@ -28,6 +28,6 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; see `fantasytalking demo --help`."""
     options = parse(Demo, "demo", arguments)
     settings = given_settings(options.settings)
-    example = files("fantasytalking") / "models" / "embedded" / "example"
-    with as_file(example / "portrait.png") as portrait, as_file(example / "speech.wav") as speech:
-        return generate_file(portrait, speech, options.output, "embedded", options.run, settings)
+    example = embedded_folder() / "example"
+    portrait, speech = example / "portrait.png", example / "speech.wav"
+    return generate_file(portrait, speech, options.output, EMBEDDED, options.run, settings)

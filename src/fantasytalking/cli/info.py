@@ -7,12 +7,11 @@ import json as json_module
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from fantasytalking import __version__
 from fantasytalking.cli.options import parse
+from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.system.machine import installed_version, usable_cores
 
 __all__ = ["collect", "main"]
@@ -91,7 +90,7 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _embedded_model() -> dict[str, Any]:
-    folder = Path(str(files("fantasytalking") / "models" / "embedded"))
+    folder = embedded_folder()
     weights = list(folder.rglob("*.safetensors"))
     megabytes = round(sum(path.stat().st_size for path in weights) / 1e6, 1)
     return {"installed": (folder / "model_index.json").is_file(), "megabytes": megabytes}

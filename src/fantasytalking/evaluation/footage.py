@@ -24,7 +24,7 @@ from fantasytalking.media.audio import load_audio, normalise_loudness
 from fantasytalking.media.video import iterate_frames, probe_video
 from fantasytalking.perception.body import person_mask
 from fantasytalking.perception.landmarks import track_mesh
-from fantasytalking.pipeline.model_names import resolve_model
+from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.system.digests import file_sha256
 
 __all__ = ["Footage", "file_digest", "load_footage", "load_sound", "resized"]
@@ -167,7 +167,7 @@ class Footage:
 
 @functools.cache
 def _speech_encoder() -> SpeechEncoder:
-    return SpeechEncoder.from_pretrained(Path(str(resolve_model("embedded"))) / "audio_encoder")
+    return SpeechEncoder.from_pretrained(embedded_folder() / "audio_encoder")
 
 
 def load_footage(path: Path, protocol: Protocol, sound_of: Path | None = None) -> Footage:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fantasytalking.errors import CheckpointError
 
-__all__ = ["DEPRECATED_NAMES", "EMBEDDED", "INDEX", "resolve_model"]
+__all__ = ["DEPRECATED_NAMES", "EMBEDDED", "INDEX", "embedded_folder", "resolve_model"]
 
 EMBEDDED = "embedded"
 """Name of the model that comes with the package."""
@@ -16,6 +16,11 @@ DEPRECATED_NAMES = {"demo": EMBEDDED}
 """Former names of models, and what they are called now."""
 INDEX = "model_index.json"
 """File that makes a folder a model folder."""
+
+
+def embedded_folder() -> Path:
+    """The folder of the embedded model, which also holds the example portrait and speech."""
+    return Path(str(files("fantasytalking"))) / "models" / "embedded"
 
 
 def resolve_model(name: str) -> str | Path:
@@ -35,7 +40,7 @@ def resolve_model(name: str) -> str | Path:
         )
         name = DEPRECATED_NAMES[name]
     if name == EMBEDDED:
-        return Path(str(files("fantasytalking") / "models" / EMBEDDED))
+        return embedded_folder()
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,10 +10,10 @@ from fantasytalking.data.preparation.clip_records import Refusal
 from fantasytalking.data.preparation.detect_speech import check_speech, speech_share
 from fantasytalking.data.preparation.preparation_settings import PreparationSettings
 from fantasytalking.media.audio import load_audio
-from fantasytalking.pipeline.model_names import resolve_model
+from fantasytalking.pipeline.model_names import embedded_folder
 from tests.media.files import tone
 
-SPEECH = load_audio(Path(str(resolve_model("embedded"))) / "example" / "speech.wav").samples[:48000]
+SPEECH = load_audio(embedded_folder() / "example" / "speech.wav").samples[:48000]
 
 
 def test_speech_is_heard_and_other_sound_is_not() -> None:

@@ -197,11 +197,11 @@ def test_another_base_a_taken_name_and_no_run_are_refused(trained: Trained, tmp_
 
 
 def test_a_run_of_the_embedded_model_has_its_folder_exported(tmp_path: Path) -> None:
-    from fantasytalking.pipeline.model_names import resolve_model
+    from fantasytalking.pipeline.model_names import embedded_folder
 
     run = tmp_path / "run"
     run.mkdir()
-    (run / "model").symlink_to(resolve_model("embedded"))
+    (run / "model").symlink_to(embedded_folder())
     made = export_run(run, tmp_path / "model", "pipeline")
     FantasyTalkingPipeline.from_pretrained(made.path)
     with pytest.raises(SettingsError, match=r"trained whole.*no released layout"):

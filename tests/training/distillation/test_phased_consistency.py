@@ -22,7 +22,7 @@ from fantasytalking.data.samples import Dropout, Sample
 from fantasytalking.errors import CheckpointError, InputError, SettingsError
 from fantasytalking.guidance import GuidancePlan, pass_weights
 from fantasytalking.pipeline.guidance_passes import Guidance
-from fantasytalking.pipeline.model_names import resolve_model
+from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.pipeline.noise_schedule import make_schedule
 from fantasytalking.pipeline.sampling import denoise
 from fantasytalking.pipeline.settings import GenerationSettings
@@ -402,7 +402,7 @@ def test_the_recipe_of_the_released_size_folds_both_guidances_in() -> None:
 def small_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packaged model with a tiny transformer."""
     folder = tmp_path_factory.mktemp("teacher") / "model"
-    packaged = Path(str(resolve_model("embedded")))
+    packaged = embedded_folder()
     shutil.copytree(packaged, folder, ignore=shutil.ignore_patterns("transformer", "example"))
     model = transformer(
         image_dim=None,

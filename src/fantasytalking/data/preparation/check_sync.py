@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from fantasytalking.media.loudness import normalise_loudness
 from fantasytalking.perception.lip_sync import LipSync, SyncCurve, sync_curve
 from fantasytalking.perception.mouth_view import MouthView, bridge_gaps, see_mouth
 from fantasytalking.perception.sync_judgement import CLEARLY, FARTHEST, judge
-from fantasytalking.pipeline.model_names import EMBEDDED, resolve_model
+from fantasytalking.pipeline.model_names import embedded_folder
 
 __all__ = ["SyncVerdict", "Trim", "at_track_rate", "check_sync", "least_confidence", "measure_curve", "trim_for"]
 
@@ -177,4 +176,4 @@ def trim_for(shift: int, count: int, fps: float) -> Trim:
 @functools.cache
 def _speech_encoder() -> SpeechEncoder:
     """Encoder whose features the network was trained on, independent of the model that the set is for."""
-    return SpeechEncoder.from_pretrained(Path(str(resolve_model(EMBEDDED))) / "audio_encoder")
+    return SpeechEncoder.from_pretrained(embedded_folder() / "audio_encoder")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,11 +13,11 @@ from fantasytalking.evaluation.footage import Footage, file_digest
 from fantasytalking.perception.mobilenet import WEIGHTS as MOBILENET
 from fantasytalking.perception.mobilenet import MobileNetV2, load
 from fantasytalking.perception.networks.network_runner import FOLDER
-from fantasytalking.pipeline.model_names import resolve_model
+from fantasytalking.pipeline.model_names import embedded_folder
 
 __all__ = ["bundled_digest", "expressions", "mesh_digest", "mobilenet", "mobilenet_digest"]
 
-_VAE = Path(str(resolve_model("embedded"))) / "vae"
+_VAE = embedded_folder() / "vae"
 
 
 @functools.cache

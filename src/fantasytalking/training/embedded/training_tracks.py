@@ -29,7 +29,7 @@ from fantasytalking.data.motion_dataset import IntensityScale, PreparedTrack, pr
 from fantasytalking.errors import InputError
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import read_frames
-from fantasytalking.pipeline.model_names import EMBEDDED, resolve_model
+from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.files import atomic_path
 from fantasytalking.system.json import write_json
@@ -40,7 +40,7 @@ from fantasytalking.training.embedded.mouth_pairs import Frames, frames_in
 if TYPE_CHECKING:
     from fantasytalking.data.prepared_set import PreparedSet
 
-SPEECH_ENCODER = Path(resolve_model(EMBEDDED)) / "audio_encoder"
+SPEECH_ENCODER = embedded_folder() / "audio_encoder"
 """Folder of the Whisper encoder that ships with the package."""
 # Kind of footage whose sync is known to be correct; the ridge is fitted to it.
 TRUSTED = "real"

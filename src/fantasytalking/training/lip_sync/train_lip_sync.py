@@ -19,7 +19,7 @@ from fantasytalking.errors import InputError, OutputError
 from fantasytalking.perception.landmarks import mouth_opening
 from fantasytalking.perception.lip_sync import LipSync, sync_curve
 from fantasytalking.perception.mouth_view import MouthView
-from fantasytalking.pipeline.model_names import EMBEDDED, resolve_model
+from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.files import atomic_path
 from fantasytalking.system.json import write_json
@@ -38,7 +38,7 @@ from fantasytalking.training.lip_sync.lip_sync_objective import (
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.run_folder import RunFolder
 
-EMBEDDED_CODEC = Path(resolve_model(EMBEDDED)) / "vae" / "diffusion_pytorch_model.safetensors"
+EMBEDDED_CODEC = embedded_folder() / "vae" / "diffusion_pytorch_model.safetensors"
 """Weights of the embedded codec, whose template is the average upright face that clips are aligned to."""
 LOST_FACE, MOSTLY = 0.5, 0.05
 
