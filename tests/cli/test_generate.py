@@ -16,7 +16,7 @@ from PIL import Image
 from fantasytalking.cli.__main__ import main
 from fantasytalking.cli.options import SettingOptions, given_settings
 from fantasytalking.media.video import probe_video, write_video
-from fantasytalking.pipeline.settings import setting_names
+from fantasytalking.pipeline.settings import settings_list
 from tests.pipeline.tiny_pipeline import EXAMPLE, embedded_pipeline, portrait, speech
 
 
@@ -71,7 +71,7 @@ def test_every_setting_is_an_option_of_generate_and_demo(capsys: pytest.CaptureF
         with pytest.raises(SystemExit):
             main([command, "--help"])
         shown = capsys.readouterr().out
-        assert all(f"--{name.replace('_', '-')} " in shown for name in setting_names())
+        assert all(f"{setting.option} " in shown for setting in settings_list())
 
 
 def test_an_option_that_is_not_given_leaves_the_models_own_default() -> None:

@@ -12,7 +12,7 @@ import torch
 from fantasytalking.conditioning.audio_windows import window_index
 from fantasytalking.data.latent_dataset import LatentDataset, Prefix, Window, speech_tokens
 from fantasytalking.data.prepared_set import PreparedSet
-from fantasytalking.data.samples import Dropout, collate
+from fantasytalking.data.samples import collate
 from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.encoders import encode_speech
@@ -93,7 +93,7 @@ def test_frames_hear_the_windows_that_they_hear_at_inference(dataset: LatentData
     pipeline, samples = wan_pipeline(), CLIPS["a"].samples[: round(9 / FPS * 16000)]
     expected = encode_speech(pipeline.encoders, Speech(samples, Audio(samples, 16000), FPS, 9, 9), pipeline.rules, 1.0)
     short, long = dataset.window(0, prepared.arrays("a"), 0, 3), dataset.window(0, prepared.arrays("a"), 0, 3)
-    batch = collate([short, long], "frame", Dropout(0, 0, 0), 0.5, torch.Generator())
+    batch = collate([short, long], "frame", 0.5, torch.ones(2, 3))
     audio = batch.conditions.audio
     assert audio is not None and audio.ranges is not None and audio.lengths is not None
     assert expected.ranges is not None

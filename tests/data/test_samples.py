@@ -9,6 +9,7 @@ import torch
 
 from fantasytalking.conditioning.audio_windows import window_ranges
 from fantasytalking.data.samples import Batch, Dropout, Sample, collate
+from fantasytalking.training.trainer.random_draws import StepDraws
 
 
 def sample(seed: int = 0, tokens: int = 18) -> Sample:
@@ -30,7 +31,9 @@ def sample(seed: int = 0, tokens: int = 18) -> Sample:
 
 
 def batch(count: int, dropout: Dropout, mode: str = "frame", seed: int = 0) -> Batch:
-    return collate([sample(i) for i in range(count)], mode, dropout, 0.5, torch.Generator().manual_seed(seed))
+    """A batch with the conditions dropped as training draws them."""
+    kept = StepDraws.draw(seed, 0, count, 3.0, dropout).kept
+    return collate([sample(i) for i in range(count)], mode, 0.5, kept)
 
 
 NEVER = Dropout(0.0, 0.0, 0.0)
@@ -73,7 +76,7 @@ def test_dropped_speech_has_scale_0_and_a_dropped_prompt_is_zeros() -> None:
 
 def test_the_three_drops_are_drawn_independently_for_every_sample() -> None:
     count = 6000
-    made = collate([sample()] * count, "clip", Dropout(), 0.5, torch.Generator().manual_seed(3))
+    made = collate([sample()] * count, "clip", 0.5, StepDraws.draw(3, 0, count, 3.0, Dropout()).kept)
     assert made.conditions.audio is not None and isinstance(made.conditions.audio.scale, torch.Tensor)
     gone = torch.stack(
         [
@@ -97,7 +100,7 @@ def test_clip_mode_listens_to_the_whole_clip_and_frame_mode_to_windows() -> None
 
 @pytest.mark.parametrize("mode", ["clip", "frame"])
 def test_speech_of_different_length_is_padded_and_its_length_told(mode: str) -> None:
-    made = collate([sample(0, 18), sample(1, 14)], mode, NEVER, 0.5, torch.Generator())
+    made = collate([sample(0, 18), sample(1, 14)], mode, 0.5, torch.ones(2, 3))
     audio = made.conditions.audio
     assert audio is not None and audio.lengths is not None
     assert audio.features.shape == (2, 18, 6)
@@ -107,7 +110,7 @@ def test_speech_of_different_length_is_padded_and_its_length_told(mode: str) -> 
         assert equal(audio.ranges[1], window_ranges(14, 9))
 
 
-def test_the_same_generator_state_gives_the_same_batch() -> None:
+def test_the_same_seed_gives_the_same_batch() -> None:
     a, b, c = (batch(64, Dropout(0.5, 0.5, 0.5), seed=seed) for seed in (1, 1, 2))
     assert equal(a.condition, b.condition)
     assert not equal(a.condition, c.condition)
@@ -115,5 +118,5 @@ def test_the_same_generator_state_gives_the_same_batch() -> None:
 
 def test_samples_without_speech_or_identity_make_conditions_without_them() -> None:
     bare = replace(sample(), audio=None, identity=None, image=None, motion=None)
-    conditions = collate([bare, bare], "frame", NEVER, 0.5, torch.Generator()).conditions
+    conditions = collate([bare, bare], "frame", 0.5, torch.ones(2, 3)).conditions
     assert conditions.audio is conditions.identity is conditions.image is conditions.motion is None

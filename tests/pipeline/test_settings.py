@@ -11,7 +11,7 @@ import torch
 
 from fantasytalking.errors import FaceError, SettingsError
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
-from fantasytalking.pipeline.settings import GenerationSettings, setting_names, settings_list, settings_table
+from fantasytalking.pipeline.settings import GenerationSettings, settings_list, settings_table
 from fantasytalking.pipeline.talking_video import TalkingVideo
 from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech, wan_pipeline
 
@@ -91,7 +91,7 @@ REACHES: dict[str, Reaches] = {
 
 
 def test_every_setting_has_a_proof_that_it_reaches_the_pipeline() -> None:
-    assert set(REACHES) == set(setting_names())
+    assert set(REACHES) == {setting.name for setting in settings_list()}
 
 
 @pytest.mark.filterwarnings("ignore:Only the first")

@@ -85,15 +85,8 @@ def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
     return torch.stack(present) if len(present) == len(tensors) and present else None
 
 
-def collate(
-    samples: Sequence[Sample],
-    mode: str,
-    dropout: Dropout,
-    identity_scale: float,
-    generator: torch.Generator | None = None,
-    kept: Tensor | None = None,
-) -> Batch:
-    """Join samples of one size and draw the dropout of conditions.
+def collate(samples: Sequence[Sample], mode: str, identity_scale: float, kept: Tensor) -> Batch:
+    """Join samples of one size and drop conditions.
 
     Per sample, dropped audio or identity gets scale 0, a dropped prompt or image embedding becomes zeros, and a dropped portrait means
     a zero condition (mask included) and no identity.
@@ -101,17 +94,9 @@ def collate(
     Args:
         samples: Samples of equal latent size.
         mode: "clip" (stage 1) or "frame" (stage 2).
-        dropout: Probabilities of dropping conditions.
         identity_scale: Scale lambda_2 of the paper.
-        generator: Draws the dropout; the same state gives the same batch.
-        kept: The draws [B, 3]: 0 where reference, audio or text is dropped, 1 elsewhere; None draws them.
+        kept: Draws [B, 3]: 0 where reference, audio or text is dropped, 1 elsewhere.
     """
-
-    def keep(probability: float) -> Tensor:
-        return (torch.rand(len(samples), generator=generator) >= probability).float()
-
-    if kept is None:
-        kept = torch.stack([keep(dropout.reference), keep(dropout.audio), keep(dropout.text)], 1)
     keep_reference, keep_audio, keep_text = kept.unbind(1)
     latents = torch.stack([s.latents for s in samples])
     condition = torch.stack([s.condition for s in samples]) * keep_reference.view(-1, 1, 1, 1, 1)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from fantasytalking.errors import SettingsError
 from fantasytalking.system.records import FieldDescription, describe, field, plain, record
 
-__all__ = ["NEGATIVE_PROMPT", "GenerationSettings", "setting_names", "settings_list", "settings_table"]
+__all__ = ["NEGATIVE_PROMPT", "GenerationSettings", "settings_list", "settings_table"]
 
 # The negative prompt that the Wan models are released with, and that FantasyTalking uses.
 NEGATIVE_PROMPT = (
@@ -154,11 +154,6 @@ class GenerationSettings:
 def settings_list() -> tuple[FieldDescription, ...]:
     """Descriptions of all settings, in the order of the fields."""
     return describe(GenerationSettings)
-
-
-def setting_names() -> tuple[str, ...]:
-    """Names of all settings."""
-    return tuple(field.name for field in dataclasses.fields(GenerationSettings))
 
 
 def settings_table() -> str:

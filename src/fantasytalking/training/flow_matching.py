@@ -97,7 +97,7 @@ def collate_rows(source: SampleSource, config: TrainConfig, step: int, draws: St
     """Draw and collate the rows of `draws` of the global batch of a step, each sample with its own generator."""
     keys, stage = source.plan(step), STAGES[config.at(step)[0].stage]
     samples = [source.sample(keys[i], sample_rng(config.seed, step, i)) for i in draws.rows]
-    return collate(samples, stage.audio, config.dropout, config.identity_scale, kept=draws.kept)
+    return collate(samples, stage.audio, config.identity_scale, draws.kept)
 
 
 class TransformerWork:

@@ -16,7 +16,7 @@ from fantasytalking.checkpoints import load_adapter, load_transformer
 from fantasytalking.checkpoints.detect_layout import detect_layout
 from fantasytalking.cli.__main__ import main as command
 from fantasytalking.data.latent_dataset import LatentDataset
-from fantasytalking.data.samples import Batch, Dropout, collate
+from fantasytalking.data.samples import Batch, collate
 from fantasytalking.errors import CheckpointError, OutputError, SettingsError
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.training.adapter.adapter_recipes import ADAPTER_TINY, LORA_TINY
@@ -66,7 +66,7 @@ def batch_of(dataset: LatentDataset) -> Batch:
     from fantasytalking.data.latent_dataset import Window
 
     sample = dataset.draw(Window(0, 3), np.random.default_rng(0))
-    return collate([sample], "frame", Dropout(0, 0, 0), 0.5, torch.Generator())
+    return collate([sample], "frame", 0.5, torch.ones(1, 3))
 
 
 @torch.no_grad()

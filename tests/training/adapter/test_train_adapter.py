@@ -126,9 +126,9 @@ def test_missing_parts_start_without_effect_and_at_the_widths_of_the_data(data: 
     assert model.config.motion and model.config.identity_layers == 1
     dataset = LatentDataset(PreparedSet.open(data))
     sample = dataset.draw(dataset_key(dataset), np.random.default_rng(0))
-    from fantasytalking.data.samples import Dropout, collate
+    from fantasytalking.data.samples import collate
 
-    batch = collate([sample], "frame", Dropout(0, 0, 0), 0.5, torch.Generator())
+    batch = collate([sample], "frame", 0.5, torch.ones(1, 3))
     inputs = torch.cat([batch.latents, batch.condition], 1)
     with torch.no_grad():
         ours = model(inputs, torch.tensor([500.0]), batch.conditions).sample

@@ -13,7 +13,7 @@ import torch
 
 from fantasytalking.conditioning.conditions import replace as conditioned
 from fantasytalking.data.face_tracks import save_track
-from fantasytalking.data.samples import Dropout, collate
+from fantasytalking.data.samples import collate
 from fantasytalking.errors import InputError
 from fantasytalking.training.embedded.embedded_recipes import TINY_TRANSFORMER
 from fantasytalking.training.embedded.mouth_validation import (
@@ -133,7 +133,7 @@ def test_validation_samples_by_the_formula_with_the_shift_and_identity_scale_of_
     settings = replace(validate.settings, steps=3)
     made = sample_latents(model, samples, audio, settings, material.codec.audio_channels)
 
-    batch = collate(samples, "frame", Dropout(), 0.8, kept=torch.ones(len(samples), 3))
+    batch = collate(samples, "frame", 0.8, torch.ones(len(samples), 3))
     heard = conditioned(batch.conditions, motion=torch.full((len(samples), 2), 0.5))
     channels = torch.tensor([2.0] * 8 + [1.0] * 8).view(1, 16, 1, 1, 1)
     u = torch.linspace(1, 0, 4)
