@@ -1,16 +1,16 @@
 """What the README shows, done as it is written there, with a second of speech instead of a whole recording."""
 
 import shlex
+import shutil
 import wave
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from fantasytalking.media.video import probe_video
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLE = ROOT / "src" / "fantasytalking" / "models" / "embedded" / "example"
+EXAMPLES = ROOT / "examples"
 SECONDS = 1.2
 
 
@@ -22,9 +22,11 @@ def fenced(language: str, containing: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder that the README's examples assume: portrait.jpg and speech.wav lie in it."""
-    Image.open(EXAMPLE / "portrait.png").convert("RGB").save(tmp_path / "portrait.jpg", quality=95)
-    with wave.open(str(EXAMPLE / "speech.wav")) as speech, wave.open(str(tmp_path / "speech.wav"), "wb") as short:
+    """The working folder that the README's examples assume: a clone with its `examples`."""
+    (tmp_path / "examples").mkdir()
+    shutil.copy(EXAMPLES / "portrait.png", tmp_path / "examples")
+    shortened = tmp_path / "examples" / "speech.wav"
+    with wave.open(str(EXAMPLES / "speech.wav")) as speech, wave.open(str(shortened), "wb") as short:
         short.setparams(speech.getparams())
         short.writeframes(speech.readframes(round(SECONDS * speech.getframerate())))
     monkeypatch.chdir(tmp_path)
@@ -40,11 +42,12 @@ def test_the_python_example_makes_a_video(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_line_example_makes_a_video(folder: Path) -> None:
+def test_the_example_files_make_a_video(folder: Path) -> None:
     from fantasytalking.cli.__main__ import main
 
     lines = [shlex.split(line) for line in fenced("bash", "fantasytalking generate").splitlines()]
     words = next(line for line in lines if line[:2] == ["fantasytalking", "generate"])
+    assert shlex.join(words) in (EXAMPLES / "README.md").read_text()
     assert main(words[1:]) == 0
     made = probe_video(folder / "talking.mp4")
     assert made.has_audio

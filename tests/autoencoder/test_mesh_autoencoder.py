@@ -161,7 +161,8 @@ def test_the_documented_example_moves_the_head(tmp_path: Path, monkeypatch: pyte
         pytest.skip("the embedded model's weights are not there")
     page = (Path(__file__).parents[2] / "docs" / "embedded-model.md").read_text()
     code = page.split("```python\n")[1].split("```")[0]
-    Image.fromarray(portrait()).save(tmp_path / "portrait.jpg", quality=95)
+    (tmp_path / "examples").mkdir()
+    Image.fromarray(portrait()).save(tmp_path / "examples" / "portrait.png")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(compile(code, "embedded-model.md", "exec"), names)

@@ -224,10 +224,11 @@ def test_the_example_of_the_documentation_works(
     embedded_pipeline().save_pretrained(tmp_path / "embedded")
     monkeypatch.setattr(model_names, "EMBEDDED", "another name")
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(portrait()).save("portrait.jpg")
+    Path("examples").mkdir()
+    Image.fromarray(portrait()).save("examples/portrait.png")
     Image.new("RGB", (64, 64)).save("empty_room.jpg")
     write_video("speech.mp4", [portrait(64)] * 19, 20, speech(0.96))
-    Path("speech.mp4").rename("speech.wav")
+    Path("speech.mp4").rename("examples/speech.wav")
     page = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     for block in blocks:
