@@ -15,6 +15,7 @@ from torch import Tensor
 from fantasytalking.data.preparation.clip_latents import LatentEncoder
 from fantasytalking.data.preparation.measure_motion import BodyTrack
 from fantasytalking.data.preparation.shard_writer import writing_shard
+from fantasytalking.data.set_verification import files_sha256
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.system.digests import file_sha256
 from tests.pipeline.tiny_pipeline import portrait, speech
@@ -72,8 +73,10 @@ def write_set(folder: Path, pipeline: FantasyTalkingPipeline, clips: dict[str, C
                 face = torch.nn.functional.normalize(torch.randn(FACE_DIM, generator=generator), dim=0)
                 arrays |= {"embedding": face, "points": torch.from_numpy(clip.points)}
                 row = {"key": key, "kept": True, "split": split, "shard": name, "fps": FPS, "frames": len(clip.frames)}
-                rows.append(row | {"latent_size": list(arrays["latents.0"].shape[1:]), "caption": clip.caption})
-                shard.add(key, rows[-1], {"safetensors": save(arrays)})
+                files = {"safetensors": save(arrays)}
+                row |= {"latent_size": list(arrays["latents.0"].shape[1:]), "caption": clip.caption}
+                rows.append(row | {"sha256": files_sha256(files)})
+                shard.add(key, rows[-1], files)
         if own:
             size = {"samples": len(own), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
             shards.append({"name": name, "split": split} | size)

@@ -135,8 +135,9 @@ class LatentDataset:
 
     def draw(self, key: Window, rng: np.random.Generator) -> Sample:
         """Draw one window of a clip; `rng` selects the window and decides whether it is a continuation."""
-        arrays = self.prepared.arrays(self.rows[key.clip].key)
-        count = len(arrays["window_starts"])
+        clip = self.rows[key.clip].key
+        arrays = self.prepared.arrays(clip)
+        count = len(self.prepared.array(arrays, clip, "window_starts", (None,)))
         number = int(rng.integers(count))
         given, portrait = 1, number
         if rng.random() < self.prefix.share:
@@ -163,27 +164,32 @@ class LatentDataset:
             given: Number of latent frames that the condition shows.
             portrait: Index of the window whose first frame the image encoder saw; None takes this window.
         """
-        latents = arrays[f"latents.{number}"][:, :frames].float()
-        condition = arrays[f"condition.{number}"][:, :frames].float()
+        key, size = self.rows[clip].key, self.sizes[clip]
+
+        def array(name: str, *shape: int | None) -> Tensor:
+            return self.prepared.array(arrays, key, name, shape)
+
+        latents = array(f"latents.{number}", None, *size)[:, :frames].float()
+        condition = array(f"condition.{number}", None, *size)[:, :frames].float()
         masks = condition.shape[0] - latents.shape[0]
         if given > 1:
             condition[:masks, :given] = 1
             condition[masks:, :given] = latents[:, :given]
-        speech = arrays[f"speech.{number}"].float()
-        whole = int(arrays["window_frames"][number])
+        speech = array(f"speech.{number}", None, None).float()
+        whole = int(array("window_frames", None)[number])
         tokens = speech_tokens(Strides().num_frames(frames), self.fps, len(speech), whole)
-        image = arrays.get(f"image.{number if portrait is None else portrait}") if self.image else None
-        motion = None if self.intensity is None else self.intensity(arrays[f"motion.{number}"])
+        shown = f"image.{number if portrait is None else portrait}"
+        image = array(shown, None, None).float() if self.image and shown in arrays else None
         return Sample(
             latents=latents,
             condition=condition,
-            lip_mask=arrays[f"lip_mask.{number}"][:, :frames].float(),
-            text=self._text(arrays.get("text")),
+            lip_mask=array(f"lip_mask.{number}", 1, *size)[:, :frames].float(),
+            text=self._text(array("text", None, None) if "text" in arrays else None),
             audio=speech[:tokens],
-            image=None if image is None else image.float(),
-            identity=arrays["embedding"].float() if self.identity else None,
-            motion=motion,
-            name=f"{self.rows[clip].key}@{int(arrays['window_starts'][number])}",
+            image=image,
+            identity=array("embedding", None).float() if self.identity else None,
+            motion=None if self.intensity is None else self.intensity(array(f"motion.{number}", 2)),
+            name=f"{key}@{int(arrays['window_starts'][number])}",
         )
 
     def _text(self, stored: Tensor | None) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from torch import Tensor
 from fantasytalking.data.catalogue import CatalogueRow
 from fantasytalking.data.face_tracks import FaceTrack
 from fantasytalking.data.motion_dataset import IntensityScale
-from fantasytalking.data.set_records import CLIPS, ClipRow, SetManifest, read_clips, read_manifest
+from fantasytalking.data.set_records import AGAIN, CLIPS, ClipRow, SetManifest, read_clips, read_manifest
+from fantasytalking.data.set_verification import check_clips, verify_shards
 from fantasytalking.data.shard_reader import ShardReader
 from fantasytalking.errors import InputError
-from fantasytalking.system.digests import file_sha256
+from fantasytalking.perception.mesh_points import NUM_POINTS
 
 __all__ = ["PreparedSet", "face_tracks", "intensity"]
 
@@ -57,7 +58,7 @@ class PreparedSet:
 
     @classmethod
     def open(cls, folder: Path | str) -> PreparedSet:
-        """Open a set: check its manifest and its list of clips, and that every shard is there in its full size.
+        """Open a set: check its manifest, the checksum of its list of clips, and that every shard is there in its full size.
 
         Args:
             folder: Folder of the set; a leading `~` is expanded.
@@ -72,9 +73,8 @@ class PreparedSet:
             size = path.stat().st_size if path.is_file() else None
             if size != shard.bytes:
                 what = "is missing" if size is None else f"has {size} bytes instead of {shard.bytes}"
-                raise InputError(
-                    f"The shard '{path}' {what}; give the command that prepared the set again, or copy the set again."
-                )
+                raise InputError(f"The shard '{path}' {what}; {AGAIN}.")
+        check_clips(prepared._reader, prepared.manifest, prepared.rows)
         return prepared
 
     def clips(self, split: str | None = None) -> list[ClipRow]:
@@ -121,23 +121,53 @@ class PreparedSet:
         try:
             found = load(self.bytes(key, "safetensors"))
         except SafetensorError as error:
-            raise InputError(
-                f"The arrays of the clip '{key}' are damaged ({error}); copy or prepare the set again."
-            ) from error
+            raise InputError(f"The arrays of {self._name(key)} are damaged ({error}); {AGAIN}.") from error
         return found if names is None else {name: array for name, array in found.items() if name in names}
 
-    def verify(self) -> None:
-        """Compare every shard and the list of clips with the checksums of the manifest.
+    def array(self, arrays: Mapping[str, Tensor], key: str, name: str, shape: Sequence[int | None]) -> Tensor:
+        """One of the arrays of a clip, checked.
+
+        Args:
+            arrays: Arrays of the clip.
+            key: Key of the clip.
+            name: Name of the array.
+            shape: Its size along each axis; None where any size will do.
 
         Raises:
-            InputError: A file differs; the sentence names the first.
+            InputError: The array is missing, of another shape, or has values that are not finite.
         """
-        wanted = [(self.shard(shard.name), shard.sha256) for shard in self.manifest.shards]
-        for path, sha256 in [(self.folder / CLIPS, self.manifest.clips_sha256), *wanted]:
-            if file_sha256(path) != sha256:
-                raise InputError(
-                    f"'{path}' is not the file that was prepared (its SHA-256 differs); copy or prepare the set again."
-                )
+        found = arrays.get(name)
+        if found is None:
+            fault = "is missing"
+        elif found.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, found.shape, strict=True)):
+            wanted = " x ".join("any" if n is None else str(n) for n in shape)
+            fault = f"has the shape {' x '.join(map(str, found.shape)) or 'of a number'} instead of {wanted}"
+        elif found.is_floating_point() and not bool(found.isfinite().all()):
+            fault = "has values that are not finite"
+        else:
+            return found
+        file = self._by_key[key].file
+        video = f"'{file}'" if file else "the video of this clip"
+        raise InputError(
+            f"The array '{name}' of {self._name(key)} {fault}, though the set may be as it was prepared; prepare the videos into another "
+            f"folder, without {video}."
+        )
+
+    def verify(self, advance: Callable[[int], None] = lambda size: None) -> None:
+        """Compare the list of clips and every shard with the checksums of the manifest.
+
+        Args:
+            advance: Called with the number of bytes of shards that were read; an exception that it raises ends the work.
+
+        Raises:
+            InputError: A file differs; the sentence names the first, and its damaged clips.
+        """
+        check_clips(self._reader, self.manifest, self.rows)
+        verify_shards(self._reader, self.manifest, self.rows, advance)
+
+    def _name(self, key: str) -> str:
+        """A clip with its place, for a sentence."""
+        return f"the clip '{key}' in the shard '{self.shard(self._by_key[key].shard)}'"
 
 
 def face_tracks(prepared: PreparedSet, split: str | None = None) -> list[FaceTrack]:
@@ -151,8 +181,12 @@ def face_tracks(prepared: PreparedSet, split: str | None = None) -> list[FaceTra
 def _track(prepared: PreparedSet, row: ClipRow) -> FaceTrack:
     arrays = prepared.arrays(row.key, ("points", "scores", "speech", "embedding"))
     info = CatalogueRow(f"{row.key}.mp4", row.identity, row.kind, row.split, row.source, row.terms)
-    points, scores, embedding = (arrays[name].float().numpy() for name in ("points", "scores", "embedding"))
-    return FaceTrack(info, points, scores, arrays["speech"].numpy().astype(np.float16), embedding)
+    points = prepared.array(arrays, row.key, "points", (row.frames, NUM_POINTS, 3))
+    scores = prepared.array(arrays, row.key, "scores", (len(points),))
+    speech = prepared.array(arrays, row.key, "speech", (None, None))
+    embedding = prepared.array(arrays, row.key, "embedding", (None,))
+    numbers = (points.float().numpy(), scores.float().numpy(), speech.numpy().astype(np.float16), embedding.float().numpy())
+    return FaceTrack(info, *numbers)
 
 
 def intensity(prepared: PreparedSet) -> IntensityScale:

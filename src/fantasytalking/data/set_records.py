@@ -12,6 +12,7 @@ from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.system.records import field, read_record, record
 
 __all__ = [
+    "AGAIN",
     "CLIPS",
     "MANIFEST",
     "SCHEMA",
@@ -19,6 +20,7 @@ __all__ = [
     "SetManifest",
     "SetModel",
     "ShardEntry",
+    "parse_clip",
     "read_clips",
     "read_manifest",
 ]
@@ -28,7 +30,8 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 CLIPS = "clips.jsonl"
 
-_AGAIN = "give the command that prepared the set again"
+AGAIN = "give the command that prepared the set again, which repairs it, or copy the set again"
+"""What to do about a damaged set."""
 
 
 @record
@@ -113,6 +116,9 @@ class ClipRow:
         field("Latent frames, rows and columns of its windows; None in a set without latents."),
     ] = None
     caption: Annotated[str, field("What is seen, in words.")] = ""
+    sha256: Annotated[
+        str, field("SHA-256 of its files in the shard, except json, in alphabetical order; empty in older sets.")
+    ] = ""
     measures: Annotated[dict[str, Any], field("Everything else that the stages measured, by name.")] = _empty()
 
 
@@ -131,7 +137,7 @@ def read_manifest(folder: Path) -> SetManifest:
         stored = json.loads(path.read_bytes())
         schema = stored["schema"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"'{path}' is damaged ({error!r}); {_AGAIN}.") from error
+        raise InputError(f"'{path}' is damaged ({error!r}); {AGAIN}.") from error
     if schema != SCHEMA:
         raise InputError(
             f"'{path}' is of version {schema}, and this release reads version {SCHEMA}; prepare the set again."
@@ -149,19 +155,28 @@ def read_clips(folder: Path) -> list[ClipRow]:
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise InputError(f"The prepared set '{folder}' is damaged ({error!r}); {_AGAIN}.") from error
-    return [_clip(line, f"Line {number} of '{path}'") for number, line in enumerate(lines, 1) if line]
+        raise InputError(f"The prepared set '{folder}' is damaged ({error!r}); {AGAIN}.") from error
+    return [parse_clip(line, f"Line {number} of '{path}'") for number, line in enumerate(lines, 1) if line]
 
 
 _KNOWN = frozenset(one.name for one in dataclasses.fields(ClipRow)) - {"measures"}
 
 
-def _clip(line: str, where: str) -> ClipRow:
+def parse_clip(line: str, where: str) -> ClipRow:
+    """Read a row.
+
+    Args:
+        line: The row as JSON.
+        where: Its place, for messages.
+
+    Raises:
+        InputError: The row is damaged.
+    """
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise InputError(f"{where} is damaged ({error}); {_AGAIN}.") from error
+        raise InputError(f"{where} is damaged ({error}); {AGAIN}.") from error
     if not isinstance(row, dict):
-        raise SettingsError(f"{where} is damaged (a {type(row).__name__} and no JSON object); {_AGAIN}.")
+        raise SettingsError(f"{where} is damaged (a {type(row).__name__} and no JSON object); {AGAIN}.")
     known = {name: value for name, value in row.items() if name in _KNOWN}
     return read_record(ClipRow, known | {"measures": {k: v for k, v in row.items() if k not in _KNOWN}}, where)

@@ -159,6 +159,29 @@ def test_the_work_folder_may_go_when_the_set_is_finished(tmp_path: Path, videos:
         prepare([videos], folder, replace(SETTINGS, quality=31), running())
 
 
+@pytest.mark.parametrize("part", ["a shard", "a shard without work", "the list", "a row of the list"])
+def test_the_advice_to_a_damaged_set_repairs_it(
+    tmp_path: Path, videos: Path, finished: Path, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "set"))
+    if part == "a shard without work":
+        shutil.rmtree(folder / "work")
+    tar, clips = folder / "shards" / "train-000000.tar", folder / "clips.jsonl"
+    if part.startswith("a shard"):
+        content = bytearray(tar.read_bytes())
+        content[len(content) // 2] ^= 1
+        tar.write_bytes(content)
+    else:
+        lines = clips.read_text().splitlines(keepends=True)
+        clips.write_text("".join(lines[1:]) if part == "a row of the list" else "no list")
+    with pytest.raises(InputError, match="give the command that prepared the set again, which repairs it"):
+        PreparedSet.open(folder).verify()
+    again(videos, folder)
+    assert "note: The set is repaired, as it is damaged" in capsys.readouterr().err or part == "a shard"
+    PreparedSet.open(folder).verify()
+    assert checksums(folder) == checksums(finished)
+
+
 def test_another_plan_is_refused(videos: Path, finished: Path) -> None:
     for settings, changes, places, message in (
         (replace(SETTINGS, min_seconds=1.0), {}, [videos], "min_seconds was 2.0 and is 1.0"),

@@ -24,9 +24,10 @@ from fantasytalking.data.preparation.set_report import PAGE, write_report
 from fantasytalking.data.preparation.video_sources import find_videos
 from fantasytalking.data.preparation.work_folder import Plan, open_work_folder
 from fantasytalking.data.prepared_set import PreparedSet
-from fantasytalking.data.set_records import CLIPS, MANIFEST, SCHEMA
-from fantasytalking.errors import OutputError
-from fantasytalking.system.json import read_json, write_strict_json
+from fantasytalking.data.set_records import CLIPS, MANIFEST, SCHEMA, read_manifest
+from fantasytalking.errors import InputError, OutputError
+from fantasytalking.pipeline.progress import show_note
+from fantasytalking.system.json import read_json, read_json_object, write_strict_json
 
 __all__ = ["prepare"]
 
@@ -66,16 +67,19 @@ def prepare(
     )
     output = output.expanduser()
     if _has_no_work_folder(output):
-        replaced = run_settings.overwrite and plan.difference(read_json(output / MANIFEST)["plan"])
-        if not replaced:
-            return _open_finished(output, plan)
-    with open_work_folder(output, plan, run_settings.overwrite) as work:
+        replaced = run_settings.overwrite and plan.difference(read_json_object(output / MANIFEST).get("plan", {}))
+        if not replaced and (prepared := _open_finished(output, plan)) is not None:
+            return prepared
+    with open_work_folder(output, plan, run_settings.overwrite, show_note) as work:
         arguments = (settings.as_dict(), str(output.absolute()), plan.digest, secrets.token_hex(8))
         phases = PreparationPhases(work, videos, run_settings.clips_per_shard, arguments, progress or PhaseProgress())
         worked = phases.run(lambda: _executor(run_settings))
         finished = read_json(output / MANIFEST)
         if not worked and finished is not None and (output / PAGE).is_file():
-            return _open_finished(output, plan) if finished.get("totals", {}).get("kept") else None
+            if not finished.get("totals", {}).get("kept"):
+                return None
+            if (prepared := _open_finished(output, plan)) is not None:
+                return prepared
         work.remove_partial_files()
         rows, shards, clock = phases.results()
         _drop_leaks(rows)
@@ -103,21 +107,24 @@ def _has_no_work_folder(output: Path) -> bool:
     return (output / MANIFEST).is_file() and read_json(output / "work" / "run.json") is None
 
 
-def _open_finished(output: Path, plan: Plan) -> PreparedSet:
-    """Open a finished set and verify it.
+def _open_finished(output: Path, plan: Plan) -> PreparedSet | None:
+    """Open a finished set and verify it; None, with a note, if it is damaged and has to be repaired.
 
     Raises:
-        InputError: The set is damaged.
         OutputError: It was prepared by another plan.
     """
-    prepared = PreparedSet.open(output)
-    different = plan.difference(prepared.manifest.plan)
-    if different:
-        raise OutputError(
-            f"The set in '{output}' was prepared differently: {different}; choose another --output, or pass --overwrite to replace it."
-        )
-    prepared.verify()
-    return prepared
+    try:
+        different = plan.difference(read_manifest(output).plan)
+        if not different:
+            prepared = PreparedSet.open(output)
+            prepared.verify()
+            return prepared
+    except InputError as error:
+        show_note(f"The set is repaired, as it is damaged: {str(error).partition('; ')[0]}.")
+        return None
+    raise OutputError(
+        f"The set in '{output}' was prepared differently: {different}; choose another --output, or pass --overwrite to replace it."
+    )
 
 
 def _executor(run_settings: RunSettings) -> AbstractContextManager[Executor]:

@@ -19,6 +19,7 @@ from fantasytalking.data.preparation.prepare_clip import ClipPreparer
 from fantasytalking.data.preparation.scene_cuts import find_spans
 from fantasytalking.data.preparation.shard_writer import writing_shard
 from fantasytalking.data.preparation.work_folder import WorkFolder
+from fantasytalking.data.set_verification import files_sha256
 from fantasytalking.errors import CheckpointError, InputError, MissingDependencyError, OutputError, SettingsError
 from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.json import read_json, write_strict_json
@@ -137,6 +138,7 @@ class MakeShardTask:
                 outcome = self._outcome(span, clock, attempts)
                 row = clip_row(outcome, given["name"], name)
                 if isinstance(outcome, PreparedClip):
+                    row["sha256"] = files_sha256(outcome.files)
                     shard.add(span.key, row, outcome.files)
                     row = {**row, **_embedding_and_motion(outcome.files["safetensors"])}
                 rows.append(row)
