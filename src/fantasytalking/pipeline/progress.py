@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-__all__ = ["Progress", "TerminalProgress", "default_progress", "quiet_frameworks"]
+__all__ = ["Progress", "TerminalProgress", "default_progress", "quiet_frameworks", "show_note"]
 
 Advance = Callable[[], None]
 
@@ -82,6 +82,11 @@ class TerminalProgress(Progress):
             task = bars.add_task(f"{name:<10}", total=total)
             yield lambda: bars.advance(task)
             bars.update(task, completed=total)
+
+
+def show_note(text: str) -> None:
+    """Tell the user one sentence on stderr, where there is no `Progress` at hand; it does not break up a bar that is being shown."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def default_progress(disable: bool = False) -> Progress:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fantasytalking.errors import OutputError
+from fantasytalking.system.folder_owner import owned
 from fantasytalking.system.json import json_text, read_json, write_strict_json
 
 __all__ = ["Plan", "WorkFolder", "open_work_folder"]
 
+LOCK = "work/lock"
 _PARTS = ("manifest.json", "clips.jsonl", "report.html", "report", "shards", "work")
 
 
@@ -123,38 +124,42 @@ class WorkFolder:
 
 
 @contextmanager
-def open_work_folder(root: Path, plan: Plan, overwrite: bool) -> Iterator[WorkFolder]:
-    """Lock the folder of a set for this process; it is new or was begun with the same plan.
+def open_work_folder(
+    root: Path, plan: Plan, overwrite: bool, tell: Callable[[str], None] | None = None
+) -> Iterator[WorkFolder]:
+    """Own the folder of a set within the block; it is new or was begun with the same plan.
 
     Args:
         root: Folder of the set.
         plan: The plan of this run.
         overwrite: Whether to delete a set of another plan first.
+        tell: Receives a sentence if an earlier preparation was killed, see `owned`.
 
     Raises:
-        OutputError: The folder holds something else or a set of another plan, cannot be written, or is locked by another process.
+        OutputError: The folder holds something else or a set of another plan, cannot be written, or another process is preparing it.
     """
     root = root.expanduser()
-    with contextlib.ExitStack() as stack:
-        try:
-            different = _check(root, plan, overwrite)
-            (root / "work").mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context(open(root / "work" / "lock", "a"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if different:
+    with _unwritable(root):
+        # Before the folder is made or touched, and again when nobody else changes it.
+        _check(root, plan, overwrite)
+    with owned(root, "preparing", file=LOCK, kind="folder of the set", tell=tell):
+        with _unwritable(root):
+            if _check(root, plan, overwrite):
                 _clear(root)
             work = WorkFolder(root, plan.digest)
             work.create()
             write_strict_json(root / "work" / "run.json", plan.as_dict())
-        except BlockingIOError as error:
-            raise OutputError(
-                f"Another process is preparing '{root}'; wait for it, or choose another --output."
-            ) from error
-        except OSError as error:
-            raise OutputError(
-                f"The folder '{root}' cannot be written ({error.strerror or error}); choose another --output."
-            ) from error
         yield work
+
+
+@contextmanager
+def _unwritable(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"The folder '{root}' cannot be written ({error.strerror or error}); choose another --output."
+        ) from error
 
 
 def _check(root: Path, plan: Plan, overwrite: bool) -> bool:
@@ -188,7 +193,7 @@ def _clear(root: Path) -> None:
         if name == "work":
             # all but the lock, which is held
             for entry in path.iterdir():
-                if entry.name != "lock":
+                if entry != root / LOCK:
                     _remove(entry)
         else:
             _remove(path)

@@ -29,7 +29,7 @@ from fantasytalking.training.flow_matching import FlowMatching
 from fantasytalking.training.lora import LORA, add_lora
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.loop import Trainer
-from fantasytalking.training.trainer.run_folder import RunFolder
+from fantasytalking.training.trainer.run_folder import RunFolder, owns_run
 from fantasytalking.training.trainer.sources import BucketPlan
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
@@ -181,6 +181,7 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path)
     return Trainer(model, source, objective, recipe.train, RunFolder(output / RUN))
 
 
+@owns_run
 def train_adapter(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -> Path:
     """Train an adapter (and LoRA) and write its averaged weights; an interrupted run continues where it stopped.
 

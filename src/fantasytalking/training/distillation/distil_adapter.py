@@ -21,10 +21,12 @@ from fantasytalking.training.distillation.distillation_trainer import make_disti
 from fantasytalking.training.lora import save_lora
 from fantasytalking.training.trainer.averaging import exchanged
 from fantasytalking.training.trainer.engine import main_process_first
+from fantasytalking.training.trainer.run_folder import owns_run
 from fantasytalking.training.trainer.sources import SampleSource
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 
+@owns_run
 def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Path) -> Path:
     """Train few-step LoRA weights for a model folder or transformer, on a prepared set with latents.
 
@@ -51,6 +53,7 @@ def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Pa
     return distil_adapter(config, model, adapter_source(AdapterRecipe(config.train), dataset), output)
 
 
+@owns_run
 def distil_adapter(
     config: DistillConfig,
     model: FantasyTalkingTransformer3DModel,

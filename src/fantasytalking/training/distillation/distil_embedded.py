@@ -24,11 +24,13 @@ from fantasytalking.training.motion_percentiles import read_percentiles
 from fantasytalking.training.trainer.callbacks import Validate
 from fantasytalking.training.trainer.config import TrainConfig
 from fantasytalking.training.trainer.engine import main_process_first
+from fantasytalking.training.trainer.run_folder import owns_run
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 __all__ = ["distil_embedded", "export_student", "student_validation"]
 
 
+@owns_run
 def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Path) -> Path:
     """Distil a model folder into one that needs few steps; an interrupted run continues where it stopped.
 

@@ -27,7 +27,7 @@ from fantasytalking.training.trainer.callbacks import Callback, Validate
 from fantasytalking.training.trainer.config import TrainConfig
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.loop import Trainer
-from fantasytalking.training.trainer.run_folder import RunFolder
+from fantasytalking.training.trainer.run_folder import RunFolder, owns_run
 from fantasytalking.training.trainer.sources import WindowSource
 from fantasytalking.training.trainer.validation_videos import ValidationVideos
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
@@ -122,6 +122,7 @@ def fresh_transformer(config: TrainConfig) -> FantasyTalkingTransformer3DModel:
     return result
 
 
+@owns_run
 def train_embedded(
     recipe: EmbeddedRecipe, data: Path, output: Path, measure_video: Callable[[Path], Mapping[str, float]] | None = None
 ) -> Path:

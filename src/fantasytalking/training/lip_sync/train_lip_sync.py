@@ -36,7 +36,7 @@ from fantasytalking.training.lip_sync.lip_sync_objective import (
     new_network,
 )
 from fantasytalking.training.trainer.engine import main_process_first
-from fantasytalking.training.trainer.run_folder import RunFolder
+from fantasytalking.training.trainer.run_folder import RunFolder, owns_run
 
 EMBEDDED_CODEC = embedded_folder() / "vae" / "diffusion_pytorch_model.safetensors"
 """Weights of the embedded codec, whose template is the average upright face that clips are aligned to."""
@@ -48,6 +48,7 @@ def average_face() -> NDArray[np.float32]:
     return np.asarray(load_file(EMBEDDED_CODEC)["codec.template"].float().numpy(), np.float32)
 
 
+@owns_run
 def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
     """Train the weights of the network from videos; an interrupted run continues where it stopped.
 

@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+from fantasytalking.pipeline.progress import show_note
+from fantasytalking.system.folder_owner import owned
 from fantasytalking.system.json import append_json_line, read_json_lines
 
 PREFIX = "step-"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_owned: ContextVar[Path | None] = ContextVar("_owned", default=None)
+
+
+def owns_run(train: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function that trains into its argument `output`: it owns this folder from beginning to end, see `owned`.
+
+    The processes of a distributed run own it together: the first one holds the lock, and the others wait for its files anyway. A function
+    that is called by another one of the same run does not ask again.
+    """
+    signature = inspect.signature(train)
+
+    @functools.wraps(train)
+    def owning(*args: P.args, **kwargs: P.kwargs) -> R:
+        output: Path = signature.bind(*args, **kwargs).arguments["output"]
+        if int(os.environ.get("RANK", 0)) > 0 or _owned.get() == output:
+            return train(*args, **kwargs)
+        with owned(output, "training in", kind="run folder", tell=show_note):
+            token = _owned.set(output)
+            try:
+                return train(*args, **kwargs)
+            finally:
+                _owned.reset(token)
+
+    return owning
 
 
 @dataclass(frozen=True)
