@@ -36,6 +36,7 @@ __all__ = ["MeasuredClip", "measure_clip"]
 FACTS_VERSION = 1
 """Raised when `clip_facts` changes, so that stored facts are read again."""
 
+
 @dataclass(frozen=True)
 class MeasuredClip:
     """Measurements of one clip.
@@ -126,9 +127,7 @@ def _facts(path: Path, protocol: Protocol, store: Path) -> ClipFacts | str:
     return found
 
 
-def _key(
-    task: Task, metric: Metric, protocol: Protocol, frames: int, own: ClipFacts, real: ClipFacts
-) -> str:
+def _key(task: Task, metric: Metric, protocol: Protocol, frames: int, own: ClipFacts, real: ClipFacts) -> str:
     parts: dict[str, Any] = {
         "picture": _content(task.video),
         "still": task.still,

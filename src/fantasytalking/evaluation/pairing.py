@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fantasytalking.errors import InputError
-from fantasytalking.evaluation.results import Problem
+from fantasytalking.evaluation.results import SHUFFLED, Problem
 
 __all__ = [
     "GROUND_TRUTH",
@@ -27,7 +27,6 @@ __all__ = [
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 GROUND_TRUTH = "ground truth"
 STILL = "still image"
-SHUFFLED = "ground truth, other sound"
 NOTES = {
     GROUND_TRUTH: "the real clips against themselves",
     STILL: "first frame of the real clip, repeated, with its sound",

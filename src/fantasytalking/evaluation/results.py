@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,20 +19,25 @@ from fantasytalking.system.json import write_json
 __all__ = [
     "REPORT",
     "SCHEMA",
+    "SHUFFLED",
     "ClipResult",
-    "CommonFrames",
     "Column",
+    "CommonFrames",
     "Comparison",
     "Curve",
     "Method",
     "Problem",
     "Report",
     "Summary",
+    "have_same_frames",
     "load_report",
     "save_report",
+    "shared_clips",
 ]
 
 SCHEMA = 1
+SHUFFLED = "ground truth, other sound"
+"""Name of the row of real frames with another clip's sound."""
 REPORT = "report.json"
 Better = Literal["higher", "lower", "neither"]
 
@@ -132,6 +137,11 @@ class Method:
     note: str
     clips: Mapping[str, ClipResult]
     summary: Mapping[str, Summary]
+
+    @property
+    def shows_other_sound(self) -> bool:
+        """Whether it is the real frames with another sound, which compete with nothing and may lack clips."""
+        return self.kind == "ground truth" and self.name.startswith(SHUFFLED)
 
 
 @dataclass(frozen=True)
@@ -284,6 +294,27 @@ class Report:
 def _clip(raw: Mapping[str, Any]) -> ClipResult:
     curves = {name: Curve(tuple(c["x"]), tuple(c["y"])) for name, c in raw["curves"].items()}
     return ClipResult(raw["generated"], raw["reference"], raw["frames"], dict(raw["values"]), curves)
+
+
+def shared_clips(rows: Sequence[Method]) -> list[str]:
+    """Names of the clips that every row with any clip has; real frames with other sound are no row of their own in this."""
+    having = [row.clips for row in rows if row.clips and not row.shows_other_sound]
+    return [name for name in having[0] if all(name in clips for clips in having)] if having else []
+
+
+def have_same_frames(rows: Sequence[Method], counted: Mapping[str, Sequence[str]]) -> bool:
+    """Whether rows, of one report or of several, are measured over the same frames of the same clips.
+
+    Args:
+        rows: The rows of a table.
+        counted: Name of a row -> names of the clips that its figures are of; a row that is missing counts all of its clips.
+    """
+    sets = {
+        frozenset((name, clip.frames) for name, clip in row.clips.items() if name in counted.get(row.name, row.clips))
+        for row in rows
+        if row.clips and not row.shows_other_sound
+    }
+    return len(sets) <= 1
 
 
 def _common(raw: Mapping[str, Any] | None) -> CommonFrames | None:

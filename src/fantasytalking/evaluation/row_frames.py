@@ -13,9 +13,9 @@ from fantasytalking.evaluation.clip_facts import ClipFacts
 from fantasytalking.evaluation.measure import MeasuredClip
 from fantasytalking.evaluation.pairing import GROUND_TRUTH, SHUFFLED
 from fantasytalking.evaluation.protocol import Protocol
-from fantasytalking.evaluation.results import CommonFrames, Method
+from fantasytalking.evaluation.results import CommonFrames, Method, shared_clips
 
-__all__ = ["clip_problems", "common_frames", "footage_warnings", "have_same_frames", "length_warnings"]
+__all__ = ["clip_problems", "common_frames", "footage_warnings", "length_warnings"]
 
 SLACK = 1.5
 """Frames by which the lengths of a clip and its reference may differ without a note."""
@@ -147,7 +147,7 @@ def common_frames(measured: Sequence[MeasuredClip], rows: Sequence[Method], apar
         rows: The rows.
         apart: Keys of columns in which the rows have no clip in common.
     """
-    shared = _shared(rows)
+    shared = shared_clips(rows)
     frames = {name: clip.frames for row in rows for name, clip in row.clips.items() if name in shared}
     longest = _real_frames(measured)
     cut = [name for name in frames if longest.get(name, 0) - frames[name] > SLACK]
@@ -160,12 +160,6 @@ def _real_frames(measured: Sequence[MeasuredClip]) -> dict[str, int]:
         for one in measured
         if one.task.method == GROUND_TRUTH and one.facts is not None
     }
-
-
-def _shared(rows: Sequence[Method]) -> list[str]:
-    """Clips of all rows that have any; real frames with other sound are no row of their own in this."""
-    having = [row.clips for row in rows if row.clips and not row.name.startswith(SHUFFLED)]
-    return [name for name in having[0] if all(name in clips for clips in having)] if having else []
 
 
 def length_warnings(
@@ -216,21 +210,6 @@ def length_warnings(
 
 def _frames_of(rows: Sequence[Method], name: str) -> int:
     return next(row.clips[name].frames for row in rows if name in row.clips)
-
-
-def have_same_frames(rows: Sequence[Method], counted: Mapping[str, Sequence[str]]) -> bool:
-    """Whether rows, of one report or of several, are measured over the same frames of the same clips.
-
-    Args:
-        rows: The rows of a table.
-        counted: Name of a row -> names of the clips that its figures are of; a row that is missing counts all of its clips.
-    """
-    sets = {
-        frozenset((name, clip.frames) for name, clip in row.clips.items() if name in counted.get(row.name, row.clips))
-        for row in rows
-        if row.clips and not row.name.startswith(SHUFFLED)
-    }
-    return len(sets) <= 1
 
 
 def _of(count: int, all_clips: int) -> str:

@@ -44,6 +44,7 @@ def summarise(found: Found, columns: Sequence[Column], protocol: Protocol) -> Su
         columns: Columns of the table.
         protocol: Protocol with resamples, coverage, seed, and the numbers below which a warning is given.
     """
+    found = _shared(found)
     cells: dict[str, dict[str, Summary]] = {method: {} for method in found}
     comparisons: list[Comparison] = []
     apart: list[str] = []
@@ -54,6 +55,12 @@ def summarise(found: Found, columns: Sequence[Column], protocol: Protocol) -> Su
         comparisons += part.comparisons
         apart += part.apart
     return Summarised(cells, comparisons, tuple(apart))
+
+
+def _shared(found: Found) -> Found:
+    """The measurements of the clips that every row has; all of them where there is no such clip."""
+    shared = _counted({method: list(clips) for method, clips in found.items()})[0]
+    return {method: {name: clips[name] for name in shared[method]} for method, clips in found.items()}
 
 
 def _counted(having: Mapping[str, Sequence[str]]) -> tuple[dict[str, tuple[str, ...]], bool]:
@@ -80,9 +87,7 @@ def _means(found: Found, column: Column, protocol: Protocol) -> Summarised:
         if not clips:
             cells[method] = {key: Summary(None, warning="No clip could be measured.")}
             continue
-        got = mean_interval(
-            [values[method][c] for c in clips], protocol.resamples, protocol.confidence, protocol.seed
-        )
+        got = mean_interval([values[method][c] for c in clips], protocol.resamples, protocol.confidence, protocol.seed)
         warning = _clip_warning(len(clips), len(values[method]), len(found[method]))
         cells[method] = {key: Summary(got.value, got.low, got.high, len(clips), len(clips), warning)}
     comparisons = []

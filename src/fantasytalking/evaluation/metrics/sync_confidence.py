@@ -33,7 +33,9 @@ class Sync(Metric):
     name = "sync"
     hears = True
 
-    def __init__(self, curve: Callable[[Footage, slice], SyncCurve], columns: tuple[Column, Column, Column, Column]) -> None:
+    def __init__(
+        self, curve: Callable[[Footage, slice], SyncCurve], columns: tuple[Column, Column, Column, Column]
+    ) -> None:
         self.curve, self.columns = curve, columns
 
     def measure(self, clip: Footage, reference: Footage) -> Measurement:
