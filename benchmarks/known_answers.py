@@ -2,13 +2,14 @@
 
 The damages are blur, noise, freezing, a delayed picture and another person's face, each at three strengths, on the real clips of the
 validation split. A metric follows if its value moves in the expected direction with each strength, starting from clips that were
-only encoded again.
+only encoded again. How far encoding alone moves each metric is a table of its own, see `re_encodings.py`.
 
     python benchmarks/known_answers.py --output FOLDER --json known_answers.json
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import itertools
 import json
@@ -23,10 +24,12 @@ import numpy as np
 from benchmark_run import Record, option_parser, say, table
 from clips import FPS, Clip, Window, validation_clips
 from numpy.typing import NDArray
+from re_encodings import change_rows, changes, record, write_encodings
 
 from fantasytalking.evaluation.evaluate import EvaluationOptions, evaluate
 from fantasytalking.evaluation.protocol import PROTOCOLS
 from fantasytalking.evaluation.results import Report
+from fantasytalking.media.audio import Audio
 from fantasytalking.media.video import write_video
 from fantasytalking.system.processes import set_threads
 
@@ -34,6 +37,8 @@ Frames = NDArray[np.uint8]
 LAGS = Path(__file__).parent / "validation_lags.json"
 CONTROL = "encoded again"
 CRF = 8
+REFERENCE_CRF = 4
+PARTS = ("damage", "re-encoding")
 
 
 @dataclass(frozen=True)
@@ -112,28 +117,33 @@ def row_name(damage: Damage, strength: float) -> str:
     return f"{damage.name} {strength:g}"
 
 
-def write_sets(clips: Sequence[Clip], seconds: float, output: Path) -> dict[str, Path]:
-    """Write the degraded clips and the reference; existing files are kept.
+def read_clips(clips: Sequence[Clip], seconds: float) -> tuple[list[Frames], list[Audio]]:
+    """Frames and sounds of the beginnings of real clips, sides cropped to even lengths.
 
-    Args:
-        clips: Real clips.
-        seconds: Length of the clips, at most.
-        output: Folder to write to; the reference is in its folder `reference`.
+    The sound is in sync, as delaying the picture would otherwise improve clips whose sound is late.
+    """
+    windows = [Window(clip, 0, min(clip.frames, round(seconds * FPS))) for clip in clips]
+    frames = [window.video() for window in windows]
+    even = [clip[:, : clip.shape[1] // 2 * 2, : clip.shape[2] // 2 * 2] for clip in frames]
+    return even, [window.speech() for window in windows]
+
+
+def write_reference(names: Sequence[str], frames: Sequence[Frames], sounds: Sequence[Audio], output: Path) -> Path:
+    """Write the clips themselves, nearly lossless, into the folder `reference`; existing files are kept."""
+    _write_clips(output / "reference", names, lambda place: frames[place], sounds, REFERENCE_CRF)
+    return output / "reference"
+
+
+def write_damages(
+    names: Sequence[str], frames: Sequence[Frames], sounds: Sequence[Audio], output: Path
+) -> dict[str, Path]:
+    """Write the degraded clips, and the control; existing files are kept.
 
     Returns:
-        Folders by name of the method in the report, and "reference".
+        Folders by name of the method in the report.
     """
-    frames, sounds = [], []
-    for clip in clips:
-        window = Window(clip, 0, min(clip.frames, round(seconds * FPS)))
-        frames.append(window.video())
-        # In sync, as delaying the picture would otherwise improve clips whose sound is late.
-        sounds.append(window.speech())
-    folders = {"reference": output / "reference", CONTROL: output / "control"}
-    jobs: list[tuple[Path, Callable[[int], Frames], int]] = [
-        (folders["reference"], lambda place: frames[place], 4),
-        (folders[CONTROL], lambda place: frames[place], CRF),
-    ]
+    folders = {CONTROL: output / "control"}
+    _write_clips(folders[CONTROL], names, lambda place: frames[place], sounds, CRF)
     for damage in DAMAGES:
         for strength in damage.strengths:
             name = row_name(damage, strength)
@@ -142,15 +152,19 @@ def write_sets(clips: Sequence[Clip], seconds: float, output: Path) -> dict[str,
             def made(place: int, damage: Damage = damage, strength: float = strength) -> Frames:
                 return damage.apply(frames[place], strength, place, frames)
 
-            jobs.append((folders[name], made, CRF))
-    for folder, make, crf in jobs:
-        folder.mkdir(parents=True, exist_ok=True)
-        say(f"writing {folder.name}")
-        for place, clip in enumerate(clips):
-            target = folder / f"{clip.name}.mp4"
-            if not target.exists():
-                write_video(target, make(place), FPS, sounds[place], crf=crf, preset="veryfast")
+            _write_clips(folders[name], names, made, sounds, CRF)
     return folders
+
+
+def _write_clips(
+    folder: Path, names: Sequence[str], make: Callable[[int], Frames], sounds: Sequence[Audio], crf: int
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    say(f"writing {folder.name}")
+    for place, name in enumerate(names):
+        target = folder / f"{name}.mp4"
+        if not target.exists():
+            write_video(target, make(place), FPS, sounds[place], crf=crf, preset="veryfast")
 
 
 def judge(report: Report) -> list[dict[str, Any]]:
@@ -175,8 +189,8 @@ def judge(report: Report) -> list[dict[str, Any]]:
     return rows
 
 
-def main() -> int:
-    """Degrade, evaluate and judge; the exit status is 1 if a metric does not follow."""
+def parse_options() -> argparse.Namespace:
+    """Options of the command line."""
     parser = option_parser(__doc__)
     parser.add_argument(
         "--output",
@@ -185,34 +199,58 @@ def main() -> int:
         help="folder for the degraded clips and the report, outside the repository",
     )
     parser.add_argument("--seconds", type=float, default=4.0, help="length of the clips")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="tables to make")
+    parser.add_argument("--without", nargs="+", default=[], metavar="CLIP", help="names of clips to leave out")
     parser.add_argument(
         "--lags",
         type=Path,
         default=LAGS,
         help="JSON object of the frames by which each clip's face lags behind its sound",
     )
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Degrade, evaluate and judge; the exit status is 1 if a metric does not follow."""
+    options = parse_options()
     set_threads(options.threads)
-    record = Record("known_answers", options, {"seconds": options.seconds, "crf": CRF})
-    clips = validation_clips(options.data, "real", json.loads(options.lags.read_text()))[: options.limit]
-    folders = write_sets(clips, options.seconds, options.output)
-    reference = folders.pop("reference")
-    protocol = dataclasses.replace(PROTOCOLS["small"], max_seconds=options.seconds)
+    settings = {"seconds": options.seconds, "crf": CRF, "parts": options.parts, "without": options.without}
+    run = Record("known_answers", options, settings)
+    listed = validation_clips(options.data, "real", json.loads(options.lags.read_text()))
+    clips = [clip for clip in listed if clip.name not in options.without][: options.limit]
+    names = [clip.name for clip in clips]
+    material = (names, *read_clips(clips, options.seconds), options.output)
+    folders = write_damages(*material) if "damage" in options.parts else {}
+    if "re-encoding" in options.parts:
+        folders |= write_encodings(*material)
     report = evaluate(
         folders,
-        reference,
+        write_reference(*material),
         options.output / "report",
-        EvaluationOptions(protocol, backend="proxy", media=False, device="cpu"),
+        EvaluationOptions(
+            dataclasses.replace(PROTOCOLS["small"], max_seconds=options.seconds),
+            backend="proxy",
+            baselines=(),
+            workers=options.threads,
+            media=False,
+            device="cpu",
+        ),
     )
-    rows = judge(report)
+    rows = judge(report) if "damage" in options.parts else []
 
     def shown(values: Sequence[float | None]) -> str:
         return ", ".join("-" if v is None else f"{v:.3f}" for v in values)
 
-    lines = [(r["damage"], r["column"], r["wanted"], shown(r["values"]), "yes" if r["by_rank"] else "NO") for r in rows]
-    print(table(("damage", "column", "should", f"{CONTROL}, then each strength", "follows"), lines) + "\n")
-    record.results = {"clips": [clip.name for clip in clips], "rows": rows, "minutes_of_evaluation": report.minutes}
-    record.finish()
+    if rows:
+        lines = [
+            (r["damage"], r["column"], r["wanted"], shown(r["values"]), "yes" if r["by_rank"] else "NO") for r in rows
+        ]
+        print(table(("damage", "column", "should", f"{CONTROL}, then each strength", "follows"), lines) + "\n")
+    moved = changes(report) if "re-encoding" in options.parts else []
+    if moved:
+        print(table(*change_rows(moved)) + "\n")
+    run.results = {"clips": names, "rows": rows, "changes": record(moved), "minutes_of_evaluation": report.minutes}
+    run.finish()
     return 0 if all(row["by_rank"] for row in rows) else 1
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from fantasytalking.errors import InputError
 from fantasytalking.evaluation.compare import join_reports
+from fantasytalking.evaluation.report.write_report import table_text
 from fantasytalking.evaluation.results import Report
 from tests.evaluation.report.test_write_report import sample
 
@@ -57,3 +58,32 @@ def test_columns_that_one_report_lacks_or_calls_otherwise_are_left_out() -> None
         join_reports([first, dataclasses.replace(first, columns=())], ["a", "b"])
     with pytest.raises(InputError, match="two reports"):
         join_reports([first], ["a"])
+
+
+def test_rows_over_different_frames_have_no_best_and_a_warning() -> None:
+    first, second = sample(), renamed(sample(), "theirs")
+    assert "**" in table_text(join_reports([first, second], ["one", "two"])).replace("**Best**", "")
+    cut = {
+        m.name: dataclasses.replace(m, clips={n: dataclasses.replace(c, frames=20) for n, c in m.clips.items()})
+        for m in second.methods
+    }
+    fewer = {
+        m.name: dataclasses.replace(m, clips={n: c for n, c in m.clips.items() if n != "b"}) for m in second.methods
+    }
+    for changed, extent in ((cut, "two: 5 clips, 4.0 s"), (fewer, "two: 4 clips, 8.0 s")):
+        joint = join_reports([first, dataclasses.replace(second, methods=tuple(changed.values()))], ["one", "two"])
+        assert joint.common is not None and not joint.common.same
+        (warning,) = [w for w in joint.warnings if "different frames" in w]
+        assert f"one: 5 clips, 10.0 s; {extent}" in warning and "evaluate all methods in one command" in warning
+        assert "**" not in table_text(joint).replace("**Best**", "")
+        pairs = [c for c in joint.comparisons if {c.first, c.second} == {"ours", "theirs"}]
+        assert [c.clips for c in pairs] == ([] if changed is cut else [4, 4]), "only clips with the same frames"
+
+
+def test_real_clips_of_one_name_and_other_content_are_different_frames() -> None:
+    first, second = sample(), renamed(sample(), "theirs")
+    truth = second.methods[0]
+    other = {**truth.summary, "sd": dataclasses.replace(truth.summary["sd"], value=9.0)}
+    second = dataclasses.replace(second, methods=(dataclasses.replace(truth, summary=other), *second.methods[1:]))
+    joint = join_reports([first, second], ["one", "two"])
+    assert joint.common is not None and not joint.common.same

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import signal
@@ -10,16 +11,20 @@ import sys
 import time
 from pathlib import Path
 
+import markupsafe
 import numpy as np
 import psutil
 import pytest
 
-from fantasytalking.errors import FantasyTalkingError, InputError, SettingsError
+from fantasytalking.errors import FantasyTalkingError, InputError, OutputError, SettingsError
 from fantasytalking.evaluation import measure
+from fantasytalking.evaluation.clip_facts import read_facts
 from fantasytalking.evaluation.evaluate import STORE, EvaluationOptions, evaluate
 from fantasytalking.evaluation.metrics.registry import Choice, build
 from fantasytalking.evaluation.pairing import GROUND_TRUTH, SHUFFLED, STILL, Task
-from fantasytalking.evaluation.results import Report, load_report
+from fantasytalking.evaluation.report.write_report import table_text
+from fantasytalking.evaluation.results import CommonFrames, Report, load_report
+from fantasytalking.evaluation.row_frames import clip_problems
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import read_frames, write_video
 from fantasytalking.pipeline.progress import Progress
@@ -76,7 +81,38 @@ def test_the_ground_truth_has_the_best_value_there_is(report: tuple[Report, Path
     cells = report[0].methods[0].summary
     assert cells["fid"].value == pytest.approx(0, abs=1e-6) and cells["fid"].low is None
     assert cells["mouth"].value == pytest.approx(1)
-    assert cells["fid"].samples == sum(-(-n // 5) for n in (65, 65, 20))
+    # `mute` is corrupt in `ours` and counts nowhere; `b` is cut to the 55 frames of `ours`.
+    assert cells["fid"].samples == sum(-(-n // 5) for n in (65, 55))
+
+
+def test_all_rows_are_measured_over_the_same_frames_and_this_is_told_everywhere(report: tuple[Report, Path]) -> None:
+    found, output = report
+    frames = {m.name: {name: clip.frames for name, clip in m.clips.items() if name != "mute"} for m in found.methods}
+    assert set(frames) == {GROUND_TRUTH, "ours", STILL, SHUFFLED}
+    assert all(row == {"a": 65, "b": 55} for row in frames.values()), "b is 2.2 s long in `ours` and 2.6 s in truth"
+    assert {(cell.clips, m.name) for m in found.methods for cell in m.summary.values()} == {(2, n) for n in frames}
+    assert found.common == CommonFrames(True, ("a", "b"), 120, ("b",))
+    told = "All rows are measured over the same frames: 2 clips, each from its beginning"
+    cut = "1 of 2 clips is cut in every row, real clips and baselines included, to the end of the shortest video ('ours' in 1)"
+    lacks = "All rows count only the 2 of 3 clips that every method has: 'ours' lacks 1 (mute)"
+    page, text = (output / "report.html").read_text(), table_text(found)
+    raw = json.loads((output / "report.json").read_text())
+    assert raw["common"]["same"] is True and raw["common"]["text"].startswith(told)
+    assert told in page and told in text
+    for warning in (cut, lacks):
+        assert any(w.startswith(warning) for w in raw["warnings"])
+        assert f"Warning: {warning}" in text and markupsafe.escape(warning) in page
+
+
+def test_the_offset_of_a_clip_keeps_its_sign_in_the_csv(report: tuple[Report, Path]) -> None:
+    with (report[1] / "clips.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows_by_name = {m.name: m for m in report[0].methods}
+    for one in rows:
+        if one["sync-proxy offset, frames"]:
+            x, y = (rows_by_name[one["method"]].clips[one["clip"]].curves["sync"].__dict__[k] for k in "xy")
+            assert float(one["sync-proxy offset, frames"]) == x[int(np.argmin(y))]
+    assert any(float(one["sync-proxy offset, frames"] or 0) < 0 for one in rows)
 
 
 def test_files_that_cannot_be_used_are_named_and_stop_nothing(report: tuple[Report, Path]) -> None:
@@ -95,7 +131,7 @@ def test_too_few_samples_are_a_warning_with_the_number(report: tuple[Report, Pat
     warning = report[0].methods[1].summary["fid"].warning
     assert "24 samples of 2 clips" in warning and "2048" in warning
     assert "singular" in warning
-    assert any("3 clips are few" in w for w in report[0].warnings)
+    assert any("2 clips are few" in w for w in report[0].warnings)
 
 
 def test_pairs_are_compared_on_common_clips(report: tuple[Report, Path]) -> None:
@@ -133,9 +169,7 @@ def test_a_second_run_measures_nothing_and_a_new_metric_only_itself(
     options = EvaluationOptions(SMALL, (*CHEAP, "sync", "sharpness"), "proxy", workers=1, device="cpu", media=False)
     found = evaluate({"renamed": made}, real, report[1], options, Progress())
     after = {p.name: p.stat().st_mtime_ns for p in (report[1] / STORE).iterdir()}
-    assert {name: after[name] for name in before if not name.startswith("clip-")} == {
-        name: time for name, time in before.items() if not name.startswith("clip-")
-    }
+    assert {name: after[name] for name in before} == before
     new = [name for name in after if name not in before]
     # Three real clips, two generated, three still ones; the shuffled row shares the picture of the real clips.
     assert len(new) == 3 + 2 + 3
@@ -205,6 +239,22 @@ def test_a_killed_and_an_interrupted_run_go_on_where_they_were(folders: tuple[Pa
     assert {k: after[k] for k in kept | more} == kept | more, "nothing is measured twice"
 
 
+def test_a_folder_that_another_process_evaluates_into_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    real, made = folders
+    code = "import sys, pathlib; from fantasytalking.system.folder_owner import owned\n"
+    code += "with owned(pathlib.Path(sys.argv[1]), 'evaluating into'): print('mine', flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "out")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None and other.stdout.readline() == "mine\n"
+    options = EvaluationOptions(SMALL, ("mouth",), "proxy", workers=1, device="cpu", media=False)
+    try:
+        with pytest.raises(OutputError, match=r"Another process is evaluating into '.*out'.*choose another --output"):
+            evaluate({"ours": made}, real, tmp_path / "out", options, Progress())
+    finally:
+        other.communicate("")
+
+
 def test_two_workers_find_the_same_as_one(
     report: tuple[Report, Path], folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -220,13 +270,14 @@ def test_what_cannot_be_evaluated_is_said_before_anything_is_measured(
 ) -> None:
     real, made = folders
     for options, message in (
-        (EvaluationOptions(SMALL, ("fids",), "proxy", device="cpu"), "did you mean 'fid'"),
-        (EvaluationOptions(SMALL, ("mouth",), "proxy", ("silent",), device="cpu"), "no baseline 'silent'"),
-        (EvaluationOptions(SMALL, ("mouth",), "proxy", workers=0, device="cpu"), "workers must be at least 1"),
-        (EvaluationOptions(SMALL, ("mouth",), "proxy", device="tpu"), "no device 'tpu'"),
+        ({"metrics": ("fids",)}, "did you mean 'fid'"),
+        ({"metrics": ()}, "No metric was given"),
+        ({"baselines": ("silent",)}, "no baseline 'silent'"),
+        ({"workers": 0}, "workers must be at least 1"),
+        ({"device": "tpu"}, "no device 'tpu'"),
     ):
         with pytest.raises(SettingsError, match=message):
-            evaluate({"ours": made}, real, tmp_path / "none", options, Progress())
+            evaluate({"ours": made}, real, tmp_path / "none", EvaluationOptions(SMALL, **options), Progress())  # type: ignore[arg-type]
     with pytest.raises(FantasyTalkingError, match="fetch"):
         evaluate(
             {"ours": made},
@@ -235,7 +286,6 @@ def test_what_cannot_be_evaluated_is_said_before_anything_is_measured(
             EvaluationOptions(SMALL, ("fid",), "standard", device="cpu"),
             Progress(),
         )
-    assert not (tmp_path / "none" / STORE).exists() or not list((tmp_path / "none" / STORE).iterdir())
     with pytest.raises(InputError, match="does not exist"):
         evaluate(
             {"ours": tmp_path / "nowhere"},
@@ -244,6 +294,7 @@ def test_what_cannot_be_evaluated_is_said_before_anything_is_measured(
             EvaluationOptions(SMALL, ("mouth",), device="cpu"),
             Progress(),
         )
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_file_without_sound_is_heard_with_its_references(
@@ -253,11 +304,14 @@ def test_a_file_without_sound_is_heard_with_its_references(
     frames, rate = read_frames(real / "a.mp4", max_frames=40)
     write_video(tmp_path / "a.mp4", frames, rate)
     task = Task("ours", "a", tmp_path / "a.mp4", real / "a.mp4", tmp_path / "a.mp4")
-    made, true = measure._load_pair(task, SMALL)
+    made, true = measure._load_pair(task, SMALL, 30)
     assert made.sound is not None and true.sound is not None
-    np.testing.assert_array_equal(made.sound, true.sound[: len(made.sound)])
-    assert any("no sound of its own" in problem for problem in measure._length_problems(made, true))
+    assert len(made.frames) == len(true.frames) == 30
+    np.testing.assert_array_equal(made.sound, true.sound)
     assert len(made.sound) == round(len(made.frames) / 25 * 16000)
+    (tmp_path / "store").mkdir()
+    (measured,) = measure.measure_clip([task], [], SMALL, tmp_path / "store")
+    assert any("no sound of its own" in problem for problem in clip_problems(measured, SMALL))
 
 
 def test_a_stored_sync_depends_on_the_reference_only_where_that_lends_the_sound(
@@ -268,7 +322,7 @@ def test_a_stored_sync_depends_on_the_reference_only_where_that_lends_the_sound(
     silent = write_video(tmp_path / "silent.mp4", frames, rate)
     sync, fid = (build(Choice(name, False, "cpu")) for name in ("sync", "fid"))
     for video, metric, depends in ((silent, sync, True), (silent, fid, False), (talking / "calm.mp4", sync, False)):
-        keys = {
-            measure._key(Task("ours", "a", video, real / name, video), metric, SMALL) for name in ("a.mp4", "b.mp4")
-        }
+        own = read_facts(video, SMALL)
+        tasks = [Task("ours", "a", video, real / name, video) for name in ("a.mp4", "b.mp4")]
+        keys = {measure._key(task, metric, SMALL, own.frames, own, own) for task in tasks}
         assert len(keys) == (2 if depends else 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from fantasytalking.cli.evaluate import cells_by_label
+from fantasytalking.cli.evaluate import cells_by_label, tell_problems
 from fantasytalking.cli.options import parse
-from fantasytalking.errors import SettingsError
+from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.evaluation.metrics.registry import Backend, metrics_help
-from fantasytalking.pipeline.progress import quiet_frameworks
+from fantasytalking.pipeline.progress import Progress, TerminalProgress, quiet_frameworks
 
 if TYPE_CHECKING:
-    from fantasytalking.evaluation.benchmark.run_benchmark import BenchmarkOptions, BenchmarkOutcome
+    from fantasytalking.evaluation.benchmark.benchmark_manifest import Manifest
+    from fantasytalking.evaluation.benchmark.run_benchmark import BenchmarkOutcome
+    from fantasytalking.evaluation.evaluation_options import EvaluationOptions
 
 __all__ = ["Benchmark", "main", "run"]
 
@@ -97,34 +98,15 @@ def run(options: Benchmark, command: str = "") -> int:
     if options.limit is not None and options.limit < 1:
         raise SettingsError(f"--limit must be at least 1, but {options.limit} was given.")
     models = _models(options.models)
-    # Imported here: --help must not wait for the frameworks, whose messages about missing packages are silenced first.
-    quiet_frameworks()
-    from fantasytalking.evaluation.benchmark.parse_manifest import load_manifest
-    from fantasytalking.evaluation.benchmark.run_benchmark import run_benchmark
-    from fantasytalking.pipeline.progress import TerminalProgress
+    progress = TerminalProgress()
+    scoring = _scoring(options, command)
+    manifest = _checked_manifest(options, models)
+    # Imported here: --help and a mistake must not wait for the frameworks, whose messages about missing packages are silenced first.
+    with progress.stage("loading"):
+        quiet_frameworks()
+        from fantasytalking.evaluation.benchmark.run_benchmark import BenchmarkOptions, run_benchmark
 
-    manifest = load_manifest(options.manifest)
-    running = _running(options, models, command)
-    outcome = run_benchmark(manifest, options.data, options.output, running, TerminalProgress())
-    return _print(outcome, options)
-
-
-def _running(options: Benchmark, models: dict[str, str], command: str) -> BenchmarkOptions:
-    from fantasytalking.evaluation.benchmark.run_benchmark import BenchmarkOptions
-    from fantasytalking.evaluation.evaluate import EvaluationOptions
-    from fantasytalking.evaluation.protocol import load_protocol
-
-    scoring = EvaluationOptions(
-        protocol=load_protocol(options.protocol),
-        backend=options.backend,
-        baselines=() if options.baselines == ("none",) else options.baselines,
-        workers=options.workers,
-        device=options.devices[0] if options.devices else "auto",
-        command=command,
-    )
-    if options.metrics:
-        scoring = dataclasses.replace(scoring, metrics=options.metrics)
-    return BenchmarkOptions(
+    running = BenchmarkOptions(
         methods=options.methods,
         models=models,
         limit=options.limit,
@@ -133,6 +115,43 @@ def _running(options: Benchmark, models: dict[str, str], command: str) -> Benchm
         generate=not options.score_only,
         score=not options.generate_only,
         scoring=scoring,
+    )
+    outcome = run_benchmark(manifest, options.data, options.output, running, progress)
+    return _print(outcome, options, progress)
+
+
+def _checked_manifest(options: Benchmark, models: dict[str, str]) -> Manifest:
+    """Read the manifest, and check what can be checked without a framework."""
+    from fantasytalking.evaluation.benchmark.output_folder import check_output_folder
+    from fantasytalking.evaluation.benchmark.parse_manifest import load_manifest
+    from fantasytalking.pipeline.model_names import resolve_model
+
+    assert options.manifest is not None and options.data is not None and options.output is not None
+    manifest = load_manifest(options.manifest)
+    chosen = manifest.resolved(options.methods, models)
+    if not options.data.is_dir():
+        raise InputError(
+            f"The data folder '{options.data}' does not exist; give the folder that the manifest's files are in."
+        )
+    for name in dict.fromkeys(method.model for method in chosen.methods):
+        resolve_model(name)
+    check_output_folder(options.output, chosen.name)
+    return manifest
+
+
+def _scoring(options: Benchmark, command: str) -> EvaluationOptions:
+    from fantasytalking.evaluation.evaluation_options import EvaluationOptions
+    from fantasytalking.evaluation.metrics.registry import ALL
+    from fantasytalking.evaluation.protocol import load_protocol
+
+    return EvaluationOptions(
+        protocol=load_protocol(options.protocol),
+        metrics=options.metrics or ALL,
+        backend=options.backend,
+        baselines=() if options.baselines == ("none",) else options.baselines,
+        workers=options.workers,
+        device=options.devices[0] if options.devices else "auto",
+        command=command,
     )
 
 
@@ -146,12 +165,14 @@ def _models(given: Sequence[str]) -> dict[str, str]:
     return models
 
 
-def _print(outcome: BenchmarkOutcome, options: Benchmark) -> int:
+def _print(outcome: BenchmarkOutcome, options: Benchmark, progress: Progress) -> int:
     from fantasytalking.evaluation.benchmark.expectations import trend_table
 
     assert options.output is not None
     folder = options.output / ("generated" if outcome.report is None else "report")
     path = folder if outcome.report is None else folder / "report.html"
+    if outcome.report is not None:
+        tell_problems(outcome.report, progress)
     if options.json:
         found: dict[str, Any] = {
             "output": str(path),
@@ -161,18 +182,17 @@ def _print(outcome: BenchmarkOutcome, options: Benchmark) -> int:
             "trends": [dataclasses.asdict(trend) for trend in outcome.trends],
         }
         if outcome.report is not None:
+            found["warnings"] = outcome.report.warnings
             found["methods"] = cells_by_label(outcome.report)
         print(json.dumps(found, ensure_ascii=False))
         return 0
     if outcome.report is not None:
         from fantasytalking.evaluation.report.write_report import table_text
 
-        for problem in outcome.report.problems:
-            print(f"note: {problem.method}, {problem.clip}: {problem.reason}", file=sys.stderr)
         print(table_text(outcome.report))
     if outcome.trends:
         print(f"\n{trend_table(outcome.trends)}\n")
-    print(f"{outcome.made} videos generated, {outcome.kept} kept, {len(outcome.left_out)} left out", file=sys.stderr)
+    progress.note(f"{outcome.made} videos generated, {outcome.kept} kept, {len(outcome.left_out)} left out.")
     print(path)
     return 0
 

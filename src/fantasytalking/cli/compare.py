@@ -13,8 +13,8 @@ import tyro
 
 from fantasytalking.cli.evaluate import cells_by_label
 from fantasytalking.cli.options import parse
-from fantasytalking.errors import OutputError
-from fantasytalking.pipeline.progress import quiet_frameworks
+from fantasytalking.errors import InputError, OutputError
+from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
 
 __all__ = ["main"]
 
@@ -30,8 +30,8 @@ class Compare:
     """Folders of reports, two or more."""
     output: Path
     """Folder of the joint report."""
-    no_media: bool = False
-    """Leave the best and worst clips out of the page."""
+    media: bool = True
+    """Show the best and worst clips in the page; with --no-media it is small and shows no faces."""
     json: bool = False
     """Print one JSON object instead of the table, for programs."""
 
@@ -39,21 +39,28 @@ class Compare:
 def main(arguments: Sequence[str]) -> int:
     """Run the command; see `fantasytalking compare --help`."""
     options = parse(Compare, "compare", arguments)
-    quiet_frameworks()
-    from fantasytalking.evaluation.compare import join_reports
-    from fantasytalking.evaluation.report.write_report import table_text, write_report
-    from fantasytalking.evaluation.results import load_report
+    # Read before the frameworks are loaded, which takes seconds.
+    from fantasytalking.evaluation.results import Report, load_report
+
+    if len(options.reports) < 2:
+        raise InputError(f"Joining takes two reports or more, and {len(options.reports)} was given.")
+    reports = [load_report(path) for path in options.reports]
+    _check_output(options)
+    progress = TerminalProgress()
+    with progress.stage("loading"):
+        quiet_frameworks()
+        from fantasytalking.evaluation.compare import join_reports
+        from fantasytalking.evaluation.report.write_report import embedded_count, table_text, write_report
+        from fantasytalking.system.folder_owner import owned
 
     names = [str(path) for path in options.reports]
-    command = shlex.join(["fantasytalking", "compare", *arguments])
-    joint = join_reports([load_report(path) for path in options.reports], names, command)
-    try:
-        options.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"The folder '{options.output}' cannot be made ({error.strerror}); choose another one."
-        ) from error
-    page = write_report(joint, options.output, not options.no_media)
+    joint: Report = join_reports(reports, names, shlex.join(["fantasytalking", "compare", *arguments]))
+    videos = embedded_count(joint) if options.media else 1
+    with (
+        owned(options.output, "writing a report into", tell=progress.note),
+        progress.stage("writing", videos) as advance,
+    ):
+        page = write_report(joint, options.output, options.media, advance)
     if options.json:
         cells = cells_by_label(joint)
         print(json.dumps({"output": str(page), "warnings": joint.warnings, "methods": cells}, ensure_ascii=False))
@@ -61,3 +68,13 @@ def main(arguments: Sequence[str]) -> int:
         print(table_text(joint))
         print(page)
     return 0
+
+
+def _check_output(options: Compare) -> None:
+    if options.output.exists() and not options.output.is_dir():
+        raise OutputError(f"The output '{options.output}' is a file; give the name of a folder.")
+    for path in options.reports:
+        if options.output.resolve() == (path if path.is_dir() else path.parent).resolve():
+            raise OutputError(
+                f"The output '{options.output}' is one of the reports, which it would replace; give another folder."
+            )

@@ -15,7 +15,8 @@ import tyro
 from fantasytalking.cli.options import parse
 from fantasytalking.errors import SettingsError
 from fantasytalking.evaluation.metrics.registry import ALL, METRICS, Backend, metrics_help
-from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
+from fantasytalking.pipeline.progress import Progress, TerminalProgress, quiet_frameworks
+from fantasytalking.reporting.html import printable
 
 if TYPE_CHECKING:
     from fantasytalking.evaluation.results import Report
@@ -50,8 +51,8 @@ class Evaluate:
     """Number of processes; by default one per core, at most 8, and one on an accelerator."""
     device: str = "auto"
     """Device of the standard networks: auto, cpu, cuda, cuda:1, mps."""
-    no_media: bool = False
-    """Leave the best and worst clips out of the page, which is then small and shows no faces."""
+    media: bool = True
+    """Show the best and worst clips in the page; with --no-media it is small and shows no faces."""
     json: bool = False
     """Print one JSON object instead of the table, for programs."""
 
@@ -60,48 +61,55 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; see `fantasytalking evaluate --help`."""
     options = parse(Evaluate, "evaluate", arguments)
     methods = named_folders(options.generated)
-    # Imported here: --help must not wait for the frameworks, whose messages about missing packages are silenced first.
-    quiet_frameworks()
-    from fantasytalking.evaluation.evaluate import EvaluationOptions, evaluate
+    # Imported when it is needed, and checked before the frameworks, which take seconds to load.
+    from fantasytalking.evaluation.evaluation_options import EvaluationOptions, check_folders
     from fantasytalking.evaluation.protocol import load_protocol
-    from fantasytalking.evaluation.report.write_report import table_text
 
-    metrics = options.metrics or ALL
+    choices = EvaluationOptions(
+        protocol=load_protocol(options.protocol),
+        metrics=options.metrics or ALL,
+        backend=options.backend,
+        baselines=() if options.baselines == ("none",) else options.baselines,
+        workers=options.workers,
+        device=options.device,
+        command=shlex.join(["fantasytalking", "evaluate", *arguments]),
+        media=options.media,
+    )
+    check_folders(methods, options.reference, options.output)
+    progress = TerminalProgress()
     if options.fetch:
         from fantasytalking.evaluation.networks.metric_weights import fetch
 
-        needed = [key for name in metrics if name in METRICS for key in METRICS[name].weights]
-        fetch(needed, say=lambda text: print(text, file=sys.stderr))
-    baselines = () if options.baselines == ("none",) else options.baselines
-    found = evaluate(
-        methods,
-        options.reference,
-        options.output,
-        EvaluationOptions(
-            load_protocol(options.protocol),
-            metrics,
-            options.backend,
-            baselines,
-            options.workers,
-            options.device,
-            shlex.join(["fantasytalking", "evaluate", *arguments]),
-            not options.no_media,
-        ),
-        TerminalProgress(),
-    )
-    page = options.output / "report.html"
-    for problem in found.problems:
-        print(f"note: {problem.method}, {problem.clip}: {problem.reason}", file=sys.stderr)
-    if options.json:
-        cells = cells_by_label(found)
-        print(json.dumps({"output": str(page), "problems": len(found.problems), "methods": cells}, ensure_ascii=False))
-    else:
-        print(table_text(found))
-        print(page)
+        fetch([key for name in choices.metrics for key in METRICS[name].weights], say=progress.note)
+    with progress.stage("loading"):
+        quiet_frameworks()
+        from fantasytalking.evaluation.evaluate import evaluate
+
+    found = evaluate(methods, options.reference, options.output, choices, progress)
+    _print(found, options, progress)
     lost = [m.name for m in found.methods if m.kind == "method" and not m.clips]
     if lost:
         print(f"error: No clip of {', '.join(lost)} could be measured; the reasons are above.", file=sys.stderr)
     return 2 if lost else 0
+
+
+def _print(found: Report, options: Evaluate, progress: Progress) -> None:
+    from fantasytalking.evaluation.report.write_report import table_text
+
+    page = options.output / "report.html"
+    tell_problems(found, progress)
+    if options.json:
+        numbers = {"output": str(page), "problems": len(found.problems), "warnings": found.warnings}
+        print(json.dumps({**numbers, "methods": cells_by_label(found)}, ensure_ascii=False))
+    else:
+        print(table_text(found))
+        print(page)
+
+
+def tell_problems(report: Report, progress: Progress) -> None:
+    """Tell the problems of a report, one note each."""
+    for problem in report.problems:
+        progress.note(printable(f"{problem.method}, {problem.clip}: {problem.reason}"))
 
 
 def named_folders(words: Sequence[str]) -> dict[str, Path]:

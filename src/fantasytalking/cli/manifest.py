@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json as json_module
-import sys
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from fantasytalking.cli.options import parse
 from fantasytalking.errors import SettingsError
+from fantasytalking.pipeline.progress import TerminalProgress
+from fantasytalking.reporting.html import printable
 from fantasytalking.system.files import check_output
+
+if TYPE_CHECKING:
+    from fantasytalking.evaluation.benchmark.clip_choice import ClipChoice
 
 __all__ = ["MakeManifest", "main", "run"]
 
@@ -70,30 +75,42 @@ def run(options: MakeManifest) -> int:
         OutputError: The manifest cannot be written.
     """
     target = check_output(options.output, options.overwrite)
-    # Imported here: --help must not wait for the frameworks.
-    from fantasytalking.evaluation.benchmark.benchmark_manifest import check_name, save_manifest
-    from fantasytalking.evaluation.benchmark.make_manifest import ClipChoice, make_manifest
-    from fantasytalking.evaluation.benchmark.parse_manifest import read_manifest
-    from fantasytalking.pipeline.progress import TerminalProgress
+    choice = _checked_choice(options)
+    progress = TerminalProgress()
+    # Imported here: --help and a mistake must not wait for the frameworks.
+    with progress.stage("loading"):
+        from fantasytalking.evaluation.benchmark.benchmark_manifest import save_manifest
+        from fantasytalking.evaluation.benchmark.make_manifest import make_manifest
+        from fantasytalking.evaluation.benchmark.parse_manifest import read_manifest
 
-    try:
-        check_name(options.name)
-    except ValueError as error:
-        raise SettingsError(f"--name {error}") from error
-    choice = ClipChoice(options.clips, options.seconds, options.seed, options.fps, options.one_per, options.model)
-    made = make_manifest(options.videos, options.name, choice, TerminalProgress())
+    made = make_manifest(options.videos, options.name, choice, progress)
     # Check that the manifest can be read back, whatever the names of the files.
     read_manifest(made.manifest.to_dict(), "The manifest")
     save_manifest(made.manifest, target)
     for file, reason in made.skipped.items():
-        print(f"skipped {file}: {reason}", file=sys.stderr)
+        progress.note(printable(f"Skipped {file}: {reason}"))
     clips = len(made.manifest.cases)
     if options.json:
         found = {"output": str(target), "data": str(made.data), "clips": clips, "skipped": made.skipped}
-        print(json_module.dumps(found, ensure_ascii=False))
+        print(json_module.dumps(found))
         return 0
     if clips < options.clips:
-        print(f"note: {options.clips} clips were requested and {clips} can be used", file=sys.stderr)
-    print(f"{clips} clips; run it with --data {made.data}", file=sys.stderr)
+        progress.note(f"{options.clips} clips were requested and {clips} can be used.")
+    progress.note(printable(f"{clips} clips; run it with --data {shlex.quote(str(made.data))}"))
     print(target)
     return 0
+
+
+def _checked_choice(options: MakeManifest) -> ClipChoice:
+    """Check what can be checked without a framework."""
+    from fantasytalking.evaluation.benchmark.benchmark_manifest import check_model, check_name
+    from fantasytalking.evaluation.benchmark.clip_choice import ClipChoice, find_sources
+
+    for option, check, value in (("name", check_name, options.name), ("model", check_model, options.model)):
+        try:
+            check(value)
+        except ValueError as error:
+            raise SettingsError(f"--{option} {error}") from error
+    choice = ClipChoice(options.clips, options.seconds, options.seed, options.fps, options.one_per, options.model)
+    find_sources(options.videos)
+    return choice

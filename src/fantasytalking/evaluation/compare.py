@@ -10,7 +10,15 @@ from typing import Any
 
 from fantasytalking.errors import InputError
 from fantasytalking.evaluation.protocol import differences
-from fantasytalking.evaluation.results import Column, Comparison, Method, Report
+from fantasytalking.evaluation.results import (
+    Column,
+    CommonFrames,
+    Comparison,
+    Method,
+    Report,
+    have_same_frames,
+    shared_clips,
+)
 from fantasytalking.evaluation.statistics.intervals import mean_interval, sign_flip_p
 
 __all__ = ["join_reports"]
@@ -19,9 +27,10 @@ __all__ = ["join_reports"]
 def join_reports(reports: Sequence[Report], names: Sequence[str], command: str = "") -> Report:
     """Join the rows of several reports in one table.
 
-    If the protocols differ, no value is marked as best. The table has the columns that all reports have under the same label. Rows with
-    the same name and equal numbers become one row; otherwise the report's name is appended. Rows of different reports are compared on
-    the clips that both have; Frechet distances are not compared, as a report contains no features.
+    If the protocols differ, or the rows are measured over different frames, no value is marked as best. The table has the columns that
+    all reports have under the same label. Rows with the same name and equal numbers become one row; otherwise the report's name is
+    appended. Rows of different reports are compared on the clips that both have with the same frames; Frechet distances are not
+    compared, as a report contains no features.
 
     Args:
         reports: Reports to join, two or more.
@@ -42,6 +51,9 @@ def join_reports(reports: Sequence[Report], names: Sequence[str], command: str =
         for difference in differences(reports[0].to_dict(), report.to_dict())
     ]
     rows = _join_rows(reports, names, columns)
+    common = _common_frames(reports, rows)
+    if not common.same:
+        warnings.append(_frames_warning(reports, names))
     return dataclasses.replace(
         reports[0],
         protocol=_joint_protocol(reports) if warnings else dict(reports[0].protocol),
@@ -53,6 +65,41 @@ def join_reports(reports: Sequence[Report], names: Sequence[str], command: str =
         problems=tuple(dict.fromkeys(problem for report in reports for problem in report.problems)),
         warnings=tuple([*warnings, *dict.fromkeys(w for report in reports for w in report.warnings)]),
         minutes=sum(report.minutes for report in reports),
+        common=common,
+    )
+
+
+def _common_frames(reports: Sequence[Report], rows: Sequence[tuple[int, Method]]) -> CommonFrames:
+    """The frames of all rows, which are as they were measured: a report cannot be cut any more."""
+    counted = {row.name: _counted(reports[place], row) for place, row in rows}
+    methods = [row for _, row in rows]
+    truths = {place for place, row in rows if row.kind == "ground truth" and not row.shows_other_sound}
+    # Real clips of one name and other content have another row of ground truth.
+    same = have_same_frames(methods, counted) and len(truths) <= 1
+    shared = [name for name in shared_clips(methods) if all(name in clips for clips in counted.values())]
+    frames = sum(next(row.clips[name].frames for row in methods if name in row.clips) for name in shared)
+    cut = dict.fromkeys(name for r in reports if r.common is not None for name in r.common.cut if name in shared)
+    apart = dict.fromkeys(key for r in reports if r.common is not None for key in r.common.apart)
+    return CommonFrames(same, tuple(shared), frames, tuple(cut), tuple(apart))
+
+
+def _counted(report: Report, row: Method) -> list[str]:
+    """Clips of a row that its figures are of."""
+    return [
+        name for name in row.clips if report.common is None or not report.common.same or name in report.common.clips
+    ]
+
+
+def _frames_warning(reports: Sequence[Report], names: Sequence[str]) -> str:
+    extents = []
+    for report, name in zip(reports, names, strict=True):
+        truth = report.methods[0]
+        counted = _counted(report, truth)
+        seconds = sum(truth.clips[clip].frames for clip in counted) / float(report.protocol.get("fps") or 25.0)
+        extents.append(f"{name}: {len(counted)} clips, {seconds:.1f} s")
+    return (
+        f"The rows are measured over different frames ({'; '.join(extents)}), so nothing is called best, and means do not compare; "
+        "evaluate all methods in one command, which cuts every row to the same frames."
     )
 
 
@@ -113,7 +160,10 @@ def _compare(first: Method, second: Method, column: Column, report: Report) -> C
     pairs = [
         (first.clips[clip].values[column.key], second.clips[clip].values[column.key])
         for clip in first.clips
-        if clip in second.clips and column.key in first.clips[clip].values and column.key in second.clips[clip].values
+        if clip in second.clips
+        and first.clips[clip].frames == second.clips[clip].frames
+        and column.key in first.clips[clip].values
+        and column.key in second.clips[clip].values
     ]
     if not pairs:
         return None

@@ -13,60 +13,38 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from fantasytalking.errors import FantasyTalkingError, OutputError, SettingsError
+from fantasytalking.errors import FantasyTalkingError, InputError, OutputError
+from fantasytalking.evaluation.evaluation_options import EvaluationOptions, check_folders
 from fantasytalking.evaluation.footage import load_sound
 from fantasytalking.evaluation.measure import MeasuredClip
 from fantasytalking.evaluation.measuring_workers import measure_clips
 from fantasytalking.evaluation.metrics.metric import Measurement
-from fantasytalking.evaluation.metrics.registry import ALL, Backend, build, choose
+from fantasytalking.evaluation.metrics.registry import build, choose
 from fantasytalking.evaluation.pairing import (
     GROUND_TRUTH,
     NOTES,
     SHUFFLED,
     STILL,
     Task,
+    clips_of_all_methods,
     pair_clips,
     shuffled_sounds,
 )
-from fantasytalking.evaluation.protocol import PROTOCOLS, Protocol, software_versions
-from fantasytalking.evaluation.report.write_report import write_report
-from fantasytalking.evaluation.results import ClipResult, Method, Problem, Report, Summary
+from fantasytalking.evaluation.protocol import Protocol, software_versions
+from fantasytalking.evaluation.report.write_report import embedded_count, write_report
+from fantasytalking.evaluation.results import ClipResult, CommonFrames, Method, Problem, Report, Summary
+from fantasytalking.evaluation.row_frames import clip_problems, common_frames, footage_warnings, length_warnings
 from fantasytalking.evaluation.statistics.intervals import FEWEST
 from fantasytalking.evaluation.summary import summarise
 from fantasytalking.media.video import probe_video
 from fantasytalking.pipeline.progress import Progress, default_progress
+from fantasytalking.system.folder_owner import owned
 from fantasytalking.system.machine import choose_device, machine
 
-__all__ = ["BASELINES", "STORE", "EvaluationOptions", "evaluate"]
+__all__ = ["STORE", "EvaluationOptions", "evaluate"]
 
-BASELINES = {"still": STILL, "shuffled": SHUFFLED}
 STORE = "measurements"
 """Subfolder of the report's folder for the measurements."""
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """Choices of an evaluation.
-
-    Attributes:
-        protocol: See `protocol.Protocol`.
-        metrics: Keys of `registry.METRICS`.
-        backend: `auto` takes the standard network where its weights are installed and a labelled proxy elsewhere.
-        baselines: `still`: the real clip's first frame, repeated; `shuffled`: the real clips with one another's sound.
-        workers: Number of processes; None takes one per core, at most 8, and one on an accelerator.
-        device: Device of the standard networks, `auto` or a torch device.
-        command: The command, for the record.
-        media: Whether the page contains the best and worst clips.
-    """
-
-    protocol: Protocol = PROTOCOLS["standard"]
-    metrics: tuple[str, ...] = ALL
-    backend: Backend = "auto"
-    baselines: tuple[str, ...] = ("still", "shuffled")
-    workers: int | None = None
-    device: str = "auto"
-    command: str = ""
-    media: bool = True
 
 
 def evaluate(
@@ -78,6 +56,9 @@ def evaluate(
     notes: Mapping[str, str] | None = None,
 ) -> Report:
     """Measure every clip of every method against the real one of the same name, and write the report.
+
+    All rows are measured over the same frames: a clip counts where every method has a video of it, from its beginning to the end of the
+    shortest of them. What was left out or cut is told in the report's warnings.
 
     Args:
         methods: Name in the table -> folder of generated videos; may be empty, for the baselines alone.
@@ -92,41 +73,50 @@ def evaluate(
 
     Raises:
         InputError: A folder cannot be used, or no clip could be measured.
-        SettingsError: A metric or baseline is unknown.
+        SettingsError: There is no such device.
         CheckpointError, MissingDependencyError: `backend` is `standard` and weights or a package are missing.
-        OutputError: The folder cannot be written.
+        OutputError: The folder cannot be written, or another process evaluates into it.
         ResourceError: A process was killed.
     """
     started, progress, computer = time.monotonic(), progress or default_progress(), machine()
+    check_folders(methods, reference, output)
     device = str(choose_device(options.device))
-    workers = _workers(options, device)
     choices, proxies = choose(options.metrics, options.backend, device)
     # Loaded before anything is measured, so that a network that cannot be loaded ends the run here.
     metrics = [build(choice) for choice in choices]
     columns = tuple(column for metric in metrics for column in metric.columns)
-    tasks, problems = _plan(methods, reference, options)
-    store = _make_store(output, {"reference": [reference], "generated": list(methods.values())})
-    measured = measure_clips(tasks, choices, metrics, options.protocol, store, workers, progress)
-    found, results, more = _collect(measured, reference)
-    with progress.stage("comparing"):
-        summary = summarise(found, columns, options.protocol)
-    rows = _rows(methods, results, summary.cells, notes or {})
-    report = Report(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=options.command,
-        protocol=options.protocol.to_dict(),
-        software=software_versions(),
-        machine=computer,
-        columns=columns,
-        methods=rows,
-        comparisons=tuple(summary.comparisons),
-        problems=(*problems, *more),
-        warnings=(*proxies, *_sample_warnings(rows, options.protocol)),
-        reference=str(reference),
-        minutes=round((time.monotonic() - started) / 60, 2),
-    )
-    with progress.stage("writing"):
-        write_report(report, output, options.media)
+    with owned(output, "evaluating into", tell=progress.note):
+        store = _make_store(output)
+        plan = _plan(methods, reference, options)
+        workers = options.workers or (min(os.cpu_count() or 1, 8) if device == "cpu" else 1)
+        measured = measure_clips(plan.tasks, choices, metrics, options.protocol, store, workers, progress)
+        found, results, problems = _collect(measured, reference, options.protocol)
+        with progress.stage("comparing"):
+            summary = summarise(found, columns, options.protocol)
+        rows = _rows(methods, results, summary.cells, notes or {})
+        common = common_frames(measured, rows, summary.apart)
+        report = Report(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=options.command,
+            protocol=options.protocol.to_dict(),
+            software=software_versions(),
+            machine=computer,
+            columns=columns,
+            methods=rows,
+            comparisons=tuple(summary.comparisons),
+            problems=(*plan.problems, *problems),
+            warnings=(
+                *length_warnings(measured, rows, common, options.protocol, plan.lacking(results), plan.real),
+                *footage_warnings(measured, options.protocol),
+                *proxies,
+                *_sample_warnings(rows, common, options.protocol),
+            ),
+            reference=str(reference),
+            minutes=round((time.monotonic() - started) / 60, 2),
+            common=common,
+        )
+        with progress.stage("writing", embedded_count(report) if options.media else 1) as advance:
+            write_report(report, output, options.media, advance)
     return report
 
 
@@ -144,26 +134,49 @@ def _rows(
     )
 
 
-def _workers(options: EvaluationOptions, device: str) -> int:
-    if options.workers is not None and options.workers < 1:
-        raise SettingsError(f"workers must be at least 1, but {options.workers} was given.")
-    return options.workers or (min(os.cpu_count() or 1, 8) if device == "cpu" else 1)
+@dataclass(frozen=True)
+class _Plan:
+    """Clips to measure.
+
+    Attributes:
+        tasks: The clips of all rows, those of the baselines included.
+        problems: Files without a counterpart.
+        names: Names of all real clips.
+        made: Method -> names of the real clips of which it has a file.
+    """
+
+    tasks: list[Task]
+    problems: list[Problem]
+    names: list[str]
+    made: dict[str, set[str]]
+
+    @property
+    def real(self) -> int:
+        """Number of real clips."""
+        return len(self.names)
+
+    def lacking(self, results: Mapping[str, Mapping[str, ClipResult]]) -> dict[str, list[str]]:
+        """Methods with results -> names of the real clips of which they have no file, or none that could be measured."""
+        planned = {task.clip for task in self.tasks}
+        lacking = {
+            method: [n for n in self.names if n not in made or (n in planned and n not in results[method])]
+            for method, made in self.made.items()
+            if results.get(method)
+        }
+        return {method: clips for method, clips in lacking.items() if clips}
 
 
-def _plan(methods: Mapping[str, Path], reference: Path, options: EvaluationOptions) -> tuple[list[Task], list[Problem]]:
+def _plan(methods: Mapping[str, Path], reference: Path, options: EvaluationOptions) -> _Plan:
     """Clips to measure, including those of the baselines, and the files without a counterpart."""
     tasks, problems = pair_clips(methods, reference)
-    baselines, without = _baseline_tasks(tasks, options.baselines, options.protocol.max_seconds)
-    return [*tasks, *baselines], [*problems, *without]
+    names = [task.clip for task in tasks if task.method == GROUND_TRUTH]
+    made = {method: {task.clip for task in tasks if task.method == method} for method in methods}
+    counted = clips_of_all_methods(tasks)
+    baselines, without = _baseline_tasks(counted, options.baselines, options.protocol.max_seconds)
+    return _Plan([*counted, *baselines], [*problems, *without], names, made)
 
 
-def _make_store(output: Path, inputs: Mapping[str, Sequence[Path]]) -> Path:
-    """Make the folder of the measurements, which must not be among the clips: a report there would be evaluated with them next time."""
-    for kind, folders in inputs.items():
-        if output.resolve() in [folder.resolve() for folder in folders]:
-            raise OutputError(
-                f"The report would be written among the {kind} clips in '{output}'; give another --output."
-            )
+def _make_store(output: Path) -> Path:
     store = output / STORE
     try:
         store.mkdir(parents=True, exist_ok=True)
@@ -185,9 +198,7 @@ def _baseline_tasks(
     real = {task.clip: task.reference for task in tasks if task.method == GROUND_TRUTH}
     found: list[Task] = []
     problems: list[Problem] = []
-    for name in names:
-        if name not in BASELINES:
-            raise SettingsError(f"There is no baseline '{name}'; give {' or '.join(BASELINES)}, or none.")
+    for name in dict.fromkeys(names):
         if name == "still":
             found += [Task(STILL, clip, path, path, path, still=True) for clip, path in real.items()]
             continue
@@ -210,14 +221,14 @@ def _baseline_tasks(
 
 
 def _collect(
-    measured: Sequence[MeasuredClip], reference: Path
+    measured: Sequence[MeasuredClip], reference: Path, protocol: Protocol
 ) -> tuple[dict[str, dict[str, Measurement]], dict[str, dict[str, ClipResult]], list[Problem]]:
     """Merge the measurements of the metrics, by method and clip; whatever could not be measured becomes a problem."""
     found: dict[str, dict[str, Measurement]] = {}
     results: dict[str, dict[str, ClipResult]] = {}
     problems = []
     for one in measured:
-        task, reasons = one.task, list(one.problems)
+        task, reasons = one.task, [one.problem] if one.problem else clip_problems(one, protocol)
         told: dict[str, list[str]] = {}
         for metric, got in one.measurements.items():
             for reason in [got] if isinstance(got, str) else got.notes:
@@ -239,13 +250,13 @@ def _collect(
         )
     if not found.get(GROUND_TRUTH):
         first = "; ".join(f"{p.clip}: {p.reason}" for p in problems[:3])
-        raise SettingsError(f"No real clip of '{reference}' could be measured ({first}); give other clips.")
+        raise InputError(f"No real clip of '{reference}' could be measured ({first}); give other clips.")
     return found, results, problems
 
 
-def _sample_warnings(rows: Sequence[Method], protocol: Protocol) -> list[str]:
+def _sample_warnings(rows: Sequence[Method], common: CommonFrames, protocol: Protocol) -> list[str]:
     """Warnings about the whole table; those about single cells are in the cells."""
-    clips = max((len(row.clips) for row in rows), default=0)
+    clips = len(common.clips) if common.same else max((len(row.clips) for row in rows), default=0)
     found = []
     if clips < protocol.min_clips:
         few = "1 clip is" if clips == 1 else f"{clips} clips are"

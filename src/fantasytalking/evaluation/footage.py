@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +89,6 @@ class Footage:
         sound: Sound float32 [n], 16 kHz, as long as the frames; None for a file without sound.
         protocol: Protocol with which the clip was read.
         seconds: Length of the file, which may exceed that of the frames.
-        borrows_sound: Whether the file has no sound and the reference's is used.
     """
 
     name: str
@@ -98,7 +96,6 @@ class Footage:
     sound: NDArray[np.float32] | None
     protocol: Protocol
     seconds: float = 0.0
-    borrows_sound: bool = False
 
     @functools.cached_property
     def track(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -170,22 +167,26 @@ def _speech_encoder() -> SpeechEncoder:
     return SpeechEncoder.from_pretrained(embedded_folder() / "audio_encoder")
 
 
-def load_footage(path: Path, protocol: Protocol, sound_of: Path | None = None) -> Footage:
+def load_footage(
+    path: Path, protocol: Protocol, sound_of: Path | None = None, most_frames: int | None = None
+) -> Footage:
     """Read a clip.
 
     Args:
         path: The video.
         protocol: Protocol with frame rate, size and length.
         sound_of: File whose sound is used; None takes the video's own.
+        most_frames: Number of frames after which it is cut, at the protocol's rate; None cuts at the protocol's length only.
 
     Raises:
         VideoError: The video cannot be read.
         InputError: The video is shorter than two frames.
     """
     info = probe_video(path)
+    most = protocol.max_frames if most_frames is None else min(most_frames, protocol.max_frames)
     frames = [
         resized(frame, protocol.longest_side, protocol.resize_filter)
-        for frame in iterate_frames(path, protocol.fps, math.ceil(protocol.max_seconds * protocol.fps - 1e-6))
+        for frame in iterate_frames(path, protocol.fps, most)
     ]
     if len(frames) < 2:
         raise InputError(

@@ -1,14 +1,16 @@
-"""Measurement of one clip, stored in one file per clip and metric, so that an interrupted run continues where it stopped.
+"""Measurement of one clip in all rows, stored in one file per video and metric, so that an interrupted run continues where it stopped.
 
-The key of a stored measurement covers everything that it depends on: content of frames, sound and reference, the protocol's measuring
-fields, and the metric's own digest. After a file is renamed, or a metric or a method is added, nothing is measured twice.
+All rows of a clip are measured over the same frames: from the beginning to the end of the shortest of its videos. The key of a stored
+measurement covers everything that it depends on: content of frames, sound and reference, where they are cut, the protocol's measuring
+fields, and the metric's own digest. After a file is renamed, or a metric or a method is added, nothing is measured twice unless the new
+method has a shorter video.
 """
 
 from __future__ import annotations
 
 import functools
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from fantasytalking.conditioning.speech_features import SAMPLE_RATE
-from fantasytalking.errors import FantasyTalkingError
+from fantasytalking.errors import FantasyTalkingError, OutputError
+from fantasytalking.evaluation.clip_facts import ClipFacts, read_facts
 from fantasytalking.evaluation.footage import Footage, file_digest, load_footage
 from fantasytalking.evaluation.metrics.metric import Measurement, Metric
 from fantasytalking.evaluation.pairing import Task
@@ -30,8 +33,8 @@ from fantasytalking.system.json import read_json, read_json_object, write_json
 
 __all__ = ["MeasuredClip", "measure_clip"]
 
-SLACK = 1.5
-"""Frames by which the lengths of a clip and its reference may differ without a note."""
+FACTS_VERSION = 1
+"""Raised when `clip_facts` changes, so that stored facts are read again."""
 
 
 @dataclass(frozen=True)
@@ -40,60 +43,91 @@ class MeasuredClip:
 
     Attributes:
         task: The clip.
-        frames: Number of frames that were measured.
+        frames: Number of frames that were measured, the same in all rows of the clip; 0 where nothing was.
         measurements: Metric name -> measurement, or the reason why there is none.
-        problems: Reasons that concern the file rather than a metric.
+        facts: Facts about the video, and about the real clip; None where one of the two cannot be read.
+        problem: Reason why the file cannot be used, or "".
     """
 
     task: Task
     frames: int
     measurements: dict[str, Measurement | str]
-    problems: tuple[str, ...]
+    facts: tuple[ClipFacts, ClipFacts] | None = None
+    problem: str = ""
 
 
-def measure_clip(task: Task, metrics: Sequence[Metric], protocol: Protocol, store: Path) -> MeasuredClip:
-    """Measure a clip, except for what the store already holds.
+def measure_clip(
+    tasks: Sequence[Task], metrics: Sequence[Metric], protocol: Protocol, store: Path
+) -> list[MeasuredClip]:
+    """Measure one clip in all rows, except for what the store already holds.
 
     Args:
-        task: The clip.
+        tasks: The clip in each row; all have the same reference.
         metrics: The metrics, with their networks.
         protocol: Protocol of the measurement.
         store: Folder of the measurements.
 
     Returns:
-        The measurements. A file that cannot be used is recorded in `problems` and raises no exception.
+        The measurements, in the order of the tasks. A file that cannot be used is recorded in `problem` and raises no exception.
     """
-    try:
-        keys = {metric.name: _key(task, metric, protocol) for metric in metrics}
-    except OSError as error:
-        return MeasuredClip(task, 0, {}, (f"The file cannot be read ({error.strerror}).",))
+    facts = {path: _facts(path, protocol, store) for task in tasks for path in (task.video, task.reference)}
+    known = [found for found in facts.values() if isinstance(found, ClipFacts)]
+    frames = min((found.frames for found in known), default=0)
+    return [_measure_task(task, metrics, protocol, store, facts, frames) for task in tasks]
+
+
+def _measure_task(
+    task: Task,
+    metrics: Sequence[Metric],
+    protocol: Protocol,
+    store: Path,
+    facts: Mapping[Path, ClipFacts | str],
+    frames: int,
+) -> MeasuredClip:
+    own, real = facts[task.video], facts[task.reference]
+    if isinstance(own, str):
+        return MeasuredClip(task, 0, {}, problem=own)
+    if isinstance(real, str):
+        return MeasuredClip(task, 0, {}, problem=f"The real clip cannot be used: {real}")
     found: dict[str, Measurement | str] = {}
-    missing = []
-    for metric in metrics:
-        stored = _load(store / keys[metric.name])
-        if stored is None:
-            missing.append(metric)
-        else:
+    try:
+        keys = {metric.name: _key(task, metric, protocol, frames, own, real) for metric in metrics}
+        pair: tuple[Footage, Footage] | None = None
+        for metric in metrics:
+            stem = store / keys[metric.name]
+            stored = _load(stem)
+            if stored is None:
+                pair = pair or _load_pair(task, protocol, frames)
+                stored = _measure(metric, *pair)
+                _save(stem, stored)
             found[metric.name] = stored
-    summary = (
-        store / f"clip-{_hash(_content(task.video), _content(task.reference), task.still, protocol.measuring)}.json"
-    )
-    about = read_json_object(summary)
-    if missing or not about:
-        try:
-            clip, reference = _load_pair(task, protocol)
-        except FantasyTalkingError as error:
-            return MeasuredClip(task, 0, {}, (str(error),))
-        if not about:
-            about = {"frames": len(clip.frames), "problems": _length_problems(clip, reference)}
-            write_json(summary, about)
-        for metric in missing:
-            found[metric.name] = _measure(metric, clip, reference)
-            _save(store / keys[metric.name], found[metric.name])
-    return MeasuredClip(task, about["frames"], found, tuple(about["problems"]))
+    except OutputError:
+        raise
+    except OSError as error:
+        return MeasuredClip(task, 0, {}, problem=f"The file cannot be read ({error.strerror}).")
+    except FantasyTalkingError as error:
+        return MeasuredClip(task, 0, {}, problem=str(error))
+    return MeasuredClip(task, frames, found, (own, real))
 
 
-def _key(task: Task, metric: Metric, protocol: Protocol) -> str:
+def _facts(path: Path, protocol: Protocol, store: Path) -> ClipFacts | str:
+    """Facts about a file, or the reason why there are none; kept in the store."""
+    try:
+        file = store / f"file-{_hash(FACTS_VERSION, _content(path), protocol.fps, protocol.max_seconds)}.json"
+        found = ClipFacts.from_dict(read_json_object(file))
+        if found is None:
+            found = read_facts(path, protocol)
+            write_json(file, found.to_dict())
+    except OutputError:
+        raise
+    except OSError as error:
+        return f"The file cannot be read ({error.strerror})."
+    except FantasyTalkingError as error:
+        return str(error)
+    return found
+
+
+def _key(task: Task, metric: Metric, protocol: Protocol, frames: int, own: ClipFacts, real: ClipFacts) -> str:
     parts: dict[str, Any] = {
         "picture": _content(task.video),
         "still": task.still,
@@ -107,6 +141,8 @@ def _key(task: Task, metric: Metric, protocol: Protocol) -> str:
             parts["lent sound"] = _content(task.reference)
     if metric.compares:
         parts["reference"] = _content(task.reference)
+    if own.frames > frames or (metric.compares and real.frames > frames):
+        parts["cut"] = frames
     return _hash(parts)
 
 
@@ -137,24 +173,23 @@ def _has_sound(path: Path, size: int, changed: int) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def _reference(path: Path, protocol: Protocol) -> Footage:
-    return load_footage(path, protocol)
+def _reference(path: Path, protocol: Protocol, frames: int) -> Footage:
+    return load_footage(path, protocol, most_frames=frames)
 
 
-def _load_pair(task: Task, protocol: Protocol) -> tuple[Footage, Footage]:
-    reference = _reference(task.reference, protocol)
+def _load_pair(task: Task, protocol: Protocol, frames: int) -> tuple[Footage, Footage]:
+    reference = _reference(task.reference, protocol, frames)
     if task.video == task.reference and task.sound == task.video and not task.still:
         return reference, reference
     if task.still:
-        frames = np.repeat(reference.frames[:1], len(reference.frames), axis=0)
-        return Footage(reference.name, frames, reference.sound, protocol, reference.seconds), reference
+        repeated = np.repeat(reference.frames[:1], len(reference.frames), axis=0)
+        return Footage(reference.name, repeated, reference.sound, protocol, reference.seconds), reference
     sound = task.sound
-    clip = load_footage(task.video, protocol, None if sound == task.video else sound)
+    clip = load_footage(task.video, protocol, None if sound == task.video else sound, frames)
     if task.video == task.reference:
         # The frames are the same and only the sound differs, so what was found in the frames is reused.
         clip.__dict__.update({k: v for k, v in reference.__dict__.items() if k in ("track", "persons", "longest_run")})
     if clip.sound is None:
-        clip.borrows_sound = True
         clip.sound = None if reference.sound is None else _fitted(reference.sound, len(clip.frames), protocol)
     return clip, reference
 
@@ -162,24 +197,6 @@ def _load_pair(task: Task, protocol: Protocol) -> tuple[Footage, Footage]:
 def _fitted(sound: np.ndarray, frames: int, protocol: Protocol) -> np.ndarray:
     wanted = round(frames / protocol.fps * SAMPLE_RATE)
     return fit_length(sound, wanted)
-
-
-def _length_problems(clip: Footage, reference: Footage) -> list[str]:
-    lengths = [min(footage.seconds, clip.protocol.max_seconds) for footage in (clip, reference)]
-    problems = []
-    if clip.borrows_sound:
-        problems.append("It has no sound of its own; sync was measured with the real clip's.")
-    if abs(lengths[0] - lengths[1]) * clip.protocol.fps > SLACK:
-        problems.append(
-            f"It lasts {lengths[0]:.2f} s and the real clip {lengths[1]:.2f} s; what compares frames used the common beginning."
-        )
-    shapes = [footage.frames.shape[2] / footage.frames.shape[1] for footage in (clip, reference)]
-    if abs(shapes[0] / shapes[1] - 1) > 0.03:
-        problems.append(
-            f"Its sides are as {shapes[0]:.2f} to 1 and the real clip's as {shapes[1]:.2f} to 1; it was measured as it is, crop one like "
-            "the other."
-        )
-    return problems
 
 
 def _measure(metric: Metric, clip: Footage, reference: Footage) -> Measurement | str:

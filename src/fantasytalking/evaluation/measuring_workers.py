@@ -84,7 +84,7 @@ def _measure_here(
 ) -> Iterator[list[MeasuredClip]]:
     with bounded_threads(threads):
         for group in groups:
-            yield [measure_clip(task, metrics, protocol, store) for task in group]
+            yield measure_clip(group, metrics, protocol, store)
 
 
 def _measure_in_processes(
@@ -115,8 +115,7 @@ def _measure_in_processes(
 def _measure_group(
     choices: tuple[Choice, ...], protocol: Protocol, store: Path, tasks: Sequence[Task]
 ) -> list[MeasuredClip]:
-    metrics = _load_metrics(choices)
-    return [measure_clip(task, metrics, protocol, store) for task in tasks]
+    return measure_clip(tasks, _load_metrics(choices), protocol, store)
 
 
 @functools.cache

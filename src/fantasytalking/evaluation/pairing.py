@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fantasytalking.errors import InputError
-from fantasytalking.evaluation.results import Problem
+from fantasytalking.evaluation.results import SHUFFLED, Problem
 
 __all__ = [
     "GROUND_TRUTH",
@@ -18,6 +18,7 @@ __all__ = [
     "STILL",
     "Task",
     "choose_lenders",
+    "clips_of_all_methods",
     "find_videos",
     "pair_clips",
     "shuffled_sounds",
@@ -26,7 +27,6 @@ __all__ = [
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 GROUND_TRUTH = "ground truth"
 STILL = "still image"
-SHUFFLED = "ground truth, other sound"
 NOTES = {
     GROUND_TRUTH: "the real clips against themselves",
     STILL: "first frame of the real clip, repeated, with its sound",
@@ -121,6 +121,15 @@ def pair_clips(methods: Mapping[str, Path], reference: Path) -> tuple[list[Task]
                 Problem(method, name, str(made[name]), "There is no real clip of this name, so it was not used.")
             )
     return tasks, problems
+
+
+def clips_of_all_methods(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks of those clips of which every method has a file, as no other counts in the table; all of them if there is no such clip."""
+    methods: dict[str, set[str]] = {}
+    for task in tasks:
+        methods.setdefault(task.method, set()).add(task.clip)
+    common = set.intersection(*methods.values()) if methods else set()
+    return [task for task in tasks if task.clip in common] if common else list(tasks)
 
 
 def choose_lenders(lengths: Sequence[float], suits: Callable[[int, int], bool]) -> dict[int, int]:

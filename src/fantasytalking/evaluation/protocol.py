@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fantasytalking.errors import InputError
-from fantasytalking.system.machine import library_versions
 from fantasytalking.system.records import field, nearest_name, read_record, record
 
 __all__ = ["PROTOCOLS", "Protocol", "differences", "load_protocol", "software_versions"]
@@ -97,6 +97,11 @@ class Protocol:
         return dataclasses.asdict(self)
 
     @property
+    def max_frames(self) -> int:
+        """Largest number of frames of a clip that are looked at."""
+        return math.ceil(self.max_seconds * self.fps - 1e-6)
+
+    @property
     def measuring(self) -> dict[str, Any]:
         """The fields that the measurements of a clip depend on; the others only affect the summary."""
         return {key: value for key, value in self.to_dict().items() if key not in _SUMMARISING}
@@ -142,6 +147,9 @@ def load_protocol(name: str) -> Protocol:
 
 def software_versions() -> dict[str, str]:
     """Versions of Python and of the installed packages that figures depend on: name -> version."""
+    # Imported here, as it loads PyTorch: a mistyped protocol must not wait for that.
+    from fantasytalking.system.machine import library_versions
+
     return {"python": platform.python_version(), **library_versions(_PACKAGES)}
 
 

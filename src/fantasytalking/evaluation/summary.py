@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fantasytalking.evaluation.metrics.metric import Measurement
-from fantasytalking.evaluation.pairing import GROUND_TRUTH
+from fantasytalking.evaluation.pairing import GROUND_TRUTH, SHUFFLED
 from fantasytalking.evaluation.protocol import Protocol
 from fantasytalking.evaluation.results import Column, Comparison, Summary
 from fantasytalking.evaluation.statistics.intervals import Distances, frechet_distances, mean_interval, sign_flip_p
@@ -25,28 +25,53 @@ class Summarised:
     Attributes:
         cells: Method -> column key -> cell.
         comparisons: Comparison for each column and pair of methods with common clips.
+        apart: Keys of columns in which the rows have no clip in common, so that each cell is of other clips.
     """
 
     cells: dict[str, dict[str, Summary]]
     comparisons: list[Comparison]
+    apart: tuple[str, ...] = ()
 
 
 def summarise(found: Found, columns: Sequence[Column], protocol: Protocol) -> Summarised:
     """Compute the cells of the table and the comparisons.
+
+    All cells of a column count the same clips: those that have a value in every row with any. Real frames with other sound are left
+    out of this, as they do not compete and a clip may find no other sound; their cells count those of the clips that they have.
 
     Args:
         found: The measurements; those of the ground truth are the other side of every Frechet distance.
         columns: Columns of the table.
         protocol: Protocol with resamples, coverage, seed, and the numbers below which a warning is given.
     """
+    found = _shared(found)
     cells: dict[str, dict[str, Summary]] = {method: {} for method in found}
-    comparisons = []
+    comparisons: list[Comparison] = []
+    apart: list[str] = []
     for column in columns:
         part = _means(found, column, protocol) if column.kind == "mean" else _distances(found, column, protocol)
         for method, cell in part.cells.items():
             cells[method][column.key] = cell[column.key]
         comparisons += part.comparisons
-    return Summarised(cells, comparisons)
+        apart += part.apart
+    return Summarised(cells, comparisons, tuple(apart))
+
+
+def _shared(found: Found) -> Found:
+    """The measurements of the clips that every row has; all of them where there is no such clip."""
+    shared = _counted({method: list(clips) for method, clips in found.items()})[0]
+    return {method: {name: clips[name] for name in shared[method]} for method, clips in found.items()}
+
+
+def _counted(having: Mapping[str, Sequence[str]]) -> tuple[dict[str, tuple[str, ...]], bool]:
+    """Clips that count in one column, from those that have a value, by method; and whether the rows have none in common."""
+    rows = [clips for method, clips in having.items() if clips and method != SHUFFLED]
+    common = [clip for clip in rows[0] if all(clip in clips for clips in rows)] if rows else []
+    apart = len(rows) > 1 and not common
+    counted = {}
+    for method, clips in having.items():
+        counted[method] = tuple(clip for clip in clips if apart or not rows or clip in common)
+    return counted, apart
 
 
 def _pairs(found: Found) -> list[tuple[str, str]]:
@@ -56,35 +81,48 @@ def _pairs(found: Found) -> list[tuple[str, str]]:
 def _means(found: Found, column: Column, protocol: Protocol) -> Summarised:
     key = column.key
     values = {m: {clip: x.values[key] for clip, x in clips.items() if key in x.values} for m, clips in found.items()}
+    counted, apart = _counted({m: list(clips) for m, clips in values.items()})
     cells = {}
-    for method, clips in values.items():
-        warning = _clip_warning(len(clips), len(found[method]))
+    for method, clips in counted.items():
         if not clips:
             cells[method] = {key: Summary(None, warning="No clip could be measured.")}
             continue
-        got = mean_interval(list(clips.values()), protocol.resamples, protocol.confidence, protocol.seed)
+        got = mean_interval([values[method][c] for c in clips], protocol.resamples, protocol.confidence, protocol.seed)
+        warning = _clip_warning(len(clips), len(values[method]), len(found[method]))
         cells[method] = {key: Summary(got.value, got.low, got.high, len(clips), len(clips), warning)}
     comparisons = []
     for first, second in _pairs(found):
-        common = [clip for clip in values[first] if clip in values[second]]
+        common = [clip for clip in counted[first] if clip in counted[second]]
         if not common:
             continue
         gaps = [values[first][clip] - values[second][clip] for clip in common]
         got = mean_interval(gaps, protocol.resamples, protocol.confidence, protocol.seed)
         p = sign_flip_p(gaps, protocol.resamples, protocol.seed) if len(gaps) > 1 else None
         comparisons.append(Comparison(key, first, second, got.value, got.low, got.high, p, len(common)))
-    return Summarised(cells, comparisons)
+    return Summarised(cells, comparisons, (key,) if apart else ())
 
 
-def _clip_warning(measured: int, all_clips: int) -> str:
-    return f"{all_clips - measured} of {all_clips} clips could not be measured" if measured < all_clips else ""
+def _clip_warning(counted: int, measured: int, all_clips: int) -> str:
+    """Why fewer clips count than a row has, or "".
+
+    Args:
+        counted: Clips that count in the cell.
+        measured: Clips of the row that have a value.
+        all_clips: Clips of the row.
+    """
+    parts = []
+    if measured < all_clips:
+        parts.append(f"{all_clips - measured} of {all_clips} clips could not be measured")
+    if counted < measured:
+        parts.append(f"{measured - counted} of {all_clips} clips do not count, as another row has no value for them")
+    return "; ".join(parts)
 
 
 def _distances(found: Found, column: Column, protocol: Protocol) -> Summarised:
     key = column.key
     features = {m: {c: x.features[key] for c, x in clips.items() if key in x.features} for m, clips in found.items()}
     real = features.get(GROUND_TRUTH, {})
-    usable = {m: tuple(c for c in clips if c in real) for m, clips in features.items()}
+    usable, apart = _counted({m: [c for c in clips if c in real] for m, clips in features.items()})
 
     def distances(methods: Sequence[str], clips: Sequence[str]) -> Distances:
         sets = [[features[m][c] for c in clips] for m in methods]
@@ -103,7 +141,8 @@ def _distances(found: Found, column: Column, protocol: Protocol) -> Summarised:
         for place, method in enumerate(methods):
             got = known[clips].interval(place, protocol.confidence)
             samples = sum(len(features[method][c]) for c in clips)
-            warning = _sample_warning(samples, real[clips[0]].shape[1], len(clips), len(found[method]), key, protocol)
+            fewer = _clip_warning(len(clips), len(features[method]), len(found[method]))
+            warning = _sample_warning(samples, real[clips[0]].shape[1], len(clips), fewer, key, protocol)
             if method == GROUND_TRUTH:
                 cells[method] = {key: Summary(got.value, None, None, len(clips), samples, warning)}
             else:
@@ -120,12 +159,12 @@ def _distances(found: Found, column: Column, protocol: Protocol) -> Summarised:
         else:
             gap = distances([first, second], common).difference(0, 1, protocol.confidence)
         comparisons.append(Comparison(key, first, second, gap.value, gap.low, gap.high, None, len(common)))
-    return Summarised(cells, comparisons)
+    return Summarised(cells, comparisons, (key,) if apart else ())
 
 
-def _sample_warning(samples: int, width: int, clips: int, all_clips: int, key: str, protocol: Protocol) -> str:
+def _sample_warning(samples: int, width: int, clips: int, fewer: str, key: str, protocol: Protocol) -> str:
     least = protocol.min_videos if key == "fvd" else protocol.min_images
-    parts = [_clip_warning(clips, all_clips)]
+    parts = [fewer]
     if samples < least:
         parts.append(
             f"{samples} samples of {clips} clips, alike within a clip: {least} or more are wanted, and fewer raise the distance"

@@ -65,7 +65,7 @@ class TerminalProgress(Progress):
 
     def show_note(self, text: str) -> None:
         """Print a note between the bars."""
-        self.console.print(f"note: {text}", style="yellow", markup=False, highlight=False)
+        self.console.print(f"note: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def show_stage(self, name: str, total: int) -> Iterator[Advance]:

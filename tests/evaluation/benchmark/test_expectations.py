@@ -82,6 +82,17 @@ def test_trends_are_written_as_json_and_as_a_table(tmp_path: Path) -> None:
     save_trends(trends, tmp_path)
     table = (tmp_path / "trends.md").read_text()
     assert table == trend_table(trends) + "\n"
-    assert "| a is more | flow-speed | a > b | +1 (+0.5 to +1.5) | 5 | holds |" in table
+    assert "| a is more | flow-speed, px | a \\> b | +1 (+0.5 to +1.5) | 5 | holds |" in table
     assert all(line.replace("\\|", "").count("|") == 7 for line in table.splitlines())
     assert [row["verdict"] for row in json.loads((tmp_path / "trends.json").read_text())] == ["holds", "holds"]
+
+
+def test_a_claim_is_text_in_the_table_whatever_it_holds(tmp_path: Path) -> None:
+    claim = "a | b `x` <img src=y>\n| c"
+    save_trends(judge([Order(claim, "sd", "a", "b")], report(compared(1, 0.5, 1.5))), tmp_path)
+    lines = (tmp_path / "trends.md").read_text().splitlines()
+    assert len(lines) == 3 and lines[2].replace("\\|", "").count("|") == 7
+    assert lines[2].startswith("| a \\| b \\`x\\` \\<img src=y\\>\\\\n\\| c |")
+    assert json.loads((tmp_path / "trends.json").read_text())[0]["claim"] == claim
+    save_trends([], tmp_path)
+    assert not list(tmp_path.iterdir()), "the verdicts of an earlier run are not those of this one"

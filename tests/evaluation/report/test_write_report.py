@@ -398,10 +398,27 @@ def test_csv_has_the_same_numbers(written: Path) -> None:
     assert len(clips) == 20
     for r in clips:
         [expected] = [m.clips[r["clip"]] for m in report.methods if m.name == r["method"]]
-        labels = {"csim": "CSIM", "sd": "SD-flow"}
+        labels = {"csim": "CSIM", "sd": "SD-flow, px"}
         assert {k: float(r[label]) for k, label in labels.items() if r[label]} == expected.values
         assert (r["generated"], int(r["frames"])) == (expected.generated, 50)
         assert "FD-mobilenet" not in r and "sd" not in r
+
+
+def test_names_in_a_table_of_csv_or_text_start_no_formula_and_no_markup(tmp_path: Path) -> None:
+    formula, markup = '=HYPERLINK("http://x")', "**a|b** `c`\n<b>"
+    methods = tuple(
+        replace(m, name=name, clips={formula if n == "a" else n: c for n, c in m.clips.items()})
+        for m, name in zip(sample().methods, ("ground truth", "still image", formula, markup), strict=True)
+    )
+    report = replace(sample(), methods=methods, comparisons=())
+    write_report(report, tmp_path, media=False)
+    for name in (TABLE_CSV, CLIPS_CSV):
+        with (tmp_path / name).open(newline="", encoding="utf-8") as file:
+            cells = [cell for line in csv.reader(file) for cell in line]
+        assert f"'{formula}" in cells and markup in cells and not any(cell.startswith(("=", "@")) for cell in cells)
+    lines = table_text(report).splitlines()
+    assert "\\*\\*a\\|b\\*\\* \\`c\\`\\\\n\\<b\\>" in lines[0]
+    assert {line.replace("\\|", "").count("|") for line in lines[:5]} == {6}
 
 
 def test_only_the_four_files_are_left(written: Path) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "Picture",
     "Same",
     "Window",
+    "check_model",
     "check_name",
     "save_manifest",
 ]
@@ -65,7 +66,12 @@ def _check_digest(value: str) -> str:
     return value
 
 
-def _check_model(value: str) -> str:
+def check_model(value: str) -> str:
+    """Return the name of a model, of a folder, or a placeholder such as `$MODEL`.
+
+    Raises:
+        ValueError: It is neither; the message begins with "must be".
+    """
     if not _MODEL.fullmatch(value):
         raise ValueError(f"must be a model's name, a folder, or $ and capitals, but {value!r} was given.")
     return value
@@ -180,7 +186,7 @@ class MethodSpec:
     """
 
     name: _Name
-    model: Annotated[str, pydantic.AfterValidator(_check_model)]
+    model: Annotated[str, pydantic.AfterValidator(check_model)]
     settings: _Settings
     speech: Literal["own", "other"]
     note: str

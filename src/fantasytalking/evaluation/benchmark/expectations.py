@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from fantasytalking.evaluation.benchmark.benchmark_manifest import Expectation, Order
+from fantasytalking.evaluation.report.report_table import with_unit
 from fantasytalking.evaluation.results import Comparison, Report
+from fantasytalking.reporting.markdown import markdown_cell
 from fantasytalking.system.files import atomic_path
 from fantasytalking.system.json import write_json
 
@@ -26,7 +28,7 @@ class Trend:
     Attributes:
         claim: The expectation in words.
         column: Key of the column.
-        label: Label of the column in the report; a proxy never has the paper's name.
+        label: Label and unit of the column in the report; a proxy never has the paper's name.
         expected: The expectation as a formula, such as `a > b` or `|a - b| <= 0.1`.
         verdict: `holds`: as expected, and the interval excludes the contrary. `right direction, not significant`: the mean is as
             expected, the interval contains 0 (or reaches beyond the allowed difference). `no difference`: for an order, the mean is
@@ -51,7 +53,7 @@ class Trend:
 
 def judge(expectations: Sequence[Expectation], report: Report) -> list[Trend]:
     """Judge expectations by the comparisons of a report: one trend each, in the same order."""
-    labels = {column.key: column.label for column in report.columns}
+    labels = {column.key: with_unit(column) for column in report.columns}
     trends = []
     for expectation in expectations:
         first, second = expectation.methods
@@ -82,19 +84,20 @@ def trend_table(trends: Sequence[Trend]) -> str:
         numbers = "" if trend.difference is None else f"{trend.difference:+.3g}"
         if trend.low is not None and trend.high is not None:
             numbers += f" ({trend.low:+.3g} to {trend.high:+.3g})"
-        # a plain bar would end the cell
-        expected = trend.expected.replace("|", "\\|")
-        lines.append(
-            f"| {trend.claim} | {trend.label} | {expected} | {numbers} | {trend.clips or ''} | {trend.verdict} |"
-        )
+        cells = (trend.claim, trend.label, trend.expected, numbers, trend.clips or "", trend.verdict)
+        lines.append("| " + " | ".join(markdown_cell(cell) for cell in cells) + " |")
     return "\n".join(lines)
 
 
 def save_trends(trends: Sequence[Trend], folder: Path) -> None:
-    """Write `trends.json` and `trends.md` into a folder; existing files are replaced in one go."""
+    """Write `trends.json` and `trends.md` into a folder; existing files are replaced in one go, or removed if there is no trend."""
+    if not trends:
+        for name in ("trends.json", "trends.md"):
+            (folder / name).unlink(missing_ok=True)
+        return
     write_json(folder / "trends.json", [asdict(trend) for trend in trends], indent=1, ascii_only=False)
     with atomic_path(folder / "trends.md", overwrite=True) as temporary:
-        temporary.write_text(trend_table(trends) + "\n", encoding="utf-8")
+        temporary.write_bytes((trend_table(trends) + "\n").encode("utf-8", "backslashreplace"))
 
 
 def _mean(report: Report, column: str, method: str) -> float | None:

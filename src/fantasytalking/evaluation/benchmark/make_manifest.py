@@ -6,18 +6,17 @@ file does not move the others.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fantasytalking.errors import FaceError, FantasyTalkingError, InputError, SettingsError, VideoError
+from fantasytalking.errors import FaceError, FantasyTalkingError, InputError, VideoError
 from fantasytalking.evaluation.benchmark.benchmark_manifest import Case, Manifest, MethodSpec, Window
 from fantasytalking.evaluation.benchmark.case_inputs import cut_sound
+from fantasytalking.evaluation.benchmark.clip_choice import ClipChoice, Group, find_sources
 from fantasytalking.evaluation.footage import file_digest
-from fantasytalking.evaluation.pairing import SUFFIXES
 from fantasytalking.media.audio import is_silent
 from fantasytalking.media.video import iterate_frames, probe_video
 from fantasytalking.perception.faces import MIN_FACE_SIZE, detect_faces
@@ -26,39 +25,10 @@ from fantasytalking.system.digests import fraction_of
 
 __all__ = ["ChosenClips", "ClipChoice", "Group", "make_manifest"]
 
-Group = Literal["folder", "prefix"]
 STEP = 0.04
 """Windows start on a grid of this many seconds, a frame at 25 a second."""
 LOOKS = (0.0, 0.25, 0.5, 0.75, 0.95)
 """Places in a window where a face is looked for, as shares of its length."""
-
-
-@dataclass(frozen=True)
-class ClipChoice:
-    """Rules by which clips are chosen.
-
-    Attributes:
-        clips: Maximum number of clips.
-        seconds: Length of a clip.
-        seed: Seed of the choice of files and windows.
-        fps: Frame rate of the generated videos; None takes each model's own.
-        one_per: At most one clip from each folder, or from files whose names are equal up to the last `_` or `-` (`anna_1`,
-            `anna_2`), where those tell people apart; None takes every file for another person.
-        model: Model of the manifest's methods: `embedded`, a folder, a repository on the hub, or `$NAME`.
-    """
-
-    clips: int = 50
-    seconds: float = 5.0
-    seed: int = 0
-    fps: float | None = None
-    one_per: Group | None = None
-    model: str = "embedded"
-
-    def __post_init__(self) -> None:
-        if self.clips < 1:
-            raise SettingsError(f"--clips must be at least 1, but {self.clips} was given.")
-        if not 0.2 <= self.seconds <= 3600:
-            raise SettingsError(f"--seconds must be from 0.2 to 3600, but {self.seconds:g} was given.")
 
 
 @dataclass(frozen=True)
@@ -88,7 +58,7 @@ def make_manifest(videos: Sequence[Path], name: str, choice: ClipChoice, progres
     Raises:
         InputError: There is no video, or none that can be used.
     """
-    data, found = _find(videos)
+    data, found = find_sources(videos)
     order = sorted(found, key=lambda path: _place_in_order(choice.seed, "file", path.relative_to(data).as_posix()))
     cases: list[Case] = []
     skipped: dict[str, str] = {}
@@ -125,24 +95,6 @@ def make_manifest(videos: Sequence[Path], name: str, choice: ClipChoice, progres
         expectations=(),
     )
     return ChosenClips(manifest, data, skipped)
-
-
-def _find(videos: Sequence[Path]) -> tuple[Path, list[Path]]:
-    """Find the files, and the folder that all of them lie in."""
-    found: list[Path] = []
-    roots: list[Path] = []
-    for given in videos:
-        path = given.expanduser().absolute()
-        if not path.exists():
-            raise InputError(f"There is no video or folder '{given}'; check the path.")
-        roots.append(path if path.is_dir() else path.parent)
-        inside = (
-            [p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES] if path.is_dir() else [path]
-        )
-        found += [p for p in inside if not any(part.startswith(".") for part in p.relative_to(roots[-1]).parts)]
-    if not found:
-        raise InputError(f"There is no video in {', '.join(map(str, videos))}; known are {', '.join(SUFFIXES)}.")
-    return Path(os.path.commonpath(roots)), sorted(set(found))
 
 
 def _place_in_order(seed: int, what: str, name: str) -> float:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from fantasytalking.errors import FantasyTalkingError, InputError, OutputError
+from fantasytalking.errors import FantasyTalkingError, InputError
 from fantasytalking.evaluation.benchmark.benchmark_manifest import Case, Manifest, save_manifest
 from fantasytalking.evaluation.benchmark.case_inputs import (
     bad_files,
@@ -30,10 +30,12 @@ from fantasytalking.evaluation.benchmark.case_inputs import (
 from fantasytalking.evaluation.benchmark.device_workers import choose_places, run_jobs
 from fantasytalking.evaluation.benchmark.expectations import Trend, judge, save_trends
 from fantasytalking.evaluation.benchmark.generate_case import VideoJob, find_model, is_made, plan_job
+from fantasytalking.evaluation.benchmark.output_folder import check_output_folder, open_output_folder
 from fantasytalking.evaluation.evaluate import EvaluationOptions, evaluate
 from fantasytalking.evaluation.results import Report
 from fantasytalking.pipeline.progress import Progress
-from fantasytalking.system.json import read_json_object, write_json
+from fantasytalking.system.folder_owner import owned
+from fantasytalking.system.json import write_json
 
 __all__ = ["BenchmarkOptions", "BenchmarkOutcome", "LeftOut", "run_benchmark"]
 
@@ -112,14 +114,27 @@ def run_benchmark(
     Raises:
         InputError: A model of the manifest was not given, or no case of it could be used.
         CheckpointError: A model is missing or incomplete.
-        OutputError: The output folder cannot be used.
+        OutputError: The output folder cannot be used, or another process runs a benchmark in it.
     """
     chosen = manifest.resolved(options.methods, options.models)
     places = choose_places(options.devices, options.workers)
     if not data.is_dir():
         raise InputError(f"The data folder '{data}' does not exist; give the folder that the manifest's files are in.")
+    check_output_folder(output, chosen.name)
+    with owned(output, "running a benchmark in", tell=progress.note):
+        return _run(chosen, places, data, output, options, progress)
+
+
+def _run(
+    chosen: Manifest,
+    places: Sequence[str],
+    data: Path,
+    output: Path,
+    options: BenchmarkOptions,
+    progress: Progress,
+) -> BenchmarkOutcome:
     cases = chosen.cases[: options.limit]
-    _open_output(output, chosen.name)
+    open_output_folder(output)
     save_manifest(chosen, output / "manifest.json")
     with progress.stage("checking"):
         donors = choose_donors(chosen.cases)
@@ -136,31 +151,9 @@ def run_benchmark(
     _report_left_out(left_out, output, progress)
     report = _score(chosen, jobs, left_out, output, options, progress) if options.score else None
     trends = judge(chosen.expectations, report) if report is not None else []
-    if trends:
+    if report is not None:
         save_trends(trends, output / "report")
     return BenchmarkOutcome(made, kept, tuple(left_out), report, tuple(trends))
-
-
-def _open_output(output: Path, name: str) -> None:
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"The output '{output}' is a file; give a folder.")
-    if output.is_dir() and any(output.iterdir()):
-        present = read_json_object(output / "manifest.json").get("name")
-        if present != name:
-            what = f"the benchmark '{present}'" if present else "other files"
-            raise OutputError(
-                f"The output folder '{output}' holds {what}; give a new folder, or that of an earlier '{name}'."
-            )
-    try:
-        for folder in (output / "references", output / "generated", output / "report"):
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"The output folder '{output}' cannot be made ({error.strerror}); choose another one."
-        ) from error
-    for part in output.rglob(".*.part*"):
-        # left by a run that was killed
-        part.unlink(missing_ok=True)
 
 
 def _write_references(

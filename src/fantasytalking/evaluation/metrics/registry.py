@@ -20,7 +20,18 @@ from fantasytalking.system.records import nearest_name
 if TYPE_CHECKING:
     from fantasytalking.evaluation.metrics.metric import Metric
 
-__all__ = ["ALL", "METRICS", "Backend", "Choice", "MetricEntry", "build", "choose", "lacking", "metrics_help"]
+__all__ = [
+    "ALL",
+    "METRICS",
+    "Backend",
+    "Choice",
+    "MetricEntry",
+    "build",
+    "check_metrics",
+    "choose",
+    "lacking",
+    "metrics_help",
+]
 
 Backend = Literal["auto", "standard", "proxy"]
 
@@ -106,9 +117,8 @@ def choose(names: Sequence[str], backend: Backend, device: str) -> tuple[list[Ch
         CheckpointError: A file of weights differs from the listed one.
     """
     choices, absent = [], []
+    check_metrics(names)
     for name in dict.fromkeys(names):
-        if name not in METRICS:
-            raise SettingsError(f"There is no metric '{name}'; {nearest_name(name, METRICS, 'metrics')}")
         entry = METRICS[name]
         if not entry.has_proxy or backend == "standard":
             choices.append(Choice(name, True, device))
@@ -122,6 +132,19 @@ def choose(names: Sequence[str], backend: Backend, device: str) -> tuple[list[Ch
         f"{'; '.join(absent)}. --fetch gets the weights."
     ]
     return choices, notes if absent else []
+
+
+def check_metrics(names: Sequence[str]) -> None:
+    """Check that metrics exist.
+
+    Raises:
+        SettingsError: There is no such metric, or none at all; the message offers the nearest one.
+    """
+    if not names:
+        raise SettingsError(f"No metric was given; give some of {', '.join(METRICS)}.")
+    for name in names:
+        if name not in METRICS:
+            raise SettingsError(f"There is no metric '{name}'; {nearest_name(name, METRICS, 'metrics')}")
 
 
 def metrics_help() -> str:

@@ -13,7 +13,7 @@ from fantasytalking.evaluation.footage import Footage
 from fantasytalking.evaluation.metrics.metric import Measurement, Metric
 from fantasytalking.evaluation.metrics.metric_column import metric_column
 from fantasytalking.evaluation.metrics.proxies import bundled_digest
-from fantasytalking.evaluation.results import Column, Curve
+from fantasytalking.evaluation.results import Better, Column, Curve
 from fantasytalking.perception.lip_sync import WEIGHTS, LipSync, SyncCurve, sync_curve
 
 __all__ = ["Sync", "proxy", "standard"]
@@ -27,13 +27,15 @@ class Sync(Metric):
 
     Args:
         curve: Footage and the stretch of frames that shows the face -> curve.
-        columns: Confidence, distance, and the size of the offset found.
+        columns: Confidence, distance, the size of the offset found, and the offset with its sign.
     """
 
     name = "sync"
     hears = True
 
-    def __init__(self, curve: Callable[[Footage, slice], SyncCurve], columns: tuple[Column, Column, Column]) -> None:
+    def __init__(
+        self, curve: Callable[[Footage, slice], SyncCurve], columns: tuple[Column, Column, Column, Column]
+    ) -> None:
         self.curve, self.columns = curve, columns
 
     def measure(self, clip: Footage, reference: Footage) -> Measurement:
@@ -55,34 +57,31 @@ class Sync(Metric):
                 "give longer clips, or lower min_track in the protocol and say so."
             )
         found = self.curve(clip, run)
-        confidence, distance, offset = (column.key for column in self.columns)
-        values = {confidence: found.confidence, distance: found.distance, offset: float(abs(found.offset))}
+        confidence, distance, size, offset = (column.key for column in self.columns)
+        values = {confidence: found.confidence, distance: found.distance}
+        values |= {size: float(abs(found.offset)), offset: float(found.offset)}
         line = Curve(tuple(float(k) for k in found.offsets), tuple(float(d) for d in found.distances))
         return Measurement(values, curves={"sync": line})
 
 
-def _columns(how: str, weights: dict[str, str], proxy_prefix: str = "") -> tuple[Column, Column, Column]:
-    """Confidence, distance and offset; the labels of a proxy begin with `proxy_prefix`."""
+def _columns(how: str, weights: dict[str, str], proxy_prefix: str = "") -> tuple[Column, Column, Column, Column]:
+    """Confidence, distance, size of the offset and offset; the labels of a proxy begin with `proxy_prefix`."""
     confidence = f"Median minus least distance of mouth and sound over the offsets: {how}"
     distance = f"Least distance over the offsets: {how}"
-    offset = f"Size of the offset at the least distance, whichever of the two is late: {how}"
+    size = f"Size of the offset at the least distance, whichever of the two is late: {how}"
+    # Its mean is near 0 for a set whose clips are late and early: the size above is what ranks, the sign is for looking at clips.
+    offset = f"Offset at the least distance, positive where the face lags behind the sound: {how}"
     label, labels = (proxy_prefix or "Sync"), [proxy_prefix and f"{proxy_prefix}-{letter}" for letter in "CD"]
+
+    def plain(key: str, name: str, better: Better, definition: str) -> Column:
+        # stands for none of the published figures
+        return Column(key, name, "", bool(proxy_prefix), better, "frames", 1, "mean", definition, weights)
+
     return (
         metric_column("sync", "sync_c", "higher", 3, confidence, weights, proxy_label=labels[0]),
         metric_column("sync", "sync_d", "lower", 3, distance, weights, proxy_label=labels[1]),
-        # stands for none of the published figures
-        Column(
-            "sync_offset",
-            f"{label} |offset|",
-            "",
-            bool(proxy_prefix),
-            "lower",
-            "frames",
-            1,
-            "mean",
-            offset,
-            weights,
-        ),
+        plain("sync_offset", f"{label} |offset|", "lower", size),
+        plain("sync_lag", f"{label} offset", "neither", offset),
     )
 
 

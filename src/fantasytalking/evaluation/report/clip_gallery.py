@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.evaluation.report.report_plots import Line, line_plot
+from fantasytalking.evaluation.report.report_table import with_unit
 from fantasytalking.evaluation.results import ClipResult, Column, Method, Report
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import VideoWriter, iterate_frames, probe_video
-from fantasytalking.reporting.html import ARROWS, finite, number, render
+from fantasytalking.reporting.html import finite, number, render
 
 __all__ = ["Choice", "choose_clips", "clips_section", "embed_video"]
 
@@ -195,19 +196,22 @@ def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64," + base64.b64encode(content).decode("ascii")
 
 
-def clips_section(report: Report, budget: int, media: bool = True) -> Markup:
+def clips_section(
+    report: Report, budget: int, media: bool = True, advance: Callable[[], None] = lambda: None
+) -> Markup:
     """Make the section with the worst and best clips.
 
     Args:
         report: The report whose clips are shown.
         budget: Most bytes of videos. They are filled in round by round, the worst clip of every method first.
         media: Whether to embed videos at all.
+        advance: Called after each video.
     """
     choices = choose_clips(report)
     if not choices:
         return Markup("")
     shelf = _VideoBudget(budget, media)
-    videos = _videos(choices, shelf)
+    videos = _videos(choices, shelf, advance)
     methods: dict[str, list[dict[str, Any]]] = {}
     for choice, pair in zip(choices, videos, strict=True):
         methods.setdefault(choice.method.name, []).append(_card(report, choice, *pair))
@@ -223,7 +227,7 @@ def clips_section(report: Report, budget: int, media: bool = True) -> Markup:
     )
 
 
-def _videos(choices: Sequence[Choice], shelf: _VideoBudget) -> list[tuple[Video, Video]]:
+def _videos(choices: Sequence[Choice], shelf: _VideoBudget, advance: Callable[[], None]) -> list[tuple[Video, Video]]:
     """Generated and real video of each chosen clip, taken from the budget in rounds over the methods."""
     counts: dict[str, int] = {}
     rounds = []
@@ -233,7 +237,11 @@ def _videos(choices: Sequence[Choice], shelf: _VideoBudget) -> list[tuple[Video,
     found: dict[int, tuple[Video, Video]] = {}
     for _, position in sorted(rounds):
         clip = choices[position].method.clips[choices[position].clip]
-        found[position] = (shelf.take(clip.generated), shelf.take(clip.reference))
+        pair = []
+        for path in (clip.generated, clip.reference):
+            pair.append(shelf.take(path))
+            advance()
+        found[position] = (pair[0], pair[1])
     return [found[position] for position in range(len(choices))]
 
 
@@ -248,7 +256,7 @@ def _card(report: Report, choice: Choice, generated: Video, reference: Video) ->
         "playable": "both" if len(playable) == 2 else "".join(playable),
         "plots": _curves(report, choice),
         "rows": [
-            (f"{column.label} {ARROWS[column.better]}", _number(clip, column), _number(real, column))
+            (with_unit(column, arrow=True), _number(clip, column), _number(real, column))
             for column in report.columns
             if column.kind == "mean"
         ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,23 @@ MAX_BYTES = 25_000_000
 _FOLDER = Path(__file__).parent
 
 
-def page(report: Report, media: bool = True, max_bytes: int = MAX_BYTES) -> str:
+def page(
+    report: Report, media: bool = True, max_bytes: int = MAX_BYTES, advance: Callable[[], None] = lambda: None
+) -> str:
     """Make the whole page.
 
     Args:
         report: What was measured.
         media: Whether to embed the worst and best clips.
         max_bytes: Largest size of the page, kept by leaving out videos.
+        advance: Called after each video.
     """
     values = _values(report)
     content = _filled(report, values, clips_section(report, 0, media=False))
     if not media:
         return content
     budget = max_bytes - len(content.encode("utf-8", "backslashreplace")) - _markup_bytes(report)
-    return _filled(report, values, clips_section(report, max(0, budget)))
+    return _filled(report, values, clips_section(report, max(0, budget), advance=advance))
 
 
 def _filled(report: Report, values: dict[str, Any], clips: Markup) -> str:

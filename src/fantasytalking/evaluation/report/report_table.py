@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fantasytalking.evaluation.paper_numbers import NOT_COMPARABLE, ODDITY, PAPER, PAPER_COLUMNS, SETS, SOURCE
-from fantasytalking.evaluation.results import Column, Comparison, Method, Report, Summary
-from fantasytalking.reporting.html import ARROWS, DASH, finite, number, printable
+from fantasytalking.evaluation.results import Column, Comparison, Method, Report, Summary, have_same_frames
+from fantasytalking.reporting.html import ARROWS, DASH, finite, number
+from fantasytalking.reporting.markdown import markdown, markdown_cell
 
 __all__ = [
     "Cell",
@@ -19,6 +20,7 @@ __all__ = [
     "interval",
     "result_values",
     "table_text",
+    "with_unit",
 ]
 
 
@@ -43,6 +45,17 @@ class Cell:
     fewer: int
 
 
+def with_unit(column: Column, arrow: bool = False) -> str:
+    """Label of a column with its unit, such as `SD-dis, px/frame`.
+
+    Args:
+        column: The column.
+        arrow: Whether the arrow of the better direction follows.
+    """
+    unit = f", {column.unit}" if column.unit else ""
+    return f"{column.label}{unit} {ARROWS[column.better] if arrow else ''}".rstrip()
+
+
 def cell_number(column: Column, cell: Summary | None) -> str:
     """The value of a cell with the column's decimals, a dash where there is none."""
     return number(None if cell is None else cell.value, column.decimals)
@@ -56,7 +69,8 @@ def confidence(report: Report) -> str:
 def best_methods(report: Report, column: Column) -> frozenset[str]:
     """Names of the methods and baselines with the best value of a column, to the decimals that are shown.
 
-    Ground truth does not compete, an amount of motion has no best, and one competitor alone is not called best.
+    Ground truth does not compete, an amount of motion has no best, and one competitor alone is not called best. Nothing is where the rows
+    are not measured over the same frames.
     """
     values = {}
     for method in report.methods:
@@ -64,11 +78,27 @@ def best_methods(report: Report, column: Column) -> frozenset[str]:
         value = finite(cell.value) if cell is not None else None
         if method.kind != "ground truth" and value is not None:
             values[method.name] = round(value, max(0, column.decimals))
-    # Reports of different protocols that `compare` put side by side have no best.
-    if column.better == "neither" or len(values) < 2 or report.protocol.get("mixed"):
+    # Reports of different protocols that `compare` put side by side have no best, nor have rows over different frames.
+    if (
+        column.better == "neither"
+        or len(values) < 2
+        or report.protocol.get("mixed")
+        or not _over_same_frames(report, column)
+    ):
         return frozenset()
     best = max(values.values()) if column.better == "higher" else min(values.values())
     return frozenset(name for name, value in values.items() if value == best)
+
+
+def _over_same_frames(report: Report, column: Column) -> bool:
+    if report.common is None:
+        return have_same_frames(report.methods, {})
+    return report.common.same and column.key not in report.common.apart
+
+
+def rows_told(report: Report) -> str:
+    """How the rows were brought to the same frames, as a sentence; "" for reports that did not record it."""
+    return "" if report.common is None else report.common.told(finite(report.protocol.get("fps")) or 25.0)
 
 
 def interval(column: Column, cell: Summary) -> str:
@@ -98,6 +128,7 @@ def result_values(report: Report) -> dict[str, Any]:
     here = [c.stands_for for c in report.columns if not c.proxy and c.stands_for in names]
     return {
         "confidence": confidence(report),
+        "rows_told": rows_told(report),
         "proxies": sum(column.proxy for column in report.columns),
         "rows": [(column, [_cell(report, m, column, notes) for m in report.methods]) for column in report.columns],
         "notes": notes,
@@ -146,7 +177,7 @@ def _comparison(report: Report, column: Column, comparison: Comparison) -> dict[
     p = finite(comparison.p)
     known = low is not None and high is not None
     return {
-        "metric": f"{column.label} {ARROWS[column.better]}".rstrip(),
+        "metric": with_unit(column, arrow=True),
         "difference": None if difference is None else _signed(difference, column.decimals),
         "interval": f"[{_signed(low, column.decimals)}, {_signed(high, column.decimals)}]" if known else None,
         "p": None if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}",
@@ -192,7 +223,7 @@ def table_text(report: Report) -> str:
     Proxies are marked `(proxy for FID)`, the best of methods and baselines with `**`, warnings with `[1]` and listed below.
     """
     notes = footnotes(report)
-    head = ["metric", *(_plain(m.name) for m in report.methods)]
+    head = ["metric", *(markdown_cell(m.name) for m in report.methods)]
     rows = []
     for column in report.columns:
         proxy = (
@@ -202,8 +233,7 @@ def table_text(report: Report) -> str:
             if column.proxy
             else ""
         )
-        unit = f", {column.unit}" if column.unit else ""
-        row = [_plain(f"{column.label}{unit} {ARROWS[column.better]}".rstrip() + proxy)]
+        row = [markdown_cell(with_unit(column, arrow=True) + proxy)]
         for method in report.methods:
             row.append(_text_cell(method, column, method.name in best_methods(report, column), notes))
         rows.append(row)
@@ -212,8 +242,10 @@ def table_text(report: Report) -> str:
     lines += [_line(row, widths) for row in rows]
     legend = f"In parentheses: {confidence(report)} intervals, from five clips on. **Best** of methods and still image."
     lines += ["", f"{legend} ↑ higher, ↓ lower is better."]
-    lines += [f"[{i}] {printable(cells)}: {printable(sentence)}" for sentence, (i, cells) in notes.items()]
-    lines += [f"Warning: {printable(warning)}" for warning in report.warnings]
+    if told := rows_told(report):
+        lines.append(told)
+    lines += [f"[{i}] {markdown(cells)}: {markdown(sentence)}" for sentence, (i, cells) in notes.items()]
+    lines += [f"Warning: {markdown(warning)}" for warning in report.warnings]
     if report.problems:
         lines.append(f"Problems, listed by name in the report: {len(report.problems)}.")
     return "\n".join(lines) + "\n"
@@ -227,10 +259,6 @@ def _text_cell(method: Method, column: Column, best: bool, notes: dict[str, tupl
     value = cell_number(column, cell)
     limits = interval(column, cell).strip("[]")
     return (f"**{value}**" if best else value) + (f" ({limits})" if limits else "") + mark
-
-
-def _plain(value: str) -> str:
-    return printable(value).replace("|", "\\|")
 
 
 def _line(cells: list[str], widths: list[int]) -> str:

@@ -7,29 +7,36 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fantasytalking.evaluation.report.clip_gallery import choose_clips
 from fantasytalking.evaluation.report.report_page import page
-from fantasytalking.evaluation.report.report_table import table_text
+from fantasytalking.evaluation.report.report_table import table_text, with_unit
 from fantasytalking.evaluation.results import Report, save_report
 from fantasytalking.reporting.html import finite
 from fantasytalking.system.files import atomic_path, full_disk_error
 
-__all__ = ["CLIPS_CSV", "PAGE", "TABLE_CSV", "table_text", "write_report"]
+__all__ = ["CLIPS_CSV", "PAGE", "TABLE_CSV", "embedded_count", "table_text", "write_report"]
 
 PAGE = "report.html"
 TABLE_CSV = "report.csv"
 CLIPS_CSV = "clips.csv"
 
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 _TABLE_FIELDS = (
     *("method", "kind", "column", "label", "stands_for", "proxy", "better", "unit"),
     *("value", "low", "high", "clips", "samples", "warning", "definition"),
 )
 
 
-def write_report(report: Report, folder: Path, media: bool = True) -> Path:
+def embedded_count(report: Report) -> int:
+    """Number of videos that the page embeds, each of which takes a moment to encode."""
+    return max(1, 2 * len(choose_clips(report)))
+
+
+def write_report(report: Report, folder: Path, media: bool = True, advance: Callable[[], None] = lambda: None) -> Path:
     """Write every file of a report, each complete or not at all; files of an earlier report are replaced.
 
     Args:
@@ -37,6 +44,7 @@ def write_report(report: Report, folder: Path, media: bool = True) -> Path:
         folder: Folder to write to; created if it does not exist.
         media: Whether the page embeds the worst and best clips (decoded and recompressed, some seconds of work each). A clip that
             cannot be read is named in the page in place of its video.
+        advance: Called after each of the `embedded_count` videos.
 
     Returns:
         `report.html`.
@@ -51,8 +59,10 @@ def write_report(report: Report, folder: Path, media: bool = True) -> Path:
     about = ("method", "kind", "clip", "generated", "reference", "frames")
     # A Frechet distance belongs to a set; and a proxy has its own name here as everywhere.
     single = [column for column in report.columns if column.kind == "mean"]
-    _write(folder / CLIPS_CSV, _csv((*about, *(c.label for c in single)), _clip_rows(report, [c.key for c in single])))
-    _write(folder / PAGE, page(report, media))
+    _write(
+        folder / CLIPS_CSV, _csv((*about, *(with_unit(c) for c in single)), _clip_rows(report, [c.key for c in single]))
+    )
+    _write(folder / PAGE, page(report, media, advance=advance))
     return folder / PAGE
 
 
@@ -80,9 +90,16 @@ def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(head)
-    # repr keeps every digit of a number; what is not measured is an empty field.
-    writer.writerows([("" if v is None else repr(v) if isinstance(v, float) else v) for v in row] for row in rows)
+    writer.writerows([_field(value) for value in row] for row in rows)
     return buffer.getvalue()
+
+
+def _field(value: Any) -> Any:
+    """A field as it is written: every digit of a number, nothing for what is not measured, and text that no spreadsheet executes."""
+    if isinstance(value, str):
+        # A spreadsheet takes such a text for a formula; the apostrophe is its mark of a text.
+        return f"'{value}" if value.startswith(_FORMULAS) else value
+    return "" if value is None else repr(value) if isinstance(value, float) else value
 
 
 def _table_rows(report: Report) -> Iterable[Sequence[Any]]:
