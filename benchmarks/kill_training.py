@@ -1,10 +1,13 @@
-"""Kills a training run with SIGKILL at random points and compares what comes out with a run that nobody disturbed.
+"""Kills training runs with SIGKILL at random points and compares what comes out with runs that nobody disturbed.
 
-The run is resumed after each kill until it is done; then the losses of its log (the last record of each step) and its final weights,
-averages and optimiser state must be equal bit for bit. Prints one JSON line.
+Every recipe is killed in each of its phases (tracks, codec, pairs, painter and so on, as noted in ``phases.jsonl``),
+at a random point of the phase, and the same run is started again after each kill until it is done. Then every file of the run folder
+(weights, averages and optimiser state of the checkpoints, measurements, exported models) must have the same content, no other file
+may be left over, and the losses of the logs (the last record of each step) must be equal. Prints one JSON line.
 
     python benchmarks/kill_training.py --kills 20
-    python benchmarks/kill_training.py --kills 20 --processes 2
+    python benchmarks/kill_training.py --kills 3 --recipes tiny lip-sync
+    python benchmarks/kill_training.py --kills 20 --processes 2     # the transformer's steps alone, with FSDP2
 """
 
 from __future__ import annotations
@@ -20,24 +23,18 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from phase_kills import ended, losses, measure, start  # noqa: E402
+from toy_runs import RUNS, make_material  # noqa: E402
+
 from fantasytalking.training.trainer.checkpoints import Stored  # noqa: E402
 from fantasytalking.training.trainer.run_folder import RunFolder  # noqa: E402
-
-TIMES = (
-    "steps_per_second",
-    "samples_per_second",
-    "tokens_per_second",
-    "minutes_left",
-    "memory_gib",
-    "mfu",
-    "peak_flops",
-)
 
 
 def command(run: Path, steps: int, processes: int, step_seconds: float) -> list[str]:
@@ -80,11 +77,6 @@ def progress(run: Path) -> tuple[str, ...]:
     return tuple(sorted(path.name for path in run.glob("*step-*"))) if run.exists() else ()
 
 
-def losses(run: Path) -> list[dict[str, object]]:
-    """Records without the times, the last of each step."""
-    return [{k: v for k, v in record.items() if k not in TIMES} for record in RunFolder(run).records()]
-
-
 def state(run: Path) -> dict[str, torch.Tensor]:
     """Everything that the newest checkpoint holds."""
     latest = RunFolder(run).latest()
@@ -93,43 +85,72 @@ def state(run: Path) -> dict[str, torch.Tensor]:
         return {key: stored.whole(key) for key in stored.places}
 
 
+def kill_steps(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Kill the steps of a transformer that several processes train together."""
+    straight, killed = folder / "straight", folder / "killed"
+    run_until(command(straight, options.steps, options.processes, 0.0), straight, None, folder / "straight.log")
+    rng, kills, points = random.Random(options.seed), 0, []
+    words = command(killed, options.steps, options.processes, 0.03)
+    while kills < options.kills and run_until(words, killed, rng, folder / "killed.log"):
+        kills += 1
+        latest = RunFolder(killed).latest()
+        points.append(0 if latest is None else int(latest.name.removeprefix("step-")))
+        print(f"kill {kills} of {options.kills}: newest complete checkpoint is step {points[-1]}", file=sys.stderr)
+    run_until(command(killed, options.steps, options.processes, 0.0), killed, None, folder / "killed.log")
+    one, two = losses(straight), losses(killed)
+    first, second = state(straight), state(killed)
+    equal = first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+    return {
+        "kills": kills,
+        "processes": options.processes,
+        "steps": options.steps,
+        "resumed_from": points,
+        "records": len(one),
+        "losses_equal": one == two,
+        "tensors": len(first),
+        "equal": equal and one == two and kills == options.kills,
+    }
+
+
+def kill_phases(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Kill every phase of the recipes."""
+    log = folder / "material.log"
+    ended(start(lambda: make_material(folder / "material"), log), True, log)
+    rows = []
+    for name in options.recipes:
+        began = time.monotonic()
+        row = measure(name, RUNS[name], folder / "material", folder / name, options.kills, options.seed)
+        rows.append(row | {"minutes": round((time.monotonic() - began) / 60, 1)})
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    return rows
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Kill and compare."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20, help="how often")
-    parser.add_argument("--steps", type=int, default=600, help="steps of the run; it must last for all kills")
-    parser.add_argument("--processes", type=int, default=1, help="processes that train together (FSDP2)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random points")
-    parser.add_argument("--folder", type=Path, help="where the runs are kept; nothing means a temporary folder")
+    parser.add_argument("--kills", type=int, default=20, help="how often, in each phase")
+    parser.add_argument(
+        "--recipes", nargs="+", choices=list(RUNS), default=list(RUNS), help="which recipes; by default all"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=1, help="processes that train together; with several, only steps are killed"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=600, help="steps of a run of several processes; it must last for all kills"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random points")
+    parser.add_argument("--folder", type=Path, help="where the runs are kept; by default a temporary folder")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        straight, killed = folder / "straight", folder / "killed"
-        run_until(command(straight, options.steps, options.processes, 0.0), straight, None, folder / "straight.log")
-        rng, kills, points = random.Random(options.seed), 0, []
-        words = command(killed, options.steps, options.processes, 0.03)
-        while kills < options.kills and run_until(words, killed, rng, folder / "killed.log"):
-            kills += 1
-            latest = RunFolder(killed).latest()
-            points.append(0 if latest is None else int(latest.name.removeprefix("step-")))
-            print(f"kill {kills} of {options.kills}: newest complete checkpoint is step {points[-1]}", file=sys.stderr)
-        run_until(command(killed, options.steps, options.processes, 0.0), killed, None, folder / "killed.log")
-        one, two = losses(straight), losses(killed)
-        first, second = state(straight), state(killed)
-        equal = first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
-        result = {
-            "kills": kills,
-            "processes": options.processes,
-            "steps": options.steps,
-            "resumed_from": points,
-            "records": len(one),
-            "losses_equal": one == two,
-            "tensors": len(first),
-            "tensors_equal": equal,
-        }
+        if options.processes > 1:
+            result = kill_steps(options, folder)
+        else:
+            rows = kill_phases(options, folder)
+            result = {"kills": options.kills, "recipes": rows, "equal": all(row["equal"] for row in rows)}
     print(json.dumps(result))
-    return 0 if one == two and equal and kills == options.kills else 1
+    return 0 if result["equal"] else 1
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ from fantasytalking.training.flow_matching import FlowMatching
 from fantasytalking.training.lora import LORA, add_lora
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.loop import Trainer
+from fantasytalking.training.trainer.phases import begin_phase
+from fantasytalking.training.trainer.random_draws import seeded
 from fantasytalking.training.trainer.run_folder import RunFolder, owns_run
 from fantasytalking.training.trainer.sources import BucketPlan
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
@@ -96,12 +98,13 @@ def build_model(base: Path, recipe: AdapterRecipe, prepared: PreparedSet) -> Fan
     clips = prepared.clips()
     arrays = prepared.arrays(clips[0].key) if clips else {}
     sizes = _missing_parts(recipe, held, arrays)
-    torch.manual_seed(config.seed)
     dtype = torch.bfloat16 if config.mixed_precision == "bf16" else torch.float32
-    model = load_transformer(base, dtype, config=sizes)
+    with seeded(config.seed, "adapter"):
+        model = load_transformer(base, dtype, config=sizes)
     _check_widths(model, arrays, prepared.folder)
     if recipe.lora is not None:
-        add_lora(model, recipe.lora)
+        with seeded(config.seed, "lora"):
+            add_lora(model, recipe.lora)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(part_of(name) is not None or LORA in name)
     result: FantasyTalkingTransformer3DModel = model.train()
@@ -197,7 +200,9 @@ def train_adapter(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -
         ResourceError: Training diverged.
     """
     trainer = adapter_trainer(recipe, data, output, base)
+    begin_phase(output, "transformer")
     trainer.train()
+    begin_phase(output, "export")
     target = output / "adapter.safetensors"
     with main_process_first() as main:
         if main:

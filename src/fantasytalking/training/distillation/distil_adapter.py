@@ -21,6 +21,8 @@ from fantasytalking.training.distillation.distillation_trainer import make_disti
 from fantasytalking.training.lora import save_lora
 from fantasytalking.training.trainer.averaging import exchanged
 from fantasytalking.training.trainer.engine import main_process_first
+from fantasytalking.training.trainer.phases import begin_phase
+from fantasytalking.training.trainer.random_draws import undrawn
 from fantasytalking.training.trainer.run_folder import owns_run
 from fantasytalking.training.trainer.sources import SampleSource
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
@@ -46,7 +48,8 @@ def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Pa
     """
     prepared = PreparedSet.open(data)
     dtype = torch.bfloat16 if config.train.mixed_precision == "bf16" else torch.float32
-    model = load_transformer(teacher, dtype)
+    with undrawn():
+        model = load_transformer(teacher, dtype)
     sizes = model.plain_config()
     config = replace(config, train=replace(config.train, model=sizes))
     dataset = dataset_for(prepared, sizes, config.train.continuation)
@@ -85,7 +88,9 @@ def distil_adapter(
     if negative_text is None and config.prompt_guidance_scale != 1:
         negative_text = torch.zeros(1, model.config.text_dim)
     trainer = make_distiller(config, model, source, output / "student", negative_text=negative_text)
+    begin_phase(output, "student")
     trainer.train()
+    begin_phase(output, "export")
     target = output / "lora"
     with main_process_first() as main:
         if main:

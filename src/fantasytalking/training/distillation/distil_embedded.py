@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Sequence
@@ -24,8 +25,9 @@ from fantasytalking.training.motion_percentiles import read_percentiles
 from fantasytalking.training.trainer.callbacks import Validate
 from fantasytalking.training.trainer.config import TrainConfig
 from fantasytalking.training.trainer.engine import main_process_first
+from fantasytalking.training.trainer.phases import begin_phase
+from fantasytalking.training.trainer.random_draws import undrawn
 from fantasytalking.training.trainer.run_folder import owns_run
-from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 __all__ = ["distil_embedded", "export_student", "student_validation"]
 
@@ -48,7 +50,8 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
         InputError: The data cannot be used.
         OutputError: The run folder cannot be made.
     """
-    pipeline = FantasyTalkingPipeline.from_pretrained(teacher)
+    with undrawn():
+        pipeline = FantasyTalkingPipeline.from_pretrained(teacher)
     if not hasattr(pipeline.vae, "codec"):
         raise CheckpointError(
             f"The model in {teacher} has no mesh autoencoder, so face tracks cannot train its student; "
@@ -64,13 +67,16 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
     config = replace(
         config, train=replace(config.train, model=model.plain_config(), identity_scale=_identity_scale(pipeline))
     )
+    begin_phase(output, "tracks")
     with main_process_first():
         material = _material(data, output, pipeline, teacher)
+    begin_phase(output, "student")
     source = window_source(material, config.train)
     validation = student_validation(material, config.train, config.student_steps)
     callbacks = [] if validation is None else [Validate(validation)]
     trainer = make_distiller(config, model, source, output / "student", pipeline.vae.audio_channels, None, callbacks)
     trainer.train()
+    begin_phase(output, "export")
     student, target = trainer.averaged(), output / "model"
     with main_process_first() as main:
         if main:
@@ -82,9 +88,7 @@ def export_student(student: Any, config: DistillConfig, teacher: Path, target: P
     """Write the teacher's folder with the student's weights, in half precision, and settings; it appears complete or not at all."""
     with atomic_folder(target) as temporary:
         shutil.copytree(teacher, temporary, ignore=shutil.ignore_patterns("transformer"), dirs_exist_ok=True)
-        half = FantasyTalkingTransformer3DModel.from_config(student.config)
-        half.load_state_dict(student.state_dict())
-        half.half().save_pretrained(temporary / "transformer")
+        copy.deepcopy(student).half().save_pretrained(temporary / "transformer")
         index = json.loads((temporary / INDEX).read_text())
         index["defaults"] = {**(index.get("defaults") or {}), **student_defaults(config)}
         (temporary / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")

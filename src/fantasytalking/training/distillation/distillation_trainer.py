@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from fantasytalking.training.distillation.phased_consistency import GuidedTeache
 from fantasytalking.training.lora import add_lora
 from fantasytalking.training.trainer.callbacks import Callback
 from fantasytalking.training.trainer.loop import Trainer
+from fantasytalking.training.trainer.random_draws import seeded
 from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.sources import SampleSource
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
@@ -72,14 +74,13 @@ def make_distiller(
             f"The guidance channels are {len(channels)} numbers, but the model has {model.config.out_channels} latent channels; "
             "give one number for each."
         )
-    torch.manual_seed(config.train.seed)
     if config.lora is None:
         network = frozen(model)
-        student = FantasyTalkingTransformer3DModel.from_config(model.config).float()
-        student.load_state_dict(model.state_dict())
+        student = copy.deepcopy(model).float().requires_grad_(True)
     else:
         student = model
-        add_lora(student, config.lora)
+        with seeded(config.train.seed, "lora"):
+            add_lora(student, config.lora)
         network = without_lora(student)
     has_negative = negative_text is not None or config.prompt_guidance_scale != 1
     plan = GuidancePlan(config.prompt_guidance_scale, config.audio_guidance_scale, has_negative=has_negative)

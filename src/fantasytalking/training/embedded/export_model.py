@@ -18,6 +18,7 @@ from fantasytalking.data.face_tracks import TRACK_FPS
 from fantasytalking.data.motion_dataset import IntensityScale
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.training.motion_percentiles import write_percentiles
+from fantasytalking.training.trainer.random_draws import undrawn
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 SPEECH_LEVEL = -20.0  # dBFS, the level to which `normalise_loudness` brought the speech of the tracks
@@ -34,7 +35,8 @@ def embedded_pipeline(
     transformer: FantasyTalkingTransformer3DModel, codec: MeshCodec, painter: MouthPainter, speech_encoder: Path
 ) -> FantasyTalkingPipeline:
     """Assemble a pipeline from trained parts; arguments as in `export_embedded`."""
-    vae = MeshAutoencoder(codec.coefficients, codec.height, codec.width, codec.strides.width)
+    with undrawn():
+        vae = MeshAutoencoder(codec.coefficients, codec.height, codec.width, codec.strides.width)
     vae.codec.load_state_dict(codec.state_dict())
     vae.painter.load_state_dict(painter.state_dict())
     encoder = WhisperEncoder.from_pretrained(speech_encoder, dtype=torch.float16)

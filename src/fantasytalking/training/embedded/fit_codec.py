@@ -73,14 +73,15 @@ def _fit_template(codec: MeshCodec, blocks: Tensor, rounds: int = 6) -> Tensor:
     return result
 
 
-def _fit_basis(codec: MeshCodec, local: Tensor) -> Tensor:
+def _fit_basis(codec: MeshCodec, local: Tensor, rng: np.random.Generator) -> Tensor:
     """Fit the basis by PCA of displacements from the clip's mean, lips and eyes emphasised; returns coefficients [N, BLOCK, K]."""
     emphasis = torch.ones(codec.template.shape[0])
     emphasis[list(LEFT_EYE) + list(RIGHT_EYE)] = EYE_EMPHASIS
     emphasis[list(LIPS_INNER) + list(LIPS_OUTER)] = LIP_EMPHASIS
     root = emphasis.sqrt()[:, None]
     displacement = ((local - local.mean(1, keepdim=True)) * root).flatten(0, 1).flatten(1)
-    _, _, vh = torch.linalg.svd(displacement[torch.randperm(len(displacement))[:6000]], full_matrices=False)
+    some = torch.from_numpy(rng.permutation(len(displacement))[:6000])
+    _, _, vh = torch.linalg.svd(displacement[some], full_matrices=False)
     components = vh[: codec.coefficients].unflatten(1, (-1, 3))
     codec.analysis.copy_(components * root)
     codec.basis.copy_(components / root)
@@ -144,10 +145,10 @@ def fit_mesh_codec(codec: MeshCodec, tracks: Sequence[FaceTrack], per_identity: 
     Raises:
         InputError: No track is as long as a block.
     """
-    torch.manual_seed(seed)
-    blocks = _blocks(tracks, per_identity, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    blocks = _blocks(tracks, per_identity, rng)
     local = _fit_template(codec, blocks)
-    coefficients = _fit_basis(codec, local)
+    coefficients = _fit_basis(codec, local, rng)
     _fit_layout(codec, coefficients)
     _, scale, rotation, translation = codec.local_shape(blocks)
     turn = vector_from_rotation(rotation @ rotation[:, :1].transpose(-1, -2))

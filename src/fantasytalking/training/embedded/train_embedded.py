@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,13 +21,15 @@ from fantasytalking.training.embedded.embedded_recipes import EmbeddedRecipe
 from fantasytalking.training.embedded.export_model import embedded_pipeline, export_embedded
 from fantasytalking.training.embedded.mouth_pairs import MouthPairs, collect_pairs
 from fantasytalking.training.embedded.mouth_validation import Validation
-from fantasytalking.training.embedded.train_painter import painter_config, train_painter
+from fantasytalking.training.embedded.train_painter import PainterConfig, painter_config, train_painter
 from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, TRUSTED, Footage, Material, measure
 from fantasytalking.training.flow_matching import FlowMatching
 from fantasytalking.training.trainer.callbacks import Callback, Validate
 from fantasytalking.training.trainer.config import TrainConfig
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.loop import Trainer
+from fantasytalking.training.trainer.phases import begin_phase
+from fantasytalking.training.trainer.random_draws import part_seed, seeded, undrawn
 from fantasytalking.training.trainer.run_folder import RunFolder, owns_run
 from fantasytalking.training.trainer.sources import WindowSource
 from fantasytalking.training.trainer.validation_videos import ValidationVideos
@@ -117,8 +120,8 @@ def make_trainer(
 
 def fresh_transformer(config: TrainConfig) -> FantasyTalkingTransformer3DModel:
     """Make an untrained transformer, the same in every process."""
-    torch.manual_seed(config.seed)
-    result: FantasyTalkingTransformer3DModel = FantasyTalkingTransformer3DModel(**config.model)
+    with seeded(config.seed, "transformer"):
+        result: FantasyTalkingTransformer3DModel = FantasyTalkingTransformer3DModel(**config.model)
     return result
 
 
@@ -151,17 +154,21 @@ def train_embedded(
             f"The run folder {output} cannot be made ({error}); give a folder that can be written."
         ) from error
     start = load_start(recipe.start) if recipe.start else None
+    begin = partial(begin_phase, output)
+    begin("tracks")
     with main_process_first():
-        footage = measure(data, tracks, None if start is None else start.vae.codec)
+        footage = measure(data, tracks, None if start is None else start.vae.codec, recipe.train.seed, begin)
     material, config = footage.material, recipe.train
     painter = _painter(recipe, footage, output) if recipe.painter_steps or start is None else start.vae.painter
     if start is not None:
         config = replace(config, model=start.transformer.plain_config())
+    begin("transformer")
     videos = show_validation(footage, painter, measure_video)
     first = None if start is None else start.transformer.float()
     callbacks = [] if videos is None else [videos]
     trainer = make_trainer(material, config, output / "transformer", first, callbacks, footage.fingerprint)
     trainer.train()
+    begin("export")
     model, averaged = output / "model", trainer.averaged()
     with main_process_first() as main:
         if main:
@@ -175,7 +182,8 @@ def load_start(name: str) -> FantasyTalkingPipeline:
     Raises:
         CheckpointError: It cannot be loaded, or it has no mesh autoencoder.
     """
-    start = FantasyTalkingPipeline.from_pretrained(name)
+    with undrawn():
+        start = FantasyTalkingPipeline.from_pretrained(name)
     if not hasattr(start.vae, "codec"):
         raise CheckpointError(
             f"Training of the embedded model cannot start from '{name}', which has no mesh autoencoder; give embedded or a model that the "
@@ -187,12 +195,23 @@ def load_start(name: str) -> FantasyTalkingPipeline:
 def _painter(recipe: EmbeddedRecipe, footage: Footage, output: Path) -> MouthPainter:
     """Train the mouth painter, or resume its training."""
     stored, material = output / "mouth_pairs.npz", footage.material
+    begin_phase(output, "pairs")
     with main_process_first():
         if not stored.exists():
-            collect_pairs(footage.frames, material.train, material.codec, recipe.pairs_per_identity).save(stored)
-    pairs, config = MouthPairs.load(stored), painter_config(recipe.painter_steps, recipe.painter_batch)
+            seed = part_seed(recipe.train.seed, "pairs")
+            pairs = collect_pairs(footage.frames, material.train, material.codec, recipe.pairs_per_identity, seed)
+            pairs.save(stored)
+    pairs, config = MouthPairs.load(stored), _painter_config(recipe)
     run = RunFolder(output / "painter")
-    return train_painter(MouthPainter(), pairs, config, run, footage.fingerprint)
+    begin_phase(output, "painter")
+    with seeded(recipe.train.seed, "painter"):
+        painter = MouthPainter()
+    return train_painter(painter, pairs, config, run, footage.fingerprint)
+
+
+def _painter_config(recipe: EmbeddedRecipe) -> PainterConfig:
+    train = recipe.train
+    return painter_config(recipe.painter_steps, recipe.painter_batch, train.seed, train.checkpoint_minutes)
 
 
 def show_validation(

@@ -41,10 +41,12 @@ class PainterConfig(LoopConfig):
     batch: Annotated[int, field("Pairs per step.", minimum=1)] = 16
 
 
-def painter_config(steps: int, batch: int = 16) -> PainterConfig:
+def painter_config(steps: int, batch: int = 16, seed: int = 0, checkpoint_minutes: float = 3.0) -> PainterConfig:
     """Make the configuration of a painter's run: AdamW, learning rate from 5e-4 to nearly 0, no averaged weights."""
     schedule = Schedule("painter", steps, 5e-4, warmup=100, final_fraction=0.02)
-    return PainterConfig((schedule,), weight_decay=1e-3, ema=0.0, checkpoint_minutes=3.0, batch=batch)
+    return PainterConfig(
+        (schedule,), weight_decay=1e-3, ema=0.0, seed=seed, checkpoint_minutes=checkpoint_minutes, batch=batch
+    )
 
 
 class PairDraw(NamedTuple):

@@ -36,6 +36,7 @@ from fantasytalking.system.json import write_json
 from fantasytalking.training.embedded.fit_codec import fit_mesh_codec
 from fantasytalking.training.embedded.linear_sync import fit_ridge, measure_sync
 from fantasytalking.training.embedded.mouth_pairs import Frames, frames_in
+from fantasytalking.training.trainer.random_draws import part_seed
 
 if TYPE_CHECKING:
     from fantasytalking.data.prepared_set import PreparedSet
@@ -67,20 +68,34 @@ class Material:
     speech_dim: int
 
 
-def load_material(cache: Path, start: MeshCodec | None = None, coefficients: int = COEFFICIENTS) -> Material:
+def _ignore(phase: str) -> None:
+    pass
+
+
+def load_material(
+    cache: Path,
+    start: MeshCodec | None = None,
+    coefficients: int = COEFFICIENTS,
+    seed: int = 0,
+    begin: Callable[[str], None] = _ignore,
+) -> Material:
     """Read cached tracks, synchronise them and fit the codec; results are stored in the cache folder.
 
     Args:
         cache: Folder of face tracks.
         start: Codec of the model that training starts from; None fits one.
         coefficients: Number of expression coefficients of a fitted codec.
+        seed: Seed of the run.
+        begin: Called with "codec" before the codec is fitted.
 
     Raises:
         InputError: The cache holds no training track, or none of them is usable.
     """
     tracks = [load_track(path) for path in sorted(cache.glob("[!.]*.safetensors"))]
     train, val = _splits(tracks, cache, "(left_out.json there says why clips were left out)")
-    codec = start or _fitted_codec(train, cache / "codec.bin", coefficients)
+    if start is None:
+        begin("codec")
+    codec = start or _fitted_codec(train, cache / "codec.bin", seed, coefficients)
     prepared = _in_step(train, cache / "sync.json")
     if not prepared:
         raise InputError(
@@ -91,13 +106,21 @@ def load_material(cache: Path, start: MeshCodec | None = None, coefficients: int
     return Material(codec, prepared, [prepare(t) for t in val], intensity, train[0].speech.shape[1])
 
 
-def set_material(prepared: PreparedSet, cache: Path, start: MeshCodec | None = None) -> Material:
+def set_material(
+    prepared: PreparedSet,
+    cache: Path,
+    start: MeshCodec | None = None,
+    seed: int = 0,
+    begin: Callable[[str], None] = _ignore,
+) -> Material:
     """Load the material of a prepared set, whose clips are already in sync.
 
     Args:
         prepared: Prepared set, made by `fantasytalking prepare`.
         cache: Folder for the fitted codec.
         start: See `load_material`.
+        seed: Seed of the run.
+        begin: See `load_material`.
 
     Raises:
         InputError: The set was made for another kind of model, or holds no clip of the training split.
@@ -112,7 +135,9 @@ def set_material(prepared: PreparedSet, cache: Path, start: MeshCodec | None = N
         )
     tracks = [*face_tracks(prepared, "train"), *face_tracks(prepared, "val")]
     train, val = _splits(tracks, prepared.folder, "(its report says why clips were dropped)")
-    codec = start or _fitted_codec(train, cache / "codec.bin")
+    if start is None:
+        begin("codec")
+    codec = start or _fitted_codec(train, cache / "codec.bin", seed)
     ready = [prepare(t) for t in train]
     return Material(codec, ready, [prepare(t) for t in val], _fit_intensity(ready, codec), train[0].speech.shape[1])
 
@@ -133,12 +158,12 @@ def _splits(tracks: Sequence[FaceTrack], where: Path, hint: str) -> tuple[list[F
     return train, val
 
 
-def _fitted_codec(train: Sequence[FaceTrack], stored: Path, coefficients: int = COEFFICIENTS) -> MeshCodec:
+def _fitted_codec(train: Sequence[FaceTrack], stored: Path, seed: int, coefficients: int = COEFFICIENTS) -> MeshCodec:
     codec = MeshCodec(coefficients, *CANVAS)
     if stored.exists():
         codec.load_state_dict(load_file(stored))
     else:
-        fit_mesh_codec(codec, train)
+        fit_mesh_codec(codec, train, seed=part_seed(seed, "codec"))
         with atomic_path(stored, overwrite=True) as temporary:
             save_file(codec.state_dict(), temporary)
     return codec
@@ -191,7 +216,13 @@ class Footage:
     fingerprint: str
 
 
-def measure(data: Path, cache: Path, start: MeshCodec | None = None) -> Footage:
+def measure(
+    data: Path,
+    cache: Path,
+    start: MeshCodec | None = None,
+    seed: int = 0,
+    begin: Callable[[str], None] = _ignore,
+) -> Footage:
     """Load the material of a prepared set (a folder with ``manifest.json``), or of a folder of videos with ``catalogue.jsonl``.
 
     Videos of a catalogue are measured here, and a linear model finds those that are out of sync.
@@ -200,6 +231,8 @@ def measure(data: Path, cache: Path, start: MeshCodec | None = None) -> Footage:
         data: The folder.
         cache: Folder for measurements and the fitted codec.
         start: Codec of the model that training starts from; None fits one.
+        seed: Seed of the run.
+        begin: See `load_material`.
 
     Raises:
         InputError: The folder is neither of the two, or no clip can be used.
@@ -208,7 +241,7 @@ def measure(data: Path, cache: Path, start: MeshCodec | None = None) -> Footage:
         from fantasytalking.data.prepared_set import PreparedSet
 
         prepared = PreparedSet.open(data)
-        material = set_material(prepared, cache, start)
+        material = set_material(prepared, cache, start, seed, begin)
         return Footage(material, frames_of_set(prepared), sound_of_set(prepared), prepared.fingerprint)
     catalogue = data / "catalogue.jsonl"
     clips = read_catalogue(catalogue)
@@ -217,7 +250,7 @@ def measure(data: Path, cache: Path, start: MeshCodec | None = None) -> Footage:
     def sound(track: PreparedTrack) -> Audio:
         return load_audio(data / track.name, max_seconds=None, min_seconds=0.0)
 
-    return Footage(load_material(cache, start), frames_in(data), sound, file_sha256(catalogue))
+    return Footage(load_material(cache, start, seed=seed, begin=begin), frames_in(data), sound, file_sha256(catalogue))
 
 
 def frames_of_set(prepared: PreparedSet) -> Frames:

@@ -69,7 +69,7 @@ def cross_align(
         windows = SyncWindows(others, brief.window, brief.generated_weight, variation, brief.batch, fingerprint)
         if not windows.people.names:
             continue
-        network = new_network(others, template, brief.seed)
+        network = new_network(others, template, brief.seed, f"fold {number}")
         trainer = lip_sync_trainer(network, windows, brief, RunFolder(run / f"fold-{number}"))
         trainer.train()
         sync = averaged_network(trainer)

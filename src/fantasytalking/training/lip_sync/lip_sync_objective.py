@@ -27,6 +27,7 @@ from fantasytalking.training.trainer.config import LoopConfig, Schedule
 from fantasytalking.training.trainer.engine import Engine
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.objective import Losses, Workload
+from fantasytalking.training.trainer.random_draws import seeded
 from fantasytalking.training.trainer.run_folder import RunFolder
 
 __all__ = [
@@ -201,8 +202,8 @@ class LipSyncObjective:
 
     def losses(self, model: nn.Module, batch: LipSyncBatch, step: int) -> Losses:
         """Compare mouths with speech at every offset."""
-        torch.manual_seed(batch.chance)  # dropout; a resumed run must not differ
-        mouth, speech, scales = model(batch.windows, batch.rows)
+        with seeded(batch.chance, "dropout", batch.windows.shape.device):
+            mouth, speech, scales = model(batch.windows, batch.rows)
         smoothing, window, inside = self.config.smoothing, self.config.window, batch.windows.inside
         found = [
             sync_loss(mouth, speech, inside, scale, min(pool, window), smoothing, batch.rows)
@@ -263,10 +264,19 @@ def clip_measure(sync: LipSync, clip: MouthClip, other: MouthClip | None = None)
     return ClipMeasure(clip.name, len(clip), distance_cost(mouth, sync.embed_speech(clip.speech.numpy())), foreign)
 
 
-def new_network(clips: Sequence[MouthClip], template: NDArray[np.float32], seed: int) -> LipSyncNetwork:
-    """Make an untrained network with template and speech statistics, in which all clips have equal weight."""
-    torch.manual_seed(seed)
-    network = LipSyncNetwork()
+def new_network(
+    clips: Sequence[MouthClip], template: NDArray[np.float32], seed: int, part: str = "network"
+) -> LipSyncNetwork:
+    """Make an untrained network with template and speech statistics, in which all clips have equal weight.
+
+    Args:
+        clips: Clips of the statistics.
+        template: Mesh of an average face [468, 3].
+        seed: Seed of the run.
+        part: Part of the run that the network belongs to; another part gets other initial weights.
+    """
+    with seeded(seed, part):
+        network = LipSyncNetwork()
     network.template.copy_(torch.from_numpy(template))
     some = torch.cat([clip.speech[:: max(1, len(clip.speech) // 100)] for clip in clips])
     network.speech_mean.copy_(some.mean(0))

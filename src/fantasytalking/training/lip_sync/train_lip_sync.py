@@ -36,6 +36,8 @@ from fantasytalking.training.lip_sync.lip_sync_objective import (
     new_network,
 )
 from fantasytalking.training.trainer.engine import main_process_first
+from fantasytalking.training.trainer.phases import begin_phase
+from fantasytalking.training.trainer.random_draws import undrawn
 from fantasytalking.training.trainer.run_folder import RunFolder, owns_run
 
 EMBEDDED_CODEC = embedded_folder() / "vae" / "diffusion_pytorch_model.safetensors"
@@ -73,16 +75,20 @@ def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
             f"The run folder {output} cannot be made ({error}); give a folder that can be written."
         ) from error
     template, config, fingerprint = average_face(), recipe.train, file_sha256(data / "catalogue.jsonl")
+    begin_phase(output, "tracks")
     with main_process_first():
         prepare_tracks(data, output / "tracks", SpeechEncoder.from_pretrained(SPEECH_ENCODER), clips)
         tracks = {path.stem: load_track(path) for path in sorted((output / "tracks").glob("[!.]*.safetensors"))}
+        begin_phase(output, "mouths")
         views = {
             stem: cached_view(data / track.info.file, track, template, output / "mouths" / f"{stem}.safetensors")
             for stem, track in tracks.items()
         }
         training, ridge = training_clips(tracks, views, output / "sync.json")
+    begin_phase(output, "align")
     training, found, judges = cross_align(training, recipe, template, output / "align", fingerprint=fingerprint)
     validation = [(t, make_clip(t, views[s])) for s, t in tracks.items() if t.info.split == "val"]
+    begin_phase(output, "network")
     network = new_network(training, template, config.seed)
     windows = SyncWindows(training, config.window, config.generated_weight, config.variation, config.batch, fingerprint)
     if not windows.people.names:
@@ -92,13 +98,16 @@ def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
     watched = [clip for _, clip in validation if clip.kind == TRUSTED]
     trainer = lip_sync_trainer(network, windows, config, RunFolder(output / "network"), watched)
     trainer.train()
+    begin_phase(output, "export")
     sync, weights = averaged_network(trainer), output / "lip_sync.safetensors"
     with main_process_first() as main:
         if main:
             write_json(output / "aligned.json", {name: asdict(row) for name, row in found.items()}, indent=1)
             save_weights(sync, weights)
             references = {clip.name: reference_offset(judges, clip) for _, clip in validation}
-            table = validation_table(LipSync.from_file(weights), validation, ridge, references)
+            with undrawn():
+                finished = LipSync.from_file(weights)
+            table = validation_table(finished, validation, ridge, references)
             write_json(output / "figures.json", table, indent=1)
     return weights
 

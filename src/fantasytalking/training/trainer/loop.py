@@ -76,7 +76,6 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.source, self.objective, self.config, self.run, self.callbacks = source, objective, config, run, callbacks
-        torch.manual_seed(config.seed)
         if config.gradient_checkpointing:
             _enable_checkpointing(model)
         self._hollow = _hollow_copy(model)

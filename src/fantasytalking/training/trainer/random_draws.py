@@ -1,8 +1,12 @@
-"""Random draws of a training step, which depend only on the seed, the step and the index of the sample in the global batch."""
+"""Random draws of a run: functions of the seed and the part of the run, and within a step of the step and the sample's index.
+
+No part draws from the global random states of torch, NumPy and Python: a resumed run skips parts, and they would be in another state.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +21,43 @@ def generator_for(*key: int) -> torch.Generator:
     """Torch generator seeded by several integers."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def part_seed(seed: int, part: str) -> int:
+    """Seed of a part of a run, 63 bits.
+
+    Args:
+        seed: Seed of the run.
+        part: Name of the part.
+    """
+    state = np.random.SeedSequence((seed, *part.encode())).generate_state(1, np.uint64)[0]
+    return int(state >> np.uint64(1))
+
+
+@contextmanager
+def seeded(seed: int, part: str, device: torch.device | None = None) -> Iterator[None]:
+    """Seed torch's global generators for a block, and give them back as they were.
+
+    For what takes no generator: the initial weights of a module, dropout.
+
+    Args:
+        seed: Seed of the run.
+        part: Name of the part of the run, such as "painter".
+        device: CUDA device whose generator is seeded as well; None seeds the CPU's alone.
+    """
+    cuda = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        # Not torch.manual_seed, which also seeds every other device, for good.
+        torch.default_generator.manual_seed(part_seed(seed, part))
+        for one in cuda:
+            with torch.cuda.device(one):
+                torch.cuda.manual_seed(part_seed(seed, part))
+        yield
+
+
+def undrawn() -> AbstractContextManager[None]:
+    """Give torch's global generator back as it was after a block that builds a module only to load its weights."""
+    return torch.random.fork_rng(devices=[])
 
 
 def sample_sigmas(batch: int, shift: float, generator: torch.Generator) -> Tensor:

@@ -71,8 +71,8 @@ def measure_peak_flops(device: torch.device, dtype: torch.dtype, seconds: float 
     A product has 2 n^3 operations. On a CPU the result is for the threads of this process.
     """
     side = 8192 if device.type == "cuda" else 768
-    a = torch.randn(side, side, device=device).to(dtype)
-    b = torch.randn(side, side, device=device).to(dtype)
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(side, side, generator=generator).to(device, dtype) for _ in range(2))
 
     def timed() -> float:
         start = time.perf_counter()

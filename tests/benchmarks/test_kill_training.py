@@ -1,0 +1,30 @@
+"""Runs that are killed in any of their phases end as undisturbed ones do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PHASES = {
+    "tiny": ["tracks", "codec", "pairs", "painter", "transformer", "export"],
+    "distil-tiny": ["tracks", "student", "export"],
+    "lip-sync": ["tracks", "mouths", "align", "network", "export"],
+}
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_once_in_every_phase_ends_as_an_undisturbed_one() -> None:
+    """A short version of `benchmarks/kill_training.py`; every start has another global random state."""
+    words = [sys.executable, str(ROOT / "benchmarks" / "kill_training.py"), "--kills", "1", "--recipes", *PHASES]
+    done = subprocess.run(words, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=900)
+    assert done.stdout, done.stderr[-3000:]
+    rows = json.loads(done.stdout.splitlines()[-1])["recipes"]
+    assert [row["different"] for row in rows] == [[], [], []]
+    assert {row["recipe"]: [name for name, kills in row["kills"].items() if kills] for row in rows} == PHASES
+    assert done.returncode == 0
