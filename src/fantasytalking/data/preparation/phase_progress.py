@@ -35,11 +35,14 @@ class PhaseProgress:
         """Show one phase for the duration of the block, which calls the yielded function now and then.
 
         Args:
-            name: "videos" or "clips".
+            name: "videos", "clips" or "writing".
             total: Number of items.
             begun: Number of items that an earlier run finished.
         """
         yield lambda counts: None
+
+    def note(self, text: str) -> None:
+        """Tell one sentence about something that was left out or is not as before."""
 
 
 @contextmanager
