@@ -79,14 +79,14 @@ def test_clips_that_cannot_be_used_are_left_out_with_the_reason(tmp_path: Path, 
 
 
 def test_a_track_is_the_longest_stretch_with_sound_and_a_moving_picture(tmp_path: Path, encoder: SpeechEncoder) -> None:
-    frames = swaying(60)
+    frames = swaying(80)
     frames[45:] = frames[45]
     picture = write_video(tmp_path / "p.mp4", frames, 25, preset="ultrafast")
-    sound = write_sound(tmp_path / "s.mka", speech(1.6).samples[None], 16000, "pcm_s16le", offset=0.4)
+    sound = write_sound(tmp_path / "s.mka", speech(2.8).samples[None], 16000, "pcm_s16le", offset=0.4)
     path = join(tmp_path / "late.mkv", picture, sound)
     track = make_track(path, CatalogueRow("late.mkv", "one", "real", "train"), encoder)
     # the sound begins at 0.4 s, and the picture stands still from 1.8 s on
-    assert track.first == 10 and abs(len(track.points) - 35) <= 1
+    assert track.first == 10 and 35 <= len(track.points) <= 38
     assert abs(len(track.speech) - 2 * len(track.points)) <= 1
     save_track(track, tmp_path / "late.safetensors")
     assert load_track(tmp_path / "late.safetensors").first == 10

@@ -44,7 +44,7 @@ class CatalogueRow:
             if not getattr(self, name).strip():
                 raise SettingsError(f"{name} is empty; each row needs a file, an identity, a kind and a split.")
         place = PurePath(os.path.normpath(self.file))
-        if place.is_absolute() or place.parts[0] == "..":
+        if place.is_absolute() or place.parts[:1] == ("..",):
             raise SettingsError(
                 f"file must be a path below the folder of the catalogue, but {self.file!r} was given; move the video there, or put a "
                 "link to it there and name the link."

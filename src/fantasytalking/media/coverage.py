@@ -23,10 +23,10 @@ __all__ = ["NEGLIGIBLE_GAP", "PictureChanges", "SoundStretches", "Stretch", "pic
 NEGLIGIBLE_GAP = 0.05
 """Seconds without sound that are not a gap: blocks of an encoder, rounded timestamps."""
 _SIDE = 256
-_CELLS = 32
+_CELLS, _SMALLEST_CELL = 64, 4
 # Grey levels by which the liveliest cell of a still picture changes. Of 405 real and generated clips, the three whose picture stands
-# still stay below it for 1.2, 7.3 and 8.3 s, the other real ones for 0.13 s at most and the generated ones for 0.36 s.
-_STILL = 1.0
+# still stay below it for 1.2, 7.3 and 8.3 s, the other real ones for 0.10 s at most and the generated ones for 0.36 s.
+_STILL = 1.5
 # below what 16 bits can hold
 _DIGITAL_SILENCE = 1e-5
 # Of the same clips no real one is digitally silent for more than 0.11 s, and a generated one, in a pause, for 2.1 s.
@@ -98,8 +98,8 @@ def _extend(found: list[Stretch], piece: Stretch) -> None:
 class PictureChanges:
     """Collects when the picture of a video changes, from every frame that is shown.
 
-    A frame is new if any of the 32 cells along the longer side of the picture (as many as fit along the other) differs from the frame
-    before it: on average over the cell by more than 1 of 255 grey levels. A moving mouth is enough for that, encoder noise is not.
+    A frame is new if any of the 64 cells along the longer side of the picture (as many as fit along the other) differs from the frame
+    before it: on average over the cell by more than 1.5 of 255 grey levels. The moving mouth of a small face is enough for that, encoder noise is not.
     """
 
     def __init__(self) -> None:
@@ -180,6 +180,6 @@ def liveliest_change(before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8]
     """Largest change of a cell between two grey pictures [H, W], in mean grey levels."""
     change = cv2.absdiff(before, after).astype(np.float32)
     height, width = change.shape
-    cell = max(1, max(height, width) // _CELLS)
+    cell = max(_SMALLEST_CELL, max(height, width) // _CELLS)
     cells = cv2.resize(change, (max(1, width // cell), max(1, height // cell)), interpolation=cv2.INTER_AREA)
     return float(cells.max())
