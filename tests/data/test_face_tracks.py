@@ -12,8 +12,10 @@ from safetensors.numpy import save_file
 from fantasytalking.conditioning.speech_features import SpeechEncoder
 from fantasytalking.data.catalogue import CatalogueRow
 from fantasytalking.data.face_tracks import load_track, make_track, mean_embedding, prepare_tracks, save_track
+from fantasytalking.data.motion_dataset import prepare
 from fantasytalking.errors import InputError
 from fantasytalking.media.video import write_video
+from tests.media.files import join, write_sound
 from tests.pipeline.tiny_pipeline import portrait, speech
 from tests.tiny import tiny_whisper
 from tests.training import synthetic
@@ -45,13 +47,18 @@ def test_a_damaged_track_is_named(tmp_path: Path) -> None:
         load_track(path)
 
 
+def swaying(count: int) -> np.ndarray:
+    """Frames [F, 128, 128, 3] of a portrait that moves by two pixels from one to the next."""
+    return np.stack([np.roll(portrait(128), 2 * (index % 3), 1) for index in range(count)])
+
+
 @pytest.fixture(scope="module")
 def encoder() -> SpeechEncoder:
     return tiny_whisper()
 
 
 def test_a_clip_is_measured_at_25_frames_and_50_features_a_second(tmp_path: Path, encoder: SpeechEncoder) -> None:
-    frames = np.repeat(portrait(128)[None], 12, 0)
+    frames = swaying(12)
     write_video(tmp_path / "a.mp4", frames, 20, speech(0.6), preset="ultrafast")
     track = make_track(tmp_path / "a.mp4", CatalogueRow("a.mp4", "one", "real", "train"), encoder)
     assert track.points.shape == (15, 468, 3)  # 0.6 s
@@ -69,6 +76,24 @@ def test_clips_that_cannot_be_used_are_left_out_with_the_reason(tmp_path: Path, 
     assert left_out.keys() == {"mute.mp4", "broken.mp4", "gone.mp4"}
     assert json.loads((tmp_path / "cache" / "left_out.json").read_text()) == left_out
     assert not list((tmp_path / "cache").glob("*.safetensors"))
+
+
+def test_a_track_is_the_longest_stretch_with_sound_and_a_moving_picture(tmp_path: Path, encoder: SpeechEncoder) -> None:
+    frames = swaying(80)
+    frames[45:] = frames[45]
+    picture = write_video(tmp_path / "p.mp4", frames, 25, preset="ultrafast")
+    sound = write_sound(tmp_path / "s.mka", speech(2.8).samples[None], 16000, "pcm_s16le", offset=0.4)
+    path = join(tmp_path / "late.mkv", picture, sound)
+    track = make_track(path, CatalogueRow("late.mkv", "one", "real", "train"), encoder)
+    # the sound begins at 0.4 s, and the picture stands still from 1.8 s on
+    assert track.first == 10 and 35 <= len(track.points) <= 38
+    assert abs(len(track.speech) - 2 * len(track.points)) <= 1
+    save_track(track, tmp_path / "late.safetensors")
+    assert load_track(tmp_path / "late.safetensors").first == 10
+    assert prepare(track).first == 10 and prepare(track, 3).first == 13
+    still = write_video(tmp_path / "still.mp4", np.repeat(frames[:1], 50, 0), 25, speech(2.0), preset="ultrafast")
+    with pytest.raises(InputError, match="The picture stands still from 0.* at most 0.5 s are accepted"):
+        make_track(still, CatalogueRow("still.mp4", "one", "real", "train"), encoder)
 
 
 def test_what_is_cached_is_not_measured_again(tmp_path: Path, encoder: SpeechEncoder) -> None:

@@ -66,6 +66,33 @@ def write_at_times(path: Path, frames: npt.NDArray[np.uint8], milliseconds: list
     return path
 
 
+def join(path: Path, picture: Path, sound: Path, lost: tuple[float, float] = (0.0, 0.0)) -> Path:
+    """Puts the picture of one file and the sound of another into one, with their own times; sound of some seconds is lost."""
+    with av.open(str(picture)) as one, av.open(str(sound)) as two, av.open(str(path), "w") as target:
+        streams = [
+            (source, source.streams.video[0] if source is one else source.streams.audio[0]) for source in (one, two)
+        ]
+        pairs = [(source, stream, target.add_stream_from_template(stream)) for source, stream in streams]
+        for source, stream, copy in pairs:
+            for packet in source.demux(stream):
+                if packet.dts is None or packet.pts is None:
+                    continue
+                if source is two and lost[0] <= float(packet.pts * packet.time_base) < lost[1]:
+                    continue
+                packet.stream = copy
+                target.mux(packet)
+    return path
+
+
+def moving_bar(count: int, colour: tuple[int, int, int] = (200, 40, 40)) -> npt.NDArray[np.uint8]:
+    """Frames [F, 96, 128, 3] of a plain picture with a bar that moves by a pixel a frame."""
+    pictures = np.empty((count, 96, 128, 3), np.uint8)
+    pictures[:] = colour
+    for index, picture in enumerate(pictures):
+        picture[40:50, index % 100 : index % 100 + 20] = 255 - np.array(colour)
+    return pictures
+
+
 def left_over(folder: Path) -> list[str]:
     """Names of all files in a folder, hidden ones included."""
     return sorted(entry.name for entry in folder.iterdir())

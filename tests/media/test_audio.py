@@ -73,6 +73,30 @@ def test_opposite_stereo_channels_do_not_cancel_out(tmp_path: Path) -> None:
     assert abs(_correlation(audio.samples, sound)) > 0.99
 
 
+@pytest.mark.parametrize("level", [0.05, 0.2, 0.45])
+def test_opposite_speech_is_heard_above_a_background_that_both_channels_share(tmp_path: Path, level: float) -> None:
+    sound, noise = tone(2.0, 48000), np.random.default_rng(0).standard_normal(96000).astype(np.float32)
+    shared = noise * level * np.sqrt(np.mean(sound**2))
+    path = write_sound(tmp_path / "a.mka", np.stack([sound + shared, shared - sound]), 48000, "aac", "stereo")
+    audio = load_audio(path, 48000)
+    assert abs(_correlation(audio.samples, sound)) > 0.85
+
+
+def test_speech_in_one_channel_and_different_channels_are_mixed_as_before(tmp_path: Path) -> None:
+    sound, other = tone(1.0), tone(1.0, pitch=500.0)
+    one = load_audio(write_sound(tmp_path / "a.wav", np.stack([sound, 0 * sound]), layout="stereo"))
+    both = load_audio(write_sound(tmp_path / "b.wav", np.stack([sound, other]), layout="stereo"))
+    assert np.abs(one.samples - sound / 2).max() < 1e-3
+    assert np.abs(both.samples - (sound + other) / 2).max() < 1e-3
+
+
+def test_a_rumble_in_the_low_frequency_channel_is_not_taken_for_speech(tmp_path: Path) -> None:
+    channels = np.zeros((6, 16000), np.float32)
+    channels[2], channels[3] = tone(1.0, level=0.02), 0.9
+    audio = load_audio(write_sound(tmp_path / "a.wav", channels, layout="5.1"))
+    assert _correlation(audio.samples, channels[2]) > 0.99
+
+
 def test_the_sound_of_a_video_is_used(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", numbered_frames(25), 25, Audio(tone(1.0), 16000))
     audio = load_audio(path)

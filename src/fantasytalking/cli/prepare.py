@@ -78,8 +78,11 @@ def run(options: Prepare) -> int:
     quiet_frameworks()
     from fantasytalking.data.preparation.prepare_set import prepare
 
+    progress = terminal_progress()
+    if settings.seed and not execution.val_share:
+        progress.note("--seed chooses the people for validation and has no effect without --val-share.")
     try:
-        prepared = prepare(options.videos, options.output, settings, execution, terminal_progress())
+        prepared = prepare(options.videos, options.output, settings, execution, progress)
     except KeyboardInterrupt:
         print("note: Finished shards are kept; run the same command again to resume.", file=sys.stderr)
         raise
@@ -140,6 +143,9 @@ def terminal_progress() -> PhaseProgress:
                 yield lambda counts: bars.update(
                     task, completed=counts.done, counts=_shown(counts, begun, bars.tasks[0].elapsed)
                 )
+
+        def note(self, text: str) -> None:
+            console.print(f"note: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     return TerminalBars()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from fantasytalking.errors import InputError, SettingsError
@@ -29,7 +30,9 @@ _MISSPELT = 0.8
 class CatalogueRow:
     """One row of a catalogue: where a video is and where it comes from."""
 
-    file: Annotated[str, field("Path of the video, relative to the catalogue.")]
+    file: Annotated[
+        str, field("Path of the video, relative to the catalogue and below its folder; links are followed.")
+    ]
     identity: Annotated[str, field("Name of the person that it shows.")]
     kind: Annotated[Kind, field("Whether it is footage of a person or the output of a model.")]
     split: Annotated[str, field("Split that it belongs to: train, val, or any other word to leave it out.")]
@@ -40,6 +43,12 @@ class CatalogueRow:
         for name in ("file", "identity", "split"):
             if not getattr(self, name).strip():
                 raise SettingsError(f"{name} is empty; each row needs a file, an identity, a kind and a split.")
+        place = PurePath(os.path.normpath(self.file))
+        if place.is_absolute() or place.parts[:1] == ("..",):
+            raise SettingsError(
+                f"file must be a path below the folder of the catalogue, but {self.file!r} was given; move the video there, or put a "
+                "link to it there and name the link."
+            )
         plainly = self.split.strip().lower()
         meant = _MISNAMED_SPLITS.get(plainly, plainly)
         if meant in SPLITS and self.split != meant:

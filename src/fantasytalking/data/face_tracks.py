@@ -7,6 +7,7 @@ frames stay in the video, from which the mouth painter reads its crops.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from safetensors.numpy import save_file
 
 from fantasytalking.conditioning.speech_features import SpeechEncoder
 from fantasytalking.data.catalogue import CatalogueRow
+from fantasytalking.data.usable_stretches import longest_usable
 from fantasytalking.errors import FantasyTalkingError, InputError, SettingsError
 from fantasytalking.media.audio import fit_length, load_audio, normalise_loudness
 from fantasytalking.media.video import read_frames
@@ -50,6 +52,7 @@ class FaceTrack:
         scores: Face presence float32 [F], 0..1.
         speech: Speech features float16 [t, d] at 50 Hz, covering F / TRACK_FPS seconds.
         embedding: Unit-norm face embedding float32 [e], mean over several frames.
+        first: Frame of the video, at `TRACK_FPS`, that the track begins with.
     """
 
     info: CatalogueRow
@@ -57,6 +60,7 @@ class FaceTrack:
     scores: NDArray[np.float32]
     speech: NDArray[np.float16]
     embedding: NDArray[np.float32]
+    first: int = 0
 
 
 def mean_embedding(frames: NDArray[np.uint8], backend: Backend = "mobilefacenet") -> NDArray[np.float32]:
@@ -97,7 +101,7 @@ def nearest_faces(faces: Sequence[NDArray[np.float32]], others: Sequence[NDArray
 
 
 def make_track(video: Path, info: CatalogueRow, encoder: SpeechEncoder) -> FaceTrack:
-    """Measure the first 80 seconds of a clip.
+    """Measure a clip: the longest stretch of its first 80 seconds that has sound and a picture that moves.
 
     Args:
         video: The video file.
@@ -105,12 +109,16 @@ def make_track(video: Path, info: CatalogueRow, encoder: SpeechEncoder) -> FaceT
         encoder: Encoder of the speech features.
 
     Raises:
-        InputError: The video has no face, no sound, or cannot be read.
+        InputError: The video has no face, no sound, no such stretch (see `data.usable_stretches`), or cannot be read.
     """
-    frames, _ = read_frames(video, fps=TRACK_FPS, max_frames=int(_MAX_SECONDS * TRACK_FPS))
+    usable = longest_usable(video, _MAX_SECONDS)
+    first = math.ceil(usable.start * TRACK_FPS - 1e-3)
+    count = max(1, int(usable.end * TRACK_FPS + 1e-3) - first)
+    frames, _ = read_frames(video, TRACK_FPS, count, first / TRACK_FPS)
     points, scores = track_mesh(frames)
-    audio = load_audio(video, max_seconds=None, min_seconds=0.0)
-    samples = fit_length(audio.samples, int(len(frames) / TRACK_FPS * audio.sample_rate))
+    seconds = len(frames) / TRACK_FPS
+    audio = load_audio(video, min_seconds=0.0, start=first / TRACK_FPS, seconds=seconds)
+    samples = fit_length(audio.samples, int(seconds * audio.sample_rate))
     speech = encoder.encode(normalise_loudness(samples)).numpy()
     return FaceTrack(
         info,
@@ -118,6 +126,7 @@ def make_track(video: Path, info: CatalogueRow, encoder: SpeechEncoder) -> FaceT
         np.asarray(scores, np.float32),
         np.asarray(speech, np.float16),
         mean_embedding(frames),
+        first,
     )
 
 
@@ -129,8 +138,9 @@ def save_track(track: FaceTrack, path: Path) -> None:
     """
     arrays: dict[str, NDArray[Any]]
     arrays = {"points": track.points, "scores": track.scores, "speech": track.speech, "embedding": track.embedding}
+    described = {"info": json.dumps(asdict(track.info)), "schema": str(SCHEMA), "first": str(track.first)}
     with atomic_path(path, overwrite=True) as temporary:
-        save_file(arrays, temporary, metadata={"info": json.dumps(asdict(track.info)), "schema": str(SCHEMA)})
+        save_file(arrays, temporary, metadata=described)
 
 
 def load_track(path: Path) -> FaceTrack:
@@ -145,8 +155,10 @@ def load_track(path: Path) -> FaceTrack:
             if stored.get("schema") != str(SCHEMA):
                 raise InputError(f"{path} is not a face track of this version; delete it, and it is measured again.")
             info = read_record(CatalogueRow, json.loads(stored["info"]))
-            return FaceTrack(info, *(file.get_tensor(k) for k in ("points", "scores", "speech", "embedding")))
-    except (SafetensorError, SettingsError, KeyError, TypeError, OSError) as error:
+            arrays = (file.get_tensor(name) for name in ("points", "scores", "speech", "embedding"))
+            # files of earlier releases begin with the video
+            return FaceTrack(info, *arrays, first=int(stored.get("first", 0)))
+    except (SafetensorError, SettingsError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read ({error}); delete it, and it is measured again.") from error
 
 

@@ -130,7 +130,7 @@ def prepare(track: FaceTrack, offset: int = 0) -> PreparedTrack:
         points[:frames].contiguous(),
         speech[: frames * SPEECH_PER_FRAME],
         torch.from_numpy(track.embedding),
-        max(0, offset),
+        track.first + max(0, offset),
     )
 
 

@@ -15,15 +15,15 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
-import soxr
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from fantasytalking.errors import AudioError
 from fantasytalking.media.container import open_media, picture_stream, seconds_of
 from fantasytalking.media.loudness import SILENCE_DBFS, is_silent, normalise_loudness
+from fantasytalking.media.resampling import StreamResampler
 
-__all__ = ["Audio", "fit_length", "is_silent", "load_audio", "normalise_loudness"]
+__all__ = ["Audio", "fit_length", "is_silent", "load_audio", "normalise_loudness", "sound_times"]
 
 Samples = npt.NDArray[np.float32]
 
@@ -34,7 +34,12 @@ _SMALLEST_GAP_SECONDS = 0.05
 _SEEK_MARGIN_SECONDS = 3
 # Of 5.1 and 7.1 sound the speech is in the centre, and the low-frequency channel holds none.
 _CHANNEL_WEIGHTS = {"FC": 1.0, "LFE": 0.0, "LFE2": 0.0}
+_WITHOUT_SPEECH = frozenset(name for name, weight in _CHANNEL_WEIGHTS.items() if not weight)
 _SIDE_WEIGHT = 0.5
+# Power of the mix over that of the loudest channel below which the channels count as cancelling each other out. Two channels that
+# have nothing in common reach 0.5, and 0.25 if one is empty; speech in opposite phase over a background that both share is below 0.2 if
+# the background is 6 dB weaker. The weights of surround sound alone make the mix weaker, so there only a loss of nearly all counts.
+_CANCELLED_STEREO, _CANCELLED_SURROUND = 0.2, 0.01
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,30 @@ def load_audio(
     return Audio(samples, sample_rate)
 
 
+def sound_times(container: InputContainer, path: str | os.PathLike[str]) -> Iterator[tuple[float, float, float]]:
+    """Start, end and peak of each decoded piece of sound: seconds on the clock of `load_audio`, and 0..1; none is before second 0.
+
+    Args:
+        container: The open file, not read yet.
+        path: Its path, for messages.
+
+    Raises:
+        AudioError: There is no sound, or nothing of it can be decoded.
+    """
+    stream = _sound_stream(container, path)
+    origin, last = _origin(container, stream), _exact_end(container, stream)
+    end, decoded = 0.0, False
+    for frame in _frames(container, stream):
+        # raw streams have no times, their pieces follow each other
+        start = end if frame.time is None or origin is None else frame.time - origin
+        end, decoded = start + frame.samples / frame.sample_rate, True
+        heard = max(0.0, start), end if last is None else min(end, last)
+        if heard[0] < heard[1]:
+            yield *heard, float(np.abs(_planes(frame)).max(initial=0.0))
+    if not decoded:
+        raise _undecodable(path)
+
+
 @dataclass(frozen=True)
 class _Window:
     """The part of the sound that is read, in seconds from the first video frame or sample."""
@@ -140,10 +169,11 @@ def _read(path: str | os.PathLike[str], window: _Window, channel: int | None) ->
         claimed, end = _claimed_seconds(container, stream), _exact_end(container, stream)
         begin = _seek(container, stream, window.start)
         skipped = begin * window.sample_rate
-        resampler = _Resampler(window.sample_rate)
+        resampler = StreamResampler(window.sample_rate)
         for chunk, rate in _chunks(container, stream, path, begin):
             for index, value in enumerate(np.square(chunk.planes, dtype=np.float64).sum(axis=1)):
-                energy[index] = energy.get(index, 0.0) + float(value)
+                if chunk.names[index] not in _WITHOUT_SPEECH:
+                    energy[index] = energy.get(index, 0.0) + float(value)
             mono = chunk.mixed() if channel is None else chunk.planes[min(channel, len(chunk.planes) - 1)]
             mixed += float(np.square(mono, dtype=np.float64).sum())
             pieces.append(resampler.push(mono, rate))
@@ -162,7 +192,8 @@ def _read(path: str | os.PathLike[str], window: _Window, channel: int | None) ->
     peak = float(np.abs(samples).max(initial=0.0))
     samples = np.ascontiguousarray(samples / peak if peak > 1.0 else samples, dtype=np.float32)
     loudest = max(energy, key=lambda index: energy[index], default=0)
-    cancelled = channel is None and len(energy) > 1 and mixed < 0.01 * energy[loudest]
+    least = _CANCELLED_STEREO if len(energy) == 2 else _CANCELLED_SURROUND
+    cancelled = channel is None and len(energy) > 1 and mixed < least * energy[loudest]
     return samples, loudest if cancelled else None
 
 
@@ -285,7 +316,11 @@ def _chunks(
             expected += planes.shape[1] / frame.sample_rate
         yield _Chunk(planes, names), frame.sample_rate
     if decoded == 0:
-        raise AudioError(f"The sound of '{Path(path)}' cannot be decoded; the file is corrupt, give another copy.")
+        raise _undecodable(path)
+
+
+def _undecodable(path: str | os.PathLike[str]) -> AudioError:
+    return AudioError(f"The sound of '{Path(path)}' cannot be decoded; the file is corrupt, give another copy.")
 
 
 def _frames(container: InputContainer, stream: AudioStream) -> Iterator[av.AudioFrame]:
@@ -311,29 +346,3 @@ def _planes(frame: av.AudioFrame) -> Samples:
     if array.dtype.kind == "i":
         return planes.astype(np.float32) / np.float32(2 ** (8 * array.dtype.itemsize - 1))
     return np.nan_to_num(planes.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-
-
-class _Resampler:
-    """Streaming resampling, restarted where a stream changes its own rate."""
-
-    def __init__(self, sample_rate: int) -> None:
-        self._target = sample_rate
-        self._source = 0
-        self._stream: soxr.ResampleStream | None = None
-
-    def push(self, samples: Samples, rate: int) -> Samples:
-        head = np.zeros(0, np.float32)
-        if rate != self._source:
-            head = self.finish()
-            self._source = rate
-            self._stream = None if rate == self._target else soxr.ResampleStream(rate, self._target, 1, dtype="float32")
-        samples = np.ascontiguousarray(samples, dtype=np.float32)
-        body = samples if self._stream is None else self._stream.resample_chunk(samples)
-        return np.concatenate([head, body]) if len(head) else body
-
-    def finish(self) -> Samples:
-        if self._stream is None:
-            return np.zeros(0, np.float32)
-        tail: Samples = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
-        self._stream = None
-        return tail

@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -124,6 +124,7 @@ def iterate_frames(
     max_frames: int | None = None,
     start: float = 0.0,
     longest_side: int | None = None,
+    seen: Callable[[float, Frame], None] | None = None,
 ) -> Iterator[Frame]:
     """Like `read_frames`, but one frame at a time, for videos that do not fit into memory.
 
@@ -133,6 +134,7 @@ def iterate_frames(
         max_frames: Largest number of frames; None reads to the end.
         start: Seconds to skip.
         longest_side: Larger frames are shrunk to it, in pixels, while they are decoded, which is fast; None keeps their size.
+        seen: Called with time and picture of every source frame that is decoded, also of those that are not given.
 
     Yields:
         uint8 RGB [H, W, 3], upright and with square pixels.
@@ -142,7 +144,7 @@ def iterate_frames(
     """
     timeline = _timeline(path)
     rate = timeline.rate if fps is None else exact_rate(fps)
-    yield from _resampled(path, timeline, rate, timeline.count(rate, max_frames, start), start, longest_side)
+    yield from _resampled(path, timeline, rate, timeline.count(rate, max_frames, start), start, longest_side, seen)
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,7 @@ def _resampled(
     count: int,
     start: float,
     longest_side: int | None = None,
+    seen: Callable[[float, Frame], None] | None = None,
 ) -> Iterator[Frame]:
     """The source frames nearest to `count` times of the grid, in order."""
     done = 0
@@ -240,6 +243,9 @@ def _resampled(
             if done >= count or frame is None:
                 return
             before, array = (time, frame), None
+            if seen is not None:
+                array = _to_array(frame, aspect, longest_side)
+                seen(time, array)
 
 
 def _timed(

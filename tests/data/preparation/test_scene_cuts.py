@@ -12,26 +12,18 @@ from fantasytalking.data.preparation.clip_records import ClipSpan, Dropped, Stag
 from fantasytalking.data.preparation.preparation_settings import PreparationSettings
 from fantasytalking.data.preparation.scene_cuts import SAMPLE_FPS, cut_evenly, find_spans
 from fantasytalking.errors import InputError
+from fantasytalking.media.audio import Audio
 from fantasytalking.media.video import write_video
 from tests.data.preparation.footage import source
-from tests.media.files import tone, write_sound
+from tests.media.files import join, moving_bar, tone, write_sound
 
 SETTINGS = PreparationSettings()
-
-
-def scene(colour: tuple[int, int, int], frames: int) -> np.ndarray:
-    """A plain picture with a bar that moves slowly."""
-    pictures = np.empty((frames, 96, 128, 3), np.uint8)
-    pictures[:] = colour
-    for index, picture in enumerate(pictures):
-        picture[40:50, index % 100 : index % 100 + 20] = 255 - np.array(colour)
-    return pictures
 
 
 def film(path: Path, *lengths: int, fps: float = 25) -> Path:
     """Scenes of so many frames, each of another colour."""
     colours = [(200, 40, 40), (40, 60, 210), (60, 190, 60)]
-    frames = np.concatenate([scene(colours[i % 3], length) for i, length in enumerate(lengths)])
+    frames = np.concatenate([moving_bar(length, colours[i % 3]) for i, length in enumerate(lengths)])
     return write_video(path, frames, fps, preset="ultrafast")
 
 
@@ -58,7 +50,7 @@ def test_a_cut_lies_between_two_spans(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fps", [10, 23.976])
 def test_other_frame_rates_have_their_cuts_too(tmp_path: Path, fps: float) -> None:
-    first, second = spans(film(tmp_path / "a.mp4", 60, 60, fps=fps))
+    first, second = spans(film(tmp_path / "a.mp4", 60, 60, fps=fps), replace(SETTINGS, min_frame_rate=0.0))
     cut = 60 / fps
     assert isinstance(first, ClipSpan) and isinstance(second, ClipSpan)
     assert cut - 0.11 <= first.end <= cut + 1e-3 and cut - 1e-3 <= second.start <= cut + 0.11
@@ -92,3 +84,58 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path: Path, content: bytes | No
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="only sound"):
         spans(write_sound(tmp_path / "a.wav", tone(3)[None]))
+
+
+def told(found: list[ClipSpan | Dropped]) -> list[tuple[str, float, float]]:
+    """Reason ("" for none), start and end of each span."""
+    parts = [(item.reason, item.span) if isinstance(item, Dropped) else ("", item) for item in found]
+    return [(reason, pytest.approx(span.start, abs=0.06), pytest.approx(span.end, abs=0.06)) for reason, span in parts]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "offset", "lost", "expected"),
+    [
+        (3.0, 0.0, (0, 0), [("", 0, 3), ("no-sound", 3, 8)]),
+        (5.0, 3.0, (0, 0), [("no-sound", 0, 3), ("", 3, 8)]),
+        (8.0, 0.0, (3, 4.5), [("", 0, 3), ("no-sound", 3, 4.5), ("", 4.5, 8)]),
+        (7.8, 0.2, (1, 5), [("too-short", 0.2, 1), ("no-sound", 1, 5), ("", 5, 8)]),
+        (9.5, 0.0, (0, 0), [("", 0, 8)]),
+    ],
+    ids=["sound-ends-early", "sound-begins-late", "gap", "too-short", "picture-ends-early"],
+)
+def test_a_clip_is_what_picture_and_sound_both_have(
+    tmp_path: Path, seconds: float, offset: float, lost: tuple[float, float], expected: list[tuple[str, float, float]]
+) -> None:
+    sound = write_sound(tmp_path / "s.mka", tone(seconds, 48000)[None], 48000, "aac", offset=offset)
+    found = spans(join(tmp_path / "v.mp4", film(tmp_path / "p.mp4", 200), sound, lost))
+    assert told(found) == expected
+    assert [item.index if isinstance(item, ClipSpan) else item.span.index for item in found] == list(range(len(found)))
+
+
+def test_a_picture_that_stands_still_is_cut_out(tmp_path: Path) -> None:
+    frames = moving_bar(250)
+    frames[100:180] = frames[100]
+    path = write_video(tmp_path / "v.mp4", frames, 25, Audio(tone(10.0), 16000))
+    assert told(spans(path)) == [("", 0, 4), ("frozen", 4, 7.2), ("", 7.2, 10)]
+    assert told(spans(path, replace(SETTINGS, max_frozen=5.0))) == [("", 0, 10)]
+
+
+@pytest.mark.parametrize("rate", [5, 8])
+def test_a_picture_of_too_few_frames_is_left_out(tmp_path: Path, rate: int) -> None:
+    frames = moving_bar(4 * rate)
+    sound = Audio(tone(4.0), 16000)
+    # as a file of that rate, and as one of 25 whose frames are repeated
+    few = write_video(tmp_path / "few.mp4", frames, rate, sound)
+    held = write_video(tmp_path / "held.mp4", frames[np.arange(100) * rate // 25], 25, sound)
+    for path in (few, held):
+        (item,) = spans(path)
+        assert isinstance(item, Dropped) and item.reason == "frame-rate"
+        assert item.row["frame_rate"] == pytest.approx(rate, abs=1) and "at least 12" in item.detail
+        assert told(spans(path, replace(SETTINGS, min_frame_rate=4.0))) == [("", 0, 4)]
+
+
+def test_digital_silence_for_long_is_left_out(tmp_path: Path) -> None:
+    sound = tone(8.0)
+    sound[3 * 16000 :] = 0
+    path = write_video(tmp_path / "v.mp4", moving_bar(200), 25, Audio(sound, 16000), preset="ultrafast")
+    assert told(spans(path)) == [("", 0, 3), ("silent", 3, 8)]

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from fantasytalking.data.preparation.folder_search import FolderSearch
 from fantasytalking.data.preparation.video_sources import find_videos
 from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.system.digests import file_fingerprint
@@ -50,22 +55,84 @@ def test_a_catalogue_says_what_its_videos_are(tmp_path: Path) -> None:
     assert [v.video.key for v in alone] == ["clips_a"]
 
 
-def test_a_catalogue_may_name_files_elsewhere(tmp_path: Path) -> None:
-    touch(tmp_path, "far/away/a.mp4", "far/b.mp4")
+@pytest.mark.parametrize("file", ["/far/away/a.mp4", "../far/b.mp4", "clips/../../far/b.mp4"])
+def test_a_catalogue_names_no_file_outside_of_its_folder(tmp_path: Path, file: str) -> None:
+    touch(tmp_path, "far/b.mp4")
     (tmp_path / "here").mkdir()
-    catalogue(
-        tmp_path / "here",
-        {"file": str(tmp_path / "far" / "away" / "a.mp4")},
-        {"file": "../far/b.mp4"},
-        {"file": "gone.mp4"},
-    )
+    catalogue(tmp_path / "here", {"file": file})
+    with pytest.raises(SettingsError) as error:
+        find_videos([tmp_path / "here"])
+    assert f"file must be a path below the folder of the catalogue, but '{file}' was given" in str(error.value)
+    # the way out that the sentence names
+    (tmp_path / "here" / "link.mp4").symlink_to(tmp_path / "far" / "b.mp4")
+    catalogue(tmp_path / "here", {"file": "link.mp4"}, {"file": "gone.mp4"}, {"file": "sub/../also-gone.mp4"})
     found = find_videos([tmp_path / "here"])
-    assert [(v.video.key, v.name) for v in found] == [
-        ("away_a", "away/a.mp4"),
-        ("far_b", "far/b.mp4"),
-        ("gone", "gone.mp4"),
+    assert [(v.name, bool(v.fingerprint)) for v in found] == [
+        ("also-gone.mp4", False),
+        ("gone.mp4", False),
+        ("link.mp4", True),
     ]
-    assert [bool(v.fingerprint) for v in found] == [True, True, False]
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Run the block as a user whom permissions bind, if the tests run as one whom they do not."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_what_the_search_passes_over_is_counted_and_told() -> None:
+    # not in the folder of the test, which is open to its owner alone
+    with tempfile.TemporaryDirectory() as name:
+        folder = touch(Path(name), "in/a.mp4", "in/.b.mp4", "in/.trash/c.mp4", "in/.trash/notes.txt", "locked/d.mp4", "far/e.mp4")
+        (folder / "in" / "dead.mp4").symlink_to(folder / "gone.mp4")
+        (folder / "in" / "notes").symlink_to(folder / "in" / ".trash" / "notes.txt")
+        (folder / "in" / "far").symlink_to(folder / "far")
+        (folder / "locked").rename(folder / "in" / "locked")
+        folder.chmod(0o755)
+        (folder / "in" / "locked").chmod(0)
+        search = FolderSearch()
+        with as_nobody():
+            found = find_videos([folder / "in"], search=search)
+        assert [video.name for video in found] == ["a.mp4"]
+        assert search.passed_over == {
+            "hidden videos": 2,
+            "linked folders": 1,
+            "dead links": 1,
+            "unreadable folders": 1,
+        }
+        told = list(search.sentences())
+        assert told[0] == "Passed over: 2 x hidden video; give it by its own path to use it." and len(told) == 4
+        # each way out that is named
+        (folder / "in" / "locked").chmod(0o755)
+        (folder / "gone.mp4").write_bytes(b"back")
+        again = FolderSearch()
+        places = [folder / "in", folder / "in" / ".b.mp4", folder / "in" / "far"]
+        names = {video.name for video in find_videos(places, search=again)}
+        assert names == {"a.mp4", ".b.mp4", "e.mp4", "locked/d.mp4", "dead.mp4"}
+        assert again.passed_over == {"hidden videos": 2, "linked folders": 1}
+    with pytest.raises(InputError, match="There is no video, folder"):
+        find_videos([folder])
+
+
+def test_a_folder_of_which_nothing_is_left_says_why(tmp_path: Path) -> None:
+    touch(tmp_path, ".a.mp4")
+    with pytest.raises(InputError, match=r"There is no video in .* Passed over: 1 x hidden video; give it by its own"):
+        find_videos([tmp_path])
+
+
+def test_the_seed_chooses_other_people_for_validation(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{i}.mp4" for i in range(40)))
+    chosen = [
+        tuple(v.name for v in find_videos([tmp_path], "stem", 0.3, seed) if v.video.split == "val") for seed in (0, 1, 1, 2)
+    ]
+    assert chosen[1] == chosen[2] and len(set(chosen)) == 3 and all(4 <= len(names) <= 20 for names in chosen)
 
 
 def test_a_file_is_listed_once_however_often_it_is_given(tmp_path: Path) -> None:

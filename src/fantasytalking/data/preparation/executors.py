@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
 import signal
+import socket
+import subprocess
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +21,13 @@ import fantasytalking.errors
 from fantasytalking.errors import FantasyTalkingError, InputError, MissingDependencyError, ResourceError
 from fantasytalking.pipeline.progress import quiet_frameworks
 
-__all__ = ["Executor", "InProcessExecutor", "RayExecutor", "ray_executor"]
+__all__ = ["Executor", "InProcessExecutor", "RayExecutor", "check_cluster", "ray_executor"]
 
 Task = Callable[[dict[str, Any]], dict[str, Any]]
 Arguments = tuple[Any, ...]
 _STORE_BYTES = 200 * 2**20
+_CONNECT_SECONDS, _ANSWER_SECONDS = 4.0, 22.0
+_JOIN = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='CRITICAL'); ray.shutdown()"
 
 
 class Executor(Protocol):
@@ -135,6 +141,49 @@ def _actor_class(task: Callable[..., Task], arguments: Arguments) -> Any:
     return BoundActor
 
 
+@functools.cache
+def check_cluster(address: str) -> None:
+    """Check that there is a Ray cluster at an address, in half a minute at most.
+
+    Ray itself tries for a quarter of an hour and writes its log to the terminal meanwhile, so the port is tried first, and a process
+    of its own joins the cluster.
+
+    Args:
+        address: auto, HOST:PORT or ray://HOST:PORT, see `RunSettings.address`.
+
+    Raises:
+        InputError: There is none.
+    """
+    told = f"There is no Ray cluster at '{address}'"
+    way_out = "start one with 'ray start --head', or leave --address out to work on this machine alone."
+    if address != "auto":
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        except OSError as error:
+            raise InputError(f"{told} ({error.strerror or 'it does not answer'}); {way_out}") from error
+    variables = {
+        **os.environ,
+        "RAY_BACKEND_LOG_LEVEL": "fatal",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "GRPC_VERBOSITY": "NONE",
+    }
+    words = [sys.executable, "-c", _JOIN, address]
+    with subprocess.Popen(
+        words, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as joining:
+        try:
+            joined = joining.wait(_ANSWER_SECONDS) == 0
+        except subprocess.TimeoutExpired:
+            joined = False
+        finally:
+            # Ray starts helpers of its own
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(joining.pid, signal.SIGKILL)
+    if not joined:
+        raise InputError(f"{told}; {way_out}")
+
+
 @contextmanager
 def ray_executor(workers: int | None, address: str | None, gpus: float) -> Iterator[RayExecutor]:
     """Start Ray on this machine, or join a cluster, for the duration of the block.
@@ -149,6 +198,8 @@ def ray_executor(workers: int | None, address: str | None, gpus: float) -> Itera
         InputError: There is no cluster at the address.
         ResourceError: Ray cannot start, or the machines have too few CPU cores or GPUs for one actor.
     """
+    if address is not None:
+        check_cluster(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # its core warns at each start that actors with arguments cannot be restarted; ours can, a test kills one
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")

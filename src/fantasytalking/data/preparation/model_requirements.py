@@ -27,6 +27,7 @@ __all__ = ["PreparationModel"]
 
 _WAN = "AutoencoderKLWan"
 _EMBEDDED_SIDE = 448
+_HUB_SECONDS = 10.0
 
 
 class PreparationModel:
@@ -117,14 +118,30 @@ class PreparationModel:
         return np.asarray(self.speech_encoder.encode(self.levelled(samples)).cpu().numpy(), np.float32)
 
 
+def _from_hub(source: str, name: str) -> str:
+    """Path of a small file of a repository; of the copy that was downloaded before if the hub cannot be reached."""
+    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        # asked first, because the download repeats what fails for half a minute, and tells each time
+        HfApi().model_info(source, timeout=_HUB_SECONDS)
+    except HfHubHTTPError as error:
+        raise OSError("the hub has no such repository, or it is not open to you") from error
+    except Exception as error:
+        cached = try_to_load_from_cache(source, name)
+        if isinstance(cached, str):
+            return cached
+        raise OSError("the hub cannot be reached") from error
+    return hf_hub_download(source, name)
+
+
 def _read_config(source: str | Path, name: str) -> dict[str, Any]:
     """Read a small file of a model folder or of a repository on the hub."""
     path: str | os.PathLike[str] = Path(source) / name
     try:
         if isinstance(source, str):
-            from huggingface_hub import hf_hub_download
-
-            path = hf_hub_download(source, name)
+            path = _from_hub(source, name)
         found = json.loads(Path(path).read_text())
     except Exception as error:
         # whatever a missing repository or network makes the hub's client raise

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from fantasytalking.pipeline.progress import show_note
+
 __all__ = ["PhaseCounts", "PhaseProgress", "polling"]
 
 _POLL_SECONDS = 0.5
@@ -28,18 +30,22 @@ class PhaseCounts:
 
 
 class PhaseProgress:
-    """Receives the progress of each phase; this one shows nothing."""
+    """Receives the progress of each phase, of which this one shows nothing, and notes."""
 
     @contextmanager
     def phase(self, name: str, total: int, begun: int) -> Iterator[Callable[[PhaseCounts], None]]:
         """Show one phase for the duration of the block, which calls the yielded function now and then.
 
         Args:
-            name: "videos" or "clips".
+            name: "videos", "clips" or "writing".
             total: Number of items.
             begun: Number of items that an earlier run finished.
         """
         yield lambda counts: None
+
+    def note(self, text: str) -> None:
+        """Tell one sentence about something that was left out or is not as before; this one prints it to stderr."""
+        show_note(text)
 
 
 @contextmanager

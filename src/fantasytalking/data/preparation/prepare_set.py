@@ -6,10 +6,14 @@ import secrets
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fantasytalking.data.preparation.executors import Executor, InProcessExecutor, ray_executor
+from fantasytalking.data.preparation.executors import Executor, InProcessExecutor, check_cluster, ray_executor
+from fantasytalking.data.preparation.folder_search import FolderSearch
+from fantasytalking.data.preparation.model_requirements import PreparationModel
+from fantasytalking.data.preparation.output_place import check_place
 from fantasytalking.data.preparation.phase_progress import PhaseProgress
 from fantasytalking.data.preparation.preparation_phases import PreparationPhases
 from fantasytalking.data.preparation.preparation_settings import PreparationSettings, RunSettings
@@ -26,7 +30,7 @@ from fantasytalking.data.preparation.work_folder import Plan, open_work_folder
 from fantasytalking.data.prepared_set import PreparedSet
 from fantasytalking.data.set_records import CLIPS, MANIFEST, SCHEMA, read_manifest
 from fantasytalking.errors import InputError, OutputError
-from fantasytalking.pipeline.progress import show_note
+from fantasytalking.pipeline.model_names import DEPRECATED_NAMES
 from fantasytalking.system.json import read_json, read_json_object, write_strict_json
 
 __all__ = ["prepare"]
@@ -46,7 +50,7 @@ def prepare(
         output: Folder of the set.
         settings: What becomes a clip.
         run_settings: How the preparation is executed.
-        progress: Receives the progress; None shows nothing.
+        progress: Receives the progress and notes; None shows notes only.
 
     Returns:
         The finished set, verified; None if no clip was kept (the report says why).
@@ -56,38 +60,46 @@ def prepare(
         OutputError: The folder cannot be used.
         MissingDependencyError: A package of the extra `prepare` is not installed.
     """
-    started = time.monotonic()
-    videos = find_videos(places, run_settings.identity, run_settings.val_share)
-    model = describe_model(settings.model, settings.latents)
+    started, progress = time.monotonic(), progress or PhaseProgress()
+    output = output.expanduser()
+    model, settings = _known_model(settings)
+    check_place(output, places)
+    if run_settings.address is not None and not (output / MANIFEST).is_file():
+        check_cluster(run_settings.address)
+    search = FolderSearch()
+    videos = find_videos(places, run_settings.identity, run_settings.val_share, settings.seed, search)
+    for told in search.sentences():
+        progress.note(told)
     plan = Plan(
         SCHEMA,
         {**settings.as_dict(), "model_weights": model.get("weights", {})},
         {"clips_per_shard": run_settings.clips_per_shard},
         [video.as_dict() for video in videos],
     )
-    output = output.expanduser()
-    if _has_no_work_folder(output):
-        replaced = run_settings.overwrite and plan.difference(read_json_object(output / MANIFEST).get("plan", {}))
-        if not replaced and (prepared := _open_finished(output, plan)) is not None:
-            return prepared
-    with open_work_folder(output, plan, run_settings.overwrite, show_note) as work:
-        arguments = (settings.as_dict(), str(output.absolute()), plan.digest, secrets.token_hex(8))
-        phases = PreparationPhases(work, videos, run_settings.clips_per_shard, arguments, progress or PhaseProgress())
+    finished = read_json_object(output / MANIFEST)
+    if finished and not (run_settings.overwrite and _is_of_another_plan(plan, finished)):
+        newer = plan.newer_settings(finished.get("plan", {}))
+        if newer:
+            progress.note(
+                f"The set was made by an older release, which did not know {', '.join(newer)}; pass --overwrite to make it again."
+            )
+        alone = read_json(output / "work" / "run.json") is None
+        if (newer or alone) and _is_whole(output, plan, progress):
+            return _finished_set(output)
+    with open_work_folder(output, plan, run_settings.overwrite, progress.note) as work:
+        arguments = (settings.as_dict(), str(output.absolute()), work.digest, secrets.token_hex(8))
+        phases = PreparationPhases(work, videos, run_settings.clips_per_shard, arguments, progress)
         worked = phases.run(lambda: _executor(run_settings))
-        finished = read_json(output / MANIFEST)
-        if not worked and finished is not None and (output / PAGE).is_file():
-            if not finished.get("totals", {}).get("kept"):
-                return None
-            if (prepared := _open_finished(output, plan)) is not None:
-                return prepared
+        if not worked and (output / PAGE).is_file() and _is_whole(output, plan, progress):
+            return _finished_set(output)
         work.remove_partial_files()
         rows, shards, clock = phases.results()
         _drop_leaks(rows)
         write_clips(output / CLIPS, rows)
         seconds = round(time.monotonic() - started, 1)
         how = {"workers": run_settings.workers, "address": run_settings.address, "seconds": seconds}
-        manifest = build_manifest(plan, rows, shards, model, clock, output / CLIPS, how)
-        write_report(output, manifest, rows, {video.video.key: video for video in videos})
+        manifest = build_manifest(plan, rows, shards, model, clock, output / CLIPS, how, search.passed_over)
+        write_report(output, manifest, rows, {video.video.key: video for video in videos}, progress)
         write_strict_json(output / MANIFEST, manifest, indent=1)
     return PreparedSet.open(output) if manifest["totals"]["kept"] else None
 
@@ -103,25 +115,45 @@ def _drop_leaks(rows: Sequence[dict[str, Any]]) -> None:
         }
 
 
-def _has_no_work_folder(output: Path) -> bool:
-    return (output / MANIFEST).is_file() and read_json(output / "work" / "run.json") is None
+def _known_model(settings: PreparationSettings) -> tuple[dict[str, Any], PreparationSettings]:
+    """Describe the model, under the name that it has today, before anything else is looked at.
+
+    Raises:
+        CheckpointError: There is no such model.
+    """
+    described = describe_model(settings.model, settings.latents)
+    PreparationModel(settings.model, settings.latents, settings.device)
+    name = settings.model if Path(settings.model).is_dir() else DEPRECATED_NAMES.get(settings.model, settings.model)
+    return {**described, "name": name}, replace(settings, model=name)
 
 
-def _open_finished(output: Path, plan: Plan) -> PreparedSet | None:
-    """Open a finished set and verify it; None, with a note, if it is damaged and has to be repaired.
+def _is_of_another_plan(plan: Plan, manifest: dict[str, Any]) -> bool:
+    stored = manifest.get("plan", {})
+    return bool(plan.difference(stored) or plan.newer_settings(stored))
+
+
+def _finished_set(output: Path) -> PreparedSet | None:
+    """Open a finished set; None if no clip was kept."""
+    return PreparedSet.open(output) if read_manifest(output).totals.get("kept") else None
+
+
+def _is_whole(output: Path, plan: Plan, progress: PhaseProgress) -> bool:
+    """Whether a finished set can be used as it is; if not, a note says that it is damaged and has to be repaired.
 
     Raises:
         OutputError: It was prepared by another plan.
     """
     try:
-        different = plan.difference(read_manifest(output).plan)
+        manifest = read_manifest(output)
+        different = plan.difference(manifest.plan)
         if not different:
-            prepared = PreparedSet.open(output)
-            prepared.verify()
-            return prepared
+            if manifest.totals.get("kept"):
+                PreparedSet.open(output).verify()
+            return True
     except InputError as error:
-        show_note(f"The set is repaired, as it is damaged: {str(error).partition('; ')[0]}.")
-        return None
+        if (output / MANIFEST).is_file():
+            progress.note(f"The set is repaired, as it is damaged: {str(error).partition('; ')[0]}.")
+        return False
     raise OutputError(
         f"The set in '{output}' was prepared differently: {different}; choose another --output, or pass --overwrite to replace it."
     )

@@ -12,6 +12,7 @@ from fantasytalking.conditioning.speech_features import SAMPLE_RATE
 from fantasytalking.data.preparation.clip_records import ClipSpan, Refusal
 from fantasytalking.errors import AudioError
 from fantasytalking.media.audio import fit_length, load_audio
+from fantasytalking.media.coverage import NEGLIGIBLE_GAP
 from fantasytalking.media.loudness import SILENCE_DBFS, is_silent
 from fantasytalking.media.video import iterate_frames
 
@@ -71,10 +72,10 @@ class SpanReader:
         return ReplayableFrames(self.frames)
 
     def sound(self) -> NDArray[np.float32]:
-        """Read the sound: float32 [n] at 16 kHz, mono, exactly as long as `count` frames; silence where it ends early.
+        """Read the sound: float32 [n] at 16 kHz, mono, exactly as long as `count` frames.
 
         Raises:
-            Refusal: "no-sound" or "silent".
+            Refusal: "no-sound", also where the sound ends before the frames, or "silent".
         """
         seconds = self.count / self.fps
         try:
@@ -88,6 +89,9 @@ class SpanReader:
             )
         except AudioError as error:
             raise Refusal("no-sound", str(error)) from error
+        if audio.seconds < seconds - NEGLIGIBLE_GAP:
+            detail = f"The sound ends {seconds - audio.seconds:.2f} s before the picture of the clip."
+            raise Refusal("no-sound", detail)
         samples = fit_length(audio.samples, round(seconds * SAMPLE_RATE))
         peak = float(np.abs(samples).max(initial=0.0))
         if is_silent(samples, SAMPLE_RATE):

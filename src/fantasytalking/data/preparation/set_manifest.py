@@ -116,6 +116,7 @@ def build_manifest(
     clock: StageClock,
     clips_file: Path,
     run: Mapping[str, Any],
+    passed_over: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Content of `manifest.json`, see `SetManifest`.
 
@@ -127,6 +128,7 @@ def build_manifest(
         clock: Time of all stages.
         clips_file: The list of clips, which is written already.
         run: How the command ran: workers, address, seconds.
+        passed_over: What the search for videos passed over, see `FolderSearch`.
     """
     kept = [row for row in rows if row["kept"]]
     return {
@@ -143,6 +145,7 @@ def build_manifest(
             "seconds": round(sum(row["seconds"] for row in kept), 3),
             "bytes": sum(shard["bytes"] for shard in shards),
             "splits": {split: _split(kept, split) for split in ("train", "val")},
+            "passed_over": dict(passed_over or {}),
         },
         "dropped": dict(sorted(Counter(row["reason"] for row in rows if not row["kept"]).items())),
         "terms": dict(sorted(Counter(row["terms"] for row in kept).items())),

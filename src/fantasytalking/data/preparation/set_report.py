@@ -6,6 +6,7 @@ It shows pictures of the clips that were prepared; whoever passes it on passes t
 from __future__ import annotations
 
 import io
+import itertools
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from fantasytalking.data.preparation.histograms import histograms
+from fantasytalking.data.preparation.phase_progress import PhaseCounts, PhaseProgress
 from fantasytalking.data.preparation.video_sources import ListedVideo
 from fantasytalking.data.shard_reader import ShardReader
 from fantasytalking.errors import FantasyTalkingError
@@ -71,7 +73,11 @@ class _Picture:
 
 
 def write_report(
-    folder: Path, manifest: Mapping[str, Any], rows: Sequence[Row], videos: Mapping[str, ListedVideo]
+    folder: Path,
+    manifest: Mapping[str, Any],
+    rows: Sequence[Row],
+    videos: Mapping[str, ListedVideo],
+    progress: PhaseProgress | None = None,
 ) -> Path:
     """Write the page and its pictures; those of an earlier report are removed.
 
@@ -80,6 +86,7 @@ def write_report(
         manifest: The set's manifest.
         rows: Rows of all candidates.
         videos: Key -> source, for pictures of dropped candidates; a video that cannot be read is shown without one.
+        progress: Receives the progress; None shows nothing.
 
     Returns:
         `report.html`.
@@ -91,40 +98,53 @@ def write_report(
     with full_disk_error(pictures):
         shutil.rmtree(pictures, ignore_errors=True)
         pictures.mkdir(parents=True)
-        kept = list(_kept_pictures(folder, rows))
-        dropped = list(_dropped_pictures(folder, rows, videos))
+        kept, dropped = _save_pictures(folder, rows, videos, progress or PhaseProgress())
     content = _page(manifest, rows, kept, dropped)
     with full_disk_error(folder / PAGE), atomic_path(folder / PAGE, overwrite=True) as temporary:
         temporary.write_bytes(content.encode("utf-8", "backslashreplace"))
     return folder / PAGE
 
 
+def _save_pictures(
+    folder: Path, rows: Sequence[Row], videos: Mapping[str, ListedVideo], progress: PhaseProgress
+) -> tuple[list[_Picture], list[_Picture]]:
+    """Pictures of some of the kept clips, evenly chosen, and of some dropped candidates of each reason."""
+    kept = _some([row for row in rows if row["kept"]], _MOST_KEPT)
+    left_out = [row for row in rows if not row["kept"]]
+    by_reason = (
+        [row for row in left_out if row["reason"] == reason] for reason in sorted({r["reason"] for r in left_out})
+    )
+    dropped = [row for own in by_reason for row in _some(own, _MOST_DROPPED)]
+    saved: list[_Picture] = []
+    with progress.phase("writing", len(kept) + len(dropped), 0) as show:
+        for picture in itertools.chain(_kept_pictures(folder, kept), _dropped_pictures(folder, dropped, videos)):
+            saved.append(picture)
+            show(PhaseCounts(len(saved)))
+    return saved[: len(kept)], saved[len(kept) :]
+
+
 def _kept_pictures(folder: Path, rows: Sequence[Row]) -> Iterator[_Picture]:
-    """Reference pictures of kept clips, evenly chosen."""
-    kept = [row for row in rows if row["kept"]]
+    """Reference pictures of kept clips."""
     reader = ShardReader(folder)
-    for index in _evenly(len(kept), _MOST_KEPT):
-        row = kept[index]
+    for row in rows:
         picture = np.asarray(Image.open(io.BytesIO(reader.read(row["shard"], row["key"], "jpg"))).convert("RGB"))
         yield _Picture(row, _save(folder, f"kept-{row['key']}.jpg", picture))
 
 
 def _dropped_pictures(folder: Path, rows: Sequence[Row], videos: Mapping[str, ListedVideo]) -> Iterator[_Picture]:
-    """The middle frames of some dropped candidates of each reason."""
-    for reason in sorted({row["reason"] for row in rows if not row["kept"]}):
-        own = [row for row in rows if not row["kept"] and row["reason"] == reason]
-        for index in _evenly(len(own), _MOST_DROPPED):
-            row, path = own[index], ""
-            video = videos.get(row["key"].rpartition("-")[0])
-            with suppress(FantasyTalkingError):
-                if video is not None and reason not in ("unreadable", "crashed"):
-                    frames, _ = read_frames(video.video.path, None, 1, (row["start"] + row["end"]) / 2)
-                    path = _save(folder, f"dropped-{row['key']}.jpg", frames[0])
-            yield _Picture(row, path)
+    """The middle frames of dropped candidates."""
+    for row in rows:
+        path, video = "", videos.get(row["key"].rpartition("-")[0])
+        with suppress(FantasyTalkingError):
+            if video is not None and row["reason"] not in ("unreadable", "crashed"):
+                frames, _ = read_frames(video.video.path, None, 1, (row["start"] + row["end"]) / 2)
+                path = _save(folder, f"dropped-{row['key']}.jpg", frames[0])
+        yield _Picture(row, path)
 
 
-def _evenly(count: int, most: int) -> list[int]:
-    return sorted({int(i) for i in np.linspace(0, count - 1, min(count, most)).round()})
+def _some(rows: Sequence[Row], most: int) -> list[Row]:
+    """At most so many rows, evenly chosen."""
+    return [rows[i] for i in sorted({int(i) for i in np.linspace(0, len(rows) - 1, min(len(rows), most)).round()})]
 
 
 def _save(folder: Path, name: str, picture: np.ndarray[Any, np.dtype[np.uint8]]) -> str:

@@ -13,33 +13,13 @@ from typing import Any
 
 from fantasytalking.data.catalogue import CATALOGUE, SPLITS, CatalogueRow, read_catalogue
 from fantasytalking.data.preparation.clip_records import SourceVideo
+from fantasytalking.data.preparation.folder_search import SUFFIXES, FolderSearch
 from fantasytalking.data.preparation.preparation_settings import IdentityFrom
 from fantasytalking.errors import InputError
 from fantasytalking.system.digests import file_fingerprint, fraction_of
 
-__all__ = ["SUFFIXES", "ListedVideo", "find_videos"]
+__all__ = ["ListedVideo", "find_videos"]
 
-SUFFIXES = frozenset(
-    [
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".flv",
-        ".wmv",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".ogv",
-        ".3gp",
-        ".mxf",
-    ],
-)
-"""Endings by which videos are found in folders; a file that is given by its own path may have any."""
 # with the clip's number and the longest ending, a name fits the 100 characters of a plain tar header
 _LONGEST_KEY = 72
 
@@ -72,7 +52,13 @@ class _Candidate:
     row: CatalogueRow | None
 
 
-def find_videos(places: Sequence[Path], identity: IdentityFrom = "stem", val_share: float = 0.0) -> list[ListedVideo]:
+def find_videos(
+    places: Sequence[Path],
+    identity: IdentityFrom = "stem",
+    val_share: float = 0.0,
+    seed: int = 0,
+    search: FolderSearch | None = None,
+) -> list[ListedVideo]:
     """List the videos of files, folders (searched recursively) and catalogues, each file once, sorted by key.
 
     Videos that a catalogue in a folder names are described by their rows; rows of a split other than "train" and "val" are left
@@ -82,14 +68,17 @@ def find_videos(places: Sequence[Path], identity: IdentityFrom = "stem", val_sha
         places: Files, folders, `catalogue.jsonl` files.
         identity: Name of the person in a video without a row: that of its file, or of its folder.
         val_share: Share of the identities without a row that go into the split "val", 0 to 0.9, chosen by a hash of the name.
+        seed: Of that choice.
+        search: Counts what is passed over; None counts nothing.
 
     Raises:
         InputError: A place does not exist, a catalogue cannot be used, or no video is found.
         SettingsError: A row of a catalogue is not valid.
     """
+    search = search or FolderSearch()
     found: dict[str, _Candidate] = {}
     for place in places:
-        for candidate in _at(place.expanduser()):
+        for candidate in _at(place.expanduser(), search):
             real = os.path.realpath(candidate.path)
             # a row says more than a file that was found in a folder
             if real not in found or (found[real].row is None and candidate.row is not None):
@@ -99,9 +88,9 @@ def find_videos(places: Sequence[Path], identity: IdentityFrom = "stem", val_sha
         shown = ", ".join(f"'{place}'" for place in places)
         raise InputError(
             f"There is no video in {shown or 'nothing'}; give video files, folders that hold some "
-            f"({' '.join(sorted(SUFFIXES)[:4])} and others) or a {CATALOGUE}."
+            f"({' '.join(sorted(SUFFIXES)[:4])} and others) or a {CATALOGUE}.{''.join(f' {told}' for told in search.sentences())}"
         )
-    described = [_describe(candidate, identity, val_share) for candidate in wanted]
+    described = [_describe(candidate, identity, val_share, seed) for candidate in wanted]
     listed = [
         ListedVideo(video, c.name, file_fingerprint(c.path))
         for video, c in zip(_keyed(described, wanted), wanted, strict=True)
@@ -109,9 +98,9 @@ def find_videos(places: Sequence[Path], identity: IdentityFrom = "stem", val_sha
     return sorted(listed, key=lambda item: item.video.key)
 
 
-def _at(place: Path) -> Iterable[_Candidate]:
+def _at(place: Path, search: FolderSearch) -> Iterable[_Candidate]:
     if place.is_dir():
-        return _in_folder(place)
+        return _in_folder(place, search)
     if not place.exists():
         raise InputError(f"There is no video, folder or catalogue '{place}'; check the path.")
     if place.suffix == ".jsonl":
@@ -119,31 +108,29 @@ def _at(place: Path) -> Iterable[_Candidate]:
     return [_Candidate(place, place.name, None)]
 
 
-def _in_folder(folder: Path) -> Iterable[_Candidate]:
-    for catalogue in sorted(folder.rglob(CATALOGUE)):
+def _in_folder(folder: Path, search: FolderSearch) -> Iterable[_Candidate]:
+    videos, catalogues = search.videos_and_catalogues(folder)
+    for catalogue in catalogues:
         yield from _in_catalogue(catalogue, folder)
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
-            yield _Candidate(path, path.relative_to(folder).as_posix(), None)
+    for path in videos:
+        yield _Candidate(path, path.relative_to(folder).as_posix(), None)
 
 
 def _in_catalogue(catalogue: Path, root: Path) -> Iterable[_Candidate]:
     for row in read_catalogue(catalogue):
-        path = catalogue.parent / row.file
-        # a file outside is named by its last folder only, so that a set reveals no other paths
-        plain = Path(os.path.normpath(path))
-        inside = plain.is_relative_to(os.path.normpath(root))
-        name = plain.relative_to(os.path.normpath(root)) if inside else Path(*plain.parts[-2:])
-        yield _Candidate(path, name.as_posix(), row)
+        # a row names no file outside of the catalogue's folder
+        path = Path(os.path.normpath(catalogue.parent / row.file))
+        yield _Candidate(path, path.relative_to(os.path.normpath(root)).as_posix(), row)
 
 
-def _describe(candidate: _Candidate, identity: IdentityFrom, val_share: float) -> SourceVideo:
+def _describe(candidate: _Candidate, identity: IdentityFrom, val_share: float, seed: int) -> SourceVideo:
     path, row = str(candidate.path.absolute()), candidate.row
     key = re.sub(r"[^A-Za-z0-9_-]+", "_", str(Path(candidate.name).with_suffix(""))).strip("_-") or "video"
     if row is not None:
         return SourceVideo(path, key, row.identity, row.kind, row.split, row.source, row.terms or "unknown")
     who = candidate.path.absolute().parent.name if identity == "folder" else candidate.path.stem
-    split = "val" if fraction_of(who) < val_share else "train"
+    # the seed was without effect once, so 0 gives the choice that sets of that time were made with
+    split = "val" if fraction_of(f"{seed} {who}" if seed else who) < val_share else "train"
     return SourceVideo(path, key, who, "real", split, "", "unknown")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fantasytalking.errors import OutputError
+from fantasytalking.pipeline.model_names import DEPRECATED_NAMES
 from fantasytalking.system.folder_owner import owned
 from fantasytalking.system.json import json_text, read_json, write_strict_json
 
@@ -45,10 +46,18 @@ class Plan:
     @property
     def digest(self) -> str:
         """Short hash of all fields, 16 hexadecimal digits."""
-        return hashlib.sha256(json_text(self.as_dict()).encode()).hexdigest()[:16]
+        return _digest(self.as_dict())
+
+    def newer_settings(self, stored: Mapping[str, Any]) -> list[str]:
+        """Settings that did not exist yet when a stored plan was made: a set of that plan was made without their rules.
+
+        Args:
+            stored: What `as_dict` gave.
+        """
+        return sorted(self.settings.keys() - stored.get("settings", {}).keys())
 
     def difference(self, stored: Mapping[str, Any]) -> str:
-        """Describe how this plan differs from a stored one; empty if it does not.
+        """Describe how this plan differs from a stored one; empty if it does not, `newer_settings` aside.
 
         Args:
             stored: What `as_dict` gave.
@@ -56,8 +65,10 @@ class Plan:
         if stored.get("schema") != self.schema:
             return f"it was begun with version {stored.get('schema')} of the layout, and this is version {self.schema}"
         for part in ("settings", "dealing"):
-            then, now = stored.get(part, {}), getattr(self, part)
-            changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+            then, now = dict(stored.get(part, {})), getattr(self, part)
+            if "model" in then:
+                then["model"] = DEPRECATED_NAMES.get(then["model"], then["model"])
+            changed = sorted(name for name in then if then[name] != now.get(name))
             if changed:
                 shown = ", ".join(f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in changed[:3])
                 return shown + (f" and {len(changed) - 3} more differ" if len(changed) > 3 else "")
@@ -70,6 +81,10 @@ class Plan:
                 more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
                 return f"the video {keys[0]}{more} is {what}"
         return ""
+
+
+def _digest(plan: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json_text(plan).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -144,11 +159,14 @@ def open_work_folder(
         _check(root, plan, overwrite)
     with owned(root, "preparing", file=LOCK, kind="folder of the set", tell=tell):
         with _unwritable(root):
-            if _check(root, plan, overwrite):
+            different, stored = _check(root, plan, overwrite)
+            if different:
                 _clear(root)
-            work = WorkFolder(root, plan.digest)
+            # the records of a set that was begun under the model's former name carry the digest of that plan
+            begun = plan.as_dict() if different or stored is None else stored
+            work = WorkFolder(root, _digest(begun))
             work.create()
-            write_strict_json(root / "work" / "run.json", plan.as_dict())
+            write_strict_json(root / "work" / "run.json", begun)
         yield work
 
 
@@ -162,10 +180,10 @@ def _unwritable(root: Path) -> Iterator[None]:
         ) from error
 
 
-def _check(root: Path, plan: Plan, overwrite: bool) -> bool:
-    """Whether existing output belongs to another plan and has to be deleted."""
+def _check(root: Path, plan: Plan, overwrite: bool) -> tuple[bool, dict[str, Any] | None]:
+    """Whether existing output belongs to another plan and has to be deleted, and that plan, if there is any."""
     if not root.exists():
-        return False
+        return False, None
     if not root.is_dir():
         raise OutputError(f"The output '{root}' is a file; give the name of a folder.")
     stored = read_json(root / "work" / "run.json")
@@ -177,14 +195,16 @@ def _check(root: Path, plan: Plan, overwrite: bool) -> bool:
             raise OutputError(
                 f"The folder '{root}' holds something other than a prepared set ('{strange[0]}'); give an empty or new one."
             )
-        return False
-    different = plan.difference(stored)
+        return False, None
+    different, newer = plan.difference(stored), plan.newer_settings(stored)
+    if newer and not different:
+        different = f"by an older release, which did not know {', '.join(newer)}"
     if different and not overwrite:
         raise OutputError(
             f"The set in '{root}' was begun differently: {different}; repeat the original command, choose another --output, or pass "
             "--overwrite to replace it."
         )
-    return bool(different)
+    return bool(different), stored
 
 
 def _clear(root: Path) -> None:

@@ -76,7 +76,9 @@ def clip_pairs(
 
     The target's mesh passes through the codec first, so that the painter sees the same kind of mesh in training as in use.
     """
-    frames = read(track, min(400, track.first + len(track.points)))[track.first :]
+    # a track may begin late in its video
+    last = min(max(400, track.first + 100), track.first + len(track.points))
+    frames = read(track, last)[track.first :]
     points = track.points[: len(frames)]
     opening = mouth_opening(points.numpy())
     wide = np.argsort(opening)[-max(1, len(frames) // 4) :]

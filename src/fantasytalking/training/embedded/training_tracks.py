@@ -248,7 +248,7 @@ def measure(
     prepare_tracks(data, cache, SpeechEncoder.from_pretrained(SPEECH_ENCODER), clips)
 
     def sound(track: PreparedTrack) -> Audio:
-        return load_audio(data / track.name, max_seconds=None, min_seconds=0.0)
+        return load_audio(data / track.name, min_seconds=0.0, start=track.first / TRACK_FPS)
 
     return Footage(load_material(cache, start, seed=seed, begin=begin), frames_in(data), sound, file_sha256(catalogue))
 

@@ -129,7 +129,7 @@ class SyncBatch:
 def cached_view(video: Path, track: FaceTrack, template: NDArray[np.float32], target: Path) -> MouthView:
     """Read shape and crops of a clip from `target`, after measuring and writing them if the file does not exist."""
     if not target.exists():
-        frames = iterate_frames(video, fps=TRACK_FPS, max_frames=len(track.points))
+        frames = iterate_frames(video, TRACK_FPS, len(track.points), track.first / TRACK_FPS)
         view = see_mouth(frames, track.points, track.scores, template)
         with atomic_path(target, overwrite=True) as temporary:
             save_file({"shape": view.shape, "crops": view.crops}, temporary)
