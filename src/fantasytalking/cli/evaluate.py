@@ -50,8 +50,8 @@ class Evaluate:
     """Number of processes; by default one per core, at most 8, and one on an accelerator."""
     device: str = "auto"
     """Device of the standard networks: auto, cpu, cuda, cuda:1, mps."""
-    no_media: bool = False
-    """Leave the best and worst clips out of the page, which is then small and shows no faces."""
+    media: bool = True
+    """Show the best and worst clips on the page; without them it is small and shows no faces."""
     json: bool = False
     """Print one JSON object instead of the table, for programs."""
 
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
             options.workers,
             options.device,
             shlex.join(["fantasytalking", "evaluate", *arguments]),
-            not options.no_media,
+            options.media,
         ),
         TerminalProgress(),
     )

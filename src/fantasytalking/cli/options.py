@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
+import itertools
 import json
 import os
 import sys
@@ -22,7 +25,7 @@ from fantasytalking.system.records import FieldDescription, closest_name
 if TYPE_CHECKING:
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 
-__all__ = ["RunOptions", "SettingOptions", "generate_file", "given_settings", "parse", "refuse_unknown"]
+__all__ = ["RunOptions", "SettingOptions", "generate_file", "given_settings", "parse", "parse_words", "refuse_unknown"]
 
 T = TypeVar("T")
 _METAVAR = {int: "INT", float: "NUMBER", str: "TEXT", bool: "BOOL"}
@@ -73,18 +76,59 @@ def parse(kind: type[T], command: str, arguments: Sequence[str]) -> T:
     """Parse the options of a command.
 
     Raises:
-        SettingsError: An option does not exist; the nearest one is offered.
-        SystemExit: Help was asked for (0), or an option is missing or malformed (2), after printing what and why.
+        SettingsError: An option does not exist, and the nearest one is offered; or one is missing or malformed.
+        SystemExit: Help was asked for (0).
     """
-    options, unknown = tyro.cli(
-        kind,
-        prog=f"fantasytalking {command}",
-        args=list(arguments),
-        return_unknown_args=True,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
-    )
+    options, unknown = parse_words(kind, command, arguments, tyro.conf.OmitArgPrefixes)
     refuse_unknown(unknown, _option_names(kind), command)
     return options
+
+
+def parse_words(kind: type[T], command: str, words: Sequence[str], *markers: Any) -> tuple[T, list[str]]:
+    """Parse the options of a command, and return the words that belong to none as well.
+
+    A switch has two spellings, `--name` and `--no-name`, so that no help text is read as a double negative.
+
+    Raises:
+        SettingsError: An option that must be given is missing, or a value is malformed.
+        SystemExit: Help was asked for (0).
+    """
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            return tyro.cli(
+                kind, prog=f"fantasytalking {command}", args=list(words), return_unknown_args=True, config=markers
+            )
+    except SystemExit as stop:
+        if stop.code == 0:
+            raise
+        missing = _missing(kind, words)
+        raise SettingsError(_lacks(command, missing) if missing else _plain(shown.getvalue(), command)) from None
+
+
+def _missing(kind: Any, words: Sequence[str]) -> list[tuple[str, str]]:
+    """Options that must be given and are not, with their help text where their annotation has one."""
+    given = {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")}
+    hints, found = get_type_hints(kind, include_extras=True), []
+    for one in dataclasses.fields(kind):
+        required = one.default in (dataclasses.MISSING, tyro.MISSING) and one.default_factory is dataclasses.MISSING
+        markers, option = getattr(hints[one.name], "__metadata__", ()), "--" + one.name.replace("_", "-")
+        if required and tyro.conf.Positional not in markers and option not in given:
+            found.append((option, next((text for marker in markers if (text := getattr(marker, "help", None))), "")))
+    return found
+
+
+def _lacks(command: str, missing: list[tuple[str, str]]) -> str:
+    options = " and ".join(option for option, _ in missing)
+    texts = " ".join(f"{option} is {text[0].lower()}{text[1:]}" for option, text in missing if text)
+    return f"'fantasytalking {command}' needs {options}. {texts} 'fantasytalking {command} --help' lists all options."
+
+
+def _plain(box: str, command: str) -> str:
+    """One sentence of what `tyro` draws in a box about words that it cannot read."""
+    lines = [line.strip(" │╭╮╰╯─\n") for line in box.splitlines()]
+    text = " ".join(itertools.takewhile(lambda line: not line.startswith("For full helptext"), filter(None, lines)))
+    return f"{text.rstrip('.')}; 'fantasytalking {command} --help' lists the options."
 
 
 def refuse_unknown(words: Sequence[str], names: Iterable[str], command: str) -> None:

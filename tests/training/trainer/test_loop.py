@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from fantasytalking.data.samples import Dropout
+from fantasytalking.data.condition_dropout import Dropout
 from fantasytalking.errors import CheckpointError, InputError, ResourceError, SettingsError
 from fantasytalking.training.embedded.embedded_recipes import TINY_TRANSFORMER
 from fantasytalking.training.embedded.train_embedded import fresh_transformer, make_trainer, window_source
@@ -230,7 +230,9 @@ def test_a_loss_that_diverges_stops_the_run_and_spares_the_checkpoint(material: 
     trainer = make_trainer(material, good, tmp_path)
     with torch.no_grad():
         trainer.engine.bare_model.get_parameter("proj_out.weight").mul_(1e30)
-    with pytest.raises(ResourceError, match=r"Training diverged: loss inf.* lower learning rate"):
+    with pytest.raises(
+        ResourceError, match=r"diverged after step 2: the loss is inf.* step-2, is from before.* lower learning rate"
+    ):
         trainer.train()
     latest = RunFolder(tmp_path).latest()
     assert latest is not None
@@ -252,4 +254,4 @@ def test_loading_gives_back_the_step(material: Material, tmp_path: Path) -> None
 
 def test_windows_longer_than_every_clip_are_one_sentence(material: Material, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"at least 201 frames long, but no usable clip reaches 8.8 s"):
-        make_trainer(material, replace(CONFIG, frames=(201,)), tmp_path)
+        make_trainer(material, replace(CONFIG, frames=(201,), batch_tokens=51), tmp_path)
