@@ -30,8 +30,8 @@ class Compare:
     """Folders of reports, two or more."""
     output: Path
     """Folder of the joint report."""
-    no_media: bool = False
-    """Leave the best and worst clips out of the page."""
+    media: bool = True
+    """Show the best and worst clips on the page."""
     json: bool = False
     """Print one JSON object instead of the table, for programs."""
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         raise OutputError(
             f"The folder '{options.output}' cannot be made ({error.strerror}); choose another one."
         ) from error
-    page = write_report(joint, options.output, not options.no_media)
+    page = write_report(joint, options.output, options.media)
     if options.json:
         cells = cells_by_label(joint)
         print(json.dumps({"output": str(page), "warnings": joint.warnings, "methods": cells}, ensure_ascii=False))

@@ -12,10 +12,12 @@ from typing import Annotated, Literal
 import tyro
 
 from fantasytalking.cli.options import parse
-from fantasytalking.errors import SettingsError
+from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.system.files import check_output
 
 __all__ = ["MakeManifest", "main", "run"]
+
+MOST_FPS = 240
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ def run(options: MakeManifest) -> int:
         OutputError: The manifest cannot be written.
     """
     target = check_output(options.output, options.overwrite)
+    for video in options.videos:
+        if not video.expanduser().exists():
+            raise InputError(f"There is no video or folder '{video}'; check the path.")
+    if options.fps is not None and not 1 <= options.fps <= MOST_FPS:
+        raise SettingsError(f"--fps must be from 1 to {MOST_FPS}, but {options.fps:g} was given.")
     # Imported here: --help must not wait for the frameworks.
     from fantasytalking.evaluation.benchmark.benchmark_manifest import check_name, save_manifest
     from fantasytalking.evaluation.benchmark.make_manifest import ClipChoice, make_manifest

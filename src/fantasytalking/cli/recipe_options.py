@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from fantasytalking.cli.options import parse_words, refuse_unknown
+from fantasytalking.cli.options import parse_words
 from fantasytalking.cli.record_options import option_type
 from fantasytalking.errors import SettingsError
 from fantasytalking.system.records import FieldDescription, describe
@@ -40,14 +40,13 @@ def parse_recipe(title: str, recipe: Any, options: type[Any], words: Sequence[st
         SystemExit: Help was requested (0).
     """
     leaves, name = dict(_leaves(recipe)), title.partition(":")[0]
-    _check_values(words, leaves)
+    words = _check_values(words, leaves)
     mirror = _mirror(recipe)
     field = ("recipe", Annotated[type(mirror), WHOLE], dataclasses.field(default=mirror))
     kind = dataclasses.make_dataclass("Options", [field], bases=(options,), frozen=True, kw_only=True)
     kind.__doc__ = f"Recipe {title}. Every field of the recipe is an option; its default is the recipe's value."
-    made, unknown = parse_words(kind, f"train {name}", words)
     own = ["--" + one.name.replace("_", "-") for one in dataclasses.fields(options)]
-    refuse_unknown(unknown, [*leaves, *own], f"train {name}")
+    made = parse_words(kind, f"train {name}", words, [*leaves, *own])
     return dataclasses.replace(made, recipe=_made(recipe, made.recipe, "--"))
 
 
@@ -169,12 +168,16 @@ def respelt(words: Sequence[str], former: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _check_values(words: Sequence[str], leaves: Mapping[str, FieldDescription]) -> None:
-    """Check single values before anything is loaded.
+def _check_values(words: Sequence[str], leaves: Mapping[str, FieldDescription]) -> list[str]:
+    """Check single values before anything is parsed.
+
+    Returns:
+        The words, with the one spelling of nothing that `tyro` knows.
 
     Raises:
         SettingsError: A field does not accept the given number or word.
     """
+    checked = list(words)
     for place, word in enumerate(words):
         option, equals, value = word.partition("=")
         known = leaves.get(option.replace("_", "-"))
@@ -184,7 +187,10 @@ def _check_values(words: Sequence[str], leaves: Mapping[str, FieldDescription]) 
         if known.choices or known.kind in (int, float):
             named, text = dataclasses.replace(known, name=option), value if equals else words[place + 1]
             try:
-                named.check(named.parse(text))
+                parsed = named.check(named.parse(text))
             except SettingsError:
                 # as it was typed
                 raise SettingsError(named.refusal(text)) from None
+            if parsed is None:
+                checked[place if equals else place + 1] = f"{option}=None" if equals else "None"
+    return checked

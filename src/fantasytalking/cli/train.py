@@ -240,19 +240,23 @@ def _check_folders(family: Family, recipe: Any, options: Any) -> None:
         OutputError: The run folder lies in the data or in a model.
         CheckpointError: There is no such base, teacher or start.
     """
-    named = {"base": getattr(options, "base", None), "teacher": getattr(options, "teacher", None)}
-    models = {option: model for option, model in named.items() if model is not None}
-    if getattr(recipe, "start", ""):
-        models["start"] = Path(recipe.start)
-        resolve_model(recipe.start)
-    for option, model in models.items():
-        if option != "start" and not model.expanduser().exists():
+    lora = getattr(recipe, "lora", None) is not None
+    models: dict[str, str | Path] = {}
+    for option in ("base", "teacher"):
+        model = getattr(options, option, None)
+        if model is None:
+            continue
+        # weights of any layout, or, for a student that is a whole model, a model folder
+        models[option] = model if option == "base" or lora else resolve_model(str(model))
+        if not Path(models[option]).expanduser().exists():
             raise CheckpointError(
                 f"There is no model '{model}'; --{option} must be a model folder or a file of weights."
             )
+    if getattr(recipe, "start", ""):
+        models["start"] = resolve_model(recipe.start)
     check_output_folder(options.output, options.data, **models)
     # without LoRA a student is an embedded model; with it, it needs latents
-    check_data(options.data, ("set",) if getattr(recipe, "lora", None) is not None else family.data)
+    check_data(options.data, ("set",) if lora else family.data)
 
 
 def _parse(name: str, family: Family, words: Sequence[str]) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from fantasytalking.data.motion_dataset import NO_AUGMENTATION
 from fantasytalking.errors import CheckpointError, InputError
-from fantasytalking.pipeline.model_names import INDEX
+from fantasytalking.pipeline.model_names import INDEX, resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.system.files import atomic_folder
 from fantasytalking.system.json import write_json
@@ -54,6 +54,7 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
         InputError: The data cannot be used.
         OutputError: The run folder cannot be made.
     """
+    teacher = Path(resolve_model(str(teacher)))
     check_output_folder(output, data, teacher=teacher)
     kind = check_data(data, ("set", "catalogue", "tracks"))
     pipeline = FantasyTalkingPipeline.from_pretrained(teacher)
