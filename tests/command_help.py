@@ -17,14 +17,21 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*\w")
 
 
 @cache
-def help_text(*words: str) -> str:
-    """A page of help without its frames, in one line."""
+def help_page(*words: str) -> str:
+    """A page of help."""
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
         main([*words, "--help"])
-    return re.sub(r"[\s│╭╮╰╯─|]+", " ", shown.getvalue())
+    return shown.getvalue()
+
+
+def help_text(*words: str) -> str:
+    """A page of help without its frames, in one line."""
+    return re.sub(r"[\s│╭╮╰╯─|]+", " ", help_page(*words))
 
 
 def options(command: str) -> set[str]:
-    """Options of a command, of all its recipes for train."""
-    return {option for words in PAGES if words[0] == command for option in OPTION.findall(help_text(*words))}
+    """Options of a command, of all its recipes for train: those with which an entry of the help begins."""
+    pages = [help_page(*words) for words in PAGES if words[0] == command]
+    entries = [entry for page in pages for entry in re.findall(r"^(?:[│|] |  )(?:-\w, )?--.*$", page, re.MULTILINE)]
+    return {option for entry in entries for option in OPTION.findall(entry)}

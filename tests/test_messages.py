@@ -21,8 +21,10 @@ PRINTED_BY = {
 """Part of the package -> commands that print its messages; every command prints those of the others."""
 OTHER_COMMANDS = {
     "'fantasytalking prepare VIDEOS --output SET'": "prepare",
+    "with --model": "prepare, which made the set that a message of training is about",
     "ray start --head": "ray",
     "--nproc-per-node": "torchrun",
+    "--train.*": "train: any field",
     "--help": "the parser",
     "--version": "the program",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import wave
 from collections.abc import Iterator
 from contextlib import chdir
@@ -129,6 +130,50 @@ def test_the_python_example_trains_on(trained: Path) -> None:
     assert FantasyTalkingPipeline.from_pretrained(trained / "runs" / "python" / "model")
 
 
+def follow(words: list[str], sentence: str) -> list[str]:
+    """The same command with the options that an error about divergence advises, word by word."""
+    advice = sentence.rpartition("give the same command with ")[2].removesuffix(".")
+    return words + advice[advice.index("--") :].split()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("wild", "part"),
+    [
+        (("--train.stages.0.learning-rate", "1e30"), "transformer"),
+        (("--train.stages.1.learning-rate", "1e30"), "transformer"),
+        (("--painter-learning-rate", "1e30", "--painter-steps", "4"), "painter"),
+    ],
+)
+def test_the_advice_after_divergence_trains_on(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wild: tuple[str, ...], part: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained / "runs" / "tryout" / "tracks", run / "tracks")
+    words = ["tiny", "--data", str(trained / "videos"), "--output", str(run), "--train.checkpoint-minutes", "0", *wild]
+    sentence = refused(capsys, *words)
+    assert f"Training in {run / part} diverged after step" in sentence
+    assert main(["train", *follow(words, sentence)]) == 0
+    assert FantasyTalkingPipeline.from_pretrained(run / "model")
+    start = json.loads((run / part / "starts.jsonl").read_text().splitlines()[-1])
+    assert (start["step"] > 0) == bool(start["changed"])
+
+
+@pytest.mark.slow
+def test_another_start_pairs_or_painter_is_another_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained / "runs" / "tryout"
+    words = ("tiny", "--data", trained / "videos", "--output", run)
+    assert "begun with --pairs-per-identity 4, but now it is 5" in refused(capsys, *words, "--pairs-per-identity", 5)
+    assert "begun with --painter-steps 2, but now it is 3" in refused(capsys, *words, "--painter-steps", 3)
+    assert "begun with --start" in refused(capsys, *words, "--start", "embedded", "--painter-steps", 2)
+    assert "stages.1.steps: 4 there, 5 now" in refused(capsys, *words, "--train.stages.1.steps", 5)
+    longer = ("--train.stages.1.steps", "5", "--train.allow-changes")
+    assert main(["train", *map(str, words), *longer]) == 0
+    assert "goes on from step 8 with changes (stages.1.steps: 4 there, 5 now)" in capsys.readouterr().err
+    assert main(["train", *map(str, words), *longer[:2]]) == 0
+    assert "has all its 9 steps and is not trained further" in capsys.readouterr().err
+
+
 def one_row(folder: Path) -> Path:
     """A data folder whose catalogue names one clip that does not exist."""
     data = folder / "data"
@@ -145,6 +190,19 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     assert sentence.startswith("error: ")
     assert "Traceback" not in shown.err
     return sentence
+
+
+def test_a_run_gets_a_folder_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, model = one_row(tmp_path), tmp_path / "model"
+    model.mkdir()
+    for output in (data, data / "run", data / "deep" / "run"):
+        assert "lies in the data folder" in refused(capsys, "tiny", "--data", data, "--output", output)
+        assert "lies in the data folder" in refused(capsys, "lip-sync", "--data", data, "--output", output)
+    for option, recipe in (("start", "tiny"), ("teacher", "distil-tiny"), ("base", "adapter-tiny")):
+        for output in (model, model / "run", tmp_path):
+            words = (recipe, "--data", tmp_path / "gone", f"--{option}", model, "--output", output)
+            assert f"'{model}', which --{option} names, lie in each other" in refused(capsys, *words)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["catalogue.jsonl", "data", "model"]
 
 
 def test_an_unknown_recipe_offers_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,7 +320,7 @@ def test_former_spellings_of_options_are_taken_with_a_note(capsys: pytest.Captur
         (("tiny", "--train.stages.0.learning-rate", "inf"), "learning-rate must be a number of at least 0, but 'inf' was given"),
         (("tiny", "--train.accumulate", "999"), "--train.accumulate must not exceed the 2 samples of the largest batch, but 999"),
         (("tiny", "--train.batch-tokens", "2"), "--train.batch-tokens must be at least 3, the latent frames of a window of 9"),
-        (("tiny", "--train.model.attention-head-dim", "7"), "--train.model.attention-head-dim must be an even number of at least 2, but '7' was given; leave it out for 12"),
+        (("tiny", "--train.model.attention-head-dim", "7"), "--train.model.attention-head-dim must be an even number of at least 2, but '7' was given"),
         (("tiny", "--train.model.ffn-dim", "0"), "--train.model.ffn-dim must be a whole number of at least 1"),
         (("tiny", "--train.model.num-layers", "0"), "--train.model.num-layers must be a whole number of at least 1"),
         (("tiny", "--train.model.patch-size", "1", "0", "2"), "--train.model.patch-size[1] cannot be 0"),

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fantasytalking.errors import SettingsError
+from fantasytalking.errors import ResourceError, SettingsError
 from fantasytalking.system.json import append_json_line, write_json
 from fantasytalking.training.trainer.averaging import exchanged, start_average, update_average
 from fantasytalking.training.trainer.batches import Part, shares
@@ -158,7 +158,7 @@ class Trainer:
         try:
             self.engine.check_weights()
         except DivergenceError as error:
-            raise divergence(self.run, self.config, self.step, error) from None
+            raise self._divergence(error) from None
         self._saved = self.step
         return self.checkpoints.save(self.step, {"interval": self.interval.state()})
 
@@ -201,7 +201,7 @@ class Trainer:
             try:
                 due, asked = self._one_step(ahead.take(self.step), due, stop.asked, speed)
             except DivergenceError as error:
-                raise divergence(self.run, self.config, self.step, error) from None
+                raise self._divergence(error) from None
             for hook in hooks:
                 hook.on_step(self.step)
             if self.step % config.log_every == 0:
@@ -220,6 +220,10 @@ class Trainer:
                 self.save()
                 saved = time.monotonic()
         return False
+
+    def _divergence(self, error: DivergenceError) -> ResourceError:
+        self.checkpoints.settle()
+        return divergence(self.run, self.config, self.step, error, self.engine.is_main)
 
     def _one_step(self, parts: Sequence[Part], due: bool, asked: bool, speed: Speedometer) -> tuple[bool, bool]:
         """Run one optimiser step; returns what the processes agree on: whether a checkpoint is due, and whether to stop."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fantasytalking.errors import ResourceError, SettingsError
+from fantasytalking.system.files import replace_folder
 from fantasytalking.system.json import read_json, read_json_lines
 from fantasytalking.training.trainer.config import MAY_CHANGE, LoopConfig, differences
 from fantasytalking.training.trainer.run_folder import PREFIX, RunFolder
@@ -22,6 +23,10 @@ ALLOW = "--train.allow-changes"
 """Option that gives leave to change these."""
 LOWER = 4
 """Factor by which the advice after divergence lowers the learning rate."""
+HIGHEST_ADVISED = 1e-3
+"""Learning rate that the advice after divergence does not exceed, however high the one was that diverged."""
+DIVERGED = "diverged-"
+"""Beginning of the name of a checkpoint whose weights diverged; it is never resumed."""
 
 
 @dataclass(frozen=True)
@@ -122,15 +127,28 @@ def note_start(run: RunFolder, step: int, total: int, changed: Sequence[Change])
         )
 
 
-def divergence(run: RunFolder, config: LoopConfig, step: int, error: Exception) -> ResourceError:
-    """The error about a loss, gradient or weight that is not finite, with the options that train on from before it."""
+def divergence(run: RunFolder, config: LoopConfig, step: int, error: Exception, is_main: bool = True) -> ResourceError:
+    """Set aside a checkpoint of the weights that diverged, and make the error with the options that train on from before.
+
+    Args:
+        run: The run folder.
+        config: Configuration of the run.
+        step: Steps done; with these weights the loss, the gradient or the weights themselves were not finite.
+        error: What was found.
+        is_main: Whether this process renames the checkpoint.
+    """
+    latest, aside = run.latest(), ""
+    if latest is not None and latest.name == f"{PREFIX}{step}":
+        aside = f" The checkpoint of these weights is set aside as {DIVERGED}{latest.name}."
+        if is_main:
+            replace_folder(latest, latest.with_name(f"{DIVERGED}{latest.name}"))
+        earlier = [path for path in run.checkpoints() if path.name != latest.name]
+        latest = earlier[-1] if earlier else None
     schedule, _ = config.at(step)
-    lower = (
-        f"a lower learning rate, {config.rate_option(config.stages.index(schedule))} {schedule.learning_rate / LOWER:g}"
-    )
-    latest = run.latest()
+    rate = min(schedule.learning_rate / LOWER, HIGHEST_ADVISED)
+    lower = f"a lower learning rate, {config.rate_option(config.stages.index(schedule))} {rate:g}"
     if latest is None:
-        way = f"There is no checkpoint yet: give the same command with {lower}."
+        way = f"There is no checkpoint from before: give the same command with {lower}."
     else:
         way = f"The newest checkpoint, {latest.name}, is from before: give the same command with {lower} {ALLOW}."
-    return ResourceError(f"Training in {run.path} diverged after step {step}: {error}. {way}")
+    return ResourceError(f"Training in {run.path} diverged after step {step}: {error}.{aside} {way}")
