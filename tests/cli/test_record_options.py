@@ -43,7 +43,7 @@ def test_the_help_of_prepare_lists_every_knob_with_what_it_accepts(capsys: pytes
         main(["prepare", "--help"])
     shown = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
     for known in (*describe(PreparationSettings), *describe(RunSettings)):
-        assert f"--{known.name.replace('_', '-')} " in shown
+        assert re.search(rf"--{known.name.replace('_', '-')}[ ,]", shown), known.name
         # long words may be broken at the end of a line
         assert known.help.split(",")[0][:40] in shown, known.name
     assert "Accepts a number from 0.5 to 600 (seconds)." in shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import wave
 from collections.abc import Iterator
 from contextlib import chdir
@@ -129,6 +130,58 @@ def test_the_python_example_trains_on(trained: Path) -> None:
     assert FantasyTalkingPipeline.from_pretrained(trained / "runs" / "python" / "model")
 
 
+def follow(words: list[str], sentence: str) -> list[str]:
+    """The same command with the options that an error about divergence advises, word by word."""
+    advice = sentence.rpartition("give the same command with ")[2].removesuffix(".")
+    return words + advice[advice.index("--") :].split()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("wild", "part"),
+    [
+        (("--train.stages.0.learning-rate", "1e30"), "transformer"),
+        (("--train.stages.1.learning-rate", "1e30"), "transformer"),
+        (("--painter-learning-rate", "1e30", "--painter-steps", "4"), "painter"),
+    ],
+)
+def test_the_advice_after_divergence_trains_on(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wild: tuple[str, ...], part: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained / "runs" / "tryout" / "tracks", run / "tracks")
+    words = ["tiny", "--data", str(trained / "videos"), "--output", str(run), "--train.checkpoint-minutes", "0", *wild]
+    sentence = refused(capsys, *words)
+    assert f"Training in {run / part} diverged after step" in sentence
+    assert main(["train", *follow(words, sentence)]) == 0
+    assert FantasyTalkingPipeline.from_pretrained(run / "model")
+    start = json.loads((run / part / "starts.jsonl").read_text().splitlines()[-1])
+    assert (start["step"] > 0) == bool(start["changed"])
+
+
+@pytest.mark.slow
+def test_another_start_pairs_or_painter_is_another_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained / "runs" / "tryout"
+    words = ("tiny", "--data", trained / "videos", "--output", run)
+    assert "begun with --pairs-per-identity 4, but now it is 5" in refused(capsys, *words, "--pairs-per-identity", 5)
+    assert "begun with --painter-steps 2, but now it is 3" in refused(capsys, *words, "--painter-steps", 3)
+    assert "begun with --start" in refused(capsys, *words, "--start", "embedded", "--painter-steps", 2)
+    assert "stages.1.steps: 4 there, 5 now" in refused(capsys, *words, "--train.stages.1.steps", 5)
+    longer = ("--train.stages.1.steps", "5", "--train.allow-changes")
+    assert main(["train", *map(str, words), *longer]) == 0
+    assert "goes on from step 8 with changes (stages.1.steps: 4 there, 5 now)" in capsys.readouterr().err
+    assert main(["train", *map(str, words), *longer[:2]]) == 0
+    assert "has all its 9 steps and is not trained further" in capsys.readouterr().err
+
+
+def one_row(folder: Path) -> Path:
+    """A data folder whose catalogue names one clip that does not exist."""
+    data = folder / "data"
+    data.mkdir()
+    (data / "catalogue.jsonl").write_text('{"file": "a.mp4", "identity": "a", "kind": "real", "split": "train"}\n')
+    return data
+
+
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     """The one sentence that a call of `train` ends with."""
     assert main(["train", *map(str, words)]) == 2
@@ -139,6 +192,19 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     return sentence
 
 
+def test_a_run_gets_a_folder_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, model = one_row(tmp_path), tmp_path / "model"
+    model.mkdir()
+    for output in (data, data / "run", data / "deep" / "run"):
+        assert "lies in the data folder" in refused(capsys, "tiny", "--data", data, "--output", output)
+        assert "lies in the data folder" in refused(capsys, "lip-sync", "--data", data, "--output", output)
+    for option, recipe in (("start", "tiny"), ("teacher", "distil-tiny"), ("base", "adapter-tiny")):
+        for output in (model, model / "run", tmp_path):
+            words = (recipe, "--data", tmp_path / "gone", f"--{option}", model, "--output", output)
+            assert f"'{model}', which --{option} names, lie in each other" in refused(capsys, *words)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["catalogue.jsonl", "data", "model"]
+
+
 def test_an_unknown_recipe_offers_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--data", tmp_path, "--output", tmp_path / "run")
     assert "no recipe 'embeded'; did you mean 'embedded'?" in refused(capsys, "embeded", *options)
@@ -147,28 +213,43 @@ def test_an_unknown_recipe_offers_the_nearest(tmp_path: Path, capsys: pytest.Cap
 
 def test_numbers_below_one_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("tiny", "--data", tmp_path, "--output", tmp_path / "run")
-    for name in ("steps", "threads"):
-        assert f"--{name} must be at least 1, but 0 was given" in refused(capsys, *options, f"--{name}", 0)
+    assert "--steps must be at least 1, but 0 was given" in refused(capsys, *options, "--steps", 0)
+    assert "--steps must be at least 2, one for each stage of the recipe, but 1" in refused(
+        capsys, *options, "--steps", 1
+    )
+    for threads in (0, 10**9):
+        sentence = f"--threads must be at least 1 and at most 1024, but {threads} was given"
+        assert sentence in refused(capsys, *options, "--threads", threads)
     assert "mouth painter needs at least 1 step, but has 0" in refused(capsys, *options, "--painter-steps", 0)
 
 
-def test_a_folder_without_a_catalogue_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sentence = refused(capsys, "tiny", "--data", tmp_path, "--output", tmp_path / "run")
-    assert f"no catalogue at {tmp_path / 'catalogue.jsonl'}" in sentence
+def test_data_of_no_kind_are_refused_with_every_kind_and_how_to_get_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    for data, beginning in (("nowhere", "There is no folder"), ("data", "The folder")):
+        sentence = refused(capsys, "tiny", "--data", tmp_path / data, "--output", tmp_path / "run")
+        assert sentence.startswith(f"error: {beginning} '{tmp_path / data}'")
+        assert (
+            "'fantasytalking prepare VIDEOS --output SET' makes one" in sentence
+            and "catalogue.jsonl (one line" in sentence
+        )
+    assert "prepare" not in refused(capsys, "lip-sync", "--data", tmp_path / "data", "--output", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("rows", ["", '{"file": "gone.mp4", "identity": "a", "kind": "real", "split": "train"}\n'])
 def test_data_without_a_usable_clip_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: str) -> None:
-    (tmp_path / "catalogue.jsonl").write_text(rows)
-    sentence = refused(capsys, "tiny", "--data", tmp_path, "--output", tmp_path / "run")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "catalogue.jsonl").write_text(rows)
+    sentence = refused(capsys, "tiny", "--data", tmp_path / "data", "--output", tmp_path / "run")
     assert ("left_out.json" in sentence) if rows else ("is empty" in sentence)
 
 
 def test_a_run_folder_that_cannot_be_made_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "catalogue.jsonl").write_text('{"file": "a.mp4", "identity": "a", "kind": "real", "split": "train"}\n')
+    data = one_row(tmp_path)
     (tmp_path / "file").write_text("in the way")
-    sentence = refused(capsys, "tiny", "--data", tmp_path, "--output", tmp_path / "file" / "run")
+    sentence = refused(capsys, "tiny", "--data", data, "--output", tmp_path / "file" / "run")
     assert "run folder" in sentence
     assert "cannot be made" in sentence
 
@@ -233,7 +314,27 @@ def test_former_spellings_of_options_are_taken_with_a_note(capsys: pytest.Captur
         (("tiny", "--train.accumulate", "0"), "--train.accumulate must be a whole number of at least 1"),
         (("tiny", "--train.dropout.audio", "1.5"), "--train.dropout.audio must be a number from 0 to 1"),
         (("tiny", "--train.mixed-precision", "fp8"), "--train.mixed-precision must be no or bf16, but 'fp8' was given"),
-        (("tiny", "--train.frames", "74"), "must be a multiple of 4 plus 1, but it is 74; use 73 or 77"),
+        (("tiny", "--train.frames", "74"), "--train.frames: The number of frames must be a multiple of 4 plus 1, but it is 74; use 73"),
+        (("tiny", "--train.frames", "abc"), "--train.frames: Could not find valid parse for arguments: ['abc']"),
+        (("tiny", "--train.stages.0.learning-rate", "nan"), "learning-rate must be a number of at least 0, but 'nan' was given"),
+        (("tiny", "--train.stages.0.learning-rate", "inf"), "learning-rate must be a number of at least 0, but 'inf' was given"),
+        (("tiny", "--train.accumulate", "999"), "--train.accumulate must not exceed the 2 samples of the largest batch, but 999"),
+        (("tiny", "--train.batch-tokens", "2"), "--train.batch-tokens must be at least 3, the latent frames of a window of 9"),
+        (("tiny", "--train.model.attention-head-dim", "7"), "--train.model.attention-head-dim must be an even number of at least 2, but '7' was given"),
+        (("tiny", "--train.model.ffn-dim", "0"), "--train.model.ffn-dim must be a whole number of at least 1"),
+        (("tiny", "--train.model.num-layers", "0"), "--train.model.num-layers must be a whole number of at least 1"),
+        (("tiny", "--train.model.patch-size", "1", "0", "2"), "--train.model.patch-size[1] cannot be 0"),
+        (("tiny", "--train.model.identity-dim", "none"), "--train.model.identity-dim and identity_feature_dim must both be given"),
+        (("tiny", "--painter-batch", "0"), "--painter-batch must be a whole number of at least 1"),
+        (("tiny", "--painter-learning-rate", "nan"), "--painter-learning-rate must be a number of at least 0"),
+        (("lora-tiny", "--base", "b", "--lora.rank", "0"), "--lora.rank must be a whole number of at least 1"),
+        (("lora-tiny", "--base", "b", "--train.accumulate", "3"), "--train.accumulate must not exceed the 2 clips of a batch"),
+        (("adapter-tiny", "--base", "b", "--parts.audio-dim", "0"), "--parts.audio-dim must be a whole number of at least 1"),
+        (("distil-tiny", "--teacher", "t", "--guidance-channels", "nan"), "--guidance-channels[0] "),
+        (("distil-tiny", "--teacher", "t", "--train.stages.0.stage", "clip"), "has one stage, of the kind 'frame'"),
+        (("lip-sync", "--train.window", "9999"), "--train.window must be a whole number from 1 to 2000"),
+        (("lip-sync", "--train.accumulate", "33"), "--train.accumulate must not exceed the 32 samples"),
+        (("lip-sync", "--train.variation.shape-only", "0.9"), "--train.variation.shape-only and pixels_only must not exceed 1"),
         (("lip-sync", "--train.batch", "0"), "--train.batch must be a whole number of at least 2"),
         (("lip-sync", "--train.variation.mirror", "7"), "--train.variation.mirror must be a number from 0 to 1"),
     ],
@@ -273,8 +374,12 @@ def test_a_mistyped_field_offers_the_nearest(tmp_path: Path, capsys: pytest.Capt
     assert "Name a recipe before the options: embedded, " in refused(capsys, *options[1:])
 
 
-def test_a_missing_option_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["train", "tiny"])
-    assert stopped.value.code == 2
-    assert "--data" in capsys.readouterr().err
+def test_a_missing_option_is_told_with_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = refused(capsys, "tiny", "--output", "run")
+    assert (
+        "needs --data. --data is a prepared set, as 'fantasytalking prepare VIDEOS --output SET' makes it, or a"
+        in sentence
+    )
+    assert "needs --output and --base" in refused(capsys, "adapter-tiny", "--data", "set")
+    # a misspelt option is the reason why one is missing
+    assert "no option --dta; did you mean --data?" in refused(capsys, "tiny", "--dta", "set", "--output", "run")

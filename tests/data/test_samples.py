@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from fantasytalking.conditioning.audio_windows import window_ranges
-from fantasytalking.data.samples import Batch, Dropout, Sample, collate
+from fantasytalking.data.condition_dropout import Dropout
+from fantasytalking.data.samples import Batch, Sample, collate
 from fantasytalking.training.trainer.random_draws import StepDraws
 
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from fantasytalking.cli.options import parse
-from fantasytalking.errors import CheckpointError, OutputError
+from fantasytalking.errors import CheckpointError
+from fantasytalking.system.files import check_output
 
 __all__ = ["Convert", "main", "run"]
 
@@ -67,6 +68,17 @@ def run(options: Convert) -> int:
         CheckpointError: The source cannot be read or cannot be converted to that layout.
         OutputError: The target exists already or cannot be written.
     """
+    for option, path in (
+        ("", options.source),
+        ("--adapter ", options.adapter),
+        ("--audio-encoder ", options.audio_encoder),
+    ):
+        if path is not None and not path.expanduser().exists():
+            raise CheckpointError(
+                f"There are no weights at {option}{path}; give a .safetensors or torch file, or a folder that holds one."
+            )
+    if options.layout != "pipeline":
+        check_output(options.target, options.overwrite)
     # Imported here so that --help does not wait for the frameworks.
     from fantasytalking.checkpoints.detect_layout import detect_layout
 
@@ -85,8 +97,6 @@ def _to_adapter(options: Convert, found: str) -> Path:
             f"{options.source} has the layout {found}, and only an adapter can be converted to {options.layout}; "
             "use --layout pipeline for a whole model."
         )
-    if options.target.exists() and not options.overwrite:
-        raise OutputError(f"{options.target} exists already; give another name or --overwrite.")
     return convert_adapter(options.source, options.target, options.layout)
 
 

@@ -12,6 +12,9 @@ from typing import Annotated, Literal
 import tyro
 
 from fantasytalking.cli.options import parse
+from fantasytalking.errors import CheckpointError, OutputError, SettingsError
+from fantasytalking.pipeline.model_names import INDEX
+from fantasytalking.training.adapter.adapter_recipes import DESCRIPTION
 
 __all__ = ["Export", "main", "run"]
 
@@ -30,9 +33,10 @@ class Export:
     target: Annotated[Path, tyro.conf.Positional]
     """The file (released, safetensors, comfyui, model) or folder (other layouts) to write."""
     layout: Layout
-    """pipeline (a model folder), transformer (only its transformer), wan-original (the backbone under Wan's names, LoRA
-    merged), released, safetensors, comfyui (the audio part as published), model (all trained parts), lora (as
-    load_lora_weights reads it). LoRA is merged into pipeline and transformer."""
+    """Of every run: pipeline (a model folder) and transformer (only its transformer), both with LoRA merged. Only of runs of
+    adapter-* and lora-*: released, safetensors, comfyui (the audio part as published) and model (all trained parts). Only of runs
+    of lora-*: lora (as load_lora_weights reads it) and wan-original (the backbone under Wan's names, LoRA merged). Runs of
+    distil-14b and lip-sync have written their only layout already."""
     base: Path | None = None
     """Present location of the run's base model, if it was moved."""
     pipeline: Path | None = None
@@ -50,6 +54,33 @@ def main(arguments: Sequence[str]) -> int:
     return run(parse(Export, "export", arguments))
 
 
+def check_run(folder: Path, layout: str) -> None:
+    """Check that a folder holds a run, and one that has a layout, before frameworks are imported.
+
+    Raises:
+        CheckpointError: There is no such folder, or no run in it that can be exported.
+        SettingsError: The run has no such layout.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"There is no folder '{folder}'; give the --output folder of a 'fantasytalking train' run."
+        )
+    if (folder / DESCRIPTION).is_file():
+        return
+    if not (folder / "model" / INDEX).is_file():
+        written = [name for name in ("lora", "lip_sync.safetensors") if (folder / name).exists()]
+        if written:
+            raise CheckpointError(f"The result of the run in {folder} is {folder / written[0]}, which needs no export.")
+        raise CheckpointError(
+            f"{folder} is no run of an adapter and holds no finished model; give the --output folder of a 'fantasytalking train' run that "
+            "has finished."
+        )
+    if layout not in ("pipeline", "transformer"):
+        raise SettingsError(
+            f"The run in {folder} trained a whole model, so it has no {layout} layout; export it with --layout pipeline or transformer."
+        )
+
+
 def run(options: Export) -> int:
     """Export with the given options.
 
@@ -58,6 +89,14 @@ def run(options: Export) -> int:
         SettingsError: The layout cannot hold any part of this run.
         OutputError: The target exists or cannot be written.
     """
+    check_run(options.run_folder, options.layout)
+    if options.target.exists() and not options.overwrite:
+        raise OutputError(f"{options.target} exists already; give another name, or --overwrite.")
+    for option, path in (("base", options.base), ("pipeline", options.pipeline)):
+        if path is not None and not path.expanduser().exists():
+            raise CheckpointError(
+                f"There is no model '{path}'; --{option} must be a model folder or a file of weights."
+            )
     # Imported here: --help must not wait for the frameworks.
     import torch
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
+import itertools
 import json
 import os
 import sys
@@ -13,18 +16,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 import tyro
 
-from fantasytalking.errors import SettingsError
+from fantasytalking.errors import AudioError, ImageError, SettingsError
+from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list
-from fantasytalking.system.files import check_output
+from fantasytalking.system.files import check_output, existing_file
 from fantasytalking.system.records import FieldDescription, closest_name
 
 if TYPE_CHECKING:
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 
-__all__ = ["RunOptions", "SettingOptions", "generate_file", "given_settings", "parse", "refuse_unknown"]
+__all__ = ["RunOptions", "SettingOptions", "generate_file", "given_settings", "parse", "parse_words", "refuse_unknown"]
 
 T = TypeVar("T")
+_HEADINGS = ("Value error", "Invalid choice", "Parsing error", "Required options", "Unrecognized options")
 _METAVAR = {int: "INT", float: "NUMBER", str: "TEXT", bool: "BOOL"}
 
 
@@ -73,18 +78,77 @@ def parse(kind: type[T], command: str, arguments: Sequence[str]) -> T:
     """Parse the options of a command.
 
     Raises:
-        SettingsError: An option does not exist; the nearest one is offered.
-        SystemExit: Help was asked for (0), or an option is missing or malformed (2), after printing what and why.
+        SettingsError: An option does not exist, and the nearest one is offered; or one is missing or malformed.
+        SystemExit: Help was asked for (0).
     """
-    options, unknown = tyro.cli(
-        kind,
-        prog=f"fantasytalking {command}",
-        args=list(arguments),
-        return_unknown_args=True,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
-    )
-    refuse_unknown(unknown, _option_names(kind), command)
+    return parse_words(kind, command, arguments, _option_names(kind), tyro.conf.OmitArgPrefixes)
+
+
+def parse_words(kind: type[T], command: str, words: Sequence[str], names: Sequence[str], *markers: Any) -> T:
+    """Parse the options of a command.
+
+    A switch has two spellings, `--name` and `--no-name`, so that no help text is read as a double negative.
+
+    Args:
+        kind: Dataclass of the options.
+        command: Name of the command, for messages.
+        words: Words of the command line.
+        names: Options of the command, with their dashes, of which the nearest is offered for one that does not exist.
+        markers: Further markers of `tyro`.
+
+    Raises:
+        SettingsError: An option does not exist, one that must be given is missing, or a value is malformed.
+        SystemExit: Help was asked for (0).
+    """
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            options, unknown = tyro.cli(
+                kind, prog=f"fantasytalking {command}", args=list(words), return_unknown_args=True, config=markers
+            )
+    except SystemExit as stop:
+        if stop.code == 0:
+            raise
+        # a misspelt option explains why the right one is missing
+        refuse_unknown(_unknown(words, names), names, command)
+        missing = _missing(kind, words)
+        raise SettingsError(_lacks(command, missing) if missing else _plain(shown.getvalue(), command)) from None
+    refuse_unknown(unknown, names, command)
     return options
+
+
+def _unknown(words: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Words that look like options and are none, in either spelling of a switch."""
+    known = {*names, "--help"}
+    given = [(word, word.partition("=")[0].replace("_", "-")) for word in words if word.startswith("--")]
+    return [word for word, option in given if option not in known and option.replace("no-", "", 1) not in known]
+
+
+def _missing(kind: Any, words: Sequence[str]) -> list[tuple[str, str]]:
+    """Options that must be given and are not, with their help text where their annotation has one."""
+    given = {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")}
+    hints, found = get_type_hints(kind, include_extras=True), []
+    for one in dataclasses.fields(kind):
+        required = one.default in (dataclasses.MISSING, tyro.MISSING) and one.default_factory is dataclasses.MISSING
+        markers, option = getattr(hints[one.name], "__metadata__", ()), "--" + one.name.replace("_", "-")
+        if required and tyro.conf.Positional not in markers and option not in given:
+            found.append((option, next((text for marker in markers if (text := getattr(marker, "help", None))), "")))
+    return found
+
+
+def _lacks(command: str, missing: list[tuple[str, str]]) -> str:
+    options = " and ".join(option for option, _ in missing)
+    texts = "".join(f" {option} is {text[0].lower()}{text[1:]}" for option, text in missing if text)
+    return f"'fantasytalking {command}' needs {options}.{texts} 'fantasytalking {command} --help' lists all options."
+
+
+def _plain(box: str, command: str) -> str:
+    """One sentence of what `tyro` draws in a box about words that it cannot read."""
+    lines = [line.strip(" │╭╮╰╯─\n") for line in box.splitlines()]
+    told = itertools.takewhile(lambda line: not line.startswith(("Argument helptext", "For full helptext")), lines)
+    text = " ".join(line for line in told if line.strip("-") and line not in _HEADINGS)
+    text = text[:1].upper() + text[1:]
+    return f"{text.rstrip('.')}; 'fantasytalking {command} --help' lists the options."
 
 
 def refuse_unknown(words: Sequence[str], names: Iterable[str], command: str) -> None:
@@ -141,6 +205,9 @@ def generate_file(
     Everything that can be checked is checked before the model is loaded.
     """
     target = check_output(output, run.overwrite)
+    existing_file(image, "image", ImageError)
+    existing_file(audio, "audio", AudioError)
+    resolve_model(model)
     progress = TerminalProgress()
     pipeline = _load(model, run, progress)
     video = pipeline(image, audio, progress=progress, **settings)

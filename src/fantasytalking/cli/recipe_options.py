@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import tyro
 
-from fantasytalking.cli.options import refuse_unknown
+from fantasytalking.cli.options import parse_words
+from fantasytalking.cli.record_options import option_type
 from fantasytalking.errors import SettingsError
 from fantasytalking.system.records import FieldDescription, describe
+from fantasytalking.training.trainer.model_sizes import ModelSizes
 
 __all__ = ["parse_recipe", "respelt"]
 
 WHOLE = tyro.conf.arg(name="")
 """Marker by which the recipe's own fields become options without a prefix."""
+_FIRST_WORDS = re.compile(r"[\w.]+")
 
 
 def parse_recipe(title: str, recipe: Any, options: type[Any], words: Sequence[str]) -> Any:
@@ -34,52 +36,122 @@ def parse_recipe(title: str, recipe: Any, options: type[Any], words: Sequence[st
         A dataclass of the options, with the recipe as `recipe`.
 
     Raises:
-        SettingsError: An option does not exist, or a value is not accepted.
-        SystemExit: Help was requested (0), or an option is missing or malformed (2); the reason has been printed.
+        SettingsError: An option does not exist or is missing, or a value is not accepted.
+        SystemExit: Help was requested (0).
     """
     leaves, name = dict(_leaves(recipe)), title.partition(":")[0]
-    _check_values(words, leaves)
-    _explain(recipe)
-    field = ("recipe", Annotated[type(recipe), WHOLE], dataclasses.field(default=recipe))
+    words = _check_values(words, leaves)
+    mirror = _mirror(recipe)
+    field = ("recipe", Annotated[type(mirror), WHOLE], dataclasses.field(default=mirror))
     kind = dataclasses.make_dataclass("Options", [field], bases=(options,), frozen=True, kw_only=True)
     kind.__doc__ = f"Recipe {title}. Every field of the recipe is an option; its default is the recipe's value."
-    made, unknown = _read(kind, f"fantasytalking train {name}", words)
     own = ["--" + one.name.replace("_", "-") for one in dataclasses.fields(options)]
-    refuse_unknown(unknown, [*leaves, *own], f"train {name}")
-    return made
+    made = parse_words(kind, f"train {name}", words, [*leaves, *own])
+    return dataclasses.replace(made, recipe=_made(recipe, made.recipe, "--"))
 
 
-def _read(kind: type[Any], program: str, words: Sequence[str]) -> tuple[Any, list[str]]:
-    """Parse the options; returns them and the unknown words. The error of a record replaces the message that tyro prints."""
-    shown = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(shown):
-            return tyro.cli(
-                kind, prog=program, args=list(words), return_unknown_args=True, config=(tyro.conf.FlagCreatePairsOff,)
-            )
-    except SystemExit as stop:
-        cause: BaseException | None = stop
-        while cause is not None and not isinstance(cause, SettingsError):
-            cause = cause.__context__
-        if cause is not None:
-            raise cause from None
-        sys.stderr.write(shown.getvalue())
-        raise
-
-
-def _leaves(value: Any, prefix: str = "--") -> Iterator[tuple[str, FieldDescription | None]]:
-    """Options of a recipe with their descriptions, whose defaults are the recipe's values; None for the sizes of models."""
+def _leaves(value: Any, prefix: str = "--") -> Iterator[tuple[str, FieldDescription]]:
+    """Options of a recipe with their descriptions, whose defaults are the recipe's values."""
     for known in describe(type(value)):
-        inner, option = getattr(value, known.name), prefix + known.name.replace("_", "-")
-        if hasattr(inner, "__pydantic_fields__"):
+        inner, option = getattr(value, known.name), prefix + _dashed(known.name)
+        if _is_record(inner):
             yield from _leaves(inner, f"{option}.")
-        elif isinstance(inner, tuple) and inner and hasattr(inner[0], "__pydantic_fields__"):
+        elif _are_records(inner):
             for number, one in enumerate(inner):
                 yield from _leaves(one, f"{option}.{number}.")
         elif isinstance(inner, dict):
-            yield from ((f"{option}.{name.replace('_', '-')}", None) for name in inner)
-        else:
+            yield from ((f"{option}.{_dashed(one.name)}", one) for one in _sizes(inner))
+        elif not _absent(known, inner):
             yield option, dataclasses.replace(known, default=inner)
+
+
+def _mirror(value: Any) -> Any:
+    """A plain dataclass object with the values of a record, for `tyro`, whose types alone are checked when it is parsed.
+
+    Nested records become dataclasses too, and a dict of sizes one with a field for each size. Ranges are checked when the record is made
+    of it (see `_made`), so that the error is that of the record and not a box that `tyro` draws around it.
+    """
+    fields: list[Any] = []
+    for known in describe(type(value)):
+        inner = getattr(value, known.name)
+        if _is_record(inner) or isinstance(inner, dict):
+            made = _mirror(inner) if _is_record(inner) else _dict_mirror(known.name, inner)
+            fields.append((known.name, Annotated[type(made), tyro.conf.arg(help=known.help)], _default(made)))
+        elif _are_records(inner):
+            parts = tuple(_mirror(one) for one in inner)
+            fields.append((known.name, tuple[tuple(type(part) for part in parts)], _default(parts)))  # type: ignore[misc]
+        elif not _absent(known, inner):
+            fields.append((known.name, option_type(known), _default(inner)))
+    mirror: Any = dataclasses.make_dataclass(f"{type(value).__name__}Options", fields, frozen=True)
+    # shown where a group of options has no text of its own
+    mirror.__doc__ = (type(value).__doc__ or "").split("\n\n")[0]
+    return mirror()
+
+
+def _dict_mirror(name: str, sizes: Mapping[str, Any]) -> Any:
+    fields: list[Any] = [(one.name, option_type(one), _default(one.default)) for one in _sizes(sizes)]
+    return dataclasses.make_dataclass(f"{name.title()}Options", fields, frozen=True)()
+
+
+def _made(value: Any, given: Any, prefix: str) -> Any:
+    """The record with the values of its mirror.
+
+    Raises:
+        SettingsError: A value is not accepted; the error names the option.
+    """
+    changed: dict[str, Any] = {}
+    for known in describe(type(value)):
+        inner, option = getattr(value, known.name), prefix + _dashed(known.name)
+        if not hasattr(given, known.name):
+            continue
+        new = getattr(given, known.name)
+        if _is_record(inner):
+            new = _made(inner, new, f"{option}.")
+        elif _are_records(inner):
+            pairs = enumerate(zip(inner, new, strict=True))
+            new = tuple(_made(one, part, f"{option}.{number}.") for number, (one, part) in pairs)
+        elif isinstance(inner, dict):
+            new = {one.name: getattr(new, one.name) for one in dataclasses.fields(new)}
+        changed[known.name] = new
+    try:
+        return dataclasses.replace(value, **changed)
+    except SettingsError as error:
+        raise SettingsError(_as_typed(str(error), prefix, changed)) from None
+
+
+def _as_typed(message: str, prefix: str, fields: Mapping[str, Any]) -> str:
+    """The message with the name of the field that it begins with as the option is typed."""
+    found = _FIRST_WORDS.match(message)
+    name = "" if found is None else found.group().rstrip(".")
+    if name.split(".")[0] not in fields:
+        return message
+    return prefix + _dashed(name) + message[len(name) :]
+
+
+def _default(value: Any) -> Any:
+    return dataclasses.field(default=value)
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _is_record(value: Any) -> bool:
+    return hasattr(value, "__pydantic_fields__")
+
+
+def _are_records(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and _is_record(value[0])
+
+
+def _absent(known: FieldDescription, value: Any) -> bool:
+    """Whether a part that the recipe leaves out is no option: LoRA is the business of recipes that have it."""
+    return value is None and hasattr(known.kind, "__pydantic_fields__")
+
+
+def _sizes(sizes: Mapping[str, Any]) -> list[FieldDescription]:
+    """Descriptions of the sizes in a dict, whose defaults are its values."""
+    return [dataclasses.replace(one, default=sizes[one.name]) for one in describe(ModelSizes) if one.name in sizes]
 
 
 def respelt(words: Sequence[str], former: Mapping[str, str]) -> list[str]:
@@ -96,12 +168,16 @@ def respelt(words: Sequence[str], former: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _check_values(words: Sequence[str], leaves: Mapping[str, FieldDescription | None]) -> None:
-    """Check single values before anything is loaded.
+def _check_values(words: Sequence[str], leaves: Mapping[str, FieldDescription]) -> list[str]:
+    """Check single values before anything is parsed.
+
+    Returns:
+        The words, with the one spelling of nothing that `tyro` knows.
 
     Raises:
         SettingsError: A field does not accept the given number or word.
     """
+    checked = list(words)
     for place, word in enumerate(words):
         option, equals, value = word.partition("=")
         known = leaves.get(option.replace("_", "-"))
@@ -111,25 +187,10 @@ def _check_values(words: Sequence[str], leaves: Mapping[str, FieldDescription | 
         if known.choices or known.kind in (int, float):
             named, text = dataclasses.replace(known, name=option), value if equals else words[place + 1]
             try:
-                named.check(named.parse(text))
+                parsed = named.check(named.parse(text))
             except SettingsError:
                 # as it was typed
                 raise SettingsError(named.refusal(text)) from None
-
-
-def _explain(value: Any) -> None:
-    """Add the help text of each field to the docstrings of a recipe's records, where `--help` finds it."""
-    kind = type(value)
-    if "Attributes:" not in (kind.__doc__ or ""):
-        rows = (f"    {one.name}: {one.help}{_range(one)}" for one in describe(kind))
-        kind.__doc__ = f"{kind.__doc__}\n\nAttributes:\n" + "\n".join(rows) + "\n"
-    for known in describe(kind):
-        inner = getattr(value, known.name)
-        for one in inner if isinstance(inner, tuple) else (inner,):
-            if hasattr(one, "__pydantic_fields__"):
-                _explain(one)
-
-
-def _range(known: FieldDescription) -> str:
-    bounded = known.minimum is not None or known.maximum is not None
-    return f" Accepts {known.accepted}." if bounded else ""
+            if parsed is None:
+                checked[place if equals else place + 1] = f"{option}=None" if equals else "None"
+    return checked

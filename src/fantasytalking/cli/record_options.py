@@ -9,7 +9,7 @@ import tyro
 
 from fantasytalking.system.records import FieldDescription, describe
 
-__all__ = ["make_record", "record_options"]
+__all__ = ["make_record", "option_type", "record_options"]
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ def record_options(kind: type[Any]) -> type[Any]:
     Args:
         kind: A class made by `record`, all fields of which have defaults.
     """
-    fields = [(known.name, _type(known), dataclasses.field(default=known.default)) for known in describe(kind)]
+    fields = [(known.name, option_type(known), dataclasses.field(default=known.default)) for known in describe(kind)]
     options = dataclasses.make_dataclass(f"{kind.__name__}Options", fields, frozen=True)
     options.__doc__ = (kind.__doc__ or "").split("\n\n")[0]
     return options
@@ -42,10 +42,11 @@ def make_record(kind: type[T], options: Any) -> T:
     return kind(**{known.name: getattr(options, known.name) for known in describe(kind)})
 
 
-def _type(known: FieldDescription) -> Any:
+def option_type(known: FieldDescription) -> Any:
+    """Type of an option, annotated with its help text: meaning, accepted values, unit."""
     value: Any = Literal[known.choices] if known.choices else known.kind
     unit = f" ({known.unit})" if known.unit else ""
-    bounded = known.minimum is not None or known.maximum is not None
+    bounded = any(bound is not None for bound in (known.minimum, known.maximum, known.multiple))
     accepted = f" Accepts {known.accepted}{unit}." if bounded else unit
     argument = tyro.conf.arg(help=f"{known.help}{accepted}")
     return Annotated[value | None if known.optional else value, argument]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
 from fantasytalking.cli.recipe_options import parse_recipe, respelt
-from fantasytalking.errors import SettingsError
+from fantasytalking.data.catalogue import CATALOGUE
+from fantasytalking.errors import CheckpointError, SettingsError
+from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import quiet_frameworks
 from fantasytalking.system.records import nearest_name
+from fantasytalking.training.check_folders import DataKind, check_data, check_output_folder
 
 __all__ = ["FAMILIES", "Family", "Train", "main", "run"]
 
@@ -27,12 +31,16 @@ _ELSEWHERE = {
 """Options of some recipes, and the reason why the others lack them."""
 
 
+_SET = "A prepared set, as 'fantasytalking prepare VIDEOS --output SET' makes it"
+_VIDEOS = f"a folder of videos with {CATALOGUE}, one line a clip (docs/training.md)"
+MOST_THREADS = 1024
+
+
 @dataclass(frozen=True)
 class Train:
     """Options common to all recipes."""
 
-    data: Path
-    """A prepared set (see `fantasytalking prepare`); embedded and tiny also accept, and lip-sync needs, a folder with catalogue.jsonl."""
+    data: Annotated[Path, tyro.conf.arg(help=f"{_SET}, or {_VIDEOS}.")]
     output: Path
     """Run folder for configuration, log, checkpoints and the result. With an existing run folder, the run continues where it stopped."""
     steps: int | None = None
@@ -44,13 +52,23 @@ class Train:
 
 
 @dataclass(frozen=True)
+class _OnVideos(Train):
+    data: Annotated[Path, tyro.conf.arg(help=f"{_VIDEOS[0].upper()}{_VIDEOS[1:]}.")]
+
+
+@dataclass(frozen=True)
 class _OnBase(Train):
+    data: Annotated[Path, tyro.conf.arg(help=f"{_SET} with --model naming a folder with the base's encoders.")]
     base: Path = tyro.MISSING
     """Model folder or weights that the run starts from; they are not changed."""
 
 
 @dataclass(frozen=True)
 class _OfTeacher(Train):
+    data: Annotated[
+        Path,
+        tyro.conf.arg(help=f"{_SET}; distil and distil-tiny also take {_VIDEOS}, or the run folder of the teacher."),
+    ]
     teacher: Path = tyro.MISSING
     """Model folder of the teacher, from which the student also starts."""
 
@@ -63,6 +81,7 @@ class Family:
         names: Recipe -> its result, in one line.
         registry: Module and name of the dict of recipes.
         options: Dataclass of the options in addition to the recipe's fields.
+        data: Kinds of data folders, as `training.check_folders` names them.
         train: Function from recipe and options to the path of the result; it imports late, as --help must not wait for the frameworks.
         former: Former names of options, or their prefixes up to a dot -> present ones.
     """
@@ -70,6 +89,7 @@ class Family:
     names: Mapping[str, str]
     registry: tuple[str, str]
     options: type[Train]
+    data: tuple[DataKind, ...]
     train: Callable[[Any, Any], Path]
     former: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -116,6 +136,7 @@ FAMILIES = (
         },
         ("fantasytalking.training.embedded.embedded_recipes", "RECIPES"),
         Train,
+        ("set", "catalogue"),
         _embedded,
         {"--transformer.": "--train."},
     ),
@@ -128,6 +149,7 @@ FAMILIES = (
         },
         ("fantasytalking.training.adapter.adapter_recipes", "ADAPTER_RECIPES"),
         _OnBase,
+        ("set",),
         _adapter,
     ),
     Family(
@@ -139,12 +161,14 @@ FAMILIES = (
         },
         ("fantasytalking.training.distillation.distillation_recipes", "DISTIL_RECIPES"),
         _OfTeacher,
+        ("set", "catalogue", "tracks"),
         _student,
     ),
     Family(
         {"lip-sync": "the network that measures lip sync"},
         ("fantasytalking.training.lip_sync.lip_sync_recipes", "LIP_SYNC_RECIPES"),
-        Train,
+        _OnVideos,
+        ("catalogue",),
         _lip_sync,
         {"--variation.": "--train.variation.", "--learning-rate": "--train.stages.0.learning-rate"}
         | {
@@ -186,21 +210,53 @@ def run(name: str, options: Any) -> int:
     """
     family = next(family for family in FAMILIES if name in family.names)
     recipe = options.recipe
-    for option in ("steps", "threads"):
+    for option, most in (("steps", math.inf), ("threads", MOST_THREADS)):
         value = getattr(options, option)
-        if value is not None and value < 1:
-            raise SettingsError(f"--{option} must be at least 1, but {value} was given.")
+        if value is not None and not 1 <= value <= most:
+            end = "" if most == math.inf else f" and at most {most}"
+            raise SettingsError(f"--{option} must be at least 1{end}, but {value} was given.")
+    if options.steps is not None:
+        try:
+            recipe = recipe.scaled_to(options.steps)
+        except SettingsError as error:
+            raise SettingsError(f"--{error}") from None
+    _check_folders(family, recipe, options)
     if options.threads is not None:
         import torch
 
         torch.set_num_threads(options.threads)
     quiet_frameworks()
-    if options.steps is not None:
-        recipe = recipe.scaled_to(options.steps)
     made = family.train(recipe, options)
     if int(os.environ.get("RANK", 0)) == 0:
         print(json.dumps({"output": str(made), "recipe": name}) if options.json else made)
     return 0
+
+
+def _check_folders(family: Family, recipe: Any, options: Any) -> None:
+    """Check the folders and files that the options name, without loading a framework.
+
+    Raises:
+        InputError: There are no such data, or they are not of a kind that the recipe takes.
+        OutputError: The run folder lies in the data or in a model.
+        CheckpointError: There is no such base, teacher or start.
+    """
+    lora = getattr(recipe, "lora", None) is not None
+    models: dict[str, str | Path] = {}
+    for option in ("base", "teacher"):
+        model = getattr(options, option, None)
+        if model is None:
+            continue
+        # weights of any layout, or, for a student that is a whole model, a model folder
+        models[option] = model if option == "base" or lora else resolve_model(str(model))
+        if not Path(models[option]).expanduser().exists():
+            raise CheckpointError(
+                f"There is no model '{model}'; --{option} must be a model folder or a file of weights."
+            )
+    if getattr(recipe, "start", ""):
+        models["start"] = resolve_model(recipe.start)
+    check_output_folder(options.output, options.data, **models)
+    # without LoRA a student is an embedded model; with it, it needs latents
+    check_data(options.data, ("set",) if lora else family.data)
 
 
 def _parse(name: str, family: Family, words: Sequence[str]) -> Any:
@@ -208,7 +264,7 @@ def _parse(name: str, family: Family, words: Sequence[str]) -> Any:
 
     Raises:
         SettingsError: An option does not exist, or a value is not accepted.
-        SystemExit: Help was requested (0), or an option is missing or malformed (2); the reason has been printed.
+        SystemExit: Help was requested (0).
     """
     for word in words:
         given = word.partition("=")[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -12,7 +11,6 @@ from torch import Tensor
 from fantasytalking.conditioning.audio_windows import window_ranges
 from fantasytalking.conditioning.conditions import AudioCondition, Conditions, IdentityCondition
 from fantasytalking.geometry import TIME_STRIDE
-from fantasytalking.system.records import field, record
 
 
 @dataclass(frozen=True)
@@ -40,21 +38,6 @@ class Sample:
     identity: Tensor | None = None
     motion: Tensor | None = None
     name: str = ""
-
-
-@record
-class Dropout:
-    """Probability of dropping each condition, independently of the others (paper: 0.1 each).
-
-    Attributes:
-        reference: Probability of dropping the portrait, and the identity with it.
-        audio: Probability of dropping the speech.
-        text: Probability of dropping the prompt.
-    """
-
-    reference: Annotated[float, field("Probability of dropping the reference image.", minimum=0, maximum=1)] = 0.1
-    audio: Annotated[float, field("Probability of dropping the speech.", minimum=0, maximum=1)] = 0.1
-    text: Annotated[float, field("Probability of dropping the prompt.", minimum=0, maximum=1)] = 0.1
 
 
 @dataclass(frozen=True)

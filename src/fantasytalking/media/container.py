@@ -7,7 +7,6 @@ import functools
 import os
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 
 import av
 from av.container import InputContainer
@@ -16,41 +15,15 @@ from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
 from fantasytalking.errors import InputError
-from fantasytalking.system.files import full_disk_error
+from fantasytalking.system.files import existing_file, full_disk_error
 
-__all__ = ["SCALING", "existing_file", "open_media", "picture_stream", "seconds_of", "write_errors"]
+__all__ = ["SCALING", "open_media", "picture_stream", "seconds_of", "write_errors"]
 
 # Without exact rounding the conversion between RGB and YUV loses one to two grey levels each way.
 SCALING = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
 
 # A playlist names other files or addresses: given as a portrait's speech it would read what its sender may not.
 _INDIRECT_FORMATS = frozenset({"hls", "applehttp", "dash", "concat", "imf", "sdp", "rtsp", "rtp", "sap", "vapoursynth"})
-
-
-def existing_file(path: str | os.PathLike[str], what: str, error: type[InputError]) -> Path:
-    """Check that a path names a readable file with something in it.
-
-    Args:
-        path: The file.
-        what: How messages call it, such as "audio".
-        error: The class to raise.
-
-    Returns:
-        The path, with a leading `~` expanded.
-
-    Raises:
-        InputError: As the given class: missing, a folder, empty or not readable.
-    """
-    file = Path(path).expanduser()
-    if file.is_dir():
-        raise error(f"The {what} '{file}' is a folder; give the path of one file.")
-    if not file.exists():
-        raise error(f"The {what} file '{file}' does not exist; check the path.")
-    if not os.access(file, os.R_OK):
-        raise error(f"The {what} file '{file}' is not readable; change its permissions.")
-    if file.is_file() and file.stat().st_size == 0:
-        raise error(f"The {what} file '{file}' is empty (0 bytes); give a complete one.")
-    return file
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from fantasytalking.errors import ImageError
-from fantasytalking.media.container import existing_file
+from fantasytalking.system.files import existing_file
 
 __all__ = ["MAX_SIDE", "MIN_SIDE", "load_image"]
 

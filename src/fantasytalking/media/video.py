@@ -24,8 +24,9 @@ from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
 from fantasytalking.errors import VideoError
-from fantasytalking.media.container import SCALING, existing_file, open_media, picture_stream
+from fantasytalking.media.container import SCALING, open_media, picture_stream
 from fantasytalking.media.video_writer import VideoWriter, exact_rate, write_video
+from fantasytalking.system.files import existing_file
 
 __all__ = ["VideoInfo", "VideoWriter", "exact_rate", "iterate_frames", "probe_video", "read_frames", "write_video"]
 

@@ -10,13 +10,39 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from fantasytalking.errors import OutputError
+from fantasytalking.errors import InputError, OutputError
 
-__all__ = ["atomic_folder", "atomic_path", "check_output", "full_disk_error", "replace_folder"]
+__all__ = ["atomic_folder", "atomic_path", "check_output", "existing_file", "full_disk_error", "replace_folder"]
 
 _FULL = {errno.ENOSPC: "the disk is full", errno.EFBIG: "the file would exceed the size limit"}
 if hasattr(errno, "EDQUOT"):
     _FULL[errno.EDQUOT] = "the disk quota is used up"
+
+
+def existing_file(path: str | os.PathLike[str], what: str, error: type[InputError]) -> Path:
+    """Check that a path names a readable file with something in it.
+
+    Args:
+        path: The file.
+        what: How messages call it, such as "audio".
+        error: The class to raise.
+
+    Returns:
+        The path, with a leading `~` expanded.
+
+    Raises:
+        InputError: As the given class: missing, a folder, empty or not readable.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise error(f"The {what} '{file}' is a folder; give the path of one file.")
+    if not file.exists():
+        raise error(f"The {what} file '{file}' does not exist; check the path.")
+    if not os.access(file, os.R_OK):
+        raise error(f"The {what} file '{file}' is not readable; change its permissions.")
+    if file.is_file() and file.stat().st_size == 0:
+        raise error(f"The {what} file '{file}' is empty (0 bytes); give a complete one.")
+    return file
 
 
 def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:

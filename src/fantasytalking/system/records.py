@@ -55,6 +55,7 @@ class FieldDescription:
         default: Value where none is given; `dataclasses.MISSING` where one must be given.
         minimum: Smallest accepted number, or None.
         maximum: Largest accepted number, or None.
+        multiple: Number of which an accepted one is a multiple, or None.
         choices: Accepted words, or empty.
         unit: Unit of the value, or "".
         help: One sentence.
@@ -66,6 +67,7 @@ class FieldDescription:
     default: Any
     minimum: float | None
     maximum: float | None
+    multiple: int | None
     choices: tuple[str, ...]
     unit: str
     help: str
@@ -82,6 +84,8 @@ class FieldDescription:
             words = " or ".join(filter(None, (", ".join(self.choices[:-1]), self.choices[-1])))
             return words + (" or nothing" if self.optional else "")
         words = _KINDS.get(self.kind, "another value")
+        if self.multiple is not None:
+            words = "an even number" if self.multiple == 2 else f"a multiple of {self.multiple}"
         if self.minimum is not None and self.maximum is not None:
             words += f" from {plain(self.minimum)} to {plain(self.maximum)}"
         elif self.minimum is not None:
@@ -116,8 +120,10 @@ class FieldDescription:
         lowest = -math.inf if self.minimum is None else self.minimum
         highest = math.inf if self.maximum is None else self.maximum
         bounded = self.kind in (int, float) and value is not None
-        if (self.choices and value not in self.choices) or (
-            bounded and not (math.isfinite(value) and lowest <= value <= highest)
+        if (
+            (self.choices and value is not None and value not in self.choices)
+            or (bounded and not (math.isfinite(value) and lowest <= value <= highest))
+            or (bounded and self.multiple is not None and value % self.multiple)
         ):
             raise SettingsError(self.refusal(value))
         return value
@@ -138,6 +144,7 @@ def field(
     *,
     minimum: float | None = None,
     maximum: float | None = None,
+    multiple: int | None = None,
     unit: str = "",
 ) -> Any:
     """Describe a field for `typing.Annotated`: accepted values and meaning.
@@ -146,9 +153,11 @@ def field(
         help: One sentence.
         minimum: Smallest accepted number.
         maximum: Largest accepted number.
+        multiple: Number of which an accepted one is a multiple.
         unit: Unit of the value.
     """
-    return pydantic.Field(ge=minimum, le=maximum, description=help, json_schema_extra={"unit": unit} if unit else None)
+    extra: Any = {"unit": unit} if unit else None
+    return pydantic.Field(ge=minimum, le=maximum, multiple_of=multiple, description=help, json_schema_extra=extra)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
@@ -250,7 +259,10 @@ def _describe(name: str, info: FieldInfo) -> FieldDescription:
         hint = parts[0] if len(parts) == 1 else hint
     choices = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
     bounds = {
-        kind: value for m in info.metadata for kind in ("ge", "le") if (value := getattr(m, kind, None)) is not None
+        kind: value
+        for m in info.metadata
+        for kind in ("ge", "le", "multiple_of")
+        if (value := getattr(m, kind, None)) is not None
     }
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     return FieldDescription(
@@ -260,6 +272,7 @@ def _describe(name: str, info: FieldInfo) -> FieldDescription:
         default=dataclasses.MISSING if info.is_required() else info.get_default(call_default_factory=True),
         minimum=bounds.get("ge"),
         maximum=bounds.get("le"),
+        multiple=bounds.get("multiple_of"),
         choices=tuple(map(str, choices)),
         unit=str(extra.get("unit", "")),
         help=info.description or "",

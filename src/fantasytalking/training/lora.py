@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fantasytalking.errors import MissingDependencyError, SettingsError
 from fantasytalking.system.records import field, record
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["LORA", "LORA_FILE", "LORA_TARGETS", "LoraSettings", "add_lora", "plain_names", "save_lora"]
 
@@ -39,7 +40,7 @@ class LoraSettings:
     """Settings of LoRA, which is trained in place of the backbone's weights."""
 
     rank: Annotated[int, field("Rank of the LoRA matrices.", minimum=1)] = 64
-    alpha: Annotated[float, field("Scale of LoRA: its output is multiplied by alpha / rank.", minimum=0)] = 64.0
+    alpha: Annotated[float, field("Scale of LoRA: its output is multiplied by alpha / rank.", minimum=1e-6)] = 64.0
     targets: Annotated[
         tuple[str, ...],
         field("Name endings of the linear layers that get LoRA; those that the model lacks are ignored."),

@@ -176,7 +176,7 @@ def test_window_lengths_that_no_clip_reaches_are_left_out_and_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     material = load_material(write_cache(tmp_path / "tracks"))
-    config = replace(TINY_TRANSFORMER, frames=(9, 9, 9001))
+    config = replace(TINY_TRANSFORMER, frames=(9, 9, 9001), batch_tokens=2251)
     source = window_source(material, config)
     assert source.frames == (9, 9)
     assert "no clip is long enough for windows of 9001 frames" in capsys.readouterr().err

@@ -29,7 +29,6 @@ from fantasytalking.training.embedded.linear_sync import fit_ridge
 from fantasytalking.training.lip_sync.align_clips import cross_align, deal, reference_offset
 from fantasytalking.training.lip_sync.lip_sync_data import (
     SyncWindows,
-    Variation,
     make_clip,
     mirror_index,
     mirror_signs,
@@ -52,7 +51,7 @@ from fantasytalking.training.lip_sync.lip_sync_objective import (
     new_network,
     sync_loss,
 )
-from fantasytalking.training.lip_sync.lip_sync_recipes import LIP_SYNC_RECIPES
+from fantasytalking.training.lip_sync.lip_sync_recipes import LIP_SYNC_RECIPES, Variation
 from fantasytalking.training.lip_sync.train_lip_sync import average_face, training_clips, validation_table
 from fantasytalking.training.trainer.config import Schedule
 from fantasytalking.training.trainer.engine import Engine

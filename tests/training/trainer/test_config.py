@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fantasytalking.data.samples import Dropout
+from fantasytalking.data.condition_dropout import Dropout
 from fantasytalking.errors import SettingsError
 from fantasytalking.training.adapter.adapter_recipes import ADAPTER_RECIPES
 from fantasytalking.training.distillation.distillation_recipes import DISTIL_RECIPES
@@ -51,6 +51,24 @@ def test_an_unknown_key_is_named(tmp_path: Path) -> None:
         ({"continuation": 1.5}, "continuation must be a number from 0 to 1"),
         ({"stages": ()}, "needs at least one stage"),
         ({"frames": ()}, "windows of some length"),
+        ({"batch_tokens": 61}, "batch_tokens must be at least 62, the latent frames of a window of 245 frames, but 61"),
+        ({"accumulate": 999}, "accumulate must not exceed the 16 samples of the largest batch, but 999 was given"),
+        ({"clip_norm": 0.0}, "clip_norm must be a number of at least 1e-06"),
+        ({"seed": 2**64}, "seed must be a whole number from 0 to"),
+        ({"model": {"ffn_dim": 0}}, r"model\.ffn_dim must be a whole number of at least 1, but 0 was given"),
+        ({"model": {"num_layers": 2.5}}, r"model\.num_layers must be a whole number of at least 1, but 2\.5"),
+        (
+            {"model": {"attention_head_dim": 7}},
+            r"model\.attention_head_dim must be an even number of at least 2, but 7",
+        ),
+        ({"model": {"patch_size": (1, 2)}}, r"model\.patch_size\[2\] is missing"),
+        ({"model": {"eps": float("nan")}}, r"model\.eps must be a number from"),
+        ({"model": {"qk_norm": "foo"}}, r"model\.qk_norm must be rms_norm_across_heads or nothing"),
+        ({"model": {"ffn": 3}}, r"model: There is no setting 'ffn'; did you mean 'ffn_dim'"),
+        (
+            {"model": {"identity_dim": 8}},
+            r"model\.identity_dim and identity_feature_dim must both be given, or neither",
+        ),
         ({"frames": (74,)}, "must be a multiple of 4 plus 1, but it is 74; use 73 or 77"),
     ],
 )
@@ -75,7 +93,7 @@ def test_every_recipe_is_scaled_to_a_number_of_steps() -> None:
     recipes: dict[str, Any] = {**RECIPES, **ADAPTER_RECIPES, **DISTIL_RECIPES, **LIP_SYNC_RECIPES}
     for recipe in recipes.values():
         scaled = recipe.scaled_to(40)
-        assert scaled.train.total_steps == pytest.approx(40, abs=1)
+        assert scaled.train.total_steps == 40
         assert replace(scaled, train=recipe.train) == recipe
 
 
@@ -105,7 +123,13 @@ def test_a_shorter_run_keeps_the_proportion_of_the_stages() -> None:
     config = EMBEDDED_TRANSFORMER.scaled_to(360)
     whole = [stage.steps for stage in EMBEDDED_TRANSFORMER.stages]
     assert [stage.steps for stage in config.stages] == [round(360 * n / sum(whole)) for n in whole]
-    assert all(stage.steps >= 1 for stage in EMBEDDED_TRANSFORMER.scaled_to(1).stages)
+    for steps in (3, 4, 5, 7, 1000, 5999):
+        scaled = EMBEDDED_TRANSFORMER.scaled_to(steps)
+        assert scaled.total_steps == steps and all(stage.steps >= 1 for stage in scaled.stages)
+    with pytest.raises(
+        SettingsError, match="steps must be at least 3, one for each stage of the recipe, but 2 was given"
+    ):
+        EMBEDDED_TRANSFORMER.scaled_to(2)
 
 
 def test_the_learning_rate_warms_up_and_ends_at_its_fraction() -> None:

@@ -37,10 +37,10 @@ def test_a_step_moves_the_weights_and_clears_the_gradient() -> None:
 def test_a_loss_that_is_not_finite_updates_nothing(value: float) -> None:
     made = engine()
     before = made.bare_model.get_parameter("weight").detach().clone()
-    with pytest.raises(ResourceError, match="Training diverged"):
+    with pytest.raises(ResourceError, match=r"is (nan|inf)"):
         made.check_finite(value)
     made.backward(made.model(torch.ones(1, 3)).sum() * value)
-    with pytest.raises(ResourceError, match="Training diverged"):
+    with pytest.raises(ResourceError, match=r"is (nan|inf)"):
         made.update()
     assert torch.equal(made.bare_model.get_parameter("weight"), before)
 

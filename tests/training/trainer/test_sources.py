@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fantasytalking.data.samples import Dropout
+from fantasytalking.data.condition_dropout import Dropout
 from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.training.trainer.random_draws import StepDraws
 from fantasytalking.training.trainer.sources import BucketPlan, WindowSource

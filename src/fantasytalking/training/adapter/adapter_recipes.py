@@ -6,12 +6,19 @@ import dataclasses
 from dataclasses import replace
 from typing import Annotated, Any
 
+from fantasytalking.errors import SettingsError
 from fantasytalking.geometry import Strides
-from fantasytalking.system.records import field, record
+from fantasytalking.system.records import field, nearest_name, record
 from fantasytalking.training.lora import LoraSettings
 from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
+from fantasytalking.training.trainer.model_sizes import check_sizes
 
-__all__ = ["ADAPTER_RECIPES", "BACKBONE_LINEARS", "AdapterRecipe"]
+__all__ = ["ADAPTER_RECIPES", "BACKBONE_LINEARS", "DESCRIPTION", "AdapterRecipe"]
+
+DESCRIPTION = "adapter.json"
+"""File of a run's description, in its output folder."""
+PART_SIZES = ("audio_dim", "identity_dim", "identity_tokens", "identity_layers", "motion")
+"""Sizes that `AdapterRecipe.parts` may hold."""
 
 BACKBONE_LINEARS = (
     *(f"{attention}.{name}" for attention in ("attn1", "attn2") for name in ("to_q", "to_k", "to_v", "to_out.0")),
@@ -40,6 +47,21 @@ class AdapterRecipe:
         ),
     ] = dataclasses.field(default_factory=dict)
     lora: Annotated[LoraSettings | None, field("LoRA on the backbone, trained together with the adapter.")] = None
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.parts if name not in PART_SIZES]
+        if unknown:
+            raise SettingsError(
+                f"parts: There is no part size {unknown[0]!r}; {nearest_name(unknown[0], PART_SIZES, 'part sizes')}"
+            )
+        # the width of the face embedding comes from the data; here it only completes the pair
+        width = {} if self.parts.get("identity_dim") is None else {"identity_feature_dim": 1}
+        check_sizes({**self.parts, **width}, "parts")
+        if self.train.accumulate > self.batch:
+            raise SettingsError(
+                f"train.accumulate must not exceed the {self.batch} clips of a batch, but {self.train.accumulate} was given; give at most "
+                f"{self.batch}."
+            )
 
     @property
     def batch(self) -> int:

@@ -16,14 +16,12 @@ from fantasytalking.checkpoints.load_models import open_transformer
 from fantasytalking.data.prepared_set import PreparedSet
 from fantasytalking.errors import CheckpointError, OutputError, SettingsError
 from fantasytalking.system.json import read_json, write_json
-from fantasytalking.training.adapter.adapter_recipes import AdapterRecipe
+from fantasytalking.training.adapter.adapter_recipes import DESCRIPTION, AdapterRecipe
 
 __all__ = ["DESCRIPTION", "RUN", "base_checksum", "describe_run", "read_description"]
 
 RUN = "transformer"
 """Subfolder of a run's output with the log and the checkpoints."""
-DESCRIPTION = "adapter.json"
-"""File of the description, next to that subfolder."""
 
 
 def describe_run(output: Path, recipe: AdapterRecipe, base: Path, prepared: PreparedSet, write: bool) -> None:

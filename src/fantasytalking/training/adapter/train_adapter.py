@@ -7,6 +7,7 @@ the time embedding in float32, as at inference; trained weights are in float32, 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from fantasytalking.checkpoints.adapter_layouts import part_of
-from fantasytalking.checkpoints.load_models import load_transformer, open_transformer
+from fantasytalking.checkpoints.load_models import load_transformer, open_transformer, plan_transformer
 from fantasytalking.data.latent_dataset import LatentDataset, Prefix, Window
 from fantasytalking.data.prepared_set import PreparedSet
 from fantasytalking.data.samples import Sample
@@ -25,6 +26,8 @@ from fantasytalking.geometry import Strides
 from fantasytalking.training.adapter.adapter_recipes import AdapterRecipe
 from fantasytalking.training.adapter.export_run import export_run
 from fantasytalking.training.adapter.run_description import RUN, describe_run
+from fantasytalking.training.check_folders import check_data, check_output_folder
+from fantasytalking.training.check_recipe import SampleSizes, check_transformer
 from fantasytalking.training.flow_matching import FlowMatching
 from fantasytalking.training.lora import LORA, add_lora
 from fantasytalking.training.trainer.engine import main_process_first
@@ -94,14 +97,10 @@ def build_model(base: Path, recipe: AdapterRecipe, prepared: PreparedSet) -> Fan
         InputError: The set was made for a model of other widths.
     """
     config = recipe.train
-    _, held = open_transformer(base)
-    clips = prepared.clips()
-    arrays = prepared.arrays(clips[0].key) if clips else {}
-    sizes = _missing_parts(recipe, held, arrays)
+    sizes = check_model(base, recipe, prepared)
     dtype = torch.bfloat16 if config.mixed_precision == "bf16" else torch.float32
     with seeded(config.seed, "adapter"):
         model = load_transformer(base, dtype, config=sizes)
-    _check_widths(model, arrays, prepared.folder)
     if recipe.lora is not None:
         with seeded(config.seed, "lora"):
             add_lora(model, recipe.lora)
@@ -121,6 +120,51 @@ def _missing_parts(recipe: AdapterRecipe, held: dict[str, Any], arrays: dict[str
         sizes["identity_feature_dim"] = len(arrays["embedding"])
     if parts.get("motion") and not held.get("motion"):
         sizes["motion"] = True
+    return sizes
+
+
+def check_model(base: Path, recipe: AdapterRecipe, prepared: PreparedSet) -> dict[str, Any]:
+    """Run the recipe's model through a made-up step of the set's sizes, without reading a weight (see `check_recipe`).
+
+    Args:
+        base: See `build_model`.
+        recipe: See `build_model`.
+        prepared: See `build_model`.
+
+    Returns:
+        Sizes of the parts that the recipe adds to the base.
+
+    Raises:
+        CheckpointError: The base cannot be read.
+        InputError: The set was made for a model of other widths.
+        SettingsError: The model cannot be trained on such samples, or has none of LoRA's layers.
+    """
+    clips = prepared.clips()
+    arrays = prepared.arrays(clips[0].key) if clips else {}
+    sizes = _missing_parts(recipe, open_transformer(base)[1], arrays)
+    model = plan_transformer(base, config=sizes).model
+    if "latents.0" not in arrays:
+        return sizes  # the data set says what is missing
+    _check_widths(model, arrays, prepared.folder)
+    found = model.plain_config()
+    channels, frames, *sides = arrays["latents.0"].shape
+    longest = min(Strides().num_frames(frames), max(recipe.train.frames))
+    if longest < max(recipe.train.frames):
+        print(
+            f"note: the windows of {prepared.folder} have {longest} frames, so longer ones (train.frames) are cut to that.",
+            file=sys.stderr,
+        )
+    samples = SampleSizes(
+        latents=(channels, *sides),
+        condition=arrays["condition.0"].shape[0],
+        text=tuple(arrays["text"].shape) if "text" in arrays else (1, found["text_dim"]),
+        speech=arrays["speech.0"].shape[1] if "speech.0" in arrays else None,
+        image=tuple(arrays["image.0"].shape) if "image.0" in arrays and found["image_dim"] is not None else None,
+        identity=len(arrays["embedding"]) if found["identity_dim"] is not None else None,
+        motion=bool(found["motion"]),
+    )
+    lengths = tuple(dict.fromkeys(min(longest, frames) for frames in recipe.train.frames))
+    check_transformer(replace(recipe.train, model=found, frames=lengths), samples, model, recipe.lora)
     return sizes
 
 
@@ -173,6 +217,8 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path)
         CheckpointError: The base cannot be read, or the newest checkpoint does not fit.
         SettingsError: The run folder holds a run with another base, recipe or set.
     """
+    check_output_folder(output, data, base=base)
+    check_data(data, ("set",))
     prepared = PreparedSet.open(data)
     model = build_model(base, recipe, prepared)
     sizes = model.plain_config()

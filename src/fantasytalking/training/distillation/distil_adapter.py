@@ -15,9 +15,10 @@ from fantasytalking.errors import SettingsError
 from fantasytalking.system.files import atomic_folder
 from fantasytalking.system.json import write_json
 from fantasytalking.training.adapter.adapter_recipes import AdapterRecipe
-from fantasytalking.training.adapter.train_adapter import adapter_source, dataset_for
+from fantasytalking.training.adapter.train_adapter import adapter_source, check_model, dataset_for
+from fantasytalking.training.check_folders import check_data, check_output_folder, keep_choices, model_digest
 from fantasytalking.training.distillation.distillation_recipes import DistillConfig
-from fantasytalking.training.distillation.distillation_trainer import make_distiller, student_defaults
+from fantasytalking.training.distillation.distillation_trainer import check_guidance, make_distiller, student_defaults
 from fantasytalking.training.lora import save_lora
 from fantasytalking.training.trainer.averaging import exchanged
 from fantasytalking.training.trainer.engine import main_process_first
@@ -46,7 +47,13 @@ def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Pa
         InputError: There is no set, or it has no latents.
         SettingsError: The configuration has no LoRA, or the run folder belongs to another distillation.
     """
+    check_output_folder(output, data, teacher=teacher)
+    check_data(data, ("set",))
     prepared = PreparedSet.open(data)
+    check_guidance(config, None, config.prompt_guidance_scale != 1)
+    check_model(teacher, AdapterRecipe(config.train, lora=config.lora), prepared)
+    with main_process_first() as main:
+        keep_choices(output, {"teacher": model_digest(teacher), "data": prepared.fingerprint[:32]}, write=main)
     dtype = torch.bfloat16 if config.train.mixed_precision == "bf16" else torch.float32
     with undrawn():
         model = load_transformer(teacher, dtype)

@@ -11,15 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from fantasytalking.data.motion_dataset import NO_AUGMENTATION
-from fantasytalking.errors import CheckpointError, InputError, OutputError
-from fantasytalking.pipeline.model_names import INDEX
+from fantasytalking.errors import CheckpointError, InputError
+from fantasytalking.pipeline.model_names import INDEX, resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.system.files import atomic_folder
 from fantasytalking.system.json import write_json
+from fantasytalking.training.check_folders import (
+    check_data,
+    check_output_folder,
+    data_digest,
+    keep_choices,
+    model_digest,
+)
+from fantasytalking.training.check_recipe import check_transformer
 from fantasytalking.training.distillation.distillation_recipes import DistillConfig
-from fantasytalking.training.distillation.distillation_trainer import make_distiller, student_defaults
+from fantasytalking.training.distillation.distillation_trainer import check_guidance, make_distiller, student_defaults
 from fantasytalking.training.embedded.mouth_validation import Validation
-from fantasytalking.training.embedded.train_embedded import make_dataset, window_source
+from fantasytalking.training.embedded.train_embedded import embedded_samples, make_dataset, window_source
 from fantasytalking.training.embedded.training_tracks import TRUSTED, Material, load_material, measure
 from fantasytalking.training.motion_percentiles import read_percentiles
 from fantasytalking.training.trainer.callbacks import Validate
@@ -50,6 +58,9 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
         InputError: The data cannot be used.
         OutputError: The run folder cannot be made.
     """
+    teacher = Path(resolve_model(str(teacher)))
+    check_output_folder(output, data, teacher=teacher)
+    kind = check_data(data, ("set", "catalogue", "tracks"))
     with undrawn():
         pipeline = FantasyTalkingPipeline.from_pretrained(teacher)
     if not hasattr(pipeline.vae, "codec"):
@@ -57,16 +68,14 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
             f"The model in {teacher} has no mesh autoencoder, so face tracks cannot train its student; "
             "use the recipe distil-14b for a model of the released size."
         )
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"The run folder {output} cannot be made ({error}); give a folder that can be written."
-        ) from error
     model = pipeline.transformer
     config = replace(
         config, train=replace(config.train, model=model.plain_config(), identity_scale=_identity_scale(pipeline))
     )
+    check_guidance(config, pipeline.vae.audio_channels, False, model.config.out_channels)
+    check_transformer(config.train, embedded_samples(config.train.model, pipeline.vae.codec))
+    with main_process_first() as main:
+        keep_choices(output, {"teacher": model_digest(teacher), "data": data_digest(data, kind)}, write=main)
     begin_phase(output, "tracks")
     with main_process_first():
         material = _material(data, output, pipeline, teacher)

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
-from fantasytalking.data.samples import Dropout
+from fantasytalking.data.condition_dropout import Dropout
 from fantasytalking.errors import SettingsError
 from fantasytalking.system.records import field, record
 from fantasytalking.training.lora import LoraSettings

@@ -23,7 +23,7 @@ from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.sources import SampleSource
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-__all__ = ["frozen", "make_distiller", "student_defaults", "without_lora"]
+__all__ = ["check_guidance", "frozen", "make_distiller", "student_defaults", "without_lora"]
 
 
 def frozen(model: FantasyTalkingTransformer3DModel) -> Velocity:
@@ -68,12 +68,7 @@ def make_distiller(
     Raises:
         SettingsError: The guidance does not fit the model, or the run folder belongs to another distillation.
     """
-    channels = audio_channels if config.guidance_channels is None else torch.tensor(config.guidance_channels)
-    if channels is not None and channels.shape != (model.config.out_channels,):
-        raise SettingsError(
-            f"The guidance channels are {len(channels)} numbers, but the model has {model.config.out_channels} latent channels; "
-            "give one number for each."
-        )
+    channels = _guidance_channels(config, audio_channels, model.config.out_channels)
     if config.lora is None:
         network = frozen(model)
         student = copy.deepcopy(model).float().requires_grad_(True)
@@ -87,6 +82,36 @@ def make_distiller(
     teacher = GuidedTeacher(network, plan, channels, negative_text)
     objective = Distillation(config, teacher, None if student is model else model)
     return Trainer(student, source, objective, config.train, RunFolder(run), callbacks)
+
+
+def _guidance_channels(config: DistillConfig, audio_channels: Tensor | None, count: int) -> Tensor | None:
+    channels = audio_channels if config.guidance_channels is None else torch.tensor(config.guidance_channels)
+    if channels is not None and channels.shape != (count,):
+        raise SettingsError(
+            f"guidance_channels must be {count} numbers, one for each latent channel of the model, but {len(channels)} were given."
+        )
+    return channels
+
+
+def check_guidance(
+    config: DistillConfig, audio_channels: Tensor | None, has_negative: bool, out_channels: int | None = None
+) -> None:
+    """Check that the guidance which the student learns to include fits the model, before any data are read.
+
+    Args:
+        config: Configuration of the distillation.
+        audio_channels: Guidance channels [C] of the autoencoder; None where it has none.
+        has_negative: Whether there will be embeddings of a negative prompt.
+        out_channels: Latent channels of the model; None leaves the number of channels unchecked.
+
+    Raises:
+        SettingsError: It does not fit.
+    """
+    channels = None if out_channels is None else _guidance_channels(config, audio_channels, out_channels)
+    has_prompt = has_negative or config.prompt_guidance_scale != 1
+    plan = GuidancePlan(config.prompt_guidance_scale, config.audio_guidance_scale, has_negative=has_prompt)
+    # its own checks; the network is not run
+    GuidedTeacher(lambda hidden, _, __: hidden, plan, channels, torch.zeros(1, 1) if has_negative else None)
 
 
 def student_defaults(config: DistillConfig) -> dict[str, float]:

@@ -9,6 +9,9 @@ from fantasytalking.errors import SettingsError
 from fantasytalking.system.records import field, record
 from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
 
+PAINTER_RATE = 5e-4
+"""Peak learning rate of the mouth painter."""
+
 
 @record
 class EmbeddedRecipe:
@@ -26,6 +29,7 @@ class EmbeddedRecipe:
             "Model folder, or embedded, whose transformer is trained further and whose codec is kept; empty trains from scratch."
         ),
     ] = ""
+    painter_learning_rate: Annotated[float, field("Peak learning rate of the mouth painter.", minimum=0)] = PAINTER_RATE
 
     def __post_init__(self) -> None:
         if self.painter_steps == 0 and not self.start:

@@ -7,17 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from fantasytalking.autoencoder.mesh_codec import MeshCodec
 from fantasytalking.autoencoder.painter import MouthPainter
-from fantasytalking.data.catalogue import read_catalogue
 from fantasytalking.data.face_tracks import TRACK_FPS
 from fantasytalking.data.motion_dataset import NO_AUGMENTATION, Augmentation, Continuation, MotionDataset, PreparedTrack
-from fantasytalking.errors import CheckpointError, InputError, OutputError
+from fantasytalking.errors import CheckpointError, InputError, OutputError, SettingsError
 from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
-from fantasytalking.training.embedded.embedded_recipes import EmbeddedRecipe
+from fantasytalking.training.check_folders import check_data, check_output_folder, keep_choices, model_digest
+from fantasytalking.training.check_recipe import SampleSizes, check_transformer
+from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL, EmbeddedRecipe
 from fantasytalking.training.embedded.export_model import embedded_pipeline, export_embedded
 from fantasytalking.training.embedded.mouth_pairs import MouthPairs, collect_pairs
 from fantasytalking.training.embedded.mouth_validation import Validation
@@ -95,6 +98,7 @@ def make_trainer(
     start: FantasyTalkingTransformer3DModel | None = None,
     callbacks: Sequence[Callback] = (),
     fingerprint: str | None = None,
+    source: WindowSource | None = None,
 ) -> Trainer:
     """Make a trainer on the training tracks that validates on real validation tracks.
 
@@ -105,11 +109,12 @@ def make_trainer(
         start: Model whose weights training starts from; None trains from scratch.
         callbacks: Further hooks, in addition to the validation.
         fingerprint: Checksum of the data; None if unknown.
+        source: Source of windows; None makes one.
 
     Raises:
         InputError: No training clip is as long as a window.
     """
-    source = window_source(material, config, fingerprint)
+    source = window_source(material, config, fingerprint) if source is None else source
     real = [t for t in material.val if t.kind == TRUSTED]
     shortest = min(config.frames)
     dataset = make_dataset(material, real, shortest, config, NO_AUGMENTATION)
@@ -144,8 +149,7 @@ def train_embedded(
         InputError: There is neither a set nor a catalogue, or none of its clips can be used.
         OutputError: The run folder cannot be made.
     """
-    if not (data / "manifest.json").is_file():
-        read_catalogue(data / "catalogue.jsonl")  # raises before anything is written if the catalogue is invalid
+    start = check_embedded(recipe, data, output)
     tracks = output / "tracks"
     try:
         tracks.mkdir(parents=True, exist_ok=True)
@@ -153,20 +157,19 @@ def train_embedded(
         raise OutputError(
             f"The run folder {output} cannot be made ({error}); give a folder that can be written."
         ) from error
-    start = load_start(recipe.start) if recipe.start else None
     begin = partial(begin_phase, output)
     begin("tracks")
     with main_process_first():
         footage = measure(data, tracks, None if start is None else start.vae.codec, recipe.train.seed, begin)
-    material, config = footage.material, recipe.train
+    material, config = footage.material, _with_start(recipe.train, start)
+    # raises before the painter is trained if clips are too short
+    source = window_source(material, config, footage.fingerprint)
     painter = _painter(recipe, footage, output) if recipe.painter_steps or start is None else start.vae.painter
-    if start is not None:
-        config = replace(config, model=start.transformer.plain_config())
     begin("transformer")
     videos = show_validation(footage, painter, measure_video)
     first = None if start is None else start.transformer.float()
     callbacks = [] if videos is None else [videos]
-    trainer = make_trainer(material, config, output / "transformer", first, callbacks, footage.fingerprint)
+    trainer = make_trainer(material, config, output / "transformer", first, callbacks, source=source)
     trainer.train()
     begin("export")
     model, averaged = output / "model", trainer.averaged()
@@ -174,6 +177,52 @@ def train_embedded(
         if main:
             export_embedded(averaged, material.codec, painter, material.intensity, SPEECH_ENCODER, model)
     return model
+
+
+def check_embedded(recipe: EmbeddedRecipe, data: Path, output: Path) -> FantasyTalkingPipeline | None:
+    """Check recipe, folders and model of a run before anything is measured; load the model that it starts from.
+
+    Raises:
+        SettingsError: The model cannot be trained, or the run was begun with other choices.
+        CheckpointError: The start cannot be loaded, or is no embedded model.
+        InputError: There is neither a set nor a catalogue.
+        OutputError: The run folder lies in the data, or cannot be made.
+    """
+    check_output_folder(output, data, start=recipe.start)
+    check_data(data, ("set", "catalogue"))
+    start = load_start(recipe.start) if recipe.start else None
+    config, codec = _with_start(recipe.train, start), MeshCodec() if start is None else start.vae.codec
+    check_transformer(config, embedded_samples(config.model, codec))
+    choices = {
+        "painter_steps": recipe.painter_steps,
+        "pairs_per_identity": recipe.pairs_per_identity,
+        "start": model_digest(recipe.start) if recipe.start else "",
+    }
+    longer = recipe.train.allow_changes and recipe.painter_steps > 0 and (output / "painter").is_dir()
+    with main_process_first() as main:
+        keep_choices(output, choices, allowed=("painter_steps",) if longer else (), write=main)
+    return start
+
+
+def embedded_samples(model: Mapping[str, Any], codec: MeshCodec) -> SampleSizes:
+    """Sizes of the samples of an embedded model: its codec's latents, Whisper's features, the bundled face embedding."""
+    lacking = [name for name in ("text_dim",) if name not in model]
+    if lacking:
+        raise SettingsError(f"train.model lacks {lacking[0]}; give it, such as {EMBEDDED_MODEL[lacking[0]]}.")
+    channels = EMBEDDED_MODEL["out_channels"]
+    return SampleSizes(
+        latents=(channels, codec.height, codec.width),
+        condition=EMBEDDED_MODEL["in_channels"] - channels,
+        text=(1, model["text_dim"]),
+        speech=EMBEDDED_MODEL["audio_feature_dim"],
+        identity=None if model.get("identity_dim") is None else EMBEDDED_MODEL["identity_feature_dim"],
+        motion=bool(model.get("motion")),
+    )
+
+
+def _with_start(config: TrainConfig, start: FantasyTalkingPipeline | None) -> TrainConfig:
+    """The configuration with the sizes of the model that the run starts from."""
+    return config if start is None else replace(config, model=start.transformer.plain_config())
 
 
 def load_start(name: str) -> FantasyTalkingPipeline:
@@ -210,8 +259,9 @@ def _painter(recipe: EmbeddedRecipe, footage: Footage, output: Path) -> MouthPai
 
 
 def _painter_config(recipe: EmbeddedRecipe) -> PainterConfig:
-    train = recipe.train
-    return painter_config(recipe.painter_steps, recipe.painter_batch, train.seed, train.checkpoint_minutes)
+    train, rate = recipe.train, recipe.painter_learning_rate
+    config = painter_config(recipe.painter_steps, recipe.painter_batch, rate, train.seed, train.checkpoint_minutes)
+    return replace(config, allow_changes=train.allow_changes)
 
 
 def show_validation(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fantasytalking.autoencoder.painter import MouthPainter, painter_input
 from fantasytalking.system.records import field, record
+from fantasytalking.training.embedded.embedded_recipes import PAINTER_RATE
 from fantasytalking.training.embedded.mouth_pairs import MouthPairs
 from fantasytalking.training.embedded.perceptual_distance import PerceptualDistance
 from fantasytalking.training.trainer.config import LoopConfig, Schedule
@@ -40,10 +41,20 @@ class PainterConfig(LoopConfig):
 
     batch: Annotated[int, field("Pairs per step.", minimum=1)] = 16
 
+    def rate_option(self, stage: int) -> str:
+        """Name of the option that sets the learning rate."""
+        return "--painter-learning-rate"
 
-def painter_config(steps: int, batch: int = 16, seed: int = 0, checkpoint_minutes: float = 3.0) -> PainterConfig:
-    """Make the configuration of a painter's run: AdamW, learning rate from 5e-4 to nearly 0, no averaged weights."""
-    schedule = Schedule("painter", steps, 5e-4, warmup=100, final_fraction=0.02)
+
+def painter_config(
+    steps: int,
+    batch: int = 16,
+    learning_rate: float = PAINTER_RATE,
+    seed: int = 0,
+    checkpoint_minutes: float = 3.0,
+) -> PainterConfig:
+    """Make the configuration of a painter's run: AdamW, learning rate from its peak to nearly 0, no averaged weights."""
+    schedule = Schedule("painter", steps, learning_rate, warmup=100, final_fraction=0.02)
     return PainterConfig(
         (schedule,), weight_decay=1e-3, ema=0.0, seed=seed, checkpoint_minutes=checkpoint_minutes, batch=batch
     )

@@ -1,4 +1,4 @@
-"""Configuration, objective and validation of the lip-sync network of `fantasytalking.perception.lip_sync`.
+"""Objective and validation of the lip-sync network of `fantasytalking.perception.lip_sync`.
 
 The loss is contrastive: a few frames of the mouth must be closer to the speech of the same moment than to the speech of the same clip 1 to
 15 frames earlier or later, and than to the speech of other clips.
@@ -7,8 +7,8 @@ The loss is contrastive: a few frames of the mouth must be closer to the speech 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,13 +17,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fantasytalking.errors import SettingsError
-from fantasytalking.perception.lip_sync import MAX_OFFSET, LipSync, LipSyncNetwork
-from fantasytalking.perception.mouth_view import MouthView
-from fantasytalking.system.records import field, record
-from fantasytalking.training.lip_sync.lip_sync_data import MouthClip, SyncBatch, SyncWindows, Variation
+from fantasytalking.perception.lip_sync import (
+    MAX_OFFSET,
+    MOUTH_REACH,
+    PIXEL_HEIGHT,
+    PIXEL_WIDTH,
+    SPEECH_DIM,
+    SPEECH_REACH,
+    TOKENS_PER_FRAME,
+    LipSync,
+    LipSyncNetwork,
+)
+from fantasytalking.perception.mouth_view import SHAPE_DIM, MouthView
+from fantasytalking.training.check_recipe import note_schedules
+from fantasytalking.training.lip_sync.lip_sync_data import MouthClip, SyncBatch, SyncWindows
 from fantasytalking.training.lip_sync.lip_sync_figures import ClipMeasure, distance_cost, figures
+from fantasytalking.training.lip_sync.lip_sync_recipes import LipSyncConfig, LipSyncRecipe
 from fantasytalking.training.trainer.callbacks import Validate
-from fantasytalking.training.trainer.config import LoopConfig, Schedule
 from fantasytalking.training.trainer.engine import Engine
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.objective import Losses, Workload
@@ -37,6 +47,7 @@ __all__ = [
     "LipSyncRecipe",
     "ScaledNetwork",
     "averaged_network",
+    "check_network",
     "clip_measure",
     "lip_sync_trainer",
     "new_network",
@@ -46,51 +57,6 @@ __all__ = [
 
 POOLS = (4, 16)
 """Numbers of frames over which similarities are averaged before they are compared; both have equal weight."""
-
-
-@record
-class LipSyncConfig(LoopConfig):
-    """Configuration of a run that trains the lip-sync network."""
-
-    batch: Annotated[int, field("Windows per step.", minimum=2)] = 32
-    window: Annotated[int, field("Mouth frames per window.", minimum=1)] = 16
-    smoothing: Annotated[
-        float,
-        field(
-            "Share of the target given to the offsets -1 and +1, as clips are in sync only to within a frame.",
-            minimum=0,
-            maximum=1,
-        ),
-    ] = 0.1
-    generated_weight: Annotated[
-        float, field("How often identities of generated clips are drawn, relative to those of real clips.", minimum=0)
-    ] = 0.3
-    variation: Annotated[Variation, field("Augmentation of the windows.")] = Variation()
-
-    def scaled_to(self, steps: int) -> LipSyncConfig:
-        """Scale the run to `steps` steps; a short run warms up over a quarter of them."""
-        (schedule,) = self.stages
-        return replace(self, stages=(replace(schedule, steps=steps, warmup=min(100, steps // 4 + 1)),))
-
-
-@record
-class LipSyncRecipe:
-    """Recipe that makes the weights of the lip-sync network from videos."""
-
-    train: Annotated[LipSyncConfig, field("Configuration of the network's run.")] = LipSyncConfig(
-        (Schedule("lip-sync", 600, 1e-3, warmup=100, final_fraction=0.02),),
-        weight_decay=0.05,
-        ema=0.998,
-        checkpoint_minutes=3.0,
-        validate_every=200,
-    )
-    align_steps: Annotated[
-        int, field("Steps of each network that synchronises the training clips beforehand.", minimum=1)
-    ] = 300
-
-    def scaled_to(self, steps: int) -> LipSyncRecipe:
-        """Scale the recipe to `steps` steps of the network."""
-        return replace(self, train=self.train.scaled_to(steps))
 
 
 @dataclass(frozen=True)
@@ -214,6 +180,31 @@ class LipSyncObjective:
     def workload(self, batch: LipSyncBatch) -> Workload:
         """Empty workload, as there is no formula."""
         return Workload()
+
+
+def check_network(recipe: LipSyncRecipe) -> None:
+    """Run an untrained network on two made-up windows of the recipe, before any video is measured.
+
+    Raises:
+        SettingsError: The network cannot be trained on such windows.
+    """
+    note_schedules(recipe.train)
+    config, (reach, around) = recipe.train, (2 * MOUTH_REACH, 2 * MAX_OFFSET)
+    windows = SyncBatch(
+        shape=torch.zeros(2, config.window + reach, SHAPE_DIM),
+        pixels=torch.zeros(2, config.window + reach, PIXEL_HEIGHT, PIXEL_WIDTH),
+        use=torch.tensor([[1.0, 0.0]] * 2),  # without pixels, which are most of the work
+        speech=torch.zeros(2, TOKENS_PER_FRAME * (config.window + around + 2 * SPEECH_REACH), SPEECH_DIM),
+        inside=torch.ones(2, config.window + around, dtype=torch.bool),
+    )
+    with torch.random.fork_rng(devices=[]):
+        try:
+            batch = LipSyncBatch(windows, torch.arange(2), 0)
+            LipSyncObjective(config).losses(ScaledNetwork(LipSyncNetwork()), batch, 0).total.sum().backward()
+        except RuntimeError as error:
+            raise SettingsError(
+                f"train.window must be a number of frames that the network can take, but it is {config.window} ({error})."
+            ) from error
 
 
 def lip_sync_trainer(

@@ -23,6 +23,7 @@ from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.files import atomic_path
 from fantasytalking.system.json import write_json
+from fantasytalking.training.check_folders import check_data, check_output_folder
 from fantasytalking.training.embedded.linear_sync import CONTEXT, fit_ridge, measure_sync
 from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, TRUSTED, without_leaks
 from fantasytalking.training.lip_sync.align_clips import cross_align, reference_offset
@@ -31,6 +32,7 @@ from fantasytalking.training.lip_sync.lip_sync_figures import ClipMeasure, corre
 from fantasytalking.training.lip_sync.lip_sync_objective import (
     LipSyncRecipe,
     averaged_network,
+    check_network,
     clip_measure,
     lip_sync_trainer,
     new_network,
@@ -67,6 +69,9 @@ def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
         InputError: There is no catalogue, or none of its real training clips can be used.
         OutputError: The run folder cannot be made.
     """
+    check_output_folder(output, data)
+    check_data(data, ("catalogue",))
+    check_network(recipe)
     clips = read_catalogue(data / "catalogue.jsonl")
     try:
         (output / "mouths").mkdir(parents=True, exist_ok=True)
@@ -85,6 +90,11 @@ def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
             for stem, track in tracks.items()
         }
         training, ridge = training_clips(tracks, views, output / "sync.json")
+    needed = round(1.2 * config.window)
+    if not any(len(clip) >= needed for clip in training):
+        raise InputError(
+            f"No usable training clip in {data} is as long as {needed / 25:.1f} s; add longer clips, or lower train.window."
+        )
     begin_phase(output, "align")
     training, found, judges = cross_align(training, recipe, template, output / "align", fingerprint=fingerprint)
     validation = [(t, make_clip(t, views[s])) for s, t in tracks.items() if t.info.split == "val"]

@@ -7,13 +7,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from fantasytalking.data.samples import Dropout
+from fantasytalking.data.condition_dropout import Dropout
 from fantasytalking.errors import SettingsError
 from fantasytalking.geometry import Strides
 from fantasytalking.system.json import read_json, write_json
 from fantasytalking.system.records import field, read_record, record
+from fantasytalking.training.trainer.model_sizes import check_sizes
 
-__all__ = ["MAY_CHANGE", "LoopConfig", "Schedule", "StageSchedule", "TrainConfig", "differences", "load_config"]
+__all__ = [
+    "MAY_CHANGE",
+    "LoopConfig",
+    "Schedule",
+    "StageSchedule",
+    "TrainConfig",
+    "differences",
+    "load_config",
+]
 
 C = TypeVar("C", bound="LoopConfig")
 
@@ -29,9 +38,11 @@ MAY_CHANGE = frozenset(
         "prefetch",
         "peak_flops",
         "tensorboard",
+        "allow_changes",
     ]
 )
 """Fields that may differ when a run is resumed: they affect reporting or how a step is computed, but not its result."""
+MAX_SEED = 2**63 - 1
 
 
 @record
@@ -65,13 +76,16 @@ class LoopConfig:
     weight_decay: Annotated[
         float, field("Weight decay of matrices and kernels; vectors are not decayed.", minimum=0)
     ] = 0.01
-    clip_norm: Annotated[float, field("Maximum gradient norm; larger gradients are scaled down to it.", minimum=0)] = (
-        1.0
-    )
+    clip_norm: Annotated[
+        float, field("Maximum gradient norm; larger gradients are scaled down to it.", minimum=1e-6)
+    ] = 1.0
     ema: Annotated[
         float, field("Decay of the averaged weights per step; 0 disables averaging.", minimum=0, maximum=1)
     ] = 0.998
-    seed: Annotated[int, field("Seed of the initial weights, the sample order and every random draw.", minimum=0)] = 0
+    seed: Annotated[
+        int,
+        field("Seed of the initial weights, the sample order and every random draw.", minimum=0, maximum=MAX_SEED),
+    ] = 0
     checkpoint_minutes: Annotated[float, field("Time between checkpoints.", minimum=0, unit="minutes")] = 4.0
     keep: Annotated[int, field("Number of most recent checkpoints to keep.", minimum=1)] = 2
     validate_every: Annotated[int, field("Steps between validations.", minimum=1)] = 500
@@ -101,10 +115,32 @@ class LoopConfig:
         ),
     ] = None
     tensorboard: Annotated[bool, field("Write TensorBoard events.")] = True
+    allow_changes: Annotated[
+        bool,
+        field(
+            "Resume a run although learning rates, weight decay, gradient clipping or the length of stages that are not over differ "
+            "from those it was begun with; starts.jsonl records each change."
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise SettingsError("A run needs at least one stage, but stages is empty; give one.")
+        largest = self.largest_batch
+        if largest is not None and self.accumulate > largest:
+            raise SettingsError(
+                f"accumulate must not exceed the {largest} samples of the largest batch, but {self.accumulate} was given; give at most "
+                f"{largest}."
+            )
+
+    @property
+    def largest_batch(self) -> int | None:
+        """Samples of the largest batch; None if the configuration does not tell."""
+        return None
+
+    def rate_option(self, stage: int) -> str:
+        """Name of the option that sets the learning rate of a stage."""
+        return f"--train.stages.{stage}.learning-rate"
 
     @property
     def total_steps(self) -> int:
@@ -112,11 +148,29 @@ class LoopConfig:
         return sum(stage.steps for stage in self.stages)
 
     def scaled_to(self: C, steps: int) -> C:
-        """Scale the run to `steps` steps in total: every stage in proportion, and at least one step long."""
+        """Scale the run to exactly `steps` steps in total: every stage in proportion, and at least one step long.
+
+        Raises:
+            SettingsError: There are more stages than steps.
+        """
+        if steps < len(self.stages):
+            raise SettingsError(
+                f"steps must be at least {len(self.stages)}, one for each stage of the recipe, but {steps} was given."
+            )
         factor = steps / self.total_steps
+        exact = [s.steps * factor for s in self.stages]
+        lengths = [max(1, int(share)) for share in exact]
+        while sum(lengths) != steps:
+            # the stage that is furthest from its share gets a step more or less
+            way = 1 if sum(lengths) < steps else -1
+            far = max(
+                (i for i, length in enumerate(lengths) if length + way >= 1),
+                key=lambda i: way * (exact[i] - lengths[i]),
+            )
+            lengths[far] += way
         stages = tuple(
-            replace(s, steps=max(1, round(s.steps * factor)), warmup=max(1, round(s.warmup * min(1.0, factor))))
-            for s in self.stages
+            replace(s, steps=length, warmup=max(min(1, s.warmup), round(s.warmup * min(1.0, factor))))
+            for s, length in zip(self.stages, lengths, strict=True)
         )
         return replace(self, stages=stages)
 
@@ -165,11 +219,24 @@ class TrainConfig(LoopConfig):
     ] = 0.25
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        check_sizes(self.model)
         if not self.frames:
             raise SettingsError("Training needs windows of some length, but frames is empty; give one, such as 73.")
-        for count in self.frames:
-            Strides().latent_frames(count)
+        try:
+            tokens = [Strides().latent_frames(count) for count in self.frames]
+        except SettingsError as error:
+            raise SettingsError(f"frames: {error}") from None
+        if self.batch_tokens < max(tokens):
+            raise SettingsError(
+                f"batch_tokens must be at least {max(tokens)}, the latent frames of a window of {max(self.frames)} frames, but "
+                f"{self.batch_tokens} was given; give more, or shorter frames."
+            )
+        super().__post_init__()
+
+    @property
+    def largest_batch(self) -> int:
+        """Samples of a batch of the shortest windows."""
+        return self.batch_tokens // Strides().latent_frames(min(self.frames))
 
 
 def load_config(kind: type[C], path: Path) -> C:

@@ -15,7 +15,14 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from fantasytalking.errors import MissingDependencyError, ResourceError, SettingsError
-from fantasytalking.training.trainer.sharding import accelerator_plugin, full, reshard, shard_in_place, whole_copy
+from fantasytalking.training.trainer.sharding import (
+    accelerator_plugin,
+    full,
+    local,
+    reshard,
+    shard_in_place,
+    whole_copy,
+)
 
 OPTIMIZERS = ("adamw", "adamw-8bit")
 BETAS = (0.9, 0.99)
@@ -174,28 +181,39 @@ class Engine:
             The gradient norm before clipping.
 
         Raises:
-            ResourceError: The gradient is not finite; nothing is updated.
+            DivergenceError: The gradient is not finite; nothing is updated.
         """
         trainable = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = float(full(torch.nn.utils.clip_grad_norm_(trainable, self.clip_norm)))
         if norm != norm or norm in (float("inf"), float("-inf")):
-            raise _diverged(f"gradient norm {norm}")
+            raise DivergenceError(f"the gradient norm is {norm}")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
+
+    def check_weights(self) -> None:
+        """Stop a run whose trained weights are no longer finite, so that no checkpoint holds them; every process must call this.
+
+        Raises:
+            DivergenceError: A weight is not finite.
+        """
+        bad = sum(float((~local(p.detach()).isfinite()).sum()) for p in self.trainable().values())
+        found = float(self.sum_over_processes(torch.tensor([bad], dtype=torch.float64))[0])
+        if found:
+            raise DivergenceError("weights are no longer finite numbers")
 
     def check_finite(self, loss: float) -> None:
         """Stop a run whose loss is no longer finite.
 
         Raises:
-            ResourceError: The loss is not finite.
+            DivergenceError: The loss is not finite.
         """
         if loss != loss or loss in (float("inf"), float("-inf")):
-            raise _diverged(f"loss {loss}")
+            raise DivergenceError(f"the loss is {loss}")
 
 
-def _diverged(what: str) -> ResourceError:
-    return ResourceError(f"Training diverged: {what}; resume from the last checkpoint with a lower learning rate.")
+class DivergenceError(ResourceError):
+    """Loss, gradient or weights are no longer finite; the training loop adds how to go on."""
 
 
 @contextmanager

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from fantasytalking.errors import SettingsError
-from fantasytalking.system.json import append_json_line, read_json, read_json_lines, write_json
+from fantasytalking.errors import ResourceError, SettingsError
+from fantasytalking.system.json import append_json_line, write_json
 from fantasytalking.training.trainer.averaging import exchanged, start_average, update_average
 from fantasytalking.training.trainer.batches import Part, shares
 from fantasytalking.training.trainer.callbacks import Callback, Moment, Validated
 from fantasytalking.training.trainer.checkpoints import Checkpointer
-from fantasytalking.training.trainer.config import MAY_CHANGE, LoopConfig, Schedule, differences
-from fantasytalking.training.trainer.engine import Engine
+from fantasytalking.training.trainer.config import LoopConfig, Schedule
+from fantasytalking.training.trainer.engine import DivergenceError, Engine
 from fantasytalking.training.trainer.monitor import Interval, Monitor, batch_sums, sums_of
 from fantasytalking.training.trainer.objective import Losses, Objective
 from fantasytalking.training.trainer.prefetching import Prefetcher
+from fantasytalking.training.trainer.resuming import Change, check_same_run, divergence, note_start
 from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.signals import StopRequest
 from fantasytalking.training.trainer.sources import Source
@@ -150,7 +149,15 @@ class Trainer:
         return self.step
 
     def save(self) -> Path:
-        """Start writing a checkpoint of the current step in the background; returns its folder."""
+        """Start writing a checkpoint of the current step in the background; returns its folder.
+
+        Raises:
+            ResourceError: Weights are not finite; nothing is written.
+        """
+        try:
+            self.engine.check_weights()
+        except DivergenceError as error:
+            raise self._divergence(error) from None
         self._saved = self.step
         return self.checkpoints.save(self.step, {"interval": self.interval.state()})
 
@@ -165,17 +172,19 @@ class Trainer:
         self.run.path.mkdir(parents=True, exist_ok=True)
         self.checkpoints.clear()
         latest = self.run.latest()
+        changed: list[Change] = []
         if latest is not None:
-            self._check_same_run()
+            changed = check_same_run(self.run, self.config, self.objective.method, self._fingerprint())
             self.step, kept = self.checkpoints.load(latest)
             self._saved = self.step
             self.interval = Interval(self.objective.parts, **kept.get("interval", {}))
         self.engine.wait_for_all()
         if self.engine.is_main:
+            note_start(self.run, self.step, self.config.total_steps, changed)
             self.config.save(self.run.config)
             if self.objective.method:
                 write_json(self.run.method, dict(self.objective.method), indent=1)
-            start = describe_start(self.step, self.engine.processes, self._fingerprint())
+            start = describe_start(self.step, self.engine.processes, self._fingerprint(), [one.text for one in changed])
             append_json_line(self.run.starts, start)
 
     def _steps(
@@ -188,7 +197,10 @@ class Trainer:
             rate = learning_rate(schedule, inner)
             self.engine.set_learning_rate(rate)
             due = self.engine.is_main and (time.monotonic() - saved) / 60 > config.checkpoint_minutes
-            due, asked = self._one_step(ahead.take(self.step), due, stop.asked, speed)
+            try:
+                due, asked = self._one_step(ahead.take(self.step), due, stop.asked, speed)
+            except DivergenceError as error:
+                raise self._divergence(error) from None
             for hook in hooks:
                 hook.on_step(self.step)
             if self.step % config.log_every == 0:
@@ -207,6 +219,10 @@ class Trainer:
                 self.save()
                 saved = time.monotonic()
         return False
+
+    def _divergence(self, error: DivergenceError) -> ResourceError:
+        self.checkpoints.settle()
+        return divergence(self.run, self.config, self.step, error, self.engine.is_main)
 
     def _one_step(self, parts: Sequence[Part], due: bool, asked: bool, speed: Speedometer) -> tuple[bool, bool]:
         """Run one optimiser step; returns what the processes agree on: whether a checkpoint is due, and whether to stop."""
@@ -275,35 +291,6 @@ class Trainer:
 
     def _fingerprint(self) -> str | None:
         return getattr(self.source, "fingerprint", None)
-
-    def _check_same_run(self) -> None:
-        """Check that the run folder belongs to this run.
-
-        Raises:
-            SettingsError: It belongs to another run.
-        """
-        before = read_json(self.run.method)
-        now = json.loads(json.dumps(dict(self.objective.method)))
-        for name in now if before is not None else ():
-            if before.get(name) != now[name]:
-                raise SettingsError(
-                    f"The run in {self.run.path} was begun with {name} = {before.get(name)}, but now it is {now[name]}; give the same "
-                    "settings to go on, or another output folder."
-                )
-        if not self.run.config.exists():
-            return
-        # Through JSON, which has no tuples.
-        stored, config = json.loads(self.run.config.read_text()), json.loads(json.dumps(asdict(self.config)))
-        changed = [row for row in differences(stored, config) if row.split(":")[0].split(".")[0] not in MAY_CHANGE]
-        starts = read_json_lines(self.run.starts)
-        data = starts[-1].get("data") if starts else None
-        if data is not None and self._fingerprint() not in (None, data):
-            changed.append(f"data: checksum {data[:12]} there, {str(self._fingerprint())[:12]} now")
-        if changed:
-            raise SettingsError(
-                f"{self.run.path} holds a run with other settings ({'; '.join(changed)}); give it those settings to go on, "
-                "or another run folder for a new run."
-            )
 
 
 def _hollow_copy(model: nn.Module) -> nn.Module:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fantasytalking.data.samples import Dropout
+from fantasytalking.data.condition_dropout import Dropout
 from fantasytalking.flow import shifted
 
 

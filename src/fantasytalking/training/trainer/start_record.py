@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,21 @@ from fantasytalking.system.machine import git_commit, library_versions
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "peft", "bitsandbytes")
 
 
-def describe_start(step: int, processes: int, fingerprint: str | None) -> dict[str, Any]:
+def describe_start(step: int, processes: int, fingerprint: str | None, changed: Sequence[str] = ()) -> dict[str, Any]:
     """Describe one start of a run.
 
     Args:
         step: Steps done before this start.
         processes: Number of processes that train together.
         fingerprint: Checksum of the data; None if unknown.
+        changed: Settings that differ from those of the earlier start, one text each.
     """
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "step": step,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "data": fingerprint,
+        "changed": list(changed),
         "versions": {"python": platform.python_version(), "fantasytalking": fantasytalking.__version__}
         | library_versions(LIBRARIES),
         "commit": git_commit(Path(fantasytalking.__file__).parent),
