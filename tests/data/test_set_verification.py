@@ -99,7 +99,9 @@ def test_sets_without_checksums_of_clips_are_verified_too(folder: Path) -> None:
     rewrite(folder, rows, arrays)
     PreparedSet.open(folder).verify()
     middle("clip1.safetensors")(tar)
-    with pytest.raises(InputError, match=r"train-000000.tar' is damaged .*one of its clips 'clip0' to 'clip2'; give the command"):
+    with pytest.raises(
+        InputError, match=r"train-000000.tar' is damaged .*one of its clips 'clip0' to 'clip2'; give the command"
+    ):
         PreparedSet.open(folder).verify()
 
 
@@ -117,12 +119,12 @@ def rewrite(folder: Path, rows: list[dict[str, object]], arrays: dict[str, bytes
 
 
 @pytest.mark.parametrize("damage", [header("clip1.safetensors"), no_header], ids=["header", "zeros"])
-def test_a_damaged_header_is_not_taken_for_the_end_of_the_shard(
-    folder: Path, damage: Callable[[Path], None]
-) -> None:
+def test_a_damaged_header_is_not_taken_for_the_end_of_the_shard(folder: Path, damage: Callable[[Path], None]) -> None:
     damage(folder / "shards" / "train-000000.tar")
     prepared = PreparedSet.open(folder)
-    with pytest.raises(InputError, match=r"train-000000.tar' is damaged: what follows 'clip1.json' is no tar header; give"):
+    with pytest.raises(
+        InputError, match=r"train-000000.tar' is damaged: what follows 'clip1.json' is no tar header; give"
+    ):
         prepared.arrays("clip1")
 
 

@@ -44,13 +44,20 @@ class Train:
 
 
 @dataclass(frozen=True)
-class _OnBase(Train):
+class _OnSet(Train):
+    verify: bool = True
+    """Compare the shards of a prepared set with their checksums before training or, if they are large, meanwhile; a set that the run has
+    verified and that has not changed is not read again."""
+
+
+@dataclass(frozen=True)
+class _OnBase(_OnSet):
     base: Path = tyro.MISSING
     """Model folder or weights that the run starts from; they are not changed."""
 
 
 @dataclass(frozen=True)
-class _OfTeacher(Train):
+class _OfTeacher(_OnSet):
     teacher: Path = tyro.MISSING
     """Model folder of the teacher, from which the student also starts."""
 
@@ -85,13 +92,13 @@ def _embedded(recipe: Any, options: Any) -> Path:
     from fantasytalking.evaluation.video_figures import video_figures
     from fantasytalking.training.embedded.train_embedded import train_embedded
 
-    return train_embedded(recipe, options.data, options.output, video_figures)
+    return train_embedded(recipe, options.data, options.output, video_figures, options.verify)
 
 
 def _adapter(recipe: Any, options: Any) -> Path:
     from fantasytalking.training.adapter.train_adapter import train_adapter
 
-    return train_adapter(recipe, options.data, options.output, options.base)
+    return train_adapter(recipe, options.data, options.output, options.base, options.verify)
 
 
 def _student(recipe: Any, options: Any) -> Path:
@@ -99,7 +106,7 @@ def _student(recipe: Any, options: Any) -> Path:
         from fantasytalking.training.distillation.distil_embedded import distil_embedded as distil
     else:
         from fantasytalking.training.distillation.distil_adapter import distil_released as distil
-    return distil(recipe, options.teacher, options.data, options.output)
+    return distil(recipe, options.teacher, options.data, options.output, options.verify)
 
 
 def _lip_sync(recipe: Any, options: Any) -> Path:
@@ -115,7 +122,7 @@ FAMILIES = (
             "tiny": "the same in seconds, for trials",
         },
         ("fantasytalking.training.embedded.embedded_recipes", "RECIPES"),
-        Train,
+        _OnSet,
         _embedded,
         {"--transformer.": "--train."},
     ),

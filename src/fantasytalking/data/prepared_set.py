@@ -185,7 +185,12 @@ def _track(prepared: PreparedSet, row: ClipRow) -> FaceTrack:
     scores = prepared.array(arrays, row.key, "scores", (len(points),))
     speech = prepared.array(arrays, row.key, "speech", (None, None))
     embedding = prepared.array(arrays, row.key, "embedding", (None,))
-    numbers = (points.float().numpy(), scores.float().numpy(), speech.numpy().astype(np.float16), embedding.float().numpy())
+    numbers = (
+        points.float().numpy(),
+        scores.float().numpy(),
+        speech.numpy().astype(np.float16),
+        embedding.float().numpy(),
+    )
     return FaceTrack(info, *numbers)
 
 

@@ -48,7 +48,9 @@ def check_clips(reader: ShardReader, manifest: SetManifest, rows: Sequence[ClipR
         for name in read_places(reader.path(shard.name))[0]:
             key, _, ending = name.rpartition(".")
             if ending == "json" and key not in listed:
-                raise InputError(f"'{path}' has no row of the clip '{key}', which the shard '{shard.name}' holds; {AGAIN}.")
+                raise InputError(
+                    f"'{path}' has no row of the clip '{key}', which the shard '{shard.name}' holds; {AGAIN}."
+                )
     raise InputError(f"'{path}' is not the list that was prepared (its SHA-256 differs); {AGAIN}.")
 
 
@@ -88,7 +90,9 @@ def _damage(path: Path, rows: Sequence[ClipRow]) -> str:
     damaged = [row.key for row in rows if not _is_whole(path, places, row)]
     if damaged:
         more = f" and {len(damaged) - 1} more of its {len(rows)} clips are" if len(damaged) > 1 else " is"
-        return f"The shard '{path}' is damaged (its SHA-256 differs): the clip '{damaged[0]}'{more} not what was prepared"
+        return (
+            f"The shard '{path}' is damaged (its SHA-256 differs): the clip '{damaged[0]}'{more} not what was prepared"
+        )
     # sets of older versions have no checksums of clips
     where = f", {fault}" if fault else f", one of its clips '{rows[0].key}' to '{rows[-1].key}'" if rows else ""
     return f"The shard '{path}' is damaged (its SHA-256 differs){where}"

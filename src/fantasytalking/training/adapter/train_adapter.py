@@ -27,6 +27,7 @@ from fantasytalking.training.adapter.export_run import export_run
 from fantasytalking.training.adapter.run_description import RUN, describe_run
 from fantasytalking.training.flow_matching import FlowMatching
 from fantasytalking.training.lora import LORA, add_lora
+from fantasytalking.training.trainer.data_check import check_set
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.run_folder import RunFolder, owns_run
@@ -156,7 +157,7 @@ def dataset_for(prepared: PreparedSet, sizes: Mapping[str, Any], continuation: f
     )
 
 
-def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -> Trainer:
+def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path, verify: bool = True) -> Trainer:
     """Make the trainer of a run, resumed from its newest checkpoint.
 
     Args:
@@ -164,6 +165,7 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path)
         data: Prepared set with latents.
         output: Run folder.
         base: See `build_model`.
+        verify: Whether the set is compared with its checksums, see `check_set`.
 
     Raises:
         InputError: There is no set, or it has no latents or was made for another model.
@@ -171,6 +173,7 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path)
         SettingsError: The run folder holds a run with another base, recipe or set.
     """
     prepared = PreparedSet.open(data)
+    check_set(prepared, verify)
     model = build_model(base, recipe, prepared)
     sizes = model.plain_config()
     recipe = replace(recipe, train=replace(recipe.train, model=sizes))
@@ -182,7 +185,7 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path)
 
 
 @owns_run
-def train_adapter(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -> Path:
+def train_adapter(recipe: AdapterRecipe, data: Path, output: Path, base: Path, verify: bool = True) -> Path:
     """Train an adapter (and LoRA) and write its averaged weights; an interrupted run continues where it stopped.
 
     Every process of a distributed run must call this.
@@ -196,7 +199,7 @@ def train_adapter(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -
         OutputError: The run folder cannot be written.
         ResourceError: Training diverged.
     """
-    trainer = adapter_trainer(recipe, data, output, base)
+    trainer = adapter_trainer(recipe, data, output, base, verify)
     trainer.train()
     target = output / "adapter.safetensors"
     with main_process_first() as main:

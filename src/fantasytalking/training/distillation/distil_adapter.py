@@ -20,6 +20,7 @@ from fantasytalking.training.distillation.distillation_recipes import DistillCon
 from fantasytalking.training.distillation.distillation_trainer import make_distiller, student_defaults
 from fantasytalking.training.lora import save_lora
 from fantasytalking.training.trainer.averaging import exchanged
+from fantasytalking.training.trainer.data_check import check_set
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.run_folder import owns_run
 from fantasytalking.training.trainer.sources import SampleSource
@@ -27,7 +28,7 @@ from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 
 @owns_run
-def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Path) -> Path:
+def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Path, verify: bool = True) -> Path:
     """Train few-step LoRA weights for a model folder or transformer, on a prepared set with latents.
 
     Args:
@@ -35,6 +36,7 @@ def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Pa
         teacher: Pipeline folder or transformer with the FantasyTalking adapter, in any layout.
         data: Prepared set, made with this model's encoders.
         output: Run folder.
+        verify: Whether the set is compared with its checksums, see `check_set`.
 
     Returns:
         See `distil_adapter`.
@@ -45,6 +47,7 @@ def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Pa
         SettingsError: The configuration has no LoRA, or the run folder belongs to another distillation.
     """
     prepared = PreparedSet.open(data)
+    check_set(prepared, verify)
     dtype = torch.bfloat16 if config.train.mixed_precision == "bf16" else torch.float32
     model = load_transformer(teacher, dtype)
     sizes = model.plain_config()

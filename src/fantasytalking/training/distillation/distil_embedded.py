@@ -31,7 +31,7 @@ __all__ = ["distil_embedded", "export_student", "student_validation"]
 
 
 @owns_run
-def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Path) -> Path:
+def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Path, verify: bool = True) -> Path:
     """Distil a model folder into one that needs few steps; an interrupted run continues where it stopped.
 
     Args:
@@ -39,6 +39,7 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
         teacher: Model folder with a mesh autoencoder; all but its transformer and default settings is copied to the student.
         data: Prepared set, folder of videos with a catalogue, folder of face tracks, or run folder of `train_embedded`.
         output: Run folder; the model is written to ``output/model``.
+        verify: Whether a prepared set is compared with its checksums, see `check_set`.
 
     Returns:
         The model folder.
@@ -65,7 +66,7 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
         config, train=replace(config.train, model=model.plain_config(), identity_scale=_identity_scale(pipeline))
     )
     with main_process_first():
-        material = _material(data, output, pipeline, teacher)
+        material = _material(data, output, pipeline, teacher, verify)
     source = window_source(material, config.train)
     validation = student_validation(material, config.train, config.student_steps)
     callbacks = [] if validation is None else [Validate(validation)]
@@ -96,13 +97,13 @@ def _identity_scale(pipeline: FantasyTalkingPipeline) -> float:
     return float(pipeline.settings().identity_scale)
 
 
-def _material(data: Path, output: Path, pipeline: FantasyTalkingPipeline, teacher: Path) -> Material:
+def _material(data: Path, output: Path, pipeline: FantasyTalkingPipeline, teacher: Path, verify: bool) -> Material:
     """Load the training material with the codec and the intensity scale of the teacher."""
     codec = pipeline.vae.codec
     if (data / "manifest.json").exists() or (data / "catalogue.jsonl").exists():
         cache = output / "tracks"
         cache.mkdir(exist_ok=True)
-        material = measure(data, cache, codec).material
+        material = measure(data, cache, codec, verify).material
     else:
         folder = data / "tracks" if (data / "tracks").is_dir() else data
         if not any(folder.glob("*.safetensors")):

@@ -124,7 +124,11 @@ def fresh_transformer(config: TrainConfig) -> FantasyTalkingTransformer3DModel:
 
 @owns_run
 def train_embedded(
-    recipe: EmbeddedRecipe, data: Path, output: Path, measure_video: Callable[[Path], Mapping[str, float]] | None = None
+    recipe: EmbeddedRecipe,
+    data: Path,
+    output: Path,
+    measure_video: Callable[[Path], Mapping[str, float]] | None = None,
+    verify: bool = True,
 ) -> Path:
     """Train a model folder from videos; an interrupted run continues where it stopped.
 
@@ -133,6 +137,7 @@ def train_embedded(
         data: Prepared set, or folder with ``catalogue.jsonl`` and the videos that it names.
         output: Run folder; the model is written to ``output/model``.
         measure_video: Function from a validation video to figures by name; None renders the videos without measuring them.
+        verify: Whether a prepared set is compared with its checksums, see `check_set`.
 
     Returns:
         The model folder.
@@ -152,7 +157,7 @@ def train_embedded(
         ) from error
     start = load_start(recipe.start) if recipe.start else None
     with main_process_first():
-        footage = measure(data, tracks, None if start is None else start.vae.codec)
+        footage = measure(data, tracks, None if start is None else start.vae.codec, verify)
     material, config = footage.material, recipe.train
     painter = _painter(recipe, footage, output) if recipe.painter_steps or start is None else start.vae.painter
     if start is not None:

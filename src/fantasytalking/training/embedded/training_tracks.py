@@ -191,7 +191,7 @@ class Footage:
     fingerprint: str
 
 
-def measure(data: Path, cache: Path, start: MeshCodec | None = None) -> Footage:
+def measure(data: Path, cache: Path, start: MeshCodec | None = None, verify: bool = True) -> Footage:
     """Load the material of a prepared set (a folder with ``manifest.json``), or of a folder of videos with ``catalogue.jsonl``.
 
     Videos of a catalogue are measured here, and a linear model finds those that are out of sync.
@@ -200,14 +200,17 @@ def measure(data: Path, cache: Path, start: MeshCodec | None = None) -> Footage:
         data: The folder.
         cache: Folder for measurements and the fitted codec.
         start: Codec of the model that training starts from; None fits one.
+        verify: Whether a set is compared with its checksums.
 
     Raises:
-        InputError: The folder is neither of the two, or no clip can be used.
+        InputError: The folder is neither of the two, or no clip can be used, or the set is damaged.
     """
     if (data / "manifest.json").is_file():
         from fantasytalking.data.prepared_set import PreparedSet
+        from fantasytalking.training.trainer.data_check import check_set
 
         prepared = PreparedSet.open(data)
+        check_set(prepared, verify)
         material = set_material(prepared, cache, start)
         return Footage(material, frames_of_set(prepared), sound_of_set(prepared), prepared.fingerprint)
     catalogue = data / "catalogue.jsonl"
