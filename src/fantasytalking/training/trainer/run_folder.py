@@ -126,3 +126,8 @@ class RunFolder:
         """The newest complete checkpoint, or None."""
         found = self.checkpoints()
         return found[-1] if found else None
+
+    def without(self, checkpoint: Path) -> str:
+        """What to do about a checkpoint that cannot be used, for messages."""
+        others = [path.name for path in self.checkpoints() if path != checkpoint]
+        return f"delete it, and {others[-1]} is used" if others else "delete it, and the run begins anew"
