@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import pty
 import re
@@ -89,6 +90,15 @@ def test_training_off_a_terminal_is_text_and_says_which_part(
     assert re.fullmatch(
         r"painter: step 1 of 2, clip: loss [\d.]+, lips [\d.]+, rest [\d.]+, [\d.]+ steps/s, [\d.]+ min left", lines[1]
     )
+
+
+def test_only_commands_print() -> None:
+    package, found = Path(progress.__file__).parents[1], []
+    for path in package.rglob("*.py"):
+        if path.parent.name != "cli":
+            calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+            found += [path.name for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
+    assert found == []
 
 
 def test_lines_of_threads_are_whole(capsys: pytest.CaptureFixture[str]) -> None:

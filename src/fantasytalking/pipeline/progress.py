@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 __all__ = [
+    "Lines",
     "Progress",
     "TerminalProgress",
     "default_progress",
@@ -122,8 +123,8 @@ def stage(name: str, total: float = 1) -> Iterator[Advance]:
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with shown(TextColumn("{task.description}"), *columns) as bars:
         if bars is None:
-            lines = _Lines(name, total)
-            yield lines.advance
+            lines = Lines(name, total)
+            yield lambda steps=1: lines.reach(lines.done + steps)
             lines.end()
             return
         task = bars.add_task(f"{name:<10}", total=total)
@@ -131,28 +132,37 @@ def stage(name: str, total: float = 1) -> Iterator[Advance]:
         bars.update(task, completed=total)
 
 
-class _Lines:
-    """A stage as lines: after 5 seconds, then at doubled intervals of up to a minute, and at the end."""
+FIRST_LINE = 5.0
+"""Seconds after which a stage off a terminal shows its first line."""
 
-    def __init__(self, name: str, total: float) -> None:
-        self.name, self.total = name, total
-        self.done, self.start = 0.0, time.monotonic()
+
+class Lines:
+    """A stage as lines: after 5 seconds, then at doubled intervals of up to a minute, and at the end.
+
+    Args:
+        name: Short name.
+        total: Number of steps.
+        begun: Number of steps that were done before.
+    """
+
+    def __init__(self, name: str, total: float, begun: float = 0) -> None:
+        self.name, self.total, self.begun = name, total, begun
+        self.done, self.start = begun, time.monotonic()
         self.pause = self.due = FIRST_LINE
 
-    def advance(self, steps: float = 1) -> None:
-        self.done += steps
+    def reach(self, done: float, more: str = "") -> None:
+        """Note that so many steps are done; `more` is shown as well."""
+        self.done = done
         passed = time.monotonic() - self.start
-        if passed >= self.due and self.done < self.total:
-            left = passed * (self.total - self.done) / self.done
-            print_line(f"{self.name}: {self.done:.0f} of {self.total:.0f}, {_clock(left)} left")
+        if passed >= self.due and self.begun < done < self.total:
+            left = _clock(passed * (self.total - done) / (done - self.begun))
+            print_line(f"{self.name}: {done:.0f} of {self.total:.0f}, {f'{more}, ' if more else ''}{left} left")
             self.pause = min(2 * self.pause, 60.0)
             self.due = passed + self.pause
 
     def end(self) -> None:
+        """Show that the stage is done."""
         print_line(f"{self.name}: done in {_clock(time.monotonic() - self.start)}")
-
-
-FIRST_LINE = 5.0
 
 
 def _clock(seconds: float) -> str:

@@ -121,7 +121,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if '"step": 7' in line:
+            if ": step 7 of 30" in line:
                 process.send_signal(signal.SIGKILL)
                 break
     assert process.returncode == -signal.SIGKILL

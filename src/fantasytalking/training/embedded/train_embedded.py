@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from fantasytalking.data.motion_dataset import NO_AUGMENTATION, Augmentation, Co
 from fantasytalking.errors import CheckpointError, InputError, OutputError
 from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.pipeline.progress import show_note
 from fantasytalking.training.embedded.embedded_recipes import EmbeddedRecipe
 from fantasytalking.training.embedded.export_model import embedded_pipeline, export_embedded
 from fantasytalking.training.embedded.mouth_pairs import MouthPairs, collect_pairs
@@ -80,7 +80,7 @@ def window_source(material: Material, config: TrainConfig, fingerprint: str | No
             "add longer clips."
         )
     for frames in sorted(set(config.frames) - draws.keys()):
-        print(f"note: no clip is long enough for windows of {frames} frames; shorter ones are used.", file=sys.stderr)
+        show_note(f"No clip is long enough for windows of {frames} frames; shorter ones are used.")
     lengths = tuple(frames for frames in config.frames if frames in draws)
     return WindowSource(draws, lengths, config.batch_tokens, config.seed, fingerprint)
 
