@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from fantasytalking.cli.options import parse
 from fantasytalking.cli.record_options import make_record, record_options
 from fantasytalking.data.preparation.preparation_settings import PreparationSettings, RunSettings
 from fantasytalking.errors import SettingsError
-from fantasytalking.pipeline.progress import quiet_frameworks
+from fantasytalking.pipeline.progress import Lines, quiet_frameworks, show_note, shown
 from fantasytalking.system.json import read_json
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def run(options: Prepare) -> int:
     try:
         prepared = prepare(options.videos, options.output, settings, execution, progress)
     except KeyboardInterrupt:
-        print("note: Finished shards are kept; run the same command again to resume.", file=sys.stderr)
+        show_note("Finished shards are kept; run the same command again to resume.")
         raise
     manifest = read_json(options.output.expanduser() / "manifest.json")
     return _print(options, manifest, kept=prepared is not None)
@@ -111,20 +112,16 @@ def _print(options: Prepare, manifest: dict[str, Any], kept: bool) -> int:
 
 
 def terminal_progress() -> PhaseProgress:
-    """Progress bars on stderr with counts, rate and remaining time."""
-    from rich.console import Console
+    """Progress on stderr with counts, rate and remaining time."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
     from fantasytalking.data.preparation.phase_progress import PhaseProgress
-
-    console = Console(stderr=True)
 
     class TerminalBars(PhaseProgress):
         @contextmanager
@@ -138,14 +135,20 @@ def terminal_progress() -> PhaseProgress:
                 TextColumn("left"),
                 TimeRemainingColumn(compact=True),
             )
-            with Progress(*columns, console=console, speed_estimate_period=120) as bars:
-                task = bars.add_task(f"{name:<7}", total=total, completed=begun, counts="")
-                yield lambda counts: bars.update(
-                    task, completed=counts.done, counts=_shown(counts, begun, bars.tasks[0].elapsed)
-                )
+            start, lines = time.monotonic(), Lines(name, total, begun)
+            with shown(*columns) as bars:
+                task = None if bars is None else bars.add_task(f"{name:<7}", total=total, completed=begun, counts="")
 
-        def note(self, text: str) -> None:
-            console.print(f"note: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+                def show(counts: PhaseCounts) -> None:
+                    text = _shown(counts, begun, time.monotonic() - start)
+                    if bars is None or task is None:
+                        lines.reach(counts.done, text)
+                    else:
+                        bars.update(task, completed=counts.done, counts=text)
+
+                yield show
+            if bars is None:
+                lines.end()
 
     return TerminalBars()
 

@@ -57,14 +57,21 @@ class _OnVideos(Train):
 
 
 @dataclass(frozen=True)
-class _OnBase(Train):
+class _OnSet(Train):
+    verify: bool = True
+    """Compare the shards of a prepared set with their checksums before training or, if they are large, meanwhile; a set that the run has
+    verified and that has not changed is not read again."""
+
+
+@dataclass(frozen=True)
+class _OnBase(_OnSet):
     data: Annotated[Path, tyro.conf.arg(help=f"{_SET} with --model naming a folder with the base's encoders.")]
     base: Path = tyro.MISSING
     """Model folder or weights that the run starts from; they are not changed."""
 
 
 @dataclass(frozen=True)
-class _OfTeacher(Train):
+class _OfTeacher(_OnSet):
     data: Annotated[
         Path,
         tyro.conf.arg(help=f"{_SET}; distil and distil-tiny also take {_VIDEOS}, or the run folder of the teacher."),
@@ -105,13 +112,13 @@ def _embedded(recipe: Any, options: Any) -> Path:
     from fantasytalking.evaluation.video_figures import video_figures
     from fantasytalking.training.embedded.train_embedded import train_embedded
 
-    return train_embedded(recipe, options.data, options.output, video_figures)
+    return train_embedded(recipe, options.data, options.output, video_figures, options.verify)
 
 
 def _adapter(recipe: Any, options: Any) -> Path:
     from fantasytalking.training.adapter.train_adapter import train_adapter
 
-    return train_adapter(recipe, options.data, options.output, options.base)
+    return train_adapter(recipe, options.data, options.output, options.base, options.verify)
 
 
 def _student(recipe: Any, options: Any) -> Path:
@@ -119,7 +126,7 @@ def _student(recipe: Any, options: Any) -> Path:
         from fantasytalking.training.distillation.distil_embedded import distil_embedded as distil
     else:
         from fantasytalking.training.distillation.distil_adapter import distil_released as distil
-    return distil(recipe, options.teacher, options.data, options.output)
+    return distil(recipe, options.teacher, options.data, options.output, options.verify)
 
 
 def _lip_sync(recipe: Any, options: Any) -> Path:
@@ -135,7 +142,7 @@ FAMILIES = (
             "tiny": "the same in seconds, for trials",
         },
         ("fantasytalking.training.embedded.embedded_recipes", "RECIPES"),
-        Train,
+        _OnSet,
         ("set", "catalogue"),
         _embedded,
         {"--transformer.": "--train."},

@@ -28,6 +28,7 @@ from fantasytalking.media.video import read_frames
 from fantasytalking.perception.face_embedding import Backend, embed_face
 from fantasytalking.perception.faces import detect_faces
 from fantasytalking.perception.landmarks import track_mesh
+from fantasytalking.pipeline.progress import stage
 from fantasytalking.system.files import atomic_path
 from fantasytalking.system.json import write_json
 from fantasytalking.system.records import read_record
@@ -176,13 +177,14 @@ def prepare_tracks(folder: Path, cache: Path, encoder: SpeechEncoder, clips: Seq
     """
     cache.mkdir(parents=True, exist_ok=True)
     left_out = {}
-    for info, target in zip(clips, _cache_files(cache, clips), strict=True):
-        if target.exists():
-            continue
-        try:
-            save_track(make_track(folder / info.file, info, encoder), target)
-        except FantasyTalkingError as error:
-            left_out[info.file] = str(error)
+    missing = [(i, target) for i, target in zip(clips, _cache_files(cache, clips), strict=True) if not target.exists()]
+    with stage("face tracks", len(missing)) as advance:
+        for info, target in missing:
+            try:
+                save_track(make_track(folder / info.file, info, encoder), target)
+            except FantasyTalkingError as error:
+                left_out[info.file] = str(error)
+            advance()
     write_json(cache / "left_out.json", left_out, indent=1)
     return left_out
 

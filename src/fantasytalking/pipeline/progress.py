@@ -1,4 +1,7 @@
-"""Progress of a generation: stages with time left, and notes (one sentence each)."""
+"""Progress for people, all of it on stderr: stages with time left, and notes (one sentence each).
+
+On a terminal a stage is a bar; elsewhere it is a line now and then. Notes do not break up a bar, whichever thread they come from.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
 
-__all__ = ["Progress", "TerminalProgress", "default_progress", "quiet_frameworks", "show_note"]
+__all__ = [
+    "Lines",
+    "Progress",
+    "TerminalProgress",
+    "default_progress",
+    "print_line",
+    "quiet_frameworks",
+    "show_note",
+    "shown",
+    "stage",
+]
 
-Advance = Callable[[], None]
+Advance = Callable[..., None]
+"""Takes the number of steps; 1 where it is left out."""
 
 
 class Progress:
@@ -53,40 +74,117 @@ class Progress:
     @contextmanager
     def show_stage(self, name: str, total: int) -> Iterator[Advance]:
         """Show a stage while it lasts; subclasses that have a better place for it override this."""
-        yield lambda: None
+        yield lambda steps=1: None
 
 
 class TerminalProgress(Progress):
-    """Progress bars with time left on stderr, so that stdout stays free for results."""
-
-    def __init__(self, console: Console | None = None) -> None:
-        super().__init__()
-        self.console = console or Console(stderr=True)
+    """Stages and notes on stderr, so that stdout stays free for results."""
 
     def show_note(self, text: str) -> None:
         """Print a note between the bars."""
-        self.console.print(f"note: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        show_note(text)
 
     @contextmanager
     def show_stage(self, name: str, total: int) -> Iterator[Advance]:
-        """Show one bar while the stage lasts."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        with Bars(*columns, console=self.console) as bars:
-            task = bars.add_task(f"{name:<10}", total=total)
-            yield lambda: bars.advance(task)
-            bars.update(task, completed=total)
+        """Show a bar, or lines, while the stage lasts."""
+        with stage(name, total) as advance:
+            yield advance
+
+
+_bars: list[Bars] = []
+"""The bars that are shown at the moment; at most one."""
+
+
+@contextmanager
+def shown(*columns: ProgressColumn) -> Iterator[Bars | None]:
+    """Bars of these columns on stderr while the block lasts; None where stderr is no terminal or shows other bars already."""
+    if _bars or not sys.stderr.isatty():
+        yield None
+        return
+    with Bars(*columns, console=Console(stderr=True), speed_estimate_period=600) as bars:
+        _bars.append(bars)
+        try:
+            yield bars
+        finally:
+            _bars.remove(bars)
+
+
+@contextmanager
+def stage(name: str, total: float = 1) -> Iterator[Advance]:
+    """Show a stage while the block lasts, which calls the function that it is given after each step, or with a number of steps.
+
+    Args:
+        name: Short name.
+        total: Number of steps; a stage without any is not shown.
+    """
+    if not total:
+        yield lambda steps=1: None
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with shown(TextColumn("{task.description}"), *columns) as bars:
+        if bars is None:
+            lines = Lines(name, total)
+            yield lambda steps=1: lines.reach(lines.done + steps)
+            lines.end()
+            return
+        task = bars.add_task(f"{name:<10}", total=total)
+        yield lambda steps=1: bars.advance(task, steps)
+        bars.update(task, completed=total)
+
+
+FIRST_LINE = 5.0
+"""Seconds after which a stage off a terminal shows its first line."""
+
+
+class Lines:
+    """A stage as lines: after 5 seconds, then at doubled intervals of up to a minute, and at the end.
+
+    Args:
+        name: Short name.
+        total: Number of steps.
+        begun: Number of steps that were done before.
+    """
+
+    def __init__(self, name: str, total: float, begun: float = 0) -> None:
+        self.name, self.total, self.begun = name, total, begun
+        self.done, self.start = begun, time.monotonic()
+        self.pause = self.due = FIRST_LINE
+
+    def reach(self, done: float, more: str = "") -> None:
+        """Note that so many steps are done; `more` is shown as well."""
+        self.done = done
+        passed = time.monotonic() - self.start
+        if passed >= self.due and self.begun < done < self.total:
+            left = _clock(passed * (self.total - done) / (done - self.begun))
+            print_line(f"{self.name}: {done:.0f} of {self.total:.0f}, {f'{more}, ' if more else ''}{left} left")
+            self.pause = min(2 * self.pause, 60.0)
+            self.due = passed + self.pause
+
+    def end(self) -> None:
+        """Show that the stage is done."""
+        print_line(f"{self.name}: done in {_clock(time.monotonic() - self.start)}")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
+def print_line(text: str, style: str | None = None) -> None:
+    """Print a line to stderr, above a bar that is shown."""
+    if _bars:
+        _bars[-1].console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    elif style is not None and sys.stderr.isatty():
+        Console(stderr=True).print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    else:
+        # In one piece, which print would not write: lines may come from several threads.
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def show_note(text: str) -> None:
-    """Tell the user one sentence on stderr, where there is no `Progress` at hand; it does not break up a bar that is being shown."""
-    print(f"note: {text}", file=sys.stderr, flush=True)
+    """Tell the user one sentence, where there is no `Progress` at hand."""
+    print_line(f"note: {text}", style="yellow")
 
 
 def default_progress(disable: bool = False) -> Progress:

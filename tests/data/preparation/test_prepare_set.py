@@ -17,12 +17,16 @@ from pathlib import Path
 import pytest
 import torch
 import webdataset
+from safetensors.torch import save
 
 from fantasytalking.data.preparation.phase_progress import PhaseCounts, PhaseProgress
 from fantasytalking.data.preparation.prepare_set import prepare
+from fantasytalking.data.preparation.shard_writer import writing_shard
 from fantasytalking.data.preparation.worker_tasks import MAX_CRASHES, MakeShardTask
 from fantasytalking.data.prepared_set import PreparedSet, face_tracks, intensity
+from fantasytalking.data.set_verification import files_sha256
 from fantasytalking.errors import InputError, OutputError
+from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.json import read_json, read_json_lines, write_strict_json
 from tests.data.preparation.toy import SETTINGS, checksums, make_videos, running
 
@@ -308,3 +312,29 @@ def test_an_opened_set_can_be_sent_to_another_process(finished: Path) -> None:
     key = prepared.clips()[0].key
     before = prepared.bytes(key, "jpg")
     assert pickle.loads(pickle.dumps(prepared)).bytes(key, "jpg") == before
+
+
+def test_the_advice_to_arrays_that_are_not_finite_leads_to_a_set_without_them(
+    tmp_path: Path, videos: Path, finished: Path
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "set"))
+    tar, clips = folder / "shards" / "train-000000.tar", folder / "clips.jsonl"
+    manifest, rows, prepared = read_json(folder / "manifest.json"), read_json_lines(clips), PreparedSet.open(folder)
+    row = next(row for row in rows if row["key"] == "calm-0000")
+    files = {ending: prepared.bytes(row["key"], ending) for ending in ("mp4", "flac", "jpg")}
+    arrays = prepared.arrays(row["key"])
+    files["safetensors"] = save(arrays | {"speech": arrays["speech"] * torch.inf})
+    row["sha256"] = files_sha256(files)
+    with writing_shard(tar) as shard:
+        shard.add(row["key"], row, files)
+    clips.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    manifest["shards"][0] |= {"bytes": tar.stat().st_size, "sha256": file_sha256(tar)}
+    write_strict_json(folder / "manifest.json", manifest | {"clips_sha256": file_sha256(clips)})
+    with pytest.raises(
+        InputError, match=r"'speech' of the clip 'calm-0000' .*not finite.* folder, without 'calm.mp4'\."
+    ):
+        face_tracks(PreparedSet.open(folder))
+    others = Path(shutil.copytree(videos, tmp_path / "videos"))
+    (others / "calm.mp4").unlink()
+    prepare([others], tmp_path / "other", SETTINGS, running())
+    assert [track.info.file for track in face_tracks(PreparedSet.open(tmp_path / "other"))] == ["deep_lively-0000.mp4"]

@@ -121,7 +121,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if '"step": 7' in line:
+            if ": step 7 of 30" in line:
                 process.send_signal(signal.SIGKILL)
                 break
     assert process.returncode == -signal.SIGKILL
@@ -162,13 +162,19 @@ def test_a_finished_run_is_left_as_it_is(material: Material, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("file", [ONLY, "meta.json"])
-def test_a_damaged_checkpoint_is_named(material: Material, tmp_path: Path, file: str) -> None:
+def test_a_damaged_checkpoint_is_named_and_the_advice_leads_on(material: Material, tmp_path: Path, file: str) -> None:
     config = replace(CONFIG, stages=steps(1, 1))
+    make_trainer(material, config, tmp_path).train(until=1)
     make_trainer(material, config, tmp_path).train()
-    path = tmp_path / "step-2" / file
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match=r"step-2 cannot be continued: .* delete it"):
-        make_trainer(material, config, tmp_path)
+    for step, advice, left in ((2, "delete it, and step-1 is used", 1), (1, "delete it, and the run begins anew", 0)):
+        path = tmp_path / f"step-{step}" / file
+        path.write_bytes(path.read_bytes()[:100])
+        with pytest.raises(CheckpointError, match=rf"step-{step} cannot be continued: .*; {advice}\."):
+            make_trainer(material, config, tmp_path)
+        shutil.rmtree(path.parent)
+        if left:
+            assert make_trainer(material, config, tmp_path).step == left
+    assert make_trainer(material, config, tmp_path).train() == 2
 
 
 def test_a_checkpoint_of_another_model_is_refused(material: Material, tmp_path: Path) -> None:
@@ -177,7 +183,7 @@ def test_a_checkpoint_of_another_model_is_refused(material: Material, tmp_path: 
     with pytest.raises(SettingsError, match=r"other settings \(model.ffn_dim: 32 there, 64 now\)"):
         make_trainer(material, wider, tmp_path)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(CheckpointError, match=r"has the shape .* delete it to go on from the one before"):
+    with pytest.raises(CheckpointError, match=r"has the shape .* delete it, and the run begins anew"):
         make_trainer(material, wider, tmp_path)
 
 

@@ -18,7 +18,7 @@ from fantasytalking.errors import SettingsError
 from fantasytalking.system.json import append_json_line, read_json_lines
 from fantasytalking.training.trainer.callbacks import Moment, Validate, Validated
 from fantasytalking.training.trainer.loop import Trainer
-from fantasytalking.training.trainer.monitor import Interval, Monitor, batch_sums
+from fantasytalking.training.trainer.monitor import Interval, Monitor, batch_sums, is_logged
 from fantasytalking.training.trainer.objective import Losses
 from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.throughput import Speedometer, measure_peak_flops
@@ -42,9 +42,9 @@ def test_tensorboard_has_every_figure_once_per_log_line(tmp_path: Path) -> None:
     trainer(tmp_path, config).train(until=12)
     found = scalars(tmp_path)
     records = [r for r in RunFolder(tmp_path).records() if "validation" not in r]
-    assert [step for step, _ in found["loss/total"]] == [2, 4, 6, 8, 10, 12]
+    assert [step for step, _ in found["loss/total"]] == [1, 2, 4, 6, 8, 10, 12]
     assert [value for _, value in found["loss/total"]] == pytest.approx([r["loss"] for r in records])
-    assert [step for step, _ in found["loss_by_stage/clip"]] == [2, 4, 6, 8, 10]
+    assert [step for step, _ in found["loss_by_stage/clip"]] == [1, 2, 4, 6, 8, 10]
     assert [step for step, _ in found["loss_by_stage/frame"]] == [12]
     assert found["validation/r"] == [(4, 0.25)]
     expected = {
@@ -108,8 +108,22 @@ def test_the_log_is_exact_over_a_resume_inside_an_interval(tmp_path: Path) -> No
         ]
         for name in ("one", "two")
     )
-    assert [row[0] for row in one] == [4, 8]
+    assert [row[0] for row in one] == [1, 2, 4, 8]
     assert one == two
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"),
+    [
+        (1, [*range(1, 41)]),
+        (4, [1, 2, *range(4, 41, 4)]),
+        (20, [1, 2, 5, 10, 20, 40]),
+        (50, [1, 2, 5, 10, 20]),
+    ],
+)
+def test_a_run_shows_its_losses_from_the_first_step(every: int, steps: list[int]) -> None:
+    assert [step for step in range(1, 41) if is_logged(step, every)] == steps
+    assert is_logged(50, 100) and is_logged(500, 1000) and not is_logged(1500, 1000)
 
 
 def test_a_torn_log_line_is_left_out_and_repeated_steps_count_once(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from fantasytalking.training.check_folders import check_data, check_output_folde
 from fantasytalking.training.check_recipe import SampleSizes, check_transformer
 from fantasytalking.training.flow_matching import FlowMatching
 from fantasytalking.training.lora import LORA, add_lora
+from fantasytalking.training.trainer.data_check import check_set
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.phases import begin_phase
@@ -203,7 +204,7 @@ def dataset_for(prepared: PreparedSet, sizes: Mapping[str, Any], continuation: f
     )
 
 
-def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -> Trainer:
+def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path, verify: bool = True) -> Trainer:
     """Make the trainer of a run, resumed from its newest checkpoint.
 
     Args:
@@ -211,6 +212,7 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path)
         data: Prepared set with latents.
         output: Run folder.
         base: See `build_model`.
+        verify: Whether the set is compared with its checksums, see `check_set`.
 
     Raises:
         InputError: There is no set, or it has no latents or was made for another model.
@@ -220,6 +222,7 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path)
     check_output_folder(output, data, base=base)
     check_data(data, ("set",))
     prepared = PreparedSet.open(data)
+    check_set(prepared, verify)
     model = build_model(base, recipe, prepared)
     sizes = model.plain_config()
     recipe = replace(recipe, train=replace(recipe.train, model=sizes))
@@ -231,7 +234,7 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path)
 
 
 @owns_run
-def train_adapter(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -> Path:
+def train_adapter(recipe: AdapterRecipe, data: Path, output: Path, base: Path, verify: bool = True) -> Path:
     """Train an adapter (and LoRA) and write its averaged weights; an interrupted run continues where it stopped.
 
     Every process of a distributed run must call this.
@@ -245,7 +248,7 @@ def train_adapter(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -
         OutputError: The run folder cannot be written.
         ResourceError: Training diverged.
     """
-    trainer = adapter_trainer(recipe, data, output, base)
+    trainer = adapter_trainer(recipe, data, output, base, verify)
     begin_phase(output, "transformer")
     trainer.train()
     begin_phase(output, "export")

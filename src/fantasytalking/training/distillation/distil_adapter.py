@@ -21,6 +21,7 @@ from fantasytalking.training.distillation.distillation_recipes import DistillCon
 from fantasytalking.training.distillation.distillation_trainer import check_guidance, make_distiller, student_defaults
 from fantasytalking.training.lora import save_lora
 from fantasytalking.training.trainer.averaging import exchanged
+from fantasytalking.training.trainer.data_check import check_set
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.phases import begin_phase
 from fantasytalking.training.trainer.random_draws import undrawn
@@ -30,7 +31,7 @@ from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 
 @owns_run
-def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Path) -> Path:
+def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Path, verify: bool = True) -> Path:
     """Train few-step LoRA weights for a model folder or transformer, on a prepared set with latents.
 
     Args:
@@ -38,6 +39,7 @@ def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Pa
         teacher: Pipeline folder or transformer with the FantasyTalking adapter, in any layout.
         data: Prepared set, made with this model's encoders.
         output: Run folder.
+        verify: Whether the set is compared with its checksums, see `check_set`.
 
     Returns:
         See `distil_adapter`.
@@ -54,6 +56,7 @@ def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Pa
     check_model(teacher, AdapterRecipe(config.train, lora=config.lora), prepared)
     with main_process_first() as main:
         keep_choices(output, {"teacher": model_digest(teacher), "data": prepared.fingerprint[:32]}, write=main)
+    check_set(prepared, verify)
     dtype = torch.bfloat16 if config.train.mixed_precision == "bf16" else torch.float32
     with undrawn():
         model = load_transformer(teacher, dtype)

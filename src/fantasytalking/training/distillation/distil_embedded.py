@@ -41,7 +41,7 @@ __all__ = ["distil_embedded", "export_student", "student_validation"]
 
 
 @owns_run
-def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Path) -> Path:
+def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Path, verify: bool = True) -> Path:
     """Distil a model folder into one that needs few steps; an interrupted run continues where it stopped.
 
     Args:
@@ -49,6 +49,7 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
         teacher: Model folder with a mesh autoencoder; all but its transformer and default settings is copied to the student.
         data: Prepared set, folder of videos with a catalogue, folder of face tracks, or run folder of `train_embedded`.
         output: Run folder; the model is written to ``output/model``.
+        verify: Whether a prepared set is compared with its checksums, see `check_set`.
 
     Returns:
         The model folder.
@@ -78,7 +79,7 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
         keep_choices(output, {"teacher": model_digest(teacher), "data": data_digest(data, kind)}, write=main)
     begin_phase(output, "tracks")
     with main_process_first():
-        material = _material(data, output, pipeline, teacher)
+        material = _material(data, output, pipeline, teacher, verify)
     begin_phase(output, "student")
     source = window_source(material, config.train)
     validation = student_validation(material, config.train, config.student_steps)
@@ -109,13 +110,13 @@ def _identity_scale(pipeline: FantasyTalkingPipeline) -> float:
     return float(pipeline.settings().identity_scale)
 
 
-def _material(data: Path, output: Path, pipeline: FantasyTalkingPipeline, teacher: Path) -> Material:
+def _material(data: Path, output: Path, pipeline: FantasyTalkingPipeline, teacher: Path, verify: bool) -> Material:
     """Load the training material with the codec and the intensity scale of the teacher."""
     codec = pipeline.vae.codec
     if (data / "manifest.json").exists() or (data / "catalogue.jsonl").exists():
         cache = output / "tracks"
         cache.mkdir(exist_ok=True)
-        material = measure(data, cache, codec).material
+        material = measure(data, cache, codec, verify).material
     else:
         folder = data / "tracks" if (data / "tracks").is_dir() else data
         if not any(folder.glob("*.safetensors")):

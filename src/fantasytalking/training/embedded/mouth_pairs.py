@@ -17,6 +17,7 @@ from fantasytalking.data.motion_dataset import PreparedTrack
 from fantasytalking.errors import InputError
 from fantasytalking.media.video import read_frames
 from fantasytalking.perception.landmarks import mouth_opening
+from fantasytalking.pipeline.progress import stage
 from fantasytalking.system.files import atomic_path
 
 __all__ = ["Frames", "MouthPairs", "clip_pairs", "collect_pairs", "frames_in"]
@@ -116,10 +117,12 @@ def collect_pairs(
     for track in tracks:
         groups.setdefault(track.identity, []).append(track)
     rows: list[Row] = []
-    for group in groups.values():
-        chosen = [group[i] for i in rng.permutation(len(group))[:12]]
-        for track in chosen:
-            rows.extend(clip_pairs(read, track, codec, max(4, per_identity // len(chosen)), rng))
+    with stage("mouth pairs", sum(min(12, len(group)) for group in groups.values())) as advance:
+        for group in groups.values():
+            chosen = [group[i] for i in rng.permutation(len(group))[:12]]
+            for track in chosen:
+                rows.extend(clip_pairs(read, track, codec, max(4, per_identity // len(chosen)), rng))
+                advance()
     if not rows:
         raise InputError("There is no face track to take mouths from; prepare videos with a face first.")
     return MouthPairs(*(np.stack(column) for column in zip(*rows, strict=True)))

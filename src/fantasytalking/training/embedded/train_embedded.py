@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +17,7 @@ from fantasytalking.data.motion_dataset import NO_AUGMENTATION, Augmentation, Co
 from fantasytalking.errors import CheckpointError, InputError, OutputError, SettingsError
 from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.pipeline.progress import show_note
 from fantasytalking.training.check_folders import check_data, check_output_folder, keep_choices, model_digest
 from fantasytalking.training.check_recipe import SampleSizes, check_transformer
 from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL, EmbeddedRecipe
@@ -86,7 +86,7 @@ def window_source(material: Material, config: TrainConfig, fingerprint: str | No
             "add longer clips."
         )
     for frames in sorted(set(config.frames) - draws.keys()):
-        print(f"note: no clip is long enough for windows of {frames} frames; shorter ones are used.", file=sys.stderr)
+        show_note(f"No clip is long enough for windows of {frames} frames; shorter ones are used.")
     lengths = tuple(frames for frames in config.frames if frames in draws)
     return WindowSource(draws, lengths, config.batch_tokens, config.seed, fingerprint)
 
@@ -132,7 +132,11 @@ def fresh_transformer(config: TrainConfig) -> FantasyTalkingTransformer3DModel:
 
 @owns_run
 def train_embedded(
-    recipe: EmbeddedRecipe, data: Path, output: Path, measure_video: Callable[[Path], Mapping[str, float]] | None = None
+    recipe: EmbeddedRecipe,
+    data: Path,
+    output: Path,
+    measure_video: Callable[[Path], Mapping[str, float]] | None = None,
+    verify: bool = True,
 ) -> Path:
     """Train a model folder from videos; an interrupted run continues where it stopped.
 
@@ -141,6 +145,7 @@ def train_embedded(
         data: Prepared set, or folder with ``catalogue.jsonl`` and the videos that it names.
         output: Run folder; the model is written to ``output/model``.
         measure_video: Function from a validation video to figures by name; None renders the videos without measuring them.
+        verify: Whether a prepared set is compared with its checksums, see `check_set`.
 
     Returns:
         The model folder.
@@ -160,7 +165,8 @@ def train_embedded(
     begin = partial(begin_phase, output)
     begin("tracks")
     with main_process_first():
-        footage = measure(data, tracks, None if start is None else start.vae.codec, recipe.train.seed, begin)
+        codec = None if start is None else start.vae.codec
+        footage = measure(data, tracks, codec, recipe.train.seed, begin, verify=verify)
     material, config = footage.material, _with_start(recipe.train, start)
     # raises before the painter is trained if clips are too short
     source = window_source(material, config, footage.fingerprint)

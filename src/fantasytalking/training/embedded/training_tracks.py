@@ -222,6 +222,8 @@ def measure(
     start: MeshCodec | None = None,
     seed: int = 0,
     begin: Callable[[str], None] = _ignore,
+    *,
+    verify: bool = True,
 ) -> Footage:
     """Load the material of a prepared set (a folder with ``manifest.json``), or of a folder of videos with ``catalogue.jsonl``.
 
@@ -233,14 +235,17 @@ def measure(
         start: Codec of the model that training starts from; None fits one.
         seed: Seed of the run.
         begin: See `load_material`.
+        verify: Whether a set is compared with its checksums.
 
     Raises:
-        InputError: The folder is neither of the two, or no clip can be used.
+        InputError: The folder is neither of the two, or no clip can be used, or the set is damaged.
     """
     if (data / "manifest.json").is_file():
         from fantasytalking.data.prepared_set import PreparedSet
+        from fantasytalking.training.trainer.data_check import check_set
 
         prepared = PreparedSet.open(data)
+        check_set(prepared, verify)
         material = set_material(prepared, cache, start, seed, begin)
         return Footage(material, frames_of_set(prepared), sound_of_set(prepared), prepared.fingerprint)
     catalogue = data / "catalogue.jsonl"

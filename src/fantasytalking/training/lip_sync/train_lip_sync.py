@@ -20,6 +20,7 @@ from fantasytalking.perception.landmarks import mouth_opening
 from fantasytalking.perception.lip_sync import LipSync, sync_curve
 from fantasytalking.perception.mouth_view import MouthView
 from fantasytalking.pipeline.model_names import embedded_folder
+from fantasytalking.pipeline.progress import stage
 from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.files import atomic_path
 from fantasytalking.system.json import write_json
@@ -85,10 +86,12 @@ def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
         prepare_tracks(data, output / "tracks", SpeechEncoder.from_pretrained(SPEECH_ENCODER), clips)
         tracks = {path.stem: load_track(path) for path in sorted((output / "tracks").glob("[!.]*.safetensors"))}
         begin_phase(output, "mouths")
-        views = {
-            stem: cached_view(data / track.info.file, track, template, output / "mouths" / f"{stem}.safetensors")
-            for stem, track in tracks.items()
-        }
+        views = {}
+        with stage("mouths", len(tracks)) as advance:
+            for stem, track in tracks.items():
+                cached = output / "mouths" / f"{stem}.safetensors"
+                views[stem] = cached_view(data / track.info.file, track, template, cached)
+                advance()
         training, ridge = training_clips(tracks, views, output / "sync.json")
     needed = round(1.2 * config.window)
     if not any(len(clip) >= needed for clip in training):

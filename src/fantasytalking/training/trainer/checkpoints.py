@@ -116,7 +116,7 @@ class Checkpointer:
                 return stored.step, stored.extra
         except (RuntimeError, KeyError, ValueError, OSError, SafetensorError) as error:
             raise CheckpointError(
-                f"The checkpoint {path} cannot be continued: {error}; delete it to go on from the one before."
+                f"The checkpoint {path} cannot be continued: {error}; {self.run.without(path)}."
             ) from error
 
     def _rank_and_count(self) -> tuple[int, int]:
@@ -329,9 +329,7 @@ def load_ema(run: RunFolder) -> dict[str, Tensor]:
             prefix = f"{AVERAGE}."
             return {k.removeprefix(prefix): stored.whole(k) for k in stored.places if k.startswith(prefix)}
     except (KeyError, ValueError, OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"The checkpoint {latest} cannot be read: {error}; delete it to use the one before."
-        ) from error
+        raise CheckpointError(f"The checkpoint {latest} cannot be read: {error}; {run.without(latest)}.") from error
 
 
 def _slices(low: Sequence[int], high: Sequence[int], origin: Sequence[int]) -> tuple[slice, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +13,16 @@ import torch
 from torch import nn
 
 from fantasytalking.errors import ResourceError, SettingsError
+from fantasytalking.pipeline.progress import print_line
 from fantasytalking.system.json import append_json_line, write_json
 from fantasytalking.training.trainer.averaging import exchanged, start_average, update_average
 from fantasytalking.training.trainer.batches import Part, shares
 from fantasytalking.training.trainer.callbacks import Callback, Moment, Validated
 from fantasytalking.training.trainer.checkpoints import Checkpointer
 from fantasytalking.training.trainer.config import LoopConfig, Schedule
+from fantasytalking.training.trainer.data_check import raise_if_damaged, wait_for_check
 from fantasytalking.training.trainer.engine import DivergenceError, Engine
-from fantasytalking.training.trainer.monitor import Interval, Monitor, batch_sums, sums_of
+from fantasytalking.training.trainer.monitor import Interval, Monitor, batch_sums, is_logged, sums_of
 from fantasytalking.training.trainer.objective import Losses, Objective
 from fantasytalking.training.trainer.prefetching import Prefetcher
 from fantasytalking.training.trainer.resuming import Change, check_same_run, divergence, note_start
@@ -117,10 +118,12 @@ class Trainer:
         Raises:
             ResourceError: The loss or its gradient is no longer finite; the checkpoints are not touched.
             OutputError: A checkpoint could not be written.
+            InputError: The data have turned out to be damaged (see `fantasytalking.training.trainer.data_check`).
             KeyboardInterrupt: The run was asked to stop.
         """
         end = self.config.total_steps if until is None else min(self.config.total_steps, until)
         if self.step >= end:
+            wait_for_check()
             return self.step
         monitor = Monitor(self.objective.parts, self.config.tensorboard)
         hooks = [monitor, *self.callbacks] if self.engine.is_main else []
@@ -140,12 +143,12 @@ class Trainer:
         self.engine.wait_for_all()
         if stopped:
             if self.engine.is_main:
-                print(
+                print_line(
                     f"Stopped after step {self.step} of {self.config.total_steps}; its checkpoint is in {self.run.path}. "
-                    "Give the same command again to go on.",
-                    file=sys.stderr,
+                    "Give the same command again to go on."
                 )
             raise KeyboardInterrupt
+        wait_for_check()
         return self.step
 
     def save(self) -> Path:
@@ -201,9 +204,10 @@ class Trainer:
                 due, asked = self._one_step(ahead.take(self.step), due, stop.asked, speed)
             except DivergenceError as error:
                 raise self._divergence(error) from None
+            raise_if_damaged()
             for hook in hooks:
                 hook.on_step(self.step)
-            if self.step % config.log_every == 0:
+            if is_logged(self.step, config.log_every):
                 record = {"step": self.step, "stage": schedule.stage, **self.interval.figures(), "learning_rate": rate}
                 record |= speed.figures(end - self.step)
                 for hook in hooks:

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from fantasytalking.pipeline.progress import print_line, show_note, shown
 from fantasytalking.training.trainer.callbacks import Callback, Validated
 from fantasytalking.training.trainer.objective import Losses
 from fantasytalking.training.trainer.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
     from torch.utils.tensorboard import SummaryWriter
 
 LEVELS = 4
 """Number of equally wide ranges of the noise level in the loss by noise level."""
+
+
+EARLY = (1, 2, 5)
+"""A run shows these steps, and ten and a hundred times as many, before its first regular line."""
+
+
+def is_logged(step: int, every: int) -> bool:
+    """Whether the log has a line for a step: a function of the step alone, so that a resumed run writes the same log.
+
+    Args:
+        step: Number of steps done.
+        every: Steps between lines, from the first multiple of it on.
+    """
+    early = step < every and any(step == digit * 10**power for digit in EARLY for power in range(len(str(step))))
+    return early or step % every == 0
 
 
 def level_name(number: int) -> str:
@@ -107,7 +122,7 @@ class Monitor(Callback):
 
     def on_begin(self, run: RunFolder, step: int, end: int) -> None:
         """Open the progress line and TensorBoard, which drops events written after this step."""
-        self.run, self.console = run, Console(step, end, self.names)
+        self.run, self.console = run, Console(run.path.name, step, end, self.names)
         self.writer = _writer(run, step) if self.tensorboard else None
 
     def on_step(self, step: int) -> None:
@@ -126,7 +141,7 @@ class Monitor(Callback):
         record = {"step": step, "validation": figures}
         self.run.log(record)
         self._scalars(step, {f"validation/{k}": v for k, v in figures.items()})
-        self.console.note(record)
+        self.console.validated(step, figures)
         for name, picture in found.pictures.items():
             if self.writer is not None:
                 self.writer.add_image(name, picture, step, dataformats="HWC")
@@ -167,56 +182,53 @@ def scalars(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]
 
 
 class Console:
-    """Progress on stderr: a bar with the time left on a terminal, otherwise one JSON object per line."""
+    """Progress on stderr: a bar with the time left on a terminal, otherwise a line for each line of the log.
 
-    def __init__(self, step: int, end: int, names: Sequence[str] = ()) -> None:
-        self.names = names[:1]
-        self.progress: Progress | None = None
-        self.task: TaskID | None = None
-        if sys.stderr.isatty():
-            from rich.console import Console as RichConsole
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    Args:
+        name: Name of the part that is trained.
+        step: Steps done before.
+        end: Step at which training ends.
+        names: Names of the loss parts.
+    """
 
-            columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TimeRemainingColumn())
-            self.progress = Progress(
-                *columns, TextColumn("{task.description}"), console=RichConsole(stderr=True), speed_estimate_period=600
-            )
-            self.task = self.progress.add_task("", total=end, completed=step)
-            self.progress.start()
+    def __init__(self, name: str, step: int, end: int, names: Sequence[str] = ()) -> None:
+        self.name, self.end, self.names = name, end, names
+        self.open = ExitStack()
+        print_line(f"{name}: training from step {step} to {end}")
+        columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TimeRemainingColumn())
+        self.bars = self.open.enter_context(shown(*columns, TextColumn("{task.description}")))
+        self.task = None if self.bars is None else self.bars.add_task("", total=end, completed=step)
 
     def advance(self, step: int) -> None:
         """Move the progress bar to a step."""
-        if self.progress is not None and self.task is not None:
-            self.progress.update(self.task, completed=step)
+        if self.bars is not None and self.task is not None:
+            self.bars.update(self.task, completed=step)
 
     def show(self, record: Mapping[str, Any]) -> None:
         """Show a log line."""
-        if self.progress is None or self.task is None:
-            self.note(record)
+        if self.bars is not None and self.task is not None:
+            found = ", ".join(f"{name} {record[name]:.4f}" for name in ("loss", *self.names[:1]))
+            self.bars.update(self.task, description=f"{record['stage']}: {found}")
             return
-        shown = ", ".join(f"{name} {record[name]:.4f}" for name in ("loss", *self.names))
-        self.progress.update(self.task, description=f"{record['stage']}: {shown}")
+        found = ", ".join(f"{name} {record[name]:.4f}" for name in ("loss", *self.names))
+        speed = "" if record.get("steps_per_second") is None else f", {record['steps_per_second']:.2f} steps/s"
+        left = "" if record.get("minutes_left") is None else f", {record['minutes_left']:.1f} min left"
+        print_line(f"{self.name}: step {record['step']} of {self.end}, {record['stage']}: {found}{speed}{left}")
 
-    def note(self, record: Mapping[str, Any]) -> None:
-        """Print any other record."""
-        if self.progress is not None:
-            self.progress.console.print(f"step {record['step']}: {record.get('validation', record)}")
-        else:
-            print(json.dumps(record), file=sys.stderr, flush=True)
+    def validated(self, step: int, figures: Mapping[str, float]) -> None:
+        """Show the figures of a validation."""
+        found = ", ".join(f"{name} {value:g}" for name, value in figures.items())
+        print_line(f"{self.name}: step {step}, validation: {found}")
 
     def close(self) -> None:
         """Close the progress bar."""
-        if self.progress is not None:
-            self.progress.stop()
+        self.open.close()
 
 
 def _writer(run: RunFolder, step: int) -> SummaryWriter | None:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        print(
-            "TensorBoard is not installed, so only log.jsonl is written (pip install fantasytalking[train]).",
-            file=sys.stderr,
-        )
+        show_note("TensorBoard is not installed, so only log.jsonl is written (pip install fantasytalking[train]).")
         return None
     return SummaryWriter(str(run.events), purge_step=step + 1 if step else None)

@@ -6,10 +6,11 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from fantasytalking.pipeline.progress import show_note
 from fantasytalking.system.folder_owner import owned
@@ -19,7 +20,39 @@ PREFIX = "step-"
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_owned: ContextVar[Path | None] = ContextVar("_owned", default=None)
+
+
+class Check(Protocol):
+    """A verification of the run's data that goes on while it trains (see `fantasytalking.training.trainer.data_check`)."""
+
+    def raise_if_damaged(self) -> None:
+        """Raise what was found so far."""
+
+    def wait(self) -> None:
+        """Wait for the end, and raise what was found."""
+
+
+@dataclass
+class RunInProgress:
+    """The run of this process.
+
+    Attributes:
+        output: Its folder.
+        at_end: What is done when it ends, however it ends.
+        check: Verification of its data, as long as it may find something.
+    """
+
+    output: Path
+    at_end: ExitStack
+    check: Check | None = None
+
+
+_run: ContextVar[RunInProgress | None] = ContextVar("_run", default=None)
+
+
+def run_in_progress() -> RunInProgress | None:
+    """The run that a function decorated with `owns_run` makes at the moment; None outside of one."""
+    return _run.get()
 
 
 def owns_run(train: Callable[P, R]) -> Callable[P, R]:
@@ -33,14 +66,14 @@ def owns_run(train: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(train)
     def owning(*args: P.args, **kwargs: P.kwargs) -> R:
         output: Path = signature.bind(*args, **kwargs).arguments["output"]
-        if int(os.environ.get("RANK", 0)) > 0 or _owned.get() == output:
+        run = _run.get()
+        if run is not None and run.output == output:
             return train(*args, **kwargs)
-        with owned(output, "training in", kind="run folder", tell=show_note):
-            token = _owned.set(output)
-            try:
-                return train(*args, **kwargs)
-            finally:
-                _owned.reset(token)
+        with ExitStack() as at_end:
+            if int(os.environ.get("RANK", 0)) == 0:
+                at_end.enter_context(owned(output, "training in", kind="run folder", tell=show_note))
+            at_end.callback(_run.reset, _run.set(RunInProgress(output, at_end)))
+            return train(*args, **kwargs)
 
     return owning
 
@@ -93,3 +126,8 @@ class RunFolder:
         """The newest complete checkpoint, or None."""
         found = self.checkpoints()
         return found[-1] if found else None
+
+    def without(self, checkpoint: Path) -> str:
+        """What to do about a checkpoint that cannot be used, for messages."""
+        others = [path.name for path in self.checkpoints() if path != checkpoint]
+        return f"delete it, and {others[-1]} is used" if others else "delete it, and the run begins anew"
