@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import inspect
 import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +31,8 @@ def here(talking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     shutil.copy(talking / "calm.mp4", tmp_path / "real" / "anna.mp4")
     shutil.copy(talking / "lively.mp4", tmp_path / "ours" / "anna.mp4")
     shutil.copy(talking / "calm.mp4", tmp_path / "elsewhere" / "videos" / "anna.mp4")
+    (tmp_path / "strange").mkdir()
+    shutil.copy(talking / "calm.mp4", tmp_path / "strange" / "berta.mp4")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FANTASYTALKING_CACHE", str(tmp_path / "cache"))
     return tmp_path
@@ -88,8 +95,10 @@ def test_one_json_object_is_for_programs(here: Path, capsys: pytest.CaptureFixtu
         "--json",
     ]
     assert main([*words, "--protocol", "small", "--workers", "1", "--baselines", "none", "--no-media"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    found = json.loads(out)
     assert set(found["methods"]) == {"ground truth", "ours"} and found["problems"] == 0
+    assert any("1 clip is few" in warning for warning in found["warnings"]) and "Traceback" not in err
     assert set(found["methods"]["ours"]) == {"mouth r"}
 
 
@@ -106,6 +115,12 @@ def test_one_json_object_is_for_programs(here: Path, capsys: pytest.CaptureFixtu
         (["--generated", "ours", "ours", "--reference", "real"], "Two folders are called 'ours'"),
         (["--generated", "ours/anna.mp4", "--reference", "real"], "is a file; give the folder that holds it"),
         (["--generated", "ours", "--reference", "real", "--output", "real"], "among the reference clips"),
+        (["--generated", "ours", "--reference", "real", "--output", "real/report"], "among the reference clips"),
+        (["--generated", "ours", "--reference", "real", "--output", "ours/anna.mp4"], "is a file"),
+        (["--generated", "ours", "--reference", "real", "--output", "ours/anna.mp4/x"], "'ours/anna.mp4' is a file"),
+        (["--generated", "ours", "--reference", "real", "--baselines", "stil"], "did you mean 'still'"),
+        (["--generated", "ground truth=ours", "--reference", "real"], "is the name of a row of its own"),
+        (["--generated", "strange", "--reference", "real"], "No file in 'strange' has the name of a real clip"),
     ],
 )
 def test_bad_input_ends_in_one_sentence_and_exit_code_2(
@@ -116,6 +131,56 @@ def test_bad_input_ends_in_one_sentence_and_exit_code_2(
     error = capsys.readouterr().err.strip()
     assert message in error and len(error.splitlines()) == 1
     assert not (here / "report" / "report.json").exists()
+
+
+MISTAKES = """
+evaluate --generated nowhere --reference real --output out
+evaluate --generated ours --reference real --output out --metrics syn
+evaluate --generated ours --reference real --output out --protocol big
+evaluate --generated ours --reference real --output out --workers 0
+evaluate --generated strange --reference real --output out
+evaluate --generated ours --reference real --output ours
+evaluate --generated ours --reference real --output out --backend standard --metrics fid
+compare nowhere ours --output out
+compare ours --output out
+benchmark validaton --data real --output out
+benchmark stages --data real --output out
+benchmark validation --data nowhere --output out
+benchmark validation --data real --output real
+benchmark validation --data real --output out --metrics syn
+benchmark training --data real --output out --methods embedded --models OLD=nowhere
+manifest nowhere --output m.json --name m
+manifest real --output m.json --name m --seconds 0
+manifest real --output m.json --name m --model ''
+manifest real --output m.json --name m --fps -1
+"""
+
+
+def test_mistakes_are_told_before_any_framework_is_loaded(here: Path) -> None:
+    words = [shlex.split(line) for line in MISTAKES.strip().splitlines()]
+    code = "import sys\nfrom fantasytalking.cli.__main__ import main\n"
+    code += f"for words in {words!r}:\n    status = main(words)\n"
+    code += "    assert status == 2, words\n    assert not {'torch', 'diffusers', 'cv2'} & set(sys.modules), words\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout and done.stderr.count("error: ") == len(done.stderr.splitlines()) == len(words)
+    assert not (here / "out").exists() and not (here / "m.json").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare", "benchmark", "manifest"])
+def test_every_option_is_explained_by_a_sentence_and_none_is_a_double_negative(command: str) -> None:
+    module = importlib.import_module(f"fantasytalking.cli.{command}")
+    (options,) = [
+        kind for kind in vars(module).values() if dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
+    ]
+    for field in dataclasses.fields(options):
+        assert not field.name.startswith(("no_", "not_", "without_")), field.name
+    source = inspect.getsource(options)
+    documented = re.findall(r'^    (\w+): [^\n]*\n    """(.*?)"""', source, re.DOTALL | re.MULTILINE)
+    told = dict(documented)
+    for field in dataclasses.fields(options):
+        if field.name != "metrics":  # made from the table of metrics
+            assert told[field.name].endswith("."), field.name
 
 
 def test_weights_are_fetched_only_for_what_was_asked_and_named_with_their_licence_first(
