@@ -31,6 +31,7 @@ def here(talking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     shutil.copy(talking / "calm.mp4", tmp_path / "real" / "anna.mp4")
     shutil.copy(talking / "lively.mp4", tmp_path / "ours" / "anna.mp4")
     shutil.copy(talking / "calm.mp4", tmp_path / "elsewhere" / "videos" / "anna.mp4")
+    (tmp_path / "notes.txt").write_text("a file")
     (tmp_path / "strange").mkdir()
     shutil.copy(talking / "calm.mp4", tmp_path / "strange" / "berta.mp4")
     monkeypatch.chdir(tmp_path)
@@ -74,7 +75,7 @@ def test_the_commands_of_the_page_write_reports(here: Path, capsys: pytest.Captu
     (compare,) = documented("compare")
     assert main(compare) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[-1] == "both/report.html" and "third" in out and not err
+    assert out.splitlines()[-1] == "both/report.html" and "third" in out and "error" not in err
     assert out.count("longest_side is 256 in one and 192 in the other") == 1
     assert "**" not in out.replace("**Best**", ""), "nothing is best across protocols"
     assert json.loads((here / "both" / "report.json").read_text())["protocol"]["name"] == "small and standard"
@@ -117,7 +118,7 @@ def test_one_json_object_is_for_programs(here: Path, capsys: pytest.CaptureFixtu
         (["--generated", "ours", "--reference", "real", "--output", "real"], "among the reference clips"),
         (["--generated", "ours", "--reference", "real", "--output", "real/report"], "among the reference clips"),
         (["--generated", "ours", "--reference", "real", "--output", "ours/anna.mp4"], "is a file"),
-        (["--generated", "ours", "--reference", "real", "--output", "ours/anna.mp4/x"], "'ours/anna.mp4' is a file"),
+        (["--generated", "ours", "--reference", "real", "--output", "notes.txt/x"], "as 'notes.txt' is a file"),
         (["--generated", "ours", "--reference", "real", "--baselines", "stil"], "did you mean 'still'"),
         (["--generated", "ground truth=ours", "--reference", "real"], "is the name of a row of its own"),
         (["--generated", "strange", "--reference", "real"], "No file in 'strange' has the name of a real clip"),

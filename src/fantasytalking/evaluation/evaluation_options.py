@@ -91,7 +91,7 @@ def check_weights(metrics: Sequence[str]) -> None:
 
 
 def _check_writable(output: Path) -> None:
-    place = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    place = next(folder for folder in (output, *output.parents) if folder.exists())
     if not place.is_dir():
         raise OutputError(
             f"The report folder '{output}' cannot be made, as '{place}' is a file; give another --output."

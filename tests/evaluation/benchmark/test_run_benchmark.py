@@ -157,6 +157,28 @@ def test_a_folder_of_something_else_is_not_written_into(data: Path, model: Path,
         run(example(data), data, other, model)
 
 
+def test_a_folder_in_which_another_process_runs_a_benchmark_is_refused_and_left_as_it_is(
+    data: Path, model: Path, tmp_path: Path
+) -> None:
+    code = "import sys, pathlib; from fantasytalking.system.folder_owner import owned\n"
+    code += (
+        "with owned(pathlib.Path(sys.argv[1]), 'running a benchmark in'): print('mine', flush=True); sys.stdin.read()"
+    )
+    output = tmp_path / "run"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(output)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None and other.stdout.readline() == "mine\n"
+    try:
+        with pytest.raises(OutputError, match=r"Another process is running a benchmark in '.*run'.*wait for it"):
+            run(example(data, 2), data, output, model, score=False)
+        assert [path.name for path in output.iterdir()] == [".owner.json"]
+    finally:
+        other.communicate("")
+    # The advice, followed: once the other has ended, the folder is free.
+    assert run(example(data, 1), data, output, model, score=False, methods=("own",)).made == 1
+
+
 def records(output: Path) -> dict[Path, int]:
     """Finished videos and when they were written."""
     return {path: path.with_suffix(".mp4").stat().st_mtime_ns for path in output.glob("generated/*/[!.]*.json")}

@@ -52,7 +52,10 @@ _HOW = "between frames: mean cosine with the first and with the previous frame, 
 
 def proxy(device: str = "cpu") -> ExpressionSimilarity:
     """expression-mesh, with the bundled face mesh."""
-    definition = f"Similarity of 24 expression coefficients of the pose-free face mesh {_HOW}. Not ES: other features. Rewards stillness and recompression."
+    definition = (
+        f"Similarity of 24 expression coefficients of the pose-free face mesh {_HOW}. Not ES: other features. Rewards stillness and "
+        "recompression."
+    )
     column = metric_column("es", "es", "higher", 4, definition, mesh_digest(), proxy_label="expression-mesh")
     return ExpressionSimilarity(expressions, column)
 

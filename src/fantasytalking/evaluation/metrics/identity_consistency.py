@@ -79,6 +79,8 @@ def standard(device: str = "cpu") -> IdentityConsistency:
     from fantasytalking.evaluation.networks.metric_weights import digest
 
     network = dino.load(device=device)
-    definition = f"Similarity of DINO ViT-B/16 features (class token) {_HOW}. Rewards stillness; what blurs may raise it."
+    definition = (
+        f"Similarity of DINO ViT-B/16 features (class token) {_HOW}. Rewards stillness; what blurs may raise it."
+    )
     column = metric_column("idc", "idc", "higher", 4, definition, {"dino": digest("dino")})
     return IdentityConsistency(network.features, column)
