@@ -18,6 +18,7 @@ import pytest
 from fantasytalking.cli.__main__ import main
 from fantasytalking.cli.evaluate import named_folders
 from fantasytalking.errors import SettingsError
+from tests.evaluation.benchmark.samples import talking_video
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, README = ROOT / "docs" / "evaluation.md", ROOT / "README.md"
@@ -236,3 +237,56 @@ def test_a_folder_alone_is_called_by_its_own_name(here: Path) -> None:
     assert named_folders(["elsewhere/videos/"]) == {"videos": Path("elsewhere/videos/")}
     with pytest.raises(SettingsError, match="NAME=FOLDER"):
         named_folders(["=ours"])
+
+
+@pytest.mark.slow
+def test_the_advice_of_messages_about_folders_and_frames_works_when_it_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, clips in (("real", "ab"), ("one", "a"), ("two", "b"), ("three", "ab")):
+        for place, clip in enumerate(clips):
+            seconds, side = (0.6, 64) if (name, clip) == ("three", "b") else (0.8, 192)
+            talking_video(Path(name) / f"{clip}.mp4", seconds, 200 + 100 * place, side=side)
+    Path("p.json").write_text('{"longest_side": 96, "max_seconds": 0.8, "resamples": 10}')
+    usual = ["--metrics", "mouth", "sharpness", "--protocol", "p.json", "--workers", "1", "--device", "cpu"]
+
+    def run(*words: str, status: int = 0) -> str:
+        assert main([*words, *(usual if words[0] == "evaluate" else []), "--no-media"]) == status, words
+        out, err = capsys.readouterr()
+        return out + err
+
+    def evaluated(output: str, *methods: str) -> str:
+        return run("evaluate", "--reference", "real", "--output", output, "--generated", *methods)
+
+    # "give every method videos of the same clips"
+    assert "no clip in common" in evaluated("out", "one", "two")
+    shutil.copy("real/b.mp4", "one/b.mp4")
+    # "Leave a method out, or give its videos, to count more"
+    told = evaluated("out", "one", "two")
+    assert "All rows count only the 1 of 2 clips that every method has: 'two' lacks 1 (a)." in told
+    assert "All rows count only" not in evaluated("out", "one")
+    shutil.copy("real/a.mp4", "two/a.mp4")
+    assert "All rows count only" not in evaluated("out", "one", "two")
+    # "compare methods at one size", and the clips' common length
+    told = evaluated("cut", "three")
+    assert "another size" in told and "1 of 2 clips is cut in every row" in told
+    # "evaluate all methods in one command, which cuts every row to the same frames"
+    assert "The rows are measured over different frames" in run("compare", "out", "cut", "--output", "both")
+    assert "different frames" not in evaluated("out", "one", "two", "three")
+    # "which it would replace; give another folder"
+    assert "give another folder" in run("compare", "out", "cut", "--output", "cut", status=2)
+    # "The reports have no column in common; evaluate them with the same --metrics and --backend"
+    usual[1:3] = ["fid"]
+    evaluated("fid", "one")
+    assert "no column in common" in run("compare", "fid", "cut", "--output", "both2", status=2)
+    talking_video(Path("three/b.mp4").rename("three/c.avi").with_name("b.mp4"), 0.8, 300)
+    told = evaluated("cut", "three")
+    assert "another size" not in told and "cut in every row" not in told
+    run("compare", "fid", "cut", "--output", "both2")
+    # "has two videos called 'a'; keep one of them"
+    shutil.copy("one/a.mp4", "one/a.mov")
+    words = ("evaluate", "--reference", "real", "--output", "out", "--generated", "one")
+    assert "keep one of them" in run(*words, status=2)
+    Path("one/a.mov").unlink()
+    run(*words)

@@ -145,6 +145,7 @@ def test_what_cannot_be_used_is_named_and_the_run_goes_on(data: Path, model: Pat
 def test_nothing_usable_is_an_error(data: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No case of 'tiny' can be used; the first reason: There is no file"):
         run(example(data), tmp_path, tmp_path / "run", model)
+    assert not (tmp_path / "run").exists(), "a wrong data folder leaves nothing behind"
 
 
 def test_a_folder_of_something_else_is_not_written_into(data: Path, model: Path, tmp_path: Path) -> None:
