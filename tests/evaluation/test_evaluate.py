@@ -19,11 +19,12 @@ import pytest
 from fantasytalking.errors import FantasyTalkingError, InputError, OutputError, SettingsError
 from fantasytalking.evaluation import measure
 from fantasytalking.evaluation.clip_facts import read_facts
+from fantasytalking.evaluation.common_frames import CommonFrames
 from fantasytalking.evaluation.evaluate import STORE, EvaluationOptions, evaluate
 from fantasytalking.evaluation.metrics.registry import Choice, build
 from fantasytalking.evaluation.pairing import GROUND_TRUTH, SHUFFLED, STILL, Task
 from fantasytalking.evaluation.report.write_report import table_text
-from fantasytalking.evaluation.results import CommonFrames, Report, load_report
+from fantasytalking.evaluation.results import Report, load_report
 from fantasytalking.evaluation.row_frames import clip_problems
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import read_frames, write_video

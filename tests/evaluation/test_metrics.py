@@ -168,6 +168,9 @@ def test_sync_needs_sound_a_long_enough_face_and_its_own_rate(lively: Footage) -
     short = Footage("short", lively.frames[:30], lively.sound[: 30 * 640], lively.protocol)
     with pytest.raises(InputError, match="30 frames in a row and min_track is 50"):
         metric.measure(short, short)
+    # "lower min_track in the protocol", followed
+    lower = Footage("short", short.frames, short.sound, replace(lively.protocol, min_track=20))
+    assert set(metric.measure(lower, lower).values) == {"sync_c", "sync_d", "sync_offset", "sync_lag"}
     fast = Footage("fast", lively.frames, lively.sound, replace(lively.protocol, fps=30.0))
     with pytest.raises(InputError, match="25 frames a second"):
         metric.measure(fast, fast)

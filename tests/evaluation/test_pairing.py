@@ -28,6 +28,17 @@ def test_names_without_suffix_pair_across_formats_and_folders(tmp_path: Path) ->
     assert "no generated video" in next(p.reason for p in problems if p.clip == "c")
 
 
+def test_names_that_differ_in_capitals_are_two_names_and_this_is_told(tmp_path: Path) -> None:
+    real = touch(tmp_path / "real", "anna.mp4", "berta.mp4")
+    made = touch(tmp_path / "made", "Anna.mp4", "berta.MP4")
+    tasks, problems = pair_clips({"ours": made}, real)
+    assert [t.clip for t in tasks if t.method == "ours"] == ["berta"]
+    reasons = {p.clip: p.reason for p in problems}
+    assert "the real clip 'anna' differs in capitals, give both one name" in reasons["Anna"]
+    (made / "Anna.mp4").rename(made / "anna.mp4")
+    assert pair_clips({"ours": made}, real)[1] == []
+
+
 def test_folders_that_cannot_be_used_are_refused_with_a_way_out(tmp_path: Path) -> None:
     real = touch(tmp_path / "real", "a.mp4")
     with pytest.raises(InputError, match="does not exist"):

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from fantasytalking.evaluation.clip_facts import ClipFacts
+from fantasytalking.evaluation.common_frames import CommonFrames
 from fantasytalking.evaluation.measure import MeasuredClip
 from fantasytalking.evaluation.metrics.metric import Measurement
 from fantasytalking.evaluation.pairing import GROUND_TRUTH, SHUFFLED, STILL, Task, clips_of_all_methods
 from fantasytalking.evaluation.protocol import PROTOCOLS, Protocol
 from fantasytalking.evaluation.report.report_table import best_methods, table_text
-from fantasytalking.evaluation.results import ClipResult, Column, CommonFrames, Method, Report
+from fantasytalking.evaluation.results import ClipResult, Column, Method, Report
 from fantasytalking.evaluation.row_frames import clip_problems, common_frames, footage_warnings, length_warnings
 from fantasytalking.evaluation.summary import summarise
 

@@ -140,11 +140,11 @@ def _checked_manifest(options: Benchmark, models: dict[str, str]) -> Manifest:
 
 
 def _scoring(options: Benchmark, command: str) -> EvaluationOptions:
-    from fantasytalking.evaluation.evaluation_options import EvaluationOptions
+    from fantasytalking.evaluation.evaluation_options import EvaluationOptions, check_weights
     from fantasytalking.evaluation.metrics.registry import ALL
     from fantasytalking.evaluation.protocol import load_protocol
 
-    return EvaluationOptions(
+    scoring = EvaluationOptions(
         protocol=load_protocol(options.protocol),
         metrics=options.metrics or ALL,
         backend=options.backend,
@@ -153,6 +153,9 @@ def _scoring(options: Benchmark, command: str) -> EvaluationOptions:
         device=options.devices[0] if options.devices else "auto",
         command=command,
     )
+    if scoring.backend == "standard" and not options.generate_only:
+        check_weights(scoring.metrics)
+    return scoring
 
 
 def _models(given: Sequence[str]) -> dict[str, str]:

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(Evaluate, "evaluate", arguments)
     methods = named_folders(options.generated)
     # Imported when it is needed, and checked before the frameworks, which take seconds to load.
-    from fantasytalking.evaluation.evaluation_options import EvaluationOptions, check_folders
+    from fantasytalking.evaluation.evaluation_options import EvaluationOptions, check_folders, check_weights
     from fantasytalking.evaluation.protocol import load_protocol
 
     choices = EvaluationOptions(
@@ -81,6 +81,8 @@ def main(arguments: Sequence[str]) -> int:
         from fantasytalking.evaluation.networks.metric_weights import fetch
 
         fetch([key for name in choices.metrics for key in METRICS[name].weights], say=progress.note)
+    if choices.backend == "standard":
+        check_weights(choices.metrics)
     with progress.stage("loading"):
         quiet_frameworks()
         from fantasytalking.evaluation.evaluate import evaluate

@@ -9,16 +9,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fantasytalking.errors import InputError
+from fantasytalking.evaluation.common_frames import CommonFrames
 from fantasytalking.evaluation.protocol import differences
 from fantasytalking.evaluation.results import (
     Column,
-    CommonFrames,
     Comparison,
     Method,
     Report,
-    have_same_frames,
-    shared_clips,
 )
+from fantasytalking.evaluation.same_frames import have_same_frames, shared_clips
 from fantasytalking.evaluation.statistics.intervals import mean_interval, sign_flip_p
 
 __all__ = ["join_reports"]

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fantasytalking.errors import FantasyTalkingError, InputError, OutputError
+from fantasytalking.evaluation.common_frames import CommonFrames
 from fantasytalking.evaluation.evaluation_options import EvaluationOptions, check_folders
 from fantasytalking.evaluation.footage import load_sound
 from fantasytalking.evaluation.measure import MeasuredClip
@@ -32,7 +33,7 @@ from fantasytalking.evaluation.pairing import (
 )
 from fantasytalking.evaluation.protocol import Protocol, software_versions
 from fantasytalking.evaluation.report.write_report import embedded_count, write_report
-from fantasytalking.evaluation.results import ClipResult, CommonFrames, Method, Problem, Report, Summary
+from fantasytalking.evaluation.results import ClipResult, Method, Problem, Report, Summary
 from fantasytalking.evaluation.row_frames import clip_problems, common_frames, footage_warnings, length_warnings
 from fantasytalking.evaluation.statistics.intervals import FEWEST
 from fantasytalking.evaluation.summary import summarise
@@ -57,8 +58,7 @@ def evaluate(
 ) -> Report:
     """Measure every clip of every method against the real one of the same name, and write the report.
 
-    All rows are measured over the same frames: a clip counts where every method has a video of it, from its beginning to the end of the
-    shortest of them. What was left out or cut is told in the report's warnings.
+    A clip counts where every method has a video of it, up to the end of the shortest; the warnings tell what was left out or cut.
 
     Args:
         methods: Name in the table -> folder of generated videos; may be empty, for the baselines alone.
@@ -82,13 +82,12 @@ def evaluate(
     check_folders(methods, reference, output)
     device = str(choose_device(options.device))
     choices, proxies = choose(options.metrics, options.backend, device)
-    # Loaded before anything is measured, so that a network that cannot be loaded ends the run here.
+    # Loaded now, so that a network that cannot be loaded ends the run before anything is measured.
     metrics = [build(choice) for choice in choices]
     columns = tuple(column for metric in metrics for column in metric.columns)
     with owned(output, "evaluating into", tell=progress.note):
-        store = _make_store(output)
         plan = _plan(methods, reference, options)
-        workers = options.workers or (min(os.cpu_count() or 1, 8) if device == "cpu" else 1)
+        workers, store = _workers(options, device), _make_store(output)
         measured = measure_clips(plan.tasks, choices, metrics, options.protocol, store, workers, progress)
         found, results, problems = _collect(measured, reference, options.protocol)
         with progress.stage("comparing"):
@@ -96,28 +95,52 @@ def evaluate(
         rows = _rows(methods, results, summary.cells, notes or {})
         common = common_frames(measured, rows, summary.apart)
         report = Report(
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            command=options.command,
-            protocol=options.protocol.to_dict(),
-            software=software_versions(),
+            **_circumstances(options, reference),
             machine=computer,
             columns=columns,
             methods=rows,
             comparisons=tuple(summary.comparisons),
             problems=(*plan.problems, *problems),
-            warnings=(
-                *length_warnings(measured, rows, common, options.protocol, plan.lacking(results), plan.real),
-                *footage_warnings(measured, options.protocol),
-                *proxies,
-                *_sample_warnings(rows, common, options.protocol),
-            ),
-            reference=str(reference),
+            warnings=tuple(_warnings(plan, measured, rows, common, options.protocol, proxies)),
             minutes=round((time.monotonic() - started) / 60, 2),
             common=common,
         )
         with progress.stage("writing", embedded_count(report) if options.media else 1) as advance:
             write_report(report, output, options.media, advance)
     return report
+
+
+def _workers(options: EvaluationOptions, device: str) -> int:
+    return options.workers or (min(os.cpu_count() or 1, 8) if device == "cpu" else 1)
+
+
+def _circumstances(options: EvaluationOptions, reference: Path) -> dict[str, Any]:
+    """Fields of the report that do not depend on what was measured."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": options.command,
+        "protocol": options.protocol.to_dict(),
+        "software": software_versions(),
+        "reference": str(reference),
+    }
+
+
+def _warnings(
+    plan: _Plan,
+    measured: Sequence[MeasuredClip],
+    rows: Sequence[Method],
+    common: CommonFrames,
+    protocol: Protocol,
+    proxies: Sequence[str],
+) -> list[str]:
+    """Sentences to read before quoting a number, those about the frames first."""
+    lacking = plan.lacking({row.name: row.clips for row in rows})
+    return [
+        *length_warnings(measured, rows, common, protocol, lacking, len(plan.names)),
+        *footage_warnings(measured, protocol),
+        *proxies,
+        *_sample_warnings(rows, common, protocol),
+    ]
 
 
 def _rows(
@@ -149,11 +172,6 @@ class _Plan:
     problems: list[Problem]
     names: list[str]
     made: dict[str, set[str]]
-
-    @property
-    def real(self) -> int:
-        """Number of real clips."""
-        return len(self.names)
 
     def lacking(self, results: Mapping[str, Mapping[str, ClipResult]]) -> dict[str, list[str]]:
         """Methods with results -> names of the real clips of which they have no file, or none that could be measured."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fantasytalking.errors import OutputError, SettingsError
-from fantasytalking.evaluation.metrics.registry import ALL, Backend, check_metrics
-from fantasytalking.evaluation.pairing import SHUFFLED, STILL, find_videos
+from fantasytalking.evaluation.metrics.registry import ALL, METRICS, Backend, check_metrics
+from fantasytalking.evaluation.networks.metric_weights import require
+from fantasytalking.evaluation.pairing import SHUFFLED, STILL, pair_clips
 from fantasytalking.evaluation.protocol import PROTOCOLS, Protocol
 from fantasytalking.system.records import nearest_name
 
-__all__ = ["BASELINES", "EvaluationOptions", "check_folders"]
+__all__ = ["BASELINES", "EvaluationOptions", "check_folders", "check_weights"]
 
 BASELINES = {"still": STILL, "shuffled": SHUFFLED}
 
@@ -56,11 +58,12 @@ class EvaluationOptions:
 
 
 def check_folders(methods: Mapping[str, Path], reference: Path, output: Path) -> None:
-    """Check the folders of an evaluation: those of clips hold videos, and the report is not written among them.
+    """Check the folders of an evaluation: they hold videos of the same names, and the report is not written among them.
 
     Raises:
-        InputError: A folder does not exist, cannot be read or holds no video, or two of its videos have one name.
-        OutputError: The output is a file, or a folder of clips or within one.
+        InputError: A folder does not exist, cannot be read or holds no video, two of its videos have one name, or none has that of a real
+            clip.
+        OutputError: The output is a file, cannot be written, or is a folder of clips or within one.
     """
     folders = {"reference": [reference], "generated": list(methods.values())}
     if output.exists() and not output.is_dir():
@@ -72,4 +75,28 @@ def check_folders(methods: Mapping[str, Path], reference: Path, output: Path) ->
                 raise OutputError(
                     f"The report would be written among the {kind} clips in '{folder}'; give another --output."
                 )
-            find_videos(folder, kind)
+    pair_clips(methods, reference)
+    _check_writable(output)
+
+
+def check_weights(metrics: Sequence[str]) -> None:
+    """Check that the weights of the standard implementations are in the cache, without loading them.
+
+    Raises:
+        CheckpointError: Some are not, or differ from the listed ones.
+    """
+    for name in metrics:
+        for key in METRICS[name].weights:
+            require(key)
+
+
+def _check_writable(output: Path) -> None:
+    place = next(folder for folder in (output, *output.parents) if folder.exists())
+    if not place.is_dir():
+        raise OutputError(
+            f"The report folder '{output}' cannot be made, as '{place}' is a file; give another --output."
+        )
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"The report folder '{output}' cannot be written ('{place}' is read-only); give another --output."
+        )

@@ -116,10 +116,12 @@ def pair_clips(methods: Mapping[str, Path], reference: Path) -> tuple[list[Task]
         tasks += [Task(method, name, made[name], real[name], made[name]) for name in common]
         for name in sorted(set(real) - set(made)):
             problems.append(Problem(method, name, str(real[name]), "There is no generated video of this clip."))
+        folded = {name.casefold(): name for name in real}
         for name in sorted(set(made) - set(real)):
-            problems.append(
-                Problem(method, name, str(made[name]), "There is no real clip of this name, so it was not used.")
-            )
+            near = folded.get(name.casefold())
+            hint = f"; the real clip '{near}' differs in capitals, give both one name" if near else ""
+            reason = f"There is no real clip of this name, so it was not used{hint}."
+            problems.append(Problem(method, name, str(made[name]), reason))
     return tasks, problems
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from fantasytalking.errors import InputError
+from fantasytalking.evaluation.common_frames import CommonFrames
 from fantasytalking.system.json import write_json
 
 __all__ = [
@@ -22,17 +23,14 @@ __all__ = [
     "SHUFFLED",
     "ClipResult",
     "Column",
-    "CommonFrames",
     "Comparison",
     "Curve",
     "Method",
     "Problem",
     "Report",
     "Summary",
-    "have_same_frames",
     "load_report",
     "save_report",
-    "shared_clips",
 ]
 
 SCHEMA = 1
@@ -187,40 +185,6 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class CommonFrames:
-    """Frames that all rows of the table are measured over.
-
-    Attributes:
-        same: Whether the rows have clips in common, and each of these with the same frames in every row. Otherwise no value is called best.
-        clips: Names of the clips that count: those that every row has. A metric that fails in a row counts fewer, see `Summary.clips`.
-        frames: Number of frames of these clips together, at the protocol's rate.
-        cut: Names of those that are cut, in every row, to the end of the shortest of their videos.
-        apart: Keys of columns in which the rows have values of no common clip; no value of theirs is called best.
-    """
-
-    same: bool
-    clips: tuple[str, ...]
-    frames: int
-    cut: tuple[str, ...] = ()
-    apart: tuple[str, ...] = ()
-
-    def told(self, fps: float) -> str:
-        """How the rows were made equal, as a sentence.
-
-        Args:
-            fps: The protocol's frame rate.
-        """
-        if not self.same:
-            return "The rows are measured over different frames, so nothing is called best."
-        count = "1 clip" if len(self.clips) == 1 else f"{len(self.clips)} clips"
-        cut = f", {len(self.cut)} of them cut to that" if self.cut else ""
-        return (
-            f"All rows are measured over the same frames: {count}, each from its beginning to the end of the shortest of its videos"
-            f"{cut}, {self.frames / fps:.1f} s in all."
-        )
-
-
-@dataclass(frozen=True)
 class Report:
     """All results of one evaluation.
 
@@ -286,7 +250,7 @@ class Report:
             comparisons=tuple(Comparison(**c) for c in raw["comparisons"]),
             problems=tuple(Problem(**p) for p in raw["problems"]),
             warnings=tuple(raw["warnings"]),
-            common=_common(raw.get("common")),
+            common=CommonFrames.from_dict(raw.get("common")),
             **rest,
         )
 
@@ -294,33 +258,6 @@ class Report:
 def _clip(raw: Mapping[str, Any]) -> ClipResult:
     curves = {name: Curve(tuple(c["x"]), tuple(c["y"])) for name, c in raw["curves"].items()}
     return ClipResult(raw["generated"], raw["reference"], raw["frames"], dict(raw["values"]), curves)
-
-
-def shared_clips(rows: Sequence[Method]) -> list[str]:
-    """Names of the clips that every row with any clip has; real frames with other sound are no row of their own in this."""
-    having = [row.clips for row in rows if row.clips and not row.shows_other_sound]
-    return [name for name in having[0] if all(name in clips for clips in having)] if having else []
-
-
-def have_same_frames(rows: Sequence[Method], counted: Mapping[str, Sequence[str]]) -> bool:
-    """Whether rows, of one report or of several, are measured over the same frames of the same clips.
-
-    Args:
-        rows: The rows of a table.
-        counted: Name of a row -> names of the clips that its figures are of; a row that is missing counts all of its clips.
-    """
-    sets = {
-        frozenset((name, clip.frames) for name, clip in row.clips.items() if name in counted.get(row.name, row.clips))
-        for row in rows
-        if row.clips and not row.shows_other_sound
-    }
-    return len(sets) <= 1
-
-
-def _common(raw: Mapping[str, Any] | None) -> CommonFrames | None:
-    if raw is None:
-        return None
-    return CommonFrames(raw["same"], tuple(raw["clips"]), raw["frames"], tuple(raw["cut"]), tuple(raw["apart"]))
 
 
 def _plain(value: Any) -> Any:

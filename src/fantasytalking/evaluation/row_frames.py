@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fantasytalking.evaluation.clip_facts import ClipFacts
+from fantasytalking.evaluation.common_frames import CommonFrames
 from fantasytalking.evaluation.measure import MeasuredClip
 from fantasytalking.evaluation.pairing import GROUND_TRUTH, SHUFFLED
 from fantasytalking.evaluation.protocol import Protocol
-from fantasytalking.evaluation.results import CommonFrames, Method, shared_clips
+from fantasytalking.evaluation.results import Method
+from fantasytalking.evaluation.same_frames import shared_clips
 
 __all__ = ["clip_problems", "common_frames", "footage_warnings", "length_warnings"]
 

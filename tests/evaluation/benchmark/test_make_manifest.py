@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +63,19 @@ def test_usable_videos_become_cases_and_the_others_are_skipped_with_the_reason(v
     }
     assert made.skipped.keys() == reasons.keys()
     assert all(words in made.skipped[file] for file, words in reasons.items())
+
+
+def test_a_name_that_a_manifest_cannot_hold_is_skipped_with_the_reason(videos: Path, tmp_path: Path) -> None:
+    for name in (b"caf\xe9.mp4", b"back\\slash.mp4", b"fine.mp4"):
+        shutil.copy(videos / "ben_2.mp4", os.fsencode(tmp_path) + b"/" + name)
+    made = make(tmp_path)
+    assert [case.reference.file for case in made.manifest.cases] == ["fine.mp4"]
+    assert sorted(why.split(", but")[0] for why in made.skipped.values()) == [
+        "Its name must be a name in UTF-8",
+        "Its name must be a path within the data folder, with '/'",
+    ]
+    assert all(why.endswith("Rename it.") for why in made.skipped.values())
+    assert read_manifest(made.manifest.to_dict(), "it") == made.manifest
 
 
 def test_what_is_made_can_be_read_and_fits_its_files(videos: Path) -> None:

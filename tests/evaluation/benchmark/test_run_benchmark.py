@@ -145,6 +145,7 @@ def test_what_cannot_be_used_is_named_and_the_run_goes_on(data: Path, model: Pat
 def test_nothing_usable_is_an_error(data: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No case of 'tiny' can be used; the first reason: There is no file"):
         run(example(data), tmp_path, tmp_path / "run", model)
+    assert not (tmp_path / "run").exists(), "a wrong data folder leaves nothing behind"
 
 
 def test_a_folder_of_something_else_is_not_written_into(data: Path, model: Path, tmp_path: Path) -> None:
@@ -155,6 +156,28 @@ def test_a_folder_of_something_else_is_not_written_into(data: Path, model: Path,
     run(dataclasses.replace(example(data, 2), name="first"), data, other, model, score=False)
     with pytest.raises(OutputError, match="holds the benchmark 'first'"):
         run(example(data), data, other, model)
+
+
+def test_a_folder_in_which_another_process_runs_a_benchmark_is_refused_and_left_as_it_is(
+    data: Path, model: Path, tmp_path: Path
+) -> None:
+    code = "import sys, pathlib; from fantasytalking.system.folder_owner import owned\n"
+    code += (
+        "with owned(pathlib.Path(sys.argv[1]), 'running a benchmark in'): print('mine', flush=True); sys.stdin.read()"
+    )
+    output = tmp_path / "run"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(output)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None and other.stdout.readline() == "mine\n"
+    try:
+        with pytest.raises(OutputError, match=r"Another process is running a benchmark in '.*run'.*wait for it"):
+            run(example(data, 2), data, output, model, score=False)
+        assert [path.name for path in output.iterdir()] == [".owner.json"]
+    finally:
+        other.communicate("")
+    # The advice, followed: once the other has ended, the folder is free.
+    assert run(example(data, 1), data, output, model, score=False, methods=("own",)).made == 1
 
 
 def records(output: Path) -> dict[Path, int]:

@@ -30,6 +30,7 @@ __all__ = [
     "Picture",
     "Same",
     "Window",
+    "check_file",
     "check_model",
     "check_name",
     "save_manifest",
@@ -53,7 +54,16 @@ def check_name(value: str) -> str:
     return value
 
 
-def _check_file(value: str) -> str:
+def check_file(value: str) -> str:
+    """Return the path of a file within the data folder.
+
+    Raises:
+        ValueError: It is none, or JSON cannot hold it; the message begins with "must be".
+    """
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"must be a name in UTF-8, but {value!r} was given.") from error
     path = PurePosixPath(value)
     if not value or path.is_absolute() or ".." in path.parts or "\\" in value or ":" in value.split("/")[0]:
         raise ValueError(f"must be a path within the data folder, with '/', but {value!r} was given.")
@@ -103,7 +113,7 @@ def _check_within(value: Any) -> Any:
 
 
 _Name: TypeAlias = Annotated[str, pydantic.AfterValidator(check_name)]
-_File: TypeAlias = Annotated[str, pydantic.AfterValidator(_check_file), field("Path within the data folder, with '/'.")]
+_File: TypeAlias = Annotated[str, pydantic.AfterValidator(check_file), field("Path within the data folder, with '/'.")]
 _Digest: TypeAlias = Annotated[str, pydantic.AfterValidator(_check_digest), field("SHA-256 of the whole file.")]
 _Settings: TypeAlias = Annotated[Mapping[str, Any], pydantic.AfterValidator(_check_settings)]
 

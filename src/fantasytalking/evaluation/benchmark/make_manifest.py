@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fantasytalking.errors import FaceError, FantasyTalkingError, InputError, VideoError
-from fantasytalking.evaluation.benchmark.benchmark_manifest import Case, Manifest, MethodSpec, Window
+from fantasytalking.evaluation.benchmark.benchmark_manifest import Case, Manifest, MethodSpec, Window, check_file
 from fantasytalking.evaluation.benchmark.case_inputs import cut_sound
 from fantasytalking.evaluation.benchmark.clip_choice import ClipChoice, Group, find_sources
 from fantasytalking.evaluation.footage import file_digest
@@ -116,6 +116,10 @@ def _case(path: Path, relative: str, identity: str, choice: ClipChoice, names: s
     Raises:
         InputError: It is too short, without sound, silent, or without a face.
     """
+    try:
+        check_file(relative)
+    except ValueError as error:
+        raise InputError(f"Its name {error} Rename it.") from error
     info = probe_video(path)
     if info.seconds < choice.seconds - 1e-6:
         raise VideoError(f"It lasts {info.seconds:.2f} s, and {choice.seconds:g} s are wanted.")

@@ -134,8 +134,6 @@ def _run(
     progress: Progress,
 ) -> BenchmarkOutcome:
     cases = chosen.cases[: options.limit]
-    open_output_folder(output)
-    save_manifest(chosen, output / "manifest.json")
     with progress.stage("checking"):
         donors = choose_donors(chosen.cases)
         foreign = any(method.speech == "other" for method in chosen.methods)
@@ -143,7 +141,11 @@ def _run(
         bad = bad_files(read, data)
     left_out = [LeftOut(name, "", reason) for name, reason in unusable(cases, bad).items()]
     cases = tuple(case for case in cases if not bad.keys() & case.inputs.keys())
-    cases = _write_references(cases, data, output, options, progress, left_out)
+    if cases:
+        # Not before: a wrong data folder leaves nothing behind.
+        open_output_folder(output)
+        save_manifest(chosen, output / "manifest.json")
+        cases = _write_references(cases, data, output, options, progress, left_out)
     if not cases:
         raise InputError(f"No case of '{chosen.name}' can be used; the first reason: {left_out[0].reason}")
     jobs = _plan(chosen, cases, donors, bad, data, output, progress, left_out)

@@ -1,6 +1,8 @@
 """ES: expression similarity, similarity of facial features between frames (paper, section 4.1).
 
 Standard: expression coefficients of Deep3DFaceRecon (64). Proxy: expression of the bundled face mesh (24). Both reward stillness.
+The proxy rewards re-encoding too: a codec smooths the small motions that the mesh would see, so a recompressed clip has a higher value
+than the clip itself (docs/evaluation.md, "Metrics that reward damage"). Whether the standard does has not been measured here.
 """
 
 from __future__ import annotations
@@ -50,7 +52,10 @@ _HOW = "between frames: mean cosine with the first and with the previous frame, 
 
 def proxy(device: str = "cpu") -> ExpressionSimilarity:
     """expression-mesh, with the bundled face mesh."""
-    definition = f"Similarity of 24 expression coefficients of the pose-free face mesh {_HOW}. Not ES: other features. Rewards stillness."
+    definition = (
+        f"Similarity of 24 expression coefficients of the pose-free face mesh {_HOW}. Not ES: other features. Rewards stillness and "
+        "recompression."
+    )
     column = metric_column("es", "es", "higher", 4, definition, mesh_digest(), proxy_label="expression-mesh")
     return ExpressionSimilarity(expressions, column)
 
@@ -61,7 +66,7 @@ def standard(device: str = "cpu") -> ExpressionSimilarity:
     from fantasytalking.evaluation.networks.metric_weights import digest
 
     network = deep3d.load(device=device)
-    definition = f"Similarity of the 64 expression coefficients of Deep3DFaceRecon {_HOW}. Rewards stillness."
+    definition = f"Similarity of the 64 expression coefficients of Deep3DFaceRecon {_HOW}. Rewards stillness; recompression may raise it."
     weights = {"deep3d": digest("deep3d")}
     column = metric_column("es", "es", "higher", 4, definition, weights)
     return ExpressionSimilarity(

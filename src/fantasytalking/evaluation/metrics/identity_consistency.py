@@ -1,6 +1,8 @@
 """IDC: identity consistency, DINO similarity of the face crop between frames (paper, section 4.1).
 
-Standard: DINO ViT-B/16. Proxy: MobileNetV2. Both reward stillness: read them beside SD.
+Standard: DINO ViT-B/16. Proxy: MobileNetV2. Both reward stillness: read them beside SD. Damage that
+takes detail out of the crop makes frames more alike as well: the proxy rises for half size and held frames (docs/evaluation.md,
+"Metrics that reward damage").
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ _HOW = "of the face crop between frames: mean cosine with the first and with the
 
 def proxy(device: str = "cpu") -> IdentityConsistency:
     """face-mobilenet, with the bundled MobileNetV2."""
-    definition = f"Similarity of MobileNetV2 features {_HOW}. Not IDC: another network. Rewards stillness."
+    definition = f"Similarity of MobileNetV2 features {_HOW}. Not IDC: another network. Rewards stillness, and a little what blurs."
     weights = mobilenet_digest() | bundled_digest("face_landmark.tflite")
     column = metric_column("idc", "idc", "higher", 4, definition, weights, proxy_label="face-mobilenet")
     return IdentityConsistency(mobilenet().features, column)
@@ -77,6 +79,8 @@ def standard(device: str = "cpu") -> IdentityConsistency:
     from fantasytalking.evaluation.networks.metric_weights import digest
 
     network = dino.load(device=device)
-    definition = f"Similarity of DINO ViT-B/16 features (class token) {_HOW}. Rewards stillness."
+    definition = (
+        f"Similarity of DINO ViT-B/16 features (class token) {_HOW}. Rewards stillness; what blurs may raise it."
+    )
     column = metric_column("idc", "idc", "higher", 4, definition, {"dino": digest("dino")})
     return IdentityConsistency(network.features, column)

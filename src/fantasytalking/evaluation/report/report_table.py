@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fantasytalking.evaluation.paper_numbers import NOT_COMPARABLE, ODDITY, PAPER, PAPER_COLUMNS, SETS, SOURCE
-from fantasytalking.evaluation.results import Column, Comparison, Method, Report, Summary, have_same_frames
+from fantasytalking.evaluation.results import Column, Comparison, Method, Report, Summary
+from fantasytalking.evaluation.same_frames import have_same_frames
 from fantasytalking.reporting.html import ARROWS, DASH, finite, number
 from fantasytalking.reporting.markdown import markdown, markdown_cell
 
