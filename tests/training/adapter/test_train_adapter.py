@@ -216,7 +216,8 @@ def test_a_finished_run_leaves_its_adapter(base: Path, data: Path, tmp_path: Pat
     assert (
         made == tmp_path / "adapter.safetensors" and (tmp_path / "lora" / "pytorch_lora_weights.safetensors").is_file()
     )
-    assert {path.name for path in tmp_path.iterdir()} == {"adapter.json", "adapter.safetensors", "lora", "transformer"}
+    names = {"adapter.json", "adapter.safetensors", "lora", "phases.jsonl", "transformer"}
+    assert {path.name for path in tmp_path.iterdir()} == names
     model = load_transformer(base, torch.float32, adapter=made)
     assert model.config.motion and model.config.identity_dim == 16
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,8 @@ def describe_run(output: Path, recipe: AdapterRecipe, base: Path, prepared: Prep
     }
     now = json.loads(json.dumps(now))
     path = output / DESCRIPTION
-    if path.is_file():
-        before = read_description(output)
+    before = _earlier(output) if path.is_file() else None
+    if before is not None:
         changed = [name for name in ("base_checksum", "model", "lora") if before.get(name) != now[name]]
         if changed:
             raise SettingsError(
@@ -69,6 +70,19 @@ def describe_run(output: Path, recipe: AdapterRecipe, base: Path, prepared: Prep
             raise OutputError(
                 f"The run folder {output} cannot be made ({error}); give a folder that can be written."
             ) from error
+
+
+def _earlier(output: Path) -> dict[str, Any] | None:
+    """Description of an earlier start; None if it is damaged, which is told."""
+    try:
+        return read_description(output)
+    except CheckpointError:
+        print(
+            f"note: {output / DESCRIPTION} is damaged and is written again; give the base that the run was begun with, as it cannot be "
+            "compared.",
+            file=sys.stderr,
+        )
+        return None
 
 
 def read_description(output: Path) -> dict[str, Any]:

@@ -199,7 +199,7 @@ def train_adapter(recipe: AdapterRecipe, data: Path, output: Path, base: Path) -
         ResourceError: Training diverged.
     """
     trainer = adapter_trainer(recipe, data, output, base)
-    begin_phase(output, "transformer")
+    begin_phase(output, "transformer", first=True)
     trainer.train()
     begin_phase(output, "export")
     target = output / "adapter.safetensors"

@@ -65,7 +65,7 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
     config = replace(
         config, train=replace(config.train, model=model.plain_config(), identity_scale=_identity_scale(pipeline))
     )
-    begin_phase(output, "tracks")
+    begin_phase(output, "tracks", first=True)
     with main_process_first():
         material = _material(data, output, pipeline, teacher)
     begin_phase(output, "student")
@@ -112,7 +112,8 @@ def _material(data: Path, output: Path, pipeline: FantasyTalkingPipeline, teache
                 f"{data} holds no training material; give a prepared set (with manifest.json), a folder of videos with "
                 "catalogue.jsonl, a folder of face tracks, or the run folder that the teacher was trained in."
             )
-        material = load_material(folder, codec)
+        # The folder is another run's, so nothing is written there.
+        material = load_material(folder, codec, report=output / "sync.json")
     intensity = read_percentiles(teacher)
     return material if intensity is None else replace(material, intensity=intensity)
 

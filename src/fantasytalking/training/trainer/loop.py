@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from fantasytalking.errors import SettingsError
+from fantasytalking.system.files import only_full_disk_error
 from fantasytalking.system.json import append_json_line, read_json, read_json_lines, write_json
 from fantasytalking.training.trainer.averaging import exchanged, start_average, update_average
 from fantasytalking.training.trainer.batches import Part, shares
@@ -117,9 +118,13 @@ class Trainer:
 
         Raises:
             ResourceError: The loss or its gradient is no longer finite; the checkpoints are not touched.
-            OutputError: A checkpoint could not be written.
+            OutputError: A checkpoint or the log could not be written.
             KeyboardInterrupt: The run was asked to stop.
         """
+        with only_full_disk_error(self.run.path):
+            return self._train(until)
+
+    def _train(self, until: int | None) -> int:
         end = self.config.total_steps if until is None else min(self.config.total_steps, until)
         if self.step >= end:
             return self.step
@@ -282,7 +287,7 @@ class Trainer:
         Raises:
             SettingsError: It belongs to another run.
         """
-        before = read_json(self.run.method)
+        before = self._stored_json(self.run.method)
         now = json.loads(json.dumps(dict(self.objective.method)))
         for name in now if before is not None else ():
             if before.get(name) != now[name]:
@@ -293,7 +298,7 @@ class Trainer:
         if not self.run.config.exists():
             return
         # Through JSON, which has no tuples.
-        stored, config = json.loads(self.run.config.read_text()), json.loads(json.dumps(asdict(self.config)))
+        stored, config = self._stored_json(self.run.config), json.loads(json.dumps(asdict(self.config)))
         changed = [row for row in differences(stored, config) if row.split(":")[0].split(".")[0] not in MAY_CHANGE]
         starts = read_json_lines(self.run.starts)
         data = starts[-1].get("data") if starts else None
@@ -304,6 +309,20 @@ class Trainer:
                 f"{self.run.path} holds a run with other settings ({'; '.join(changed)}); give it those settings to go on, "
                 "or another run folder for a new run."
             )
+
+    def _stored_json(self, path: Path) -> Any:
+        """What an earlier start wrote to a file of the run folder; None if there is no such file.
+
+        Raises:
+            SettingsError: The file is damaged.
+        """
+        found = read_json(path)
+        if path.exists() and not isinstance(found, dict):
+            raise SettingsError(
+                f"{path} is damaged, so the run's settings cannot be compared with the present ones; delete it to go on with "
+                "the present ones, which must be those that the run was begun with."
+            )
+        return found
 
 
 def _hollow_copy(model: nn.Module) -> nn.Module:
