@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from fantasytalking.errors import InputError
 from fantasytalking.system.checked_arrays import read_arrays, save_arrays
 
-ARRAYS = {
+ARRAYS: dict[str, NDArray[Any]] = {
     "a": np.arange(60, dtype=np.float32).reshape(3, 20)[:, ::2],
-    "b": np.float16([1.5]),
+    "b": np.array([1.5], np.float16),
     "none": np.zeros((0, 4)),
 }
 

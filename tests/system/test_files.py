@@ -180,7 +180,12 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     kept = sorted(tmp_path.rglob("*"))
-    for name in (".a.12ab34cd.part.txt", "tracks/.c.12ab34cd.part.safetensors", "tracks/.codec.12ab34cd.part"):
+    for name in (
+        ".tmpvBbGbz",
+        ".a.12ab34cd.part.txt",
+        "tracks/.c.12ab34cd.part.safetensors",
+        "tracks/.codec.12ab34cd.part",
+    ):
         (tmp_path / name).touch()
     (tmp_path / ".model.part" / "vae").mkdir(parents=True)
     (tmp_path / ".model.part" / "vae" / ".x.part").touch()

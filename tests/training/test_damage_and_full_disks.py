@@ -117,7 +117,9 @@ def test_damaged_measurements_are_made_again_with_a_note_and_the_same_content(
     tracks = [run / "tracks" / f"{number}.safetensors" for number in (0, 1)]
     before = [load_track(path) for path in tracks]
     codec, pairs = (run / "tracks" / "codec.bin").read_bytes(), MouthPairs.load(run / "mouth_pairs.npz")
-    flip(tracks[0]), cut(tracks[1]), flip(run / "tracks" / "codec.bin"), flip(run / "mouth_pairs.npz")
+    cut(tracks[1])
+    for path in (tracks[0], run / "tracks" / "codec.bin", run / "mouth_pairs.npz"):
+        flip(path)
     (run / "tracks" / "left_out.json").write_text("{")
     (run / "tracks" / "sync.json").write_text("")
     shutil.rmtree(run / "model" / "vae")

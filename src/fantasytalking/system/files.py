@@ -26,7 +26,8 @@ __all__ = [
 _FULL = {errno.ENOSPC: "the disk is full", errno.EFBIG: "the file would exceed the size limit"}
 if hasattr(errno, "EDQUOT"):
     _FULL[errno.EDQUOT] = "the disk quota is used up"
-_UNFINISHED = re.compile(r"\..+\.part(\.[^.]+)?")
+# The second form is that of safetensors, which writes to a temporary file of its own.
+_UNFINISHED = re.compile(r"\..+\.part(\.[^.]+)?|\.tmp[A-Za-z0-9]{6}")
 
 
 def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
