@@ -191,14 +191,12 @@ def _equal(one: Path, two: Path) -> bool:
 
 
 def _tensors(path: Path) -> dict[str, Any]:
-    """Content of a safetensors file: type, shape and bytes of each tensor, and the texts, parsed if they are JSON."""
+    """Content of a safetensors file: type, shape and bytes of each tensor, and the texts beside them."""
     with safe_open(path, "pt") as file:
-        texts = {
-            key: text if key == "schema" else json.loads(text)
-            for key, text in (file.metadata() or {}).items()
-            if key != "format"
-        }
+        texts: dict[str, Any] = dict(file.metadata() or {})
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    if "places" in texts:  # of a checkpoint
+        texts["places"] = json.loads(texts["places"])
     values = {
         k: (v.dtype, v.shape, v.contiguous().view(torch.uint8).numpy().tobytes() if v.ndim else v.item())
         for k, v in tensors.items()

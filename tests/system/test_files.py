@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from fantasytalking.errors import OutputError
-from fantasytalking.system.files import atomic_folder, atomic_path, check_output, full_disk_error
+from fantasytalking.pipeline.model_names import embedded_folder
+from fantasytalking.system.files import (
+    atomic_folder,
+    atomic_path,
+    check_output,
+    full_disk_error,
+    only_full_disk_error,
+    remove_unfinished,
+)
 from tests.media.files import left_over
+from tests.system.file_limit import file_limit
+
+EMBEDDED = embedded_folder()
 
 
 def test_the_file_appears_when_the_block_ends_and_not_before(tmp_path: Path) -> None:
@@ -132,3 +147,47 @@ def test_further_kinds_of_exceptions_can_mean_a_failed_write(tmp_path: Path) -> 
         raise RuntimeError("muxer")
     with pytest.raises(RuntimeError), full_disk_error(tmp_path):
         raise RuntimeError("another matter")
+
+
+def test_a_full_disk_is_told_in_a_sentence_whoever_wrote(tmp_path: Path) -> None:
+    """safetensors quotes the system's error in a class of its own, NumPy's archive raises another one on top of it."""
+    big = np.zeros(20_000)
+
+    def write_npz(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez(file, a=big)
+
+    full = "could not be written because the file would exceed the size limit; free some space"
+    writers: dict[str, Callable[[Path], object]] = {
+        "text": lambda path: path.write_text("x" * 160_000),
+        "safetensors": lambda path: save_file({"a": big}, path),
+        "npz": write_npz,
+        "copy": lambda path: shutil.copytree(EMBEDDED / "transformer", path.with_name("tree")),
+    }
+    for name, write in writers.items():
+        if name != "copy":
+            with file_limit(10_000), pytest.raises(OutputError, match=full), atomic_path(tmp_path / name) as temporary:
+                write(temporary)
+        with file_limit(10_000), pytest.raises(OutputError, match=full), atomic_folder(tmp_path / name) as folder:
+            write(folder / "part")
+    with pytest.raises(ValueError, match="another matter"), only_full_disk_error(tmp_path):
+        raise ValueError("another matter")
+    assert left_over(tmp_path) == []
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("a.txt", ".hidden", ".part", "b.part", "tracks/.a.stamp", "tracks/c.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    kept = sorted(tmp_path.rglob("*"))
+    for name in (
+        ".tmpvBbGbz",
+        ".a.12ab34cd.part.txt",
+        "tracks/.c.12ab34cd.part.safetensors",
+        "tracks/.codec.12ab34cd.part",
+    ):
+        (tmp_path / name).touch()
+    (tmp_path / ".model.part" / "vae").mkdir(parents=True)
+    (tmp_path / ".model.part" / "vae" / ".x.part").touch()
+    remove_unfinished(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == kept

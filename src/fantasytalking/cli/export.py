@@ -14,6 +14,7 @@ import tyro
 from fantasytalking.cli.options import parse
 from fantasytalking.errors import CheckpointError, OutputError, SettingsError
 from fantasytalking.pipeline.model_names import INDEX
+from fantasytalking.pipeline.progress import show_note
 from fantasytalking.training.adapter.adapter_recipes import DESCRIPTION
 
 __all__ = ["Export", "main", "run"]
@@ -113,7 +114,7 @@ def run(options: Export) -> int:
         report=lambda line: print(line, file=sys.stderr),
     )
     for note in exported.notes:
-        print(f"note: {note}", file=sys.stderr)
+        show_note(f"{note}")
     path = str(exported.path)
     print(json.dumps({"output": path, "layout": options.layout, "notes": exported.notes}) if options.json else path)
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ import tyro
 from fantasytalking.cli.options import parse_words
 from fantasytalking.cli.record_options import option_type
 from fantasytalking.errors import SettingsError
+from fantasytalking.pipeline.progress import show_note
 from fantasytalking.system.records import FieldDescription, describe
 from fantasytalking.training.trainer.model_sizes import ModelSizes
 
@@ -162,7 +162,7 @@ def respelt(words: Sequence[str], former: Mapping[str, str]) -> list[str]:
         old = next((old for old in former if option == old or (old.endswith(".") and option.startswith(old))), None)
         if old is not None:
             new = former[old] + option.removeprefix(old)
-            print(f"note: {option} is now {new}; the former name will go in version 0.3.", file=sys.stderr)
+            show_note(f"{option} is now {new}; the former name will go in version 0.3.")
             word = new + equals + value
         found.append(word)
     return found

@@ -12,24 +12,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from fantasytalking.conditioning.speech_features import SpeechEncoder
 from fantasytalking.data.catalogue import CatalogueRow
 from fantasytalking.data.usable_stretches import longest_usable
-from fantasytalking.errors import FantasyTalkingError, InputError, SettingsError
+from fantasytalking.errors import InputError, OutputError, SettingsError
 from fantasytalking.media.audio import fit_length, load_audio, normalise_loudness
 from fantasytalking.media.video import read_frames
 from fantasytalking.perception.face_embedding import Backend, embed_face
 from fantasytalking.perception.faces import detect_faces
 from fantasytalking.perception.landmarks import track_mesh
-from fantasytalking.pipeline.progress import stage
-from fantasytalking.system.files import atomic_path
+from fantasytalking.pipeline.progress import show_note, stage
+from fantasytalking.system.checked_arrays import read_arrays, save_arrays
 from fantasytalking.system.json import write_json
 from fantasytalking.system.records import read_record
 
@@ -39,6 +36,7 @@ SCHEMA = 1
 """Version of the cached files."""
 SAME_PERSON = 0.5
 """Cosine of face embeddings at or above which two clips are assumed to show the same person."""
+_ARRAYS = ("points", "scores", "speech", "embedding")
 _EMBEDDED_FRAMES = 5
 _MAX_SECONDS = 80.0
 
@@ -137,11 +135,10 @@ def save_track(track: FaceTrack, path: Path) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
-    arrays: dict[str, NDArray[Any]]
-    arrays = {"points": track.points, "scores": track.scores, "speech": track.speech, "embedding": track.embedding}
-    described = {"info": json.dumps(asdict(track.info)), "schema": str(SCHEMA), "first": str(track.first)}
-    with atomic_path(path, overwrite=True) as temporary:
-        save_file(arrays, temporary, metadata=described)
+    arrays = {name: getattr(track, name) for name in _ARRAYS}
+    save_arrays(
+        path, arrays, {"info": json.dumps(asdict(track.info)), "schema": str(SCHEMA), "first": str(track.first)}
+    )
 
 
 def load_track(path: Path) -> FaceTrack:
@@ -151,20 +148,21 @@ def load_track(path: Path) -> FaceTrack:
         InputError: The file is damaged or of another version.
     """
     try:
-        with safe_open(path, "numpy") as file:
-            stored = file.metadata() or {}
-            if stored.get("schema") != str(SCHEMA):
-                raise InputError(f"{path} is not a face track of this version; delete it, and it is measured again.")
-            info = read_record(CatalogueRow, json.loads(stored["info"]))
-            arrays = (file.get_tensor(name) for name in ("points", "scores", "speech", "embedding"))
-            # files of earlier releases begin with the video
-            return FaceTrack(info, *arrays, first=int(stored.get("first", 0)))
-    except (SafetensorError, SettingsError, KeyError, TypeError, ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({error}); delete it, and it is measured again.") from error
+        arrays, stored = read_arrays(path)
+        if stored.get("schema") != str(SCHEMA):
+            raise InputError("it is not a face track of this version")
+        info = read_record(CatalogueRow, json.loads(stored["info"]))
+        # files of earlier releases begin with the video
+        return FaceTrack(info, **{name: arrays[name] for name in _ARRAYS}, first=int(stored.get("first", 0)))  # type: ignore[arg-type]
+    except (InputError, SettingsError, KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"The face track {path} cannot be used ({str(error).rstrip('.')}); delete it, and the clip is measured "
+            "again, or left out where its video is not at hand."
+        ) from error
 
 
 def prepare_tracks(folder: Path, cache: Path, encoder: SpeechEncoder, clips: Sequence[CatalogueRow]) -> dict[str, str]:
-    """Cache a track for each clip that has none yet; clips that cannot be used are left out.
+    """Cache a track for each clip that has none yet, or a damaged one; clips that cannot be used are left out.
 
     Args:
         folder: Folder that the paths of `clips` are relative to.
@@ -174,19 +172,38 @@ def prepare_tracks(folder: Path, cache: Path, encoder: SpeechEncoder, clips: Seq
 
     Returns:
         File name -> reason for each clip that was left out (also written to ``cache/left_out.json``).
+
+    Raises:
+        OutputError: A track cannot be written.
     """
     cache.mkdir(parents=True, exist_ok=True)
     left_out = {}
-    missing = [(i, target) for i, target in zip(clips, _cache_files(cache, clips), strict=True) if not target.exists()]
+    targets = zip(clips, _cache_files(cache, clips), strict=True)
+    missing = [(info, target) for info, target in targets if not (target.exists() and _is_usable(target))]
     with stage("face tracks", len(missing)) as advance:
         for info, target in missing:
             try:
-                save_track(make_track(folder / info.file, info, encoder), target)
-            except FantasyTalkingError as error:
+                track = make_track(folder / info.file, info, encoder)
+            except OutputError:
+                raise
+            except InputError as error:
                 left_out[info.file] = str(error)
+                # A damaged track must not be taken for the clip's.
+                target.unlink(missing_ok=True)
+            else:
+                save_track(track, target)
             advance()
     write_json(cache / "left_out.json", left_out, indent=1)
     return left_out
+
+
+def _is_usable(track: Path) -> bool:
+    try:
+        load_track(track)
+    except InputError as error:
+        show_note(f"{str(error).partition(';')[0]}; the clip is measured again.")
+        return False
+    return True
 
 
 def _cache_files(cache: Path, clips: Sequence[CatalogueRow]) -> list[Path]:

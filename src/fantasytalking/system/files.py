@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -12,11 +13,22 @@ from pathlib import Path
 
 from fantasytalking.errors import InputError, OutputError
 
-__all__ = ["atomic_folder", "atomic_path", "check_output", "existing_file", "full_disk_error", "replace_folder"]
+__all__ = [
+    "atomic_folder",
+    "atomic_path",
+    "check_output",
+    "existing_file",
+    "full_disk_error",
+    "only_full_disk_error",
+    "remove_unfinished",
+    "replace_folder",
+]
 
 _FULL = {errno.ENOSPC: "the disk is full", errno.EFBIG: "the file would exceed the size limit"}
 if hasattr(errno, "EDQUOT"):
     _FULL[errno.EDQUOT] = "the disk quota is used up"
+# The second form is that of safetensors, which writes to a temporary file of its own.
+_UNFINISHED = re.compile(r"\..+\.part(\.[^.]+)?|\.tmp[A-Za-z0-9]{6}")
 
 
 def existing_file(path: str | os.PathLike[str], what: str, error: type[InputError]) -> Path:
@@ -106,8 +118,7 @@ def atomic_path(path: str | os.PathLike[str], overwrite: bool = False) -> Iterat
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and not isinstance(error, OutputError) and error.errno in _FULL:
-            raise OutputError(_full_message(target, error)) from error
+        _raise_if_full(target, error)
         raise
 
 
@@ -118,19 +129,51 @@ def _create_beside(target: Path) -> Path:
         # Not tempfile: its files are readable by the owner only, and the rename would keep that.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
     except OSError as error:
-        if error.errno in _FULL:
-            raise OutputError(_full_message(target, error)) from error
+        _raise_if_full(target, error)
         raise OutputError(
             f"The output '{target}' cannot be written ({error.strerror}); choose another folder."
         ) from error
     return temporary
 
 
-def _full_message(target: Path, error: OSError) -> str:
-    return (
-        f"The output '{target}' could not be written because {_FULL[error.errno or 0]}; "
-        "free some space or choose another folder (nothing was left behind)."
-    )
+def _full_disk_reason(error: BaseException) -> str | None:
+    """Why a disk took no more, if an exception or one of its causes says that; libraries wrap the system's error or quote it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "errno", None) in _FULL:
+            return _FULL[cause.errno]  # type: ignore[attr-defined]
+        # "(os error 28)" is how Rust (safetensors) quotes it, "[Errno 28]" how Python's shutil does.
+        for code, reason in _FULL.items():
+            if re.search(rf"\(os error {code}\)|\[Errno {code}\]", str(cause)):
+                return reason
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _raise_if_full(target: Path, error: BaseException) -> None:
+    reason = None if isinstance(error, OutputError) else _full_disk_reason(error)
+    if reason is not None:
+        raise OutputError(
+            f"The output '{target}' could not be written because {reason}; "
+            "free some space or choose another folder (nothing was left behind)."
+        ) from error
+
+
+@contextlib.contextmanager
+def only_full_disk_error(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn the failure of a full disk into an `OutputError`, for a block that may fail in other ways, too.
+
+    Args:
+        path: The file or folder that is written, for the message.
+
+    Raises:
+        OutputError: The disk is full, or a limit is reached.
+    """
+    try:
+        yield
+    except Exception as error:
+        _raise_if_full(Path(path), error)
+        raise
 
 
 @contextlib.contextmanager
@@ -165,16 +208,29 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
     Yields:
         The folder to write to.
+
+    Raises:
+        OutputError: The disk is full.
     """
     temporary = target.with_name(f".{target.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
+        temporary.mkdir(parents=True)
         yield temporary
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        _raise_if_full(target, error)
         raise
     replace_folder(temporary, target)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed processes left half-written below a folder; no other process may be writing there."""
+    for path in [p for p in folder.rglob(".*") if _UNFINISHED.fullmatch(p.name)]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def replace_folder(new: Path, target: Path) -> None:

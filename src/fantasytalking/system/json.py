@@ -52,9 +52,13 @@ def write_json(path: Path, value: Any, indent: int | None = None, ascii_only: bo
 
 
 def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Add an object as a line; a line that a killed process left unfinished is closed first."""
+    """Add an object as a line; a line that a killed process left unfinished is closed first.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     line = json.dumps(record) + "\n"
-    with path.open("ab+") as file:
+    with full_disk_error(path), path.open("ab+") as file:
         if file.tell() > 0:
             file.seek(-1, 2)
             if file.read(1) != b"\n":
@@ -65,7 +69,7 @@ def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines; lines that were cut off are left out, and a missing file has no lines."""
     found = []
-    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+    for line in path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             record = json.loads(line)
         except json.JSONDecodeError:

@@ -7,7 +7,6 @@ as they select tokens by value.
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from fantasytalking.checkpoints.fill_model import build_empty
 from fantasytalking.data.samples import Sample
 from fantasytalking.errors import FantasyTalkingError, SettingsError
 from fantasytalking.geometry import Strides
+from fantasytalking.pipeline.progress import show_note
 from fantasytalking.training.flow_matching import FlowMatching
 from fantasytalking.training.lora import LoraSettings, add_lora
 from fantasytalking.training.trainer.config import LoopConfig, TrainConfig
@@ -161,10 +161,9 @@ def note_schedules(config: LoopConfig) -> None:
     """Say on stderr where a warm-up is as long as its stage, whose peak learning rate is then never reached."""
     for number, stage in enumerate(config.stages):
         if stage.warmup > stage.steps:
-            print(
-                f"note: stages.{number} warms up over {stage.warmup} steps but has {stage.steps}, so its learning rate stays below "
-                f"{stage.learning_rate:g}.",
-                file=sys.stderr,
+            show_note(
+                f"stages.{number} warms up over {stage.warmup} steps but has {stage.steps}, so its learning rate stays below "
+                f"{stage.learning_rate:g}."
             )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fantasytalking.data.motion_dataset import IntensityScale
+from fantasytalking.errors import CheckpointError
 
 __all__ = ["PERCENTILES", "read_percentiles", "write_percentiles"]
 
@@ -20,8 +21,18 @@ def write_percentiles(folder: Path, percentiles: Mapping[str, Sequence[float]]) 
 
 
 def read_percentiles(folder: Path) -> IntensityScale | None:
-    """Read the scale of a model folder; None if it has none."""
-    if not (folder / PERCENTILES).exists():
+    """Read the scale of a model folder; None if it has none.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    path = folder / PERCENTILES
+    if not path.exists():
         return None
-    raw = json.loads((folder / PERCENTILES).read_text())
-    return IntensityScale.from_percentiles(raw["w_face"], raw["w_body"])
+    try:
+        raw = json.loads(path.read_text("utf-8"))
+        return IntensityScale.from_percentiles(raw["w_face"], raw["w_body"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"The motion percentiles {path} cannot be read ({error}); restore the file, or delete it to measure them on the footage."
+        ) from error

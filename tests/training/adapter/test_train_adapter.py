@@ -19,6 +19,7 @@ from fantasytalking.data.latent_dataset import LatentDataset, Window
 from fantasytalking.data.prepared_set import PreparedSet
 from fantasytalking.errors import CheckpointError, InputError, SettingsError
 from fantasytalking.training.adapter.adapter_recipes import ADAPTER_14B, ADAPTER_TINY, LORA_TINY, AdapterRecipe
+from fantasytalking.training.adapter.export_run import export_run
 from fantasytalking.training.adapter.train_adapter import adapter_source, adapter_trainer, build_model, train_adapter
 from fantasytalking.training.trainer.config import StageSchedule
 from fantasytalking.training.trainer.loop import Trainer
@@ -216,10 +217,28 @@ def test_a_finished_run_leaves_its_adapter(base: Path, data: Path, tmp_path: Pat
     assert (
         made == tmp_path / "adapter.safetensors" and (tmp_path / "lora" / "pytorch_lora_weights.safetensors").is_file()
     )
-    made_of = {"adapter.json", "adapter.safetensors", "lora", "transformer", "verified.json"}
+    made_of = {"adapter.json", "adapter.safetensors", "lora", "phases.jsonl", "transformer", "verified.json"}
     assert {path.name for path in tmp_path.iterdir()} == made_of
     model = load_transformer(base, torch.float32, adapter=made)
     assert model.config.motion and model.config.identity_dim == 16
+
+
+def test_a_damaged_description_is_written_again_by_the_command_that_trained_the_run(
+    base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before, the command ended with the very sentence that names it as the remedy."""
+    recipe = short(ADAPTER_TINY)
+    made = train_adapter(recipe, data, tmp_path / "run", base)
+    before = made.read_bytes()
+    description = tmp_path / "run" / "adapter.json"
+    text = description.read_text()
+    description.write_text(text[: len(text) // 2])
+    with pytest.raises(CheckpointError, match="is damaged; give the command that trained the run again"):
+        export_run(tmp_path / "run", tmp_path / "out.safetensors", "model")
+    train_adapter(recipe, data, tmp_path / "run", base)
+    assert f"note: {description} is damaged and is written again" in capsys.readouterr().err
+    assert description.read_text() == text and made.read_bytes() == before
+    assert export_run(tmp_path / "run", tmp_path / "out.safetensors", "model").path.is_file()
 
 
 def test_two_processes_with_sharded_weights_of_two_types_equal_one(base: Path, data: Path, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_clips_that_all_lose_the_face_are_one_sentence(tmp_path: Path) -> None:
     cache.mkdir()
     track = make_track("a", "a")
     save_track(replace(track, scores=np.zeros_like(track.scores)), cache / "a.safetensors")
-    with pytest.raises(InputError, match=r"In none of the 1 training clips .* sync.json"):
+    with pytest.raises(InputError, match=r"In none of the 1 training clips .*sync.json for"):
         load_material(cache, coefficients=8)
 
 

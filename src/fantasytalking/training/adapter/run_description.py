@@ -15,6 +15,7 @@ from fantasytalking.checkpoints.fill_model import Source
 from fantasytalking.checkpoints.load_models import open_transformer
 from fantasytalking.data.prepared_set import PreparedSet
 from fantasytalking.errors import CheckpointError, OutputError, SettingsError
+from fantasytalking.pipeline.progress import show_note
 from fantasytalking.system.json import read_json, write_json
 from fantasytalking.training.adapter.adapter_recipes import DESCRIPTION, AdapterRecipe
 
@@ -50,8 +51,8 @@ def describe_run(output: Path, recipe: AdapterRecipe, base: Path, prepared: Prep
     }
     now = json.loads(json.dumps(now))
     path = output / DESCRIPTION
-    if path.is_file():
-        before = read_description(output)
+    before = _earlier(output) if path.is_file() else None
+    if before is not None:
         changed = [name for name in ("base_checksum", "model", "lora") if before.get(name) != now[name]]
         if changed:
             raise SettingsError(
@@ -67,6 +68,18 @@ def describe_run(output: Path, recipe: AdapterRecipe, base: Path, prepared: Prep
             raise OutputError(
                 f"The run folder {output} cannot be made ({error}); give a folder that can be written."
             ) from error
+
+
+def _earlier(output: Path) -> dict[str, Any] | None:
+    """Description of an earlier start; None if it is damaged, which is told."""
+    try:
+        return read_description(output)
+    except CheckpointError:
+        show_note(
+            f"{output / DESCRIPTION} is damaged and is written again; give the base that the run was begun with, as it cannot be "
+            "compared."
+        )
+        return None
 
 
 def read_description(output: Path) -> dict[str, Any]:

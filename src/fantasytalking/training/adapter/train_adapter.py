@@ -7,7 +7,6 @@ the time embedding in float32, as at inference; trained weights are in float32, 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from fantasytalking.data.prepared_set import PreparedSet
 from fantasytalking.data.samples import Sample
 from fantasytalking.errors import InputError
 from fantasytalking.geometry import Strides
+from fantasytalking.pipeline.progress import show_note
 from fantasytalking.training.adapter.adapter_recipes import AdapterRecipe
 from fantasytalking.training.adapter.export_run import export_run
 from fantasytalking.training.adapter.run_description import RUN, describe_run
@@ -151,9 +151,8 @@ def check_model(base: Path, recipe: AdapterRecipe, prepared: PreparedSet) -> dic
     channels, frames, *sides = arrays["latents.0"].shape
     longest = min(Strides().num_frames(frames), max(recipe.train.frames))
     if longest < max(recipe.train.frames):
-        print(
-            f"note: the windows of {prepared.folder} have {longest} frames, so longer ones (train.frames) are cut to that.",
-            file=sys.stderr,
+        show_note(
+            f"the windows of {prepared.folder} have {longest} frames, so longer ones (train.frames) are cut to that."
         )
     samples = SampleSizes(
         latents=(channels, *sides),
@@ -249,7 +248,7 @@ def train_adapter(recipe: AdapterRecipe, data: Path, output: Path, base: Path, v
         ResourceError: Training diverged.
     """
     trainer = adapter_trainer(recipe, data, output, base, verify)
-    begin_phase(output, "transformer")
+    begin_phase(output, "transformer", first=True)
     trainer.train()
     begin_phase(output, "export")
     target = output / "adapter.safetensors"

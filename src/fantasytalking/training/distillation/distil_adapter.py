@@ -98,7 +98,7 @@ def distil_adapter(
     if negative_text is None and config.prompt_guidance_scale != 1:
         negative_text = torch.zeros(1, model.config.text_dim)
     trainer = make_distiller(config, model, source, output / "student", negative_text=negative_text)
-    begin_phase(output, "student")
+    begin_phase(output, "student", first=True)
     trainer.train()
     begin_phase(output, "export")
     target = output / "lora"

@@ -77,7 +77,7 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
     check_transformer(config.train, embedded_samples(config.train.model, pipeline.vae.codec))
     with main_process_first() as main:
         keep_choices(output, {"teacher": model_digest(teacher), "data": data_digest(data, kind)}, write=main)
-    begin_phase(output, "tracks")
+    begin_phase(output, "tracks", first=True)
     with main_process_first():
         material = _material(data, output, pipeline, teacher, verify)
     begin_phase(output, "student")
@@ -124,7 +124,8 @@ def _material(data: Path, output: Path, pipeline: FantasyTalkingPipeline, teache
                 f"{data} holds no training material; give a prepared set (with manifest.json), a folder of videos with "
                 "catalogue.jsonl, a folder of face tracks, or the run folder that the teacher was trained in."
             )
-        material = load_material(folder, codec)
+        # The folder is another run's, so nothing is written there.
+        material = load_material(folder, codec, report=output / "sync.json")
     intensity = read_percentiles(teacher)
     return material if intensity is None else replace(material, intensity=intensity)
 

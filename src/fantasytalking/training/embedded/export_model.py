@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from fantasytalking.autoencoder.painter import MouthPainter
 from fantasytalking.data.face_tracks import TRACK_FPS
 from fantasytalking.data.motion_dataset import IntensityScale
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.system.files import atomic_folder
 from fantasytalking.training.motion_percentiles import write_percentiles
 from fantasytalking.training.trainer.random_draws import undrawn
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
@@ -75,21 +75,20 @@ def export_embedded(
         target: Folder to write.
 
     Returns:
-        `target`.
+        `target`, which appears complete or not at all.
+
+    Raises:
+        OutputError: The disk is full.
     """
     pipeline = embedded_pipeline(transformer.half(), codec, painter, speech_encoder)
-    temporary = target.with_name(f".{target.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    pipeline.save_pretrained(temporary)
-    # The encoder was not trained: its own files, with licence and notice, replace the copy that `save_pretrained` made.
-    shutil.rmtree(temporary / "audio_encoder")
-    shutil.copytree(speech_encoder, temporary / "audio_encoder")
-    write_percentiles(temporary, intensity.as_percentiles())
-    target.mkdir(parents=True, exist_ok=True)
-    for part in temporary.iterdir():
-        old = target / part.name
-        if old.is_dir():
-            shutil.rmtree(old)
-        os.replace(part, old)
-    temporary.rmdir()
+    with atomic_folder(target) as temporary:
+        pipeline.save_pretrained(temporary)
+        # The encoder was not trained: its own files, with licence and notice, replace the copy that `save_pretrained` made.
+        shutil.rmtree(temporary / "audio_encoder")
+        shutil.copytree(speech_encoder, temporary / "audio_encoder")
+        write_percentiles(temporary, intensity.as_percentiles())
+        for other in target.iterdir() if target.is_dir() else ():
+            kept = temporary / other.name
+            if not kept.exists():
+                (shutil.copytree if other.is_dir() else shutil.copyfile)(other, kept)
     return target

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +47,11 @@ class MouthPairs:
         return len(self.warped)
 
     def save(self, path: Path) -> None:
-        """Write an uncompressed npz file, which appears complete or not at all."""
+        """Write an uncompressed npz file, which appears complete or not at all.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
         with atomic_path(path, overwrite=True) as temporary, temporary.open("wb") as file:
             np.savez(
                 file, warped=self.warped, portrait=self.portrait, target=self.target, masks=self.masks, inner=self.inner
@@ -53,9 +59,31 @@ class MouthPairs:
 
     @classmethod
     def load(cls, path: Path) -> MouthPairs:
-        """Read pairs that `save` wrote."""
-        with np.load(path) as stored:
-            return cls(*(stored[k] for k in ("warped", "portrait", "target", "masks", "inner")))
+        """Read pairs that `save` wrote; the format has checksums, so damage is noticed.
+
+        Raises:
+            InputError: The file cannot be read or is damaged.
+        """
+        try:
+            with np.load(path) as stored:
+                pairs = cls(*(stored[part.name] for part in fields(cls)))
+            if len({len(getattr(pairs, part.name)) for part in fields(cls)}) != 1:
+                raise ValueError("its arrays are of different lengths")
+        # A truncated or damaged archive is any of these, depending on the place.
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            NotImplementedError,
+            BadZipFile,
+            zlib.error,
+        ) as error:
+            raise InputError(
+                f"The pairs {path} cannot be used ({error}); delete the file, and they are collected again."
+            ) from error
+        return pairs
 
 
 Row = tuple[NDArray[np.uint8], ...]

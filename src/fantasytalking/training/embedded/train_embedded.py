@@ -163,7 +163,7 @@ def train_embedded(
             f"The run folder {output} cannot be made ({error}); give a folder that can be written."
         ) from error
     begin = partial(begin_phase, output)
-    begin("tracks")
+    begin("tracks", first=True)
     with main_process_first():
         codec = None if start is None else start.vae.codec
         footage = measure(data, tracks, codec, recipe.train.seed, begin, verify=verify)
@@ -252,7 +252,7 @@ def _painter(recipe: EmbeddedRecipe, footage: Footage, output: Path) -> MouthPai
     stored, material = output / "mouth_pairs.npz", footage.material
     begin_phase(output, "pairs")
     with main_process_first():
-        if not stored.exists():
+        if not _is_usable(stored):
             seed = part_seed(recipe.train.seed, "pairs")
             pairs = collect_pairs(footage.frames, material.train, material.codec, recipe.pairs_per_identity, seed)
             pairs.save(stored)
@@ -262,6 +262,14 @@ def _painter(recipe: EmbeddedRecipe, footage: Footage, output: Path) -> MouthPai
     with seeded(recipe.train.seed, "painter"):
         painter = MouthPainter()
     return train_painter(painter, pairs, config, run, footage.fingerprint)
+
+
+def _is_usable(pairs: Path) -> bool:
+    try:
+        return pairs.exists() and len(MouthPairs.load(pairs)) > 0
+    except InputError as error:
+        show_note(f"{str(error).partition(';')[0]}; they are collected again.")
+        return False
 
 
 def _painter_config(recipe: EmbeddedRecipe) -> PainterConfig:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 
 from fantasytalking.autoencoder.mesh_codec import MeshCodec
 from fantasytalking.conditioning.speech_features import SpeechEncoder
@@ -30,8 +29,10 @@ from fantasytalking.errors import InputError
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import read_frames
 from fantasytalking.pipeline.model_names import embedded_folder
+from fantasytalking.pipeline.progress import show_note
+from fantasytalking.system.checked_arrays import read_arrays, save_arrays
 from fantasytalking.system.digests import file_sha256
-from fantasytalking.system.files import atomic_path
+from fantasytalking.system.files import full_disk_error
 from fantasytalking.system.json import write_json
 from fantasytalking.training.embedded.fit_codec import fit_mesh_codec
 from fantasytalking.training.embedded.linear_sync import fit_ridge, measure_sync
@@ -78,6 +79,7 @@ def load_material(
     coefficients: int = COEFFICIENTS,
     seed: int = 0,
     begin: Callable[[str], None] = _ignore,
+    report: Path | None = None,
 ) -> Material:
     """Read cached tracks, synchronise them and fit the codec; results are stored in the cache folder.
 
@@ -87,6 +89,7 @@ def load_material(
         coefficients: Number of expression coefficients of a fitted codec.
         seed: Seed of the run.
         begin: Called with "codec" before the codec is fitted.
+        report: File for the sync of each clip; None takes ``sync.json`` in the cache folder.
 
     Raises:
         InputError: The cache holds no training track, or none of them is usable.
@@ -96,11 +99,12 @@ def load_material(
     if start is None:
         begin("codec")
     codec = start or _fitted_codec(train, cache / "codec.bin", seed, coefficients)
-    prepared = _in_step(train, cache / "sync.json")
+    report = report or cache / "sync.json"
+    prepared = _in_step(train, report)
     if not prepared:
         raise InputError(
             f"In none of the {len(train)} training clips of {cache} does the mouth follow the speech while the face stays in view; see "
-            "sync.json there for the measurements, and add clips that are in sync."
+            f"{report} for the measurements, and add clips that are in sync."
         )
     intensity = _fit_intensity(prepared, codec)
     return Material(codec, prepared, [prepare(t) for t in val], intensity, train[0].speech.shape[1])
@@ -160,12 +164,16 @@ def _splits(tracks: Sequence[FaceTrack], where: Path, hint: str) -> tuple[list[F
 
 def _fitted_codec(train: Sequence[FaceTrack], stored: Path, seed: int, coefficients: int = COEFFICIENTS) -> MeshCodec:
     codec = MeshCodec(coefficients, *CANVAS)
-    if stored.exists():
-        codec.load_state_dict(load_file(stored))
-    else:
-        fit_mesh_codec(codec, train, seed=part_seed(seed, "codec"))
-        with atomic_path(stored, overwrite=True) as temporary:
-            save_file(codec.state_dict(), temporary)
+    try:
+        if stored.exists():
+            arrays = read_arrays(stored)[0]
+            codec.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+            return codec
+    except (InputError, RuntimeError) as error:  # torch's, of other names or shapes
+        reason = " ".join(str(error).split())
+        show_note(f"The codec {stored} cannot be used ({reason}); it is fitted again.")
+    fit_mesh_codec(codec, train, seed=part_seed(seed, "codec"))
+    save_arrays(stored, {name: value.numpy() for name, value in codec.state_dict().items()})
     return codec
 
 
@@ -281,7 +289,9 @@ def sound_of_set(prepared: PreparedSet) -> Callable[[PreparedTrack], Audio]:
 @contextmanager
 def _as_file(prepared: PreparedSet, track: PreparedTrack, extension: str) -> Iterator[str]:
     """Provide a part of a clip as a temporary file for the duration of the block."""
+    content = prepared.bytes(track.name.removesuffix(".mp4"), extension)
     with tempfile.NamedTemporaryFile(suffix=f".{extension}") as file:
-        file.write(prepared.bytes(track.name.removesuffix(".mp4"), extension))
-        file.flush()
+        with full_disk_error(file.name):
+            file.write(content)
+            file.flush()
         yield file.name

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from fantasytalking.conditioning.interpolation import rows_at
 from fantasytalking.data.face_tracks import TRACK_FPS, FaceTrack
 from fantasytalking.data.identity_sampler import IdentitySampler
+from fantasytalking.errors import InputError
 from fantasytalking.media.video import iterate_frames
 from fantasytalking.perception.lip_sync import (
     MAX_OFFSET,
@@ -31,7 +31,8 @@ from fantasytalking.perception.lip_sync import (
 )
 from fantasytalking.perception.mesh_points import INNER_LIP_PAIRS, LIPS_INNER, LIPS_OUTER
 from fantasytalking.perception.mouth_view import CROP_HEIGHT, CROP_WIDTH, SHAPE_POINTS, MouthView, see_mouth
-from fantasytalking.system.files import atomic_path
+from fantasytalking.pipeline.progress import show_note
+from fantasytalking.system.checked_arrays import read_arrays, save_arrays
 from fantasytalking.training.lip_sync.lip_sync_recipes import Variation
 
 _JAW_PAIRS = (
@@ -88,14 +89,22 @@ class SyncBatch:
 
 
 def cached_view(video: Path, track: FaceTrack, template: NDArray[np.float32], target: Path) -> MouthView:
-    """Read shape and crops of a clip from `target`, after measuring and writing them if the file does not exist."""
-    if not target.exists():
-        frames = iterate_frames(video, TRACK_FPS, len(track.points), track.first / TRACK_FPS)
-        view = see_mouth(frames, track.points, track.scores, template)
-        with atomic_path(target, overwrite=True) as temporary:
-            save_file({"shape": view.shape, "crops": view.crops}, temporary)
-    stored = load_file(target)
-    return MouthView(stored["shape"], stored["crops"])
+    """Read shape and crops of a clip from `target`, after measuring and writing them if there is no such file or it is damaged.
+
+    Raises:
+        OutputError: The file cannot be written.
+        VideoError: The video cannot be read.
+    """
+    try:
+        if target.exists():
+            stored, _ = read_arrays(target)
+            return MouthView(stored["shape"], stored["crops"])
+    except (InputError, KeyError) as error:
+        show_note(f"The mouth {target} cannot be used ({str(error).rstrip('.')}); it is measured again.")
+    frames = iterate_frames(video, TRACK_FPS, len(track.points), track.first / TRACK_FPS)
+    view = see_mouth(frames, track.points, track.scores, template)
+    save_arrays(target, {"shape": view.shape, "crops": view.crops})
+    return view
 
 
 def make_clip(track: FaceTrack, view: MouthView, offset: int = 0) -> MouthClip:

@@ -81,7 +81,7 @@ def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
             f"The run folder {output} cannot be made ({error}); give a folder that can be written."
         ) from error
     template, config, fingerprint = average_face(), recipe.train, file_sha256(data / "catalogue.jsonl")
-    begin_phase(output, "tracks")
+    begin_phase(output, "tracks", first=True)
     with main_process_first():
         prepare_tracks(data, output / "tracks", SpeechEncoder.from_pretrained(SPEECH_ENCODER), clips)
         tracks = {path.stem: load_track(path) for path in sorted((output / "tracks").glob("[!.]*.safetensors"))}

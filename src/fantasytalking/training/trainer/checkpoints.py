@@ -29,7 +29,8 @@ from fantasytalking.training.trainer.run_folder import PREFIX, RunFolder
 from fantasytalking.training.trainer.sharding import like, local, local_offset
 
 FORMAT = 2
-WEIGHTS, AVERAGE, OPTIMIZER = "model", "ema", "optimizer"
+WEIGHTS, AVERAGE, OPTIMIZER, _AVERAGED = "model", "ema", "optimizer", "ema."
+DAMAGE = (RuntimeError, KeyError, ValueError, TypeError, AttributeError, OSError, SafetensorError)
 _POLL, _PATIENCE = 0.02, 1800  # seconds
 
 
@@ -114,7 +115,7 @@ class Checkpointer:
             with Stored(path) as stored:
                 self._restore(stored)
                 return stored.step, stored.extra
-        except (RuntimeError, KeyError, ValueError, OSError, SafetensorError) as error:
+        except DAMAGE as error:
             raise CheckpointError(
                 f"The checkpoint {path} cannot be continued: {error}; {self.run.without(path)}."
             ) from error
@@ -147,6 +148,7 @@ class Checkpointer:
         try:
             job.write()
         except BaseException as error:
+            shutil.rmtree(self.run.path / f".{PREFIX}{job.step}.part", ignore_errors=True)
             self._error.append(error)
 
     def _restore(self, stored: Stored) -> None:
@@ -307,8 +309,7 @@ class Stored:
         """Read a whole tensor."""
         shape, places = self.places[key]
         if not shape:
-            result: Tensor = self.files[places[0][0]].get_tensor(key)
-            return result
+            return self.files[places[0][0]].get_tensor(key)  # type: ignore[no-any-return]
         return self.part(key, torch.empty(shape, device="meta"))
 
 
@@ -326,9 +327,8 @@ def load_ema(run: RunFolder) -> dict[str, Tensor]:
         raise CheckpointError(f"{run.path} holds no complete checkpoint; train first, or give another run folder.")
     try:
         with Stored(latest) as stored:
-            prefix = f"{AVERAGE}."
-            return {k.removeprefix(prefix): stored.whole(k) for k in stored.places if k.startswith(prefix)}
-    except (KeyError, ValueError, OSError, SafetensorError) as error:
+            return {k.removeprefix(_AVERAGED): stored.whole(k) for k in stored.places if k.startswith(_AVERAGED)}
+    except DAMAGE as error:
         raise CheckpointError(f"The checkpoint {latest} cannot be read: {error}; {run.without(latest)}.") from error
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from fantasytalking.errors import ResourceError, SettingsError
 from fantasytalking.pipeline.progress import print_line
+from fantasytalking.system.files import only_full_disk_error
 from fantasytalking.system.json import append_json_line, write_json
 from fantasytalking.training.trainer.averaging import exchanged, start_average, update_average
 from fantasytalking.training.trainer.batches import Part, shares
@@ -117,10 +118,14 @@ class Trainer:
 
         Raises:
             ResourceError: The loss or its gradient is no longer finite; the checkpoints are not touched.
-            OutputError: A checkpoint could not be written.
+            OutputError: A checkpoint or the log could not be written.
             InputError: The data have turned out to be damaged (see `fantasytalking.training.trainer.data_check`).
             KeyboardInterrupt: The run was asked to stop.
         """
+        with only_full_disk_error(self.run.path):
+            return self._train(until)
+
+    def _train(self, until: int | None) -> int:
         end = self.config.total_steps if until is None else min(self.config.total_steps, until)
         if self.step >= end:
             wait_for_check()

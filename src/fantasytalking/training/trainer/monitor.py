@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -148,9 +149,10 @@ class Monitor(Callback):
 
     def on_end(self) -> None:
         """Close TensorBoard and the progress line."""
-        if self.writer is not None:
-            self.writer.close()
         self.console.close()
+        if self.writer is not None:
+            with _quiet_writer_thread():
+                self.writer.close()
 
     def log_text(self, name: str, text: str) -> None:
         """Write a text to TensorBoard only."""
@@ -159,8 +161,11 @@ class Monitor(Callback):
 
     def _scalars(self, step: int, values: Mapping[str, float]) -> None:
         if self.writer is not None:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, step)
+            with _quiet_writer_thread():
+                for name, value in values.items():
+                    self.writer.add_scalar(name, value, step)
+                # Here and not in a thread at any time, as an error would be printed there.
+                self.writer.flush()
 
 
 def scalars(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
@@ -223,6 +228,22 @@ class Console:
     def close(self) -> None:
         """Close the progress bar."""
         self.open.close()
+
+
+@contextmanager
+def _quiet_writer_thread() -> Iterator[None]:
+    """Keep TensorBoard's thread from printing a traceback of an error, which it also raises in this thread."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not type(args.thread).__module__.startswith("tensorboard."):
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _writer(run: RunFolder, step: int) -> SummaryWriter | None:

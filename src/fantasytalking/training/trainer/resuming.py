@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from fantasytalking.errors import ResourceError, SettingsError
+from fantasytalking.pipeline.progress import show_note
 from fantasytalking.system.files import replace_folder
 from fantasytalking.system.json import read_json, read_json_lines
 from fantasytalking.training.trainer.config import MAY_CHANGE, LoopConfig, differences
@@ -85,10 +86,10 @@ def check_same_run(
     Raises:
         SettingsError: It belongs to another run, or something is changed without leave.
     """
-    before = read_json(run.method)
+    before = _stored(run.method)
     now = json.loads(json.dumps(dict(method)))
-    for name in now if before is not None else ():
-        if before.get(name) != now[name]:
+    for name in () if before is None else now:
+        if before is not None and before.get(name) != now[name]:
             raise SettingsError(
                 f"The run in {run.path} was begun with {name} = {before.get(name)}, but now it is {now[name]}; give the same settings to "
                 "go on, or another output folder."
@@ -98,7 +99,7 @@ def check_same_run(
     latest = run.latest()
     step = 0 if latest is None else int(latest.name.removeprefix(PREFIX))
     # Through JSON, which has no tuples.
-    stored, given = json.loads(run.config.read_text()), json.loads(json.dumps(asdict(config)))
+    stored, given = _stored(run.config) or {}, json.loads(json.dumps(asdict(config)))
     found = changes(stored, given, step)
     rows = [one.text for one in found if not (one.adjustable and config.allow_changes)]
     starts = read_json_lines(run.starts)
@@ -115,15 +116,29 @@ def check_same_run(
     return found
 
 
+def _stored(path: Path) -> dict[str, Any] | None:
+    """What an earlier start wrote to a file of the run folder; None if there is no such file.
+
+    Raises:
+        SettingsError: The file is damaged.
+    """
+    found = read_json(path)
+    if path.exists() and not isinstance(found, dict):
+        raise SettingsError(
+            f"{path} is damaged, so the run's settings cannot be compared with the present ones; delete it to go on with "
+            "the present ones, which must be those that the run was begun with."
+        )
+    return found if isinstance(found, dict) else None
+
+
 def note_start(run: RunFolder, step: int, total: int, changed: Sequence[Change]) -> None:
     """Say on stderr what was changed on purpose, or that a finished run has nothing left to do."""
     if changed:
         rows = "; ".join(one.text for one in changed)
-        print(f"note: {run.path} goes on from step {step} with changes ({rows}).", file=sys.stderr)
+        show_note(f"{run.path} goes on from step {step} with changes ({rows}).")
     if step >= total:
-        print(
-            f"note: {run.path} has all its {total} steps and is not trained further; to train on, lengthen its last stage and add {ALLOW}.",
-            file=sys.stderr,
+        show_note(
+            f"{run.path} has all its {total} steps and is not trained further; to train on, lengthen its last stage and add {ALLOW}."
         )
 
 
