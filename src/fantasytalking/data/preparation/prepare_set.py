@@ -10,10 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fantasytalking.data.preparation.executors import Executor, InProcessExecutor, check_cluster, ray_executor
+from fantasytalking.data.preparation.early_checks import check_request
+from fantasytalking.data.preparation.executors import Executor, InProcessExecutor, ray_executor
 from fantasytalking.data.preparation.folder_search import FolderSearch
-from fantasytalking.data.preparation.model_requirements import PreparationModel
-from fantasytalking.data.preparation.output_place import check_place
 from fantasytalking.data.preparation.phase_progress import PhaseProgress
 from fantasytalking.data.preparation.preparation_phases import PreparationPhases
 from fantasytalking.data.preparation.preparation_settings import PreparationSettings, RunSettings
@@ -62,10 +61,8 @@ def prepare(
     """
     started, progress = time.monotonic(), progress or PhaseProgress()
     output = output.expanduser()
+    check_request(places, output, settings, run_settings)
     model, settings = _known_model(settings)
-    check_place(output, places)
-    if run_settings.address is not None and not (output / MANIFEST).is_file():
-        check_cluster(run_settings.address)
     search = FolderSearch()
     videos = find_videos(places, run_settings.identity, run_settings.val_share, settings.seed, search)
     for told in search.sentences():
@@ -116,15 +113,9 @@ def _drop_leaks(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _known_model(settings: PreparationSettings) -> tuple[dict[str, Any], PreparationSettings]:
-    """Describe the model, under the name that it has today, before anything else is looked at.
-
-    Raises:
-        CheckpointError: There is no such model.
-    """
-    described = describe_model(settings.model, settings.latents)
-    PreparationModel(settings.model, settings.latents, settings.device)
+    """Describe the model, under the name that it has today."""
     name = settings.model if Path(settings.model).is_dir() else DEPRECATED_NAMES.get(settings.model, settings.model)
-    return {**described, "name": name}, replace(settings, model=name)
+    return describe_model(name, settings.latents), replace(settings, model=name)
 
 
 def _is_of_another_plan(plan: Plan, manifest: dict[str, Any]) -> bool:
