@@ -155,9 +155,9 @@ def load_track(path: Path) -> FaceTrack:
             if stored.get("schema") != str(SCHEMA):
                 raise InputError(f"{path} is not a face track of this version; delete it, and it is measured again.")
             info = read_record(CatalogueRow, json.loads(stored["info"]))
-            arrays = (file.get_tensor(name) for name in ("points", "scores", "speech", "embedding"))
+            arrays = {name: file.get_tensor(name) for name in ("points", "scores", "speech", "embedding")}
             # files of earlier releases begin with the video
-            return FaceTrack(info, *arrays, first=int(stored.get("first", 0)))
+            return FaceTrack(info=info, first=int(stored.get("first", 0)), **arrays)
     except (SafetensorError, SettingsError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read ({error}); delete it, and it is measured again.") from error
 

@@ -98,7 +98,7 @@ def quiet_frameworks() -> None:
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as transformers_logging
 
-    hub_logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     for framework in (diffusers_logging, transformers_logging):
         framework.set_verbosity_error()
         framework.disable_progress_bar()

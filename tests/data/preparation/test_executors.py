@@ -18,7 +18,9 @@ from tests.media.files import moving_bar
 WAY_OUT = "start one with 'ray start --head', or leave --address out to work on this machine alone."
 
 
-@pytest.mark.parametrize("address", ["nonsense", "ray://", "ray://host", "http://host:1", "host:port", "host:1234567", "", "a b:1"])
+@pytest.mark.parametrize(
+    "address", ["nonsense", "ray://", "ray://host", "http://host:1", "host:port", "host:1234567", "", "a b:1"]
+)
 def test_an_address_of_another_form_is_refused(address: str) -> None:
     with pytest.raises(SettingsError, match=r"address must be auto, HOST:PORT or ray://HOST:PORT, but .* was given"):
         RunSettings(address=address)
@@ -57,7 +59,9 @@ def test_a_port_that_is_not_of_ray_is_told_within_half_a_minute(capfd: pytest.Ca
 
 
 @pytest.mark.slow
-def test_auto_without_a_cluster_is_one_sentence(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_without_a_cluster_is_one_sentence(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(InputError, match="There is no Ray cluster at 'auto'; start one with 'ray start --head'"):
         check_cluster("auto")

@@ -15,7 +15,9 @@ def test_a_set_in_a_folder_that_is_searched_is_refused(tmp_path: Path) -> None:
     videos.mkdir()
     (tmp_path / "link").symlink_to(videos)
     for output in (videos, videos / "sets" / "first", tmp_path / "link" / "set"):
-        with pytest.raises(OutputError, match=r"lies in '.*videos', which is searched for videos; choose an --output outside"):
+        with pytest.raises(
+            OutputError, match=r"lies in '.*videos', which is searched for videos; choose an --output outside"
+        ):
             check_place(output, [videos])
     # beside it, or where single files are given
     check_place(tmp_path / "set", [videos])

@@ -90,7 +90,9 @@ def as_nobody() -> Iterator[None]:
 def test_what_the_search_passes_over_is_counted_and_told() -> None:
     # not in the folder of the test, which is open to its owner alone
     with tempfile.TemporaryDirectory() as name:
-        folder = touch(Path(name), "in/a.mp4", "in/.b.mp4", "in/.trash/c.mp4", "in/.trash/notes.txt", "locked/d.mp4", "far/e.mp4")
+        folder = touch(
+            Path(name), "in/a.mp4", "in/.b.mp4", "in/.trash/c.mp4", "in/.trash/notes.txt", "locked/d.mp4", "far/e.mp4"
+        )
         (folder / "in" / "dead.mp4").symlink_to(folder / "gone.mp4")
         (folder / "in" / "notes").symlink_to(folder / "in" / ".trash" / "notes.txt")
         (folder / "in" / "far").symlink_to(folder / "far")
@@ -130,7 +132,8 @@ def test_a_folder_of_which_nothing_is_left_says_why(tmp_path: Path) -> None:
 def test_the_seed_chooses_other_people_for_validation(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{i}.mp4" for i in range(40)))
     chosen = [
-        tuple(v.name for v in find_videos([tmp_path], "stem", 0.3, seed) if v.video.split == "val") for seed in (0, 1, 1, 2)
+        tuple(v.name for v in find_videos([tmp_path], "stem", 0.3, seed) if v.video.split == "val")
+        for seed in (0, 1, 1, 2)
     ]
     assert chosen[1] == chosen[2] and len(set(chosen)) == 3 and all(4 <= len(names) <= 20 for names in chosen)
 

@@ -73,15 +73,8 @@ def prepare(
         {"clips_per_shard": run_settings.clips_per_shard},
         [video.as_dict() for video in videos],
     )
-    finished = read_json(output / MANIFEST)
-    if isinstance(finished, dict) and not (run_settings.overwrite and _is_of_another_plan(plan, finished)):
-        newer = plan.newer_settings(finished.get("plan", {}))
-        if newer:
-            progress.note(
-                f"The set was made by an older release, which did not know {', '.join(newer)}; pass --overwrite to make it again."
-            )
-        if newer or read_json(output / "work" / "run.json") is None:
-            return _open_finished(output, plan)
+    if _is_left_alone(output, plan, run_settings.overwrite, progress):
+        return _open_finished(output, plan)
     with open_work_folder(output, plan, run_settings.overwrite) as work:
         arguments = (settings.as_dict(), str(output.absolute()), work.digest, secrets.token_hex(8))
         phases = PreparationPhases(work, videos, run_settings.clips_per_shard, arguments, progress)
@@ -116,6 +109,19 @@ def _known_model(settings: PreparationSettings) -> tuple[dict[str, Any], Prepara
     """Describe the model, under the name that it has today."""
     name = settings.model if Path(settings.model).is_dir() else DEPRECATED_NAMES.get(settings.model, settings.model)
     return describe_model(name, settings.latents), replace(settings, model=name)
+
+
+def _is_left_alone(output: Path, plan: Plan, overwrite: bool, progress: PhaseProgress) -> bool:
+    """Whether a finished set is only verified: its work folder is gone, or an older release made it, which is told."""
+    finished = read_json(output / MANIFEST)
+    if not isinstance(finished, dict) or (overwrite and _is_of_another_plan(plan, finished)):
+        return False
+    newer = plan.newer_settings(finished.get("plan", {}))
+    if newer:
+        progress.note(
+            f"The set was made by an older release, which did not know {', '.join(newer)}; pass --overwrite to make it again."
+        )
+    return bool(newer) or read_json(output / "work" / "run.json") is None
 
 
 def _is_of_another_plan(plan: Plan, manifest: dict[str, Any]) -> bool:
