@@ -6,7 +6,13 @@ from pathlib import Path
 
 from fantasytalking.data.prepared_set import PreparedSet
 
-REASONS = {"broken": "unreadable", "silent": "silent", "no-face": "no-face", "two-faces": "several-faces"}
+REASONS = {
+    "broken": "unreadable",
+    "silent": "silent",
+    "no-face": "no-face",
+    "two-faces": "several-faces",
+    "few-frames": "frame-rate",
+}
 LAG = 6  # frames by which the face of out-of-step.mp4 lags behind its speech (examples/raw_videos.py)
 
 
@@ -26,10 +32,16 @@ def check(folder: Path) -> str:
     for name, reason in REASONS.items():
         found = {row["reason"] for key, row in rows.items() if key.startswith(f"{name}-")}
         assert found == {reason}, f"{name} was left out for {found} instead of {reason}"
+    still = {row["reason"] for key, row in rows.items() if key.startswith("frozen-") and not row["kept"]}
+    assert "frozen" in still, f"the end of frozen.mp4, whose picture stands still, was left out for {still}"
     long = [row for key, row in rows.items() if key.startswith("long-")]
-    # It shows a talking face at the beginning and an empty card for the rest.
-    assert len(long) >= 100, f"the long recording was cut into {len(long)} clips instead of at least 100"
+    # It shows a talking face at the beginning and an empty card for the rest, every minute of which has its row.
+    seconds = sum(row["end"] - row["start"] for row in long)
+    assert seconds >= 0.99 * max(row["end"] for row in long) >= 1800, (
+        f"the rows of the long recording cover {seconds:.0f} s"
+    )
     assert not any(row["kept"] for row in long[1:]), "a clip of the long recording without a face was kept"
+    assert "frozen" in {row["reason"] for row in long}, "the card of the long recording was not found to stand still"
     PreparedSet.open(folder).verify()
     assert "<svg" in (folder / "report.html").read_text(), "the report has no histograms"
     return f"{len(kept)} of {len(rows)} clips kept, each of the others left out for the right reason"

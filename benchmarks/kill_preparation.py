@@ -14,20 +14,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.image import load_image
 from fantasytalking.media.video import write_video
 from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.system.digests import file_sha256
-from fantasytalking.system.json import write_json
+from fantasytalking.system.json import read_json_lines, write_json
 
 EXAMPLE = embedded_folder() / "example"
 # the mouths of these videos do not move, so their sync is not checked
@@ -35,17 +39,46 @@ TOY_OPTIONS = ("--sync", "off", "--body-every", "1", "--face-every", "1")
 
 
 def make_toys(folder: Path, count: int, seconds: float) -> Path:
-    """Write videos of the example portrait, swaying by a few pixels, with parts of the example speech; and a file that is no video."""
+    """Write videos of the example portrait, swaying by a few pixels, with parts of the example speech; and some with faults.
+
+    The faults: a file that is no video, sound that ends before the picture, and a picture that stands still for a while.
+    """
     folder.mkdir(parents=True)
-    portrait = cv2.resize(load_image(EXAMPLE / "portrait.png")[:320, 64:384], (224, 224), interpolation=cv2.INTER_AREA)
     rng = np.random.default_rng(0)
     for number in range(count):
         sound = load_audio(EXAMPLE / "speech.wav", start=0.3 * number, seconds=seconds)
-        steps = np.cumsum(rng.integers(-1, 2, round(seconds * 25)))
-        frames = (np.roll(portrait, int(step), 1) for step in steps)
-        write_video(folder / f"{number}.mp4", frames, 25, Audio(sound.samples, sound.sample_rate), preset="ultrafast")
+        write_video(folder / f"{number}.mp4", swaying(rng, round(seconds * 25)), 25, sound, preset="ultrafast")
     (folder / "broken.mp4").write_bytes(b"no video")
+    sound = load_audio(EXAMPLE / "speech.wav", seconds=seconds + 3.0)
+    write_short_sound(folder / "short-sound.mkv", swaying(rng, round((seconds + 3.0) * 25)), sound, seconds)
+    frames = swaying(rng, round((seconds + 3.0) * 25))
+    frames[: round(2.0 * 25)] = frames[0]
+    write_video(folder / "frozen.mp4", frames, 25, sound, preset="ultrafast")
     return folder
+
+
+def swaying(rng: np.random.Generator, count: int) -> NDArray[np.uint8]:
+    """Frames [F, 224, 224, 3] of the example portrait, each moved by a pixel or two from the one before."""
+    portrait = cv2.resize(load_image(EXAMPLE / "portrait.png")[:320, 64:384], (224, 224), interpolation=cv2.INTER_AREA)
+    steps = np.cumsum(rng.choice((-2, -1, 1, 2), count))
+    return np.stack([np.roll(portrait, int(step), 1) for step in steps])
+
+
+def write_short_sound(path: Path, frames: NDArray[np.uint8], sound: Audio, seconds: float) -> None:
+    """Write a video whose sound track ends before its picture, which `write_video` would continue with silence."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.height, video.width, video.pix_fmt = *frames.shape[1:3], "yuv420p"
+        track = container.add_stream("pcm_s16le", rate=sound.sample_rate, layout="mono")
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+        whole = (sound.samples[: round(seconds * sound.sample_rate)] * 32767).astype(np.int16)
+        heard = av.AudioFrame.from_ndarray(whole[None], "s16", "mono")
+        heard.sample_rate, heard.pts = sound.sample_rate, 0
+        container.mux([*track.encode(heard), *track.encode()])
 
 
 def command(videos: Sequence[Path], output: Path, workers: int, options: Sequence[str]) -> list[str]:
@@ -90,6 +123,11 @@ def checksums(folder: Path) -> dict[str, str]:
     """SHA-256 of each shard and of the list of clips, by name."""
     paths = [*sorted((folder / "shards").glob("*.tar")), folder / "clips.jsonl"]
     return {path.name: file_sha256(path) for path in paths}
+
+
+def outcome(folder: Path) -> dict[str, int]:
+    """Number of candidates that were kept, and of those that were left out by reason."""
+    return dict(Counter(row["reason"] or "kept" for row in read_json_lines(folder / "clips.jsonl")))
 
 
 def finished_shards(folder: Path) -> dict[str, int]:
@@ -154,6 +192,7 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "benchmark": "kill_preparation",
         "workers": options.workers,
         "shards": len(wanted) - 1,
+        "outcome": outcome(scratch / "whole"),
         "undisturbed_seconds": round(whole, 1),
         "kills": kills,
         "sets": sets,

@@ -71,9 +71,16 @@ def long_video(path: Path, frames: Pixels, speech: Audio, minutes: float) -> Non
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             container.mux(video.encode(frame))
         container.mux(video.encode())
-        heard = av.AudioFrame.from_ndarray(speech.samples[None].astype(np.float32), "fltp", "mono")
-        heard.sample_rate, heard.pts = speech.sample_rate, 0
-        container.mux(sound.encode(heard))
+        rng, whole = np.random.default_rng(0), round(minutes * 60 * speech.sample_rate)
+        for first in range(0, whole, 60 * speech.sample_rate):
+            # the room is heard when nobody speaks
+            count = min(60 * speech.sample_rate, whole - first)
+            samples = (0.001 * rng.standard_normal(count)).astype(np.float32)
+            spoken = speech.samples[first : first + count]
+            samples[: len(spoken)] += spoken
+            heard = av.AudioFrame.from_ndarray(samples[None], "fltp", "mono")
+            heard.sample_rate, heard.pts, heard.time_base = speech.sample_rate, first, Fraction(1, speech.sample_rate)
+            container.mux(sound.encode(heard))
         container.mux(sound.encode())
 
 
@@ -117,9 +124,17 @@ def make(folder: Path, footage: Path | None, clips: int, minutes: float) -> None
     write_video(folder / "no-face.mp4", scenery(len(anna)), FPS, speech)
     late = np.concatenate([np.repeat(anna[:1], LAG, 0), anna])[: len(anna)]
     write_video(folder / "out-of-step.mp4", late, FPS, speech)
+    hold = len(anna) // 3
+    write_video(
+        folder / "frozen.mp4",
+        np.concatenate([anna[:hold], anna[hold : hold + 1].repeat(len(anna) - hold, 0)]),
+        FPS,
+        speech,
+    )
+    write_video(folder / "few-frames.mp4", anna[np.arange(len(anna)) // 5 * 5], FPS, speech)
     (folder / "broken.mp4").write_bytes((folder / "anna.mp4").read_bytes()[:3000])
     long_video(folder / "long.mp4", anna, speech, minutes)
-    names = (*made, "two-faces", "silent", "no-face", "out-of-step", "broken", "long")
+    names = (*made, "two-faces", "silent", "no-face", "out-of-step", "frozen", "few-frames", "broken", "long")
     known = {"kind": "generated", "terms": "made by this script"}
     # All of them show the same face, so none of them can be used for validation.
     rows = [{"file": f"{n}.mp4", "identity": n, "split": "train", **known} for n in names]

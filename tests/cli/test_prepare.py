@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -73,14 +77,16 @@ def test_a_set_holds_what_the_page_says(prepared: Path) -> None:
 
 
 def test_every_reason_is_explained() -> None:
-    package = Path(__file__).resolve().parents[2] / "src" / "fantasytalking" / "data" / "preparation"
+    package = Path(__file__).resolve().parents[2] / "src" / "fantasytalking" / "data"
     given = {"in-validation"}
-    for path in package.glob("*.py"):
+    for path in [*(package / "preparation").glob("*.py"), package / "usable_stretches.py"]:
         text = path.read_text()
-        given |= set(re.findall(r'(?:Refusal\(\s*|Dropped\(\w+, |"unreadable"\] = \[)"([a-z-]+)"', text))
+        given |= set(
+            re.findall(r'(?:Refusal\(\s*|Dropped\(\w+, |Unusable\(\w+, |"unreadable"\] = \[)"([a-z-]+)"', text)
+        )
     table = PAGE.read_text().split("| reason | meaning | option |")[1].split("\n\n")[0]
     explained = set(re.findall(r"^\| `([a-z-]+)`", table, re.MULTILINE))
-    assert len(given) >= 12
+    assert {"frozen", "frame-rate", "no-sound"} <= given and len(given) >= 14
     assert given == explained
 
 
@@ -102,6 +108,8 @@ def test_nothing_kept_is_an_error(folder: Path, capsys: pytest.CaptureFixture[st
         (("videos", "--workers", "-1"), "workers must be a whole number of at least 0 or nothing, but -1 was given"),
         (("videos", "--val-share", "2"), "val_share must be a number from 0 to 0.9, but 2.0 was given"),
         (("videos", "--model", "modle"), "There is no model 'modle'"),
+        (("videos", "--address", "here"), "address must be auto, HOST:PORT or ray://HOST:PORT, but 'here' was given"),
+        (("videos", "--max-frozen", "0"), "max_frozen must be a number from 0.1 to 600 (seconds), but 0.0 was given"),
         (("videos", "--workrs", "2"), "did you mean --workers?"),
         (("videos", "--min-secnds", "2"), "did you mean --min-seconds?"),
     ],
@@ -113,6 +121,33 @@ def test_bad_input_is_one_sentence(
     error = json.loads(capsys.readouterr().out.splitlines()[-1])["error"]
     assert message in error["message"]
     assert not (folder / "out").exists()
+
+
+def test_a_model_that_the_hub_does_not_have_is_told_at_once(folder: Path) -> None:
+    """In a process of its own, to see what it imports; nobody listens at the address of the hub."""
+    code = (
+        "import sys; from fantasytalking.cli.__main__ import main; "
+        "code = main(['prepare', 'videos', '--output', 'out', '--model', 'nobody/nothing']); "
+        "print([name for name in ('torch', 'ray') if name in sys.modules]); sys.exit(code)"
+    )
+    env = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(folder / "cache")}
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert time.monotonic() - began < 25  # it took half a minute of tries
+    assert (done.returncode, done.stdout) == (2, "[]\n")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(
+        "error: The model 'nobody/nothing' has no readable model_index.json (the hub cannot be reached); give embedded"
+    )
+    assert not (folder / "out").exists()
+
+
+def test_a_seed_without_people_to_choose_from_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    note = "note: --seed chooses the people for validation and has no effect without --val-share.\n"
+    for more, told in ((), True), (("--val-share", "0.5"), False):
+        words = ("prepare", "videos/broken.mp4", "--output", f"seeded{told}", "--seed", "3", *more, *QUICK)
+        assert main(words) == 2
+        assert (note in capsys.readouterr().err) is told
 
 
 def test_a_setting_out_of_its_range_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

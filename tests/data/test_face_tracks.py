@@ -92,7 +92,7 @@ def test_a_track_is_the_longest_stretch_with_sound_and_a_moving_picture(tmp_path
     assert load_track(tmp_path / "late.safetensors").first == 10
     assert prepare(track).first == 10 and prepare(track, 3).first == 13
     still = write_video(tmp_path / "still.mp4", np.repeat(frames[:1], 50, 0), 25, speech(2.0), preset="ultrafast")
-    with pytest.raises(InputError, match="The picture stands still from 0.* at most 0.5 s are accepted"):
+    with pytest.raises(InputError, match=r"The picture stands still from 0.* at most 0.5 s are accepted"):
         make_track(still, CatalogueRow("still.mp4", "one", "real", "train"), encoder)
 
 

@@ -75,7 +75,11 @@ def run(options: Prepare) -> int:
         raise SettingsError("There is no video to prepare; give files, folders or a catalogue.jsonl.")
     settings = make_record(PreparationSettings, options.settings)
     execution = make_record(RunSettings, options.execution)
-    # Imported here and not above: --help must not wait for the frameworks, and they must be quiet before they are imported.
+    # Imported here and not above: --help must not wait for it.
+    from fantasytalking.data.preparation.early_checks import check_request
+
+    check_request(options.videos, options.output, settings, execution)
+    # Imported here: neither --help nor a mistake must wait for the frameworks, and they must be quiet before they are imported.
     quiet_frameworks()
     from fantasytalking.data.preparation.prepare_set import prepare
 

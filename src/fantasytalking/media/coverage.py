@@ -98,8 +98,8 @@ def _extend(found: list[Stretch], piece: Stretch) -> None:
 class PictureChanges:
     """Collects when the picture of a video changes, from every frame that is shown.
 
-    A frame is new if any of the 64 cells along the longer side of the picture (as many as fit along the other) differs from the frame
-    before it: on average over the cell by more than 1.5 of 255 grey levels. The moving mouth of a small face is enough for that, encoder noise is not.
+    A frame is new if any cell of the picture, of which there are 64 along its longer side, differs from that of the frame before: on
+    average over the cell by more than 1.5 of 255 grey levels. The moving mouth of a small face is enough for that, encoder noise is not.
     """
 
     def __init__(self) -> None:

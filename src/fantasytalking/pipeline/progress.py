@@ -5,6 +5,7 @@ On a terminal a stage is a bar; elsewhere it is a line now and then. Notes do no
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 import warnings
@@ -193,10 +194,14 @@ def default_progress(disable: bool = False) -> Progress:
 
 
 def quiet_frameworks() -> None:
-    """Silence the progress bars and the log messages of diffusers and transformers, which would break up ours."""
+    """Silence the progress bars and the log messages of the frameworks, which would break up ours; call it before importing them."""
+    # at its import it warns of what it lacks on a CPU, to people who never asked for it
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from diffusers.utils import logging as diffusers_logging
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as transformers_logging
 
-    for logging in (diffusers_logging, transformers_logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    for framework in (diffusers_logging, transformers_logging):
+        framework.set_verbosity_error()
+        framework.disable_progress_bar()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from safetensors.torch import save
 from fantasytalking.data.preparation.phase_progress import PhaseCounts, PhaseProgress
 from fantasytalking.data.preparation.prepare_set import prepare
 from fantasytalking.data.preparation.shard_writer import writing_shard
+from fantasytalking.data.preparation.work_folder import Plan
 from fantasytalking.data.preparation.worker_tasks import MAX_CRASHES, MakeShardTask
 from fantasytalking.data.prepared_set import PreparedSet, face_tracks, intensity
 from fantasytalking.data.set_verification import files_sha256
@@ -195,6 +197,114 @@ def test_another_plan_is_refused(videos: Path, finished: Path) -> None:
     ):
         with pytest.raises(OutputError, match=message):
             prepare(places, finished, settings, running(**changes))
+
+
+class Telling(PhaseProgress):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.phases: dict[str, list[int]] = {}
+
+    @contextmanager
+    def phase(self, name: str, total: int, begun: int) -> Iterator[Callable[[PhaseCounts], None]]:
+        done = self.phases[name] = [total]
+        yield lambda counts: done.append(counts.done)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def changed_plan(folder: Path, change: Callable[[dict[str, Any]], None], work: bool = True) -> None:
+    """Change the settings of a set's stored plan, as an older release would have written them, in all its records."""
+    manifest = read_json(folder / "manifest.json")
+    change(manifest["plan"]["settings"])
+    if not work:
+        shutil.rmtree(folder / "work")
+    write_strict_json(folder / "manifest.json", manifest)
+    if work:
+        digest = Plan(*(manifest["plan"][name] for name in ("schema", "settings", "dealing", "videos"))).digest
+        write_strict_json(folder / "work" / "run.json", manifest["plan"])
+        for path in [*(folder / "work" / "spans").iterdir(), *(folder / "work" / "shards").iterdir()]:
+            write_strict_json(path, {**read_json(path), "plan": digest})
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in (folder / "shards").iterdir()}
+
+
+@pytest.mark.parametrize("work", [True, False])
+def test_a_set_that_was_made_under_the_former_name_of_the_model_is_left_alone(
+    tmp_path: Path, videos: Path, finished: Path, work: bool
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "set"))
+    changed_plan(folder, lambda settings: settings.update(model="demo"), work)
+    before = stamps(folder)
+    assert prepare([videos], folder, SETTINGS, running()) is not None
+    with pytest.warns(FutureWarning, match="now called 'embedded'"):
+        assert prepare([videos], folder, replace(SETTINGS, model="demo"), running()) is not None
+    assert stamps(folder) == before
+
+
+def test_a_set_that_was_begun_under_the_former_name_of_the_model_is_resumed(
+    tmp_path: Path, videos: Path, finished: Path
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "set"))
+    changed_plan(folder, lambda settings: settings.update(model="demo"))
+    (folder / "manifest.json").unlink()
+    before = stamps(folder)
+    assert prepare([videos], folder, SETTINGS, running()) is not None
+    assert stamps(folder) == before
+    assert read_json(folder / "manifest.json")["plan"]["settings"]["model"] == "embedded"
+
+
+def test_a_finished_set_of_an_older_release_is_left_alone_and_its_missing_rules_are_told(
+    tmp_path: Path, videos: Path, finished: Path
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "set"))
+    changed_plan(folder, lambda settings: settings.pop("max_frozen"))
+    before, told = stamps(folder), Telling()
+    assert prepare([videos], folder, SETTINGS, running(), told) is not None
+    assert stamps(folder) == before
+    assert told.notes == [
+        "The set was made by an older release, which did not know max_frozen; pass --overwrite to make it again."
+    ]
+    # one that is not finished would mix clips of both
+    (folder / "manifest.json").unlink()
+    with pytest.raises(
+        OutputError, match=r"begun differently: by an older release, which did not know max_frozen; .*--overwrite"
+    ):
+        prepare([videos], folder, SETTINGS, running())
+    # the way out that both name
+    again = Telling()
+    assert prepare([videos], folder, SETTINGS, running(overwrite=True), again) is not None
+    assert again.notes == [] and checksums(folder) == checksums(finished)
+
+
+def test_writing_has_its_progress_and_what_was_passed_over_is_in_note_manifest_and_report(
+    tmp_path: Path, talking: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / ".hidden.mp4").write_bytes(b"")
+    (tmp_path / "in" / "dead.mp4").symlink_to(tmp_path / "gone.mp4")
+    shutil.copy(talking / "calm.mp4", tmp_path / "in" / "calm.mp4")
+    told = Telling()
+    assert prepare([tmp_path / "in"], tmp_path / "set", SETTINGS, running(), told) is not None
+    assert told.phases["writing"] == [1, 1]
+    assert told.notes == [
+        "Passed over: 1 x hidden video; give it by its own path to use it.",
+        "Passed over: 1 x link that leads nowhere; restore the file that it names to use it.",
+    ]
+    totals = read_json(tmp_path / "set" / "manifest.json")["totals"]
+    assert totals["passed_over"] == {"hidden videos": 1, "dead links": 1}
+    page = (tmp_path / "set" / "report.html").read_text()
+    assert "What the search for videos passed over" in page and "hidden videos" in page
+
+
+def test_a_set_in_the_folder_of_its_videos_is_refused_before_anything_is_written(videos: Path) -> None:
+    with pytest.raises(OutputError, match="is searched for videos; choose an --output outside of it"):
+        prepare([videos], videos / "set", SETTINGS, running())
+    assert not (videos / "set").exists()
 
 
 def test_overwrite_makes_a_set_anew_and_spares_what_is_no_set(tmp_path: Path, videos: Path, finished: Path) -> None:

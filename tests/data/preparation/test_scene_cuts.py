@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
         spans(write_sound(tmp_path / "a.wav", tone(3)[None]))
 
 
-def told(found: list[ClipSpan | Dropped]) -> list[tuple[str, float, float]]:
+def told(found: list[ClipSpan | Dropped]) -> list[tuple[Any, ...]]:
     """Reason ("" for none), start and end of each span."""
     parts = [(item.reason, item.span) if isinstance(item, Dropped) else ("", item) for item in found]
     return [(reason, pytest.approx(span.start, abs=0.06), pytest.approx(span.end, abs=0.06)) for reason, span in parts]

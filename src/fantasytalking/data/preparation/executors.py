@@ -26,7 +26,7 @@ __all__ = ["Executor", "InProcessExecutor", "RayExecutor", "check_cluster", "ray
 Task = Callable[[dict[str, Any]], dict[str, Any]]
 Arguments = tuple[Any, ...]
 _STORE_BYTES = 200 * 2**20
-_CONNECT_SECONDS, _ANSWER_SECONDS = 4.0, 22.0
+_CONNECT_SECONDS, _ANSWER_SECONDS = 4.0, 16.0
 _JOIN = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='CRITICAL'); ray.shutdown()"
 
 

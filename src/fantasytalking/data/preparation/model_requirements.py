@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fantasytalking.conditioning.speech_features import SpeechEncoder
+from fantasytalking.data.preparation.model_files import read_model_file
 from fantasytalking.errors import CheckpointError
 from fantasytalking.geometry import NATIVE_FPS, PATCH, SPACE_STRIDE
 from fantasytalking.media.loudness import normalise_loudness
@@ -27,7 +25,6 @@ __all__ = ["PreparationModel"]
 
 _WAN = "AutoencoderKLWan"
 _EMBEDDED_SIDE = 448
-_HUB_SECONDS = 10.0
 
 
 class PreparationModel:
@@ -45,7 +42,7 @@ class PreparationModel:
     def __init__(self, name: str, latents: str = "auto", device: str = "auto") -> None:
         self.name, self._device = name, device
         self._source = resolve_model(name)
-        self._index = _read_config(self._source, INDEX)
+        self._index = read_model_file(self._source, INDEX)
         self.encodes_latents = latents == "auto" and (self._index.get("vae") or [None, None])[1] == _WAN
 
     @property
@@ -71,7 +68,7 @@ class PreparationModel:
         Raises:
             CheckpointError: No network has embeddings of the required width.
         """
-        config = _read_config(self._source, "transformer/config.json")
+        config = read_model_file(self._source, "transformer/config.json")
         if config.get("identity_dim") is None:
             return "mobilefacenet"
         for backend, width in EMBEDDING_DIMENSIONS.items():
@@ -116,42 +113,3 @@ class PreparationModel:
     def speech_features(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Encode speech [n] at 16 kHz to features [t, d] at 50 Hz."""
         return np.asarray(self.speech_encoder.encode(self.levelled(samples)).cpu().numpy(), np.float32)
-
-
-def _from_hub(source: str, name: str) -> str:
-    """Path of a small file of a repository; of the copy that was downloaded before if the hub cannot be reached."""
-    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        # asked first, because the download repeats what fails for half a minute, and tells each time
-        HfApi().model_info(source, timeout=_HUB_SECONDS)
-    except HfHubHTTPError as error:
-        raise OSError("the hub has no such repository, or it is not open to you") from error
-    except Exception as error:
-        cached = try_to_load_from_cache(source, name)
-        if isinstance(cached, str):
-            return cached
-        raise OSError("the hub cannot be reached") from error
-    return hf_hub_download(source, name)
-
-
-def _read_config(source: str | Path, name: str) -> dict[str, Any]:
-    """Read a small file of a model folder or of a repository on the hub."""
-    path: str | os.PathLike[str] = Path(source) / name
-    try:
-        if isinstance(source, str):
-            path = _from_hub(source, name)
-        found = json.loads(Path(path).read_text())
-    except Exception as error:
-        # whatever a missing repository or network makes the hub's client raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(
-            f"The model '{source}' has no readable {name} ({reason}); give embedded, or a folder that "
-            "'fantasytalking convert' or 'fantasytalking download' made."
-        ) from error
-    if not isinstance(found, dict):
-        raise CheckpointError(
-            f"The file {name} of the model '{source}' is not a JSON object; download or convert it again."
-        )
-    return found

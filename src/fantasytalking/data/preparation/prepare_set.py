@@ -10,10 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fantasytalking.data.preparation.executors import Executor, InProcessExecutor, check_cluster, ray_executor
+from fantasytalking.data.preparation.early_checks import check_request
+from fantasytalking.data.preparation.executors import Executor, InProcessExecutor, ray_executor
 from fantasytalking.data.preparation.folder_search import FolderSearch
-from fantasytalking.data.preparation.model_requirements import PreparationModel
-from fantasytalking.data.preparation.output_place import check_place
 from fantasytalking.data.preparation.phase_progress import PhaseProgress
 from fantasytalking.data.preparation.preparation_phases import PreparationPhases
 from fantasytalking.data.preparation.preparation_settings import PreparationSettings, RunSettings
@@ -31,7 +30,7 @@ from fantasytalking.data.prepared_set import PreparedSet
 from fantasytalking.data.set_records import CLIPS, MANIFEST, SCHEMA, read_manifest
 from fantasytalking.errors import InputError, OutputError
 from fantasytalking.pipeline.model_names import DEPRECATED_NAMES
-from fantasytalking.system.json import read_json, read_json_object, write_strict_json
+from fantasytalking.system.json import read_json, write_strict_json
 
 __all__ = ["prepare"]
 
@@ -62,10 +61,8 @@ def prepare(
     """
     started, progress = time.monotonic(), progress or PhaseProgress()
     output = output.expanduser()
+    check_request(places, output, settings, run_settings)
     model, settings = _known_model(settings)
-    check_place(output, places)
-    if run_settings.address is not None and not (output / MANIFEST).is_file():
-        check_cluster(run_settings.address)
     search = FolderSearch()
     videos = find_videos(places, run_settings.identity, run_settings.val_share, settings.seed, search)
     for told in search.sentences():
@@ -76,16 +73,8 @@ def prepare(
         {"clips_per_shard": run_settings.clips_per_shard},
         [video.as_dict() for video in videos],
     )
-    finished = read_json_object(output / MANIFEST)
-    if finished and not (run_settings.overwrite and _is_of_another_plan(plan, finished)):
-        newer = plan.newer_settings(finished.get("plan", {}))
-        if newer:
-            progress.note(
-                f"The set was made by an older release, which did not know {', '.join(newer)}; pass --overwrite to make it again."
-            )
-        alone = read_json(output / "work" / "run.json") is None
-        if (newer or alone) and _is_whole(output, plan, progress):
-            return _finished_set(output)
+    if _is_left_alone(output, plan, run_settings.overwrite, progress) and _is_whole(output, plan, progress):
+        return _finished_set(output)
     with open_work_folder(output, plan, run_settings.overwrite, progress.note) as work:
         arguments = (settings.as_dict(), str(output.absolute()), work.digest, secrets.token_hex(8))
         phases = PreparationPhases(work, videos, run_settings.clips_per_shard, arguments, progress)
@@ -116,15 +105,22 @@ def _drop_leaks(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _known_model(settings: PreparationSettings) -> tuple[dict[str, Any], PreparationSettings]:
-    """Describe the model, under the name that it has today, before anything else is looked at.
-
-    Raises:
-        CheckpointError: There is no such model.
-    """
-    described = describe_model(settings.model, settings.latents)
-    PreparationModel(settings.model, settings.latents, settings.device)
+    """Describe the model, under the name that it has today."""
     name = settings.model if Path(settings.model).is_dir() else DEPRECATED_NAMES.get(settings.model, settings.model)
-    return {**described, "name": name}, replace(settings, model=name)
+    return describe_model(name, settings.latents), replace(settings, model=name)
+
+
+def _is_left_alone(output: Path, plan: Plan, overwrite: bool, progress: PhaseProgress) -> bool:
+    """Whether a finished set is only verified: its work folder is gone, or an older release made it, which is told."""
+    finished = read_json(output / MANIFEST)
+    if not isinstance(finished, dict) or (overwrite and _is_of_another_plan(plan, finished)):
+        return False
+    newer = plan.newer_settings(finished.get("plan", {}))
+    if newer:
+        progress.note(
+            f"The set was made by an older release, which did not know {', '.join(newer)}; pass --overwrite to make it again."
+        )
+    return bool(newer) or read_json(output / "work" / "run.json") is None
 
 
 def _is_of_another_plan(plan: Plan, manifest: dict[str, Any]) -> bool:

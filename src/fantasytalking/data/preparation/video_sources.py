@@ -18,7 +18,7 @@ from fantasytalking.data.preparation.preparation_settings import IdentityFrom
 from fantasytalking.errors import InputError
 from fantasytalking.system.digests import file_fingerprint, fraction_of
 
-__all__ = ["ListedVideo", "find_videos"]
+__all__ = ["ListedVideo", "check_exists", "find_videos"]
 
 # with the clip's number and the longest ending, a name fits the 100 characters of a plain tar header
 _LONGEST_KEY = 72
@@ -98,11 +98,20 @@ def find_videos(
     return sorted(listed, key=lambda item: item.video.key)
 
 
+def check_exists(place: Path) -> None:
+    """Check that there is something at a path.
+
+    Raises:
+        InputError: There is nothing.
+    """
+    if not place.expanduser().exists():
+        raise InputError(f"There is no video, folder or catalogue '{place}'; check the path.")
+
+
 def _at(place: Path, search: FolderSearch) -> Iterable[_Candidate]:
     if place.is_dir():
         return _in_folder(place, search)
-    if not place.exists():
-        raise InputError(f"There is no video, folder or catalogue '{place}'; check the path.")
+    check_exists(place)
     if place.suffix == ".jsonl":
         return _in_catalogue(place, place.parent)
     return [_Candidate(place, place.name, None)]

@@ -1,8 +1,10 @@
 """Runs the bundled ``.tflite`` networks on the CPU."""
 
+import contextlib
 import functools
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,4 +85,24 @@ def _interpreter(name: str, process: int) -> _Interpreter:
             "Face and body perception needs the package ai-edge-litert, which cannot be imported "
             f"({error}); install it with: pip install ai-edge-litert"
         ) from error
-    return _Interpreter(Interpreter(model_path=str(FOLDER / f"{name}.tflite"), num_threads=1))
+    with _without_native_messages():
+        return _Interpreter(Interpreter(model_path=str(FOLDER / f"{name}.tflite"), num_threads=1))
+
+
+@contextlib.contextmanager
+def _without_native_messages() -> Iterator[None]:
+    """Keep what the runtime writes to stderr past Python, a line about its delegate, out of the progress; it has no switch for that."""
+    try:
+        kept = os.dup(2)
+    except OSError:
+        # stderr is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)

@@ -1,0 +1,74 @@
+"""A Ray cluster that is not there is told in one sentence, soon, and without Ray's own log."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from fantasytalking.cli.__main__ import main
+from fantasytalking.data.preparation.executors import check_cluster
+from fantasytalking.data.preparation.preparation_settings import RunSettings
+from fantasytalking.errors import InputError, SettingsError
+from fantasytalking.media.video import write_video
+from tests.media.files import moving_bar
+
+WAY_OUT = "start one with 'ray start --head', or leave --address out to work on this machine alone."
+
+
+@pytest.mark.parametrize(
+    "address", ["nonsense", "ray://", "ray://host", "http://host:1", "host:port", "host:1234567", "", "a b:1"]
+)
+def test_an_address_of_another_form_is_refused(address: str) -> None:
+    with pytest.raises(SettingsError, match=r"address must be auto, HOST:PORT or ray://HOST:PORT, but .* was given"):
+        RunSettings(address=address)
+
+
+@pytest.mark.parametrize("address", ["auto", "10.0.0.1:6379", "ray://head.cluster:10001", "[::1]:6379"])
+def test_the_forms_that_ray_knows_are_accepted(address: str) -> None:
+    assert RunSettings(address=address).address == address
+
+
+@pytest.mark.parametrize("form", ["{}", "ray://{}"])
+def test_a_closed_port_is_one_sentence_before_anything_is_written(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], form: str
+) -> None:
+    video = write_video(tmp_path / "a.mp4", moving_bar(10), 25, preset="ultrafast")
+    address = form.format(f"127.0.0.1:{closed_port()}")
+    began = time.monotonic()
+    assert main(["prepare", str(video), "--output", str(tmp_path / "set"), "--address", address]) == 2
+    assert time.monotonic() - began < 30
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert shown.err == f"error: There is no Ray cluster at '{address}' (Connection refused); {WAY_OUT}\n"
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.slow
+def test_a_port_that_is_not_of_ray_is_told_within_half_a_minute(capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"ray://127.0.0.1:{mute.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(InputError) as error:
+            check_cluster(address)
+        assert time.monotonic() - began < 30
+    assert str(error.value) == f"There is no Ray cluster at '{address}'; {WAY_OUT}"
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_auto_without_a_cluster_is_one_sentence(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(InputError, match="There is no Ray cluster at 'auto'; start one with 'ray start --head'"):
+        check_cluster("auto")
+    assert capfd.readouterr() == ("", "")
+
+
+def closed_port() -> int:
+    """A port at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
