@@ -101,6 +101,20 @@ def test_a_folder_of_videos_becomes_a_model_that_talks(trained: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_model_of_the_try_out_is_distilled(trained: Path) -> None:
+    page = (PAGE.parent / "distillation.md").read_text()
+    block = next(text for text in page.split("```bash\n") if text.startswith("fantasytalking train distil-tiny"))
+    with chdir(trained):
+        for line in block.split("```")[0].splitlines():
+            assert main(shlex.split(line)[1:]) == 0
+    defaults = json.loads((trained / "runs" / "tryout-few-steps" / "model" / "model_index.json").read_text())[
+        "defaults"
+    ]
+    assert defaults["steps"] == 4
+    assert probe_video(trained / "few-steps.mp4").has_audio
+
+
+@pytest.mark.slow
 def test_the_run_folder_holds_what_the_page_says(trained: Path) -> None:
     run = trained / "runs" / "tryout"
     lines = PAGE.read_text().split("## Files of a run")[1].split("\n## ")[0].splitlines()
