@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib
 import json
 import pickle
+import typing
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pydantic
 import pytest
 
+import fantasytalking
 from fantasytalking.errors import SettingsError
 from fantasytalking.system.records import describe, field, nearest_name, plain, read_record, record
 
@@ -162,3 +167,35 @@ def test_numbers_are_shown_without_a_needless_end() -> None:
         "True",
         "a",
     )
+
+
+def _all_records() -> list[type[Any]]:
+    """Every record of the package; modules without any are not imported."""
+    root = Path(fantasytalking.__file__).parent
+    files = [path for path in sorted(root.rglob("*.py")) if "\n@record\n" in path.read_text()]
+    names = [".".join(path.relative_to(root.parent).with_suffix("").parts) for path in files]
+    found = [one for name in names for one in vars(importlib.import_module(name)).values()]
+    return list(
+        {id(one): one for one in found if isinstance(one, type) and hasattr(one, "__pydantic_fields__")}.values()
+    )
+
+
+def test_no_number_of_any_record_may_be_infinite_or_no_number() -> None:
+    checked, taken = 0, []
+    for kind in _all_records():
+        for known in describe(kind):
+            inner = [part for part in (known.kind, *typing.get_args(known.kind)) if part in (int, float)]
+            if not inner or known.choices:
+                continue
+            for value in (float("nan"), float("inf"), -float("inf")):
+                given = value if known.kind in (int, float) else (value,) * max(1, len(typing.get_args(known.kind)) - 1)
+                with pytest.raises(pydantic.ValidationError) as caught:
+                    pydantic.TypeAdapter(kind).validate_json(json.dumps({known.name: given}))
+                places = {error["loc"][0] if error["loc"] else error["msg"] for error in caught.value.errors()}
+                checked += 1
+                if known.name not in places:
+                    taken.append(f"{kind.__name__}.{known.name} = {given}")
+    assert taken == []
+    assert checked > 300
+    with pytest.raises(SettingsError, match=r"run\.json: recipe\.rate must be a number"):
+        read_record(Run, {"recipe": {"rate": float("nan")}}, "run.json")

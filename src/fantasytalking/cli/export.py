@@ -93,10 +93,10 @@ def run(options: Export) -> int:
     check_run(options.run_folder, options.layout)
     if options.target.exists() and not options.overwrite:
         raise OutputError(f"{options.target} exists already; give another name, or --overwrite.")
-    for option, path in (("base", options.base), ("pipeline", options.pipeline)):
-        if path is not None and not path.expanduser().exists():
+    for option, model in (("base", options.base), ("pipeline", options.pipeline)):
+        if model is not None and not model.expanduser().exists():
             raise CheckpointError(
-                f"There is no model '{path}'; --{option} must be a model folder or a file of weights."
+                f"There is no model '{model}'; --{option} must be a model folder or a file of weights."
             )
     # Imported here: --help must not wait for the frameworks.
     import torch

@@ -46,7 +46,7 @@ def parse_recipe(title: str, recipe: Any, options: type[Any], words: Sequence[st
     kind = dataclasses.make_dataclass("Options", [field], bases=(options,), frozen=True, kw_only=True)
     kind.__doc__ = f"Recipe {title}. Every field of the recipe is an option; its default is the recipe's value."
     own = ["--" + one.name.replace("_", "-") for one in dataclasses.fields(options)]
-    made = parse_words(kind, f"train {name}", words, [*leaves, *own])
+    made: Any = parse_words(kind, f"train {name}", words, [*leaves, *own])
     return dataclasses.replace(made, recipe=_made(recipe, made.recipe, "--"))
 
 

@@ -15,15 +15,24 @@ import torch
 
 from fantasytalking.checkpoints import load_transformer
 from fantasytalking.checkpoints.adapter_layouts import part_of
+from fantasytalking.cli.__main__ import main
 from fantasytalking.data.latent_dataset import LatentDataset, Window
 from fantasytalking.data.prepared_set import PreparedSet
-from fantasytalking.errors import CheckpointError, InputError, SettingsError
+from fantasytalking.errors import CheckpointError, InputError, OutputError, SettingsError
 from fantasytalking.training.adapter.adapter_recipes import ADAPTER_14B, ADAPTER_TINY, LORA_TINY, AdapterRecipe
 from fantasytalking.training.adapter.export_run import export_run
-from fantasytalking.training.adapter.train_adapter import adapter_source, adapter_trainer, build_model, train_adapter
+from fantasytalking.training.adapter.train_adapter import (
+    adapter_source,
+    adapter_trainer,
+    build_model,
+    check_model,
+    train_adapter,
+)
+from fantasytalking.training.lora import LoraSettings
 from fantasytalking.training.trainer.config import StageSchedule
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.stages import ETA
+from tests.cli.test_train import follow
 from tests.pipeline.tiny_pipeline import transformer, wan_pipeline
 from tests.training.latent_set import made_up, write_set
 from tests.training.plain_wan import adamw_step, clip_factor, plain_velocity
@@ -258,3 +267,39 @@ def test_two_processes_with_sharded_weights_of_two_types_equal_one(base: Path, d
     # where weights are sharded, norms and time embedding are gathered in bf16 too
     assert len(one) == 2 and two == pytest.approx(one, abs=3e-3)
     load_transformer(base, torch.float32, adapter=tmp_path / "two" / "adapter.safetensors")
+
+
+def test_what_cannot_be_trained_is_told_before_weights_are_read(
+    base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = replace(LORA_TINY, lora=LoraSettings(rank=4, targets=("nothing",)))
+    with pytest.raises(SettingsError, match="no layer whose name ends in one of nothing"):
+        train_adapter(wrong, data, tmp_path / "run", base)
+    with pytest.raises(OutputError, match="which --base names, lie in each other"):
+        train_adapter(LORA_TINY, data, base / "run", base)
+    with pytest.raises(OutputError, match="lies in the data folder"):
+        train_adapter(LORA_TINY, data, data / "run", base)
+    assert not any(tmp_path.iterdir()) and not (data / "run").exists()
+    capsys.readouterr()
+    long = replace(ADAPTER_TINY, train=replace(ADAPTER_TINY.train, frames=(17,)))
+    check_model(base, long, PreparedSet.open(data))
+    assert "have 9 frames, so longer ones (train.frames) are cut to that" in capsys.readouterr().err
+
+
+def test_the_advice_after_divergence_trains_the_adapter_on(
+    base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["lora-tiny", "--data", str(data), "--base", str(base), "--output", str(tmp_path / "run")]
+    words += [
+        "--train.checkpoint-minutes",
+        "0",
+        "--train.stages.1.learning-rate",
+        "1e30",
+        "--train.stages.1.warmup",
+        "0",
+    ]
+    assert main(["train", *words]) == 2
+    sentence = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "diverged after step 5" in sentence and "step-4, is from before" in sentence
+    assert main(["train", *follow(words, sentence)]) == 0
+    assert (tmp_path / "run" / "adapter.safetensors").is_file()

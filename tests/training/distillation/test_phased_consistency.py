@@ -455,7 +455,7 @@ def test_the_python_example_distils(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("runs").mkdir()
-    Path("runs/embedded").symlink_to(track_folder.parent)
+    Path("runs/tryout").symlink_to(track_folder.parent)
     (track_folder.parent / "model").symlink_to(small_teacher)
     example = next(block for block in blocks("python") if block.page == "docs/distillation.md")
     found: dict[str, Any] = {}

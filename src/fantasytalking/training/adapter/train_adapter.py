@@ -148,24 +148,31 @@ def check_model(base: Path, recipe: AdapterRecipe, prepared: PreparedSet) -> dic
         return sizes  # the data set says what is missing
     _check_widths(model, arrays, prepared.folder)
     found = model.plain_config()
-    channels, frames, *sides = arrays["latents.0"].shape
-    longest = min(Strides().num_frames(frames), max(recipe.train.frames))
+    longest = min(Strides().num_frames(arrays["latents.0"].shape[1]), max(recipe.train.frames))
     if longest < max(recipe.train.frames):
         show_note(
             f"the windows of {prepared.folder} have {longest} frames, so longer ones (train.frames) are cut to that."
         )
-    samples = SampleSizes(
-        latents=(channels, *sides),
-        condition=arrays["condition.0"].shape[0],
-        text=tuple(arrays["text"].shape) if "text" in arrays else (1, found["text_dim"]),
-        speech=arrays["speech.0"].shape[1] if "speech.0" in arrays else None,
-        image=tuple(arrays["image.0"].shape) if "image.0" in arrays and found["image_dim"] is not None else None,
-        identity=len(arrays["embedding"]) if found["identity_dim"] is not None else None,
-        motion=bool(found["motion"]),
-    )
+    samples = _sample_sizes(arrays, found)
     lengths = tuple(dict.fromkeys(min(longest, frames) for frames in recipe.train.frames))
     check_transformer(replace(recipe.train, model=found, frames=lengths), samples, model, recipe.lora)
     return sizes
+
+
+def _sample_sizes(arrays: Mapping[str, Any], model: Mapping[str, Any]) -> SampleSizes:
+    """Sizes of the samples that a set gives to a model of this configuration."""
+    channels, _, height, width = arrays["latents.0"].shape
+    image = arrays.get("image.0") if model["image_dim"] is not None else None
+    text = arrays.get("text")
+    return SampleSizes(
+        latents=(channels, height, width),
+        condition=arrays["condition.0"].shape[0],
+        text=(1, model["text_dim"]) if text is None else (len(text), text.shape[1]),
+        speech=arrays["speech.0"].shape[1] if "speech.0" in arrays else None,
+        image=None if image is None else (len(image), image.shape[1]),
+        identity=len(arrays["embedding"]) if model["identity_dim"] is not None else None,
+        motion=bool(model["motion"]),
+    )
 
 
 def _check_widths(model: FantasyTalkingTransformer3DModel, arrays: dict[str, Any], folder: Path) -> None:

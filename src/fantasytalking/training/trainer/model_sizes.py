@@ -85,8 +85,9 @@ def check_sizes(sizes: Mapping[str, Any], where: str = "model") -> None:
     Raises:
         SettingsError: There is no such size, or a value is not accepted.
     """
+    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
     try:
-        ModelSizes(**{name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()})
+        ModelSizes(**given)
     except SettingsError as error:
         named = any(str(error).startswith(one.name) for one in describe(ModelSizes))
         raise SettingsError(f"{where}{'.' if named else ': '}{error}") from None
