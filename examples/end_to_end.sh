@@ -16,13 +16,20 @@ python="${PYTHON:-python}"
 command=("$python" -m fantasytalking.cli)
 example="$("$python" -c 'from importlib.resources import files; print(files("fantasytalking") / "models" / "embedded" / "example")')"
 
+# Tells which step runs; the commands show their own progress.
+step() { echo "== $1" >&2; }
+
 if [ -z "$raw" ]; then
+  step "raw videos: rendering a dozen, half a minute to two"
   raw="$work/raw"
   [ -f "$raw/catalogue.jsonl" ] || "$python" "$here/raw_videos.py" "$raw" --minutes "${MINUTES:-50}"
 fi
 
+step "prepare"
 "${command[@]}" prepare "$raw" --output "$work/set" --workers "${WORKERS:-2}"
+step "train"
 "${command[@]}" train "$recipe" --data "$work/set" --output "$work/run"
+step "generate"
 "${command[@]}" generate --model "$work/run/model" --image "$example/portrait.png" --audio "$example/speech.wav" \
   --output "$work/talking.mp4" --overwrite
 

@@ -157,4 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("Interrupted; the same command makes all videos again.", file=sys.stderr)
+        sys.exit(130)

@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.slow
 def test_the_python_example_makes_a_video(folder: Path) -> None:
     exec(compile(fenced("python", "from_pretrained"), "README.md", "exec"), {})
-    made = probe_video(folder / "talking.mp4")
+    made = probe_video(folder / "python.mp4")
     assert made.has_audio
     assert made.seconds == pytest.approx(SECONDS, abs=float(1 / made.fps))
 

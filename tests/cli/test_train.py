@@ -56,7 +56,7 @@ def make_video(path: Path, start: float, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the page assumes: a folder `videos` with a catalogue, and portrait.jpg and speech.wav beside it."""
+    """What the page assumes: a folder `videos` with a catalogue, and `examples` beside it."""
     made = tmp_path_factory.mktemp("training")
     videos = made / "videos"
     videos.mkdir()
@@ -67,8 +67,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(videos / "empty.mp4", np.full((5, 64, 64, 3), 90, np.uint8), 25, speech(0.2), preset="ultrafast")
     rows.append({"file": "empty.mp4", "identity": "nobody", "kind": "real", "split": "train"})
     (videos / "catalogue.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    Image.fromarray(portrait()).save(made / "portrait.jpg", quality=95)
-    with wave.open(str(made / "speech.wav"), "wb") as sound:
+    (made / "examples").mkdir()
+    Image.fromarray(portrait()).save(made / "examples" / "portrait.png")
+    with wave.open(str(made / "examples" / "speech.wav"), "wb") as sound:
         sound.setparams((1, 2, 16000, 0, "NONE", ""))
         sound.writeframes((speech(0.4).samples * 32767).astype("<i2").tobytes())
     return made

@@ -28,27 +28,29 @@ class Command:
     Attributes:
         module: Dotted name of a module with a function `main(arguments: Sequence[str]) -> int | None`.
         summary: One line for the list that `--help` prints.
+        resumable: Whether the same command goes on where it was interrupted.
     """
 
     module: str
     summary: str
+    resumable: bool = False
 
 
 COMMANDS = {
     "demo": Command("fantasytalking.cli.demo", "Animate the example portrait with the example speech."),
     "generate": Command("fantasytalking.cli.generate", "Animate a portrait with speech: image and sound to a video."),
     "info": Command("fantasytalking.cli.info", "Show versions, devices, optional packages and what they enable."),
-    "download": Command("fantasytalking.cli.download", "Download the released weights from the hub; resumable."),
+    "download": Command("fantasytalking.cli.download", "Download the released weights from the hub; resumable.", True),
     "convert": Command(
         "fantasytalking.cli.convert", "Convert checkpoints between layouts, or make a model folder of them."
     ),
-    "prepare": Command("fantasytalking.cli.prepare", "Turn raw videos into a prepared set for training; resumable."),
-    "train": Command("fantasytalking.cli.train", "Train a model, or resume a training run."),
+    "prepare": Command("fantasytalking.cli.prepare", "Turn raw videos into a prepared set for training; resumable.", True),
+    "train": Command("fantasytalking.cli.train", "Train a model, or resume a training run.", True),
     "export": Command("fantasytalking.cli.export", "Export the weights of a training run in any layout."),
-    "evaluate": Command("fantasytalking.cli.evaluate", "Score generated videos as the paper does, and write a report."),
+    "evaluate": Command("fantasytalking.cli.evaluate", "Score generated videos as the paper does, and write a report.", True),
     "compare": Command("fantasytalking.cli.compare", "Put several reports into one table, with their differences."),
     "weights": Command("fantasytalking.cli.weights", "List or download the networks of the standard metrics."),
-    "benchmark": Command("fantasytalking.cli.benchmark", "Generate the cases of a manifest and score them; resumable."),
+    "benchmark": Command("fantasytalking.cli.benchmark", "Generate the cases of a manifest and score them; resumable.", True),
     "manifest": Command("fantasytalking.cli.manifest", "Make a benchmark manifest from a folder of real videos."),
 }
 
@@ -79,7 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report(error, as_json="--json" in words)
         return error.exit_code
     except KeyboardInterrupt:
-        print("Interrupted; no half-written file remains.", file=sys.stderr)
+        resumable = words[0] in COMMANDS and COMMANDS[words[0]].resumable
+        more = "the same command goes on from here" if resumable else "no half-written file remains"
+        print(f"Interrupted; {more}.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The program that read our output (head, less) has exited.

@@ -204,7 +204,10 @@ def generate_file(
 
     Everything that can be checked is checked before the model is loaded.
     """
-    target = check_output(output, run.overwrite)
+    # Imported here, as it loads PyAV, which --help does not need.
+    from fantasytalking.media.video_writer import ENDINGS
+
+    target = check_output(output, run.overwrite, ENDINGS)
     existing_file(image, "image", ImageError)
     existing_file(audio, "audio", AudioError)
     resolve_model(model)

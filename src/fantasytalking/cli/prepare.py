@@ -18,7 +18,7 @@ from fantasytalking.cli.options import parse
 from fantasytalking.cli.record_options import make_record, record_options
 from fantasytalking.data.preparation.preparation_settings import PreparationSettings, RunSettings
 from fantasytalking.errors import SettingsError
-from fantasytalking.pipeline.progress import Lines, quiet_frameworks, show_note, shown
+from fantasytalking.pipeline.progress import Lines, quiet_frameworks, shown
 from fantasytalking.system.json import read_json
 
 if TYPE_CHECKING:
@@ -86,11 +86,7 @@ def run(options: Prepare) -> int:
     progress = terminal_progress()
     if settings.seed and not execution.val_share:
         progress.note("--seed chooses the people for validation and has no effect without --val-share.")
-    try:
-        prepared = prepare(options.videos, options.output, settings, execution, progress)
-    except KeyboardInterrupt:
-        show_note("Finished shards are kept; run the same command again to resume.")
-        raise
+    prepared = prepare(options.videos, options.output, settings, execution, progress)
     manifest = read_json(options.output.expanduser() / "manifest.json")
     return _print(options, manifest, kept=prepared is not None)
 

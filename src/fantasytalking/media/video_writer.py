@@ -18,7 +18,7 @@ from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
-from fantasytalking.errors import OutputError, VideoError
+from fantasytalking.errors import VideoError
 from fantasytalking.media.audio import Audio, fit_length
 from fantasytalking.media.container import SCALING, write_errors
 from fantasytalking.system.files import atomic_path, check_output
@@ -26,6 +26,8 @@ from fantasytalking.system.files import atomic_path, check_output
 __all__ = ["VideoWriter", "exact_rate", "write_video"]
 
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+ENDINGS = tuple(_FORMATS)
+"""Endings that the name of a video may have."""
 _NTSC = {round(1000 * n / 1001, 3): Fraction(1000 * n, 1001) for n in (24, 30, 48, 60, 120)}
 # One rate for every sound: all players know it, and the encoder needs no table of rates.
 _SOUND_RATE = 48000
@@ -83,14 +85,9 @@ class VideoWriter:
         Raises:
             OutputError: The path cannot be written or its suffix is none of the above.
         """
-        self.path = check_output(path, overwrite)
+        self.path = check_output(path, overwrite, ENDINGS)
         self.fps = exact_rate(fps)
         self.frames = 0
-        if self.path.suffix.lower() not in _FORMATS:
-            raise OutputError(
-                f"The output '{self.path}' ends in '{self.path.suffix}'; accepted are {', '.join(_FORMATS)}, "
-                f"so name it '{self.path.with_suffix('.mp4').name}'."
-            )
         self._overwrite = overwrite
         self._options = {"crf": str(crf), "preset": preset}
         self._sound = None if audio is None else _prepared(audio)

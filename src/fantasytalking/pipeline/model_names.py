@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fantasytalking.errors import CheckpointError
 
-__all__ = ["DEPRECATED_NAMES", "EMBEDDED", "INDEX", "embedded_folder", "resolve_model"]
+__all__ = ["DEPRECATED_NAMES", "EMBEDDED", "INDEX", "embedded_folder", "is_cached", "resolve_model", "unreachable_model"]
 
 EMBEDDED = "embedded"
 """Name of the model that comes with the package."""
@@ -55,3 +55,29 @@ def resolve_model(name: str) -> str | Path:
             "or a hub repository as owner/name."
         )
     return name
+
+
+def is_cached(name: str) -> bool:
+    """Whether the index of a repository on the hub has been downloaded before."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, INDEX), str)
+
+
+def unreachable_model(name: str, error: Exception) -> CheckpointError:
+    """Make the error for a name that is no folder here and could not be fetched from the hub either.
+
+    Args:
+        name: What was given, `owner/name`.
+        error: What the hub's client raised, which may run over many lines and advise on options that we do not have.
+    """
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause if isinstance(cause, Exception) else error)
+    missing = any(isinstance(one, RepositoryNotFoundError) for one in causes)
+    why = "the hub has no such repository, or it is not open to you" if missing else "the hub cannot be reached"
+    return CheckpointError(
+        f"There is no model folder '{name}' here, and the repository '{name}' cannot be fetched ({why}); check the path, or the name on the hub."
+    )

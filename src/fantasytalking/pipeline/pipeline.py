@@ -35,7 +35,7 @@ from fantasytalking.pipeline.inputs import (
     load_speech,
 )
 from fantasytalking.pipeline.model_folder import LIBRARY, check_folder, check_weights, register_components
-from fantasytalking.pipeline.model_names import resolve_model
+from fantasytalking.pipeline.model_names import is_cached, resolve_model, unreachable_model
 from fantasytalking.pipeline.model_rules import ModelRules, with_rules
 from fantasytalking.pipeline.noise_schedule import make_schedule
 from fantasytalking.pipeline.progress import Progress, default_progress
@@ -138,6 +138,8 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         except FantasyTalkingError:
             raise
         except Exception as error:
+            if isinstance(model, str) and not is_cached(model):
+                raise unreachable_model(model, error) from error
             # A damaged or foreign folder makes the readers of four libraries raise errors of many kinds.
             reason = " ".join(str(error).split()) or type(error).__name__
             raise CheckpointError(f"The model '{name}' cannot be loaded: {reason}") from error

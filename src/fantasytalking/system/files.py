@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fantasytalking.errors import InputError, OutputError
@@ -57,27 +57,33 @@ def existing_file(path: str | os.PathLike[str], what: str, error: type[InputErro
     return file
 
 
-def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+def check_output(path: str | os.PathLike[str], overwrite: bool = False, endings: Sequence[str] = ()) -> Path:
     """Check, before any long work, that a file can be written.
 
     Args:
         path: The file to write.
         overwrite: Whether an existing file may be replaced.
+        endings: Endings that its name may have, with their dots; none means that any will do.
 
     Returns:
         The path, with a leading `~` expanded.
 
     Raises:
-        OutputError: The path is a folder, exists already, or its folder is missing or not writable.
+        OutputError: The path is a folder, exists already, has another ending, or its folder is missing or not writable.
     """
     target = Path(path).expanduser()
     if target.is_dir():
         raise OutputError(f"The output '{target}' is a folder; give the name of a file in it.")
     if not target.name:
         raise OutputError(f"The output '{target}' has no file name; give one, such as 'out.mp4'.")
+    if endings and target.suffix.lower() not in endings:
+        what = f"ends in '{target.suffix}'" if target.suffix else "has no ending"
+        raise OutputError(
+            f"The output '{target}' {what}; accepted are {', '.join(endings)}, so name it '{target.with_suffix(endings[0]).name}'."
+        )
     if target.exists() and not overwrite:
         raise OutputError(
-            f"The output '{target}' exists already; choose another name, or pass --overwrite to replace it."
+            f"The output '{target}' exists already; choose another name, or pass --overwrite (in Python overwrite=True) to replace it."
         )
     folder = target.parent
     if not folder.is_dir():

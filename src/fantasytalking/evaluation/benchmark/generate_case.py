@@ -20,13 +20,13 @@ from typing import Any
 import torch
 
 from fantasytalking import __version__
-from fantasytalking.errors import CheckpointError, FantasyTalkingError, SettingsError
+from fantasytalking.errors import FantasyTalkingError, SettingsError
 from fantasytalking.evaluation.benchmark.benchmark_manifest import Case, MethodSpec, Window
 from fantasytalking.evaluation.benchmark.case_inputs import cut_sound, portrait_of
 from fantasytalking.evaluation.footage import file_digest
 from fantasytalking.pipeline.load_pipeline import load_pipeline
 from fantasytalking.pipeline.model_folder import check_folder
-from fantasytalking.pipeline.model_names import INDEX, resolve_model
+from fantasytalking.pipeline.model_names import INDEX, resolve_model, unreachable_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress, quiet_frameworks
 from fantasytalking.pipeline.settings import GenerationSettings
@@ -110,8 +110,7 @@ def find_model(name: str) -> Model:
         try:
             place = Path(snapshot_download(place))
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise CheckpointError(f"The model '{name}' cannot be fetched from the hub: {reason}") from error
+            raise unreachable_model(name, error) from error
     check_folder(place)
     defaults = json.loads((place / INDEX).read_text()).get("defaults") or {}
     total = hashlib.sha256()

@@ -149,8 +149,7 @@ class Trainer:
         if stopped:
             if self.engine.is_main:
                 print_line(
-                    f"Stopped after step {self.step} of {self.config.total_steps}; its checkpoint is in {self.run.path}. "
-                    "Give the same command again to go on."
+                    f"Stopped after step {self.step} of {self.config.total_steps}; its checkpoint is in {self.run.path}."
                 )
             raise KeyboardInterrupt
         wait_for_check()

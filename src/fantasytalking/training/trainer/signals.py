@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -39,4 +40,6 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+        # Not through a console, whose lock this very thread may hold.
+        os.write(2, b"\nStopping: the step is finished and saved first. A second Ctrl-C stops at once, without saving.\n")
         signal.signal(number, self._before[number])  # type: ignore[arg-type]
