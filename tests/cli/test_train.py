@@ -307,6 +307,12 @@ def test_every_field_of_a_recipe_is_an_option() -> None:
     assert options_of("lip-sync", "--train.variation.mirror", "0.1").recipe.train.variation.mirror == 0.1
 
 
+def test_a_set_is_verified_unless_the_option_says_otherwise() -> None:
+    for name, needed in (("tiny", ()), ("adapter-tiny", ("--base", "b")), ("distil", ("--teacher", "t"))):
+        assert options_of(name, *needed).verify
+        assert not options_of(name, *needed, "--no-verify").verify
+
+
 def test_former_spellings_of_options_are_taken_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
     assert options_of("tiny", "--transformer.batch-tokens=64").recipe.train.batch_tokens == 64
     assert "--transformer.batch-tokens is now --train.batch-tokens" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -101,18 +102,22 @@ def run(options: Export) -> int:
     # Imported here: --help must not wait for the frameworks.
     import torch
 
+    from fantasytalking.system.folder_owner import owned
     from fantasytalking.training.adapter.export_run import export_run
 
-    exported = export_run(
-        options.run_folder,
-        options.target,
-        options.layout,
-        base=options.base,
-        pipeline=options.pipeline,
-        dtype=getattr(torch, options.dtype),
-        overwrite=options.overwrite,
-        report=lambda line: print(line, file=sys.stderr),
-    )
+    # A run may be read while it is trained, but not written into.
+    inside = options.target.expanduser().absolute().is_relative_to(options.run_folder.expanduser().absolute())
+    with owned(options.run_folder, "exporting into", kind="run folder") if inside else nullcontext():
+        exported = export_run(
+            options.run_folder,
+            options.target,
+            options.layout,
+            base=options.base,
+            pipeline=options.pipeline,
+            dtype=getattr(torch, options.dtype),
+            overwrite=options.overwrite,
+            report=lambda line: print(line, file=sys.stderr),
+        )
     for note in exported.notes:
         show_note(f"{note}")
     path = str(exported.path)

@@ -80,6 +80,14 @@ def test_two_trainings_side_by_side_do_not_share_a_folder(tmp_path: Path, capsys
     assert len(read_json_lines(run / "transformer" / "starts.jsonl")) == 1
 
 
+def test_a_run_that_is_trained_is_not_exported_into(occupied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["export", str(occupied), str(occupied / "adapter.ckpt"), "--layout", "released"]
+    assert main(words) == 2
+    assert "Another process is training in" in capsys.readouterr().err
+    assert main([*words[:2], str(occupied.parent / "adapter.ckpt"), *words[3:]]) == 2
+    assert "Another process" not in capsys.readouterr().err, "reading is allowed; there is no checkpoint yet"
+
+
 def test_only_the_first_process_of_a_distributed_run_owns_its_folder(
     occupied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

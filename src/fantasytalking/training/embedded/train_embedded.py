@@ -86,7 +86,7 @@ def window_source(material: Material, config: TrainConfig, fingerprint: str | No
             "add longer clips."
         )
     for frames in sorted(set(config.frames) - draws.keys()):
-        show_note(f"No clip is long enough for windows of {frames} frames; shorter ones are used.")
+        show_note(f"no clip is long enough for windows of {frames} frames; shorter ones are used.")
     lengths = tuple(frames for frames in config.frames if frames in draws)
     return WindowSource(draws, lengths, config.batch_tokens, config.seed, fingerprint)
 
