@@ -20,13 +20,17 @@ from fantasytalking.cli.__main__ import main
 from fantasytalking.data.face_tracks import load_track, prepare_tracks, save_track
 from fantasytalking.data.motion_dataset import IntensityScale
 from fantasytalking.errors import CheckpointError, FantasyTalkingError, InputError, OutputError, SettingsError
+from fantasytalking.perception.lip_sync import LipSync, LipSyncNetwork
 from fantasytalking.perception.mouth_view import MouthView
+from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.system.json import append_json_line
+from fantasytalking.training.distillation.distil_embedded import export_student
+from fantasytalking.training.distillation.distillation_recipes import DISTIL_RECIPES
 from fantasytalking.training.embedded.export_model import export_embedded
 from fantasytalking.training.embedded.mouth_pairs import MouthPairs
 from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, load_material
 from fantasytalking.training.lip_sync.lip_sync_data import cached_view
-from fantasytalking.training.lip_sync.train_lip_sync import average_face
+from fantasytalking.training.lip_sync.train_lip_sync import average_face, save_weights
 from fantasytalking.training.motion_percentiles import read_percentiles
 from fantasytalking.training.trainer.checkpoints import load_ema
 from fantasytalking.training.trainer.phases import PHASES
@@ -267,6 +271,10 @@ def test_every_result_that_finds_no_room_is_a_sentence_and_leaves_nothing(tmp_pa
         "track": lambda: save_track(synthetic.make_track("a", "a"), tmp_path / "a.safetensors"),
         "pairs": lambda: pairs.save(tmp_path / "pairs.npz"),
         "model": lambda: export_embedded(model, codec, MouthPainter(), scale, SPEECH_ENCODER, tmp_path / "model"),
+        "student": lambda: export_student(
+            model, DISTIL_RECIPES["distil-tiny"], embedded_folder(), tmp_path / "student"
+        ),
+        "lip-sync": lambda: save_weights(LipSync(LipSyncNetwork()), tmp_path / "lip_sync.safetensors"),
         "log": lambda: append_json_line(tmp_path / "log.jsonl", {"text": "x" * 100_000}),
     }
     for write in writers.values():
