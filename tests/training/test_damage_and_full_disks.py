@@ -250,6 +250,19 @@ def test_a_checkpoint_that_finds_no_room_is_a_sentence_and_leaves_nothing(tmp_pa
     assert trainer(tmp_path).train(until=3) == 3
 
 
+def test_an_old_checkpoint_that_a_killed_run_could_not_delete_any_more_is_deleted_by_the_next_start(
+    tmp_path: Path,
+) -> None:
+    """Killed between naming the last checkpoint and deleting the oldest, a finished run kept one more than `keep`."""
+    for until in (1, 2):
+        trainer(tmp_path).train(until=until)
+    shutil.copytree(tmp_path / "step-1", tmp_path / "old")
+    trainer(tmp_path).train(until=3)
+    (tmp_path / "old").rename(tmp_path / "step-1")
+    assert trainer(tmp_path).step == 3
+    assert [path.name for path in RunFolder(tmp_path).checkpoints()] == ["step-2", "step-3"]
+
+
 @pytest.mark.parametrize("tensorboard", [True, False])
 def test_a_log_that_finds_no_room_is_a_sentence(tmp_path: Path, tensorboard: bool) -> None:
     config = replace(CONFIG, tensorboard=tensorboard)

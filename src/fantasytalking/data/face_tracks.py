@@ -187,7 +187,7 @@ def _is_usable(track: Path) -> bool:
     try:
         load_track(track)
     except InputError as error:
-        print(f"note: {str(error).partition(';')[0]}; the clip is measured again.", file=sys.stderr)
+        print(f"note: {str(error).rpartition(';')[0]}; the clip is measured again.", file=sys.stderr)
         return False
     return True
 

@@ -212,7 +212,7 @@ def _is_usable(pairs: Path) -> bool:
     try:
         return pairs.exists() and len(MouthPairs.load(pairs)) > 0
     except InputError as error:
-        print(f"note: {str(error).partition(';')[0]}; they are collected again.", file=sys.stderr)
+        print(f"note: {str(error).rpartition(';')[0]}; they are collected again.", file=sys.stderr)
         return False
 
 
