@@ -15,16 +15,22 @@ PHASES = {
     "tiny": ["tracks", "codec", "pairs", "painter", "transformer", "export"],
     "distil-tiny": ["tracks", "student", "export"],
     "lip-sync": ["tracks", "mouths", "align", "network", "export"],
+    "lora-tiny": ["transformer", "export"],
+    "distil-lora-tiny": ["student", "export"],
 }
+"""Phases of recipes that stand for all others, which are the same code at other widths."""
 
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_once_in_every_phase_ends_as_an_undisturbed_one() -> None:
-    """A short version of `benchmarks/kill_training.py`; every start has another global random state."""
+    """A short version of `benchmarks/kill_training.py`; every start has another global random state, which must be as before at the end.
+
+    Before: painter/step-7 and the painter in model/vae differed, and every run seeded the global state.
+    """
     words = [sys.executable, str(ROOT / "benchmarks" / "kill_training.py"), "--kills", "1", "--recipes", *PHASES]
     done = subprocess.run(words, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=900)
     assert done.stdout, done.stderr[-3000:]
     rows = json.loads(done.stdout.splitlines()[-1])["recipes"]
-    assert [row["different"] for row in rows] == [[], [], []]
+    assert {row["recipe"]: row["different"] for row in rows if not row["equal"]} == {}
     assert {row["recipe"]: [name for name, kills in row["kills"].items() if kills] for row in rows} == PHASES
     assert done.returncode == 0

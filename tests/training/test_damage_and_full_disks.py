@@ -20,13 +20,17 @@ from fantasytalking.cli.__main__ import main
 from fantasytalking.data.face_tracks import load_track, prepare_tracks, save_track
 from fantasytalking.data.motion_dataset import IntensityScale
 from fantasytalking.errors import CheckpointError, FantasyTalkingError, InputError, OutputError, SettingsError
+from fantasytalking.perception.lip_sync import LipSync, LipSyncNetwork
 from fantasytalking.perception.mouth_view import MouthView
+from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.system.json import append_json_line
+from fantasytalking.training.distillation.distil_embedded import export_student
+from fantasytalking.training.distillation.distillation_recipes import DISTIL_RECIPES
 from fantasytalking.training.embedded.export_model import export_embedded
 from fantasytalking.training.embedded.mouth_pairs import MouthPairs
 from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, load_material
 from fantasytalking.training.lip_sync.lip_sync_data import cached_view
-from fantasytalking.training.lip_sync.train_lip_sync import average_face
+from fantasytalking.training.lip_sync.train_lip_sync import average_face, save_weights
 from fantasytalking.training.motion_percentiles import read_percentiles
 from fantasytalking.training.trainer.checkpoints import load_ema
 from fantasytalking.training.trainer.phases import PHASES
@@ -181,22 +185,17 @@ def test_a_damaged_mouth_is_measured_again_with_a_note(
     assert np.array_equal(again.crops, first.crops) and np.array_equal(again.shape, first.shape)
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"format": 2}', '{"format": 2, "step": 3, "extra": [], "files": "x"}']
-)
-def test_a_damaged_checkpoint_is_a_sentence_and_deleting_it_goes_on_from_the_one_before(
-    tmp_path: Path, content: str
-) -> None:
-    whole = trainer(tmp_path)
-    whole.train(until=2)
+def test_a_damaged_checkpoint_is_a_sentence_and_deleting_it_goes_on_from_the_one_before(tmp_path: Path) -> None:
+    trainer(tmp_path).train(until=2)
     trainer(tmp_path).train(until=3)
-    (tmp_path / "step-3" / "meta.json").write_text(content)
-    with pytest.raises(
-        CheckpointError, match=r"step-3 cannot be continued: .*; delete it to go on from the one before"
-    ):
-        trainer(tmp_path)
-    with pytest.raises(CheckpointError, match=r"step-3 cannot be read: .*; delete it"):
-        load_ema(RunFolder(tmp_path))
+    for content in ("", "[]", "{", '{"format": 2}', '{"format": 2, "step": 3, "extra": [], "files": "x"}'):
+        (tmp_path / "step-3" / "meta.json").write_text(content)
+        with pytest.raises(
+            CheckpointError, match=r"step-3 cannot be continued: .*; delete it to go on from the one before"
+        ):
+            trainer(tmp_path)
+        with pytest.raises(CheckpointError, match=r"step-3 cannot be read: .*; delete it"):
+            load_ema(RunFolder(tmp_path))
     shutil.rmtree(tmp_path / "step-3")
     assert trainer(tmp_path).step == 2
     cut(next((tmp_path / "step-2").glob("*.safetensors")))
@@ -204,15 +203,15 @@ def test_a_damaged_checkpoint_is_a_sentence_and_deleting_it_goes_on_from_the_one
         trainer(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"[1]", b'{"seed": ', b"\xff\xfe\x00"])
-def test_damaged_settings_of_a_run_are_a_sentence_and_deleting_the_file_goes_on(tmp_path: Path, content: bytes) -> None:
+def test_damaged_settings_of_a_run_are_a_sentence_and_deleting_the_file_goes_on(tmp_path: Path) -> None:
     """Before: `JSONDecodeError`, or settings that were not compared."""
     trainer(tmp_path).train(until=2)
-    (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(SettingsError, match=r"config.json is damaged, .*; delete it to go on"):
-        trainer(tmp_path)
-    (tmp_path / "config.json").unlink()
-    assert trainer(tmp_path).step == 2
+    for content in (b"", b"[1]", b'{"seed": ', b"\xff\xfe\x00"):
+        (tmp_path / "config.json").write_bytes(content)
+        with pytest.raises(SettingsError, match=r"config.json is damaged, .*; delete it to go on"):
+            trainer(tmp_path)
+        (tmp_path / "config.json").unlink()
+        assert trainer(tmp_path).step == 2
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
 
 
@@ -246,6 +245,19 @@ def test_a_checkpoint_that_finds_no_room_is_a_sentence_and_leaves_nothing(tmp_pa
     assert trainer(tmp_path).train(until=3) == 3
 
 
+def test_an_old_checkpoint_that_a_killed_run_could_not_delete_any_more_is_deleted_by_the_next_start(
+    tmp_path: Path,
+) -> None:
+    """Killed between naming the last checkpoint and deleting the oldest, a finished run kept one more than `keep`."""
+    for until in (1, 2):
+        trainer(tmp_path).train(until=until)
+    shutil.copytree(tmp_path / "step-1", tmp_path / "old")
+    trainer(tmp_path).train(until=3)
+    (tmp_path / "old").rename(tmp_path / "step-1")
+    assert trainer(tmp_path).step == 3
+    assert [path.name for path in RunFolder(tmp_path).checkpoints()] == ["step-2", "step-3"]
+
+
 @pytest.mark.parametrize("tensorboard", [True, False])
 def test_a_log_that_finds_no_room_is_a_sentence(tmp_path: Path, tensorboard: bool) -> None:
     config = replace(CONFIG, tensorboard=tensorboard)
@@ -267,6 +279,10 @@ def test_every_result_that_finds_no_room_is_a_sentence_and_leaves_nothing(tmp_pa
         "track": lambda: save_track(synthetic.make_track("a", "a"), tmp_path / "a.safetensors"),
         "pairs": lambda: pairs.save(tmp_path / "pairs.npz"),
         "model": lambda: export_embedded(model, codec, MouthPainter(), scale, SPEECH_ENCODER, tmp_path / "model"),
+        "student": lambda: export_student(
+            model, DISTIL_RECIPES["distil-tiny"], embedded_folder(), tmp_path / "student"
+        ),
+        "lip-sync": lambda: save_weights(LipSync(LipSyncNetwork()), tmp_path / "lip_sync.safetensors"),
         "log": lambda: append_json_line(tmp_path / "log.jsonl", {"text": "x" * 100_000}),
     }
     for write in writers.values():

@@ -201,7 +201,11 @@ def _is_usable(track: Path) -> bool:
     try:
         load_track(track)
     except InputError as error:
+<<<<<<< HEAD
         show_note(f"{str(error).partition(';')[0]}; the clip is measured again.")
+=======
+        print(f"note: {str(error).rpartition(';')[0]}; the clip is measured again.", file=sys.stderr)
+>>>>>>> runs
         return False
     return True
 

@@ -63,5 +63,5 @@ def _digest(arrays: Mapping[str, NDArray[Any]], texts: Mapping[str, str]) -> str
     for name in sorted(arrays):
         array = arrays[name]
         found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        found.update(memoryview(array.reshape(-1).view(np.uint8)))
+        found.update(array.reshape(-1).view(np.uint8).data)
     return found.hexdigest()

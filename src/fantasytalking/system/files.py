@@ -156,12 +156,11 @@ def _full_disk_reason(error: BaseException) -> str | None:
     return None
 
 
-def _raise_if_full(target: Path, error: BaseException) -> None:
+def _raise_if_full(target: Path, error: BaseException, left: str = " (nothing was left behind)") -> None:
     reason = None if isinstance(error, OutputError) else _full_disk_reason(error)
     if reason is not None:
         raise OutputError(
-            f"The output '{target}' could not be written because {reason}; "
-            "free some space or choose another folder (nothing was left behind)."
+            f"The output '{target}' could not be written because {reason}; free some space or choose another folder{left}."
         ) from error
 
 
@@ -178,7 +177,7 @@ def only_full_disk_error(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        _raise_if_full(Path(path), error)
+        _raise_if_full(Path(path), error, left="")
         raise
 
 

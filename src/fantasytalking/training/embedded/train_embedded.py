@@ -268,7 +268,11 @@ def _is_usable(pairs: Path) -> bool:
     try:
         return pairs.exists() and len(MouthPairs.load(pairs)) > 0
     except InputError as error:
+<<<<<<< HEAD
         show_note(f"{str(error).partition(';')[0]}; they are collected again.")
+=======
+        print(f"note: {str(error).rpartition(';')[0]}; they are collected again.", file=sys.stderr)
+>>>>>>> runs
         return False
 
 

@@ -53,9 +53,9 @@ class Checkpointer:
     _error: list[BaseException] = field(default_factory=list)
 
     def clear(self) -> None:
-        """Delete incomplete checkpoints of killed runs; call it before anything is saved."""
+        """Delete incomplete checkpoints of killed runs, and old ones that they kept; call it before anything is saved."""
         if self.engine.is_main:
-            for part in self.run.path.glob(f".{PREFIX}*.part"):
+            for part in [*self.run.path.glob(f".{PREFIX}*.part"), *self.run.checkpoints()[: -self.keep]]:
                 shutil.rmtree(part, ignore_errors=True)
         self.engine.wait_for_all()
 
