@@ -22,7 +22,7 @@ from fantasytalking.training.check_folders import (
     keep_choices,
     model_digest,
 )
-from fantasytalking.training.check_recipe import check_transformer
+from fantasytalking.training.check_recipe import check_means, check_transformer
 from fantasytalking.training.distillation.distillation_recipes import DistillConfig
 from fantasytalking.training.distillation.distillation_trainer import check_guidance, make_distiller, student_defaults
 from fantasytalking.training.embedded.mouth_validation import Validation
@@ -32,6 +32,8 @@ from fantasytalking.training.motion_percentiles import read_percentiles
 from fantasytalking.training.trainer.callbacks import Validate
 from fantasytalking.training.trainer.config import TrainConfig
 from fantasytalking.training.trainer.engine import main_process_first
+from fantasytalking.training.trainer.resuming import note_finished
+from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 __all__ = ["distil_embedded", "export_student", "student_validation"]
@@ -56,6 +58,7 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
     """
     teacher = Path(resolve_model(str(teacher)))
     check_output_folder(output, data, teacher=teacher)
+    check_means(config.train, shards=False)
     kind = check_data(data, ("set", "catalogue", "tracks"))
     pipeline = FantasyTalkingPipeline.from_pretrained(teacher)
     if not hasattr(pipeline.vae, "codec"):
@@ -71,6 +74,8 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
     check_transformer(config.train, embedded_samples(config.train.model, pipeline.vae.codec))
     with main_process_first() as main:
         keep_choices(output, {"teacher": model_digest(teacher), "data": data_digest(data, kind)}, write=main)
+        if main:
+            note_finished(RunFolder(output / "student"), config.train)
     with main_process_first():
         material = _material(data, output, pipeline, teacher)
     source = window_source(material, config.train)

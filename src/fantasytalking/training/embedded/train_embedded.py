@@ -18,7 +18,7 @@ from fantasytalking.errors import CheckpointError, InputError, OutputError, Sett
 from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.training.check_folders import check_data, check_output_folder, keep_choices, model_digest
-from fantasytalking.training.check_recipe import SampleSizes, check_transformer
+from fantasytalking.training.check_recipe import SampleSizes, check_means, check_transformer
 from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL, EmbeddedRecipe
 from fantasytalking.training.embedded.export_model import embedded_pipeline, export_embedded
 from fantasytalking.training.embedded.mouth_pairs import MouthPairs, collect_pairs
@@ -30,6 +30,7 @@ from fantasytalking.training.trainer.callbacks import Callback, Validate
 from fantasytalking.training.trainer.config import TrainConfig
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.loop import Trainer
+from fantasytalking.training.trainer.resuming import note_finished
 from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.sources import WindowSource
 from fantasytalking.training.trainer.validation_videos import ValidationVideos
@@ -183,6 +184,7 @@ def check_embedded(recipe: EmbeddedRecipe, data: Path, output: Path) -> FantasyT
     """
     check_output_folder(output, data, start=recipe.start)
     check_data(data, ("set", "catalogue"))
+    check_means(recipe.train)
     start = load_start(recipe.start) if recipe.start else None
     config, codec = _with_start(recipe.train, start), MeshCodec() if start is None else start.vae.codec
     check_transformer(config, embedded_samples(config.model, codec))
@@ -194,6 +196,8 @@ def check_embedded(recipe: EmbeddedRecipe, data: Path, output: Path) -> FantasyT
     longer = recipe.train.allow_changes and recipe.painter_steps > 0 and (output / "painter").is_dir()
     with main_process_first() as main:
         keep_choices(output, choices, allowed=("painter_steps",) if longer else (), write=main)
+        if main:
+            note_finished(RunFolder(output / "transformer"), config)
     return start
 
 
