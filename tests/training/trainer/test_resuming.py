@@ -12,7 +12,8 @@ import torch
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.training.trainer.config import StageSchedule
-from fantasytalking.training.trainer.resuming import changes
+from fantasytalking.training.trainer.resuming import changes, note_finished
+from fantasytalking.training.trainer.run_folder import RunFolder
 from tests.training.tiny_run import CONFIG, trainer
 
 CLIP, FRAME = StageSchedule("clip", 4, 1e-3, warmup=1), StageSchedule("frame", 4, 1e-3, warmup=1)
