@@ -14,7 +14,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.pipeline.tiny_pipeline import wan_pipeline
+from fantasytalking.pipeline.progress import quiet_frameworks
+
+quiet_frameworks()
+
+from tests.pipeline.tiny_pipeline import wan_pipeline  # noqa: E402
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

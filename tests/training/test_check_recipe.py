@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from fantasytalking.autoencoder.mesh_codec import MeshCodec
 from fantasytalking.errors import FantasyTalkingError, InputError, SettingsError
 from fantasytalking.training.adapter.adapter_recipes import ADAPTER_14B, ADAPTER_TINY, LORA_14B
-from fantasytalking.training.check_recipe import SampleSizes, check_transformer, note_schedules
+from fantasytalking.training.check_recipe import SampleSizes, check_means, check_transformer, note_schedules
 from fantasytalking.training.embedded.embedded_recipes import RECIPES
 from fantasytalking.training.embedded.train_embedded import embedded_samples, train_embedded
 from fantasytalking.training.lip_sync.lip_sync_objective import check_network
@@ -91,6 +92,20 @@ def test_a_warm_up_longer_than_its_stage_is_noted(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == (
         "note: stages.0 warms up over 9 steps but has 4, so its learning rate stays below 0.001.\n"
     )
+
+
+def test_ways_of_computing_that_a_run_lacks_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = LIP_SYNC_RECIPES["lip-sync"].train
+    with pytest.raises(SettingsError, match=r"train\.gradient_checkpointing must be False for this recipe"):
+        check_means(replace(network, gradient_checkpointing=True), recomputes=False)
+    sharded = replace(network, fsdp=True)
+    check_means(sharded, shards=False)  # no effect in a single process
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SettingsError, match=r"train\.fsdp must be False for this recipe"):
+        check_means(sharded, shards=False)
+    if importlib.util.find_spec("bitsandbytes") is not None:
+        with pytest.raises(SettingsError, match="adamw-8bit does not work with weights sharded"):
+            check_means(replace(sharded, optimizer="adamw-8bit"))
 
 
 def test_the_check_comes_before_the_data_and_leaves_nothing(tmp_path: Path) -> None:

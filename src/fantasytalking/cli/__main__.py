@@ -44,13 +44,19 @@ COMMANDS = {
     "convert": Command(
         "fantasytalking.cli.convert", "Convert checkpoints between layouts, or make a model folder of them."
     ),
-    "prepare": Command("fantasytalking.cli.prepare", "Turn raw videos into a prepared set for training; resumable.", True),
+    "prepare": Command(
+        "fantasytalking.cli.prepare", "Turn raw videos into a prepared set for training; resumable.", True
+    ),
     "train": Command("fantasytalking.cli.train", "Train a model, or resume a training run.", True),
     "export": Command("fantasytalking.cli.export", "Export the weights of a training run in any layout."),
-    "evaluate": Command("fantasytalking.cli.evaluate", "Score generated videos as the paper does, and write a report.", True),
+    "evaluate": Command(
+        "fantasytalking.cli.evaluate", "Score generated videos as the paper does, and write a report.", True
+    ),
     "compare": Command("fantasytalking.cli.compare", "Put several reports into one table, with their differences."),
     "weights": Command("fantasytalking.cli.weights", "List or download the networks of the standard metrics."),
-    "benchmark": Command("fantasytalking.cli.benchmark", "Generate the cases of a manifest and score them; resumable.", True),
+    "benchmark": Command(
+        "fantasytalking.cli.benchmark", "Generate the cases of a manifest and score them; resumable.", True
+    ),
     "manifest": Command("fantasytalking.cli.manifest", "Make a benchmark manifest from a folder of real videos."),
 }
 

@@ -153,7 +153,7 @@ def load_track(path: Path) -> FaceTrack:
             raise InputError("it is not a face track of this version")
         info = read_record(CatalogueRow, json.loads(stored["info"]))
         # files of earlier releases begin with the video
-        return FaceTrack(info, **{name: arrays[name] for name in _ARRAYS}, first=int(stored.get("first", 0)))  # type: ignore[arg-type]
+        return FaceTrack(info, **{name: arrays[name] for name in _ARRAYS}, first=int(stored.get("first", 0)))
     except (InputError, SettingsError, KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"The face track {path} cannot be used ({str(error).rstrip('.')}); delete it, and the clip is measured "
@@ -201,11 +201,7 @@ def _is_usable(track: Path) -> bool:
     try:
         load_track(track)
     except InputError as error:
-<<<<<<< HEAD
-        show_note(f"{str(error).partition(';')[0]}; the clip is measured again.")
-=======
-        print(f"note: {str(error).rpartition(';')[0]}; the clip is measured again.", file=sys.stderr)
->>>>>>> runs
+        show_note(f"{str(error).rpartition(';')[0]}; the clip is measured again.")
         return False
     return True
 

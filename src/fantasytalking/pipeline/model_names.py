@@ -8,7 +8,15 @@ from pathlib import Path
 
 from fantasytalking.errors import CheckpointError
 
-__all__ = ["DEPRECATED_NAMES", "EMBEDDED", "INDEX", "embedded_folder", "is_cached", "resolve_model", "unreachable_model"]
+__all__ = [
+    "DEPRECATED_NAMES",
+    "EMBEDDED",
+    "INDEX",
+    "embedded_folder",
+    "is_cached",
+    "resolve_model",
+    "unreachable_model",
+]
 
 EMBEDDED = "embedded"
 """Name of the model that comes with the package."""
@@ -79,5 +87,6 @@ def unreachable_model(name: str, error: Exception) -> CheckpointError:
     missing = any(isinstance(one, RepositoryNotFoundError) for one in causes)
     why = "the hub has no such repository, or it is not open to you" if missing else "the hub cannot be reached"
     return CheckpointError(
-        f"There is no model folder '{name}' here, and the repository '{name}' cannot be fetched ({why}); check the path, or the name on the hub."
+        f"There is no model folder '{name}' here, and the repository '{name}' cannot be fetched ({why}); check the path, or the name on "
+        "the hub."
     )

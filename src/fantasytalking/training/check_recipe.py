@@ -7,6 +7,8 @@ Windows of speech are left out, as they select tokens by value.
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +19,7 @@ import torch
 
 from fantasytalking.checkpoints.fill_model import build_empty
 from fantasytalking.data.samples import Sample
-from fantasytalking.errors import FantasyTalkingError, SettingsError
+from fantasytalking.errors import FantasyTalkingError, MissingDependencyError, SettingsError
 from fantasytalking.geometry import Strides
 from fantasytalking.pipeline.progress import show_note
 from fantasytalking.training.flow_matching import FlowMatching
@@ -25,7 +27,7 @@ from fantasytalking.training.lora import LoraSettings, add_lora
 from fantasytalking.training.trainer.config import LoopConfig, TrainConfig
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-__all__ = ["SampleSizes", "check_transformer", "note_schedules"]
+__all__ = ["SampleSizes", "check_means", "check_transformer", "note_schedules"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,6 @@ def check_transformer(
     Raises:
         SettingsError: The model cannot be built, does not fit the samples, or has none of the layers that LoRA names.
     """
-    note_schedules(config)
     meta = torch.device("meta")
     try:
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
@@ -163,6 +164,39 @@ def _check_widths(model: Mapping[str, Any], samples: SampleSizes) -> None:
         )
     if model["audio_dim"] and samples.speech is None:
         raise SettingsError("The model listens to speech, but the data have no speech features; prepare the set again.")
+
+
+def check_means(config: LoopConfig, *, shards: bool = True, recomputes: bool = True) -> None:
+    """Check that a run can be computed in the way that its configuration asks for.
+
+    Args:
+        config: Configuration of the run.
+        shards: Whether its weights can be sharded over processes.
+        recomputes: Whether its network can recompute activations.
+
+    Raises:
+        MissingDependencyError: The 8-bit optimiser is asked for without bitsandbytes.
+        SettingsError: Weights cannot be sharded, or activations not be recomputed.
+    """
+    note_schedules(config)
+    if config.optimizer == "adamw-8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingDependencyError(
+            "The 8-bit optimiser needs bitsandbytes: pip install fantasytalking[train], or use --train.optimizer adamw."
+        )
+    if config.gradient_checkpointing and not recomputes:
+        raise SettingsError(
+            "train.gradient_checkpointing must be False for this recipe, whose network is small; leave it out."
+        )
+    if config.fsdp and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if not shards:
+            raise SettingsError(
+                "train.fsdp must be False for this recipe, whose weights cannot be sharded; leave it out."
+            )
+        if config.optimizer == "adamw-8bit":
+            raise SettingsError(
+                "train.optimizer adamw-8bit does not work with weights sharded over processes; use --train.optimizer adamw or "
+                "--train.no-fsdp."
+            )
 
 
 def note_schedules(config: LoopConfig) -> None:

@@ -32,6 +32,12 @@ def test_an_unknown_key_is_named(tmp_path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"learning_rat": 1}))
     with pytest.raises(SettingsError, match="There is no setting 'learning_rat'"):
         load_config(TrainConfig, path)
+    EMBEDDED_TRANSFORMER.save(path)
+    stored = json.loads(path.read_text())
+    for changed, sentence in (({"ema": 2}, "ema must be"), ({"model": {"ffn_dim": 0}}, r"model\.ffn_dim must be")):
+        path.write_text(json.dumps(stored | changed))
+        with pytest.raises(SettingsError, match=rf"config\.json: {sentence}"):
+            load_config(TrainConfig, path)
     path.write_text("{")
     with pytest.raises(SettingsError, match="holds no training configuration"):
         load_config(TrainConfig, path)

@@ -12,7 +12,8 @@ import torch
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.training.trainer.config import StageSchedule
-from fantasytalking.training.trainer.resuming import changes
+from fantasytalking.training.trainer.resuming import changes, note_finished
+from fantasytalking.training.trainer.run_folder import RunFolder
 from tests.training.tiny_run import CONFIG, trainer
 
 CLIP, FRAME = StageSchedule("clip", 4, 1e-3, warmup=1), StageSchedule("frame", 4, 1e-3, warmup=1)
@@ -75,12 +76,14 @@ def test_a_finished_run_says_so_and_is_lengthened_with_leave(
     trainer(tmp_path, SHORT).train()
     capsys.readouterr()
     assert trainer(tmp_path, SHORT).train() == 8
-    note = capsys.readouterr().err
-    assert (
-        "has all its 8 steps and is not trained further; to train on, lengthen its last stage and add --train.allow"
-        in note
-    )
     longer = replace(SHORT, stages=(CLIP, replace(FRAME, steps=6)))
+    capsys.readouterr()
+    for config in (SHORT, longer):
+        note_finished(RunFolder(tmp_path), config)
+    assert capsys.readouterr().err == (
+        f"note: {tmp_path} has all its 8 steps and is not trained further; to train on, lengthen its last stage "
+        "(--train.stages.1.steps) and add --train.allow-changes.\n"
+    )
     with pytest.raises(SettingsError, match=r"stages\.1\.steps: 4 there, 6 now.*--train\.allow-changes"):
         trainer(tmp_path, longer)
     assert trainer(tmp_path, replace(longer, allow_changes=True)).train() == 10

@@ -27,7 +27,7 @@ from fantasytalking.training.adapter.adapter_recipes import AdapterRecipe
 from fantasytalking.training.adapter.export_run import export_run
 from fantasytalking.training.adapter.run_description import RUN, describe_run
 from fantasytalking.training.check_folders import check_data, check_output_folder
-from fantasytalking.training.check_recipe import SampleSizes, check_transformer
+from fantasytalking.training.check_recipe import SampleSizes, check_means, check_transformer
 from fantasytalking.training.flow_matching import FlowMatching
 from fantasytalking.training.lora import LORA, add_lora
 from fantasytalking.training.trainer.data_check import check_set
@@ -35,6 +35,7 @@ from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.phases import begin_phase
 from fantasytalking.training.trainer.random_draws import seeded
+from fantasytalking.training.trainer.resuming import note_finished
 from fantasytalking.training.trainer.run_folder import RunFolder, owns_run
 from fantasytalking.training.trainer.sources import BucketPlan
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
@@ -227,6 +228,7 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path,
     """
     check_output_folder(output, data, base=base)
     check_data(data, ("set",))
+    check_means(recipe.train)
     prepared = PreparedSet.open(data)
     check_set(prepared, verify)
     model = build_model(base, recipe, prepared)
@@ -235,6 +237,8 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path,
     dataset = dataset_for(prepared, sizes, recipe.train.continuation)
     with main_process_first() as main:
         describe_run(output, recipe, base, prepared, write=main)
+        if main:
+            note_finished(RunFolder(output / RUN), recipe.train)
     source, objective = adapter_source(recipe, dataset), FlowMatching(recipe.train)
     return Trainer(model, source, objective, recipe.train, RunFolder(output / RUN))
 

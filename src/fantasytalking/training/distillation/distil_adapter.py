@@ -17,6 +17,7 @@ from fantasytalking.system.json import write_json
 from fantasytalking.training.adapter.adapter_recipes import AdapterRecipe
 from fantasytalking.training.adapter.train_adapter import adapter_source, check_model, dataset_for
 from fantasytalking.training.check_folders import check_data, check_output_folder, keep_choices, model_digest
+from fantasytalking.training.check_recipe import check_means
 from fantasytalking.training.distillation.distillation_recipes import DistillConfig
 from fantasytalking.training.distillation.distillation_trainer import check_guidance, make_distiller, student_defaults
 from fantasytalking.training.lora import save_lora
@@ -25,7 +26,8 @@ from fantasytalking.training.trainer.data_check import check_set
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.phases import begin_phase
 from fantasytalking.training.trainer.random_draws import undrawn
-from fantasytalking.training.trainer.run_folder import owns_run
+from fantasytalking.training.trainer.resuming import note_finished
+from fantasytalking.training.trainer.run_folder import RunFolder, owns_run
 from fantasytalking.training.trainer.sources import SampleSource
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
@@ -51,11 +53,14 @@ def distil_released(config: DistillConfig, teacher: Path, data: Path, output: Pa
     """
     check_output_folder(output, data, teacher=teacher)
     check_data(data, ("set",))
+    check_means(config.train, shards=False)
     prepared = PreparedSet.open(data)
     check_guidance(config, None, config.prompt_guidance_scale != 1)
     check_model(teacher, AdapterRecipe(config.train, lora=config.lora), prepared)
     with main_process_first() as main:
         keep_choices(output, {"teacher": model_digest(teacher), "data": prepared.fingerprint[:32]}, write=main)
+        if main:
+            note_finished(RunFolder(output / "student"), config.train)
     check_set(prepared, verify)
     dtype = torch.bfloat16 if config.train.mixed_precision == "bf16" else torch.float32
     with undrawn():

@@ -23,7 +23,7 @@ from fantasytalking.training.check_folders import (
     keep_choices,
     model_digest,
 )
-from fantasytalking.training.check_recipe import check_transformer
+from fantasytalking.training.check_recipe import check_means, check_transformer
 from fantasytalking.training.distillation.distillation_recipes import DistillConfig
 from fantasytalking.training.distillation.distillation_trainer import check_guidance, make_distiller, student_defaults
 from fantasytalking.training.embedded.mouth_validation import Validation
@@ -35,7 +35,8 @@ from fantasytalking.training.trainer.config import TrainConfig
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.phases import begin_phase
 from fantasytalking.training.trainer.random_draws import undrawn
-from fantasytalking.training.trainer.run_folder import owns_run
+from fantasytalking.training.trainer.resuming import note_finished
+from fantasytalking.training.trainer.run_folder import RunFolder, owns_run
 
 __all__ = ["distil_embedded", "export_student", "student_validation"]
 
@@ -61,6 +62,7 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
     """
     teacher = Path(resolve_model(str(teacher)))
     check_output_folder(output, data, teacher=teacher)
+    check_means(config.train, shards=False)
     kind = check_data(data, ("set", "catalogue", "tracks"))
     with undrawn():
         pipeline = FantasyTalkingPipeline.from_pretrained(teacher)
@@ -77,6 +79,8 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
     check_transformer(config.train, embedded_samples(config.train.model, pipeline.vae.codec))
     with main_process_first() as main:
         keep_choices(output, {"teacher": model_digest(teacher), "data": data_digest(data, kind)}, write=main)
+        if main:
+            note_finished(RunFolder(output / "student"), config.train)
     begin_phase(output, "tracks", first=True)
     with main_process_first():
         material = _material(data, output, pipeline, teacher, verify)

@@ -19,7 +19,7 @@ from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import show_note
 from fantasytalking.training.check_folders import check_data, check_output_folder, keep_choices, model_digest
-from fantasytalking.training.check_recipe import SampleSizes, check_transformer
+from fantasytalking.training.check_recipe import SampleSizes, check_means, check_transformer
 from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL, EmbeddedRecipe
 from fantasytalking.training.embedded.export_model import embedded_pipeline, export_embedded
 from fantasytalking.training.embedded.mouth_pairs import MouthPairs, collect_pairs
@@ -33,6 +33,7 @@ from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.phases import begin_phase
 from fantasytalking.training.trainer.random_draws import part_seed, seeded, undrawn
+from fantasytalking.training.trainer.resuming import note_finished
 from fantasytalking.training.trainer.run_folder import RunFolder, owns_run
 from fantasytalking.training.trainer.sources import WindowSource
 from fantasytalking.training.trainer.validation_videos import ValidationVideos
@@ -196,6 +197,7 @@ def check_embedded(recipe: EmbeddedRecipe, data: Path, output: Path) -> FantasyT
     """
     check_output_folder(output, data, start=recipe.start)
     check_data(data, ("set", "catalogue"))
+    check_means(recipe.train)
     start = load_start(recipe.start) if recipe.start else None
     config, codec = _with_start(recipe.train, start), MeshCodec() if start is None else start.vae.codec
     check_transformer(config, embedded_samples(config.model, codec))
@@ -207,6 +209,8 @@ def check_embedded(recipe: EmbeddedRecipe, data: Path, output: Path) -> FantasyT
     longer = recipe.train.allow_changes and recipe.painter_steps > 0 and (output / "painter").is_dir()
     with main_process_first() as main:
         keep_choices(output, choices, allowed=("painter_steps",) if longer else (), write=main)
+        if main:
+            note_finished(RunFolder(output / "transformer"), config)
     return start
 
 
@@ -268,11 +272,7 @@ def _is_usable(pairs: Path) -> bool:
     try:
         return pairs.exists() and len(MouthPairs.load(pairs)) > 0
     except InputError as error:
-<<<<<<< HEAD
-        show_note(f"{str(error).partition(';')[0]}; they are collected again.")
-=======
-        print(f"note: {str(error).rpartition(';')[0]}; they are collected again.", file=sys.stderr)
->>>>>>> runs
+        show_note(f"{str(error).rpartition(';')[0]}; they are collected again.")
         return False
 
 

@@ -29,7 +29,7 @@ from fantasytalking.perception.lip_sync import (
     LipSyncNetwork,
 )
 from fantasytalking.perception.mouth_view import SHAPE_DIM, MouthView
-from fantasytalking.training.check_recipe import note_schedules
+from fantasytalking.training.check_recipe import check_means
 from fantasytalking.training.lip_sync.lip_sync_data import MouthClip, SyncBatch, SyncWindows
 from fantasytalking.training.lip_sync.lip_sync_figures import ClipMeasure, distance_cost, figures
 from fantasytalking.training.lip_sync.lip_sync_recipes import LipSyncConfig, LipSyncRecipe
@@ -188,7 +188,7 @@ def check_network(recipe: LipSyncRecipe) -> None:
     Raises:
         SettingsError: The network cannot be trained on such windows.
     """
-    note_schedules(recipe.train)
+    check_means(recipe.train, shards=False, recomputes=False)
     config, (reach, around) = recipe.train, (2 * MOUTH_REACH, 2 * MAX_OFFSET)
     windows = SyncBatch(
         shape=torch.zeros(2, config.window + reach, SHAPE_DIM),

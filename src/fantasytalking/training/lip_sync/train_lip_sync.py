@@ -41,6 +41,7 @@ from fantasytalking.training.lip_sync.lip_sync_objective import (
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.phases import begin_phase
 from fantasytalking.training.trainer.random_draws import undrawn
+from fantasytalking.training.trainer.resuming import note_finished
 from fantasytalking.training.trainer.run_folder import RunFolder, owns_run
 
 EMBEDDED_CODEC = embedded_folder() / "vae" / "diffusion_pytorch_model.safetensors"
@@ -70,9 +71,7 @@ def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
         InputError: There is no catalogue, or none of its real training clips can be used.
         OutputError: The run folder cannot be made.
     """
-    check_output_folder(output, data)
-    check_data(data, ("catalogue",))
-    check_network(recipe)
+    check_lip_sync(recipe, data, output)
     clips = read_catalogue(data / "catalogue.jsonl")
     try:
         (output / "mouths").mkdir(parents=True, exist_ok=True)
@@ -93,11 +92,7 @@ def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
                 views[stem] = cached_view(data / track.info.file, track, template, cached)
                 advance()
         training, ridge = training_clips(tracks, views, output / "sync.json")
-    needed = round(1.2 * config.window)
-    if not any(len(clip) >= needed for clip in training):
-        raise InputError(
-            f"No usable training clip in {data} is as long as {needed / 25:.1f} s; add longer clips, or lower train.window."
-        )
+    _require_length(training, config.window, data)
     begin_phase(output, "align")
     training, found, judges = cross_align(training, recipe, template, output / "align", fingerprint=fingerprint)
     validation = [(t, make_clip(t, views[s])) for s, t in tracks.items() if t.info.split == "val"]
@@ -123,6 +118,29 @@ def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
             table = validation_table(finished, validation, ridge, references)
             write_json(output / "figures.json", table, indent=1)
     return weights
+
+
+def check_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> None:
+    """Check recipe and folders of a run before any video is measured.
+
+    Raises:
+        SettingsError: The network cannot be trained on such windows.
+        InputError: There is no catalogue.
+        OutputError: The run folder lies in the data.
+    """
+    check_output_folder(output, data)
+    check_data(data, ("catalogue",))
+    check_network(recipe)
+    note_finished(RunFolder(output / "network"), recipe.train)
+
+
+def _require_length(clips: Sequence[MouthClip], window: int, data: Path) -> None:
+    """Require a clip that is long enough for a window, before the networks that synchronise clips are trained."""
+    needed = round(1.2 * window)
+    if not any(len(clip) >= needed for clip in clips):
+        raise InputError(
+            f"No usable training clip in {data} is as long as {needed / 25:.1f} s; add longer clips, or lower train.window."
+        )
 
 
 def save_weights(sync: LipSync, path: Path) -> Path:

@@ -26,7 +26,7 @@ from fantasytalking.training.trainer.engine import DivergenceError, Engine
 from fantasytalking.training.trainer.monitor import Interval, Monitor, batch_sums, is_logged, sums_of
 from fantasytalking.training.trainer.objective import Losses, Objective
 from fantasytalking.training.trainer.prefetching import Prefetcher
-from fantasytalking.training.trainer.resuming import Change, check_same_run, divergence, note_start
+from fantasytalking.training.trainer.resuming import Change, check_same_run, divergence, note_changes
 from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.signals import StopRequest
 from fantasytalking.training.trainer.sources import Source
@@ -187,7 +187,7 @@ class Trainer:
             self.interval = Interval(self.objective.parts, **kept.get("interval", {}))
         self.engine.wait_for_all()
         if self.engine.is_main:
-            note_start(self.run, self.step, self.config.total_steps, changed)
+            note_changes(self.run, self.step, changed)
             self.config.save(self.run.config)
             if self.objective.method:
                 write_json(self.run.method, dict(self.objective.method), indent=1)

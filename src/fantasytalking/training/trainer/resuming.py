@@ -16,7 +16,7 @@ from fantasytalking.system.json import read_json, read_json_lines
 from fantasytalking.training.trainer.config import MAY_CHANGE, LoopConfig, differences
 from fantasytalking.training.trainer.run_folder import PREFIX, RunFolder
 
-__all__ = ["Change", "changes", "check_same_run", "divergence", "note_start"]
+__all__ = ["Change", "changes", "check_same_run", "divergence", "note_changes", "note_finished"]
 
 ADJUSTABLE = re.compile(r"weight_decay|clip_norm|stages\.\d+\.(learning_rate|final_fraction|warmup|steps)")
 """Fields that change the result and may differ on resume only with `allow_changes`; the length of a stage only until it is over."""
@@ -131,14 +131,20 @@ def _stored(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def note_start(run: RunFolder, step: int, total: int, changed: Sequence[Change]) -> None:
-    """Say on stderr what was changed on purpose, or that a finished run has nothing left to do."""
+def note_changes(run: RunFolder, step: int, changed: Sequence[Change]) -> None:
+    """Say on stderr what was changed on purpose."""
     if changed:
         rows = "; ".join(one.text for one in changed)
         show_note(f"{run.path} goes on from step {step} with changes ({rows}).")
-    if step >= total:
+
+
+def note_finished(run: RunFolder, config: LoopConfig) -> None:
+    """Say on stderr that a run has done all its steps, and how it is trained on."""
+    latest = run.latest()
+    if latest is not None and latest.name == f"{PREFIX}{config.total_steps}":
         show_note(
-            f"{run.path} has all its {total} steps and is not trained further; to train on, lengthen its last stage and add {ALLOW}."
+            f"{run.path} has all its {config.total_steps} steps and is not trained further; to train on, lengthen its last stage "
+            f"(--train.stages.{len(config.stages) - 1}.steps) and add {ALLOW}.",
         )
 
 

@@ -41,5 +41,7 @@ class StopRequest:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         # Not through a console, whose lock this very thread may hold.
-        os.write(2, b"\nStopping: the step is finished and saved first. A second Ctrl-C stops at once, without saving.\n")
+        os.write(
+            2, b"\nStopping: the step is finished and saved first. A second Ctrl-C stops at once, without saving.\n"
+        )
         signal.signal(number, self._before[number])  # type: ignore[arg-type]
