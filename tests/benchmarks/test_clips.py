@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import FPS, Clip, assign_speech, spread_windows, validation_clips
+from clips import FPS, LEFT_OUT, Clip, assign_speech, spread_windows, validation_clips
 
 from fantasytalking.errors import InputError
+from fantasytalking.media.video import write_video
+from tests.media.files import moving_bar
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -44,6 +47,15 @@ def test_speech_of_equally_long_clips_is_rotated() -> None:
 def test_a_clip_without_donor_is_an_error() -> None:
     with pytest.raises(InputError, match="longest"):
         assign_speech([100, 50], ["longest", "other"])
+
+
+def test_a_clip_that_is_in_no_figure_is_not_listed(tmp_path: Path) -> None:
+    rows = []
+    for name in (*LEFT_OUT, "other"):
+        write_video(tmp_path / f"{name}.mp4", moving_bar(5), FPS, preset="ultrafast")
+        rows.append({"file": f"{name}.mp4", "identity": name, "kind": "real", "split": "val"})
+    (tmp_path / "catalogue.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "r0083" in LEFT_OUT and [clip.name for clip in validation_clips(tmp_path)] == ["other"]
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the talking clips are not beside the project")

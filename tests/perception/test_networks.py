@@ -3,6 +3,8 @@
 import hashlib
 import multiprocessing
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -59,3 +61,12 @@ def test_a_forked_process_loads_its_own_copy() -> None:
     with multiprocessing.get_context("fork").Pool(1) as pool:
         there = pool.apply_async(_scores, (array,)).get(timeout=60)
     np.testing.assert_array_equal(here, there)
+
+
+def test_the_runtime_writes_nothing_to_the_terminal() -> None:
+    code = (
+        "import numpy as np; from fantasytalking.perception.networks.network_runner import Network; "
+        "Network('face_detection_short_range')(np.zeros((1, 128, 128, 3), np.float32))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -14,6 +14,7 @@ from fantasytalking.media import audio as audio_module
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import iterate_frames, write_video
 from tests.data.preparation.footage import source
+from tests.media.files import join, write_sound
 
 SECONDS = 24
 
@@ -84,7 +85,7 @@ def test_sound_of_a_span_is_as_long_as_its_frames(film: Path) -> None:
     assert len(reader.sound()) == 48000
 
 
-def test_sound_that_ends_early_is_continued_with_silence(tmp_path: Path) -> None:
+def test_silence_at_the_end_of_the_sound_stays(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", counting_frames(75), 25, Audio(sweep()[:44100], 44100), preset="ultrafast")
     samples = SpanReader(ClipSpan(source(path), 0, 0.0, 3.0), 25.0).sound()
     assert len(samples) == 48000
@@ -93,6 +94,15 @@ def test_sound_that_ends_early_is_continued_with_silence(tmp_path: Path) -> None
     with pytest.raises(Refusal) as refusal:
         SpanReader(ClipSpan(source(path), 1, 1.5, 3.0), 25.0).sound()
     assert refusal.value.reason == "silent"
+
+
+def test_sound_that_ends_before_the_clip_is_not_continued_with_silence(tmp_path: Path) -> None:
+    picture = write_video(tmp_path / "p.mp4", counting_frames(75), 25, preset="ultrafast")
+    path = join(tmp_path / "a.mkv", picture, write_sound(tmp_path / "s.mka", sweep()[None, :44100], 44100, "aac"))
+    with pytest.raises(Refusal, match=r"The sound ends (1\.9|2\.0)\d s before the picture of the clip\.") as refusal:
+        SpanReader(ClipSpan(source(path), 0, 0.0, 3.0), 25.0).sound()
+    assert refusal.value.reason == "no-sound"
+    assert len(SpanReader(ClipSpan(source(path), 0, 0.0, 1.0), 25.0).sound()) == 16000
 
 
 def test_small_frames_are_kept_and_large_ones_are_read_again() -> None:

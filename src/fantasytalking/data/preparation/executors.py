@@ -20,13 +20,14 @@ from typing import Any, Protocol
 import fantasytalking.errors
 from fantasytalking.errors import FantasyTalkingError, InputError, MissingDependencyError, ResourceError
 from fantasytalking.pipeline.progress import quiet_frameworks
+from fantasytalking.system.native_output import quiet_stderr
 
 __all__ = ["Executor", "InProcessExecutor", "RayExecutor", "check_cluster", "ray_executor"]
 
 Task = Callable[[dict[str, Any]], dict[str, Any]]
 Arguments = tuple[Any, ...]
 _STORE_BYTES = 200 * 2**20
-_CONNECT_SECONDS, _ANSWER_SECONDS = 4.0, 16.0
+_CONNECT_SECONDS, _ANSWER_SECONDS = 4.0, 20.0
 _JOIN = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='CRITICAL'); ray.shutdown()"
 
 
@@ -219,7 +220,9 @@ def ray_executor(workers: int | None, address: str | None, gpus: float) -> Itera
                 count = workers or os.cpu_count() or 1
                 ray.init(num_cpus=count, include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
             else:
-                ray.init(address=address, **quiet)
+                # its core tells that it is told to be quiet
+                with quiet_stderr():
+                    ray.init(address=address, **quiet)
     except ConnectionError as error:
         raise InputError(
             f"There is no Ray cluster at '{address}' ({_first_line(error)}); start one with ray start --head."

@@ -1,16 +1,15 @@
 """Runs the bundled ``.tflite`` networks on the CPU."""
 
-import contextlib
 import functools
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fantasytalking.errors import MissingDependencyError, SettingsError
+from fantasytalking.system.native_output import quiet_stderr
 
 FOLDER = Path(__file__).parent
 NAMES = (
@@ -85,24 +84,6 @@ def _interpreter(name: str, process: int) -> _Interpreter:
             "Face and body perception needs the package ai-edge-litert, which cannot be imported "
             f"({error}); install it with: pip install ai-edge-litert"
         ) from error
-    with _without_native_messages():
+    # it tells of its delegate, and has no switch for that
+    with quiet_stderr():
         return _Interpreter(Interpreter(model_path=str(FOLDER / f"{name}.tflite"), num_threads=1))
-
-
-@contextlib.contextmanager
-def _without_native_messages() -> Iterator[None]:
-    """Keep what the runtime writes to stderr past Python, a line about its delegate, out of the progress; it has no switch for that."""
-    try:
-        kept = os.dup(2)
-    except OSError:
-        # stderr is closed
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(nowhere)
-        os.close(kept)
