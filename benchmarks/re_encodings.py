@@ -5,6 +5,7 @@ Re-encoding adds no motion, no expression and no likeness: a metric that gets be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -203,6 +204,8 @@ def _cell(change: Change | None) -> str:
         shown += f" ({change.low:{sign}.3f} to {change.high:{sign}.3f})"
     if change.largest is not None:
         shown += f"; {change.largest:+.3f}"
+    # -0.000 is rounding, and no direction
+    shown = re.sub(r"[-](0\.0+)(?![0-9])", r"\1", shown)
     return f"**{shown}**" if _rewarded(change) else shown
 
 

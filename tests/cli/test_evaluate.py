@@ -177,7 +177,7 @@ def test_every_option_is_explained_by_a_sentence_and_none_is_a_double_negative(c
     ]
     for field in dataclasses.fields(options):
         assert not field.name.startswith(("no_", "not_", "without_")), field.name
-    source = inspect.getsource(options)
+    source = inspect.getsource(module)
     documented = re.findall(r'^    (\w+): [^\n]*\n    """(.*?)"""', source, re.DOTALL | re.MULTILINE)
     told = dict(documented)
     for field in dataclasses.fields(options):
@@ -264,7 +264,7 @@ def test_the_advice_of_messages_about_folders_and_frames_works_when_it_is_follow
     shutil.copy("real/b.mp4", "one/b.mp4")
     # "Leave a method out, or give its videos, to count more"
     told = evaluated("out", "one", "two")
-    assert "All rows count only the 1 of 2 clips that every method has: 'two' lacks 1 (a)." in told
+    assert "All rows count only the 1 of 2 clips that every one has: 'two' lacks 1 (a)." in told
     assert "All rows count only" not in evaluated("out", "one")
     shutil.copy("real/a.mp4", "two/a.mp4")
     assert "All rows count only" not in evaluated("out", "one", "two")

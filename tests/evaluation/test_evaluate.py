@@ -20,11 +20,11 @@ from fantasytalking.errors import FantasyTalkingError, InputError, OutputError, 
 from fantasytalking.evaluation import measure
 from fantasytalking.evaluation.clip_facts import read_facts
 from fantasytalking.evaluation.common_frames import CommonFrames
-from fantasytalking.evaluation.evaluate import STORE, EvaluationOptions, evaluate
+from fantasytalking.evaluation.evaluate import STORE, EvaluationOptions, _Plan, evaluate
 from fantasytalking.evaluation.metrics.registry import Choice, build
 from fantasytalking.evaluation.pairing import GROUND_TRUTH, SHUFFLED, STILL, Task
 from fantasytalking.evaluation.report.write_report import table_text
-from fantasytalking.evaluation.results import Report, load_report
+from fantasytalking.evaluation.results import ClipResult, Report, load_report
 from fantasytalking.evaluation.row_frames import clip_problems
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import read_frames, write_video
@@ -95,7 +95,7 @@ def test_all_rows_are_measured_over_the_same_frames_and_this_is_told_everywhere(
     assert found.common == CommonFrames(True, ("a", "b"), 120, ("b",))
     told = "All rows are measured over the same frames: 2 clips, each from its beginning"
     cut = "1 of 2 clips is cut in every row, real clips and baselines included, to the end of the shortest video ('ours' in 1)"
-    lacks = "All rows count only the 2 of 3 clips that every method has: 'ours' lacks 1 (mute)"
+    lacks = "All rows count only the 2 of 3 clips that every one has: 'ours' lacks 1 (mute)"
     page, text = (output / "report.html").read_text(), table_text(found)
     raw = json.loads((output / "report.json").read_text())
     assert raw["common"]["same"] is True and raw["common"]["text"].startswith(told)
@@ -103,6 +103,21 @@ def test_all_rows_are_measured_over_the_same_frames_and_this_is_told_everywhere(
     for warning in (cut, lacks):
         assert any(w.startswith(warning) for w in raw["warnings"])
         assert f"Warning: {warning}" in text and markupsafe.escape(warning) in page
+
+
+def test_the_row_that_lacks_a_clip_is_named_whoever_it_is() -> None:
+    def results(*clips: str) -> dict[str, ClipResult]:
+        return {clip: ClipResult("", "", 50, {}) for clip in clips}
+
+    path = Path("x.mp4")
+    tasks = [Task(method, clip, path, path, path) for method in (GROUND_TRUTH, "one", "two") for clip in "bc"]
+    plan = _Plan(tasks, [], ["a", "b", "c"], {"one": {"a", "b", "c"}, "two": {"b", "c"}})
+    assert plan.lacking({GROUND_TRUTH: results(*"bc"), "one": results(*"bc"), "two": results(*"c")}) == {
+        "two": ["a", "b"]
+    }
+    assert plan.lacking({GROUND_TRUTH: results(*"bc"), "one": results(*"bc"), "two": {}}) == {"two": ["a"]}
+    broken = plan.lacking({GROUND_TRUTH: results(*"c"), "one": results(*"c"), "two": results(*"c")})
+    assert broken == {GROUND_TRUTH: ["b"], "two": ["a"]}
 
 
 def test_the_offset_of_a_clip_keeps_its_sign_in_the_csv(report: tuple[Report, Path]) -> None:

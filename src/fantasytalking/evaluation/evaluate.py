@@ -174,14 +174,19 @@ class _Plan:
     made: dict[str, set[str]]
 
     def lacking(self, results: Mapping[str, Mapping[str, ClipResult]]) -> dict[str, list[str]]:
-        """Methods with results -> names of the real clips of which they have no file, or none that could be measured."""
+        """Rows -> names of the real clips of which they have no file, or none that could be measured.
+
+        A real clip that cannot be measured is named for the ground truth alone, and of a method without any result only what it has no
+        file of.
+        """
         planned = {task.clip for task in self.tasks}
-        lacking = {
-            method: [n for n in self.names if n not in made or (n in planned and n not in results[method])]
-            for method, made in self.made.items()
-            if results.get(method)
-        }
-        return {method: clips for method, clips in lacking.items() if clips}
+        unreadable = [name for name in self.names if name in planned and name not in results.get(GROUND_TRUTH, {})]
+        lacking = {GROUND_TRUTH: unreadable}
+        for method, made in self.made.items():
+            found = results.get(method)
+            failed = {name for name in planned if name not in found} if found else set()
+            lacking[method] = [n for n in self.names if n not in unreadable and (n not in made or n in failed)]
+        return {row: clips for row, clips in lacking.items() if clips}
 
 
 def _plan(methods: Mapping[str, Path], reference: Path, options: EvaluationOptions) -> _Plan:

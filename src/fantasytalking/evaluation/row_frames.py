@@ -179,7 +179,7 @@ def length_warnings(
         rows: The rows.
         common: The frames that they are measured over.
         protocol: Protocol of the measurement.
-        lacking: Name of a method -> names of the real clips of which it has no usable video.
+        lacking: Name of a row -> names of the real clips of which it has no usable video.
         real: Number of real clips.
     """
     found = []
@@ -191,7 +191,7 @@ def length_warnings(
     elif lacking:
         named = "; ".join(f"'{name}' lacks {len(clips)} ({_some(clips)})" for name, clips in lacking.items())
         found.append(
-            f"All rows count only the {_of(len(common.clips), real)} that every method has: {named}. Leave a method out, or give its "
+            f"All rows count only the {_of(len(common.clips), real)} that every one has: {named}. Leave a method out, or give its "
             "videos, to count more."
         )
     if common.cut:

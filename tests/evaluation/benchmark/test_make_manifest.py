@@ -67,7 +67,7 @@ def test_usable_videos_become_cases_and_the_others_are_skipped_with_the_reason(v
 
 def test_a_name_that_a_manifest_cannot_hold_is_skipped_with_the_reason(videos: Path, tmp_path: Path) -> None:
     for name in (b"caf\xe9.mp4", b"back\\slash.mp4", b"fine.mp4"):
-        shutil.copy(videos / "ben_2.mp4", os.fsencode(tmp_path) + b"/" + name)
+        shutil.copy(os.fsencode(videos / "ben_2.mp4"), os.fsencode(tmp_path) + b"/" + name)
     made = make(tmp_path)
     assert [case.reference.file for case in made.manifest.cases] == ["fine.mp4"]
     assert sorted(why.split(", but")[0] for why in made.skipped.values()) == [

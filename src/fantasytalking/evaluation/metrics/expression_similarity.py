@@ -1,8 +1,8 @@
 """ES: expression similarity, similarity of facial features between frames (paper, section 4.1).
 
 Standard: expression coefficients of Deep3DFaceRecon (64). Proxy: expression of the bundled face mesh (24). Both reward stillness.
-The proxy rewards re-encoding too: a codec smooths the small motions that the mesh would see, so a recompressed clip has a higher value
-than the clip itself (docs/evaluation.md, "Metrics that reward damage"). Whether the standard does has not been measured here.
+The proxy rewards re-encoding too: recompressed clips mostly have a higher value than the clips themselves, probably because a codec
+smooths small motions (docs/evaluation.md, "Metrics that reward damage"). Whether the standard does has not been measured here.
 """
 
 from __future__ import annotations
