@@ -259,6 +259,14 @@ def test_data_without_a_usable_clip_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert ("left_out.json" in sentence) if rows else ("is empty" in sentence)
 
 
+def test_a_model_that_does_not_fit_is_told_with_the_option_as_typed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("tiny", "--data", one_row(tmp_path), "--output", tmp_path / "run", "--train.model.patch-size", 1, 3, 3)
+    assert "error: --train.model.patch-size must divide the latents of 8 x 8" in refused(capsys, *words)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_folder_that_cannot_be_made_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = one_row(tmp_path)
     (tmp_path / "file").write_text("in the way")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import tyro
@@ -16,7 +17,7 @@ from fantasytalking.pipeline.progress import show_note
 from fantasytalking.system.records import FieldDescription, describe
 from fantasytalking.training.trainer.model_sizes import ModelSizes
 
-__all__ = ["parse_recipe", "respelt"]
+__all__ = ["as_typed", "parse_recipe", "respelt"]
 
 WHOLE = tyro.conf.arg(name="")
 """Marker by which the recipe's own fields become options without a prefix."""
@@ -116,10 +117,10 @@ def _made(value: Any, given: Any, prefix: str) -> Any:
     try:
         return dataclasses.replace(value, **changed)
     except SettingsError as error:
-        raise SettingsError(_as_typed(str(error), prefix, changed)) from None
+        raise SettingsError(as_typed(str(error), prefix, changed)) from None
 
 
-def _as_typed(message: str, prefix: str, fields: Mapping[str, Any]) -> str:
+def as_typed(message: str, prefix: str, fields: Iterable[str]) -> str:
     """The message with the name of the field that it begins with as the option is typed."""
     found = _FIRST_WORDS.match(message)
     name = "" if found is None else found.group().rstrip(".")

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from fantasytalking.cli.recipe_options import parse_recipe, respelt
+from fantasytalking.cli.recipe_options import as_typed, parse_recipe, respelt
 from fantasytalking.data.catalogue import CATALOGUE
 from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.pipeline.model_names import resolve_model
@@ -233,7 +233,10 @@ def run(name: str, options: Any) -> int:
 
         torch.set_num_threads(options.threads)
     quiet_frameworks()
-    made = family.train(recipe, options)
+    try:
+        made = family.train(recipe, options)
+    except SettingsError as error:
+        raise SettingsError(as_typed(str(error), "--", [one.name for one in dataclasses.fields(recipe)])) from error
     if int(os.environ.get("RANK", 0)) == 0:
         print(json.dumps({"output": str(made), "recipe": name}) if options.json else made)
     return 0
