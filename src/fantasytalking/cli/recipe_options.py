@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 

@@ -13,7 +13,7 @@ import pytest
 
 from fantasytalking.cli.__main__ import main
 from fantasytalking.errors import OutputError
-from fantasytalking.system.json import read_json_lines
+from fantasytalking.system.json import read_json_lines, write_json
 from fantasytalking.training.adapter.adapter_recipes import ADAPTER_TINY
 from fantasytalking.training.adapter.train_adapter import train_adapter
 from fantasytalking.training.distillation.distil_adapter import distil_adapter, distil_released
@@ -81,6 +81,7 @@ def test_two_trainings_side_by_side_do_not_share_a_folder(tmp_path: Path, capsys
 
 
 def test_a_run_that_is_trained_is_not_exported_into(occupied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_json(occupied / "adapter.json", {})
     words = ["export", str(occupied), str(occupied / "adapter.ckpt"), "--layout", "released"]
     assert main(words) == 2
     assert "Another process is training in" in capsys.readouterr().err

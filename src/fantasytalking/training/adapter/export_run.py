@@ -274,8 +274,7 @@ def _export_embedded(run: Path, target: Path, layout: str) -> Path:
     model = run / "model"
     if not (model / INDEX).is_file():
         raise CheckpointError(
-            f"{run} is no run of an adapter and holds no finished model; give the --output folder of a 'fantasytalking train' run that "
-            "has finished."
+            f"{run} holds no finished run; give the --output folder of a 'fantasytalking train' run, and finish that first if it was stopped."
         )
     if layout not in ("pipeline", "transformer"):
         raise SettingsError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -85,12 +85,7 @@ def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
         prepare_tracks(data, output / "tracks", SpeechEncoder.from_pretrained(SPEECH_ENCODER), clips)
         tracks = {path.stem: load_track(path) for path in sorted((output / "tracks").glob("[!.]*.safetensors"))}
         begin_phase(output, "mouths")
-        views = {}
-        with stage("mouths", len(tracks)) as advance:
-            for stem, track in tracks.items():
-                cached = output / "mouths" / f"{stem}.safetensors"
-                views[stem] = cached_view(data / track.info.file, track, template, cached)
-                advance()
+        views = _mouth_views(tracks, data, template, output / "mouths")
         training, ridge = training_clips(tracks, views, output / "sync.json")
     _require_length(training, config.window, data)
     begin_phase(output, "align")
@@ -118,6 +113,18 @@ def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
             table = validation_table(finished, validation, ridge, references)
             write_json(output / "figures.json", table, indent=1)
     return weights
+
+
+def _mouth_views(
+    tracks: Mapping[str, FaceTrack], data: Path, template: NDArray[np.float32], cache: Path
+) -> dict[str, MouthView]:
+    """Measure the mouths of all clips, or read them from `cache`."""
+    views = {}
+    with stage("mouths", len(tracks)) as advance:
+        for stem, track in tracks.items():
+            views[stem] = cached_view(data / track.info.file, track, template, cache / f"{stem}.safetensors")
+            advance()
+    return views
 
 
 def check_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> None:
