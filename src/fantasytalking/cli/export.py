@@ -74,7 +74,8 @@ def check_run(folder: Path, layout: str) -> None:
         if written:
             raise CheckpointError(f"The result of the run in {folder} is {folder / written[0]}, which needs no export.")
         raise CheckpointError(
-            f"{folder} holds no finished run; give the --output folder of a 'fantasytalking train' run, and finish that first if it was stopped."
+            f"{folder} holds no finished run; give the --output folder of a 'fantasytalking train' run, and let that "
+            "finish first if it was stopped."
         )
     if layout not in ("pipeline", "transformer"):
         raise SettingsError(

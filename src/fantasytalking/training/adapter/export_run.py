@@ -274,7 +274,8 @@ def _export_embedded(run: Path, target: Path, layout: str) -> Path:
     model = run / "model"
     if not (model / INDEX).is_file():
         raise CheckpointError(
-            f"{run} holds no finished run; give the --output folder of a 'fantasytalking train' run, and finish that first if it was stopped."
+            f"{run} holds no finished run; give the --output folder of a 'fantasytalking train' run, and let that "
+            "finish first if it was stopped."
         )
     if layout not in ("pipeline", "transformer"):
         raise SettingsError(
