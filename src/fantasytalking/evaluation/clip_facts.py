@@ -6,32 +6,26 @@ They are read before anything is measured, since all rows of a clip are measured
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fantasytalking.conditioning.speech_features import SAMPLE_RATE
+from fantasytalking.data.preparation.preparation_settings import LONGEST_FREEZE
 from fantasytalking.errors import InputError
 from fantasytalking.evaluation.footage import load_sound
 from fantasytalking.evaluation.protocol import Protocol
 from fantasytalking.media.audio import is_silent
+from fantasytalking.media.coverage import PictureChanges, Stretch
 from fantasytalking.media.video import iterate_frames, probe_video
 
-__all__ = ["ClipFacts", "frozen_stretches", "read_facts"]
+__all__ = ["ClipFacts", "read_facts"]
 
-_SMALL = 32
-"""Longest side, in pixels, at which frames are compared: a mouth that moves in a still picture changes some of them."""
 _DECODED = 256
-"""Longest side at which frames are decoded for it; the decoder dithers what it shrinks further, by more than encoders do."""
-_UNCHANGED = 2
-"""Grey levels below which a frame is the one before: encoders change a frozen picture by 1, a person who sits still by 3 and more."""
-_FROZEN_SECONDS = 0.6
-"""Length from which a stretch counts as frozen; a slow frame rate repeats a frame for a tenth of that."""
+"""Longest side at which frames are decoded; the decoder dithers what it shrinks further, by more than encoders do."""
 
 
 @dataclass(frozen=True)
@@ -85,55 +79,28 @@ def read_facts(path: Path, protocol: Protocol) -> ClipFacts:
         VideoError: The video cannot be read.
         InputError: It is shorter than two frames.
     """
-    info = probe_video(path)
-    decoded = iterate_frames(path, protocol.fps, protocol.max_frames, longest_side=_DECODED)
-    frames = [_small(frame) for frame in decoded]
-    if len(frames) < 2:
-        raise InputError(
-            f"The clip '{path}' has {len(frames)} frame at {protocol.fps:g} frames a second; give two or more."
-        )
-    sound = load_sound(path, len(frames) / protocol.fps)
-    frozen = 0
+    info, changes, count = probe_video(path), PictureChanges(), 0
+    for frame in iterate_frames(path, protocol.fps, protocol.max_frames, longest_side=_DECODED):
+        changes.push(count / protocol.fps, frame)
+        count += 1
+    if count < 2:
+        raise InputError(f"The clip '{path}' has {count} frame at {protocol.fps:g} frames a second; give two or more.")
+    sound = load_sound(path, count / protocol.fps)
+    frozen = 0.0
     if sound is not None:
-        frozen = sum(_heard(part, sound, protocol.fps) for part in frozen_stretches(frames, protocol.fps))
+        frozen = sum(_heard(part, sound) for part in changes.frozen(LONGEST_FREEZE, count / protocol.fps))
     return ClipFacts(
-        frames=len(frames),
+        frames=count,
         seconds=info.seconds,
         width=info.width,
         height=info.height,
         fps=float(info.fps),
         has_sound=sound is not None,
-        frozen=round(frozen / protocol.fps, 3),
+        frozen=round(frozen, 3),
     )
 
 
-def _small(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
-    scale = _SMALL / max(frame.shape[:2])
-    size = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))
-    return np.asarray(cv2.resize(frame.astype(np.float32), size, interpolation=cv2.INTER_AREA), np.float32)
-
-
-def frozen_stretches(frames: list[NDArray[np.float32]], fps: float) -> list[slice]:
-    """Stretches of 0.6 s and more in which the picture does not change.
-
-    Args:
-        frames: Frames float32 [H, W, 3] in grey levels, small ones, of one size.
-        fps: Frames a second.
-
-    Returns:
-        Slices of frames; the first of each is the one that is held.
-    """
-    same = [float(np.abs(b - a).max()) < _UNCHANGED for a, b in itertools.pairwise(frames)]
-    found, start = [], 0
-    for held, run in itertools.groupby(same):
-        stop = start + len(list(run))
-        if held and (stop - start) / fps >= _FROZEN_SECONDS:
-            found.append(slice(start, stop + 1))
-        start = stop
-    return found
-
-
-def _heard(part: slice, sound: NDArray[np.float32], fps: float) -> int:
-    """Number of frames of a stretch, 0 where it is silent: a picture may stand still at the end of a clip."""
-    begin, end = (round(place / fps * SAMPLE_RATE) for place in (part.start, part.stop))
-    return 0 if is_silent(sound[begin:end], SAMPLE_RATE) else part.stop - part.start
+def _heard(part: Stretch, sound: NDArray[np.float32]) -> float:
+    """Seconds of a stretch, 0 where it is silent: a picture may stand still at the end of a clip."""
+    begin, end = (round(place * SAMPLE_RATE) for place in (part.start, part.end))
+    return 0.0 if is_silent(sound[begin:end], SAMPLE_RATE) else part.seconds
