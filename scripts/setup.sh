@@ -72,7 +72,10 @@ pip_install() {
 }
 
 if [ -n "${TORCH_INDEX:-}" ]; then
-  pip_install --index-url "$TORCH_INDEX" torch
+  if ! pip_install --index-url "$TORCH_INDEX" torch; then
+    echo "torch could not be installed from $TORCH_INDEX; check the address, and that this machine can reach it, or leave TORCH_INDEX out." >&2
+    exit 1
+  fi
 elif [ "$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && ! "$venv_python" -c 'import torch' 2>/dev/null; then
   echo "No NVIDIA driver found. If torch now downloads gigabytes of CUDA libraries, stop and see 'Without a GPU' in docs/install.md."
 fi

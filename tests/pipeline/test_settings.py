@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from fantasytalking.errors import FaceError, SettingsError
+from fantasytalking.pipeline.model_names import INDEX, embedded_folder
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list, settings_table
 from fantasytalking.pipeline.talking_video import TalkingVideo
@@ -161,3 +163,8 @@ def test_texts_are_parsed_as_on_a_command_line() -> None:
 
 def test_the_documented_table_is_made_from_the_fields() -> None:
     assert settings_table() in DOCS.read_text(), "paste settings_table() into docs/settings.md"
+
+
+def test_the_page_gives_the_embedded_models_own_defaults() -> None:
+    own = json.loads((embedded_folder() / INDEX).read_text())["defaults"]
+    assert f"own: {', '.join(f'`{name}` {value:g}' for name, value in sorted(own.items()))}." in DOCS.read_text()

@@ -95,7 +95,7 @@ def run(options: MakeManifest) -> int:
         print(json_module.dumps(found))
         return 0
     if clips < options.clips:
-        progress.note(f"{options.clips} clips were requested and {clips} can be used.")
+        progress.note(f"{clips} clips can be used, fewer than --clips {options.clips}.")
     progress.note(printable(f"{clips} clips; run it with --data {shlex.quote(str(made.data))}"))
     print(target)
     return 0

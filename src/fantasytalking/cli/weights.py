@@ -43,6 +43,6 @@ def main(arguments: Sequence[str]) -> int:
         print(json.dumps({key: None if path is None else str(path) for key, path in there.items()}))
         return 0
     for key, path in there.items():
-        print(f"{'there' if path else '-':<7}{describe(key)}")
+        print(f"{'there' if path else 'missing':<9}{describe(key)}")
     print(f"Downloads are stored in {cache_folder()}; 'fantasytalking weights NAME ...' downloads the named networks.")
     return 0

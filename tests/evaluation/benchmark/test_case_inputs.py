@@ -79,27 +79,27 @@ def test_the_portrait_is_the_first_frame_of_the_window(data: Path) -> None:
 def test_a_reference_from_the_beginning_is_the_file_itself(data: Path, tmp_path: Path) -> None:
     source = data / "clips" / "a.mp4"
     for seconds, looked_at in ((2.0, 20.0), (1.0, 1.0)):
-        assert write_reference(case(data, "clips/a.mp4", seconds), data, tmp_path, looked_at) == ""
+        assert not write_reference(case(data, "clips/a.mp4", seconds), data, tmp_path, looked_at)
         assert (tmp_path / "a.mp4").read_bytes() == source.read_bytes()
 
 
 def test_any_other_reference_is_cut_and_nearly_lossless(data: Path, tmp_path: Path) -> None:
-    note = write_reference(case(data, "clips/a.mp4", 1.0, start=0.4), data, tmp_path, 20.0)
-    assert "crf 4" in note
+    again = write_reference(case(data, "clips/a.mp4", 1.0, start=0.4), data, tmp_path, 20.0)
+    assert again
     frames, rate = read_frames(tmp_path / "a.mp4")
     true, _ = read_frames(data / "clips" / "a.mp4", None, 25, 0.4)
     assert (rate, frames.shape) == (25, true.shape)
     assert np.abs(frames.astype(int) - true).mean() < 1.5
     assert probe_video(tmp_path / "a.mp4").has_audio
     # a window of the beginning that is shorter than what is looked at is cut as well
-    assert "crf 4" in write_reference(case(data, "clips/a.mp4", 1.0), data, tmp_path, 20.0)
+    assert write_reference(case(data, "clips/a.mp4", 1.0), data, tmp_path, 20.0)
     assert probe_video(tmp_path / "a.mp4").frames == 25
 
 
 def test_a_reference_gets_the_speech_that_puts_it_in_step(data: Path, tmp_path: Path) -> None:
     late = case(data, "clips/a.mp4", 1.0)
     sound = dataclasses.replace(late.reference, start=0.25)  # the tone swells every half second
-    assert "crf 4" in write_reference(dataclasses.replace(late, audio=sound), data, tmp_path, 1.0)
+    assert write_reference(dataclasses.replace(late, audio=sound), data, tmp_path, 1.0)
     heard = load_audio(tmp_path / "a.mp4", 48000).samples
     wanted = cut_sound(sound, data).samples
     length = min(len(heard), len(wanted))

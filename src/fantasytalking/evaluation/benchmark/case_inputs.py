@@ -19,6 +19,7 @@ from fantasytalking.system.files import atomic_path
 from fantasytalking.system.json import read_json_object, write_json
 
 __all__ = [
+    "REFERENCE_CRF",
     "bad_files",
     "choose_donors",
     "cut_sound",
@@ -117,7 +118,7 @@ def cut_sound(window: Window, data: Path, seconds: float | None = None) -> Audio
     return Audio(fit_length(sound.samples, round(length * SOUNDTRACK_RATE)), SOUNDTRACK_RATE)
 
 
-def write_reference(case: Case, data: Path, folder: Path, looked_at: float) -> str:
+def write_reference(case: Case, data: Path, folder: Path, looked_at: float) -> bool:
     """Write the real clip that a case is measured against, and a record of how it was made beside it.
 
     A window that starts with the file, and whose remainder nobody looks at, is the file itself, unchanged; any other is cut out and
@@ -131,7 +132,7 @@ def write_reference(case: Case, data: Path, folder: Path, looked_at: float) -> s
         looked_at: Seconds of a clip that the protocol looks at.
 
     Returns:
-        A sentence where it was encoded again, or "".
+        Whether it is cut from its file and encoded again.
 
     Raises:
         InputError: The window reaches beyond the end of the file.
@@ -155,12 +156,9 @@ def write_reference(case: Case, data: Path, folder: Path, looked_at: float) -> s
         "unchanged": whole,
         "crf": None if whole else REFERENCE_CRF,
     }
-    note = (
-        "" if whole else f"The reference of {case.name} is cut from its file and encoded again at crf {REFERENCE_CRF}."
-    )
     known = read_json_object(record)
     if known.get("made_as") == made_as and target.is_file() and known.get("sha256") == file_digest(target):
-        return note
+        return not whole
     for stale in (record, *folder.glob(f"{case.name}.*")):
         stale.unlink(missing_ok=True)
     if whole:
@@ -172,7 +170,7 @@ def write_reference(case: Case, data: Path, folder: Path, looked_at: float) -> s
         write_video(target, frames, info.fps, sound, overwrite=True, crf=REFERENCE_CRF)
     made = {"case": case.name, "made_as": made_as, "sha256": file_digest(target), "note": note}
     write_json(record, made, indent=1, ascii_only=False)
-    return note
+    return not whole
 
 
 def link_file(source: Path, target: Path) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from fantasytalking.errors import FantasyTalkingError, InputError
 from fantasytalking.evaluation.benchmark.benchmark_manifest import Case, Manifest, save_manifest
 from fantasytalking.evaluation.benchmark.case_inputs import (
+    REFERENCE_CRF,
     bad_files,
     choose_donors,
     link_file,
@@ -167,7 +168,7 @@ def _write_references(
     left_out: list[LeftOut],
 ) -> tuple[Case, ...]:
     """Write the real clips of exactly these cases, so that nothing else is scored; returns the cases that have one."""
-    folder, good = output / "references", []
+    folder, good, cut = output / "references", [], []
     names = {case.name for case in cases}
     for path in folder.iterdir():
         if path.name.partition(".")[0] not in names:
@@ -175,15 +176,19 @@ def _write_references(
     with progress.stage("references", len(cases)) as advance:
         for case in cases:
             try:
-                note = write_reference(case, data, folder, options.scoring.protocol.max_seconds)
+                again = write_reference(case, data, folder, options.scoring.protocol.max_seconds)
             except FantasyTalkingError as error:
                 left_out.append(LeftOut(case.name, "", str(error)))
                 continue
             finally:
                 advance()
-            if note:
-                progress.note(note)
+            if again:
+                cut.append(case.name)
             good.append(case)
+    if cut:
+        progress.note(
+            f"References of {len(cut)} cases are cut from their files and encoded again at crf {REFERENCE_CRF}: {', '.join(cut)}."
+        )
     return tuple(good)
 
 
