@@ -25,7 +25,7 @@ def test_all_networks_are_listed_with_size_licence_and_whether_they_are_there(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(WEIGHTS) + 1
     line = next(line for line in lines if "inception" in line)
-    assert line.startswith("-") and "95.6 MB" in line and "licence: Apache-2.0" in line
+    assert line.startswith("missing") and "95.6 MB" in line and "licence: Apache-2.0" in line
     assert main(["weights", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == dict.fromkeys(WEIGHTS)
 

@@ -168,7 +168,7 @@ def write_reference(case: Case, data: Path, folder: Path, looked_at: float) -> b
         sound = cut_sound(heard, data, window.seconds) if info.has_audio else None
         frames = iterate_frames(source, None, count, window.start)
         write_video(target, frames, info.fps, sound, overwrite=True, crf=REFERENCE_CRF)
-    made = {"case": case.name, "made_as": made_as, "sha256": file_digest(target), "note": note}
+    made = {"case": case.name, "made_as": made_as, "sha256": file_digest(target)}
     write_json(record, made, indent=1, ascii_only=False)
     return not whole
 
