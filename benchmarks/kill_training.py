@@ -33,8 +33,8 @@ sys.path.insert(0, str(ROOT))
 from phase_kills import ended, losses, measure, start  # noqa: E402
 from toy_runs import RUNS, make_material  # noqa: E402
 
-from fantasytalking.training.trainer.checkpoints import Stored  # noqa: E402
 from fantasytalking.training.trainer.run_folder import RunFolder  # noqa: E402
+from fantasytalking.training.trainer.stored_checkpoint import Stored  # noqa: E402
 
 
 def command(run: Path, steps: int, processes: int, step_seconds: float) -> list[str]:

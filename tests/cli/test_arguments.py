@@ -50,7 +50,7 @@ def cases(folder: Path) -> dict[str, list[str]]:
         f"export {gone} {made} --layout model": ["There is no folder", gone],
         f"convert {gone} {made} --layout model": ["There are no weights at", gone],
         f"manifest {gone} --output {made} --name a": ["There is no video or folder", gone],
-        f"manifest {gone} --output {made} --name a --fps nan": ["There is no video"],
+        f"manifest {gone} --output {made} --name a --fps nan": ["fps", "but nan was given"],
     }
     for family in FAMILIES:
         for name in family.names:

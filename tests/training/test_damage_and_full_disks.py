@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,9 +33,9 @@ from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, loa
 from fantasytalking.training.lip_sync.lip_sync_data import cached_view
 from fantasytalking.training.lip_sync.train_lip_sync import average_face, save_weights
 from fantasytalking.training.motion_percentiles import read_percentiles
-from fantasytalking.training.trainer.checkpoints import load_ema
 from fantasytalking.training.trainer.phases import PHASES
 from fantasytalking.training.trainer.run_folder import RunFolder
+from fantasytalking.training.trainer.stored_checkpoint import load_ema
 from tests.cli.test_train import make_video
 from tests.system.file_limit import file_limit
 from tests.tiny import tiny_whisper
@@ -190,17 +191,35 @@ def test_a_damaged_checkpoint_is_a_sentence_and_deleting_it_goes_on_from_the_one
     trainer(tmp_path).train(until=3)
     for content in ("", "[]", "{", '{"format": 2}', '{"format": 2, "step": 3, "extra": [], "files": "x"}'):
         (tmp_path / "step-3" / "meta.json").write_text(content)
-        with pytest.raises(
-            CheckpointError, match=r"step-3 cannot be continued: .*; delete it to go on from the one before"
-        ):
-            trainer(tmp_path)
-        with pytest.raises(CheckpointError, match=r"step-3 cannot be read: .*; delete it"):
-            load_ema(RunFolder(tmp_path))
+        refused(tmp_path, "step-3", "delete it, and step-2 is used")
     shutil.rmtree(tmp_path / "step-3")
     assert trainer(tmp_path).step == 2
-    cut(next((tmp_path / "step-2").glob("*.safetensors")))
-    with pytest.raises(CheckpointError, match=r"step-2 cannot be continued"):
-        trainer(tmp_path)
+    meta, weights = tmp_path / "step-2" / "meta.json", next((tmp_path / "step-2").glob("*.safetensors"))
+    text, whole = meta.read_text(), weights.read_bytes()
+    meta.write_text(text.replace('"samples": ', '"samples": 1', 1))
+    refused(
+        tmp_path,
+        "step-2",
+        "meta.json does not have the checksum that was stored with it; delete it, and the run begins anew",
+    )
+    meta.write_text(text)
+    for damage in (flip, cut):
+        damage(weights)
+        refused(tmp_path, "step-2", f"{weights.name} does not have the checksum that was stored with it")
+        weights.write_bytes(whole)
+    assert trainer(tmp_path).step == 2
+    # as earlier versions wrote it
+    meta.write_text(
+        json.dumps({key: value for key, value in json.loads(text).items() if key not in ("sha256", "digest")})
+    )
+    assert trainer(tmp_path).step == 2
+
+
+def refused(run: Path, checkpoint: str, words: str) -> None:
+    """Hold that neither training nor reading goes on from a checkpoint."""
+    for way, use in (("continued", lambda: trainer(run)), ("read", lambda: load_ema(RunFolder(run)))):
+        with pytest.raises(CheckpointError, match=rf"{checkpoint} cannot be {way}: .*{re.escape(words)}"):
+            use()
 
 
 def test_damaged_settings_of_a_run_are_a_sentence_and_deleting_the_file_goes_on(tmp_path: Path) -> None:

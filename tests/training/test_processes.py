@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.training.trainer.batches import shares
-from fantasytalking.training.trainer.checkpoints import Stored, load_ema
 from fantasytalking.training.trainer.engine import Engine
 from fantasytalking.training.trainer.run_folder import RunFolder
+from fantasytalking.training.trainer.stored_checkpoint import Stored, load_ema
 from tests.training.tiny_run import CONFIG, new_model, trainer
 
 ROOT = Path(__file__).resolve().parents[2]

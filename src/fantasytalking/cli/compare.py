@@ -31,7 +31,7 @@ class Compare:
     output: Path
     """Folder of the joint report."""
     media: bool = True
-    """Show the best and worst clips in the page; with --no-media it is small and shows no faces."""
+    """Show the best and worst clips in the page; without them it is small and shows no faces."""
     json: bool = False
     """Print one JSON object instead of the table, for programs."""
 

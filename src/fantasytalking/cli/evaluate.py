@@ -52,7 +52,7 @@ class Evaluate:
     device: str = "auto"
     """Device of the standard networks: auto, cpu, cuda, cuda:1, mps."""
     media: bool = True
-    """Show the best and worst clips in the page; with --no-media it is small and shows no faces."""
+    """Show the best and worst clips in the page; without them it is small and shows no faces."""
     json: bool = False
     """Print one JSON object instead of the table, for programs."""
 

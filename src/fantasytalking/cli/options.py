@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 import tyro
 
 from fantasytalking.errors import AudioError, ImageError, SettingsError
+from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list
@@ -204,9 +205,6 @@ def generate_file(
 
     Everything that can be checked is checked before the model is loaded.
     """
-    # Imported here, as it loads PyAV, which --help does not need.
-    from fantasytalking.media.video_writer import ENDINGS
-
     target = check_output(output, run.overwrite, ENDINGS)
     existing_file(image, "image", ImageError)
     existing_file(audio, "audio", AudioError)

@@ -21,13 +21,11 @@ from av.video.stream import VideoStream
 from fantasytalking.errors import VideoError
 from fantasytalking.media.audio import Audio, fit_length
 from fantasytalking.media.container import SCALING, write_errors
+from fantasytalking.media.video_formats import ENDINGS, FORMATS
 from fantasytalking.system.files import atomic_path, check_output
 
 __all__ = ["VideoWriter", "exact_rate", "write_video"]
 
-_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-ENDINGS = tuple(_FORMATS)
-"""Endings that the name of a video may have."""
 _NTSC = {round(1000 * n / 1001, 3): Fraction(1000 * n, 1001) for n in (24, 30, 48, 60, 120)}
 # One rate for every sound: all players know it, and the encoder needs no table of rates.
 _SOUND_RATE = 48000
@@ -232,7 +230,7 @@ def write_video(
 
 
 def _open(temporary: Path, target: Path) -> OutputContainer:
-    kind = _FORMATS[target.suffix.lower()]
+    kind = FORMATS[target.suffix.lower()]
     # faststart: the index in front, so that a browser plays before it has the whole file.
     options = {"movflags": "+faststart"} if kind in ("mp4", "mov") else {}
     with write_errors(target):

@@ -193,7 +193,7 @@ def test_another_base_a_taken_name_and_no_run_are_refused(trained: Trained, tmp_
         export_run(trained.adapter, tmp_path / "t", "transformer", base=tmp_path / "gone")
     with pytest.raises(OutputError, match="exists already"):
         export_run(trained.adapter, tmp_path / "other", "transformer")
-    with pytest.raises(CheckpointError, match="no run of an adapter"):
+    with pytest.raises(CheckpointError, match="holds no finished run"):
         export_run(tmp_path, tmp_path / "t", "pipeline")
 
 

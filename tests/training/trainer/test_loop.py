@@ -20,11 +20,11 @@ from fantasytalking.training.embedded.embedded_recipes import TINY_TRANSFORMER
 from fantasytalking.training.embedded.train_embedded import fresh_transformer, make_trainer, window_source
 from fantasytalking.training.embedded.training_tracks import Material, load_material
 from fantasytalking.training.flow_matching import FlowMatching
-from fantasytalking.training.trainer.checkpoints import Stored, load_ema
 from fantasytalking.training.trainer.config import StageSchedule, TrainConfig, load_config
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.sources import WindowSource
+from fantasytalking.training.trainer.stored_checkpoint import Stored, load_ema
 from tests.training.synthetic import write_cache
 
 ROOT = Path(__file__).resolve().parents[3]

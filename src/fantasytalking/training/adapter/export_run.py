@@ -29,8 +29,8 @@ from fantasytalking.system.records import nearest_name
 from fantasytalking.training.adapter.run_description import DESCRIPTION, RUN, base_checksum, read_description
 from fantasytalking.training.lora import plain_names, save_lora
 from fantasytalking.training.motion_percentiles import PERCENTILES, write_percentiles
-from fantasytalking.training.trainer.checkpoints import load_ema
 from fantasytalking.training.trainer.run_folder import RunFolder
+from fantasytalking.training.trainer.stored_checkpoint import load_ema
 
 __all__ = ["ExportLayout", "Exported", "export_run"]
 

@@ -34,7 +34,7 @@ from fantasytalking.training.trainer.data_check import check_set
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.phases import begin_phase
-from fantasytalking.training.trainer.random_draws import seeded
+from fantasytalking.training.trainer.random_draws import seeded, undrawn
 from fantasytalking.training.trainer.resuming import note_finished
 from fantasytalking.training.trainer.run_folder import RunFolder, owns_run
 from fantasytalking.training.trainer.sources import BucketPlan
@@ -84,7 +84,9 @@ def adapter_source(recipe: AdapterRecipe, dataset: LatentDataset) -> LatentSourc
     return LatentSource(dataset, order, tuple(Strides().latent_frames(frames) for frames in config.frames), config.seed)
 
 
-def build_model(base: Path, recipe: AdapterRecipe, prepared: PreparedSet) -> FantasyTalkingTransformer3DModel:
+def build_model(
+    base: Path, recipe: AdapterRecipe, prepared: PreparedSet, sizes: dict[str, Any] | None = None
+) -> FantasyTalkingTransformer3DModel:
     """Load the base's transformer, add the parts that it lacks, and freeze all but the adapter (and LoRA).
 
     A new part does not change the output until it is trained. The same seed gives the same weights in every process.
@@ -93,13 +95,15 @@ def build_model(base: Path, recipe: AdapterRecipe, prepared: PreparedSet) -> Fan
         base: Pipeline folder, or transformer of Wan or FantasyTalking in any layout.
         recipe: Sizes of missing parts, LoRA, precision and seed.
         prepared: Prepared set, which sets the widths of speech features and face embedding of missing parts.
+        sizes: What `check_model` returned; None checks here.
 
     Raises:
         CheckpointError: The base cannot be read.
         InputError: The set was made for a model of other widths.
     """
     config = recipe.train
-    sizes = check_model(base, recipe, prepared)
+    if sizes is None:
+        sizes = check_model(base, recipe, prepared)
     dtype = torch.bfloat16 if config.mixed_precision == "bf16" else torch.float32
     with seeded(config.seed, "adapter"):
         model = load_transformer(base, dtype, config=sizes)
@@ -144,7 +148,8 @@ def check_model(base: Path, recipe: AdapterRecipe, prepared: PreparedSet) -> dic
     clips = prepared.clips()
     arrays = prepared.arrays(clips[0].key) if clips else {}
     sizes = _missing_parts(recipe, open_transformer(base)[1], arrays)
-    model = plan_transformer(base, config=sizes).model
+    with undrawn():
+        model = plan_transformer(base, config=sizes).model
     if "latents.0" not in arrays:
         return sizes  # the data set says what is missing
     _check_widths(model, arrays, prepared.folder)
@@ -230,8 +235,9 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path,
     check_data(data, ("set",))
     check_means(recipe.train)
     prepared = PreparedSet.open(data)
+    added = check_model(base, recipe, prepared)
     check_set(prepared, verify)
-    model = build_model(base, recipe, prepared)
+    model = build_model(base, recipe, prepared, added)
     sizes = model.plain_config()
     recipe = replace(recipe, train=replace(recipe.train, model=sizes))
     dataset = dataset_for(prepared, sizes, recipe.train.continuation)

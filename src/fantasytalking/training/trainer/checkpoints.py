@@ -1,8 +1,8 @@
 """Checkpoints of a run: sharded, written in the background during training, and either complete or absent.
 
 A checkpoint is a folder ``step-N``. Every process writes its part of the tensors to a safetensors file of its own; once all files are
-written, the main process adds ``meta.json`` and gives the folder its name. Any number of processes can read it. Nothing in it is ever
-unpickled; torch.distributed.checkpoint is not used because its index is a pickle.
+written, the main process adds ``meta.json`` with their checksums and gives the folder its name. Any number of processes can read it.
+Nothing in it is ever unpickled; torch.distributed.checkpoint is not used because its index is a pickle.
 """
 
 from __future__ import annotations
@@ -12,25 +12,33 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from fantasytalking.errors import CheckpointError, OutputError
+from fantasytalking.system.digests import file_sha256, json_sha256
 from fantasytalking.training.trainer.engine import Engine
 from fantasytalking.training.trainer.run_folder import PREFIX, RunFolder
 from fantasytalking.training.trainer.sharding import like, local, local_offset
+from fantasytalking.training.trainer.stored_checkpoint import (
+    AVERAGE,
+    DAMAGE,
+    DIGEST,
+    FORMAT,
+    META,
+    OPTIMIZER,
+    WEIGHTS,
+    Stored,
+    rank_file,
+)
 
-FORMAT = 2
-WEIGHTS, AVERAGE, OPTIMIZER, _AVERAGED = "model", "ema", "optimizer", "ema."
-DAMAGE = (RuntimeError, KeyError, ValueError, TypeError, AttributeError, OSError, SafetensorError)
+_CHECKSUM = ".sha256"
 _POLL, _PATIENCE = 0.02, 1800  # seconds
 
 
@@ -75,8 +83,9 @@ class Checkpointer:
         self.wait()
         tensors, numbers = self._snapshot()
         place = self._rank_and_count()
-        # Serialised at once, as the caller keeps modifying `extra`.
-        meta = json.dumps({"format": FORMAT, "step": step, "files": place[1], "extra": extra | {"optimizer": numbers}})
+        # A copy, as the caller keeps modifying `extra`.
+        whole = {"format": FORMAT, "step": step, "files": place[1], "extra": extra | {"optimizer": numbers}}
+        meta: dict[str, Any] = json.loads(json.dumps(whole))
         job = _Job(self.run, step, tensors, meta, place, self.keep)
         self._writer = threading.Thread(target=self._write, args=(job,), name=f"checkpoint of step {step}", daemon=True)
         self._writer.start()
@@ -112,7 +121,7 @@ class Checkpointer:
             CheckpointError: The values do not fit, or a file is missing or damaged.
         """
         try:
-            with Stored(path) as stored:
+            with Stored(path, self.engine.rank, self.engine.processes) as stored:
                 self._restore(stored)
                 return stored.step, stored.extra
         except DAMAGE as error:
@@ -187,7 +196,7 @@ class _Job:
     run: RunFolder
     step: int
     tensors: dict[str, tuple[Tensor, Tensor]]
-    meta: str
+    meta: dict[str, Any]
     place: tuple[int, int]
     keep: int
 
@@ -201,143 +210,33 @@ class _Job:
         places = {k: {"offset": local_offset(v), "shape": tuple(v.shape)} for k, (_, v) in self.tensors.items()}
         # Scalars such as step counts are equal in all processes and not sharded.
         mine = {k: part for k, (part, _) in self.tensors.items() if rank == 0 or part.ndim > 0}
-        file = temporary / _name(rank, count)
+        file = temporary / rank_file(rank, count)
         unfinished = file.with_suffix(".writing")
         save_file(mine, unfinished, metadata={"places": json.dumps(places)})
         _sync(unfinished)
+        file.with_suffix(_CHECKSUM).write_text(file_sha256(unfinished))
         os.replace(unfinished, file)
         if rank == 0:
             self._finish(temporary, target, count)
 
     def _finish(self, temporary: Path, target: Path, count: int) -> None:
         deadline = time.monotonic() + _PATIENCE
-        while not all((temporary / _name(rank, count)).exists() for rank in range(count)):
+        while not all((temporary / rank_file(rank, count)).exists() for rank in range(count)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"another process did not write its part of step {self.step} in {_PATIENCE} s")
             time.sleep(_POLL)
-        meta = temporary / "meta.json"
-        meta.write_text(self.meta)
+        files = [temporary / rank_file(rank, count) for rank in range(count)]
+        whole = {**self.meta, "sha256": {file.name: file.with_suffix(_CHECKSUM).read_text() for file in files}}
+        for file in files:
+            file.with_suffix(_CHECKSUM).unlink()
+        meta = temporary / META
+        meta.write_text(json.dumps({**whole, DIGEST: json_sha256(whole)}))
         _sync(meta)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
         _sync(target.parent)
         for old in self.run.checkpoints()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
-
-
-class Stored:
-    """Checkpoint on disk, read in pieces; a context manager.
-
-    Raises:
-        OSError, ValueError, SafetensorError: A file is missing or damaged.
-    """
-
-    def __init__(self, path: Path) -> None:
-        meta = json.loads((path / "meta.json").read_text())
-        if meta.get("format") != FORMAT:
-            raise ValueError(f"its format is {meta.get('format')}, but this version reads format {FORMAT}")
-        self.step: int = meta["step"]
-        self.extra: dict[str, Any] = meta["extra"]
-        self.paths = [path / _name(rank, meta["files"]) for rank in range(meta["files"])]
-        # key -> (whole shape, [(file, offset)])
-        self.places: dict[str, tuple[tuple[int, ...], list[tuple[int, tuple[int, ...]]]]] = {}
-        self.files: list[Any] = []
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Stored:
-        for number, path in enumerate(self.paths):
-            file = self._stack.enter_context(safe_open(path, "pt"))
-            self.files.append(file)
-            places = json.loads((file.metadata() or {})["places"])
-            for key in file.keys():  # noqa: SIM118 - not a dict
-                place = places[key]
-                shape = tuple(place["shape"])
-                self.places.setdefault(key, (shape, []))[1].append((number, tuple(place["offset"])))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        """Shape of a whole tensor."""
-        return self.places[key][0]
-
-    def optimizer_keys(self, name: str) -> list[str]:
-        """Names of the optimiser values stored for a parameter."""
-        found = []
-        for key in self.places:
-            part, _, rest = key.partition(".")
-            value, _, parameter = rest.partition(".")
-            if part == OPTIMIZER and parameter == name:
-                found.append(value)
-        return found
-
-    def check(self, expected: Mapping[str, Tensor]) -> None:
-        """Check that the checkpoint holds exactly these weights, in these shapes.
-
-        Raises:
-            ValueError: It does not.
-        """
-        kept = {key for key in self.places if not key.startswith(f"{OPTIMIZER}.")}
-        odd = sorted(kept ^ expected.keys())
-        if odd:
-            raise ValueError(f"its weights are those of another model ({odd[0]} and {len(odd) - 1} more)")
-        for key, tensor in expected.items():
-            if self.shape(key) != tuple(tensor.shape):
-                raise ValueError(f"{key} has the shape {self.shape(key)} there, but {tuple(tensor.shape)} here")
-
-    def part(self, key: str, reference: Tensor) -> Tensor:
-        """Read this process's part of a tensor sharded like `reference`, assembled from the files that hold it."""
-        wanted, begin = local(reference), local_offset(reference)
-        if wanted.ndim == 0:
-            return self.whole(key)
-        result: Tensor | None = None
-        for number, offset in self.places[key][1]:
-            piece = self.files[number].get_slice(key)
-            size = piece.get_shape()
-            low = [max(b, o) for b, o in zip(begin, offset, strict=True)]
-            high = [min(b + w, o + s) for b, w, o, s in zip(begin, wanted.shape, offset, size, strict=True)]
-            if any(last <= first for first, last in zip(low, high, strict=True)):
-                continue
-            values = piece[_slices(low, high, offset)]
-            if result is None:
-                result = values.new_empty(wanted.shape)
-            result[_slices(low, high, begin)] = values
-        return torch.empty_like(wanted, device="cpu") if result is None else result
-
-    def whole(self, key: str) -> Tensor:
-        """Read a whole tensor."""
-        shape, places = self.places[key]
-        if not shape:
-            return self.files[places[0][0]].get_tensor(key)  # type: ignore[no-any-return]
-        return self.part(key, torch.empty(shape, device="meta"))
-
-
-def load_ema(run: RunFolder) -> dict[str, Tensor]:
-    """Load the averaged weights of the trained parameters from a run's newest checkpoint.
-
-    Returns:
-        Parameter name -> whole tensor, on the CPU.
-
-    Raises:
-        CheckpointError: There is no checkpoint, or it is damaged.
-    """
-    latest = run.latest()
-    if latest is None:
-        raise CheckpointError(f"{run.path} holds no complete checkpoint; train first, or give another run folder.")
-    try:
-        with Stored(latest) as stored:
-            return {k.removeprefix(_AVERAGED): stored.whole(k) for k in stored.places if k.startswith(_AVERAGED)}
-    except DAMAGE as error:
-        raise CheckpointError(f"The checkpoint {latest} cannot be read: {error}; {run.without(latest)}.") from error
-
-
-def _slices(low: Sequence[int], high: Sequence[int], origin: Sequence[int]) -> tuple[slice, ...]:
-    return tuple(slice(first - o, last - o) for first, last, o in zip(low, high, origin, strict=True))
-
-
-def _name(rank: int, count: int) -> str:
-    return f"rank-{rank:05d}-of-{count:05d}.safetensors"
 
 
 def _sync(path: Path) -> None:
