@@ -74,13 +74,13 @@ def prepare(
         [video.as_dict() for video in videos],
     )
     if _is_left_alone(output, plan, run_settings.overwrite, progress) and _is_whole(output, plan, progress):
-        return _finished_set(output)
+        return _finished_set(output, progress)
     with open_work_folder(output, plan, run_settings.overwrite, progress.note) as work:
         arguments = (settings.as_dict(), str(output.absolute()), work.digest, secrets.token_hex(8))
         phases = PreparationPhases(work, videos, run_settings.clips_per_shard, arguments, progress)
         worked = phases.run(lambda: _executor(run_settings))
         if not worked and (output / PAGE).is_file() and _is_whole(output, plan, progress):
-            return _finished_set(output)
+            return _finished_set(output, progress)
         work.remove_partial_files()
         rows, shards, clock = phases.results()
         _drop_leaks(rows)
@@ -128,8 +128,9 @@ def _is_of_another_plan(plan: Plan, manifest: dict[str, Any]) -> bool:
     return bool(plan.difference(stored) or plan.newer_settings(stored))
 
 
-def _finished_set(output: Path) -> PreparedSet | None:
-    """Open a finished set; None if no clip was kept."""
+def _finished_set(output: Path, progress: PhaseProgress) -> PreparedSet | None:
+    """Open a set that was finished before; None if no clip was kept."""
+    progress.note("The set was finished before and is whole, so nothing is made again.")
     return PreparedSet.open(output) if read_manifest(output).totals.get("kept") else None
 
 
