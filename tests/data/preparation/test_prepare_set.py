@@ -267,7 +267,8 @@ def test_a_finished_set_of_an_older_release_is_left_alone_and_its_missing_rules_
     assert prepare([videos], folder, SETTINGS, running(), told) is not None
     assert stamps(folder) == before
     assert told.notes == [
-        "The set was made by an older release, which did not know max_frozen; pass --overwrite to make it again."
+        "The set was made by an older release, which did not know max_frozen; pass --overwrite to make it again.",
+        "The set was finished before and is whole, so nothing is made again.",
     ]
     # one that is not finished would mix clips of both
     (folder / "manifest.json").unlink()
