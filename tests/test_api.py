@@ -6,6 +6,8 @@ import ast
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -57,3 +59,10 @@ def test_a_deprecated_model_name_works_and_warns_as_the_page_says(old: str, new:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert resolve_model(new) == folder
+
+
+def test_importing_the_pipeline_writes_nothing() -> None:
+    """A first line about torchvision, which nobody needs here, would look like a fault of the user's installation."""
+    code = "from fantasytalking import FantasyTalkingPipeline; FantasyTalkingPipeline.from_pretrained"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""

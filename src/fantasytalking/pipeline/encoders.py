@@ -10,7 +10,6 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from diffusers.pipelines.wan.pipeline_wan_i2v import prompt_clean
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,7 +21,12 @@ from fantasytalking.geometry import AUDIO_TOKEN_RATE
 from fantasytalking.perception.face_embedding import EMBEDDING_DIMENSIONS, Backend, embed_face
 from fantasytalking.pipeline.inputs import Portrait, Speech
 from fantasytalking.pipeline.model_rules import ModelRules
+from fantasytalking.pipeline.progress import quiet_logger
 from fantasytalking.pipeline.settings import GenerationSettings
+
+# The import warns that torchvision is not installed, which image processing can do without.
+with quiet_logger("transformers"):
+    from diffusers.pipelines.wan.pipeline_wan_i2v import prompt_clean
 
 __all__ = ["Encoders", "encode_conditions", "encode_identity", "encode_image", "encode_speech", "encode_text"]
 

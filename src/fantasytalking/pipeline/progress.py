@@ -30,6 +30,7 @@ __all__ = [
     "default_progress",
     "print_line",
     "quiet_frameworks",
+    "quiet_logger",
     "show_note",
     "shown",
     "stage",
@@ -191,6 +192,18 @@ def show_note(text: str) -> None:
 def default_progress(disable: bool = False) -> Progress:
     """Progress bars where stderr is a terminal, else notes only."""
     return TerminalProgress() if sys.stderr.isatty() and not disable else Progress()
+
+
+@contextmanager
+def quiet_logger(name: str) -> Iterator[None]:
+    """Silence a logger below errors while the block lasts."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def quiet_frameworks() -> None:
