@@ -212,7 +212,8 @@ class _Job:
         mine = {k: part for k, (part, _) in self.tensors.items() if rank == 0 or part.ndim > 0}
         file = temporary / rank_file(rank, count)
         unfinished = file.with_suffix(".writing")
-        save_file(mine, unfinished, metadata={"places": json.dumps(places)})
+        # Sorted, as the optimiser of a resumed run holds its values in another order, and the same content has the same checksum.
+        save_file(mine, unfinished, metadata={"places": json.dumps(places, sort_keys=True)})
         _sync(unfinished)
         file.with_suffix(_CHECKSUM).write_text(file_sha256(unfinished))
         os.replace(unfinished, file)
