@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import torch
 
 from fantasytalking.conditioning.conditions import replace as conditioned
 from fantasytalking.data.face_tracks import save_track
+from fantasytalking.data.motion_dataset import prepare
 from fantasytalking.data.samples import collate
 from fantasytalking.errors import InputError
 from fantasytalking.training.embedded.embedded_recipes import TINY_TRANSFORMER
@@ -182,6 +185,20 @@ def test_window_lengths_that_no_clip_reaches_are_left_out_and_said(
     assert "no clip is long enough for windows of 9001 frames" in capsys.readouterr().err
     with pytest.raises(InputError, match="at least 9001 frames long, but no usable clip"):
         window_source(material, replace(config, frames=(9001,)))
+
+
+def test_clips_as_long_as_is_asked_for_and_shorter_windows_are_trained_on(tmp_path: Path) -> None:
+    material = load_material(write_cache(tmp_path / "tracks"))
+    config = replace(TINY_TRANSFORMER, frames=(97,), batch_tokens=25)
+    with pytest.raises(InputError, match=r"add longer clips, or give shorter windows with --train\.frames") as caught:
+        window_source(material, config)
+    asked = re.search(r"no usable clip reaches ([\d.]+) s", str(caught.value))
+    assert asked is not None
+    for frames, enough in ((round(25 * float(asked[1])) - 1, False), (round(25 * float(asked[1])), True)):
+        longer = replace(material, train=[prepare(make_track("longer", "one", frames=frames))])
+        with nullcontext() if enough else pytest.raises(InputError, match="add longer clips"):
+            window_source(longer, config).sample(97, np.random.default_rng(0))
+    window_source(material, replace(config, frames=(89,)))
 
 
 def test_training_goes_on_from_a_finished_model(tmp_path: Path) -> None:
