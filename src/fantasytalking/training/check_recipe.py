@@ -113,7 +113,7 @@ def check_transformer(
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SettingsError(
-            f"A model of these sizes cannot be trained ({reason}); change --train.model or --train.frames: {_listed(config.model)}."
+            f"A model of these sizes cannot be trained ({reason}); change train.model or --train.frames: {_listed(config.model)}."
         ) from error
 
 
@@ -164,7 +164,8 @@ def _check_widths(model: Mapping[str, Any], samples: SampleSizes) -> None:
         )
     if model["audio_dim"] and samples.speech is None:
         raise SettingsError(
-            "The model listens to speech, but the data have no speech features; prepare the set with a --model that has a speech encoder."
+            "The model listens to speech, but the data have no speech features; prepare the set with --model naming a pipeline with a "
+            "speech encoder."
         )
 
 
