@@ -109,11 +109,11 @@ NAMED: dict[str, Callable[[str], list[str]]] = {
 def test_what_a_message_names_exists(kind: str) -> None:
     assert [(name, line, wrong) for name, line, text in messages() if (wrong := NAMED[kind](text))] == []
     # what is wrong is seen
-    wrong = {
+    mistakes = {
         "value": "export it with --layout whole.",
         "command": "'fantasytalking prepared' makes one",
         "recipe": "use the recipe distil-13b",
         "field": "lower train.windows",
         "extra": "install fantasytalking[trian]",
     }
-    assert NAMED[kind](wrong[kind])
+    assert NAMED[kind](mistakes[kind])
