@@ -239,6 +239,17 @@ def test_unknown_names_missing_files_and_full_disks_are_one_sentence(
         fetch(["a"], lambda line: None)
 
 
+def test_another_cache_is_used_where_the_first_cannot_be_written(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FANTASYTALKING_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OutputError, match="give another folder with FANTASYTALKING_CACHE"):
+        fetch(["a"], lambda line: None)
+    monkeypatch.setenv("FANTASYTALKING_CACHE", str(tmp_path / "other"))
+    assert fetch(["a"], lambda line: None)["a"] == tmp_path / "other" / "a.pth"
+
+
 REPOSITORY = HubRepository(
     "test-hub", "facebook/wav2vec2-base-960h", COMMIT, ("config.json", "x|*.safetensors"), "MIT", "Test"
 )

@@ -73,8 +73,18 @@ def test_late_clips_are_put_in_step_and_unsteady_ones_left_out(tmp_path: Path) -
 
 def test_a_cache_without_training_tracks_is_one_sentence(tmp_path: Path) -> None:
     tmp_path.joinpath("tracks").mkdir()
-    with pytest.raises(InputError, match="no face track of the training split"):
+    with pytest.raises(
+        InputError, match="no face track of the training split; give it clips of split train with a face"
+    ):
         load_material(tmp_path / "tracks")
+    add(tmp_path / "tracks", "a", "b")
+    assert len(load_material(tmp_path / "tracks", coefficients=8).train) == 2
+
+
+def add(cache: Path, *people: str) -> None:
+    """Follow an advice: clips of the training split in which the mouth follows the speech, one of each person."""
+    for number, person in enumerate(people):
+        save_track(make_track(f"new{number}", person, seed=number), cache / f"new{number}.safetensors")
 
 
 def test_splits_of_one_person_are_one_sentence(tmp_path: Path) -> None:
@@ -84,6 +94,8 @@ def test_splits_of_one_person_are_one_sentence(tmp_path: Path) -> None:
         save_track(make_track(name, "same", split=split), cache / f"{name}.safetensors")
     with pytest.raises(InputError, match="give the two splits different people"):
         load_material(cache)
+    add(cache, "other")
+    assert [track.identity for track in load_material(cache, coefficients=8).train] == ["other"]
 
 
 def test_clips_that_all_lose_the_face_are_one_sentence(tmp_path: Path) -> None:
@@ -91,8 +103,12 @@ def test_clips_that_all_lose_the_face_are_one_sentence(tmp_path: Path) -> None:
     cache.mkdir()
     track = make_track("a", "a")
     save_track(replace(track, scores=np.zeros_like(track.scores)), cache / "a.safetensors")
-    with pytest.raises(InputError, match=r"In none of the 1 training clips .*sync.json for"):
+    with pytest.raises(
+        InputError, match=r"In none of the 1 training clips .*sync.json for .* add clips that are in sync"
+    ):
         load_material(cache, coefficients=8)
+    add(cache, "b", "c")
+    assert {track.identity for track in load_material(cache, coefficients=8).train} == {"b", "c"}
 
 
 def validation_of(trainer: Trainer) -> Validation:
