@@ -230,8 +230,9 @@ def adapter_trainer(recipe: AdapterRecipe, data: Path, output: Path, base: Path,
     check_data(data, ("set",))
     check_means(recipe.train)
     prepared = PreparedSet.open(data)
-    check_set(prepared, verify)
     model = build_model(base, recipe, prepared)
+    # not before, as it leaves its record in the run folder
+    check_set(prepared, verify)
     sizes = model.plain_config()
     recipe = replace(recipe, train=replace(recipe.train, model=sizes))
     dataset = dataset_for(prepared, sizes, recipe.train.continuation)
