@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import chdir
@@ -108,3 +109,29 @@ def test_bad_input_is_one_sentence(
     error = answer(capsys, *words)["error"]
     assert message in error["message"]
     assert not Path("m.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "advised"),
+    [
+        (("--generate-only", "--score-only"), "exclude each other; leave both out", ()),
+        (("--limit", "0"), "--limit must be at least 1", ("--limit", "1")),
+        ((), "give it, or --list", ("--list",)),
+    ],
+)
+def test_options_that_are_advised_are_taken(
+    folder: Path, words: tuple[str, ...], message: str, advised: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ("validation", *RUN) if words else ()
+    assert message in answer(capsys, "benchmark", *place, *words)["error"]["message"]
+    found = answer(capsys, "benchmark", *place, *advised)
+    # what is refused now are the videos, which are not those of the manifest
+    assert "manifests" in found or "No case of 'validation' can be used" in found["error"]["message"]
+
+
+def test_models_that_are_asked_for_are_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = re.search(r"pass --models (.+=FOLDER)", answer(capsys, "benchmark", "stages", *RUN)["error"]["message"])
+    assert asked is not None
+    models = asked[1].replace("FOLDER", "runs/mine").split()
+    found = answer(capsys, "benchmark", "stages", *RUN, "--models", *models)
+    assert "No case of 'stages' can be used" in found["error"]["message"]

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,6 +12,8 @@ from torch import nn
 
 from fantasytalking.checkpoints import load_transformer, save_adapter
 from fantasytalking.cli.__main__ import main
+from fantasytalking.data.preparation.model_requirements import PreparationModel
+from fantasytalking.errors import CheckpointError
 from tests.checkpoints import tiny
 
 SIZES = {"image_encoder": tiny.CLIP_SIZES}
@@ -80,7 +83,10 @@ def test_the_diffusers_layout_becomes_the_same_pipeline(parts, tmp_path) -> None
     for file in (first / "transformer").iterdir():
         file.unlink()
     plain.save_pretrained(first / "transformer")
+    with pytest.raises(CheckpointError, match="put the adapter on it with 'fantasytalking convert'"):
+        PreparationModel(str(first)).speech_encoder  # noqa: B018
     assert convert(parts | {"wan": first}, again, "--dtype", "float32") == 0
+    assert len(PreparationModel(str(again)).speech_features(np.zeros(16000, np.float32))) > 0
     model = load_transformer(again, torch.float32)
     assert tiny.same_weights(model, load_transformer(parts["wan"], torch.float32, adapter=parts["adapter"]))
 

@@ -88,6 +88,7 @@ def test_one_json_object_is_for_programs(here: Path, capsys: pytest.CaptureFixtu
         "evaluate",
         "--generated",
         "ours",
+        "again=ours",  # as the error about two folders of one name advises
         "--reference",
         "real",
         "--output",
@@ -99,7 +100,7 @@ def test_one_json_object_is_for_programs(here: Path, capsys: pytest.CaptureFixtu
     assert main([*words, "--protocol", "small", "--workers", "1", "--baselines", "none", "--no-media"]) == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
-    assert set(found["methods"]) == {"ground truth", "ours"} and found["problems"] == 0
+    assert set(found["methods"]) == {"ground truth", "ours", "again"} and found["problems"] == 0
     assert any("1 clip is few" in warning for warning in found["warnings"]) and "Traceback" not in err
     assert set(found["methods"]["ours"]) == {"mouth r"}
 
@@ -114,7 +115,10 @@ def test_one_json_object_is_for_programs(here: Path, capsys: pytest.CaptureFixtu
             ["--generated", "ours", "--reference", "real", "--backend", "standard", "--metrics", "fid"],
             "fetch them with",
         ),
-        (["--generated", "ours", "ours", "--reference", "real"], "Two folders are called 'ours'"),
+        (
+            ["--generated", "ours", "ours", "--reference", "real"],
+            "Two folders are called 'ours'; give each a name of its own as NAME=",
+        ),
         (["--generated", "ours/anna.mp4", "--reference", "real"], "is a file; give the folder that holds it"),
         (["--generated", "ours", "--reference", "real", "--output", "real"], "among the reference clips"),
         (["--generated", "ours", "--reference", "real", "--output", "real/report"], "among the reference clips"),

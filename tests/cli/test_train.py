@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import wave
@@ -21,6 +22,7 @@ from fantasytalking import FantasyTalkingPipeline
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.cli.__main__ import main
 from fantasytalking.cli.train import FAMILIES, Family, _parse
+from fantasytalking.errors import SettingsError
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import probe_video, write_video
 from fantasytalking.training.embedded.embedded_recipes import RECIPES
@@ -369,8 +371,38 @@ def test_former_spellings_of_options_are_taken_with_a_note(capsys: pytest.Captur
 def test_a_value_out_of_range_is_one_sentence_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
 ) -> None:
-    assert sentence in refused(capsys, *words, "--data", tmp_path, "--output", tmp_path / "run")
+    told = refused(capsys, *words, "--data", tmp_path, "--output", tmp_path / "run")
+    assert sentence in told
     assert not (tmp_path / "run").exists()
+    given = [part for word in words[1:] for part in word.split("=")]
+    given = as_advised(given, told)
+    try:
+        options_of(words[0], *given)
+    except SettingsError as error:  # windows that are longer need larger batches
+        options_of(words[0], *as_advised(given, str(error)))
+
+
+OTHER_ADVICE = {
+    "--train.frames": ("9",),  # whole numbers, says the help that it names
+    "--train.model.patch-size": ("1", "1", "2"),
+    "--train.model.identity-dim": ("none", "--train.model.identity-feature-dim", "none"),
+    "--train.variation.shape-only": ("0.75",),
+}
+"""Option -> accepted values, where the sentence gives a rule and no value."""
+ADVISED = re.compile(r"did you mean '(\w+)'|give at most (\d+)|; use (\d+)|must be at least (\d+),|of the kind '(\w+)'")
+
+
+def as_advised(words: list[str], sentence: str) -> list[str]:
+    """The words with what a refusal advises for the option that it is about, which is the last one if it names none."""
+    named = re.search(r"--[a-z][\w.-]*\w", sentence)
+    option = next(word for word in reversed(words) if word.startswith("--")) if named is None else named[0]
+    place = words.index(option) if option in words else len(words)
+    end = next((i for i in range(place + 1, len(words)) if words[i].startswith("--")), len(words))
+    rest = words[:place] + words[end:]
+    if "; leave it out for" in sentence:
+        return rest
+    found = ADVISED.search(sentence)
+    return [*rest, option, *(OTHER_ADVICE[option] if found is None else [one for one in found.groups() if one])]
 
 
 def test_help_says_what_a_field_means_and_accepts(capsys: pytest.CaptureFixture[str]) -> None:

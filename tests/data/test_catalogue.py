@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,11 @@ def test_a_bad_value_names_file_and_line_what_was_given_and_what_is_accepted(
     with pytest.raises(SettingsError) as error:
         read_catalogue(path)
     assert str(error.value).startswith(f"Line 2 of {path}: ") and reason in str(error.value)
+    meant = re.search(r"did you mean '(\w+)'", str(error.value))
+    if meant is not None:
+        ((name, value),) = ((name, value) for name, value in changes.items() if value is not None)
+        better = {meant[1]: value} if name not in ROW else {name: meant[1]}
+        assert len(read_catalogue(write(tmp_path, json.dumps(ROW | better)))) == 1
 
 
 def test_an_empty_catalogue_is_refused(tmp_path: Path) -> None:

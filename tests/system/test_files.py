@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -74,9 +75,20 @@ def test_a_folder_or_a_missing_or_locked_folder_is_refused(tmp_path: Path) -> No
         check_output(tmp_path)
     with pytest.raises(OutputError, match="does not exist; create it"):
         check_output(tmp_path / "none" / "a.mp4")
+    (tmp_path / "none").mkdir()
+    assert check_output(tmp_path / "none" / "a.mp4").name == "a.mp4"
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="does not exist"):
         check_output(tmp_path / "file" / "a.mp4")
+
+
+@pytest.mark.parametrize("name", ["a", "a.txt", "a.b.", ".mp4"])
+def test_the_name_that_is_advised_is_taken(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match="so name it") as caught:
+        check_output(tmp_path / name, endings=(".mp4", ".mkv"))
+    advised = re.search(r"so name it '(.+)'", str(caught.value))
+    assert advised is not None
+    check_output(tmp_path / advised[1], endings=(".mp4", ".mkv"))
 
 
 @pytest.mark.skipif(

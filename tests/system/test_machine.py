@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
+import pytest
 import torch
 
+from fantasytalking.errors import SettingsError
 from fantasytalking.system.machine import (
+    choose_device,
     free_memory,
     git_commit,
     installed_version,
@@ -15,6 +19,13 @@ from fantasytalking.system.machine import (
     machine,
     usable_cores,
 )
+
+
+def test_every_device_that_a_refusal_lists_is_taken() -> None:
+    with pytest.raises(SettingsError, match="There is no device 'tpu' on this machine; use ") as caught:
+        choose_device("tpu")
+    for name in re.split(r", | or ", str(caught.value).partition("; use ")[2].rstrip(".")):
+        assert choose_device(name).type in name or name == "auto"
 
 
 def test_the_machine_is_described_by_plain_values() -> None:

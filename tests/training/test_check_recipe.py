@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from fantasytalking.autoencoder.mesh_codec import MeshCodec
-from fantasytalking.errors import FantasyTalkingError, InputError, SettingsError
+from fantasytalking.errors import FantasyTalkingError, InputError, MissingDependencyError, SettingsError
 from fantasytalking.training.adapter.adapter_recipes import ADAPTER_14B, ADAPTER_TINY, LORA_14B
 from fantasytalking.training.check_recipe import SampleSizes, check_means, check_transformer, note_schedules
 from fantasytalking.training.embedded.embedded_recipes import RECIPES
@@ -65,19 +67,26 @@ def test_the_network_of_lip_sync_passes() -> None:
     ],
 )
 def test_a_model_that_does_not_fit_is_one_sentence(change: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(FantasyTalkingError, match=sentence):
+    with pytest.raises(FantasyTalkingError, match=sentence) as caught:
         embedded(replace(TINY, model=TINY.model | change))
+    advised = re.search(r"train\.model\.(\w+) must be (\d+),", str(caught.value))
+    if advised is not None:
+        embedded(replace(TINY, model=TINY.model | change | {advised[1]: int(advised[2])}))
 
 
 def test_a_size_that_only_the_data_set_needs_is_asked_for() -> None:
     with pytest.raises(SettingsError, match=r"train\.model lacks text_dim; give it, such as 16"):
         embedded(replace(TINY, model={name: value for name, value in TINY.model.items() if name != "text_dim"}))
+    embedded(replace(TINY, model=TINY.model | {"text_dim": 16}))
 
 
 def test_lora_without_a_layer_is_one_sentence() -> None:
     samples = embedded_samples(TINY.model, MeshCodec())
-    with pytest.raises(SettingsError, match="no layer whose name ends in one of nothing"):
+    with pytest.raises(SettingsError, match=r"no layer whose name ends in one of nothing; name layers that it has"):
         check_transformer(TINY, samples, lora=LoraSettings(targets=("nothing",)))
+    with pytest.raises(SettingsError, match=r"targets is empty; name one, such as to_q"):
+        LoraSettings(targets=())
+    check_transformer(TINY, samples, lora=LoraSettings(targets=("to_q",)))
 
 
 def test_sizes_of_parts_are_known_names() -> None:
@@ -98,14 +107,23 @@ def test_ways_of_computing_that_a_run_lacks_are_told(monkeypatch: pytest.MonkeyP
     network = LIP_SYNC_RECIPES["lip-sync"].train
     with pytest.raises(SettingsError, match=r"train\.gradient_checkpointing must be False for this recipe"):
         check_means(replace(network, gradient_checkpointing=True), recomputes=False)
+    check_means(network, recomputes=False)
     sharded = replace(network, fsdp=True)
     check_means(sharded, shards=False)  # no effect in a single process
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SettingsError, match=r"train\.fsdp must be False for this recipe"):
         check_means(sharded, shards=False)
-    if importlib.util.find_spec("bitsandbytes") is not None:
-        with pytest.raises(SettingsError, match="adamw-8bit does not work with weights sharded"):
-            check_means(replace(sharded, optimizer="adamw-8bit"))
+    check_means(network, shards=False)
+    # an empty module stands for bitsandbytes, which is not on every machine
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: ModuleSpec(name, None))
+    with pytest.raises(SettingsError, match=r"use --train\.optimizer adamw or --train\.no-fsdp"):
+        check_means(replace(sharded, optimizer="adamw-8bit"))
+    check_means(replace(sharded, optimizer="adamw"))
+    check_means(replace(network, optimizer="adamw-8bit"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"needs bitsandbytes.*or use --train\.optimizer adamw"):
+        check_means(replace(network, optimizer="adamw-8bit"))
+    check_means(replace(network, optimizer="adamw"))
 
 
 def test_the_check_comes_before_the_data_and_leaves_nothing(tmp_path: Path) -> None:

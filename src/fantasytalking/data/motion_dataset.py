@@ -5,6 +5,7 @@ Draws depend only on the given generator; speech and face are always cut and str
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -151,6 +152,7 @@ class MotionDataset:
 
     Attributes:
         people: The tracks, drawn by identity.
+        least: Frames that a track needs.
     """
 
     def __init__(
@@ -169,8 +171,8 @@ class MotionDataset:
         self.continuation, self.motion = continuation, motion
         self.codec, self.num_frames, self.intensity = codec, num_frames, intensity
         self.augmentation, self.text, self.identity = augmentation, text, identity
-        least = num_frames * (1 + augmentation.tempo) + 2
-        self.people = IdentitySampler([track for track in tracks if len(track) >= least], generated_weight)
+        self.least = math.ceil(num_frames * (1 + augmentation.tempo) + 2)
+        self.people = IdentitySampler([track for track in tracks if len(track) >= self.least], generated_weight)
         self.mirror = _mirror(codec)
         self.mask = canvas_lip_mask(codec, codec.strides.latent_frames(num_frames))
 

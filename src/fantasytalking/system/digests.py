@@ -71,8 +71,9 @@ def verified_digest(path: Path, listed: str | None) -> str:
     expected = listed or stamp.get("sha256")
     if expected is not None and not found.startswith(expected):
         first = "listed" if listed else f"that of the copy first used (noted in {stamp_path.name})"
+        other = "" if listed else f", or delete {stamp_path.name} beside it to use it as it is now"
         raise CheckpointError(
-            f"{path} has the SHA-256 {found}, not {expected}, which is {first}; delete it and fetch it again."
+            f"{path} has the SHA-256 {found}, not {expected}, which is {first}; delete it and fetch it again{other}."
         )
     # A stamp that cannot be written only costs time: the next start hashes again.
     with contextlib.suppress(OSError, OutputError):

@@ -35,7 +35,9 @@ def transfer(source: str, target: Path, size: int | None, sha256: str | None) ->
         part.parent.mkdir(parents=True, exist_ok=True)
         stream = part.open("ab")
     except OSError as error:
-        raise OutputError(f"{target.parent} cannot be written ({error.strerror}); give another folder.") from error
+        raise OutputError(
+            f"{target.parent} cannot be written ({error.strerror}); give another folder with FANTASYTALKING_CACHE."
+        ) from error
     with stream:
         if size is not None and stream.tell() > size:
             stream.truncate(0)

@@ -113,7 +113,7 @@ def check_transformer(
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SettingsError(
-            f"A model of these sizes cannot be trained ({reason}); change train.model or the windows: {_listed(config.model)}."
+            f"A model of these sizes cannot be trained ({reason}); change train.model or --train.frames: {_listed(config.model)}."
         ) from error
 
 
@@ -163,7 +163,10 @@ def _check_widths(model: Mapping[str, Any], samples: SampleSizes) -> None:
             f"train.model.patch_size must divide the latents of {sides[0]} x {sides[1]}, but it is {tuple(model['patch_size'])}."
         )
     if model["audio_dim"] and samples.speech is None:
-        raise SettingsError("The model listens to speech, but the data have no speech features; prepare the set again.")
+        raise SettingsError(
+            "The model listens to speech, but the data have no speech features; prepare the set with --model naming a pipeline with a "
+            "speech encoder."
+        )
 
 
 def check_means(config: LoopConfig, *, shards: bool = True, recomputes: bool = True) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from fantasytalking.cli.__main__ import main
-from fantasytalking.data.preparation.executors import check_cluster
+from fantasytalking.data.preparation.executors import check_cluster, worker_count
 from fantasytalking.data.preparation.preparation_settings import RunSettings
-from fantasytalking.errors import InputError, SettingsError
+from fantasytalking.errors import InputError, ResourceError, SettingsError
 from fantasytalking.media.video import write_video
 from tests.media.files import moving_bar
 
@@ -66,6 +66,18 @@ def test_auto_without_a_cluster_is_one_sentence(
     with pytest.raises(InputError, match="There is no Ray cluster at 'auto'; start one with 'ray start --head'"):
         check_cluster("auto")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("devices", [0.0, 1.0, 2.0])
+def test_the_share_of_a_gpu_that_is_advised_is_there(devices: float) -> None:
+    """Before, a machine without a GPU was told to pass a smaller share, of which any but 0 is too much."""
+    found = {"CPU": 4.0, "GPU": devices}
+    with pytest.raises(ResourceError, match=r"pass --gpus-per-worker of ") as caught:
+        worker_count(None, 4.0, found)
+    advised = float(str(caught.value).split()[-1].rstrip("."))
+    assert worker_count(None, RunSettings(gpus_per_worker=advised).gpus_per_worker, found) >= 1
+    with pytest.raises(ResourceError, match="add a machine with free CPU cores"):
+        worker_count(None, 0.0, {"GPU": devices})
 
 
 def closed_port() -> int:

@@ -44,7 +44,9 @@ def test_a_wan_model_wants_23_frames_and_latents(wan: Path) -> None:
 
 
 def test_a_model_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no readable model_index.json"):
+    with pytest.raises(
+        CheckpointError, match=r"no readable model_index.json .*; give embedded, or a folder that .* made"
+    ):
         PreparationModel(str(tmp_path))
     (tmp_path / "model_index.json").write_text("[]")
     with pytest.raises(CheckpointError, match=r"model_index.json .* is not a JSON object"):

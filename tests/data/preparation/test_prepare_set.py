@@ -20,6 +20,7 @@ import torch
 import webdataset
 from safetensors.torch import save
 
+from fantasytalking.data.latent_dataset import LatentDataset
 from fantasytalking.data.preparation.phase_progress import PhaseCounts, PhaseProgress
 from fantasytalking.data.preparation.prepare_set import prepare
 from fantasytalking.data.preparation.shard_writer import writing_shard
@@ -30,7 +31,11 @@ from fantasytalking.data.set_verification import files_sha256
 from fantasytalking.errors import InputError, OutputError
 from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.json import read_json, read_json_lines, write_strict_json
+from fantasytalking.training.embedded.training_tracks import set_material
 from tests.data.preparation.toy import SETTINGS, checksums, make_videos, running
+from tests.pipeline.tiny_pipeline import wan_pipeline
+from tests.training.latent_set import made_up, write_set
+from tests.training.synthetic import codec
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +73,17 @@ def test_good_clips_are_kept_and_bad_ones_have_a_reason(finished: Path) -> None:
     assert all(entry["clips_per_second"] > 0 for entry in manifest.throughput.values() if entry["clips"])
     assert manifest.terms == {"unknown": 2}
     prepared.verify()
+
+
+def test_the_model_that_training_asks_for_makes_the_set_that_it_takes(finished: Path, tmp_path: Path) -> None:
+    latents = write_set(tmp_path / "set", wan_pipeline(), {"clip": made_up(9)})
+    with pytest.raises(InputError, match="prepare the videos with --model embedded"):
+        set_material(PreparedSet.open(latents), tmp_path)
+    assert SETTINGS.model == "embedded"
+    assert len(set_material(PreparedSet.open(finished), tmp_path, codec()).train) == 2
+    with pytest.raises(InputError, match="prepare it with --model FOLDER of a pipeline with Wan's autoencoder"):
+        LatentDataset(PreparedSet.open(finished))
+    assert len(LatentDataset(PreparedSet.open(latents)).sizes) == 1
 
 
 def test_a_sample_holds_what_training_needs(finished: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fantasytalking.errors import CheckpointError, OutputError, SettingsError
 from fantasytalking.evaluation.networks import metric_weights
@@ -25,6 +27,7 @@ from fantasytalking.evaluation.networks.metric_weights import (
     locate,
     require,
 )
+from fantasytalking.evaluation.networks.network_inputs import read_state
 from tests.model_hub import COMMIT, Hub
 
 CONTENT = b"weights" * 5000
@@ -165,16 +168,42 @@ def test_a_file_put_there_by_hand_is_verified_and_then_not_hashed_again(server: 
     stamp = json.loads((path.parent / ".a.pth.stamp").read_text())
     assert stamp["sha256"] == SHA256 == digest("a")
     path.write_bytes(CONTENT[:-1] + b"!")
-    with pytest.raises(CheckpointError, match="listed"):
+    with pytest.raises(CheckpointError, match="listed; delete it and fetch it again"):
         locate("a")
+    path.unlink()
+    assert fetch(["a"], lambda line: None)["a"].read_bytes() == CONTENT
 
 
 def test_without_a_listed_digest_the_first_copy_is_pinned(server: Server) -> None:
     path = fetch(["b"], lambda line: None)["b"]
     assert digest("b") == hashlib.sha256(server.files["b.pth"]).hexdigest()
     path.write_bytes(b"changed later")
-    with pytest.raises(CheckpointError, match="first used"):
+    with pytest.raises(
+        CheckpointError, match=r"first used .*; delete it and fetch it again, or delete \.b\.pth\.stamp"
+    ):
         digest("b")
+    path.unlink()
+    fetch(["b"], lambda line: None)
+    path.write_bytes(b"changed later")
+    path.with_name(".b.pth.stamp").unlink()
+    assert digest("b") == hashlib.sha256(b"changed later").hexdigest()
+
+
+def test_an_unreadable_first_copy_is_replaced_as_its_sentence_says(server: Server) -> None:
+    """Before, the advice was to fetch it again, which left it as it was because it was there."""
+    path = fetch(["b"], lambda line: None)["b"]
+    with pytest.raises(
+        CheckpointError, match=r"plain tensors \(it holds something else\); delete it and fetch it again"
+    ):
+        read_state(path)
+    made = io.BytesIO()
+    torch.save({"weight": torch.ones(2)}, made)
+    server.files["b.pth"] = made.getvalue()
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"or delete \.b\.pth\.stamp beside it to use it as it is now"):
+        fetch(["b"], lambda line: None)
+    path.with_name(".b.pth.stamp").unlink()
+    assert list(read_state(fetch(["b"], lambda line: None)["b"])) == ["weight"]
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
@@ -208,6 +237,17 @@ def test_unknown_names_missing_files_and_full_disks_are_one_sentence(
     change(monkeypatch, "a", size=10**18)
     with pytest.raises(OutputError, match="FANTASYTALKING_CACHE"):
         fetch(["a"], lambda line: None)
+
+
+def test_another_cache_is_used_where_the_first_cannot_be_written(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FANTASYTALKING_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OutputError, match="give another folder with FANTASYTALKING_CACHE"):
+        fetch(["a"], lambda line: None)
+    monkeypatch.setenv("FANTASYTALKING_CACHE", str(tmp_path / "other"))
+    assert fetch(["a"], lambda line: None)["a"] == tmp_path / "other" / "a.pth"
 
 
 REPOSITORY = HubRepository(

@@ -154,7 +154,9 @@ def test_wans_own_layout_holds_the_backbone_with_lora_merged(trained: Trained, t
     same(run_model(model, trained.batch), trained.velocity["lora"])
     with pytest.raises(SettingsError, match=r"trained no LoRA.*Wan's own"):
         export_run(trained.adapter, tmp_path / "none", "wan-original")
-    with pytest.raises(SettingsError, match="trained no LoRA"):
+    with pytest.raises(
+        SettingsError, match="trained no LoRA; its adapter is exported with --layout model, released, safe"
+    ):
         export_run(trained.adapter, tmp_path / "none", "lora")
     assert not (tmp_path / "none").exists() and not list(tmp_path.glob(".*"))
 
@@ -191,9 +193,12 @@ def test_another_base_a_taken_name_and_no_run_are_refused(trained: Trained, tmp_
         export_run(trained.adapter, tmp_path / "t", "transformer", base=tmp_path / "other")
     with pytest.raises(CheckpointError, match=r"not there any more.*--base"):
         export_run(trained.adapter, tmp_path / "t", "transformer", base=tmp_path / "gone")
+    (tmp_path / "elsewhere").symlink_to(trained.base)
+    words = ["export", str(trained.adapter), str(tmp_path / "moved"), "--layout", "transformer"]
+    assert command([*words, "--base", str(tmp_path / "elsewhere")]) == 0
     with pytest.raises(OutputError, match="exists already"):
         export_run(trained.adapter, tmp_path / "other", "transformer")
-    with pytest.raises(CheckpointError, match="holds no finished run"):
+    with pytest.raises(CheckpointError, match="holds no finished run; give the --output folder"):
         export_run(tmp_path, tmp_path / "t", "pipeline")
 
 
@@ -205,8 +210,12 @@ def test_a_run_of_the_embedded_model_has_its_folder_exported(tmp_path: Path) -> 
     (run / "model").symlink_to(embedded_folder())
     made = export_run(run, tmp_path / "model", "pipeline")
     FantasyTalkingPipeline.from_pretrained(made.path)
-    with pytest.raises(SettingsError, match=r"trained whole.*no released layout"):
+    with pytest.raises(SettingsError, match=r"trained whole.*no released layout; .* --layout pipeline or transformer"):
         export_run(run, tmp_path / "a.ckpt", "released")
+    export_run(run, tmp_path / "transformer", "transformer")
+    with pytest.raises(OutputError, match=r"exists already; give another name, or --overwrite"):
+        export_run(run, tmp_path / "transformer", "transformer")
+    export_run(run, tmp_path / "transformer", "transformer", overwrite=True)
 
 
 def test_the_command_prints_the_path_and_the_note(

@@ -215,8 +215,10 @@ def test_a_set_for_another_model_and_another_base_are_refused(base: Path, data: 
     changed = load_transformer(base, torch.float32)
     changed.proj_out.weight.data.add_(1)
     changed.save_pretrained(tmp_path / "changed")
-    with pytest.raises(SettingsError, match="begun with another base"):
+    with pytest.raises(SettingsError, match=r"begun with another base .*; give the same base and recipe to go on, or"):
         adapter_trainer(short(), data, tmp_path / "run", tmp_path / "changed")
+    adapter_trainer(short(), data, tmp_path / "run", base)
+    adapter_trainer(short(), data, tmp_path / "other-run", tmp_path / "changed")
     with pytest.raises(CheckpointError, match="nothing-here"):
         adapter_trainer(short(), data, tmp_path / "new", tmp_path / "nothing-here")
 

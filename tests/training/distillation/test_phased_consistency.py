@@ -511,12 +511,18 @@ def test_guidance_that_does_not_fit_is_one_sentence(tmp_path: Path) -> None:
         match="guidance_channels must be 16 numbers, one for each latent channel of the model, but 3 were given",
     ):
         distiller_of(replace(CONFIG, guidance_channels=(1.0, 0.0, 1.0)), tmp_path)
-    with pytest.raises(SettingsError, match="prompt guidance of 5 needs the embeddings of the negative prompt"):
+    with pytest.raises(SettingsError, match=r"guidance of 5 needs .*; give them, or set prompt_guidance_scale to 1"):
         distiller_of(replace(CONFIG, prompt_guidance_scale=5.0), tmp_path)
-    with pytest.raises(SettingsError, match="with equal prompt and audio scales \\(5\\) the latter is not run"):
-        make_distiller(
-            replace(LORA, guidance_channels=(0.0,) * 16), teacher_model(), FewSamples(), tmp_path, negative_text=zeros()
-        )
+    distiller_of(replace(CONFIG, prompt_guidance_scale=1.0), tmp_path / "one")
+    uneven = replace(LORA, guidance_channels=(0.0,) * 16)
+    with pytest.raises(
+        SettingsError, match=r"equal prompt and audio scales \(5\) .* differ, or leave guidance_channels out"
+    ):
+        make_distiller(uneven, teacher_model(), FewSamples(), tmp_path, negative_text=zeros())
+    for number, advised in enumerate(
+        (replace(uneven, prompt_guidance_scale=4.0), replace(uneven, guidance_channels=None))
+    ):
+        make_distiller(advised, teacher_model(), FewSamples(), tmp_path / str(number), negative_text=zeros())
     with pytest.raises(SettingsError, match="no layer whose name ends in one of nothing"):
         distiller_of(replace(CONFIG, lora=LoraSettings(targets=("nothing",))), tmp_path)
     with pytest.raises(SettingsError, match="the configuration has no lora"):
@@ -529,6 +535,10 @@ def test_data_and_teachers_of_another_kind_are_one_sentence(small_teacher: Path,
     with pytest.raises(InputError, match="holds no training data for this recipe; --data must be a prepared set"):
         distil_embedded(config, small_teacher, tmp_path / "empty", tmp_path / "run")
     (tmp_path / "empty" / "clip.safetensors").touch()
+    wan_pipeline().save_pretrained(tmp_path / "wan")
+    with pytest.raises(CheckpointError, match=r"no mesh autoencoder, .* use the recipe distil-14b"):
+        distil_embedded(config, tmp_path / "wan", tmp_path / "empty", tmp_path / "run")
+    assert DISTIL_RECIPES["distil-14b"].lora is not None  # trained like distil-lora-tiny above
     with pytest.raises(CheckpointError, match="There is no model"):
         distil_embedded(config, tmp_path / "nowhere", tmp_path / "empty", tmp_path / "run")
     with pytest.raises(SettingsError, match="'fantasytalking train distil' needs --teacher"):

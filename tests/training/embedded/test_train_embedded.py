@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import torch
 
 from fantasytalking.conditioning.conditions import replace as conditioned
 from fantasytalking.data.face_tracks import save_track
+from fantasytalking.data.motion_dataset import prepare
 from fantasytalking.data.samples import collate
 from fantasytalking.errors import InputError
 from fantasytalking.training.embedded.embedded_recipes import TINY_TRANSFORMER
@@ -70,8 +73,18 @@ def test_late_clips_are_put_in_step_and_unsteady_ones_left_out(tmp_path: Path) -
 
 def test_a_cache_without_training_tracks_is_one_sentence(tmp_path: Path) -> None:
     tmp_path.joinpath("tracks").mkdir()
-    with pytest.raises(InputError, match="no face track of the training split"):
+    with pytest.raises(
+        InputError, match="no face track of the training split; give it clips of split train with a face"
+    ):
         load_material(tmp_path / "tracks")
+    add(tmp_path / "tracks", "a", "b")
+    assert len(load_material(tmp_path / "tracks", coefficients=8).train) == 2
+
+
+def add(cache: Path, *people: str) -> None:
+    """Follow an advice: clips of the training split in which the mouth follows the speech, one of each person."""
+    for number, person in enumerate(people):
+        save_track(make_track(f"new{number}", person, seed=number), cache / f"new{number}.safetensors")
 
 
 def test_splits_of_one_person_are_one_sentence(tmp_path: Path) -> None:
@@ -81,6 +94,8 @@ def test_splits_of_one_person_are_one_sentence(tmp_path: Path) -> None:
         save_track(make_track(name, "same", split=split), cache / f"{name}.safetensors")
     with pytest.raises(InputError, match="give the two splits different people"):
         load_material(cache)
+    add(cache, "other")
+    assert [track.identity for track in load_material(cache, coefficients=8).train] == ["other"]
 
 
 def test_clips_that_all_lose_the_face_are_one_sentence(tmp_path: Path) -> None:
@@ -88,8 +103,12 @@ def test_clips_that_all_lose_the_face_are_one_sentence(tmp_path: Path) -> None:
     cache.mkdir()
     track = make_track("a", "a")
     save_track(replace(track, scores=np.zeros_like(track.scores)), cache / "a.safetensors")
-    with pytest.raises(InputError, match=r"In none of the 1 training clips .*sync.json for"):
+    with pytest.raises(
+        InputError, match=r"In none of the 1 training clips .*sync.json for .* add clips that are in sync"
+    ):
         load_material(cache, coefficients=8)
+    add(cache, "b", "c")
+    assert {track.identity for track in load_material(cache, coefficients=8).train} == {"b", "c"}
 
 
 def validation_of(trainer: Trainer) -> Validation:
@@ -182,6 +201,20 @@ def test_window_lengths_that_no_clip_reaches_are_left_out_and_said(
     assert "no clip is long enough for windows of 9001 frames" in capsys.readouterr().err
     with pytest.raises(InputError, match="at least 9001 frames long, but no usable clip"):
         window_source(material, replace(config, frames=(9001,)))
+
+
+def test_clips_as_long_as_is_asked_for_and_shorter_windows_are_trained_on(tmp_path: Path) -> None:
+    material = load_material(write_cache(tmp_path / "tracks"))
+    config = replace(TINY_TRANSFORMER, frames=(97,), batch_tokens=25)
+    with pytest.raises(InputError, match=r"add longer clips, or give shorter windows with --train\.frames") as caught:
+        window_source(material, config)
+    asked = re.search(r"no usable clip reaches ([\d.]+) s", str(caught.value))
+    assert asked is not None
+    for frames, enough in ((round(25 * float(asked[1])) - 1, False), (round(25 * float(asked[1])), True)):
+        longer = replace(material, train=[prepare(make_track("longer", "one", frames=frames))])
+        with nullcontext() if enough else pytest.raises(InputError, match="add longer clips"):
+            window_source(longer, config).sample(97, np.random.default_rng(0))
+    window_source(material, replace(config, frames=(89,)))
 
 
 def test_training_goes_on_from_a_finished_model(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,7 @@ from fantasytalking.perception.sync_judgement import Alignment, judge
 from fantasytalking.training.embedded.linear_sync import fit_ridge
 from fantasytalking.training.lip_sync.align_clips import cross_align, deal, reference_offset
 from fantasytalking.training.lip_sync.lip_sync_data import (
+    MouthClip,
     SyncWindows,
     make_clip,
     mirror_index,
@@ -52,7 +54,12 @@ from fantasytalking.training.lip_sync.lip_sync_objective import (
     sync_loss,
 )
 from fantasytalking.training.lip_sync.lip_sync_recipes import LIP_SYNC_RECIPES, Variation
-from fantasytalking.training.lip_sync.train_lip_sync import average_face, training_clips, validation_table
+from fantasytalking.training.lip_sync.train_lip_sync import (
+    average_face,
+    require_length,
+    training_clips,
+    validation_table,
+)
 from fantasytalking.training.trainer.config import Schedule
 from fantasytalking.training.trainer.engine import Engine
 from fantasytalking.training.trainer.loop import Trainer
@@ -88,6 +95,30 @@ def views() -> dict[str, MouthView]:
 def windows(variation: Variation | None = None, window: int = 8) -> SyncWindows:
     clips = [make_clip(t, views()[t.info.file]) for t in tracks()]
     return SyncWindows(clips, window, 0.0, variation or Variation(), CONFIG.batch)
+
+
+def test_clips_as_long_as_is_asked_for_and_the_window_that_is_advised_are_trained_on() -> None:
+    """Before, 20 frames passed for windows of 17, and the run ended when the networks that align clips were trained."""
+    whole = make_clip(tracks()[0], views()["clip0.mp4"])
+
+    def cut(frames: int) -> list[MouthClip]:
+        return [
+            replace(whole, shape=whole.shape[:frames], crops=whole.crops[:frames], speech=whole.speech[: 2 * frames])
+        ]
+
+    def trains(frames: int, window: int) -> None:
+        require_length(cut(frames), replace(CONFIG, window=window), Path("videos"))
+        made = SyncWindows(cut(frames), window, 0.0, Variation(), CONFIG.batch)
+        assert len(made.draw(2, np.random.default_rng(0)).shape) == 2
+
+    with pytest.raises(InputError, match="add longer clips, or give") as caught:
+        trains(20, 17)
+    asked = re.search(r"as long as ([\d.]+) s; .* --train.window of at most (\d+)", str(caught.value))
+    assert asked is not None
+    trains(round(25 * float(asked[1])), 17)
+    trains(20, int(asked[2]))
+    with pytest.raises(InputError, match="add longer clips"):
+        trains(20, int(asked[2]) + 1)
 
 
 def test_a_batch_holds_mouth_and_speech_of_the_same_moment() -> None:

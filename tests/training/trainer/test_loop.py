@@ -257,5 +257,5 @@ def test_loading_gives_back_the_step(material: Material, tmp_path: Path) -> None
 
 
 def test_windows_longer_than_every_clip_are_one_sentence(material: Material, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"at least 201 frames long, but no usable clip reaches 8.8 s"):
+    with pytest.raises(InputError, match=r"at least 201 frames long, but no usable clip reaches 8.96 s"):
         make_trainer(material, replace(CONFIG, frames=(201,), batch_tokens=51), tmp_path)

@@ -231,21 +231,21 @@ def ray_executor(workers: int | None, address: str | None, gpus: float) -> Itera
         raise ResourceError(f"Ray cannot start ({_first_line(error)}); pass --workers 0 to work without it.") from error
     try:
         _silence_libraries()
-        yield RayExecutor(_worker_count(workers, gpus, ray.cluster_resources()), gpus)
+        yield RayExecutor(worker_count(workers, gpus, ray.cluster_resources()), gpus)
     finally:
         with _no_warnings():
             ray.shutdown()
 
 
-def _worker_count(workers: int | None, gpus: float, resources: dict[str, float]) -> int:
+def worker_count(workers: int | None, gpus: float, resources: dict[str, float]) -> int:
     """Number of actors for which there are resources, at most `workers`."""
-    room = int(resources.get("CPU", 0))
-    if gpus:
-        room = min(room, int(resources.get("GPU", 0) / gpus))
+    cores, devices = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    room = min(int(cores), int(devices / gpus)) if gpus else int(cores)
     if room < 1:
+        share = f"at most {devices:g}" if devices else "0"
+        way = f"pass --gpus-per-worker of {share}" if cores >= 1 else "add a machine with free CPU cores to the cluster"
         raise ResourceError(
-            f"A worker needs 1 CPU core and {gpus:g} GPUs, but there are {resources.get('CPU', 0):g} and "
-            f"{resources.get('GPU', 0):g}; pass a smaller --gpus-per-worker."
+            f"A worker needs 1 CPU core and {gpus:g} GPUs, but there are {cores:g} and {devices:g}; {way}."
         )
     return min(workers or room, room)
 

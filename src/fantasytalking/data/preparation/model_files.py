@@ -54,10 +54,10 @@ def read_model_file(source: str | Path, name: str) -> dict[str, Any]:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(
             f"The model '{source}' has no readable {name} ({reason}); give embedded, or a folder that "
-            "'fantasytalking convert' or 'fantasytalking download' made."
+            "'fantasytalking convert' made with --layout pipeline."
         ) from error
     if not isinstance(found, dict):
         raise CheckpointError(
-            f"The file {name} of the model '{source}' is not a JSON object; download or convert it again."
+            f"The file {name} of the model '{source}' is not a JSON object; make the folder again with 'fantasytalking convert'."
         )
     return found

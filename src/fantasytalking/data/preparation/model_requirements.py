@@ -102,7 +102,9 @@ class PreparationModel:
             CheckpointError: It has none.
         """
         if self.pipeline.audio_encoder is None:
-            raise CheckpointError(f"The model '{self.name}' has no speech encoder; give one that has.")
+            raise CheckpointError(
+                f"The model '{self.name}' has no speech encoder; give a folder that 'fantasytalking convert' made with --audio-encoder."
+            )
         return SpeechEncoder(self.pipeline.audio_encoder, self.pipeline.audio_processor)
 
     def levelled(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:

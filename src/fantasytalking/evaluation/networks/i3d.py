@@ -79,5 +79,7 @@ def load(path: Path | None = None, device: str | torch.device = "cpu") -> I3D:
     try:
         script = torch.jit.load(str(path), map_location=device).eval()
     except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as a torchscript ({error}); fetch it again.") from error
+        raise CheckpointError(
+            f"{path} cannot be read as a torchscript ({error}); delete it and fetch it again."
+        ) from error
     return I3D(script, torch.device(device))

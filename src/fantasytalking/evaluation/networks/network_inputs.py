@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,13 @@ def read_state(path: Path, inside: str | None = None) -> dict[str, Tensor]:
         state = state[inside] if inside is not None else state
         named = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     except Exception as error:
-        raise CheckpointError(f"{path} cannot be read as plain tensors ({error}); fetch it again.") from error
+        # of torch's several lines about a foreign file, one advises to read it in the way that runs code
+        reason = "it holds something else" if isinstance(error, pickle.UnpicklingError) else error
+        raise CheckpointError(
+            f"{path} cannot be read as plain tensors ({reason}); delete it and fetch it again."
+        ) from error
     if not named:
-        raise CheckpointError(f"{path} contains no tensors; fetch it again.")
+        raise CheckpointError(f"{path} contains no tensors; delete it and fetch it again.")
     return named
 
 
@@ -75,7 +80,9 @@ def read_folder(kind: Any, path: Path, what: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(path, local_files_only=True, **options)
     except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path} cannot be read as {what} of transformers ({error}); fetch it again.") from error
+        raise CheckpointError(
+            f"{path} cannot be read as {what} of transformers ({error}); delete it and fetch it again."
+        ) from error
 
 
 def check_images(images: NDArray[np.uint8], what: str = "pictures", axes: str = "N, H, W, 3") -> None:

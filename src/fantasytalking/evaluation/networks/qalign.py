@@ -111,7 +111,9 @@ def load(path: Path | None = None, device: str | torch.device = "cpu") -> QAlign
                 .to(device)
             )
     except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path} cannot be read as Q-Align's model ({error}); fetch it again.") from error
+        raise CheckpointError(
+            f"{path} cannot be read as Q-Align's model ({error}); delete it and fetch it again."
+        ) from error
 
     network.weight_tensor = torch.arange(5.0, 0.0, -1.0).to(device, dtype)  # pyiqa's is always half precision
 

@@ -164,7 +164,7 @@ def _entries(trained: _Trained, planned: Planned, dtype: torch.dtype) -> list[En
     missing = [key for key in shapes if key not in source.plan and key not in trained.values]
     if missing:
         raise CheckpointError(
-            f"The checkpoint of {trained.run} has no values for {', '.join(missing[:5])}; train the run on."
+            f"The checkpoint of {trained.run} has no values for {', '.join(missing[:5])}; train again into another --output."
         )
 
     def entry(key: str) -> Entry:

@@ -91,8 +91,8 @@ class Distillation:
         """
         if engine.sharded:
             raise SettingsError(
-                "A distillation cannot spread its weights over processes (fsdp), because it also runs the averaged weights; set fsdp to "
-                "False, and train LoRA if the model is large."
+                "A distillation cannot spread its weights over processes (fsdp), because it also runs the averaged weights; set "
+                "train.fsdp to False, and train LoRA if the model is large."
             )
         self._engine, self._average = engine, average
         self._work = TransformerWork(engine, average)

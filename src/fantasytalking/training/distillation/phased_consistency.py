@@ -156,13 +156,14 @@ class GuidedTeacher:
         if Pass.NEGATIVE in needed and self.negative_text is None:
             raise SettingsError(
                 f"Folding in a prompt guidance of {self.plan.prompt_scale:g} needs the embeddings of the negative prompt, but "
-                "there are none; give them, or set the prompt guidance scale to 1."
+                "there are none; give them, or set prompt_guidance_scale to 1."
             )
         uneven = self.channels is not None and bool((self.channels != 1).any())
         if uneven and self.plan.audio_scale > 1 and not {Pass.TEXT, Pass.AUDIO} <= set(needed):
             raise SettingsError(
                 "Guidance by channel needs a pass with speech and one without, but with equal prompt and audio scales "
-                f"({self.plan.audio_scale:g}) the latter is not run; make the scales differ, or leave the guidance channels out."
+                f"({self.plan.audio_scale:g}) the latter is not run; make prompt_guidance_scale and audio_guidance_scale "
+                "differ, or leave guidance_channels out."
             )
 
     def to(self, device: torch.device) -> GuidedTeacher:

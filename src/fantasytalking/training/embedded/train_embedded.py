@@ -83,8 +83,8 @@ def window_source(material: Material, config: TrainConfig, fingerprint: str | No
     shortest = min(config.frames)
     if shortest not in draws:
         raise InputError(
-            f"Training windows are at least {shortest} frames long, but no usable clip reaches {1.1 * shortest / TRACK_FPS:.1f} s; "
-            "add longer clips."
+            f"Training windows are at least {shortest} frames long, but no usable clip reaches "
+            f"{datasets[shortest].least / TRACK_FPS:.2f} s; add longer clips, or give shorter windows with --train.frames."
         )
     for frames in sorted(set(config.frames) - draws.keys()):
         show_note(f"no clip is long enough for windows of {frames} frames; shorter ones are used.")

@@ -141,6 +141,16 @@ def moved(clip: MouthClip, offset: int) -> MouthClip:
     )
 
 
+def least_frames(window: int) -> int:
+    """Frames that a clip needs for windows of `window` frames: a fifth more, rounded up."""
+    return -(-6 * window // 5)
+
+
+def most_window(frames: int) -> int:
+    """Frames of the longest window that a clip of `frames` frames is long enough for; at least 1."""
+    return max(1, 5 * frames // 6)
+
+
 class SyncWindows:
     """Source of batches of windows; an identity is weighted by the square root of the length of its footage.
 
@@ -163,7 +173,7 @@ class SyncWindows:
         fingerprint: str | None = None,
     ) -> None:
         self.window, self.variation, self.batch, self.fingerprint = window, variation, batch, fingerprint
-        usable = [c for c in clips if len(c) >= 1.2 * window and (c.kind == "real" or generated_weight > 0)]
+        usable = [c for c in clips if len(c) >= least_frames(window) and (c.kind == "real" or generated_weight > 0)]
         self.people = IdentitySampler(usable, generated_weight)
         self.mirror = mirror_index()
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from fantasytalking.conditioning.speech_features import SpeechEncoder
 from fantasytalking.data.catalogue import read_catalogue
-from fantasytalking.data.face_tracks import FaceTrack, load_track, prepare_tracks
+from fantasytalking.data.face_tracks import TRACK_FPS, FaceTrack, load_track, prepare_tracks
 from fantasytalking.data.motion_dataset import SPEECH_PER_FRAME
 from fantasytalking.errors import InputError, OutputError
 from fantasytalking.perception.landmarks import mouth_opening
@@ -28,9 +28,18 @@ from fantasytalking.training.check_folders import check_data, check_output_folde
 from fantasytalking.training.embedded.linear_sync import CONTEXT, fit_ridge, measure_sync
 from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, TRUSTED, without_leaks
 from fantasytalking.training.lip_sync.align_clips import cross_align, reference_offset
-from fantasytalking.training.lip_sync.lip_sync_data import MouthClip, SyncWindows, cached_view, make_clip, moved
+from fantasytalking.training.lip_sync.lip_sync_data import (
+    MouthClip,
+    SyncWindows,
+    cached_view,
+    least_frames,
+    make_clip,
+    most_window,
+    moved,
+)
 from fantasytalking.training.lip_sync.lip_sync_figures import ClipMeasure, correlation_cost, figures
 from fantasytalking.training.lip_sync.lip_sync_objective import (
+    LipSyncConfig,
     LipSyncRecipe,
     averaged_network,
     check_network,
@@ -87,17 +96,15 @@ def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
         begin_phase(output, "mouths")
         views = _mouth_views(tracks, data, template, output / "mouths")
         training, ridge = training_clips(tracks, views, output / "sync.json")
-    _require_length(training, config.window, data)
+    require_length(training, config, data)
     begin_phase(output, "align")
     training, found, judges = cross_align(training, recipe, template, output / "align", fingerprint=fingerprint)
     validation = [(t, make_clip(t, views[s])) for s, t in tracks.items() if t.info.split == "val"]
     begin_phase(output, "network")
     network = new_network(training, template, config.seed)
     windows = SyncWindows(training, config.window, config.generated_weight, config.variation, config.batch, fingerprint)
-    if not windows.people.names:
-        raise InputError(
-            f"No usable training clip in {data} is as long as {1.2 * config.window / 25:.1f} s; add longer clips."
-        )
+    # the alignment shortens clips
+    require_length(training, config, data)
     watched = [clip for _, clip in validation if clip.kind == TRUSTED]
     trainer = lip_sync_trainer(network, windows, config, RunFolder(output / "network"), watched)
     trainer.train()
@@ -141,12 +148,14 @@ def check_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> None:
     note_finished(RunFolder(output / "network"), recipe.train)
 
 
-def _require_length(clips: Sequence[MouthClip], window: int, data: Path) -> None:
-    """Require a clip that is long enough for a window, before the networks that synchronise clips are trained."""
-    needed = round(1.2 * window)
-    if not any(len(clip) >= needed for clip in clips):
+def require_length(clips: Sequence[MouthClip], config: LipSyncConfig, data: Path) -> None:
+    """Require a clip that is long enough for a window, also before the networks that synchronise clips are trained."""
+    used = [len(clip) for clip in clips if clip.kind == TRUSTED or config.generated_weight > 0]
+    needed, longest = least_frames(config.window), max(used, default=0)
+    if longest < needed:
         raise InputError(
-            f"No usable training clip in {data} is as long as {needed / 25:.1f} s; add longer clips, or lower train.window."
+            f"No usable training clip in {data} is as long as {needed / TRACK_FPS:.2f} s; add longer clips, or give a "
+            f"--train.window of at most {most_window(longest)}."
         )
 
 
