@@ -64,7 +64,7 @@ def test_auto_without_a_cluster_is_one_sentence(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    # "auto" finds any cluster of the machine, that of a test in another worker too: the answer counts where none was there before and after.
+    # "auto" finds any cluster of the machine, also that of a test in another worker: the answer counts where there was none.
     for _ in range(20):
         alone, found = not ray_runs(), None
         try:
