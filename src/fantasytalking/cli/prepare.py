@@ -18,7 +18,7 @@ from fantasytalking.cli.options import parse
 from fantasytalking.cli.record_options import make_record, record_options
 from fantasytalking.data.preparation.preparation_settings import PreparationSettings, RunSettings
 from fantasytalking.errors import SettingsError
-from fantasytalking.pipeline.progress import Lines, quiet_frameworks, shown
+from fantasytalking.pipeline.progress import Lines, quiet_frameworks, shown, stage
 from fantasytalking.system.json import read_json
 
 if TYPE_CHECKING:
@@ -80,8 +80,9 @@ def run(options: Prepare) -> int:
 
     check_request(options.videos, options.output, settings, execution)
     # Imported here: neither --help nor a mistake must wait for the frameworks, and they must be quiet before they are imported.
-    quiet_frameworks()
-    from fantasytalking.data.preparation.prepare_set import prepare
+    with stage("loading"):
+        quiet_frameworks()
+        from fantasytalking.data.preparation.prepare_set import prepare
 
     progress = terminal_progress()
     if settings.seed and not execution.val_share:
@@ -100,7 +101,7 @@ def _print(options: Prepare, manifest: dict[str, Any], kept: bool) -> int:
         print(json.dumps(shown, ensure_ascii=False))
     else:
         print(
-            f"{totals['kept']} of {totals['candidates']} candidates kept ({totals['seconds'] / 60:.1f} minutes), "
+            f"{totals['kept']} of {totals['candidates']} clips found in the videos kept ({totals['seconds'] / 60:.1f} minutes), "
             f"{totals['dropped']} left out{f': {reasons}' if reasons else ''}; see {page}",
             file=sys.stderr,
         )
@@ -132,8 +133,9 @@ def terminal_progress() -> PhaseProgress:
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[counts]}"),
                 TimeElapsedColumn(),
-                TextColumn("left"),
+                TextColumn("passed,"),
                 TimeRemainingColumn(compact=True),
+                TextColumn("left"),
             )
             start, lines = time.monotonic(), Lines(name, total, begun)
             with shown(*columns) as bars:
@@ -155,5 +157,5 @@ def terminal_progress() -> PhaseProgress:
 
 def _shown(counts: PhaseCounts, begun: int, seconds: float | None) -> str:
     rate = (counts.done - begun) / seconds if seconds else 0.0
-    sorted_out = f"{counts.kept} kept, {counts.dropped} dropped, " if counts.kept or counts.dropped else ""
+    sorted_out = f"{counts.kept} kept, {counts.dropped} left out, " if counts.kept or counts.dropped else ""
     return f"{sorted_out}{rate:.2f}/s" if rate else sorted_out.rstrip(", ")

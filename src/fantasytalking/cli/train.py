@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import math
 import os
@@ -17,7 +18,7 @@ from fantasytalking.cli.recipe_options import as_typed, parse_recipe, respelt
 from fantasytalking.data.catalogue import CATALOGUE
 from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.pipeline.model_names import resolve_model
-from fantasytalking.pipeline.progress import quiet_frameworks
+from fantasytalking.pipeline.progress import quiet_frameworks, stage
 from fantasytalking.system.records import nearest_name
 from fantasytalking.training.check_folders import DataKind, check_data, check_output_folder
 
@@ -102,8 +103,6 @@ class Family:
 
     def recipes(self) -> dict[str, Any]:
         """Load the recipes by name."""
-        import importlib
-
         found: dict[str, Any] = getattr(importlib.import_module(self.registry[0]), self.registry[1])
         return found
 
@@ -228,11 +227,13 @@ def run(name: str, options: Any) -> int:
         except SettingsError as error:
             raise SettingsError(f"--{error}") from None
     _check_folders(family, recipe, options)
-    if options.threads is not None:
-        import torch
+    with stage("loading"):
+        if options.threads is not None:
+            import torch
 
-        torch.set_num_threads(options.threads)
-    quiet_frameworks()
+            torch.set_num_threads(options.threads)
+        quiet_frameworks()
+        importlib.import_module("fantasytalking.training.trainer.loop")
     try:
         made = family.train(recipe, options)
     except SettingsError as error:

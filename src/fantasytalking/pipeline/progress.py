@@ -122,7 +122,14 @@ def stage(name: str, total: float = 1) -> Iterator[Advance]:
     if not total:
         yield lambda steps=1: None
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("passed,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
     with shown(TextColumn("{task.description}"), *columns) as bars:
         if bars is None:
             lines = Lines(name, total)

@@ -215,14 +215,13 @@ def ray_executor(workers: int | None, address: str | None, gpus: float) -> Itera
         ) from error
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        with _no_warnings():
+        # its core tells that it is told to be quiet
+        with _no_warnings(), quiet_stderr():
             if address is None:
                 count = workers or os.cpu_count() or 1
                 ray.init(num_cpus=count, include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
             else:
-                # its core tells that it is told to be quiet
-                with quiet_stderr():
-                    ray.init(address=address, **quiet)
+                ray.init(address=address, **quiet)
     except ConnectionError as error:
         raise InputError(
             f"There is no Ray cluster at '{address}' ({_first_line(error)}); start one with ray start --head."

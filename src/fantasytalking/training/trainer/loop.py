@@ -208,6 +208,8 @@ class Trainer:
                 due, asked = self._one_step(ahead.take(self.step), due, stop.asked, speed)
             except DivergenceError as error:
                 raise self._divergence(error) from None
+            # several processes agree on it a step later
+            asked = asked or (stop.asked and self.engine.processes == 1)
             raise_if_damaged()
             for hook in hooks:
                 hook.on_step(self.step)
@@ -266,6 +268,8 @@ class Trainer:
     def _validate(self, hooks: Sequence[Callback]) -> None:
         """Run the callbacks on the averaged weights, which stay sharded where possible: the model may be too large for one process."""
         moment = Moment(self.step, self.step // self.config.validate_every, self.run)
+        if self.engine.is_main:
+            print_line(f"{self.run.path.name}: validating after step {self.step}")
         found: list[Validated] = []
         apart = [one for one in self.callbacks if self.engine.sharded and not one.needs_whole_model]
         if apart:

@@ -200,7 +200,8 @@ class Console:
         self.name, self.end, self.names = name, end, names
         self.open = ExitStack()
         print_line(f"{name}: training from step {step} to {end}")
-        columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TimeRemainingColumn())
+        step_of = TextColumn(f"{name}: step {{task.completed}}/{{task.total}}")
+        columns = (step_of, BarColumn(), TimeRemainingColumn(), TextColumn("left"))
         self.bars = self.open.enter_context(shown(*columns, TextColumn("{task.description}")))
         self.task = None if self.bars is None else self.bars.add_task("", total=end, completed=step)
 

@@ -140,7 +140,12 @@ def note_changes(run: RunFolder, step: int, changed: Sequence[Change]) -> None:
 
 def note_finished(run: RunFolder, config: LoopConfig) -> None:
     """Say on stderr that a run has done all its steps, and how it is trained on."""
-    latest = run.latest()
+    latest, stored = run.latest(), read_json(run.config)
+    given = json.loads(json.dumps(asdict(config)))
+    if not isinstance(stored, dict) or any(
+        one.name.partition(".")[0] != "model" for one in changes(stored, given, config.total_steps)
+    ):
+        return  # another configuration, which is refused
     if latest is not None and latest.name == f"{PREFIX}{config.total_steps}":
         show_note(
             f"{run.path} has all its {config.total_steps} steps and is not trained further; to train on, lengthen its last stage "

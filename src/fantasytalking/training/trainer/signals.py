@@ -42,6 +42,7 @@ class StopRequest:
         self.asked = True
         # Not through a console, whose lock this very thread may hold.
         os.write(
-            2, b"\nStopping: the step is finished and saved first. A second Ctrl-C stops at once, without saving.\n"
+            2,
+            b"\nStopping: the step, and a validation that is due, are finished and saved first. A second Ctrl-C stops at once.\n",
         )
         signal.signal(number, self._before[number])  # type: ignore[arg-type]
