@@ -16,7 +16,6 @@ PHASES = {
     "distil-tiny": ["tracks", "student", "export"],
     "lip-sync": ["tracks", "mouths", "align", "network", "export"],
     "lora-tiny": ["transformer", "export"],
-    "distil-lora-tiny": ["student", "export"],
 }
 """Phases of recipes that stand for all others, which are the same code at other widths."""
 

@@ -157,7 +157,7 @@ def test_the_example_of_the_documentation_works(tmp_path: Path, capsys: pytest.C
     page = (Path(__file__).resolve().parents[2] / "docs" / "lip-sync.md").read_text()
     with chdir(tmp_path):
         exec(compile(page.split("```python\n")[1].split("```")[0], "lip-sync.md", "exec"), {})
-    offset, distance, confidence = map(float, capsys.readouterr().out.split())
+    offset, distance, confidence = map(float, re.findall(r"-?[0-9.]+", capsys.readouterr().out))
     assert abs(offset) <= 1
     assert distance < 1.2
     assert confidence > 0.2
