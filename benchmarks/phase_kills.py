@@ -137,6 +137,7 @@ def measure(name: str, run: ToyRun, material: Path, folder: Path, kills: int, se
     ended(start(partial(train, run, material, whole), log), True, log)
     lengths = seconds_of(whole, run.phases, time.time())
     rng, counts, different, runs = random.Random(seed), Counter[str](), [], 0
+    late = Counter[str]()  # kills that came after the end of the run, by the phase that they were meant for
     most = math.ceil(kills / 4)  # in a phase of one folder, so that each is met in several states
     while any(counts[phase] < kills for phase in run.phases):
         output, here, reached, runs = folder / f"killed-{runs}", Counter[str](), 0, runs + 1
@@ -145,9 +146,10 @@ def measure(name: str, run: ToyRun, material: Path, folder: Path, kills: int, se
             missing = [p for p in run.phases[reached:] if counts[p] < kills and here[p] < most]
             if not missing:
                 break
-            delay = rng.uniform(0, max(0.01, lengths[missing[0]]))
+            delay = rng.uniform(0, max(0.01, lengths[missing[0]] / 2 ** late[missing[0]]))
             died = kill_in(run, missing[0], work, output, delay, log)
             if died is None:
+                late[missing[0]] += 1
                 break
             reached = run.phases.index(died)
             counts[died] += 1
