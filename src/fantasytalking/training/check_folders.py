@@ -16,7 +16,16 @@ from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.system.digests import file_fingerprint, json_sha256
 from fantasytalking.system.json import read_json, write_json
 
-__all__ = ["CHOICES", "DataKind", "check_data", "check_output_folder", "data_digest", "keep_choices", "model_digest"]
+__all__ = [
+    "CHOICES",
+    "DataKind",
+    "check_data",
+    "check_output_folder",
+    "data_digest",
+    "keep_choices",
+    "make_run_folder",
+    "model_digest",
+]
 
 DataKind = Literal["set", "catalogue", "tracks"]
 """Kinds of training data: prepared set, folder of videos with a catalogue, folder of face tracks (or a run folder with one)."""
@@ -136,13 +145,23 @@ def keep_choices(output: Path, now: Mapping[str, Any], *, allowed: tuple[str, ..
                     f"The run in {output} was begun with {shown}; give the same to go on, or another run folder for a new run."
                 )
     if write:
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"The run folder {output} cannot be made ({error}); give a folder that can be written."
-            ) from error
+        make_run_folder(output)
         write_json(path, dict(now), indent=1)
+
+
+def make_run_folder(output: Path, part: str = "") -> Path:
+    """Make the folder of a run, or a part of it; returns what was made.
+
+    Raises:
+        OutputError: It cannot be made.
+    """
+    try:
+        (output / part).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"The run folder {output} cannot be made ({error}); give a folder that can be written."
+        ) from error
+    return output / part
 
 
 def _begun(output: Path) -> bool:

@@ -14,11 +14,17 @@ from fantasytalking.autoencoder.mesh_codec import MeshCodec
 from fantasytalking.autoencoder.painter import MouthPainter
 from fantasytalking.data.face_tracks import TRACK_FPS
 from fantasytalking.data.motion_dataset import NO_AUGMENTATION, Augmentation, Continuation, MotionDataset, PreparedTrack
-from fantasytalking.errors import CheckpointError, InputError, OutputError, SettingsError
+from fantasytalking.errors import CheckpointError, InputError, SettingsError
 from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import show_note
-from fantasytalking.training.check_folders import check_data, check_output_folder, keep_choices, model_digest
+from fantasytalking.training.check_folders import (
+    check_data,
+    check_output_folder,
+    keep_choices,
+    make_run_folder,
+    model_digest,
+)
 from fantasytalking.training.check_recipe import SampleSizes, check_means, check_transformer
 from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL, EmbeddedRecipe
 from fantasytalking.training.embedded.export_model import embedded_pipeline, export_embedded
@@ -156,13 +162,7 @@ def train_embedded(
         OutputError: The run folder cannot be made.
     """
     start = check_embedded(recipe, data, output)
-    tracks = output / "tracks"
-    try:
-        tracks.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"The run folder {output} cannot be made ({error}); give a folder that can be written."
-        ) from error
+    tracks = make_run_folder(output, "tracks")
     begin = partial(begin_phase, output)
     begin("tracks", first=True)
     with main_process_first():

@@ -15,7 +15,7 @@ from fantasytalking.conditioning.speech_features import SpeechEncoder
 from fantasytalking.data.catalogue import read_catalogue
 from fantasytalking.data.face_tracks import TRACK_FPS, FaceTrack, load_track, prepare_tracks
 from fantasytalking.data.motion_dataset import SPEECH_PER_FRAME
-from fantasytalking.errors import InputError, OutputError
+from fantasytalking.errors import InputError
 from fantasytalking.perception.landmarks import mouth_opening
 from fantasytalking.perception.lip_sync import LipSync, sync_curve
 from fantasytalking.perception.mouth_view import MouthView
@@ -24,7 +24,7 @@ from fantasytalking.pipeline.progress import stage
 from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.files import atomic_path
 from fantasytalking.system.json import write_json
-from fantasytalking.training.check_folders import check_data, check_output_folder
+from fantasytalking.training.check_folders import check_data, check_output_folder, make_run_folder
 from fantasytalking.training.embedded.linear_sync import CONTEXT, fit_ridge, measure_sync
 from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, TRUSTED, without_leaks
 from fantasytalking.training.lip_sync.align_clips import cross_align, reference_offset
@@ -82,12 +82,7 @@ def train_lip_sync(recipe: LipSyncRecipe, data: Path, output: Path) -> Path:
     """
     check_lip_sync(recipe, data, output)
     clips = read_catalogue(data / "catalogue.jsonl")
-    try:
-        (output / "mouths").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"The run folder {output} cannot be made ({error}); give a folder that can be written."
-        ) from error
+    make_run_folder(output, "mouths")
     template, config, fingerprint = average_face(), recipe.train, file_sha256(data / "catalogue.jsonl")
     begin_phase(output, "tracks", first=True)
     with main_process_first():
