@@ -72,6 +72,16 @@ class VideoAutoencoder(Protocol):
             beginning: First frames of a video that continues another one; None where only the portrait is given.
         """
 
+    def enliven(self, latents: Tensor, seed: int, w_face: float, given: int) -> Tensor:
+        """Add motion that speech does not determine and that this autoencoder's latents can hold, such as blinks: [B, C, f, h, w].
+
+        Args:
+            latents: Sampled latents [B, C, f, h, w].
+            seed: Seed of what is drawn.
+            w_face: Intensity of facial motion, 0..1.
+            given: Number of latent frames that a continued video begins with, which stay as they are; 0 for a new video.
+        """
+
     def decode(self, latents: Tensor, reference: Reference) -> Tensor:
         """Decode latents: [B, C, f, h, w] -> [B, 3, F, H, W] in [-1, 1]."""
 

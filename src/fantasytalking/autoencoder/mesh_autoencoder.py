@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fantasytalking.autoencoder.interface import Beginning, Reference, from_uint8, to_uint8
-from fantasytalking.autoencoder.mesh_codec import MeshCodec, smooth_over_time
+from fantasytalking.autoencoder.lids import draw_blinks
+from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec, smooth_over_time
 from fantasytalking.autoencoder.painter import MouthPainter, crop_transform, draw_masks, painter_input, take_crop
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.geometry import Strides
 from fantasytalking.perception.body import person_mask
 from fantasytalking.perception.landmarks import face_mesh, mouth_opening, track_mesh
 
-FADE_FRAMES = 8
+FADE_FRAMES = 5
+LID_NOISE = 0.04  # of a closure: lids that are closed or open to within this are so
 CLOSED = 0.015  # mouth opening (gap over face height) of closed lips, as the mesh network measures them
 RENDER_BATCH = 8  # frames painted at once
 
@@ -40,6 +42,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         latent_width: Columns of cells of the face canvas.
         stride: Canvas pixels per cell; the lip mask is drawn on the canvas at this ratio.
         painter_widths: Channels of the mouth painter's levels.
+        fps: Frame rate at which blinks are drawn.
         max_turn: Largest head rotation away from the portrait in radians; a flat photo cannot be turned credibly beyond it.
         max_deviations: Limit of the expression coefficients, in standard deviations of the training set.
         expression_smoothing: Standard deviation of the Gaussian over time that smooths expression on decoding, in frames.
@@ -57,6 +60,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         latent_width: int = 4,
         stride: int = 16,
         painter_widths: tuple[int, ...] = (32, 48, 64, 96),
+        fps: float = 25.0,
         max_turn: float = 0.3,
         max_deviations: float = 4.0,
         expression_smoothing: float = 0.4,
@@ -96,7 +100,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         for clip, (_, mesh) in zip(video, self._portraits(reference), strict=True):
             points, _ = track_mesh(to_uint8(clip.movedim(0, 1)))
             parameters = self.codec.parameters_of(torch.from_numpy(points), torch.from_numpy(mesh))
-            latents.append(self.codec.to_latents(parameters[None]))
+            latents.append(self.codec.to_latents(self.codec.unshown(parameters)[None]))
         return torch.cat(latents).to(video.device)
 
     @property
@@ -106,19 +110,33 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def condition(self, reference: Reference, num_frames: int, beginning: Beginning | None = None) -> Tensor:
-        """Make the image latents: mask of the given frames and the portrait's shape, repeated over time, [B, 20, f, h, w].
+        """Make the image latents: mask of the given frames, the portrait's shape in every frame, and its expression in the first.
 
         With a `beginning` the first k latent frames are given, and their motion is added to the shape there.
+
+        Returns:
+            [B, 20, f, h, w].
         """
         latents = torch.zeros(len(reference.images), *self.latent_shape(num_frames, *reference.images.shape[-2:]))
+        meshes = [torch.from_numpy(mesh) for _, mesh in self._portraits(reference)]
         given = 1
-        if beginning is not None:
+        if beginning is None:
+            still = torch.stack([self.codec.still(mesh) for mesh in meshes])
+            latents[:, :, :1] = self.codec.to_latents(self.codec.unshown(still)[:, None])
+        else:
             given = beginning.latents.shape[2]
             latents[:, :, :given] = beginning.latents.cpu()
-        meshes = [torch.from_numpy(mesh) for _, mesh in self._portraits(reference)]
         shapes = [self.codec.shape_cells_of(mesh) for mesh in meshes]
         rows = [self.codec.condition(shape, own, given) for shape, own in zip(shapes, latents, strict=True)]
         return torch.stack(rows).to(reference.images.device)
+
+    def enliven(self, latents: Tensor, seed: int, w_face: float, given: int) -> Tensor:
+        """Draw blinks, at a person's rate, in place of what the transformer made of the lids; see `autoencoder.lids`."""
+        frames = self.strides.num_frames(latents.shape[2])
+        blinks = torch.from_numpy(draw_blinks(frames, self.config.fps, seed, w_face))
+        closure = blinks[:, None].expand(-1, 2)
+        rows = torch.stack([self.codec.with_lids(row.float().cpu(), closure) for row in latents]).to(latents)
+        return torch.cat([latents[:, :, :given], rows[:, :, given:]], 2)
 
     def decode(self, latents: Tensor, reference: Reference) -> Tensor:
         """Decode latents: [B, 16, f, h, w] -> [B, 3, F, H, W] in [-1, 1] at the portrait's own size."""
@@ -142,11 +160,12 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             FaceError: There is no face in the portrait.
         """
         ((image, mesh),) = self._portraits(reference)
-        parameters = self._limit(self.codec.from_latents(latents.float().cpu())[0])
+        parameters = self._limit(self.codec.shown(self.codec.from_latents(latents.float().cpu())[0]))
         if not continued:
-            # The video begins with the portrait: what the sampler left on the given frame fades out over a third of a second.
-            fade = torch.exp(-torch.arange(len(parameters)) / FADE_FRAMES)
-            parameters = parameters - fade[:, None] * parameters[:1]
+            # The video begins with the portrait: what the sampler left on the given frame fades out.
+            left = parameters[:1] - self.codec.still(torch.from_numpy(mesh))
+            left[:, -LIDS:] = 0.0
+            parameters = parameters - torch.exp(-torch.arange(len(parameters)) / FADE_FRAMES)[:, None] * left
         moved = self.codec.points_of(parameters, torch.from_numpy(mesh)).numpy()
         yield from self.render(image, mesh, moved)
 
@@ -157,9 +176,10 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         expression = torch.maximum(torch.minimum(parameters[:, :k], bound), -bound)
         limit = self.config.max_turn
         turn = limit * torch.tanh(parameters[:, k : k + 3] / limit)
-        zoom_and_shift = 0.5 * torch.tanh(parameters[:, k + 3 :] / 0.5)
+        zoom_and_shift = 0.5 * torch.tanh(parameters[:, k + 3 : -LIDS] / 0.5)
         pose = smooth_over_time(torch.cat([turn, zoom_and_shift], -1), self.config.pose_smoothing)
-        return torch.cat([smooth_over_time(expression, self.config.expression_smoothing), pose], -1)
+        lids = ((parameters[:, -LIDS:] - LID_NOISE) / (1 - 2 * LID_NOISE)).clamp(0, 1)
+        return torch.cat([smooth_over_time(expression, self.config.expression_smoothing), pose, lids], -1)
 
     @torch.no_grad()
     def render(

@@ -1,15 +1,17 @@
 """Face motion as a small latent video: the arithmetic of the embedded model's autoencoder.
 
-A frame of a talking face is described relative to the portrait by ``K`` expression coefficients (PCA of the pose-free
-displacement of the 468-point face mesh) and six numbers of rigid head motion. Both are laid out as displacement fields over a
-canonical face canvas, four frames to a latent frame, so that the transformer sees an ordinary latent video of 16 channels:
+A frame of a talking face is described by ``K`` expression coefficients (PCA of the pose-free displacement of the 468-point face mesh
+from the same person's face with closed lips), six numbers of rigid head motion relative to the portrait, and the closure of both eyes.
+They are laid out as displacement fields over a canonical face canvas, four frames to a latent frame, so that the transformer sees an
+ordinary latent video of 16 channels:
 
-    channel 4 * part + sub  with part in (expression dx, expression dy, rigid dx, rigid dy) and sub in 0..3
+    channel 4 * part + sub  with part in (expression dx, expression dy, head and lids dx, head and lids dy) and sub in 0..3
 
 The map from coefficients to cells is linear and injective; decoding is its pseudo-inverse, so whatever the transformer
-produces is projected onto shapes that a face can take. Zero latents are the still portrait.
+produces is projected onto shapes that a face can take. Expression does not depend on what the portrait's mouth does: zero latents are
+the portrait's person with closed lips, and the portrait itself has the expression that `portrait_expression` tells from its mesh.
 
-Letters: B batch, F video frames, f latent frames, V mesh points (468), K expression coefficients, P = K + 6 motion numbers,
+Letters: B batch, F video frames, f latent frames, V mesh points (468), K expression coefficients, P = K + 8 motion numbers,
 H x W cells of the canvas.
 """
 
@@ -25,20 +27,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fantasytalking.autoencoder.interface import first_frame_mask
+from fantasytalking.autoencoder.lids import close_lids, lid_closure
+from fantasytalking.autoencoder.lip_contact import CLOSED_GAP, LIP_FEATURES, LipContact, lip_gaps, mean_lip_gap
 from fantasytalking.autoencoder.rigid import rotation_from_vector, vector_from_rotation
 from fantasytalking.geometry import Strides
 from fantasytalking.perception.alignment import fit_similarity
 from fantasytalking.perception.mesh_points import NUM_POINTS
 
 POSE_DIMENSIONS = 6  # rotation vector (3), log scale (1), translation x, y (2)
+LIDS = 2  # closure of the right and the left eye
+CLOSED_SHARE = 0.15  # of a clip's frames, whose lips are taken for closed
+KNOTS = 25  # of the map from generated to shown openings
 PARTS = 4
 
 
-def _wiener(cells: Tensor, std: Tensor, noise: float) -> Tensor:
-    """Linear estimate [P, cells] of x ~ N(0, std^2) from cells @ x + N(0, noise^2)."""
+def wiener(cells: Tensor, std: Tensor, noise: float) -> Tensor:
+    """Linear estimate [P, cells] of x ~ N(0, std^2) from cells @ x + N(0, noise^2); the pseudo-inverse without noise."""
     scaled = cells * std
     gram = scaled.T @ scaled + noise**2 * torch.eye(len(std), device=cells.device)
     result: Tensor = std[:, None] * torch.linalg.solve(gram, scaled.T)
+    return result
+
+
+def _interpolated(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Piecewise linear map through rising knots (x, y), with a slope of 1 beyond them."""
+    place = torch.searchsorted(x.contiguous(), values.contiguous()).clamp(1, len(x) - 1)
+    x0, x1, y0, y1 = x[place - 1], x[place], y[place - 1], y[place]
+    inside = y0 + (values.clamp(x[0], x[-1]) - x0) * (y1 - y0) / (x1 - x0).clamp_min(1e-6)
+    result: Tensor = inside + (values - values.clamp(x[0], x[-1]))
     return result
 
 
@@ -80,12 +96,12 @@ class MeshMotion:
     def __getitem__(self, index: slice | int) -> MeshMotion:
         return MeshMotion(self.expression[index], self.scale[index], self.rotation[index], self.translation[index])
 
-    def relative_to(self, portrait: MeshMotion) -> Tensor:
-        """Motion numbers [F, P] of F frames relative to one portrait."""
+    def pose_relative_to(self, portrait: MeshMotion) -> Tensor:
+        """Head motion [F, 6] of F frames relative to one portrait."""
         turn = vector_from_rotation(self.rotation @ portrait.rotation.T)
         zoom = torch.log(self.scale / portrait.scale)[:, None]
         shift = (self.translation - portrait.translation)[:, :2] / portrait.scale
-        return torch.cat([self.expression - portrait.expression, turn, zoom, shift], -1)
+        return torch.cat([turn, zoom, shift], -1)
 
 
 class MeshCodec(nn.Module):
@@ -114,6 +130,10 @@ class MeshCodec(nn.Module):
     pose_cells: Tensor
     shape_cells: Tensor
     pose_std: Tensor
+    portrait_weights: Tensor
+    opening_direction: Tensor
+    opening_knots: Tensor
+    pose_gain: Tensor
 
     def __init__(self, coefficients: int = 24, height: int = 8, width: int = 8, stride: int = 16) -> None:
         super().__init__()
@@ -127,9 +147,17 @@ class MeshCodec(nn.Module):
         self.register_buffer("layout", torch.zeros(NUM_POINTS, 2))  # mesh points on the canvas, canvas pixels
         self.register_buffer("coefficient_std", torch.ones(coefficients))
         self.register_buffer("expression_cells", torch.eye(cells, coefficients))  # coefficients -> cells, scaled
-        self.register_buffer("pose_cells", torch.eye(cells, POSE_DIMENSIONS))
+        self.register_buffer("pose_cells", torch.eye(cells, POSE_DIMENSIONS + LIDS))
         self.register_buffer("shape_cells", torch.zeros(cells, 2 * NUM_POINTS))  # portrait shape -> cells, scaled
-        self.register_buffer("pose_std", torch.ones(POSE_DIMENSIONS))
+        self.register_buffer("pose_std", torch.ones(POSE_DIMENSIONS + LIDS))
+        # shape of a portrait's mouth -> its expression
+        self.register_buffer("portrait_weights", torch.zeros(coefficients, 3 * len(LIP_FEATURES) + 1))
+        self.register_buffer(
+            "opening_direction", torch.zeros(coefficients)
+        )  # expression that opens the mouth by one unit
+        # openings as generated and as shown, and gains of head motion: chosen on training clips after training
+        self.register_buffer("opening_knots", torch.linspace(-0.2, 1.0, KNOTS).expand(2, -1).clone())
+        self.register_buffer("pose_gain", torch.ones(POSE_DIMENSIONS))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         return self  # see the class: .to(), .half() and .cuda() of the model end here
@@ -173,22 +201,97 @@ class MeshCodec(nn.Module):
         expression = torch.einsum("...vi,kvi->...k", local - self.template, self.analysis)
         return MeshMotion(expression, scale, rotation, translation)
 
+    def lip_features(self, local: Tensor) -> Tensor:
+        """What a portrait's expression is told from: pose-free meshes [..., V, 3] -> [..., 3 n + 1]."""
+        chosen = (local - self.template)[..., list(LIP_FEATURES), :].flatten(-2)
+        return F.pad(chosen, (0, 1), value=1.0)
+
+    def gap_of(self, expression: Tensor) -> Tensor:
+        """Opening of the mouth that expressions [..., K] mean, in distances between the eyes: [...]; 0 for closed lips."""
+        return expression @ mean_lip_gap(self.basis)
+
+    def expression_of(self, local: Tensor) -> Tensor:
+        """Tell the expression of pose-free meshes [..., V, 3], each on its own, [..., K]: what opens or shapes a mouth, not whose it is.
+
+        The opening itself is measured and not told from experience: lips that show a gap are that far from closed.
+        """
+        told = self.lip_features(local) @ self.portrait_weights.T
+        measured = (mean_lip_gap(local) - 1.5 * CLOSED_GAP).clamp_min(0)
+        return told + (measured - self.gap_of(told))[..., None] * self.opening_direction
+
+    def clip_expression(self, local: Tensor) -> Tensor:
+        """Expression [F, K] of the frames of one clip, from pose-free meshes [F, V, 3]: relative to its own most closed frames.
+
+        In a clip that never closes its mouth the most closed frames are open by as much as the mesh shows.
+        """
+        closed = self.closed_mouth(local)
+        opening = (mean_lip_gap(closed) - 1.5 * CLOSED_GAP).clamp_min(0)
+        return torch.einsum("fvi,kvi->fk", local - closed, self.analysis) + opening * self.opening_direction
+
+    @staticmethod
+    def closed_mouth(local: Tensor) -> Tensor:
+        """Mean pose-free mesh [V, 3] of the most closed frames of a clip [F, V, 3]."""
+        gaps = mean_lip_gap(local)
+        result: Tensor = local[gaps <= torch.quantile(gaps[:20000], CLOSED_SHARE)].mean(0)
+        return result
+
+    def portrait_expression(self, reference: Tensor) -> Tensor:
+        """Expression [K] of a portrait's mesh [V, 3] in pixels."""
+        return self.expression_of(self.local_shape(reference)[0])
+
     def parameters_of(self, points: Tensor, reference: Tensor) -> Tensor:
-        """Motion numbers [F, P] of meshes [F, V, 3] relative to the portrait's mesh [V, 3], both in pixels."""
-        return self.describe(points).relative_to(self.describe(reference))
+        """Motion numbers [F, P] of meshes [F, V, 3] with the portrait's mesh [V, 3], all of one person and in pixels."""
+        frames, portrait = self.describe(points), self.describe(reference)
+        expression = frames.expression - portrait.expression + self.portrait_expression(reference)
+        return torch.cat([expression, frames.pose_relative_to(portrait), lid_closure(points, reference)], -1)
+
+    def still(self, reference: Tensor) -> Tensor:
+        """Motion numbers [P] of the still portrait, mesh [V, 3] in pixels."""
+        return F.pad(self.portrait_expression(reference), (0, POSE_DIMENSIONS + LIDS))
 
     def points_of(self, parameters: Tensor, reference: Tensor) -> Tensor:
         """Inverse of `parameters_of`: motion numbers [F, P] and the portrait's mesh [V, 3] -> meshes [F, V, 3] in pixels.
 
-        The portrait's own shape is kept exactly; only the motion is projected onto the basis.
+        The portrait's own shape is kept exactly; only the motion is projected onto the basis. Lips meet where the motion closes them.
         """
         k = self.coefficients
         local0, scale0, rotation0, translation0 = self.local_shape(reference)
-        local = local0 + torch.einsum("fk,kvi->fvi", parameters[:, :k], self.basis)
+        expression, own = parameters[:, :k], self.expression_of(local0)
+        local = local0 + torch.einsum("fk,kvi->fvi", expression - own, self.basis)
+        pairs = lip_gaps(self.basis)
+        local = LipContact.of_template(self.template)(
+            local, local0, (expression @ pairs).clamp_min(0), (own @ pairs).clamp_min(0)
+        )
+        local = close_lids(local, parameters[:, k + POSE_DIMENSIONS :].clamp(0, 1))
         turn = rotation_from_vector(parameters[:, k : k + 3]) @ rotation0
         scale = scale0 * torch.exp(parameters[:, k + 3])
         shift = F.pad(parameters[:, k + 4 : k + 6] * scale0, (0, 1))
         return scale[:, None, None] * torch.einsum("fij,fvj->fvi", turn, local) + (translation0 + shift)[:, None, :]
+
+    def shown(self, parameters: Tensor) -> Tensor:
+        """Motion numbers [..., P] as they are shown: openings and head motion as large as on the training clips, see `unshown`."""
+        return self._calibrated(parameters, self.opening_knots, self.pose_gain)
+
+    def unshown(self, parameters: Tensor) -> Tensor:
+        """Inverse of `shown`, where it has one: what the transformer is given of frames that have been shown."""
+        return self._calibrated(parameters, self.opening_knots.flip(0), 1 / self.pose_gain)
+
+    def _calibrated(self, parameters: Tensor, knots: Tensor, gain: Tensor) -> Tensor:
+        k = self.coefficients
+        expression = parameters[..., :k]
+        opening = self.gap_of(expression)
+        wanted = _interpolated(opening, knots[0], knots[1])
+        expression = expression + (wanted - opening)[..., None] * self.opening_direction
+        return torch.cat(
+            [expression, parameters[..., k : k + POSE_DIMENSIONS] * gain, parameters[..., k + POSE_DIMENSIONS :]], -1
+        )
+
+    def with_lids(self, latents: Tensor, closure: Tensor) -> Tensor:
+        """Latents [C, f, H, W] with other lids: closure of both eyes [F, 2] instead of what the latents have."""
+        parameters = self.from_latents(latents[None], noise=0.0)[0]
+        change = torch.zeros_like(parameters)
+        change[:, -LIDS:] = closure - parameters[:, -LIDS:]
+        return latents + self.to_latents(change[None])[0].to(latents)
 
     def to_latents(self, parameters: Tensor) -> Tensor:
         """Lay motion numbers [B, F, P], F = 4 f - 3, out as latents [B, 16, f, H, W]; frame 0 fills its group by repetition."""
@@ -211,8 +314,8 @@ class MeshCodec(nn.Module):
         fields = rearrange(
             latents.float(), "b (part xy s) f h w -> b f s part (xy h w)", part=2, xy=2, s=self.strides.time
         )
-        expression = fields[..., 0, :] @ _wiener(self.expression_cells, self.coefficient_std, noise).T
-        pose = fields[..., 1, :] @ _wiener(self.pose_cells, self.pose_std, noise).T
+        expression = fields[..., 0, :] @ wiener(self.expression_cells, self.coefficient_std, noise).T
+        pose = fields[..., 1, :] @ wiener(self.pose_cells, self.pose_std, noise).T
         grouped = rearrange(torch.cat([expression, pose], -1), "b f s p -> b (f s) p")
         return grouped[:, self.strides.time - 1 :]
 
@@ -222,7 +325,7 @@ class MeshCodec(nn.Module):
         Args:
             shape: The portrait's cells, from `shape_cells_of`.
             latents: [C, f, H, W], of which only the first `given` latent frames are read.
-            given: Number of given latent frames, at least 1; one frame without motion is the still portrait.
+            given: Number of given latent frames, at least 1; the first shows the portrait with its own expression.
 
         Returns:
             [4 + C, f, H, W].
@@ -232,10 +335,11 @@ class MeshCodec(nn.Module):
         return torch.cat([mask, shown + mask[:1] * latents])
 
     def shape_cells_of(self, points: Tensor) -> Tensor:
-        """Pose-free shape and pose of meshes [..., V, 3] as cells [..., part, 2 H W] (see `shape_latents`)."""
+        """Pose-free shape with closed lips, and pose, of meshes [..., V, 3] as cells [..., part, 2 H W] (see `shape_latents`)."""
         local, _, rotation, _ = self.local_shape(points)
+        local = local - torch.einsum("...k,kvi->...vi", self.expression_of(local), self.basis)
         shape = (local - self.template)[..., :2].transpose(-1, -2).flatten(-2) @ self.shape_cells.T
-        turn = F.pad(vector_from_rotation(rotation), (0, POSE_DIMENSIONS - 3))
+        turn = F.pad(vector_from_rotation(rotation), (0, POSE_DIMENSIONS + LIDS - 3))
         return torch.stack([shape, turn @ self.pose_cells.T], -2)
 
     def shape_latents(self, cells: Tensor) -> Tensor:

@@ -51,6 +51,10 @@ class WanAutoencoder:
 
     audio_channels: Tensor | None = None
 
+    def enliven(self, latents: Tensor, seed: int, w_face: float, given: int) -> Tensor:
+        """Return the latents as they are: a model of this size draws blinks itself."""
+        return latents
+
     def condition(self, reference: Reference, num_frames: int, beginning: Beginning | None = None) -> Tensor:
         """Make the image latents: mask and latents of a video of the portrait followed by zeros, [B, 4 + C, f, h, w].
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fantasytalking.autoencoder.mesh_codec import MeshCodec, MeshMotion, smooth_over_time
+from fantasytalking.autoencoder.mesh_codec import LIDS, POSE_DIMENSIONS, MeshCodec, MeshMotion, smooth_over_time
 from fantasytalking.conditioning.audio_windows import resample_features
 from fantasytalking.data.face_tracks import TRACK_FPS, FaceTrack
 from fantasytalking.data.identity_sampler import IdentitySampler
@@ -67,6 +67,34 @@ class Continuation:
 NO_CONTINUATION = Continuation()
 
 
+@dataclass(frozen=True)
+class DescribedTrack:
+    """Motion of a track in the codec's terms.
+
+    Attributes:
+        motion: Head pose of every frame (and its expression relative to the template).
+        expression: Coefficients [F, K] relative to the person with closed lips, from the whole clip.
+        told: Coefficients [F, K] as a single frame tells them: what is known of a portrait.
+        cells: Shape with closed lips, as cells [F, part, 2 H W].
+    """
+
+    motion: MeshMotion
+    expression: Tensor
+    told: Tensor
+    cells: Tensor
+
+    @classmethod
+    def of(cls, points: Tensor, codec: MeshCodec) -> DescribedTrack:
+        """Describe meshes [F, 468, 3] in pixels."""
+        local = codec.local_shape(points)[0]
+        return cls(
+            codec.describe(points),
+            codec.clip_expression(local),
+            codec.expression_of(local),
+            codec.shape_cells_of(points),
+        )
+
+
 @dataclass
 class PreparedTrack:
     """A track that is smoothed and in sync.
@@ -88,13 +116,13 @@ class PreparedTrack:
     speech: Tensor
     embedding: Tensor
     first: int = 0
-    _described: dict[bool, tuple[MeshMotion, Tensor]] = field(default_factory=dict, repr=False)
+    _described: dict[bool, DescribedTrack] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.points)
 
-    def described(self, codec: MeshCodec, mirror: Tensor | None) -> tuple[MeshMotion, Tensor]:
-        """Expression and pose of every frame, and its shape as cells of the codec; computed once and cached.
+    def described(self, codec: MeshCodec, mirror: Tensor | None) -> DescribedTrack:
+        """Motion and shape of every frame; computed once and cached.
 
         Args:
             codec: The fitted codec.
@@ -103,7 +131,7 @@ class PreparedTrack:
         key = mirror is not None
         if key not in self._described:
             points = self.points if mirror is None else self.points[:, mirror] * _FLIP
-            self._described[key] = codec.describe(points), codec.shape_cells_of(points)
+            self._described[key] = DescribedTrack.of(points, codec)
         return self._described[key]
 
 
@@ -114,8 +142,8 @@ def prepare(track: FaceTrack, offset: int = 0) -> PreparedTrack:
         track: The cached measurements.
         offset: Frames by which the face lags behind the speech; the speech is delayed by as many.
     """
-    # Removes the jitter of the mesh network but keeps syllables.
-    points = smooth_over_time(torch.from_numpy(track.points), 0.7)
+    # Removes jitter of the mesh network but keeps closures of the lips that last for two frames.
+    points = smooth_over_time(torch.from_numpy(track.points), 0.5)
     speech = torch.from_numpy(track.speech.astype(np.float32))
     shift = offset * SPEECH_PER_FRAME
     if shift > 0:
@@ -173,7 +201,7 @@ class MotionDataset:
         self.augmentation, self.text, self.identity = augmentation, text, identity
         self.least = math.ceil(num_frames * (1 + augmentation.tempo) + 2)
         self.people = IdentitySampler([track for track in tracks if len(track) >= self.least], generated_weight)
-        self.mirror = _mirror(codec)
+        self.mirror = mirror_of(codec)
         self.mask = canvas_lip_mask(codec, codec.strides.latent_frames(num_frames))
 
     def draw(self, rng: np.random.Generator) -> Sample:
@@ -205,13 +233,12 @@ class MotionDataset:
             span: Length in frames, which is stretched to `num_frames`.
             rng: Draws the augmentation; None applies none.
             given: Number of latent frames that the condition shows.
-            portrait: Frame whose face is the portrait; None takes the first of the window, which then begins with zero motion.
+            portrait: Frame whose face is the portrait; None takes the first of the window, from which its head then moves.
         """
         aug = self.augmentation
         frames = round(span)
         mirror = self.mirror if rng is not None and rng.random() < aug.mirror else None
-        described, shapes = track.described(self.codec, mirror)
-        motion = described[start : start + frames]
+        described = track.described(self.codec, mirror)
         speech = track.speech[SPEECH_PER_FRAME * start : SPEECH_PER_FRAME * (start + frames)]
         embedding = track.embedding
         if rng is not None:
@@ -219,13 +246,21 @@ class MotionDataset:
             noise = torch.from_numpy(rng.standard_normal(len(embedding), np.float32))
             embedding = F.normalize(embedding + aug.identity_noise * len(embedding) ** -0.5 * noise, dim=0)
         still = start if portrait is None else portrait
-        parameters = resample_features(motion.relative_to(described[still]), self.num_frames)
+        pose = described.motion[start : start + frames].pose_relative_to(described.motion[still])
+        pose = resample_features(pose, self.num_frames)
         if portrait is None:
-            parameters = parameters - parameters[:1]
+            pose = pose - pose[:1]
+        expression = resample_features(described.expression[start : start + frames], self.num_frames)
+        # Lids stay out of it: blinks are drawn.
+        parameters = torch.cat([expression, F.pad(pose, (0, LIDS))], -1)
         latents = self.codec.to_latents(parameters[None])[0]
+        shown = latents
+        if portrait is None:  # of a photo only what a single frame tells is known
+            first = F.pad(described.told[start], (0, POSE_DIMENSIONS + LIDS))
+            shown = torch.cat([self.codec.to_latents(first[None, None])[0], latents[:, 1:]], 1)
         return Sample(
             latents=latents,
-            condition=self.codec.condition(shapes[still], latents, given),
+            condition=self.codec.condition(described.cells[still], shown, given),
             lip_mask=self.mask,
             text=self.text,
             audio=resample_features(speech, self.num_frames * SPEECH_PER_FRAME),
@@ -248,7 +283,7 @@ def window_motion(codec: MeshCodec, parameters: Tensor) -> Tensor:
     k = codec.coefficients
     # Mean variance of the positions of the points, without computing the positions.
     face = (torch.cov(parameters[:, :k].T) * codec.gram).sum()
-    body = (parameters[:, k:] / codec.pose_std).var(0).mean()
+    body = (parameters[:, k : k + POSE_DIMENSIONS] / codec.pose_std[:POSE_DIMENSIONS]).var(0).mean()
     return torch.stack([face, body])
 
 
@@ -283,7 +318,7 @@ class IntensityScale:
         return {"w_face": self.percentiles[:, 0].tolist(), "w_body": self.percentiles[:, 1].tolist()}
 
 
-def _mirror(codec: MeshCodec) -> Tensor:
+def mirror_of(codec: MeshCodec) -> Tensor:
     """Index of each mesh point's mirror image [468], from the template."""
     mirrored = codec.template * _FLIP
     return torch.cdist(mirrored, codec.template).argmin(1)

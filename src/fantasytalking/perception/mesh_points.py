@@ -21,12 +21,24 @@ LIPS_OUTER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 31
 LIPS_INNER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 RIGHT_EYE = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
 LEFT_EYE = (362, 398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382)
+# Lid points between the corners of an eye, from the image's left to its right, upper and lower ones in pairs, and the points of the
+# next two rings above and the next ring below.
+RIGHT_LIDS = ((246, 161, 160, 159, 158, 157, 173), (7, 163, 144, 145, 153, 154, 155))
+LEFT_LIDS = ((398, 384, 385, 386, 387, 388, 466), (382, 381, 380, 374, 373, 390, 249))
+RIGHT_LID_RINGS = ((247, 30, 29, 27, 28, 56, 190), (113, 225, 224, 223, 222, 221, 189), (25, 110, 24, 23, 22, 26, 112))
+LEFT_LID_RINGS = (
+    (414, 286, 258, 257, 259, 260, 467),
+    (413, 441, 442, 443, 444, 445, 342),
+    (341, 256, 252, 253, 254, 339, 255),
+)
 RIGHT_EYEBROW = (70, 63, 105, 66, 107, 55, 65, 52, 53, 46)
 LEFT_EYEBROW = (336, 296, 334, 293, 300, 276, 283, 282, 295, 285)
 FACE_OVAL = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
 )
+# Inner-lip points between the corners of the mouth, from the image's left to its right, upper and lower ones in pairs.
+INNER_LIPS = ((191, 80, 81, 82, 13, 312, 311, 310, 415), (95, 88, 178, 87, 14, 317, 402, 318, 324))
 # (upper, lower) inner-lip points, the middle of the mouth and one pair to either side.
 INNER_LIP_PAIRS = ((82, 87), (13, 14), (312, 317))
 # Forehead, temples, cheekbones, eye corners and the nose: what speech and expression hardly move.

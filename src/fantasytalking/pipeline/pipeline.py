@@ -278,7 +278,9 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if callback is not None:
             after_step.append(lambda *seen: self._call_back(callback, *seen))
         hooks = Hooks(progress, tuple(after_step))
-        return denoise(self.transformer, schedule, noise, image_latents, guidance, hooks)
+        latents = denoise(self.transformer, schedule, noise, image_latents, guidance, hooks)
+        given = 0 if known is None else known.shape[2]
+        return self.autoencoder.enliven(latents, settings.seed, settings.w_face, given)
 
     def _call_back(self, callback: StepEnd, step: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
         return (callback(self, step, timestep, {"latents": latents}) or {}).get("latents")

@@ -155,7 +155,18 @@ class FlowMatching:
         inputs = torch.cat([target.noisy, samples.condition.float()], 1)
         output = model(inputs, 1000 * target.sigma, samples.conditions)
         stage = STAGES[self.config.at(step)[0].stage]
-        return flow_loss(output.sample, target, samples.lip_mask, stage, batch.draws.lips)
+        losses = flow_loss(output.sample, target, samples.lip_mask, stage, batch.draws.lips)
+        return self.extended(losses, output.sample, batch)
+
+    def extended(self, losses: Losses, prediction: Tensor, batch: FlowBatch) -> Losses:
+        """Hook for terms that a kind of latents adds to the loss of each sample; none here.
+
+        Args:
+            losses: The loss so far.
+            prediction: Predicted velocity [B, C, f, h, w].
+            batch: The batch.
+        """
+        return losses
 
     def workload(self, batch: FlowBatch) -> Workload:
         """Tokens and operations of one sample."""

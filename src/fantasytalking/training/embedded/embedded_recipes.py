@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.system.records import field, record
@@ -11,6 +11,9 @@ from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
 
 PAINTER_RATE = 5e-4
 """Peak learning rate of the mouth painter."""
+
+
+OPENING_WEIGHT = 0.5
 
 
 @record
@@ -29,6 +32,17 @@ class EmbeddedRecipe:
             "Model folder, or embedded, whose transformer is trained further and whose codec is kept; empty trains from scratch."
         ),
     ] = ""
+    part: Annotated[
+        Literal["all", "painter", "transformer"],
+        field(
+            "Part of the run that this command does. painter: measurements, codec and mouth painter; transformer: the transformer alone, "
+            "from the packed material that part painter leaves in the run folder, which needs no videos. Copies of one run folder may do "
+            "the two on different machines; all does what is still missing and exports the model."
+        ),
+    ] = "all"
+    opening_weight: Annotated[
+        float, field("Weight of the loss on the opening of the mouth, relative to that of flow matching.", minimum=0)
+    ] = OPENING_WEIGHT
     painter_learning_rate: Annotated[float, field("Peak learning rate of the mouth painter.", minimum=0)] = PAINTER_RATE
 
     def __post_init__(self) -> None:

@@ -6,22 +6,26 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasytalking.autoencoder.mesh_codec import POSE_DIMENSIONS, MeshCodec
+from fantasytalking.autoencoder.lids import EYES, LID_POINTS
+from fantasytalking.autoencoder.lip_contact import CLOSED_GAP, mean_lip_gap
+from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec
 from fantasytalking.autoencoder.rigid import vector_from_rotation
 from fantasytalking.data.face_tracks import TRACK_FPS, FaceTrack
 from fantasytalking.errors import InputError
 from fantasytalking.perception.landmarks import FACE_OVAL, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
 
 LIP_EMPHASIS = 4.0  # weight of lip points in the expression basis: they carry the speech, and there are few of them
-EYE_EMPHASIS = 2.0
+RIDGE = 1e-4  # penalty on the weights from shape to expression, relative to the number of frames
+LID_STD = 0.3  # of a closure, in a clip with blinks
 MOUTH_MAGNIFICATION = 0.55  # exponent of the radial map that enlarges the mouth on the canvas (1: no change)
 BLOCK = 24  # frames taken from each clip
 
 
-def _blocks(tracks: Sequence[FaceTrack], per_identity: int, rng: np.random.Generator) -> Tensor:
-    """Draw the same number of blocks of `BLOCK` frames from each identity: [N, BLOCK, 468, 3].
+def _choose(tracks: Sequence[FaceTrack], per_identity: int, rng: np.random.Generator) -> list[Tensor]:
+    """Draw the same number of tracks (with replacement) from each identity; meshes [F, 468, 3] of whole tracks.
 
     Raises:
         InputError: Every track is shorter than a block.
@@ -34,13 +38,13 @@ def _blocks(tracks: Sequence[FaceTrack], per_identity: int, rng: np.random.Gener
         raise InputError(
             f"The mesh codec needs clips of at least {BLOCK / TRACK_FPS:.2f} s with a face, but none of the {len(tracks)} is that long."
         )
-    blocks = []
-    for group in by_identity.values():
-        for _ in range(per_identity):
-            track = group[rng.integers(len(group))]
-            frames = np.sort(rng.choice(len(track.points), BLOCK, replace=False))
-            blocks.append(track.points[frames])
-    return torch.from_numpy(np.stack(blocks))
+    groups = by_identity.values()
+    return [torch.from_numpy(group[rng.integers(len(group))].points) for group in groups for _ in range(per_identity)]
+
+
+def _frames(clips: Sequence[Tensor], rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Numbers of `BLOCK` frames of each clip, in order."""
+    return [np.sort(rng.choice(len(clip), BLOCK, replace=False)) for clip in clips]
 
 
 def _frontal(template: Tensor) -> Tensor:
@@ -73,19 +77,41 @@ def _fit_template(codec: MeshCodec, blocks: Tensor, rounds: int = 6) -> Tensor:
     return result
 
 
-def _fit_basis(codec: MeshCodec, local: Tensor, rng: np.random.Generator) -> Tensor:
-    """Fit the basis by PCA of displacements from the clip's mean, lips and eyes emphasised; returns coefficients [N, BLOCK, K]."""
+def _fit_basis(codec: MeshCodec, local: Tensor, closed: Tensor, rng: np.random.Generator) -> Tensor:
+    """Fit the basis by PCA of displacements from the clip's closed mouth, lips emphasised; returns coefficients [N, BLOCK, K].
+
+    Lids move on their own (`autoencoder.lids`), so their points have no part in expression.
+    """
     emphasis = torch.ones(codec.template.shape[0])
-    emphasis[list(LEFT_EYE) + list(RIGHT_EYE)] = EYE_EMPHASIS
     emphasis[list(LIPS_INNER) + list(LIPS_OUTER)] = LIP_EMPHASIS
     root = emphasis.sqrt()[:, None]
-    displacement = ((local - local.mean(1, keepdim=True)) * root).flatten(0, 1).flatten(1)
+    carried = torch.ones_like(root)
+    carried[list(LID_POINTS)] = 0.0
+    displacement = ((local - closed[:, None]) * root * carried).flatten(0, 1).flatten(1)
     some = torch.from_numpy(rng.permutation(len(displacement))[:6000])
     _, _, vh = torch.linalg.svd(displacement[some], full_matrices=False)
     components = vh[: codec.coefficients].unflatten(1, (-1, 3))
     codec.analysis.copy_(components * root)
     codec.basis.copy_(components / root)
-    return torch.einsum("nbvi,kvi->nbk", local - local[:, :1], codec.analysis)
+    return torch.einsum("nbvi,kvi->nbk", local - closed[:, None], codec.analysis)
+
+
+def _fit_opening(codec: MeshCodec, coefficients: Tensor) -> None:
+    """Fit the expression that goes with opening the mouth by one unit: the regression of expression on the opening."""
+    flat = coefficients.flatten(0, 1)
+    opening = codec.gap_of(flat)
+    direction = (flat * opening[:, None]).mean(0) / opening.square().mean()
+    codec.opening_direction.copy_(direction / codec.gap_of(direction))
+
+
+def _fit_portrait(codec: MeshCodec, local: Tensor, coefficients: Tensor) -> None:
+    """Fit the ridge regression from the shape of a mouth to its expression, over all people."""
+    features = codec.lip_features(local.flatten(0, 1)).double()
+    target = coefficients.flatten(0, 1).double()
+    penalty = RIDGE * len(features) * torch.eye(features.shape[1], dtype=torch.float64)
+    penalty[-1, -1] = 0.0
+    weights = torch.linalg.solve(features.T @ features + penalty, features.T @ target)
+    codec.portrait_weights.copy_(weights.T.float())
 
 
 def _fit_layout(codec: MeshCodec, coefficients: Tensor) -> None:
@@ -124,11 +150,17 @@ def _fit_cells(codec: MeshCodec, local: Tensor, coefficients: Tensor, pose_std: 
     jacobian_x = torch.stack([zero, z, -y, x, one, zero], 1)
     jacobian_y = torch.stack([-z, zero, x, y, zero, one], 1)
     jacobian = torch.cat([jacobian_x, jacobian_y])
-    jacobian = jacobian / jacobian.norm(dim=0) * (len(jacobian) / POSE_DIMENSIONS) ** 0.5
-    codec.pose_std.copy_(pose_std)
-    codec.pose_cells.copy_(jacobian / pose_std)
+    lids = torch.stack(
+        [torch.cat([torch.zeros(len(gather)), gather[:, list(upper)].sum(1)]) for (upper, _), _ in EYES], 1
+    )
+    # What the lids add must not look like a turn of the head.
+    jacobian = torch.cat([jacobian, lids - jacobian @ torch.linalg.lstsq(jacobian, lids).solution], 1)
+    jacobian = jacobian / jacobian.norm(dim=0) * (len(jacobian) / jacobian.shape[1]) ** 0.5
+    codec.pose_std.copy_(torch.cat([pose_std, torch.full((LIDS,), LID_STD)]))
+    codec.pose_cells.copy_(jacobian / codec.pose_std)
     block = torch.block_diag(gather, gather)
-    shape = (local[:, 0] - codec.template)[..., :2].transpose(1, 2).flatten(1) @ block.T
+    flat = local[:, 0] - torch.einsum("nk,kvi->nvi", codec.expression_of(local[:, 0]), codec.basis)
+    shape = (flat - codec.template)[..., :2].transpose(1, 2).flatten(1) @ block.T
     codec.shape_cells.copy_(block / shape.std(0)[:, None].clamp_min(1e-4))
 
 
@@ -146,13 +178,20 @@ def fit_mesh_codec(codec: MeshCodec, tracks: Sequence[FaceTrack], per_identity: 
         InputError: No track is as long as a block.
     """
     rng = np.random.default_rng(seed)
-    blocks = _blocks(tracks, per_identity, rng)
+    clips = _choose(tracks, per_identity, rng)
+    chosen = _frames(clips, rng)
+    blocks = torch.stack([clip[torch.from_numpy(frames)] for clip, frames in zip(clips, chosen, strict=True)])
     local = _fit_template(codec, blocks)
-    coefficients = _fit_basis(codec, local, rng)
+    closed = torch.stack([codec.closed_mouth(codec.local_shape(clip)[0]) for clip in clips])
+    coefficients = _fit_basis(codec, local, closed, rng)
+    _fit_opening(codec, coefficients)
+    rest = (mean_lip_gap(closed) - 1.5 * CLOSED_GAP).clamp_min(0)
+    coefficients = coefficients + rest[:, None, None] * codec.opening_direction
+    _fit_portrait(codec, local, coefficients)
     _fit_layout(codec, coefficients)
     _, scale, rotation, translation = codec.local_shape(blocks)
     turn = vector_from_rotation(rotation @ rotation[:, :1].transpose(-1, -2))
     zoom = torch.log(scale / scale[:, :1])[..., None]
     shift = (translation - translation[:, :1])[..., :2] / scale[:, :1, None]
     pose = torch.cat([turn, zoom, shift], -1)[:, 1:].flatten(0, 1)
-    _fit_cells(codec, local, coefficients[:, 1:], pose.std(0))
+    _fit_cells(codec, local, coefficients, pose.std(0))

@@ -26,13 +26,23 @@ from fantasytalking.training.check_folders import (
     model_digest,
 )
 from fantasytalking.training.check_recipe import SampleSizes, check_means, check_transformer
-from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL, EmbeddedRecipe
+from fantasytalking.training.embedded.articulation_loss import ArticulationMatching
+from fantasytalking.training.embedded.calibration import calibrate
+from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL, OPENING_WEIGHT, EmbeddedRecipe
 from fantasytalking.training.embedded.export_model import embedded_pipeline, export_embedded
 from fantasytalking.training.embedded.mouth_pairs import MouthPairs, collect_pairs
 from fantasytalking.training.embedded.mouth_validation import Validation
+from fantasytalking.training.embedded.packed_material import load_packed, save_packed
 from fantasytalking.training.embedded.train_painter import PainterConfig, painter_config, train_painter
-from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, TRUSTED, Footage, Material, measure
-from fantasytalking.training.flow_matching import FlowMatching
+from fantasytalking.training.embedded.training_tracks import (
+    CANVAS,
+    COEFFICIENTS,
+    SPEECH_ENCODER,
+    TRUSTED,
+    Footage,
+    Material,
+    measure,
+)
 from fantasytalking.training.trainer.callbacks import Callback, Validate
 from fantasytalking.training.trainer.config import TrainConfig
 from fantasytalking.training.trainer.engine import main_process_first
@@ -45,6 +55,7 @@ from fantasytalking.training.trainer.sources import WindowSource
 from fantasytalking.training.trainer.validation_videos import ValidationVideos
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
+PACKED = "material.bin"
 SHOWN_CLIPS = 2
 SHOWN_SECONDS = 4.0
 
@@ -106,6 +117,7 @@ def make_trainer(
     callbacks: Sequence[Callback] = (),
     fingerprint: str | None = None,
     source: WindowSource | None = None,
+    opening_weight: float = OPENING_WEIGHT,
 ) -> Trainer:
     """Make a trainer on the training tracks that validates on real validation tracks.
 
@@ -117,6 +129,7 @@ def make_trainer(
         callbacks: Further hooks, in addition to the validation.
         fingerprint: Checksum of the data; None if unknown.
         source: Source of windows; None makes one.
+        opening_weight: Weight of the loss on the mouth's opening.
 
     Raises:
         InputError: No training clip is as long as a window.
@@ -127,7 +140,8 @@ def make_trainer(
     dataset = make_dataset(material, real, shortest, config, NO_AUGMENTATION)
     validation = [Validate(Validation(dataset, config))] if dataset.people.names else []
     model = fresh_transformer(config) if start is None else start
-    return Trainer(model, source, FlowMatching(config), config, RunFolder(run), [*validation, *callbacks])
+    objective = ArticulationMatching(config, material.codec, opening_weight)
+    return Trainer(model, source, objective, config, RunFolder(run), [*validation, *callbacks])
 
 
 def fresh_transformer(config: TrainConfig) -> FantasyTalkingTransformer3DModel:
@@ -163,27 +177,57 @@ def train_embedded(
     """
     start = check_embedded(recipe, data, output)
     tracks = make_run_folder(output, "tracks")
+    packed = tracks / PACKED
     begin = partial(begin_phase, output)
+    if recipe.part == "transformer":
+        material, fingerprint = load_packed(packed, COEFFICIENTS, CANVAS)
+        _train_transformer(recipe, material, fingerprint, output, start)
+        return output / "transformer"
     begin("tracks", first=True)
-    with main_process_first():
+    with main_process_first() as main:
         codec = None if start is None else start.vae.codec
         footage = measure(data, tracks, codec, recipe.train.seed, begin, verify=verify)
+        if main and recipe.part == "painter":
+            save_packed(footage.material, packed, footage.fingerprint)
     material, config = footage.material, _with_start(recipe.train, start)
     # raises before the painter is trained if clips are too short
     source = window_source(material, config, footage.fingerprint)
     painter = _painter(recipe, footage, output) if recipe.painter_steps or start is None else start.vae.painter
-    begin("transformer")
+    if recipe.part == "painter":
+        return output / "painter"
     videos = show_validation(footage, painter, measure_video)
-    first = None if start is None else start.transformer.float()
     callbacks = [] if videos is None else [videos]
-    trainer = make_trainer(material, config, output / "transformer", first, callbacks, source=source)
-    trainer.train()
-    begin("export")
-    model, averaged = output / "model", trainer.averaged()
+    averaged = _train_transformer(recipe, material, footage.fingerprint, output, start, source, callbacks)
+    begin("calibration")
+    dataset = make_dataset(material, material.train, min(config.frames), config, NO_AUGMENTATION)
     with main_process_first() as main:
+        calibrate(averaged, dataset, config)
+        begin("export")
+        model = output / "model"
         if main:
             export_embedded(averaged, material.codec, painter, material.intensity, SPEECH_ENCODER, model)
     return model
+
+
+def _train_transformer(
+    recipe: EmbeddedRecipe,
+    material: Material,
+    fingerprint: str,
+    output: Path,
+    start: FantasyTalkingPipeline | None,
+    source: WindowSource | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> FantasyTalkingTransformer3DModel:
+    """Train the transformer, or resume its training; returns it with its averaged weights."""
+    begin_phase(output, "transformer")
+    config = _with_start(recipe.train, start)
+    first = None if start is None else start.transformer.float()
+    trainer = make_trainer(
+        material, config, output / "transformer", first, callbacks, fingerprint, source, recipe.opening_weight
+    )
+    trainer.train()
+    averaged: FantasyTalkingTransformer3DModel = trainer.averaged()
+    return averaged
 
 
 def check_embedded(recipe: EmbeddedRecipe, data: Path, output: Path) -> FantasyTalkingPipeline | None:
@@ -204,6 +248,7 @@ def check_embedded(recipe: EmbeddedRecipe, data: Path, output: Path) -> FantasyT
     choices = {
         "painter_steps": recipe.painter_steps,
         "pairs_per_identity": recipe.pairs_per_identity,
+        "opening_weight": recipe.opening_weight,
         "start": model_digest(recipe.start) if recipe.start else "",
     }
     longer = recipe.train.allow_changes and recipe.painter_steps > 0 and (output / "painter").is_dir()

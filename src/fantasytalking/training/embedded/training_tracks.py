@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fantasytalking.autoencoder.mesh_codec import MeshCodec
 from fantasytalking.conditioning.speech_features import SpeechEncoder
@@ -24,7 +25,7 @@ from fantasytalking.data.face_tracks import (
     nearest_faces,
     prepare_tracks,
 )
-from fantasytalking.data.motion_dataset import IntensityScale, PreparedTrack, prepare, window_motion
+from fantasytalking.data.motion_dataset import RANKS, IntensityScale, PreparedTrack, prepare, window_motion
 from fantasytalking.errors import InputError
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import read_frames
@@ -197,14 +198,23 @@ def _in_step(tracks: Sequence[FaceTrack], report: Path) -> list[PreparedTrack]:
 
 
 def _fit_intensity(tracks: Sequence[PreparedTrack], codec: MeshCodec, frames: int = 73) -> IntensityScale:
-    raw = []
+    """Fit the scale of motion over people, every person counting the same: 0.5 is the median person.
+
+    Footage by the hour is of people who sit still before a camera, and its median would be a dull speaker.
+    """
+    windows: dict[str, list[Tensor]] = {}
     for track in tracks:
         for start in range(0, len(track.points) - frames, 2 * frames):
-            points = track.points[start : start + frames]
-            raw.append(window_motion(codec, codec.parameters_of(points, points[0])))
-    if not raw:
-        return IntensityScale(torch.linspace(0, 1, 21)[:, None].repeat(1, 2))
-    return IntensityScale.fit(torch.stack(raw))
+            described = track.described(codec, None)
+            some = slice(start, start + frames)
+            pose = described.motion[some].pose_relative_to(described.motion[start])
+            raw = window_motion(codec, torch.cat([described.expression[some], pose], -1))
+            windows.setdefault(track.identity, []).append(raw)
+    if not windows:
+        return IntensityScale(torch.linspace(0, 1, RANKS)[:, None].repeat(1, 2))
+    ranks = torch.linspace(0, 1, RANKS)
+    people = torch.stack([torch.quantile(torch.stack(rows), ranks, dim=0) for rows in windows.values()])
+    return IntensityScale(torch.quantile(people.flatten(0, 1), ranks, dim=0))
 
 
 @dataclass

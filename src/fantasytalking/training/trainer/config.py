@@ -105,7 +105,7 @@ class LoopConfig:
         field("adamw, or adamw-8bit from bitsandbytes, whose states take one byte each."),
     ] = "adamw"
     prefetch: Annotated[
-        int, field("Batches that a background thread prepares in advance; 0 uses no thread.", minimum=0)
+        int, field("Batches that background threads, one for each, prepare in advance; 0 uses none.", minimum=0)
     ] = 0
     peak_flops: Annotated[
         float | None,

@@ -1,4 +1,4 @@
-"""Preparation of the next batches in a thread while the current one is trained on."""
+"""Preparation of the next batches in threads while the current one is trained on."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ T = TypeVar("T")
 
 
 class Prefetcher(Generic[T]):
-    """Context manager that prepares numbered values in advance; leaving it ends its thread.
+    """Context manager that prepares numbered values in advance; leaving it ends its threads.
 
     Args:
         prepare: Function from a number to its value.
-        ahead: Number of values to prepare beyond the one taken; 0 uses no thread.
+        ahead: Number of values to prepare beyond the one taken, each in a thread of its own; 0 uses no thread.
         end: First number that is never taken.
     """
 
@@ -27,7 +27,7 @@ class Prefetcher(Generic[T]):
 
     def __enter__(self) -> Prefetcher[T]:
         if self._count:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="samples")
+            self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="samples")
         return self
 
     def __exit__(self, *_: object) -> None:

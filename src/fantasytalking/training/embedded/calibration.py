@@ -1,0 +1,92 @@
+"""Calibration of a trained model on its training clips: openings of the mouth and head motion as large as people's.
+
+A sampler of few steps and the smoothing on decoding make extremes rarer than they are: lips nearly meet, and wide mouths are less wide.
+The map from generated to shown openings gives the generated ones the distribution of the true ones (quantile by quantile), and the
+gains of head motion give it the true spread. Both are stored with the codec. Validation clips have no part in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fantasytalking.autoencoder.mesh_codec import POSE_DIMENSIONS, MeshCodec, smooth_over_time
+from fantasytalking.data.motion_dataset import MotionDataset
+from fantasytalking.data.samples import Sample
+from fantasytalking.pipeline.progress import stage
+from fantasytalking.training.embedded.mouth_validation import even_windows, inference_settings, sample_latents
+from fantasytalking.training.trainer.config import TrainConfig
+from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
+
+__all__ = ["calibrate", "fit_gain", "fit_openings"]
+
+WINDOWS, BATCH = 160, 16
+STEEPEST = 2.5  # of the map of openings
+LARGEST_GAIN = 1.6
+
+
+def fit_openings(codec: MeshCodec, generated: Tensor, true: Tensor) -> None:
+    """Fit the map of openings: `generated` and `true` are openings of any shape, one unit being the distance between the eyes."""
+    ranks = torch.linspace(0.01, 0.99, 99)
+    x, y = (
+        torch.quantile(values.flatten()[:: max(1, values.numel() // 200_000)], ranks) for values in (generated, true)
+    )
+    knots = codec.opening_knots[0]
+    place = torch.searchsorted(x, knots).clamp(1, len(x) - 1)
+    share = ((knots - x[place - 1]) / (x[place] - x[place - 1]).clamp_min(1e-6)).clamp(0, 1)
+    wanted = y[place - 1] + share * (y[place] - y[place - 1])
+    # beyond the outermost quantiles with a slope of 1, and never so steep that noise is enlarged much
+    wanted = wanted + (knots - knots.clamp(float(x[0]), float(x[-1])))
+    step = (knots[1:] - knots[:-1]) * STEEPEST
+    shown = [wanted[0]]
+    for limit, target in zip(step, wanted[1:], strict=True):
+        shown.append(torch.minimum(torch.maximum(target, shown[-1] + 0.02 * limit), shown[-1] + limit))
+    codec.opening_knots[1] = torch.stack(shown)
+
+
+def fit_gain(codec: MeshCodec, generated: Tensor, true: Tensor) -> None:
+    """Fit the gains of head motion [N, F, 6] so that the median window moves as much as the true one."""
+    ratio = (true.std(1) / generated.std(1).clamp_min(1e-6)).median(0).values
+    codec.pose_gain.copy_(ratio.clamp(1 / LARGEST_GAIN, LARGEST_GAIN))
+
+
+@torch.no_grad()
+def calibrate(model: FantasyTalkingTransformer3DModel, dataset: MotionDataset, config: TrainConfig) -> None:
+    """Fit the codec's `opening_knots` and `pose_gain` to windows of the training clips, generated with the model's own defaults.
+
+    Args:
+        model: Trained transformer.
+        dataset: Windows of the training tracks without augmentation; its codec is changed.
+        config: Configuration of the run.
+    """
+    codec, windows = dataset.codec, _spread(even_windows(dataset, 2), WINDOWS)
+    if not windows:
+        return
+    settings = inference_settings(config)
+    generated: list[Tensor] = []
+    with stage("calibration", len(windows)) as advance:
+        for begin in range(0, len(windows), BATCH):
+            some = windows[begin : begin + BATCH]
+            speech = [s.audio for s in some if s.audio is not None]
+            latents = sample_latents(model, some, speech, settings, codec.audio_channels)
+            generated.append(codec.from_latents(latents))
+            for _ in some:
+                advance()
+    shown, true = torch.cat(generated), codec.from_latents(torch.stack([s.latents for s in windows]), noise=0.0)
+    k = codec.coefficients
+    fit_openings(codec, codec.gap_of(shown[..., :k]), codec.gap_of(true[..., :k]))
+    poses = torch.stack([smooth_over_time(row, 2.0) for row in shown[..., k : k + POSE_DIMENSIONS]])
+    fit_gain(codec, poses, true[..., k : k + POSE_DIMENSIONS])
+
+
+def _spread(windows: Sequence[Sample], count: int) -> list[Sample]:
+    """At most `count` windows, evenly over people: those of one after those of another."""
+    by_clip: dict[str, list[Sample]] = {}
+    for window in windows:
+        by_clip.setdefault(window.name.split("@")[0], []).append(window)
+    order = [rows[i] for i in range(2) for rows in by_clip.values() if i < len(rows)]
+    if len(order) <= count:
+        return order
+    return [order[i] for i in torch.linspace(0, len(order) - 1, count).long().tolist()]
