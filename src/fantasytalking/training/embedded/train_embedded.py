@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fantasytalking.errors import CheckpointError, InputError, SettingsError
 from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import show_note
+from fantasytalking.system.files import atomic_folder
 from fantasytalking.training.check_folders import (
     check_data,
     check_output_folder,
@@ -44,7 +46,7 @@ from fantasytalking.training.embedded.training_tracks import (
     measure,
 )
 from fantasytalking.training.trainer.callbacks import Callback, Validate
-from fantasytalking.training.trainer.config import TrainConfig
+from fantasytalking.training.trainer.config import MAY_CHANGE, TrainConfig, differences, load_config
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.phases import begin_phase
@@ -56,6 +58,7 @@ from fantasytalking.training.trainer.validation_videos import ValidationVideos
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 PACKED = "material.bin"
+AVERAGED = "averaged"
 SHOWN_CLIPS = 2
 SHOWN_SECONDS = 4.0
 
@@ -218,16 +221,42 @@ def _train_transformer(
     source: WindowSource | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> FantasyTalkingTransformer3DModel:
-    """Train the transformer, or resume its training; returns it with its averaged weights."""
+    """Train the transformer, or resume its training; returns it with its averaged weights.
+
+    Where another machine trained it (part transformer), its weights are read.
+
+    Raises:
+        SettingsError: That run had another configuration.
+    """
+    config, finished = _with_start(recipe.train, start), output / "transformer" / AVERAGED
+    if finished.is_dir():
+        _check_same(config, output / "transformer" / "config.json")
+        read: FantasyTalkingTransformer3DModel = FantasyTalkingTransformer3DModel.from_pretrained(finished)
+        return read.float().eval()
     begin_phase(output, "transformer")
-    config = _with_start(recipe.train, start)
     first = None if start is None else start.transformer.float()
     trainer = make_trainer(
         material, config, output / "transformer", first, callbacks, fingerprint, source, recipe.opening_weight
     )
     trainer.train()
     averaged: FantasyTalkingTransformer3DModel = trainer.averaged()
+    if recipe.part == "transformer":
+        with main_process_first() as main:
+            if main:
+                with atomic_folder(finished) as temporary:
+                    averaged.half().save_pretrained(temporary)
     return averaged
+
+
+def _check_same(config: TrainConfig, stored: Path) -> None:
+    """Raise SettingsError where a transformer that was trained elsewhere had another configuration."""
+    there, now = (json.loads(json.dumps(asdict(one))) for one in (load_config(TrainConfig, stored), config))
+    found = [row for row in differences(there, now) if row.partition(":")[0] not in MAY_CHANGE]
+    if found:
+        raise SettingsError(
+            f"The transformer in {stored.parent} was trained with other settings ({'; '.join(found)}); give the same ones, or another "
+            "--output."
+        )
 
 
 def check_embedded(recipe: EmbeddedRecipe, data: Path, output: Path) -> FantasyTalkingPipeline | None:
