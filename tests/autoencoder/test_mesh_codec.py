@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from fantasytalking.autoencoder.lids import lid_opening
+from fantasytalking.autoencoder.lip_contact import lip_gaps, mean_lip_gap
 from fantasytalking.autoencoder.mesh_codec import (
+    LIDS,
     POSE_DIMENSIONS,
     MeshCodec,
     smooth_over_time,
@@ -16,11 +19,12 @@ from tests.training.synthetic import codec, make_track, own_mesh
 
 
 def parameters(frames: int = 9, batch: int = 2, seed: int = 0) -> torch.Tensor:
-    """Motion numbers as the training set has them, still at frame 0: [batch, frames, P]."""
+    """Motion numbers as the training set has them, with open eyes: [batch, frames, P]."""
     fitted = codec()
     std = torch.cat([fitted.coefficient_std, fitted.pose_std])
     numbers = torch.randn(batch, frames, len(std), generator=torch.Generator().manual_seed(seed)) * std
-    return numbers - numbers[:, :1]
+    numbers[..., -LIDS:] = 0
+    return numbers
 
 
 def test_without_noise_decoding_is_the_exact_inverse() -> None:
@@ -39,11 +43,70 @@ def test_with_the_default_noise_decoding_is_close() -> None:
     assert apart.norm() < 0.1 * still.norm()
 
 
-def test_zero_latents_are_the_still_portrait() -> None:
-    fitted, mesh = codec(), torch.from_numpy(own_mesh())
+def test_the_portrait_with_its_own_expression_is_the_photo() -> None:
+    fitted, points = codec(), make_track("y", "person2", frames=60, seed=3).points
+    for mesh in torch.from_numpy(points[[0, int(mouth_opening(points).argmax())]]):
+        still = fitted.still(mesh)
+        assert still.shape == (fitted.coefficients + POSE_DIMENSIONS + LIDS,)
+        assert torch.allclose(fitted.points_of(still.expand(3, -1), mesh), mesh.expand(3, -1, -1), atol=1e-2)
+
+
+def test_zero_latents_close_the_lips_of_an_open_mouth_and_leave_closed_ones() -> None:
+    fitted, points = codec(), make_track("y", "person2", frames=60, seed=3).points
+    order = mouth_opening(points).argsort()
+    shut, wide = (torch.from_numpy(points[i]) for i in (order[0], order[-1]))
     numbers = fitted.from_latents(torch.zeros(1, fitted.channels, 3, fitted.height, fitted.width))
-    assert numbers.shape == (1, 9, fitted.coefficients + POSE_DIMENSIONS)
-    assert torch.allclose(fitted.points_of(numbers[0], mesh), mesh.expand(9, -1, -1), atol=1e-2)
+    assert numbers.shape == (1, 9, fitted.coefficients + POSE_DIMENSIONS + LIDS)
+    gaps = [mean_lip_gap(fitted.local_shape(fitted.points_of(numbers[0], mesh))[0]) for mesh in (shut, wide)]
+    before = [float(mean_lip_gap(fitted.local_shape(mesh)[0])) for mesh in (shut, wide)]
+    assert before[1] > 0.1 and gaps[1].abs().max() < 0.01
+    assert (gaps[0] - before[0]).abs().max() < 0.02
+
+
+def test_an_opening_looks_the_same_in_every_portrait() -> None:
+    """The mouth opens to what the motion says, whether the portrait's was open or not."""
+    fitted, points = codec(), make_track("y", "person2", frames=60, seed=3).points
+    order = mouth_opening(points).argsort()
+    wanted = torch.tensor([0.05, 0.1, 0.2])
+    numbers = torch.zeros(3, fitted.coefficients + POSE_DIMENSIONS + LIDS)
+    numbers[:, : fitted.coefficients] = wanted[:, None] * fitted.opening_direction
+    for mesh in torch.from_numpy(points[[order[0], order[30], order[-1]]]):
+        shown = mean_lip_gap(fitted.local_shape(fitted.points_of(numbers, mesh))[0])
+        assert (shown - wanted).abs().max() < 0.04
+
+
+def test_lids_close_over_both_eyes_and_only_there() -> None:
+    fitted, mesh = codec(), torch.from_numpy(own_mesh())
+    numbers = fitted.still(mesh).expand(3, -1).clone()
+    numbers[1, -LIDS:], numbers[2, -LIDS:] = 0.5, 1.0
+    moved = fitted.points_of(numbers, mesh)
+    assert torch.allclose(lid_opening(moved), lid_opening(mesh) * torch.tensor([1.0, 0.5, 0.0])[:, None], atol=2e-3)
+    assert torch.allclose(lip_gaps(moved), lip_gaps(moved[:1]), atol=1e-3)
+    assert torch.allclose(fitted.parameters_of(moved, mesh)[:, -LIDS:], numbers[:, -LIDS:], atol=2e-3)
+
+
+def test_lids_are_replaced_without_touching_the_rest() -> None:
+    fitted, numbers = codec(), parameters(frames=9, batch=1)
+    closure = torch.linspace(0, 1, 9)[:, None].expand(-1, 2)
+    back = fitted.from_latents(fitted.with_lids(fitted.to_latents(numbers)[0], closure)[None], noise=0.0)[0]
+    assert torch.allclose(back[:, -LIDS:], closure, atol=1e-3)
+    std = torch.cat([fitted.coefficient_std, fitted.pose_std[:-LIDS]])
+    assert ((back - numbers[0])[:, :-LIDS] / std).abs().max() < 2e-2
+
+
+def test_shown_openings_follow_the_calibrated_map_and_come_back() -> None:
+    fitted = MeshCodec(10, 6, 4)
+    fitted.load_state_dict(codec().state_dict())
+    numbers = parameters(frames=5, batch=1)[0]
+    assert torch.allclose(fitted.shown(numbers), numbers, atol=1e-5)
+    fitted.opening_knots[1] = 0.5 * fitted.opening_knots[0]
+    fitted.pose_gain[:] = 1.5
+    k, changed = fitted.coefficients, fitted.shown(numbers)
+    opening = fitted.gap_of(numbers[:, :k])
+    inside = (opening > -0.2) & (opening < 1.0)
+    assert torch.allclose(fitted.gap_of(changed[:, :k])[inside], 0.5 * opening[inside], atol=1e-4)
+    assert torch.allclose(changed[:, k : k + POSE_DIMENSIONS], 1.5 * numbers[:, k : k + POSE_DIMENSIONS])
+    assert torch.allclose(fitted.unshown(changed)[inside], numbers[inside], atol=1e-3)
 
 
 def test_latents_are_laid_out_as_documented() -> None:
@@ -66,8 +129,8 @@ def test_latents_are_laid_out_as_documented() -> None:
 
 def test_moving_right_fills_the_rigid_dx_field_alone() -> None:
     fitted = codec()
-    numbers = torch.zeros(1, 5, fitted.coefficients + POSE_DIMENSIONS)
-    numbers[:, 1:, -2] = 0.1
+    numbers = torch.zeros(1, 5, fitted.coefficients + POSE_DIMENSIONS + LIDS)
+    numbers[:, 1:, fitted.coefficients + 4] = 0.1
     latents = fitted.to_latents(numbers)
     assert latents[:, 8:12, 1].abs().min() > 0
     rest = torch.cat([latents[:, :8], latents[:, 12:]], 1)
@@ -84,9 +147,11 @@ def test_the_motion_of_one_person_moves_another_and_keeps_its_shape() -> None:
     fitted, mesh = codec(), torch.from_numpy(own_mesh())
     other = torch.from_numpy(make_track("x", "someone", frames=30, seed=7).points)
     numbers = fitted.parameters_of(other, other[0])
+    numbers = torch.cat([numbers[:, :-LIDS] + (fitted.still(mesh) - numbers[0])[:-LIDS], numbers[:, -LIDS:]], 1)
     moved = fitted.points_of(numbers, mesh)
     assert torch.allclose(moved[0], mesh, atol=1e-2)
-    assert torch.allclose(fitted.parameters_of(moved, mesh), numbers, atol=2e-3)
+    turned = slice(fitted.coefficients, fitted.coefficients + POSE_DIMENSIONS)
+    assert torch.allclose(fitted.parameters_of(moved, mesh)[:, turned], numbers[:, turned], atol=2e-3)
 
 
 def test_a_fitted_codec_reconstructs_a_clip_it_has_not_seen() -> None:
@@ -100,14 +165,15 @@ def test_a_fitted_codec_reconstructs_a_clip_it_has_not_seen() -> None:
     assert np.corrcoef(mouth_opening(back.numpy()), mouth_opening(points.numpy()))[0, 1] > 0.98
 
 
-def test_the_portraits_shape_tells_an_open_mouth_from_a_closed_one() -> None:
+def test_the_portraits_shape_is_that_of_closed_lips() -> None:
     fitted, points = codec(), make_track("y", "person2", frames=60, seed=3).points
-    opening = mouth_opening(points)
-    wide, shut = (torch.from_numpy(points[i]) for i in (opening.argmax(), opening.argmin()))
+    order = mouth_opening(points).argsort()
+    shut, wide = (torch.from_numpy(points[i]) for i in (order[0], order[-1]))
     shapes = [fitted.shape_latents(fitted.shape_cells_of(mesh)) for mesh in (wide, shut)]
     assert shapes[0].shape == (16, 1, fitted.height, fitted.width)
     assert torch.equal(shapes[0][0], shapes[0][3])
-    assert (shapes[0] - shapes[1]).abs().max() > 0.5
+    told = fitted.gap_of(torch.stack([fitted.portrait_expression(mesh) for mesh in (wide, shut)]))
+    assert told[0] > 0.1 and told[1].abs() < 0.03
 
 
 @pytest.mark.parametrize("sigma", [0.4, 0.7, 2.0])
