@@ -38,6 +38,7 @@ RING_HEAD_BELOW = (1.0, 1.0, 0.9, 0.55, 0.15, 0.0)
 SECTORS = 72  # points of the outline and of each ring
 FACING = 0.2  # cosine between a triangle's normal and the line of sight, from which on it counts as visible
 MAX_RASTER = 256  # longest side of the raster of displacements
+RASTER_EYES = 48.0  # distance between the outer corners of the eyes on it, at most
 SEAM = 0.1  # least width of the band, in eye distances, over which the motion of the person fades into the still background
 BORDER = 0.35  # width of the band, in eye distances, over which motion towards or away from the photo's border fades
 _OVAL = np.asarray(FACE_OVAL)
@@ -70,12 +71,13 @@ class Raster:
 
     Args:
         box: x0, y0, x1, y1 in pixels.
+        eyes: Distance between the outer corners of the eyes in pixels.
     """
 
-    def __init__(self, box: tuple[int, int, int, int]) -> None:
+    def __init__(self, box: tuple[int, int, int, int], eyes: float) -> None:
         self.box = box
         x0, y0, x1, y1 = box
-        scale = min(1.0, MAX_RASTER / max(x1 - x0, y1 - y0))
+        scale = min(1.0, MAX_RASTER / max(x1 - x0, y1 - y0), RASTER_EYES / eyes)
         self.width, self.height = max(2, round((x1 - x0) * scale)), max(2, round((y1 - y0) * scale))
         # per axis and after rounding: the same factor for both would be off by a third of a pixel at the far end
         self.scale = np.array([self.width / (x1 - x0), self.height / (y1 - y0)], np.float32)
@@ -133,9 +135,7 @@ class FaceField:
         travel: Largest displacement of the head to allow for, in pixels: how wide the seam towards the background must be.
     """
 
-    def __init__(
-        self, mesh: Array, height: int, width: int, person: Array | None = None, travel: float = 0.0
-    ) -> None:
+    def __init__(self, mesh: Array, height: int, width: int, person: Array | None = None, travel: float = 0.0) -> None:
         self.mesh = mesh.astype(np.float32)
         self.size = (height, width)
         self.eyes = eye_distance(mesh)
@@ -151,7 +151,7 @@ class FaceField:
         low = np.floor(np.clip(outer.min(0), 0, (width - 1, height - 1))).astype(int)
         high = np.ceil(np.clip(outer.max(0), 1, (width, height))).astype(int)
         x0, y0 = int(low[0]), int(low[1])
-        self.raster = Raster((x0, y0, max(int(high[0]), x0 + 1), max(int(high[1]), y0 + 1)))
+        self.raster = Raster((x0, y0, max(int(high[0]), x0 + 1), max(int(high[1]), y0 + 1)), self.eyes)
         self.openings = [o for o in (PlacedOpening(opening, self.mesh) for opening in OPENINGS) if self._is_seen(o)]
         self._fill(person, travel)
 
@@ -225,7 +225,7 @@ class FaceField:
         self.labels = labels
         rows = _Rows(columns)
         # Holes in what is visible, such as the dark side of a nose, take what is nearest.
-        known, spots = places.reshape(-1, 2), places.reshape(-1, 2)
+        spots = places.reshape(-1, 2)
         _, nearest = cv2.distanceTransformWithLabels(
             (labels < 0).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
         )
@@ -236,7 +236,7 @@ class FaceField:
         is_face = (flat >= 0) | ((self._growth(spots)[0] < 1) & (labels >= 0).any())
         inside, outside = np.flatnonzero(is_face), np.flatnonzero(~is_face)
         triangles = TRIANGLES[flat[source[inside]]]
-        rows.add(inside, triangles, _barycentric(known[source[inside]], self.mesh[triangles, :2]))
+        rows.add(inside, triangles, _barycentric(spots[source[inside]], self.mesh[triangles, :2]))
         rows.add(outside, *self._ring_weights(spots[outside]))
         whole = rows.matrix(len(flat))
         self.sheets = tuple(self._sheet(whole, spots, upper) for upper in (True, False))
@@ -291,7 +291,9 @@ class FaceField:
         kept = np.ones((*labels.shape, 2), np.float32)
         if person is not None:
             x0, y0, x1, y1 = self.raster.box
-            small = cv2.resize(person[y0:y1, x0:x1].astype(np.float32), labels.shape[::-1], interpolation=cv2.INTER_AREA)
+            small = cv2.resize(
+                person[y0:y1, x0:x1].astype(np.float32), labels.shape[::-1], interpolation=cv2.INTER_AREA
+            )
             away = cv2.distanceTransform(((small < 0.3) & (labels < 0)).astype(np.uint8), cv2.DIST_L2, 5)
             away = cv2.GaussianBlur(away, (0, 0), 1.0) / float(self.raster.scale.mean())
             band = max(SEAM * self.eyes, 2.0 * travel)
@@ -311,7 +313,10 @@ class FaceField:
         Returns:
             [F, 2, h, w, 2]: upper and lower sheet on the raster, in pixels.
         """
-        shifts = [np.concatenate([p[:, :2] - self.mesh[:, :2], (self.ring_points(p) - self.rings).reshape(-1, 2)]) for p in moved]
+        shifts = [
+            np.concatenate([p[:, :2] - self.mesh[:, :2], (self.ring_points(p) - self.rings).reshape(-1, 2)])
+            for p in moved
+        ]
         stacked = np.stack(shifts, 1).reshape(len(shifts[0]), -1).astype(np.float32)
         shape = (self.raster.height, self.raster.width, len(moved), 2)
         fields = [(sheet @ stacked).reshape(shape).transpose(2, 0, 1, 3) * self.keep for sheet in self.sheets]

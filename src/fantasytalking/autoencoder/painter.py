@@ -31,7 +31,8 @@ from fantasytalking.perception.mesh_points import (
 
 CROP = 256  # S of new painters
 FOLDED = 64  # side of the crop after its pixels are folded into channels: the network's own resolution
-CROP_WIDTH = 1.9  # side of the crop in units of the eye distance; a wide open mouth fits
+CROP_WIDTH = 1.5  # side of the crop in units of the eye distance; a wide open mouth fits
+FIRST_CROP, FIRST_CROP_WIDTH = 128, 1.9  # the same of models of the first version
 INPUT_CHANNELS = 10  # warped RGB, portrait RGB, inner mouth, lips, portrait's inner mouth, region
 _RIGHT_EYE = [RIGHT_EYE_OUTER, RIGHT_EYE_INNER]
 _LEFT_EYE = [LEFT_EYE_OUTER, LEFT_EYE_INNER]
@@ -47,7 +48,7 @@ def crop_transform(mesh: NDArray[np.float32], side: int = CROP) -> NDArray[np.fl
     across = left - right
     distance = max(float(np.hypot(*across)), 1e-3)
     cosine, sine = across / distance
-    scale = side / (CROP_WIDTH * distance)
+    scale = side / ((FIRST_CROP_WIDTH if side == FIRST_CROP else CROP_WIDTH) * distance)
     matrix = scale * np.array([[cosine, sine], [-sine, cosine]], np.float32)
     centre = mesh[_MOUTH, :2].mean(0) + 0.12 * distance * np.array([-sine, cosine], np.float32)
     shift = side / 2 - matrix @ centre
@@ -73,7 +74,9 @@ def take_crop(image: NDArray[np.uint8], transform: NDArray[np.float32], side: in
         x0, y0, x1, y1 = crop_bounds(transform, side, *image.shape[:2], margin=int(4 * sigma) + 2)
         if x1 > x0 and y1 > y0:
             image = cv2.GaussianBlur(image[y0:y1, x0:x1], (0, 0), sigma)
-            transform = np.concatenate([transform[:, :2], transform @ np.array([[x0], [y0], [1]])], 1).astype(np.float32)
+            transform = np.concatenate([transform[:, :2], transform @ np.array([[x0], [y0], [1]])], 1).astype(
+                np.float32
+            )
     result: NDArray[np.uint8] = cv2.warpAffine(
         image,
         transform,
@@ -84,19 +87,29 @@ def take_crop(image: NDArray[np.uint8], transform: NDArray[np.float32], side: in
     return result
 
 
-def draw_masks(mesh: NDArray[np.float32], transform: NDArray[np.float32], side: int = CROP) -> NDArray[np.uint8]:
-    """Draw inner mouth, lips (outer minus inner) and mouth region of a mesh in its crop: [3, side, side] uint8, 0 to 255."""
-    points = mesh[:, :2] @ transform[:, :2].T + transform[:, 2]
+def lips_in_crop(mesh: NDArray[np.float32], transform: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Inner and outer outline of the lips of a mesh [468, 2 or 3] in crop pixels, [2, 20, 2]."""
+    outlines = mesh[[LIPS_INNER, LIPS_OUTER], :2]
+    return np.asarray(outlines @ transform[:, :2].T + transform[:, 2], np.float32)
 
-    def fill(indices: list[int] | tuple[int, ...]) -> NDArray[np.uint8]:
+
+def draw_lips(lips: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
+    """Draw inner mouth, lips (outer minus inner) and mouth region, [3, side, side] uint8, 0 to 255, for outlines of `lips_in_crop`."""
+
+    def fill(outline: NDArray[np.float32]) -> NDArray[np.uint8]:
         canvas = np.zeros((side, side), np.uint8)
-        cv2.fillPoly(canvas, [np.round(points[list(indices)] * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+        cv2.fillPoly(canvas, [np.round(outline * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
         return canvas
 
-    inner, outer = fill(tuple(LIPS_INNER)), fill(tuple(LIPS_OUTER))
+    inner, outer = (fill(outline) for outline in lips)
     reach = 2 * round(side / 32) + 1
     region = cv2.GaussianBlur(cv2.dilate(outer, np.ones((reach, reach), np.uint8)), (0, 0), 3.0 * side / 128)
     return np.stack([inner, np.maximum(outer, inner) - inner, region])
+
+
+def draw_masks(mesh: NDArray[np.float32], transform: NDArray[np.float32], side: int = CROP) -> NDArray[np.uint8]:
+    """Draw inner mouth, lips (outer minus inner) and mouth region of a mesh in its crop: [3, side, side] uint8, 0 to 255."""
+    return draw_lips(lips_in_crop(mesh, transform), side)
 
 
 class _Block(nn.Module):
@@ -125,7 +138,7 @@ class MouthPainter(nn.Module):
 
     def __init__(self, widths: tuple[int, ...] = (32, 48, 64, 96), crop: int = CROP) -> None:
         super().__init__()
-        self.crop, self.fold = crop, crop // FOLDED
+        self.widths, self.crop, self.fold = widths, crop, crop // FOLDED
         block = self.fold**2
         self.enter = nn.Conv2d(INPUT_CHANNELS * block, widths[0], 3, 1, 1)
         self.down = nn.ModuleList(_Block(a, b, 2) for a, b in itertools.pairwise(widths))

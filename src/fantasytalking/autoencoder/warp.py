@@ -52,14 +52,30 @@ class PortraitWarper:
         """Move the portrait so that its mesh lies at `points` [468, 3] (pixels): [H, W, 3] uint8."""
         return self.frames(points[None])[0]
 
-    def backward_map(self, sheet: Array) -> Array:
-        """Displacement from each pixel of the box to where it came from, [h, w, 2] in pixels, for a sheet's displacement on the raster."""
+    def backward_map(self, sheet: Array, box: tuple[int, int, int, int] | None = None) -> Array:
+        """Displacement from each pixel to where it came from, [h, w, 2] in pixels.
+
+        Args:
+            sheet: A sheet's displacement on the raster.
+            box: x0, y0, x1, y1 of the pixels, within the raster's box; None takes all of that.
+        """
         raster = self.field.raster
         x0, y0, x1, y1 = raster.box
-        back = inverse_displacement(sheet * raster.scale) / raster.scale
-        if back.shape[:2] != (y1 - y0, x1 - x0):  # the displacement and not the map: a resize repeats its border
-            back = cv2.resize(back, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(back, np.float32)
+        if box is None:
+            back = inverse_displacement(sheet * raster.scale) / raster.scale
+            if back.shape[:2] != (y1 - y0, x1 - x0):  # the displacement and not the map: a resize repeats its border
+                back = cv2.resize(back, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
+            return np.asarray(back, np.float32)
+        # what comes into the box may lie as far outside as anything moves
+        away = float(np.abs(sheet).max()) * raster.scale + 2
+        low = np.floor(raster.to_raster(np.array(box[:2], np.float32)) - away).astype(int).clip(0)
+        high = np.ceil(raster.to_raster(np.array(box[2:], np.float32)) + away).astype(int) + 1
+        back = inverse_displacement(sheet[low[1] : high[1], low[0] : high[0]] * raster.scale) / raster.scale
+        x = (np.arange(box[0], box[2], dtype=np.float32) - x0 + 0.5) * raster.scale[0] - 0.5 - low[0]
+        y = (np.arange(box[1], box[3], dtype=np.float32) - y0 + 0.5) * raster.scale[1] - 0.5 - low[1]
+        at = np.empty((len(y), len(x), 2), np.float32)
+        at[..., 0], at[..., 1] = x, y[:, None]
+        return np.asarray(cv2.remap(back, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
     def sample(self, back: Array, origin: tuple[int, int]) -> Pixels:
         """Sample the photo at displacements [h, w, 2] from the pixels of a box at `origin`."""
@@ -70,11 +86,10 @@ class PortraitWarper:
 
     def _frame(self, points: Array, sheets: Array) -> Pixels:
         x0, y0, x1, y1 = self.field.raster.box
-        upper, lower = (self.backward_map(sheet) for sheet in sheets)
         result = self.image.copy()
-        result[y0:y1, x0:x1] = self.sample(upper, (x0, y0))
+        result[y0:y1, x0:x1] = self.sample(self.backward_map(sheets[0]), (x0, y0))
         for layer in self.layers:
-            layer.draw(result, points, sheets[0], lower)
+            layer.draw(result, points, sheets)
         return result
 
 
@@ -91,17 +106,15 @@ class _Layer:
         at = np.rint(raster.to_raster(self.frame_points)).astype(int)
         self.frame_spots = np.clip(at, 0, (raster.width - 1, raster.height - 1))
 
-    def draw(self, frame: Pixels, points: Array, sheet: Array, lower: Array) -> None:
+    def draw(self, frame: Pixels, points: Array, sheets: Array) -> None:
         """Draw the layer and the lower sheet into a frame, in place.
 
         Args:
             frame: [H, W, 3], on which the upper sheet is drawn everywhere.
             points: The moved mesh.
-            sheet: Displacement of the upper sheet on the raster.
-            lower: Backward displacement of the lower sheet in the box.
+            sheets: Displacement of upper and lower sheet on the raster.
         """
-        polygons = self._polygons(points, sheet)
-        height, width = frame.shape[:2]
+        polygons = self._polygons(points, sheets[0])
         bx0, by0, bx1, by1 = self.warper.field.raster.box
         low = np.maximum(np.floor(polygons[0].min(0)).astype(int) - 1, (bx0, by0))
         high = np.minimum(np.ceil(polygons[0].max(0)).astype(int) + 2, (bx1, by1))
@@ -111,8 +124,7 @@ class _Layer:
         below_upper, below_lower = (_mask(polygon - low, high - low) for polygon in polygons)
         below = np.minimum(below_upper, below_lower)
         between = below_upper - below
-        ys, xs = box[0], box[1]
-        back = np.ascontiguousarray(lower[ys.start - by0 : ys.stop - by0, xs.start - bx0 : xs.stop - bx0])
+        back = self.warper.backward_map(sheets[1], (int(low[0]), int(low[1]), int(high[0]), int(high[1])))
         pixels = self.warper.sample(back, (int(low[0]), int(low[1]))).astype(np.float32)
         patch = frame[box].astype(np.float32) * (1 - below_upper)[..., None] + pixels * below[..., None]
         if between.max() > 0:
@@ -166,7 +178,11 @@ class _Layer:
         over = np.minimum(moved[0].at(uv[..., 0]), top)
         under = np.maximum(moved[1].at(uv[..., 0]), bottom)
         off = uv[..., 1] - middle
-        factor = np.where(off < 0, (middle - top) / np.maximum(middle - over, 1e-3), (bottom - middle) / np.maximum(under - middle, 1e-3))
+        factor = np.where(
+            off < 0,
+            (middle - top) / np.maximum(middle - over, 1e-3),
+            (bottom - middle) / np.maximum(under - middle, 1e-3),
+        )
         return placed.image(np.stack([uv[..., 0], middle + off * factor.clip(0, 1)], -1))
 
 
