@@ -186,12 +186,10 @@ class FaceField:
         centre = np.array([xs.mean(), ys.mean()], np.float32)
         sector = np.round((np.arctan2(ys - centre[1], xs - centre[0]) / (2 * np.pi)) * SECTORS).astype(int) % SECTORS
         distance = np.hypot(ys - centre[1], xs - centre[0])
-        chosen = np.zeros(SECTORS, int)
-        reached = np.zeros(SECTORS)
-        for number in np.argsort(distance):  # the farthest of each sector stays
-            chosen[sector[number]], reached[sector[number]] = number, distance[number]
-        # a sector that nothing falls into takes its neighbour's
-        for number in np.flatnonzero(reached == 0):
+        farthest_last = np.argsort(distance)
+        chosen = np.full(SECTORS, -1)
+        chosen[sector[farthest_last]] = farthest_last
+        for number in np.flatnonzero(chosen < 0):  # a sector that nothing falls into takes its neighbour's
             chosen[number] = chosen[number - 1]
         spots = np.stack([xs[chosen], ys[chosen]], 1).astype(np.float32)
         triangles = TRIANGLES[labels[ys[chosen], xs[chosen]]]
