@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fantasytalking.autoencoder.warp import PortraitWarper, triangle_map
+from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.perception.landmarks import face_mesh
 from tests.pipeline.tiny_pipeline import portrait
 from tests.training.synthetic import open_mouth, own_mesh
@@ -41,7 +41,7 @@ def test_a_shifted_mesh_shifts_the_face_and_leaves_the_far_background(factor: in
     ys, xs = np.nonzero(face)
     expected = image[ys, xs]
     assert np.percentile(difference(moved[ys + int(shift[1]), xs + int(shift[0])], expected), 99) <= 2
-    outermost = np.round(warper.rings[-1]).astype(int)
+    outermost = np.round(warper.field.rings[-1]).astype(int)
     near = cv2.dilate(cv2.fillPoly(np.zeros((side, side), np.uint8), [outermost], 1), np.ones((5, 5), np.uint8))
     assert 0.1 < near.mean() < 0.8
     assert difference(moved, image)[near == 0].max() == 0
@@ -64,19 +64,6 @@ def test_opening_the_mouth_moves_the_chin_and_not_the_forehead() -> None:
     assert changed[int(mesh[13, 1]) : int(mesh[152, 1]) + 5].sum() > 100
 
 
-def test_the_nearest_triangles_win_where_the_face_folds() -> None:
-    target = np.array([[0, 0], [10, 0], [0, 10], [0, 0], [10, 0], [0, 10]], np.float32)
-    source = target + np.repeat([0, 100], 3)[:, None].astype(np.float32)
-    mapped = triangle_map(target, source, np.array([[0, 1, 2], [3, 4, 5]]), 12, 12)
-    assert mapped[2, 2, 0] == pytest.approx(102, abs=1e-3)
-    assert np.isnan(mapped[11, 11]).all()
-
-
-def test_flat_triangles_are_left_out() -> None:
-    line = np.array([[0, 0], [5, 5], [10, 10]], np.float32)
-    assert np.isnan(triangle_map(line, line, np.array([[0, 1, 2]]), 12, 12)).all()
-
-
 @pytest.mark.parametrize("crop", [(64, 36, 130, 110), (0, 0, 100, 75), (90, 40, 192, 192), (69, 42, 125, 105)], ids=str)
 def test_faces_at_the_border_or_filling_the_picture_move_without_holes(crop: tuple[int, int, int, int]) -> None:
     x0, y0, x1, y1 = crop
@@ -85,7 +72,7 @@ def test_faces_at_the_border_or_filling_the_picture_move_without_holes(crop: tup
     warper = PortraitWarper(np.ascontiguousarray(image), mesh)
     for shift in (0, 12, -12):
         points = open_mouth(mesh, np.array([0.08], np.float32))[0] + np.array([shift, -shift, 0], np.float32)
-        assert np.isfinite(warper.backward_map(points)).all()
+        assert all(np.isfinite(warper.backward_map(sheet)).all() for sheet in warper.field(points[None])[0])
         moved = warper(points)
         assert moved.shape == image.shape
         assert moved.dtype == np.uint8
@@ -125,6 +112,7 @@ def test_outside_the_silhouette_nothing_moves_however_near_the_head() -> None:
 def test_shoulders_follow_less_than_the_crown() -> None:
     warper = PortraitWarper(portrait(), own_mesh())
     shift = np.array([6.0, 0.0, 0.0], np.float32)
-    moved = warper.ring_points(own_mesh() + shift) - warper.rings
-    crown, throat = moved[2, 0, 0], moved[2, 18, 0]  # the oval begins at the forehead; its half lies at the chin
+    moved = warper.field.ring_points(own_mesh() + shift) - warper.field.rings
+    ring = warper.field.rings[3]
+    crown, throat = moved[3, ring[:, 1].argmin(), 0], moved[3, ring[:, 1].argmax(), 0]
     assert crown > 1.3 * throat > 0

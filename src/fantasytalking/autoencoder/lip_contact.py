@@ -85,14 +85,17 @@ class LipContact:
         shown = lip_gaps(portrait)
         middle = float(mean_lip_gap(portrait))
         open_share = min(max((middle - 1.5 * CLOSED_GAP) / (2 * CLOSED_GAP), 0.0), 1.0)
-        base = shown * (1 - open_share)  # closed lips are as far apart as the photo shows them
+        # Closed lips are as far apart as the photo shows them, or touch; open ones also have the gap that the network shows of closed ones.
+        opened = CLOSED_GAP * (wanted / (3 * CLOSED_GAP)).clamp(0, 1)
+        base = shown * (1 - open_share) + opened * open_share
         difference = (wanted - own).abs().mean(-1, keepdim=True)
         own_size = own.clamp_min(0).mean().clamp_min(CLOSED_GAP)
         alike = torch.maximum(
             torch.exp(-0.5 * (difference / NEAR) ** 2),
             (wanted.mean(-1, keepdim=True) / own_size).clamp(0, 1) * open_share,
         )
-        target = (base + wanted + alike * (shown - base - own)).clamp_min(0)
+        own_base = shown * (1 - open_share) + CLOSED_GAP * (own / (3 * CLOSED_GAP)).clamp(0, 1) * open_share
+        target = (base + wanted + alike * (shown - own_base - own)).clamp_min(0)
         target = torch.maximum(target, torch.minimum(base, shown))
         change = target - lip_gaps(moved)
         result = moved.clone()

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-import cv2
 import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -21,16 +20,13 @@ from torch import Tensor
 from fantasytalking.autoencoder.interface import Beginning, Reference, from_uint8, to_uint8
 from fantasytalking.autoencoder.lids import draw_blinks
 from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec, smooth_over_time
-from fantasytalking.autoencoder.painter import MouthPainter, crop_transform, draw_masks, painter_input, take_crop
-from fantasytalking.autoencoder.warp import PortraitWarper
+from fantasytalking.autoencoder.painter import MouthPainter
+from fantasytalking.autoencoder.render import render
 from fantasytalking.geometry import Strides
-from fantasytalking.perception.body import person_mask
-from fantasytalking.perception.landmarks import face_mesh, mouth_opening, track_mesh
+from fantasytalking.perception.landmarks import face_mesh, track_mesh
 
 FADE_FRAMES = 5
 LID_NOISE = 0.04  # of a closure: lids that are closed or open to within this are so
-CLOSED = 0.015  # mouth opening (gap over face height) of closed lips, as the mesh network measures them
-RENDER_BATCH = 8  # frames painted at once
 
 
 class MeshAutoencoder(ModelMixin, ConfigMixin):
@@ -42,6 +38,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         latent_width: Columns of cells of the face canvas.
         stride: Canvas pixels per cell; the lip mask is drawn on the canvas at this ratio.
         painter_widths: Channels of the mouth painter's levels.
+        painter_crop: Side of the mouth painter's crop in pixels; models without it in their config have 128.
         fps: Frame rate at which blinks are drawn.
         max_turn: Largest head rotation away from the portrait in radians; a flat photo cannot be turned credibly beyond it.
         max_deviations: Limit of the expression coefficients, in standard deviations of the training set.
@@ -60,6 +57,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         latent_width: int = 4,
         stride: int = 16,
         painter_widths: tuple[int, ...] = (32, 48, 64, 96),
+        painter_crop: int = 128,
         fps: float = 25.0,
         max_turn: float = 0.3,
         max_deviations: float = 4.0,
@@ -68,7 +66,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         self.codec = MeshCodec(coefficients, latent_height, latent_width, stride)
-        self.painter = MouthPainter(tuple(painter_widths))
+        self.painter = MouthPainter(tuple(painter_widths), painter_crop)
 
     @property
     def strides(self) -> Strides:
@@ -167,7 +165,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             left[:, -LIDS:] = 0.0
             parameters = parameters - torch.exp(-torch.arange(len(parameters)) / FADE_FRAMES)[:, None] * left
         moved = self.codec.points_of(parameters, torch.from_numpy(mesh)).numpy()
-        yield from self.render(image, mesh, moved)
+        yield from render(image, mesh, moved, self.painter)
 
     def _limit(self, parameters: Tensor) -> Tensor:
         """Limit motion to what the training set and a single photo allow, and smooth out jitter."""
@@ -180,81 +178,3 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         pose = smooth_over_time(torch.cat([turn, zoom_and_shift], -1), self.config.pose_smoothing)
         lids = ((parameters[:, -LIDS:] - LID_NOISE) / (1 - 2 * LID_NOISE)).clamp(0, 1)
         return torch.cat([smooth_over_time(expression, self.config.expression_smoothing), pose, lids], -1)
-
-    @torch.no_grad()
-    def render(
-        self, image: NDArray[np.uint8], mesh: NDArray[np.float32], moved: NDArray[np.float32]
-    ) -> Iterator[NDArray[np.uint8]]:
-        """Render a portrait whose face moves.
-
-        Args:
-            image: The portrait, [H, W, 3].
-            mesh: Its face mesh, [468, 3] in pixels.
-            moved: The mesh of each frame, [F, 468, 3] in pixels.
-
-        Yields:
-            uint8 [H, W, 3].
-        """
-        warper = PortraitWarper(image, mesh, _silhouette(image, mesh))
-        own = crop_transform(mesh)
-        portrait_crop, portrait_inner = take_crop(image, own), draw_masks(mesh, own)[0]
-        for start in range(0, len(moved), RENDER_BATCH):
-            batch = moved[start : start + RENDER_BATCH]
-            frames = [warper(points) for points in batch]
-            needed = _paint_needed(batch, mesh)
-            which = np.flatnonzero(needed > 0)
-            if len(which):
-                transforms = [crop_transform(batch[i]) for i in which]
-                crops = np.stack([take_crop(frames[i], t) for i, t in zip(which, transforms, strict=True)])
-                masks = np.stack([draw_masks(batch[i], t) for i, t in zip(which, transforms, strict=True)])
-                count = len(which)
-                portraits, inners = np.stack([portrait_crop] * count), np.stack([portrait_inner] * count)
-                inputs = painter_input(crops, portraits, masks, inners)
-                paint, alpha = self.painter(inputs.to(self.device, self.dtype))
-                painted, opacity = to_uint8(paint), alpha[:, 0].float().cpu().numpy() * needed[which, None, None]
-                for i, pixels, mask, transform in zip(which, painted, opacity, transforms, strict=True):
-                    frames[i] = _paste(frames[i], pixels, mask, transform)
-            yield from frames
-
-
-def _silhouette(image: NDArray[np.uint8], mesh: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """Mask of the person [H, W], 0..1; None where the network does not take the face for part of a person (as in some drawings)."""
-    mask = person_mask(image)
-    height, width = mask.shape
-    inside = np.round(mesh[:, :2]).astype(int)
-    inside = inside[((inside >= 0) & (inside < (width, height))).all(1)]
-    if not len(inside) or (mask[inside[:, 1], inside[:, 0]] > 0.5).mean() < 0.97:
-        return None
-    return np.asarray(mask, np.float32)
-
-
-def _paint_needed(moved: NDArray[np.float32], mesh: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Share of the mouth's inside that must be painted, 0..1 for each frame [F, 468, 3].
-
-    0 while the mouth is no wider open than in the portrait, as the photo's own teeth are moved then; 1 from twice as wide on.
-    """
-    portrait = max(float(mouth_opening(mesh)), CLOSED)
-    share = np.clip((mouth_opening(moved) - portrait) / portrait, 0, 1)
-    return np.asarray(share * share * (3 - 2 * share), np.float32)
-
-
-def _paste(
-    frame: NDArray[np.uint8], paint: NDArray[np.uint8], mask: NDArray[np.float32], transform: NDArray[np.float32]
-) -> NDArray[np.uint8]:
-    """Blend a painted crop into a frame, weighted by the mask."""
-    height, width = frame.shape[:2]
-    inverse = cv2.invertAffineTransform(transform)
-    side = paint.shape[0]
-    corners = np.array([[0, 0], [side, 0], [0, side], [side, side]], np.float32) @ inverse[:, :2].T + inverse[:, 2]
-    x0, y0 = np.clip(np.floor(corners.min(0)).astype(int), 0, (width, height))
-    x1, y1 = np.clip(np.ceil(corners.max(0)).astype(int), 0, (width, height))
-    if x1 <= x0 or y1 <= y0:
-        return frame
-    inverse = inverse - np.array([[0, 0, x0], [0, 0, y0]], np.float32)
-    size = (int(x1 - x0), int(y1 - y0))
-    pixels = cv2.warpAffine(paint, inverse, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    alpha = cv2.warpAffine(mask, inverse, size, flags=cv2.INTER_LINEAR)[..., None]
-    result = frame.copy()
-    patch = result[y0:y1, x0:x1].astype(np.float32)
-    result[y0:y1, x0:x1] = np.round(patch + alpha * (pixels.astype(np.float32) - patch)).astype(np.uint8)
-    return result

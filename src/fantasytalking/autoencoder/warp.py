@@ -1,93 +1,27 @@
-"""Warp of a portrait by its face mesh: backward maps from triangles, with rings of points around the head that fade its motion out.
+"""Warp of a portrait by its face mesh: its pixels move, none is painted.
 
-Everything visible in the photo is moved, never repainted, so the result is as sharp as the photo. The 468 points of the face
-mesh move exactly; rings of points around the face oval follow the head rigidly near it (hair, ears) and not at all far from it.
-Where the person's silhouette is known, what lies outside it before and after the motion stays still, however near the head it is.
+The displacement of every pixel is worked out from the mesh (`displacement`), inverted (`inversion`), and the photo is sampled there, so
+the result is as sharp as the photo and smooth wherever the mesh is. Mouth and eyes are slits (`openings`): an upper and a lower sheet
+move apart or meet, and between them shows what moves with the skull, the teeth or the eyeball.
 """
 
 from __future__ import annotations
-
-import itertools
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fantasytalking.autoencoder.displacement import FaceField
+from fantasytalking.autoencoder.inversion import inverse_displacement
+from fantasytalking.autoencoder.openings import REACH, PlacedOpening
 from fantasytalking.autoencoder.rigid import similarity_2d
-from fantasytalking.perception.mesh_points import (
-    FACE_OVAL,
-    LEFT_EYE_OUTER,
-    NUM_POINTS,
-    RIGHT_EYE_OUTER,
-    TRIANGLES,
-)
+from fantasytalking.perception.mesh_points import NUM_POINTS, RIGID_POINTS, TRIANGLES
 
 Array = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
 
-# Rings are the face oval grown about its centre. Head: share of the head's rigid motion that the ring takes; own: share of what the
-# oval does beyond that (jaw opening, turning). The last ring stands still.
-RING_GROWTH = (1.12, 1.3, 1.6, 2.1, 3.0)
-RING_HEAD = (1.0, 1.0, 0.85, 0.4, 0.0)
-RING_OWN = (0.6, 0.25, 0.0, 0.0, 0.0)
-# The same share below the chin: a neck bends, shoulders stay.
-RING_HEAD_BELOW = (1.0, 0.9, 0.55, 0.15, 0.0)
-SEAM = 0.1  # width of the band, in eye distances, over which the motion of the person fades into the still background
-MAX_RASTER = 384  # longest side of the raster on which maps are computed; larger portraits get the map enlarged
-_OVAL = np.asarray(FACE_OVAL)
-_UPPER_OVAL = np.concatenate([_OVAL[:9], _OVAL[28:]])  # ear to ear over the forehead: moves with the skull only
-
-
-def _ring_triangles() -> NDArray[np.int64]:
-    """Triangles between the oval and the rings; ring points follow the 468 mesh points, 36 to a ring."""
-    n = len(_OVAL)
-    loops = [_OVAL] + [NUM_POINTS + n * k + np.arange(n) for k in range(len(RING_GROWTH))]
-    quads = [(a, np.roll(a, -1), b, np.roll(b, -1)) for a, b in itertools.pairwise(loops)]
-    return np.concatenate([np.stack(t, 1) for a, a1, b, b1 in quads for t in ((a, a1, b), (a1, b1, b))])
-
-
-_RINGS = _ring_triangles()
-
-
-def triangle_map(target: Array, source: Array, triangles: NDArray[np.int64], height: int, width: int) -> Array:
-    """Backward map of a triangle mesh: for every pixel of the target raster the position in the source.
-
-    Args:
-        target: [N, 2] points in target pixels.
-        source: [N, 2] the same points in source pixels.
-        triangles: [T, 3] indices, painted in this order (later ones cover earlier ones).
-        height: Rows of the raster.
-        width: Columns of the raster.
-
-    Returns:
-        [height, width, 2] source x, y; NaN where no triangle lies.
-    """
-    corners = target[triangles]
-    homogeneous = np.concatenate([corners, np.ones_like(corners[..., :1])], -1).astype(np.float64)
-    flat = np.abs(np.linalg.det(homogeneous)) < 1e-3
-    homogeneous[flat] = np.eye(3)
-    affine = np.linalg.solve(homogeneous, source[triangles].astype(np.float64)).astype(np.float32)
-    index = np.full((height, width), -1, np.int32)
-    fixed = np.round(corners * 16).astype(np.int32)
-    for number in np.flatnonzero(~flat):
-        cv2.fillConvexPoly(index, fixed[number], int(number), cv2.LINE_8, 4)
-    ys, xs = np.nonzero(index >= 0)
-    chosen = affine[index[ys, xs]]
-    result = np.full((height, width, 2), np.nan, np.float32)
-    # The filled polygons include their border, and a sliver's affine map is wild just outside it. One pixel of room, though: to hold
-    # border pixels of small triangles inside them would move a portrait that stays.
-    room = np.ptp(source, axis=0) / np.maximum(np.ptp(target, axis=0), 1e-6)
-    corners_of_source = source[triangles].astype(np.float32)
-    low, high = corners_of_source.min(1)[index[ys, xs]] - room, corners_of_source.max(1)[index[ys, xs]] + room
-    mapped = xs[:, None] * chosen[:, 0] + ys[:, None] * chosen[:, 1] + chosen[:, 2]
-    result[ys, xs] = np.clip(mapped, low, high)
-    return result
-
-
-def _head_share(oval: Array) -> Array:
-    """Share of the head's motion of every ring point [rings, 36], for the oval's points about its centre [36, 2]."""
-    below = np.clip(oval[:, 1] / np.maximum(np.abs(oval[:, 1]).max(), 1e-6), 0, 1)[None] ** 2
-    above, under = np.asarray(RING_HEAD)[:, None], np.asarray(RING_HEAD_BELOW)[:, None]
-    return np.asarray(above + below * (under - above), np.float32)
+_RIGID = np.asarray(RIGID_POINTS)
+INTERIOR_MARGIN = 2.0  # pixels of the photo around the portrait's inner mouth that count as its inside
 
 
 class PortraitWarper:
@@ -97,95 +31,198 @@ class PortraitWarper:
         image: [H, W, 3] uint8 RGB.
         mesh: [468, 3] the portrait's face mesh in pixels.
         person: [H, W], 0 (background) to 1 (person); None where it is unknown: the background near the head moves with it then.
+        travel: Largest displacement of the head to allow for, in pixels.
     """
 
-    def __init__(self, image: NDArray[np.uint8], mesh: Array, person: Array | None = None) -> None:
+    def __init__(self, image: Pixels, mesh: Array, person: Array | None = None, travel: float = 0.0) -> None:
         self.image = image
-        self.mesh = mesh.astype(np.float32)
-        oval = self.mesh[_OVAL, :2]
-        self.centre = oval.mean(0)
-        self.rings = np.stack([self.centre + (oval - self.centre) * g for g in RING_GROWTH])
-        height, width = image.shape[:2]
-        outer = self.rings[-1]
-        low = np.floor(np.clip(outer.min(0), 0, (width - 1, height - 1))).astype(int)
-        high = np.ceil(np.clip(outer.max(0), 1, (width, height))).astype(int)
-        self.box = (int(low[0]), int(low[1]), int(max(high[0], low[0] + 1)), int(max(high[1], low[1] + 1)))
-        longest = max(self.box[2] - self.box[0], self.box[3] - self.box[1])
-        self.raster_scale = min(1.0, MAX_RASTER / longest)
-        self.head_share = _head_share(oval - self.centre)
-        self.person: Array | None = None
-        if person is not None:
-            box = person[self.box[1] : self.box[3], self.box[0] : self.box[2]].astype(np.float32)
-            self.person = np.asarray(cv2.resize(box, self._raster_size[::-1], interpolation=cv2.INTER_AREA), np.float32)
+        self.field = FaceField(mesh, *image.shape[:2], person, travel)
+        self.mesh = self.field.mesh
+        seen = np.zeros(NUM_POINTS, bool)
+        seen[TRIANGLES[self.field.visible].ravel()] = True
+        self.rigid = _RIGID[seen[_RIGID]] if seen[_RIGID].sum() >= 8 else _RIGID
+        self.rigid_points = self.mesh[self.rigid, :2]
+        self.layers = [_Layer(self, placed) for placed in self.field.openings]
 
-    @property
-    def _raster_size(self) -> tuple[int, int]:
-        x0, y0, x1, y1 = self.box
-        return max(1, round((y1 - y0) * self.raster_scale)), max(1, round((x1 - x0) * self.raster_scale))
+    def frames(self, moved: Array) -> list[Pixels]:
+        """Move the portrait to each of the meshes [F, 468, 3] (pixels): F frames [H, W, 3]."""
+        return [self._frame(points, sheets) for points, sheets in zip(moved, self.field(moved), strict=True)]
 
-    def ring_points(self, points: Array) -> Array:
-        """Positions of the rings [rings, 36, 2] when the mesh moves to `points` [468, 2 or 3]."""
-        matrix, shift = similarity_2d(self.mesh[_UPPER_OVAL, :2], points[_UPPER_OVAL, :2])
-        own = points[_OVAL, :2] - (self.mesh[_OVAL, :2] @ matrix.T + shift)
-        moved = []
-        for ring, head, share in zip(self.rings, self.head_share, RING_OWN, strict=True):
-            moved.append(ring + head[:, None] * (ring @ matrix.T + shift - ring) + share * own)
-        return np.stack(moved)
-
-    def backward_map(self, points: Array) -> Array:
-        """Backward map of the box `self.box`: for each pixel its place in the portrait, [h, w, 2] in pixels.
-
-        Args:
-            points: Mesh of the new frame, [468, 3] in pixels.
-        """
-        x0, y0, x1, y1 = self.box
-        height, width = self._raster_size
-        # per axis and after rounding: the same factor for both would be off by a third of a pixel at the far end
-        scale = np.array([width / (x1 - x0), height / (y1 - y0)], np.float32)
-        rings = self.ring_points(points)
-        target = np.concatenate([points[:, :2], rings.reshape(-1, 2)])
-        source = np.concatenate([self.mesh[:, :2], self.rings.reshape(-1, 2)])
-        depth = points[TRIANGLES, 2].mean(1)
-        order = np.concatenate([_RINGS[::-1], TRIANGLES[np.argsort(-depth)]])  # the nearest triangles are painted last
-        shifted = ((target - (x0, y0) + 0.5) * scale - 0.5).astype(np.float32)
-        raster = triangle_map(shifted, source, order, height, width)
-        ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
-        still = (np.stack([xs, ys], -1) + 0.5) / scale - 0.5 + (x0, y0)
-        shift = np.where(np.isnan(raster), 0, raster - still).astype(np.float32)
-        if self.person is not None:
-            shift = shift * self._moving(self.person, shift * scale)[..., None]
-        if shift.shape[:2] != (y1 - y0, x1 - x0):  # the displacement and not the map: a resize repeats its border
-            shift = cv2.resize(shift, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
-        ys, xs = np.mgrid[y0:y1, x0:x1].astype(np.float32)
-        result: Array = shift + np.stack([xs, ys], -1)
-        return result
-
-    def _moving(self, person: Array, shift: Array) -> Array:
-        """Share of its motion that each pixel of the raster keeps, 0..1: all where the person is or was, none beyond a seam.
-
-        Args:
-            person: [h, w] silhouette on the raster.
-            shift: [h, w, 2] backward displacement in raster pixels.
-        """
-        height, width = person.shape
-        ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
-        after = cv2.remap(
-            person, xs + shift[..., 0], ys + shift[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-        covered = (np.maximum(person, after) > 0.3).astype(np.float32)
-        eyes = float(np.linalg.norm(self.mesh[RIGHT_EYE_OUTER, :2] - self.mesh[LEFT_EYE_OUTER, :2])) * self.raster_scale
-        sigma = max(0.7, SEAM * eyes / 2)
-        side = 2 * round(1.5 * sigma) + 1
-        wide = cv2.dilate(covered, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
-        return np.asarray(cv2.GaussianBlur(wide, (0, 0), sigma), np.float32)
-
-    def __call__(self, points: Array) -> NDArray[np.uint8]:
+    def __call__(self, points: Array) -> Pixels:
         """Move the portrait so that its mesh lies at `points` [468, 3] (pixels): [H, W, 3] uint8."""
-        x0, y0, x1, y1 = self.box
-        mapping = self.backward_map(points)
-        moved = cv2.remap(
-            self.image, mapping[..., 0], mapping[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-        )
+        return self.frames(points[None])[0]
+
+    def backward_map(self, sheet: Array, box: tuple[int, int, int, int] | None = None) -> Array:
+        """Displacement from each pixel to where it came from, [h, w, 2] in pixels.
+
+        Args:
+            sheet: A sheet's displacement on the raster.
+            box: x0, y0, x1, y1 of the pixels, within the raster's box; None takes all of that.
+        """
+        raster = self.field.raster
+        x0, y0, x1, y1 = raster.box
+        if box is None:
+            back = inverse_displacement(sheet * raster.scale) / raster.scale
+            if back.shape[:2] != (y1 - y0, x1 - x0):  # the displacement and not the map: a resize repeats its border
+                back = cv2.resize(back, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
+            return np.asarray(back, np.float32)
+        # what comes into the box may lie as far outside as anything moves
+        away = float(np.abs(sheet).max()) * raster.scale + 2
+        low = np.floor(raster.to_raster(np.array(box[:2], np.float32)) - away).astype(int).clip(0)
+        high = np.ceil(raster.to_raster(np.array(box[2:], np.float32)) + away).astype(int) + 1
+        back = inverse_displacement(sheet[low[1] : high[1], low[0] : high[0]] * raster.scale) / raster.scale
+        x = (np.arange(box[0], box[2], dtype=np.float32) - x0 + 0.5) * raster.scale[0] - 0.5 - low[0]
+        y = (np.arange(box[1], box[3], dtype=np.float32) - y0 + 0.5) * raster.scale[1] - 0.5 - low[1]
+        at = np.empty((len(y), len(x), 2), np.float32)
+        at[..., 0], at[..., 1] = x, y[:, None]
+        return np.asarray(cv2.remap(back, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
+    def sample(self, back: Array, origin: tuple[int, int]) -> Pixels:
+        """Sample the photo at displacements [h, w, 2] from the pixels of a box at `origin`."""
+        height, width = back.shape[:2]
+        x = back[..., 0] + np.arange(origin[0], origin[0] + width, dtype=np.float32)
+        y = back[..., 1] + np.arange(origin[1], origin[1] + height, dtype=np.float32)[:, None]
+        return np.asarray(cv2.remap(self.image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+    def _frame(self, points: Array, sheets: Array) -> Pixels:
+        x0, y0, x1, y1 = self.field.raster.box
         result = self.image.copy()
-        result[y0:y1, x0:x1] = moved
+        result[y0:y1, x0:x1] = self.sample(self.backward_map(sheets[0]), (x0, y0))
+        for layer in self.layers:
+            layer.draw(result, points, sheets)
         return result
+
+
+class _Layer:
+    """What lies between the edges of an opening, and the lower sheet below it."""
+
+    def __init__(self, warper: PortraitWarper, placed: PlacedOpening) -> None:
+        self.warper, self.placed = warper, placed
+        self.inside = warper.image if placed.opening.is_eye else mouth_inside(warper.image, placed)
+        reach, depth = REACH * placed.half_width, placed.depths[1]
+        corners = np.array([[-reach, 0], [reach, 0], [reach, depth], [-reach, depth]], np.float32)
+        self.frame_points = placed.image(corners)
+        raster = warper.field.raster
+        at = np.rint(raster.to_raster(self.frame_points)).astype(int)
+        self.frame_spots = np.clip(at, 0, (raster.width - 1, raster.height - 1))
+
+    def draw(self, frame: Pixels, points: Array, sheets: Array) -> None:
+        """Draw the layer and the lower sheet into a frame, in place.
+
+        Args:
+            frame: [H, W, 3], on which the upper sheet is drawn everywhere.
+            points: The moved mesh.
+            sheets: Displacement of upper and lower sheet on the raster.
+        """
+        polygons = self._polygons(points, sheets[0])
+        bx0, by0, bx1, by1 = self.warper.field.raster.box
+        low = np.maximum(np.floor(polygons[0].min(0)).astype(int) - 1, (bx0, by0))
+        high = np.minimum(np.ceil(polygons[0].max(0)).astype(int) + 2, (bx1, by1))
+        if (high <= low).any():
+            return
+        box = slice(low[1], high[1]), slice(low[0], high[0])
+        below_upper, below_lower = (_mask(polygon - low, high - low) for polygon in polygons)
+        below = np.minimum(below_upper, below_lower)
+        between = below_upper - below
+        back = self.warper.backward_map(sheets[1], (int(low[0]), int(low[1]), int(high[0]), int(high[1])))
+        pixels = self.warper.sample(back, (int(low[0]), int(low[1]))).astype(np.float32)
+        patch = frame[box].astype(np.float32) * (1 - below_upper)[..., None] + pixels * below[..., None]
+        if between.max() > 0:
+            patch += self._interior(points, low, high).astype(np.float32) * between[..., None]
+        frame[box] = np.rint(patch).clip(0, 255).astype(np.uint8)
+
+    def _polygons(self, points: Array, sheet: Array) -> tuple[Array, Array]:
+        """Outlines of what lies below the moved upper edge and below the moved lower edge, in pixels."""
+        opening = self.placed.opening
+        spots = self.frame_spots
+        left, right, far_right, far_left = self.frame_points + sheet[spots[:, 1], spots[:, 0]]
+        upper, lower = points[list(opening.upper), :2], points[list(opening.lower), :2]
+        across = upper[-1] - upper[0]
+        down = np.array([-across[1], across[0]], np.float32) / max(float(np.hypot(*across)), 1e-3)
+        width = 2 * self.placed.half_width
+        upper = upper + opening.rim * width * _arch(len(upper))[:, None] * down
+        # Where the edges all but touch, the lower sheet reaches under the upper one, so that nothing shines through the line.
+        gap = (lower - upper) @ down
+        lower = lower - np.clip(1.5 - gap, 0, 1.5)[:, None] * _arch(len(upper))[:, None] * down
+        ends = np.stack([far_right, far_left])
+        return tuple(np.concatenate([left[None], edge, right[None], ends]) for edge in (upper, lower))  # type: ignore[return-value]
+
+    def _interior(self, points: Array, low: NDArray[np.int64], high: NDArray[np.int64]) -> Pixels:
+        """Pixels between the edges in a box: those of the portrait, moved with the skull."""
+        warper, placed = self.warper, self.placed
+        matrix, _ = similarity_2d(warper.rigid_points, points[warper.rigid, :2])
+        anchor = list(placed.opening.anchor)
+        home, now = warper.mesh[anchor, :2].mean(0), points[anchor, :2].mean(0)
+        inverse = np.linalg.inv(matrix).astype(np.float32)
+        ys, xs = np.mgrid[low[1] : high[1], low[0] : high[0]].astype(np.float32)
+        source = (np.stack([xs, ys], -1) - now) @ inverse.T + home
+        if placed.opening.is_eye:
+            source = self._opened(source, (points[:, :2] - now) @ inverse.T + home)
+        return np.asarray(
+            cv2.remap(self.inside, source[..., 0], source[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE),
+            np.uint8,
+        )
+
+    def _opened(self, source: Array, pulled: Array) -> Array:
+        """Stretch the eyeball where the eye is wider open than in the portrait; where it closes, it stays as it is.
+
+        Args:
+            source: Places in the portrait [h, w, 2].
+            pulled: The moved mesh without the motion of the skull, [468, 2].
+        """
+        placed = self.placed
+        uv = placed.local(source)
+        moved = placed.moved(pulled)
+        top, bottom = placed.upper.at(uv[..., 0]), placed.lower.at(uv[..., 0])
+        middle = (top + bottom) / 2
+        over = np.minimum(moved[0].at(uv[..., 0]), top)
+        under = np.maximum(moved[1].at(uv[..., 0]), bottom)
+        off = uv[..., 1] - middle
+        factor = np.where(
+            off < 0,
+            (middle - top) / np.maximum(middle - over, 1e-3),
+            (bottom - middle) / np.maximum(under - middle, 1e-3),
+        )
+        return placed.image(np.stack([uv[..., 0], middle + off * factor.clip(0, 1)], -1))
+
+
+def _arch(count: int) -> Array:
+    """Weights [count] along an edge that vanish at both corners."""
+    return np.asarray(np.sqrt(np.clip(1 - np.linspace(-1, 1, count) ** 2, 0, 1)), np.float32)
+
+
+def _mask(polygon: Array, size: NDArray[np.int64]) -> Array:
+    """Share of every pixel [h, w] inside a polygon [N, 2] in pixels, for a size (w, h)."""
+    canvas = np.zeros((int(size[1]), int(size[0])), np.uint8)
+    cv2.fillPoly(canvas, [np.round(polygon * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    return canvas.astype(np.float32) / 255
+
+
+def mouth_inside(image: Pixels, placed: PlacedOpening) -> Pixels:
+    """The photo with what lies around the inside of the mouth replaced by its dark continuation, [H, W, 3]."""
+    polygon = placed.mesh[list(placed.opening.upper) + list(placed.opening.lower[-2:0:-1])]
+    lips = np.round(polygon * 16).astype(np.int32)
+    inner = cv2.fillPoly(np.zeros(image.shape[:2], np.uint8), [lips], 255, cv2.LINE_8, 4)
+    side = 2 * round(INTERIOR_MARGIN) + 1
+    near = cv2.dilate(inner, np.ones((side, side), np.uint8))
+    result = image.copy()
+    reach = 2 * placed.half_width
+    height, width = image.shape[:2]
+    x0, y0 = np.clip(np.floor(polygon.min(0) - reach).astype(int), 0, (width - 1, height - 1))
+    x1, y1 = np.clip(np.ceil(polygon.max(0) + reach).astype(int), 1, (width, height))
+    box = slice(y0, y1), slice(x0, x1)
+    patch, known, core = image[box].astype(np.float32), near[box] > 0, inner[box] > 0
+    if not known.any():
+        return result
+    away = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 5)
+    weight = core.astype(np.float32) + 1e-3 * known
+    spread = max(1.0, 0.15 * placed.half_width)
+    blurred = cv2.GaussianBlur(patch * weight[..., None], (0, 0), spread)
+    colour = (patch * weight[..., None]).sum((0, 1)) / weight.sum()
+    dark = 0.3 * colour
+    total = cv2.GaussianBlur(weight, (0, 0), spread)[..., None]
+    filled = (blurred + 1e-2 * colour) / (total + 1e-2)
+    share = np.clip(away / (0.25 * placed.half_width), 0, 1)[..., None]
+    filled = filled * (1 - share) + dark * share
+    result[box] = np.where(known[..., None], image[box], np.rint(filled).clip(0, 255).astype(np.uint8))
+    return result

@@ -31,4 +31,4 @@ def test_a_track_that_begins_late_in_its_video_gives_pairs_of_its_own_frames(fir
 
     rows = list(clip_pairs(read, prepare(track), codec, 4, np.random.default_rng(0)))
     assert asked == [first + 60] and len(rows) == 4
-    assert all(portrait.max() == 200 for _, portrait, _, _, _ in rows)
+    assert all(row.portrait.max() == 200 for row in rows)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from fantasytalking.autoencoder.painter import CROP, MouthPainter, crop_transform, draw_masks, take_crop
+from fantasytalking.autoencoder.painter import CROP, MouthPainter, crop_transform, draw_masks, lips_in_crop, take_crop
 from fantasytalking.data.motion_dataset import PreparedTrack
 from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.media.video import write_video
-from fantasytalking.training.embedded.mouth_pairs import MouthPairs, clip_pairs, collect_pairs, frames_in
+from fantasytalking.training.embedded.mouth_pairs import MouthPair, MouthPairs, clip_pairs, collect_pairs, frames_in
 from fantasytalking.training.embedded.train_painter import (
     MouthPainting,
     PainterBatch,
@@ -39,9 +39,9 @@ def pairs() -> MouthPairs:
     mesh = open_mouth(own_mesh(), np.array([0.08], np.float32))[0]
     transform = crop_transform(mesh)
     crop, masks = take_crop(portrait(), transform), draw_masks(mesh, transform)
-    target = crop.copy()
+    target, lips = crop.copy(), lips_in_crop(mesh, transform)
     target[masks[0] > 128] = 20
-    return MouthPairs(*(np.stack([x] * 4) for x in (crop, crop, target, masks, masks[0])))
+    return MouthPairs.of([MouthPair(crop, crop, target, lips, lips)] * 4)
 
 
 def painter() -> MouthPainter:
@@ -57,7 +57,7 @@ def as_they_are(some: MouthPairs, count: int) -> PainterBatch:
 
 def train(net: MouthPainter, folder: Path, steps: int, batch: int, **changes: object) -> MouthPainter:
     """Train on `pairs`."""
-    config = replace(painter_config(steps, batch), tensorboard=False, **changes)  # type: ignore[arg-type]
+    config = replace(painter_config(steps, batch, 3e-3), tensorboard=False, **changes)  # type: ignore[arg-type]
     return train_painter(net, pairs(), config, RunFolder(folder))
 
 
@@ -71,15 +71,15 @@ def test_pictures_are_taken_from_the_frames_that_the_mesh_belongs_to(tmp_path: P
     write_video(tmp_path / "a.mp4", numbered_frames(16, 192, 192), 25, preset="ultrafast")
     rows = list(clip_pairs(frames_in(tmp_path), track("a.mp4", 5, 11), codec(), 24, np.random.default_rng(0)))
     assert len(rows) == 24
-    _, portraits, targets, masks, inner = (np.stack(column) for column in zip(*rows, strict=True))
+    _, portraits, targets, lips, own_lips = (np.stack(column) for column in zip(*rows, strict=True))
     assert portraits.shape == (24, CROP, CROP, 3)
-    assert masks.shape == (24, 3, CROP, CROP)
-    assert inner.shape == (24, CROP, CROP)
-    numbers = {*frame_numbers(portraits), *frame_numbers(targets)}
-    assert min(numbers) >= 5
-    assert max(numbers) <= 15
-    wide = frame_numbers(targets)[1::2]
-    assert min(wide) >= 14  # the most open quarter
+    assert lips.shape == own_lips.shape == (24, 2, 20, 2)
+    references, shown = frame_numbers(portraits), frame_numbers(targets)
+    assert min(*references, *shown) >= 5
+    assert max(*references, *shown) <= 15
+    # the most open and the most closed quarter
+    assert min(shown[::4]) >= 14 and max(shown[1::4]) <= 6
+    assert sum(number >= 14 for number in references) == sum(number <= 6 for number in references) == 12
 
 
 def test_every_identity_gives_as_many_pairs(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_every_identity_gives_as_many_pairs(tmp_path: Path) -> None:
     assert len(collected) == 16
     collected.save(tmp_path / "pairs.npz")
     back = MouthPairs.load(tmp_path / "pairs.npz")
-    assert all(np.array_equal(getattr(back, n), getattr(collected, n)) for n in ("warped", "target", "masks", "inner"))
+    assert all(np.array_equal(getattr(back, n), value) for n, value in vars(collected).items())
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -101,7 +101,7 @@ def test_without_tracks_there_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_inputs_and_target_are_mirrored_and_recoloured_alike() -> None:
-    same = MouthPairs(pairs().target, pairs().target, pairs().target, pairs().masks, pairs().inner)
+    same = replace(pairs(), warped=pairs().target, portrait=pairs().target)
     plain = as_they_are(same, 4).inputs
     for seed in range(4):
         draws = [draw._replace(pair=i) for i, draw in enumerate(PairSource(same, 4, seed).plan(0))]
@@ -153,7 +153,7 @@ def test_it_learns_and_a_finished_run_is_taken_from_its_checkpoint(tmp_path: Pat
 
 def test_a_run_in_two_parts_equals_a_run_in_one_and_takes_no_other_settings(tmp_path: Path) -> None:
     whole = train(painter(), tmp_path / "one", 6, 2)
-    config = replace(painter_config(6, 2), tensorboard=False)
+    config = replace(painter_config(6, 2, 3e-3), tensorboard=False)
 
     def part(config: PainterConfig, data: str = "a") -> Trainer:
         source = PairSource(pairs(), config.batch, config.seed, data)

@@ -36,7 +36,9 @@ def embedded_pipeline(
 ) -> FantasyTalkingPipeline:
     """Assemble a pipeline from trained parts; arguments as in `export_embedded`."""
     with undrawn():
-        vae = MeshAutoencoder(codec.coefficients, codec.height, codec.width, codec.strides.width)
+        vae = MeshAutoencoder(
+            codec.coefficients, codec.height, codec.width, codec.strides.width, painter.widths, painter.crop
+        )
     vae.codec.load_state_dict(codec.state_dict())
     vae.painter.load_state_dict(painter.state_dict())
     encoder = WhisperEncoder.from_pretrained(speech_encoder, dtype=torch.float16)

@@ -332,7 +332,7 @@ def _painter(recipe: EmbeddedRecipe, footage: Footage, output: Path) -> MouthPai
     with main_process_first():
         if not _is_usable(stored):
             seed = part_seed(recipe.train.seed, "pairs")
-            pairs = collect_pairs(footage.frames, material.train, material.codec, recipe.pairs_per_identity, seed)
+            pairs = collect_pairs(footage.frames, material.train, recipe.pairs_per_identity, seed)
             pairs.save(stored)
     pairs, config = MouthPairs.load(stored), _painter_config(recipe)
     run = RunFolder(output / "painter")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fantasytalking.autoencoder.painter import MouthPainter, painter_input
 from fantasytalking.system.records import field, record
@@ -33,6 +34,9 @@ __all__ = [
     "painter_loss",
     "train_painter",
 ]
+
+
+DETAIL_WINDOW = 8  # side of the squares, in pixels, in which fine detail is compared
 
 
 @record
@@ -106,8 +110,8 @@ class PainterBatch(NamedTuple):
     """Batch for training the painter.
 
     Attributes:
-        inputs: Inputs [N, 10, 128, 128], see `painter_input`.
-        target: Crops of the true frames [N, 3, 128, 128] in [-1, 1].
+        inputs: Inputs [N, 10, S, S], see `painter_input`.
+        target: Crops of the true frames [N, 3, S, S] in [-1, 1].
     """
 
     inputs: Tensor
@@ -121,8 +125,8 @@ class PainterBatch(NamedTuple):
 def painter_batch(pairs: MouthPairs, draws: Sequence[PairDraw]) -> PainterBatch:
     """Assemble drawn pairs, with the same mirroring and colour jitter of input and target."""
     index = np.array([draw.pair for draw in draws])
-    inputs = painter_input(pairs.warped[index], pairs.portrait[index], pairs.masks[index], pairs.inner[index])
-    target = torch.from_numpy(pairs.target[index]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    inputs = painter_input(pairs.crops("warped", index), pairs.crops("portrait", index), *pairs.masks(index))
+    target = torch.from_numpy(pairs.crops("target", index)).permute(0, 3, 1, 2).float() / 127.5 - 1
     mirrored = torch.tensor([draw.mirrored for draw in draws]).view(-1, 1, 1, 1)
     inputs, target = (torch.where(mirrored, x.flip(-1), x) for x in (inputs, target))
     gain, bias = (torch.from_numpy(np.stack([getattr(draw, name) for draw in draws])) for name in ("gain", "bias"))
@@ -133,16 +137,18 @@ def painter_batch(pairs: MouthPairs, draws: Sequence[PairDraw]) -> PainterBatch:
 def painter_loss(
     painter: torch.nn.Module, inputs: Tensor, target: Tensor, perceptual: PerceptualDistance | None
 ) -> tuple[Tensor, Tensor]:
-    """Sum of mouth-weighted L1, L1 of image gradients and perceptual distance of the blended crop.
+    """Sum of mouth-weighted L1, L1 of image gradients, of sharpness, and perceptual distance of the blended crop.
+
+    Sharpness is the amount of fine detail around each place, wherever exactly it lies: teeth that are a pixel off must not be blurred.
 
     Args:
         painter: Network from inputs to new pixels and a blend mask.
-        inputs: Inputs [N, 10, 128, 128].
-        target: Crops of the true frames [N, 3, 128, 128] in [-1, 1].
+        inputs: Inputs [N, 10, S, S].
+        target: Crops of the true frames [N, 3, S, S] in [-1, 1].
         perceptual: Perceptual distance; None omits the term.
 
     Returns:
-        Loss [N] and blended crops [N, 3, 128, 128].
+        Loss [N] and blended crops [N, 3, S, S].
     """
     paint, mask = painter(inputs)
     blended = inputs[:, :3] + mask * (paint - inputs[:, :3])
@@ -154,11 +160,25 @@ def painter_loss(
         difference = (blended.diff(dim=axis) - target.diff(dim=axis)).abs()
         edges = edges + (difference * region.narrow(axis, 1, region.shape[axis] - 1)).sum((1, 2, 3))
     edges = edges / (3 * region.sum((1, 2, 3))).clamp_min(1)
+    lack = (_fine_detail(blended) - _fine_detail(target)).abs()
+    around = F.avg_pool2d(region, DETAIL_WINDOW)
+    sharpness = (lack * around).sum((1, 2, 3)) / around.sum((1, 2, 3)).clamp_min(1)
+    loss = pixel + edges + 2 * sharpness
     if perceptual is None:
-        return pixel + edges, blended
+        return loss, blended
     # Both sides are made equal outside the region, so that the distance measures only the mouth.
-    distance = perceptual(blended, target * region + blended.detach() * (1 - region))
-    return pixel + edges + 1.0 * distance, blended
+    # A fifth of the crop on each side holds no mouth.
+    whole = target * region + blended.detach() * (1 - region)
+    margin = blended.shape[-1] * 3 // 16
+    inner = (slice(None), slice(None), slice(margin, -margin), slice(margin, -margin))
+    return loss + perceptual(blended[inner], whole[inner]), blended
+
+
+def _fine_detail(picture: Tensor) -> Tensor:
+    """Amount of detail finer than about two pixels around each place of pictures [N, 3, S, S]: [N, 1, S / 8, S / 8]."""
+    grey = picture.mean(1, keepdim=True)
+    fine = grey - F.avg_pool2d(grey, 3, 1, 1, count_include_pad=False)
+    return F.avg_pool2d((fine.square() + 1e-6).sqrt(), DETAIL_WINDOW)
 
 
 class MouthPainting:
