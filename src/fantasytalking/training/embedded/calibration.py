@@ -7,8 +7,6 @@ gains of head motion give it the true spread. Both are stored with the codec. Va
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -16,13 +14,13 @@ from fantasytalking.autoencoder.mesh_codec import POSE_DIMENSIONS, MeshCodec, sm
 from fantasytalking.data.motion_dataset import MotionDataset
 from fantasytalking.data.samples import Sample
 from fantasytalking.pipeline.progress import stage
-from fantasytalking.training.embedded.mouth_validation import even_windows, inference_settings, sample_latents
+from fantasytalking.training.embedded.mouth_validation import inference_settings, sample_latents
 from fantasytalking.training.trainer.config import TrainConfig
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 __all__ = ["calibrate", "fit_gain", "fit_openings"]
 
-WINDOWS, BATCH = 160, 16
+BATCH = 16
 STEEPEST = 2.5  # of the map of openings
 LARGEST_GAIN = 1.6
 
@@ -61,7 +59,7 @@ def calibrate(model: FantasyTalkingTransformer3DModel, dataset: MotionDataset, c
         dataset: Windows of the training tracks without augmentation; its codec is changed.
         config: Configuration of the run.
     """
-    codec, windows = dataset.codec, _spread(even_windows(dataset, 2), WINDOWS)
+    codec, windows = dataset.codec, _two_a_person(dataset)
     if not windows:
         return
     settings = inference_settings(config)
@@ -81,12 +79,12 @@ def calibrate(model: FantasyTalkingTransformer3DModel, dataset: MotionDataset, c
     fit_gain(codec, poses, true[..., k : k + POSE_DIMENSIONS])
 
 
-def _spread(windows: Sequence[Sample], count: int) -> list[Sample]:
-    """At most `count` windows, evenly over people: those of one after those of another."""
-    by_clip: dict[str, list[Sample]] = {}
-    for window in windows:
-        by_clip.setdefault(window.name.split("@")[0], []).append(window)
-    order = [rows[i] for i in range(2) for rows in by_clip.values() if i < len(rows)]
-    if len(order) <= count:
-        return order
-    return [order[i] for i in torch.linspace(0, len(order) - 1, count).long().tolist()]
+def _two_a_person(dataset: MotionDataset) -> list[Sample]:
+    """Two windows of every person, from the middle of two clips where there are two."""
+    windows = []
+    for name in dataset.people.names:
+        tracks = dataset.people.groups[name]
+        for track in (tracks[0], tracks[len(tracks) // 2]):
+            room = len(track) - dataset.num_frames - 1
+            windows.append(dataset.window(track, max(room, 0) * (1 + len(windows) % 2) // 3, dataset.num_frames))
+    return windows
