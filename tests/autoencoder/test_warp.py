@@ -41,7 +41,7 @@ def test_a_shifted_mesh_shifts_the_face_and_leaves_the_far_background(factor: in
     ys, xs = np.nonzero(face)
     expected = image[ys, xs]
     assert np.percentile(difference(moved[ys + int(shift[1]), xs + int(shift[0])], expected), 99) <= 2
-    outermost = np.round(warper.field.rings[-1]).astype(int)
+    outermost = np.round(warper.field.surroundings.rings[-1]).astype(int)
     near = cv2.dilate(cv2.fillPoly(np.zeros((side, side), np.uint8), [outermost], 1), np.ones((5, 5), np.uint8))
     assert 0.1 < near.mean() < 0.8
     assert difference(moved, image)[near == 0].max() == 0
@@ -112,7 +112,7 @@ def test_outside_the_silhouette_nothing_moves_however_near_the_head() -> None:
 def test_shoulders_follow_less_than_the_crown() -> None:
     warper = PortraitWarper(portrait(), own_mesh())
     shift = np.array([6.0, 0.0, 0.0], np.float32)
-    moved = warper.field.ring_points(own_mesh() + shift) - warper.field.rings
-    ring = warper.field.rings[3]
+    moved = warper.field.surroundings.ring_points(own_mesh() + shift) - warper.field.surroundings.rings
+    ring = warper.field.surroundings.rings[3]
     crown, throat = moved[3, ring[:, 1].argmin(), 0], moved[3, ring[:, 1].argmax(), 0]
     assert crown > 1.3 * throat > 0

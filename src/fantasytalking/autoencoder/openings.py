@@ -14,7 +14,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fantasytalking.perception.mesh_points import CHIN, LEFT_EYE, LEFT_EYEBROW, LIPS_INNER, RIGHT_EYE, RIGHT_EYEBROW
+from fantasytalking.perception.mesh_points import (
+    CHIN,
+    LEFT_EYE,
+    LEFT_EYEBROW,
+    LIPS_INNER,
+    LIPS_OUTER,
+    RIGHT_EYE,
+    RIGHT_EYEBROW,
+)
 
 Array = NDArray[np.float32]
 Points = tuple[int, ...]
@@ -30,28 +38,39 @@ class Opening:
     Attributes:
         upper: Edge of the upper sheet from left to right on the screen, corners included.
         lower: Edge of the lower sheet, with the same corners.
-        above: Line, from left to right, down to which the skin above moves without this opening; empty where the mesh tells it all.
+        above: Line, from left to right, from which on down to the upper edge the skin stretches evenly.
+        below: The same below the lower edge; empty where the mesh tells how the skin stretches.
         anchor: Points that carry the layer between the edges along with the skull.
         rim: Width of the strip below the upper edge that moves with it, in widths of the opening: the lashes.
+        is_eye: Whether it is an eye and not the mouth.
     """
 
     upper: Points
     lower: Points
     above: Points
+    below: Points
     anchor: Points
     rim: float
-
-    @property
-    def is_eye(self) -> bool:
-        """Whether it is an eye."""
-        return bool(self.above)
+    is_eye: bool
 
 
-MOUTH = Opening(LIPS_INNER[:11], (LIPS_INNER[0], *LIPS_INNER[:9:-1]), (), NOSE_BASE, 0.0)
-EYES = (
-    Opening(RIGHT_EYE[:9], (RIGHT_EYE[0], *RIGHT_EYE[:7:-1]), RIGHT_EYEBROW[:4:-1], (RIGHT_EYE[0], RIGHT_EYE[8]), 0.05),
-    Opening(LEFT_EYE[:9], (LEFT_EYE[0], *LEFT_EYE[:7:-1]), LEFT_EYEBROW[:4:-1], (LEFT_EYE[0], LEFT_EYE[8]), 0.05),
-)
+
+
+def _upper(outline: Points) -> Points:
+    return outline[: len(outline) // 2 + 1]
+
+
+def _lower(outline: Points) -> Points:
+    return (outline[0], *outline[: len(outline) // 2 - 1 : -1])
+
+
+def _eye(outline: Points, brow: Points) -> Opening:
+    upper = _upper(outline)
+    return Opening(upper, _lower(outline), brow[:4:-1], (), (upper[0], upper[-1]), 0.05, True)
+
+
+MOUTH = Opening(_upper(LIPS_INNER), _lower(LIPS_INNER), _upper(LIPS_OUTER), _lower(LIPS_OUTER), NOSE_BASE, 0.0, False)
+EYES = (_eye(RIGHT_EYE, RIGHT_EYEBROW), _eye(LEFT_EYE, LEFT_EYEBROW))
 OPENINGS = (MOUTH, *EYES)
 
 
@@ -123,15 +142,19 @@ class PlacedOpening:
         return edges[0], edges[1]
 
     @cached_property
-    def above(self) -> Edge | None:
-        """Line above which the skin does not know of the opening."""
-        return self._edge(self.opening.above) if self.opening.above else None
+    def above(self) -> Edge:
+        """Line above the upper edge from which on the skin stretches."""
+        return self._edge(self.opening.above)
+
+    @cached_property
+    def below(self) -> Edge | None:
+        """Line below the lower edge up to which the skin stretches."""
+        return self._edge(self.opening.below) if self.opening.below else None
 
     @cached_property
     def depths(self) -> tuple[float, float]:
         """Distances above and below the edges within which the sheets are continued, in pixels."""
         if self.opening.is_eye:
-            assert self.above is not None
             over = float(np.median(self.upper.v[1:-1]) - np.median(self.above.v))
             return max(over, 0.5 * self.half_width), 1.5 * self.half_width
         over = -float(self.local(self.mesh[list(NOSE_BASE)])[:, 1].mean())

@@ -19,6 +19,7 @@ from fantasytalking.autoencoder.painter import (
     painter_input,
     take_crop,
 )
+from fantasytalking.autoencoder.soundness import limit_motion
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.perception.body import person_mask
 from fantasytalking.perception.landmarks import mouth_opening
@@ -47,6 +48,7 @@ def render(image: Pixels, mesh: Array, moved: Array, painter: MouthPainter) -> I
     """
     mesh, moved = mesh.astype(np.float32), moved.astype(np.float32)
     warper = PortraitWarper(image, mesh, silhouette(image, mesh), _travel(mesh, moved))
+    moved = limit_motion(warper.field, moved)
     mouth = _MouthOf(image, mesh, painter)
     for start in range(0, len(moved), RENDER_BATCH):
         batch = moved[start : start + RENDER_BATCH]

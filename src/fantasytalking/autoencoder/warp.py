@@ -19,6 +19,7 @@ from fantasytalking.perception.mesh_points import NUM_POINTS, RIGID_POINTS, TRIA
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+Box = tuple[int, int, int, int]
 
 _RIGID = np.asarray(RIGID_POINTS)
 INTERIOR_MARGIN = 2.0  # pixels of the photo around the portrait's inner mouth that count as its inside
@@ -52,7 +53,7 @@ class PortraitWarper:
         """Move the portrait so that its mesh lies at `points` [468, 3] (pixels): [H, W, 3] uint8."""
         return self.frames(points[None])[0]
 
-    def backward_map(self, sheet: Array, box: tuple[int, int, int, int] | None = None) -> Array:
+    def backward_map(self, sheet: Array, box: Box | None = None) -> Array:
         """Displacement from each pixel to where it came from, [h, w, 2] in pixels.
 
         Args:
@@ -114,22 +115,33 @@ class _Layer:
             points: The moved mesh.
             sheets: Displacement of upper and lower sheet on the raster.
         """
+        drawn = self.masks(points, sheets)
+        if drawn is None:
+            return
+        (x0, y0, x1, y1), below_upper, below = drawn
+        box = slice(y0, y1), slice(x0, x1)
+        between = below_upper - below
+        pixels = self.warper.sample(self.warper.backward_map(sheets[1], (x0, y0, x1, y1)), (x0, y0))
+        patch = frame[box] * (1 - below_upper)[..., None] + pixels * below[..., None]
+        if between.max() > 0:
+            patch += self._interior(points, (x0, y0, x1, y1)) * between[..., None]
+        frame[box] = np.rint(patch).clip(0, 255).astype(np.uint8)
+
+    def masks(self, points: Array, sheets: Array) -> tuple[Box, Array, Array] | None:
+        """Shares of pixels that show what lies below the upper edge, and the lower sheet; arguments as for `draw`.
+
+        Returns:
+            x0, y0, x1, y1 of the pixels, and the shares [h, w] each; None where none of it is in the photo.
+        """
         polygons = self._polygons(points, sheets[0])
         bx0, by0, bx1, by1 = self.warper.field.raster.box
-        low = np.maximum(np.floor(polygons[0].min(0)).astype(int) - 1, (bx0, by0))
-        high = np.minimum(np.ceil(polygons[0].max(0)).astype(int) + 2, (bx1, by1))
-        if (high <= low).any():
-            return
-        box = slice(low[1], high[1]), slice(low[0], high[0])
-        below_upper, below_lower = (_mask(polygon - low, high - low) for polygon in polygons)
-        below = np.minimum(below_upper, below_lower)
-        between = below_upper - below
-        back = self.warper.backward_map(sheets[1], (int(low[0]), int(low[1]), int(high[0]), int(high[1])))
-        pixels = self.warper.sample(back, (int(low[0]), int(low[1]))).astype(np.float32)
-        patch = frame[box].astype(np.float32) * (1 - below_upper)[..., None] + pixels * below[..., None]
-        if between.max() > 0:
-            patch += self._interior(points, low, high).astype(np.float32) * between[..., None]
-        frame[box] = np.rint(patch).clip(0, 255).astype(np.uint8)
+        x0, y0 = np.maximum(np.floor(polygons[0].min(0)).astype(int) - 1, (bx0, by0)).tolist()
+        x1, y1 = np.minimum(np.ceil(polygons[0].max(0)).astype(int) + 2, (bx1, by1)).tolist()
+        if x1 <= x0 or y1 <= y0:
+            return None
+        low, size = np.array([x0, y0], np.float32), (x1 - x0, y1 - y0)
+        below_upper, below_lower = (_mask(polygon - low, size) for polygon in polygons)
+        return (x0, y0, x1, y1), below_upper, np.minimum(below_upper, below_lower)
 
     def _polygons(self, points: Array, sheet: Array) -> tuple[Array, Array]:
         """Outlines of what lies below the moved upper edge and below the moved lower edge, in pixels."""
@@ -147,14 +159,14 @@ class _Layer:
         ends = np.stack([far_right, far_left])
         return tuple(np.concatenate([left[None], edge, right[None], ends]) for edge in (upper, lower))  # type: ignore[return-value]
 
-    def _interior(self, points: Array, low: NDArray[np.int64], high: NDArray[np.int64]) -> Pixels:
+    def _interior(self, points: Array, box: Box) -> Pixels:
         """Pixels between the edges in a box: those of the portrait, moved with the skull."""
         warper, placed = self.warper, self.placed
         matrix, _ = similarity_2d(warper.rigid_points, points[warper.rigid, :2])
         anchor = list(placed.opening.anchor)
         home, now = warper.mesh[anchor, :2].mean(0), points[anchor, :2].mean(0)
         inverse = np.linalg.inv(matrix).astype(np.float32)
-        ys, xs = np.mgrid[low[1] : high[1], low[0] : high[0]].astype(np.float32)
+        ys, xs = np.mgrid[box[1] : box[3], box[0] : box[2]].astype(np.float32)
         source = (np.stack([xs, ys], -1) - now) @ inverse.T + home
         if placed.opening.is_eye:
             source = self._opened(source, (points[:, :2] - now) @ inverse.T + home)
@@ -191,9 +203,9 @@ def _arch(count: int) -> Array:
     return np.asarray(np.sqrt(np.clip(1 - np.linspace(-1, 1, count) ** 2, 0, 1)), np.float32)
 
 
-def _mask(polygon: Array, size: NDArray[np.int64]) -> Array:
+def _mask(polygon: Array, size: tuple[int, int]) -> Array:
     """Share of every pixel [h, w] inside a polygon [N, 2] in pixels, for a size (w, h)."""
-    canvas = np.zeros((int(size[1]), int(size[0])), np.uint8)
+    canvas = np.zeros(size[::-1], np.uint8)
     cv2.fillPoly(canvas, [np.round(polygon * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     return canvas.astype(np.float32) / 255
 
