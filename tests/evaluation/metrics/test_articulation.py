@@ -65,11 +65,11 @@ def test_a_frame_without_a_face_counts_for_nothing() -> None:
 
 def test_phones_give_closures_and_vowels() -> None:
     phones = [
-        Phone("B", 0.40, 0.48),
-        Phone("IY", 0.48, 0.60),
-        Phone("T", 0.6, 0.7),
-        Phone("AH", 0.7, 0.71),
-        Phone("M", 0.71, 0.9),
+        Phone("b", 0.40, 0.48),
+        Phone("iː", 0.48, 0.60),
+        Phone("t", 0.6, 0.7),
+        Phone("ʌ", 0.7, 0.71),
+        Phone("m", 0.71, 0.9),
     ]
     targets = phone_targets(phones)
     np.testing.assert_allclose(targets.closures, [(0.40, 0.48), (0.71, 0.9)])
