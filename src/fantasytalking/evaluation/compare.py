@@ -18,7 +18,7 @@ from fantasytalking.evaluation.results import (
     Report,
 )
 from fantasytalking.evaluation.same_frames import have_same_frames, shared_clips
-from fantasytalking.evaluation.statistics.intervals import mean_interval, sign_flip_p
+from fantasytalking.evaluation.statistics.intervals import paired
 
 __all__ = ["join_reports"]
 
@@ -154,7 +154,7 @@ def _equal(first: Method, second: Method, columns: Sequence[Column]) -> bool:
 
 
 def _compare(first: Method, second: Method, column: Column, report: Report) -> Comparison | None:
-    if column.kind != "mean":
+    if column.kind not in ("mean", "median"):
         return None
     pairs = [
         (first.clips[clip].values[column.key], second.clips[clip].values[column.key])
@@ -169,6 +169,5 @@ def _compare(first: Method, second: Method, column: Column, report: Report) -> C
     gaps = [a - b for a, b in pairs]
     protocol = report.protocol
     resamples, seed = int(protocol["resamples"]), int(protocol["seed"])
-    got = mean_interval(gaps, resamples, float(protocol["confidence"]), seed)
-    p = sign_flip_p(gaps, resamples, seed) if len(gaps) > 1 else None
+    got, p = paired(column.kind, gaps, resamples, float(protocol["confidence"]), seed)
     return Comparison(column.key, first.name, second.name, got.value, got.low, got.high, p, len(gaps))

@@ -19,7 +19,7 @@ from fantasytalking.evaluation.evaluation_options import EvaluationOptions, chec
 from fantasytalking.evaluation.footage import load_sound
 from fantasytalking.evaluation.measure import MeasuredClip
 from fantasytalking.evaluation.measuring_workers import measure_clips
-from fantasytalking.evaluation.metrics.metric import Measurement
+from fantasytalking.evaluation.metrics.metric import Measurement, Metric
 from fantasytalking.evaluation.metrics.registry import build, choose
 from fantasytalking.evaluation.pairing import (
     GROUND_TRUTH,
@@ -101,7 +101,7 @@ def evaluate(
             methods=rows,
             comparisons=tuple(summary.comparisons),
             problems=(*plan.problems, *problems),
-            warnings=tuple(_warnings(plan, measured, rows, common, options.protocol, proxies)),
+            warnings=tuple(_warnings(plan, measured, rows, common, options.protocol, [*proxies, *_remarks(metrics)])),
             minutes=round((time.monotonic() - started) / 60, 2),
             common=common,
         )
@@ -131,16 +131,20 @@ def _warnings(
     rows: Sequence[Method],
     common: CommonFrames,
     protocol: Protocol,
-    proxies: Sequence[str],
+    remarks: Sequence[str],
 ) -> list[str]:
     """Sentences to read before quoting a number, those about the frames first."""
     lacking = plan.lacking({row.name: row.clips for row in rows})
     return [
         *length_warnings(measured, rows, common, protocol, lacking, len(plan.names)),
         *footage_warnings(measured, protocol),
-        *proxies,
+        *remarks,
         *_sample_warnings(rows, common, protocol),
     ]
+
+
+def _remarks(metrics: Sequence[Metric]) -> list[str]:
+    return list(dict.fromkeys(metric.remark for metric in metrics if metric.remark))
 
 
 def _rows(

@@ -1,7 +1,7 @@
 """Phones of real speech with their times, from the recogniser of the package `hama` (extra `eval`, Apache-2.0).
 
-No transcript is needed: what is recognised takes its place. The recogniser is trained by connectionist temporal classification, so it tells a
-phone by a peak that comes after the phone. How much later was measured on 37 clips of the training split whose sound and picture agree
+No transcript is needed: what is recognised takes its place. The recogniser is trained by connectionist temporal classification, so it tells
+a phone by a peak that comes after the phone. How much later was measured on 37 clips of the training split whose sound and picture agree
 (GRID and MEAD, 106 bilabials): lips are closest 0.14 s before the peak of a bilabial consonant, and vowels are widest 0.06 s before theirs.
 On `m` after silence, whose onset is known to the sample, the peak comes 0.12 to 0.14 s after the onset.
 """
@@ -9,6 +9,7 @@ On `m` after silence, whose onset is known to the sample, the peak comes 0.12 to
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
 from typing import Any
 
@@ -19,7 +20,7 @@ from fantasytalking.conditioning.speech_features import SAMPLE_RATE
 from fantasytalking.errors import MissingDependencyError
 from fantasytalking.evaluation.speech_targets import VOWELS, Phone
 
-__all__ = ["PACKAGE", "find_phones", "is_installed"]
+__all__ = ["PACKAGE", "find_phones", "is_installed", "version"]
 
 PACKAGE = "hama"
 _CONSONANT_LEAD = 0.12
@@ -33,6 +34,14 @@ def is_installed() -> bool:
     return importlib.util.find_spec(PACKAGE) is not None
 
 
+def version() -> str:
+    """Version of the recogniser, which contains its weights; "not installed" without it."""
+    try:
+        return importlib.metadata.version(PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def find_phones(samples: NDArray[np.float32]) -> list[Phone]:
     """Recognise the phones of speech.
 
@@ -40,7 +49,7 @@ def find_phones(samples: NDArray[np.float32]) -> list[Phone]:
         samples: Sound [n] at 16 kHz.
 
     Returns:
-        Phones in order. The times of a vowel are those of its widest part; of a consonant only the onset is known, where it begins and ends.
+        Phones in order. The times of a vowel are those of its widest part. Of a consonant only the onset is known, so it has no length.
 
     Raises:
         MissingDependencyError: The package hama is not installed.

@@ -16,11 +16,20 @@ from numpy.typing import NDArray
 
 from fantasytalking.errors import InputError
 
-__all__ = ["BILABIALS", "VOWELS", "Phone", "SpeechTargets", "phone_targets", "read_onsets", "syllable_targets"]
+__all__ = [
+    "BILABIALS",
+    "VOWELS",
+    "Phone",
+    "SpeechTargets",
+    "onsets_beside",
+    "phone_targets",
+    "read_onsets",
+    "syllable_targets",
+]
 
 BILABIALS = frozenset("pbm")
 """Letters of consonants that are spoken with closed lips, in the International Phonetic Alphabet."""
-VOWELS = frozenset("aeiouyæøœɐɑɒɔɘəɚɛɜɝɞɤɨɪɯɵɶʉʊʌʏ")
+VOWELS = frozenset("aeiouyæøœɐɑɒɔɘəɚɛɜɝɞɤɨɪɯɵɶʉʊʌʏ")  # noqa: RUF001 - letters of that alphabet
 """Letters of vowels; diphthongs begin with one."""
 _VOWEL_BEGINS, _VOWEL_ENDS = 0.12, 0.32
 """Part of a syllable, in seconds after its onset, that is counted as its vowel. The murmur of an m lasts for 0.10 s."""
@@ -33,7 +42,7 @@ class Phone:
     """A phone with its time.
 
     Attributes:
-        name: Its letters in the International Phonetic Alphabet, such as `b` or `aɪ`.
+        name: Its letters in the International Phonetic Alphabet, such as `b` or `æ`.
         start: Where it begins, in seconds.
         end: Where it ends.
     """
@@ -76,6 +85,11 @@ def phone_targets(phones: Sequence[Phone]) -> SpeechTargets:
     closures = [(phone.start, phone.end) for phone in phones if phone.name[:1] in BILABIALS]
     vowels = [(phone.start, phone.end) for phone in phones if phone.name[:1] in VOWELS]
     return SpeechTargets(_pairs(closures), _pairs(vowels))
+
+
+def onsets_beside(path: Path) -> Path:
+    """Where the onsets of a file's syllables may be written: `anna.onsets.json` beside `anna.mp4`."""
+    return path.with_name(f"{path.stem}.onsets.json")
 
 
 def read_onsets(path: Path) -> list[tuple[float, str]]:

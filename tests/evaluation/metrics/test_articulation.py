@@ -66,7 +66,7 @@ def test_a_frame_without_a_face_counts_for_nothing() -> None:
 def test_phones_give_closures_and_vowels() -> None:
     phones = [
         Phone("b", 0.40, 0.48),
-        Phone("iː", 0.48, 0.60),
+        Phone("i", 0.48, 0.60),
         Phone("t", 0.6, 0.7),
         Phone("ʌ", 0.7, 0.71),
         Phone("m", 0.71, 0.9),

@@ -24,13 +24,13 @@ def face() -> NDArray[np.float64]:
     return face_mesh(portrait()).points.astype(np.float64)
 
 
-def closing(face: NDArray[np.float64], right: Sequence[float], left: Sequence[float]) -> NDArray[np.float64]:
+def closing(face: NDArray[np.float64], right: NDArray[np.float64], left: NDArray[np.float64]) -> NDArray[np.float64]:
     """Meshes [F, 468, 3] whose eyes are open by the given shares."""
     points = np.repeat(face[None], len(right), axis=0)
     for pairs, shares in ((RIGHT_LID_PAIRS, right), (LEFT_LID_PAIRS, left)):
         for upper, lower in pairs:
             gap = points[:, upper] - points[:, lower]
-            points[:, upper] = points[:, lower] + np.asarray(shares)[:, None] * gap
+            points[:, upper] = points[:, lower] + shares[:, None] * gap
     return points
 
 
