@@ -17,6 +17,7 @@ from fantasytalking.evaluation.results import (
     Method,
     Report,
 )
+from fantasytalking.evaluation.row_frames import encoding_warnings
 from fantasytalking.evaluation.same_frames import have_same_frames, shared_clips
 from fantasytalking.evaluation.statistics.intervals import paired
 
@@ -53,6 +54,8 @@ def join_reports(reports: Sequence[Report], names: Sequence[str], command: str =
     common = _common_frames(reports, rows)
     if not common.same:
         warnings.append(_frames_warning(reports, names))
+    earlier = dict.fromkeys(w for report in reports for w in report.warnings)
+    encodings = [w for w in encoding_warnings([row for _, row in rows]) if w not in earlier]
     return dataclasses.replace(
         reports[0],
         protocol=_joint_protocol(reports) if warnings else dict(reports[0].protocol),
@@ -62,7 +65,7 @@ def join_reports(reports: Sequence[Report], names: Sequence[str], command: str =
         methods=tuple(row for _, row in rows),
         comparisons=tuple(_comparisons(reports, rows, columns)),
         problems=tuple(dict.fromkeys(problem for report in reports for problem in report.problems)),
-        warnings=tuple([*warnings, *dict.fromkeys(w for report in reports for w in report.warnings)]),
+        warnings=tuple([*warnings, *encodings, *earlier]),
         minutes=sum(report.minutes for report in reports),
         common=common,
     )

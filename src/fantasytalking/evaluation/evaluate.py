@@ -34,7 +34,14 @@ from fantasytalking.evaluation.pairing import (
 from fantasytalking.evaluation.protocol import Protocol, software_versions
 from fantasytalking.evaluation.report.write_report import embedded_count, write_report
 from fantasytalking.evaluation.results import ClipResult, Method, Problem, Report, Summary
-from fantasytalking.evaluation.row_frames import clip_problems, common_frames, footage_warnings, length_warnings
+from fantasytalking.evaluation.row_frames import (
+    clip_problems,
+    common_frames,
+    encoding_warnings,
+    footage_warnings,
+    length_warnings,
+    row_encodings,
+)
 from fantasytalking.evaluation.statistics.intervals import FEWEST
 from fantasytalking.evaluation.summary import summarise
 from fantasytalking.media.video import probe_video
@@ -92,7 +99,7 @@ def evaluate(
         found, results, problems = _collect(measured, reference, options.protocol)
         with progress.stage("comparing"):
             summary = summarise(found, columns, options.protocol)
-        rows = _rows(methods, results, summary.cells, notes or {})
+        rows = _rows(methods, results, summary.cells, notes or {}, row_encodings(measured))
         common = common_frames(measured, rows, summary.apart)
         report = Report(
             **_circumstances(options, reference),
@@ -138,6 +145,7 @@ def _warnings(
     return [
         *length_warnings(measured, rows, common, protocol, lacking, len(plan.names)),
         *footage_warnings(measured, protocol),
+        *encoding_warnings(rows),
         *remarks,
         *_sample_warnings(rows, common, protocol),
     ]
@@ -152,12 +160,21 @@ def _rows(
     results: Mapping[str, Mapping[str, ClipResult]],
     cells: Mapping[str, Mapping[str, Summary]],
     notes: Mapping[str, str],
+    encodings: Mapping[str, str],
 ) -> tuple[Method, ...]:
     """Rows of the table: ground truth, methods (including those without any measured clip), baselines."""
     remarks = {**NOTES, **notes}
     order = [name for name in (GROUND_TRUTH, *methods, STILL, SHUFFLED) if name in results or name in methods]
     return tuple(
-        Method(name, _kind(name), remarks.get(name, ""), results.get(name, {}), cells.get(name, {})) for name in order
+        Method(
+            name,
+            _kind(name),
+            remarks.get(name, ""),
+            results.get(name, {}),
+            cells.get(name, {}),
+            encodings.get(name, ""),
+        )
+        for name in order
     )
 
 

@@ -35,7 +35,7 @@ from fantasytalking.system.json import read_json, read_json_object, write_json
 
 __all__ = ["MeasuredClip", "measure_clip"]
 
-FACTS_VERSION = 1
+FACTS_VERSION = 2
 """Raised when `clip_facts` changes, so that stored facts are read again."""
 
 
@@ -187,7 +187,9 @@ def _load_pair(task: Task, protocol: Protocol, frames: int) -> tuple[Footage, Fo
         return reference, reference
     if task.still:
         repeated = np.repeat(reference.frames[:1], len(reference.frames), axis=0)
-        return dataclasses.replace(reference, frames=repeated), reference
+        still = dataclasses.replace(reference, frames=repeated)
+        still.__dict__.update({k: v for k, v in reference.__dict__.items() if k in ("speech", "voiced", "targets")})
+        return still, reference
     sound = task.sound
     clip = load_footage(task.video, protocol, None if sound == task.video else sound, frames)
     if task.video == task.reference:

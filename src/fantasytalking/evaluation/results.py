@@ -138,6 +138,7 @@ class Method:
         note: How it was made, or "".
         clips: Clip name -> result.
         summary: Column key -> cell.
+        encoding: How its files are encoded, such as `h264 in mp4, CRF 18`; "" where there are none.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Method:
     note: str
     clips: Mapping[str, ClipResult]
     summary: Mapping[str, Summary]
+    encoding: str = ""
 
     @property
     def shows_other_sound(self) -> bool:
@@ -250,6 +252,7 @@ class Report:
                 m["note"],
                 {name: _clip(c) for name, c in m["clips"].items()},
                 {key: Summary(**s) for key, s in m["summary"].items()},
+                m.get("encoding", ""),
             )
             for m in raw["methods"]
         )
