@@ -177,12 +177,14 @@ def _has_sound(path: Path, size: int, changed: int) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def _reference(path: Path, protocol: Protocol, frames: int) -> Footage:
+def _reference(path: Path, protocol: Protocol, frames: int, states: tuple[tuple[int, int], ...]) -> Footage:
     return load_footage(path, protocol, most_frames=frames)
 
 
 def _load_pair(task: Task, protocol: Protocol, frames: int) -> tuple[Footage, Footage]:
-    reference = _reference(task.reference, protocol, frames)
+    files = [path for path in (task.reference, onsets_beside(task.reference)) if path.is_file()]
+    # with the states of its files, so that one which is changed is read again
+    reference = _reference(task.reference, protocol, frames, tuple(_state(path) for path in files))
     if task.video == task.reference and task.sound == task.video and not task.still:
         return reference, reference
     if task.still:
