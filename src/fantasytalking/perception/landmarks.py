@@ -9,13 +9,11 @@ import numpy as np
 
 from fantasytalking.errors import FaceError, SettingsError
 from fantasytalking.perception.alignment import rigid_align, rigid_restore
+from fantasytalking.perception.face_measures import mouth_opening
 from fantasytalking.perception.face_search import find_faces, search_region
 from fantasytalking.perception.mesh_network import MIN_SCORE, FaceMesh, mesh_in_region, region_of_box, region_of_mesh
 from fantasytalking.perception.mesh_points import (
-    CHIN,
     FACE_OVAL,
-    FOREHEAD_TOP,
-    INNER_LIP_PAIRS,
     LEFT_EYE,
     LIPS_INNER,
     LIPS_OUTER,
@@ -127,23 +125,6 @@ def _search_again(frame: np.ndarray, last: np.ndarray | None, thorough: bool) ->
     if not found:
         return None
     return min(found, key=lambda f: math.dist(f.mesh.points[:, :2].mean(axis=0), (around.x, around.y))).mesh
-
-
-def mouth_opening(points: np.ndarray) -> np.ndarray:
-    """Measure the opening of the mouth, independently of size and (with three coordinates) of head pose.
-
-    Args:
-        points: Mesh points [..., 468, 2 or 3] in pixels.
-
-    Returns:
-        Mean gap [...] between three pairs of inner-lip points, divided by the height of the face (forehead to chin): 0 for a
-        closed mouth, about 0.3 for a wide-open one.
-    """
-    upper, lower = (points[..., [pair[k] for pair in INNER_LIP_PAIRS], :] for k in (0, 1))
-    gap = np.linalg.norm(upper - lower, axis=-1).mean(axis=-1)
-    height = np.linalg.norm(points[..., FOREHEAD_TOP, :] - points[..., CHIN, :], axis=-1)
-    result: np.ndarray = gap / np.maximum(height, 1e-6)
-    return result
 
 
 def lip_mask(points: np.ndarray, height: int, width: int, dilate: float = 0.0) -> np.ndarray:
