@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import subprocess
 import sys
 import tarfile
@@ -218,13 +219,21 @@ def _download(source: Source, folder: Path) -> None:
         raise InputError(sentence.format(last[:120]))
 
 
-def gather(groups: Sequence[str], folder: Path, limit: int | None = None) -> tuple[list[Portrait], dict[str, str]]:
+def gather(
+    groups: Sequence[str], folder: Path, limit: int | None = None, only: Sequence[str] | None = None
+) -> tuple[list[Portrait], dict[str, str]]:
     """Portraits of some groups that can be had, fetched, and why each of the others cannot.
+
+    Args:
+        groups: Names from `GROUPS`; none takes all portraits.
+        folder: Folder of pictures.
+        limit: Largest number of portraits.
+        only: Ids of portraits; None takes all of the groups.
 
     Raises:
         InputError: There is no such group, or none of its portraits can be had.
     """
-    wanted = read_portraits(groups)[:limit]
+    wanted = [portrait for portrait in read_portraits(groups) if only is None or portrait.id in only][:limit]
     failed = fetch(wanted, folder)
     found = [portrait for portrait in wanted if portrait.file(folder).is_file()]
     if not found:
@@ -268,7 +277,7 @@ def main() -> int:
     parser.add_argument("--sheet", type=Path, help="also write a contact sheet, outside the repository")
     options = parser.parse_args()
     try:
-        found, left_out = gather(options.groups, options.portraits, options.limit)
+        found, left_out = gather(options.groups, options.portraits, options.limit, options.only)
         if options.sheet is not None:
             from contact_sheet import check_outside
 
@@ -290,8 +299,6 @@ def main() -> int:
     if options.sheet is not None:
         make_contact_sheet(pictures).save(options.sheet)
     counts = {group: sum(group in portrait.groups for portrait in found) for group in GROUPS}
-    import json
-
     record = json.dumps(
         plain({"benchmark": "portraits", "portraits": rows, "counts": counts, "left_out": left_out}), indent=None
     )
