@@ -86,7 +86,9 @@ def find_tracks(options: argparse.Namespace) -> list[Path]:
     made = sorted(options.speech.glob("syllables_*.wav")) if options.speech is not None else []
     tracks = [path for path in [*own, *made] if options.tracks is None or path.stem in options.tracks]
     if not tracks:
-        raise InputError("There is no track of syllables; make some with make_speech.py and name their folder with --speech.")
+        raise InputError(
+            "There is no track of syllables; make some with make_speech.py and name their folder with --speech."
+        )
     for path in tracks:
         read_onsets(path.with_suffix(".json"))
     return tracks
@@ -139,7 +141,9 @@ def main() -> int:
     found = summarise(rows)
     columns = ("portraits", "closures", "closed", "contrast", "opening_at_closures", "opening_at_vowels")
     cells = [(group, *(shown(figures[column]) for column in columns)) for group, figures in found.items()]
-    print(f"\nclosed: share of p, b, m at {CLOSED_LIPS:g} of the eye distance or less; contrast: vowels minus closures; 95 %\n")
+    print(
+        f"\nclosed: share of p, b, m at {CLOSED_LIPS:g} of the eye distance or less; contrast: vowels minus closures; 95 %\n"
+    )
     print(table(("mouth of the portrait", *(column.replace("_", " ") for column in columns)), cells) + "\n")
     record.results = {"tree": str(options.tree or "."), "summary": found, "videos": rows}
     record.results |= {"wanted": {"closed": WANTED_CLOSED, "contrast": WANTED_CONTRAST}}

@@ -107,7 +107,9 @@ def measure(options: argparse.Namespace, portraits: Sequence[Portrait], record: 
                 record.leave_out(portrait.id, error)
                 continue
             found[portrait.id] = video
-            say(f"{portrait.id}: {video['blinks']} blinks in {video['seconds']:.0f} s, {made.seconds:.0f} s to generate")
+            say(
+                f"{portrait.id}: {video['blinks']} blinks in {video['seconds']:.0f} s, {made.seconds:.0f} s to generate"
+            )
     return found
 
 
@@ -133,9 +135,13 @@ def main() -> int:
     for name, video in found.items():
         yaw, pitch, roll = video["yaw_pitch_roll"]
         deepest = [median(video[key]) for key in ("remaining", "length", "symmetry")]
-        rows.append((name, video["a_minute"], *deepest, max(video["length"], default=None), yaw, pitch, roll, video["jerk"]))
+        rows.append(
+            (name, video["a_minute"], *deepest, max(video["length"], default=None), yaw, pitch, roll, video["jerk"])
+        )
     header = ("portrait", "blinks a minute", "left of the opening", "length", "symmetry", "longest")
-    print("\nMedians over blinks; left: of the eye that closes less, 0 is closed; head: standard deviations in degrees\n")
+    print(
+        "\nMedians over blinks; left: of the eye that closes less, 0 is closed; head: standard deviations in degrees\n"
+    )
     print(table((*header, "yaw", "pitch", "roll", "jerk"), rows) + "\n")
     record.results = {"tree": str(options.tree or "."), "summary": summarise(list(found.values())), "portraits": found}
     record.results |= {"wanted": {"a_minute": WANTED_RATE, "remaining": WANTED_REMAINING, "longest": LONGEST}}

@@ -59,6 +59,7 @@ class Made:
         portrait_mesh: Mesh of the portrait, [468, 3] in pixels; None if the model has none, or for several pieces.
         frame_meshes: Mesh from which each frame was rendered, [F, 468, 3]; likewise.
         settings: All settings of the generation.
+        unsound: Share of the face's pixels in each frame whose map is folded over or stretched more than fourfold, if asked for.
     """
 
     pieces: tuple[Path, ...]
@@ -67,6 +68,7 @@ class Made:
     portrait_mesh: NDArray[np.float32] | None
     frame_meshes: NDArray[np.float32] | None
     settings: dict[str, Any]
+    unsound: list[float] | None = None
 
     def each_piece(self) -> Iterator[NDArray[np.uint8]]:
         """Frames of the pieces, each mapped from its file."""
@@ -96,7 +98,9 @@ class Made:
 def add_tree_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that names another checkout."""
     parser.add_argument("--tree", type=Path, help="another checkout, whose package generates (default: this one)")
-    parser.add_argument("--scratch", type=Path, help="folder for frames while they are measured (default: the system's)")
+    parser.add_argument(
+        "--scratch", type=Path, help="folder for frames while they are measured (default: the system's)"
+    )
 
 
 class Generator:
@@ -114,7 +118,9 @@ class Generator:
         tree = (options.tree or REPOSITORY).resolve()
         source = tree / "src"
         if not (source / "fantasytalking").is_dir():
-            raise InputError(f"'{tree}' is no checkout of this project (no src/fantasytalking); give its root with --tree.")
+            raise InputError(
+                f"'{tree}' is no checkout of this project (no src/fantasytalking); give its root with --tree."
+            )
         if options.tree is not None and options.model == "embedded":
             options.model = str(source / "fantasytalking" / "models" / "embedded")
         environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -143,7 +149,12 @@ class Generator:
 
     @contextmanager
     def make(
-        self, picture: NDArray[np.uint8], speech: Speech, piece_frames: int | None = None, **settings: Any
+        self,
+        picture: NDArray[np.uint8],
+        speech: Speech,
+        piece_frames: int | None = None,
+        unsound: bool = False,
+        **settings: Any,
     ) -> Iterator[Made]:
         """Generate a video at `FPS`; its files are removed at the end of the `with` statement.
 
@@ -151,6 +162,7 @@ class Generator:
             picture: The portrait, [H, W, 3].
             speech: What it says.
             piece_frames: Longest piece in frames; None takes the model's longest clip.
+            unsound: Whether to measure the maps of the frames, see `Made.unsound`.
             settings: Settings of the generation, such as `longest_side=384`.
 
         Raises:
@@ -165,6 +177,7 @@ class Generator:
                 "seconds": speech.seconds,
                 "settings": settings,
                 "piece_frames": piece_frames,
+                "unsound": unsound,
                 "out": folder,
             }
             yield self._read(self._ask(request))
@@ -197,4 +210,5 @@ class Generator:
             portrait_mesh=portrait,
             frame_meshes=moved,
             settings=answer["settings"],
+            unsound=answer["unsound"],
         )

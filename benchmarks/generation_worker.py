@@ -48,17 +48,52 @@ def main() -> int:
 
 def watch_meshes(pipeline: Any, meshes: list[NDArray[np.float32]]) -> None:
     """Keep the mesh of the portrait and those of all frames of each rendering, where the autoencoder works with meshes."""
+    from fantasytalking.autoencoder import mesh_autoencoder
+
     autoencoder = pipeline.vae
-    render = getattr(autoencoder, "render", None)
-    if render is None:
+    if not isinstance(autoencoder, mesh_autoencoder.MeshAutoencoder):
         return
+    # Rendering is a method in older versions and a function of the module in newer ones.
+    holder: Any = autoencoder if hasattr(autoencoder, "render") else mesh_autoencoder
+    render = holder.render
 
     def watched(image: Any, mesh: Any, moved: Any, *args: Any, **kwargs: Any) -> Any:
         meshes.extend((np.asarray(mesh, np.float32), np.asarray(moved, np.float32)))
         return render(image, mesh, moved, *args, **kwargs)
 
-    # Modules refuse attributes that hide methods only when these are parameters or modules.
-    object.__setattr__(autoencoder, "render", watched)
+    # Not `setattr`: a module of torch takes attributes for parameters.
+    object.__setattr__(holder, "render", watched)
+
+
+def unsound_share(size: tuple[int, int], mesh: NDArray[np.float32], moved: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Share of face pixels whose map is folded over or stretched more than fourfold, for each frame.
+
+    It is the package's own figure where the package has it. For older versions it is the same figure of their backward maps.
+    """
+    try:
+        from fantasytalking.autoencoder.soundness import unsound_share as own
+    except ImportError:
+        return np.array([_unsound_map(size, mesh, points) for points in moved], np.float32)
+    return own(size, mesh, moved)
+
+
+def _unsound_map(size: tuple[int, int], mesh: NDArray[np.float32], points: NDArray[np.float32]) -> float:
+    import cv2
+
+    from fantasytalking.autoencoder.warp import PortraitWarper
+    from fantasytalking.perception.mesh_points import NUM_SKIN_TRIANGLES, TRIANGLES
+
+    skin = np.zeros(size, np.float32)
+    for corners in mesh[TRIANGLES[:NUM_SKIN_TRIANGLES], :2]:
+        cv2.fillConvexPoly(skin, np.round(corners).astype(np.int32), 1.0)
+    map_ = PortraitWarper(np.zeros((*size, 3), np.uint8), mesh).backward_map(points)  # type: ignore[attr-defined]
+    dy, dx = np.gradient(map_, axis=(0, 1))
+    area = dx[..., 0] * dy[..., 1] - dx[..., 1] * dy[..., 0]
+    whole = np.hypot(dx[..., 0] + dy[..., 1], dx[..., 1] - dy[..., 0]) / 2
+    apart = np.hypot(dx[..., 0] - dy[..., 1], dx[..., 1] + dy[..., 0]) / 2
+    shown = cv2.remap(skin, map_.astype(np.float32), None, cv2.INTER_LINEAR) > 0.5
+    bad = (area <= 0) | (np.abs(whole - apart) < 0.25)
+    return float((bad & shown).sum() / max(1, int(shown.sum())))
 
 
 def generate(pipeline: Any, request: dict[str, Any], meshes: list[NDArray[np.float32]]) -> dict[str, Any]:
@@ -101,9 +136,14 @@ def generate(pipeline: Any, request: dict[str, Any], meshes: list[NDArray[np.flo
         files.append(str(out / f"piece_{len(files)}.npy"))
         np.save(files[-1], frames)
         made, last = made + len(frames), video.frames[-CONTINUED_FRAMES:]
+    unsound = None
     if len(meshes) == 2:
         np.savez(out / "meshes.npz", portrait=meshes[0], moved=meshes[1])
+        if request.get("unsound"):
+            height, width = video.frames.shape[1:3]
+            unsound = unsound_share((height, width), *meshes).tolist()
     return {
+        "unsound": unsound,
         "files": files,
         "notes": notes,
         "seconds": time.monotonic() - started,
