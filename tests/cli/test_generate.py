@@ -8,15 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import pytest
+import torch
 from PIL import Image
 
 from fantasytalking.cli.__main__ import main
 from fantasytalking.cli.options import SettingOptions, given_settings
 from fantasytalking.media.video import probe_video, write_video
+from fantasytalking.pipeline.load_pipeline import use_threads
 from fantasytalking.pipeline.settings import settings_list
+from fantasytalking.system.processes import set_threads, threads
 from tests.pipeline.tiny_pipeline import EXAMPLE, embedded_pipeline, portrait, speech
 
 
@@ -49,6 +54,55 @@ def test_the_path_of_the_video_is_the_last_line(
     info = probe_video(tmp_path / "out.mp4")
     assert (info.frames, info.fps, info.width, info.height, info.has_audio) == (25, 25, 192, 192, True)
     assert all(stage in shown.err for stage in ("loading", "sampling", "decoding", "writing"))
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """The numbers of threads of this process, as they were."""
+    with threads(torch.get_num_threads()):
+        yield
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_number_of_threads_reaches_networks_opencv_and_encoder(
+    given: list[str], tmp_path: Path, restored: None, count: int
+) -> None:
+    assert main(["generate", *given, "--steps", "1", "--max-seconds", "0.4", "--threads", str(count)]) == 0
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == (count, count)
+    # x264 writes its options into the file
+    assert f"threads={count} ".encode() in (tmp_path / "out.mp4").read_bytes()
+
+
+def test_a_small_model_takes_one_thread_unless_the_environment_says_otherwise(
+    restored: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_threads(2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert use_threads(embedded_pipeline()) == 2 and torch.get_num_threads() == 2
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert use_threads(embedded_pipeline()) == 0 and (torch.get_num_threads(), cv2.getNumThreads()) == (1, 1)
+
+
+def test_the_face_networks_start_no_threads() -> None:
+    code = (
+        "import os\n"
+        "import numpy as np\n"
+        "from fantasytalking.perception.networks.network_runner import Network\n"
+        "before = len(os.listdir('/proc/self/task'))\n"
+        "Network('selfie_segmentation')(np.zeros((1, 256, 256, 3), np.float32))\n"
+        "print(len(os.listdir('/proc/self/task')) - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0"]
+
+
+@pytest.mark.parametrize("count", [0, 10**9])
+def test_an_impossible_number_of_threads_is_told_before_the_inputs_are(
+    capsys: pytest.CaptureFixture[str], count: int
+) -> None:
+    assert main(["generate", "--image", "x", "--audio", "x", "--output", "x.mp4", "--threads", str(count)]) == 2
+    sentence = f"error: --threads must be at least 1 and at most 1024, but {count} was given."
+    assert sentence in capsys.readouterr().err
 
 
 def test_programs_get_one_json_object(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

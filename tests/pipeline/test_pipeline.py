@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +17,7 @@ from diffusers.loaders import WanLoraLoaderMixin
 from PIL import Image
 
 from fantasytalking.autoencoder import Reference, from_uint8, to_uint8
-from fantasytalking.errors import AudioError, OutOfMemory, SettingsError, VideoError
+from fantasytalking.errors import AudioError, OutOfMemory, OutputError, SettingsError, VideoError
 from fantasytalking.media.video import probe_video, read_frames, write_video
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
 from fantasytalking.pipeline.encoders import encode_speech, encode_text
@@ -24,6 +26,8 @@ from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
+from fantasytalking.pipeline.talking_video import VideoOutput
+from fantasytalking.system.processes import threads
 from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech, wan_pipeline
 
 
@@ -58,6 +62,45 @@ def test_the_saved_file_has_picture_and_sound_of_one_length(embedded: FantasyTal
     assert abs(frames.astype(int) - video.frames).mean() < 6
 
 
+def test_a_video_is_written_while_it_is_decoded(embedded: FantasyTalkingPipeline, tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    class Watching(Progress):
+        @contextmanager
+        def show_stage(self, name: str, total: int) -> Iterator[Any]:
+            yield lambda: seen.append(name == "decoding" and bool(list(tmp_path.glob(".*.part*"))))
+
+    video = embedded(portrait(), speech(0.5), progress=Watching(), output=VideoOutput(tmp_path / "out.mp4"))
+    assert any(seen) and list(video.seconds)[-2:] == ["decoding", "writing"]
+    frames, _ = read_frames(tmp_path / "out.mp4")
+    assert frames.shape == video.frames.shape and abs(frames.astype(int) - video.frames).mean() < 6
+    with pytest.raises(OutputError, match="exists already"):
+        VideoOutput(tmp_path / "out.mp4")
+
+
+def test_an_interruption_while_frames_are_made_leaves_no_file(embedded: FantasyTalkingPipeline, tmp_path: Path) -> None:
+    class Stopping(Progress):
+        @contextmanager
+        def show_stage(self, name: str, total: int) -> Iterator[Any]:
+            def advance() -> None:
+                if name == "decoding":
+                    raise KeyboardInterrupt
+
+            yield advance
+
+    with pytest.raises(KeyboardInterrupt):
+        embedded(portrait(), speech(0.5), progress=Stopping(), output=VideoOutput(tmp_path / "out.mp4"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_frames_do_not_depend_on_the_number_of_threads(embedded: FantasyTalkingPipeline) -> None:
+    made = []
+    for count in (1, 2):
+        with threads(count):
+            made.append(embedded(portrait(), speech(0.5)).frames)
+    assert np.array_equal(*made)
+
+
 @pytest.mark.parametrize("make", [wan_pipeline, embedded_pipeline], ids=["wan", "embedded"])
 def test_the_same_seed_gives_the_same_video_and_another_seed_another(make: Any) -> None:
     pipeline = make()
@@ -87,8 +130,6 @@ def test_the_callback_sees_each_step_and_may_change_the_latents(wan: FantasyTalk
 
 
 def test_progress_is_told_of_every_step_and_frame(wan: FantasyTalkingPipeline) -> None:
-    from contextlib import contextmanager
-
     class Counting(Progress):
         counts: ClassVar[dict[str, list[int]]] = {}
 

@@ -23,6 +23,7 @@ from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list
 from fantasytalking.system.files import check_output, existing_file
 from fantasytalking.system.records import FieldDescription, closest_name
+from fantasytalking.system.startup import check_threads, importing_frameworks
 
 if TYPE_CHECKING:
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
@@ -73,6 +74,9 @@ class RunOptions:
     """Where to compute: auto, cpu, cuda, cuda:1, mps."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of the weights: auto is bfloat16 on an accelerator, float32 on a CPU."""
+    threads: int | None = None
+    """CPU threads of each part: networks, OpenCV, video encoder. By default as many as are of use, in a small model one, so that several
+    commands share a machine well; OMP_NUM_THREADS is respected."""
 
 
 def parse(kind: type[T], command: str, arguments: Sequence[str]) -> T:
@@ -205,28 +209,32 @@ def generate_file(
 
     Everything that can be checked is checked before the model is loaded.
     """
+    check_threads(run.threads)
     target = check_output(output, run.overwrite, ENDINGS)
     existing_file(image, "image", ImageError)
     existing_file(audio, "audio", AudioError)
     resolve_model(model)
     progress = TerminalProgress()
-    pipeline = _load(model, run, progress)
-    video = pipeline(image, audio, progress=progress, **settings)
-    with progress.stage("writing"):
-        path = video.save(target, run.overwrite)
+    pipeline, encoder_threads = _load(model, run, progress)
+    from fantasytalking.pipeline.talking_video import VideoOutput
+
+    written_to = VideoOutput(target, run.overwrite, encoder_threads)
+    video = pipeline(image, audio, progress=progress, output=written_to, **settings)
     if run.json:
-        print(json.dumps({"output": str(path), "model": model, **video.summary()}, ensure_ascii=False))
+        print(json.dumps({"output": str(target), "model": model, **video.summary()}, ensure_ascii=False))
     else:
         total = sum(progress.seconds.values())
         print(f"{video.duration:.2f} s of video in {total:.1f} s, seed {video.settings.seed}", file=sys.stderr)
-        print(path)
+        print(target)
     return 0
 
 
-def _load(model: str, run: RunOptions, progress: TerminalProgress) -> FantasyTalkingPipeline:
-    with progress.stage("loading"):
-        # Imported here, so that --help and a mistyped option do not wait for the frameworks.
+def _load(model: str, run: RunOptions, progress: TerminalProgress) -> tuple[FantasyTalkingPipeline, int]:
+    """The model, and the number of threads for the video encoder; PyTorch and OpenCV have theirs set."""
+    # Imported here, so that --help and a mistyped option do not wait for the frameworks.
+    with progress.stage("loading"), importing_frameworks():
         quiet_frameworks()
-        from fantasytalking.pipeline.load_pipeline import load_pipeline
+        from fantasytalking.pipeline.load_pipeline import load_pipeline, use_threads
 
-        return load_pipeline(model, run.device, run.dtype)
+        pipeline = load_pipeline(model, run.device, run.dtype)
+        return pipeline, use_threads(pipeline, run.threads)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import quiet_frameworks, stage
 from fantasytalking.system.records import nearest_name
+from fantasytalking.system.startup import check_threads
 from fantasytalking.training.check_folders import DataKind, check_data, check_output_folder
 
 __all__ = ["FAMILIES", "Family", "Train", "main", "run"]
@@ -34,7 +34,6 @@ _ELSEWHERE = {
 
 _SET = "A prepared set, as 'fantasytalking prepare VIDEOS --output SET' makes it"
 _VIDEOS = f"a folder of videos with {CATALOGUE}, one line a clip (docs/training.md)"
-MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -216,11 +215,9 @@ def run(name: str, options: Any) -> int:
     """
     family = next(family for family in FAMILIES if name in family.names)
     recipe = options.recipe
-    for option, most in (("steps", math.inf), ("threads", MOST_THREADS)):
-        value = getattr(options, option)
-        if value is not None and not 1 <= value <= most:
-            end = "" if most == math.inf else f" and at most {most}"
-            raise SettingsError(f"--{option} must be at least 1{end}, but {value} was given.")
+    if options.steps is not None and options.steps < 1:
+        raise SettingsError(f"--steps must be at least 1, but {options.steps} was given.")
+    check_threads(options.threads)
     if options.steps is not None:
         try:
             recipe = recipe.scaled_to(options.steps)

@@ -66,8 +66,7 @@ def mp4_bytes(frames: Iterable[npt.NDArray[np.uint8]], fps: float, crf: int = 18
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
-        # x264 writes its number of threads into the file, and may encode differently with another number
-        with VideoWriter(path, fps, crf=crf, preset="veryfast", threads=1) as writer:
+        with VideoWriter(path, fps, crf=crf, preset="veryfast", reproducible=True) as writer:
             for frame in frames:
                 writer.write(frame)
         return path.read_bytes()

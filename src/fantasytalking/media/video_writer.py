@@ -66,6 +66,7 @@ class VideoWriter:
         preset: str = "medium",
         audio_bitrate: int = 128_000,
         threads: int = 0,
+        reproducible: bool = False,
     ) -> None:
         """Check the output; nothing is written before the block is entered.
 
@@ -78,7 +79,9 @@ class VideoWriter:
             crf: Quality of H.264, 0 (lossless) to 51; 17 is visually lossless.
             preset: Speed of x264, `ultrafast` to `veryslow`.
             audio_bitrate: Bits a second of the sound.
-            threads: Number of the encoder's threads; 0 uses all cores. With 1 the file is the same on every machine.
+            threads: Number of the encoder's threads; 0 uses all cores. The pictures are of the same quality with any number, but not
+                of the same bytes.
+            reproducible: Encode to the same file on every machine and in every run; uses one thread, and needs a few more bits.
 
         Raises:
             OutputError: The path cannot be written or its suffix is none of the above.
@@ -90,8 +93,8 @@ class VideoWriter:
         self._options = {"crf": str(crf), "preset": preset}
         self._sound = None if audio is None else _prepared(audio)
         self._sound_bitrate = audio_bitrate
-        self._threads = threads
-        if threads == 1:
+        self._threads = 1 if reproducible else threads
+        if reproducible:
             # x264's macroblock tree reads uninitialised memory: the same frames would be encoded differently from run to run.
             self._options["x264-params"] = "mbtree=0"
         self._sound_written = 0
@@ -204,6 +207,7 @@ def write_video(
     overwrite: bool = False,
     crf: int = 17,
     preset: str = "medium",
+    threads: int = 0,
 ) -> Path:
     """Write a video with sound in one call.
 
@@ -215,6 +219,7 @@ def write_video(
         overwrite: Whether an existing file may be replaced.
         crf: Quality of H.264, 0 (lossless) to 51.
         preset: Speed of x264.
+        threads: Number of the encoder's threads; 0 uses all cores.
 
     Returns:
         The path written.
@@ -223,7 +228,7 @@ def write_video(
         OutputError: The path cannot be written, exists already, or the disk is full. Nothing is left behind.
         VideoError: There is no frame, or a frame has another type or size.
     """
-    with VideoWriter(path, fps, audio, overwrite, crf, preset) as writer:
+    with VideoWriter(path, fps, audio, overwrite, crf, preset, threads=threads) as writer:
         for frame in frames:
             writer.write(frame)
     return writer.path

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import torch
 
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.system.machine import choose_device
+from fantasytalking.system.processes import set_threads
 
-__all__ = ["DtypeName", "load_pipeline"]
+__all__ = ["DtypeName", "load_pipeline", "use_threads"]
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
 # Small networks whose precision is visible in the result; they stay in float32 whatever type the transformer has.
 _PRECISE = ("vae", "audio_encoder", "image_encoder")
+
+_NARROW = 1024
+"""Width of a transformer below which a second thread is of no use: at width 192 two take as long as one, and more of both cores."""
 
 
 def load_pipeline(name: str, device: str = "auto", dtype: DtypeName = "auto") -> FantasyTalkingPipeline:
@@ -40,6 +45,26 @@ def load_pipeline(name: str, device: str = "auto", dtype: DtypeName = "auto") ->
     else:
         pipeline.to(place)
     return pipeline
+
+
+def use_threads(pipeline: FantasyTalkingPipeline, count: int | None = None) -> int:
+    """Set the number of threads of PyTorch and OpenCV in this process; the bundled face networks always use one.
+
+    Args:
+        pipeline: The model that will run.
+        count: Threads of each; None: what `OMP_NUM_THREADS` says, else one for a narrow transformer on a CPU, else PyTorch's choice.
+
+    Returns:
+        Threads for the video encoder: the same number, or 0 (as many as it likes) where nobody gave one.
+    """
+    given = torch.get_num_threads() if count is None and os.environ.get("OMP_NUM_THREADS") else count
+    if given is not None:
+        set_threads(given)
+        return given
+    config = pipeline.transformer.config
+    if pipeline.device.type == "cpu" and config.num_attention_heads * config.attention_head_dim < _NARROW:
+        set_threads(1)
+    return 0
 
 
 def _weight_bytes(pipeline: FantasyTalkingPipeline) -> int:

@@ -41,7 +41,7 @@ from fantasytalking.pipeline.noise_schedule import make_schedule
 from fantasytalking.pipeline.progress import Progress, default_progress
 from fantasytalking.pipeline.sampling import Hooks, StepHook, continuation, denoise
 from fantasytalking.pipeline.settings import GenerationSettings
-from fantasytalking.pipeline.talking_video import TalkingVideo
+from fantasytalking.pipeline.talking_video import TalkingVideo, VideoOutput, written
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 __all__ = ["CONTINUED_FRAMES", "FantasyTalkingPipeline", "StepEnd"]
@@ -195,6 +195,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         progress: Progress | None = None,
         callback_on_step_end: StepEnd | None = None,
         previous: TalkingVideo | NDArray[np.uint8] | None = None,
+        output: VideoOutput | None = None,
         **overrides: Any,
     ) -> TalkingVideo:
         """Make the portrait speak.
@@ -209,6 +210,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             previous: A video of the same portrait and size that this one continues, or its frames [n, H, W, 3] uint8. The new video
                 begins with its last `CONTINUED_FRAMES` frames, so the new speech must begin that much before the end of the old one;
                 cut these frames from one of the two videos to join them.
+            output: File that the video is written to while it is decoded; None: none, see `TalkingVideo.save`.
             overrides: Single settings by name, such as `steps=20`.
 
         Returns:
@@ -216,12 +218,13 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
         Raises:
             InputError: Image, speech or a setting cannot be used.
+            OutputError: The output cannot be written.
             OutOfMemory: The clip does not fit into memory.
         """
         settings = self.settings(**overrides) if settings is None else settings.replace(**overrides)
         progress = progress or default_progress(getattr(self, "_progress_bar_config", {}).get("disable", False))
         try:
-            return self._generate(image, audio, settings, progress, callback_on_step_end, previous)
+            return self._generate(image, audio, settings, progress, callback_on_step_end, previous, output)
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(
                 "The clip does not fit into the memory of the device; use a smaller --longest-side, "
@@ -236,6 +239,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         progress: Progress,
         callback: StepEnd | None,
         previous: TalkingVideo | NDArray[np.uint8] | None,
+        output: VideoOutput | None,
     ) -> TalkingVideo:
         with progress.stage("reading"):
             portrait, speech = self._read(image, audio, settings)
@@ -254,8 +258,9 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         shape = self.autoencoder.latent_shape(speech.num_frames, *portrait.pixels.shape[:2])
         known = None if beginning is None else beginning.latents
         latents = self._sample(shape, image_latents, guidance, settings, progress, callback, known)
-        with progress.stage("decoding", speech.video_frames) as advance:
-            frames = self._decode(latents, reference, speech.video_frames, advance, beginning is not None)
+        write_to = written(output, speech.fps, speech.soundtrack, progress)
+        with write_to as write, progress.stage("decoding", speech.video_frames) as advance:
+            frames = self._decode(latents, reference, speech.video_frames, advance, beginning is not None, write)
         self.maybe_free_model_hooks()
         return TalkingVideo(frames, speech.fps, speech.soundtrack, settings, tuple(progress.notes), progress.seconds)
 
@@ -312,8 +317,9 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         video_frames: int,
         advance: Callable[[], None],
         continued: bool,
+        write: Callable[[NDArray[np.uint8]], None] | None = None,
     ) -> NDArray[np.uint8]:
-        """The first `video_frames` frames, [F, H, W, 3] uint8; frames after the end of the speech are left out."""
+        """The first `video_frames` frames, [F, H, W, 3] uint8, each handed to `write`; those after the end of the speech are left out."""
         video: NDArray[np.uint8] | None = None
         for index, frame in enumerate(self.autoencoder.decode_frames(latents, reference, continued)):
             if index == video_frames:
@@ -321,6 +327,8 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             if video is None:
                 video = np.empty((video_frames, *frame.shape), np.uint8)
             video[index] = frame
+            if write is not None:
+                write(video[index])
             advance()
         assert video is not None and index + 1 >= video_frames
         return video

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,68 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fantasytalking.media.audio import Audio
-from fantasytalking.media.video import write_video
+from fantasytalking.media.background_writer import BackgroundWriter
+from fantasytalking.media.video import VideoWriter, write_video
+from fantasytalking.media.video_formats import ENDINGS
+from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
+from fantasytalking.system.files import check_output
 
-__all__ = ["TalkingVideo"]
+__all__ = ["TalkingVideo", "VideoOutput", "written"]
+
+
+@dataclass(frozen=True)
+class VideoOutput:
+    """A file that a video is written to while it is decoded, which takes less time than `TalkingVideo.save` afterwards.
+
+    Attributes:
+        path: mp4, m4v, mov or mkv file.
+        overwrite: Whether an existing file may be replaced.
+        threads: Number of the video encoder's threads; 0 uses all cores. With 1, frames are decoded and encoded in turn, in one thread.
+
+    Raises:
+        OutputError: The file cannot be written, or exists and `overwrite` is false.
+    """
+
+    path: str | os.PathLike[str]
+    overwrite: bool = False
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        check_output(self.path, self.overwrite, ENDINGS)
+
+    def open(self, fps: float, audio: Audio) -> VideoWriter | BackgroundWriter:
+        """A writer of the frames, for a `with` block, which completes the file or leaves nothing."""
+        writer = VideoWriter(self.path, fps, audio, self.overwrite, threads=self.threads)
+        return writer if self.threads == 1 else BackgroundWriter(writer)
+
+
+@contextlib.contextmanager
+def written(
+    output: VideoOutput | None, fps: float, audio: Audio, progress: Progress
+) -> Iterator[Callable[[NDArray[np.uint8]], None] | None]:
+    """Write the frames that the block makes; after it, the stage "writing" lasts until the encoder has given what it held back.
+
+    Args:
+        output: The file; None: none is written.
+        fps: Frames per second.
+        audio: Sound of the video.
+        progress: Shows the stage.
+
+    Yields:
+        A function that takes each frame, uint8 [H, W, 3], or None.
+
+    Raises:
+        OutputError: The file cannot be written; nothing is left, as after any error in the block.
+    """
+    if output is None:
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(output.open(fps, audio))
+        yield writer.write
+        with progress.stage("writing"):
+            stack.close()
 
 
 @dataclass(frozen=True)

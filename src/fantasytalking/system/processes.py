@@ -1,4 +1,4 @@
-"""Worker processes: how they are started, and how many threads they use."""
+"""Processes: how workers are started, and how many threads each process uses."""
 
 from __future__ import annotations
 
