@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ def pipeline() -> FantasyTalkingPipeline:
 def notes_of(image: np.ndarray, **settings: Any) -> tuple[list[str], GenerationSettings]:
     """The notes about doubts, and the settings that a model with a motion network is called with."""
     given = GenerationSettings(**settings)
-    face, check = choose_portrait_face(image, given)
+    _, check = choose_portrait_face(image, given)
     held, notes = held_back(given, USUAL, check, has_motion=True)
     return notes, held
 
@@ -76,15 +75,15 @@ def test_a_drawing_is_told() -> None:
 
 def test_of_several_faces_an_animal_is_passed_over() -> None:
     dog = np.array(Image.fromarray(case("dog.jpg")).resize((512, 512)))
-    both = np.concatenate([dog, photo()], axis=1)
+    person = np.array(Image.fromarray(photo()[:300, 75:375]).resize((512, 512)))
+    both = np.concatenate([dog, person], axis=1)
     assert detect_faces(both)[0].points[2, 0] < 512
     with pytest.warns(
         UserWarning, match="2 faces were found, of which face 0 is hardly human; the next largest, face 1, is taken"
     ):
         face, _ = choose_portrait_face(both, USUAL)
     assert face.points[2, 0] > 512
-    with warnings.catch_warnings(), pytest.raises(FaceError, match="hardly a human face"):
-        warnings.simplefilter("error")
+    with pytest.raises(FaceError, match="hardly a human face"):
         choose_portrait_face(both, GenerationSettings(face=0))
 
 

@@ -4,12 +4,12 @@ The detector and the mesh network were trained on people, but neither was traine
 score, too. What tells faces apart is that a true one is found again, as surely, when it is framed a little differently, and that the
 embedding of faces responds to it. Four such measures make one confidence by logistic regression; four more make that of the mouth.
 
-The coefficients were fitted on the first and 41st frames of 98 people's training clips, the same pictures in grey, sepia, dark, blurred, noisy,
-smoothed like paint, tilted and at half size, 38 portrait photos and paintings with faces turned by up to 57 degrees (352 positives), 18 pictures of
-animals, drawings, statues and things that the search for faces takes for one, and surgical masks and hands that were drawn on the people (209).
-What is drawn well enough to be a face in every framing is told by its flat colours.
-The share of person in the selfie segmentation was tried too and left out: most animals in front of a plain background count as a person (area
-under the curve 0.70, weight 0.01 beside the others).
+The coefficients were fitted on 352 pictures of faces, 18 of other things that the search takes for a face (animals, drawings, statues,
+things), and 209 faces with a drawn surgical mask or hand. The faces are two frames each of the people of the training clips, as they are
+and in grey, sepia, dark, blurred, noisy, smoothed like paint, tilted or at half size, and 38 portrait photos and paintings with heads turned
+by up to 57 degrees. The share of person in the selfie segmentation was tried too and left out: most animals in front of a plain background
+count as a person (area under the curve 0.70, weight 0.01 beside the others). What is drawn so well that it is found in every framing is told
+by its flat colours.
 """
 
 import math

@@ -115,7 +115,7 @@ class GenerationSettings:
     face_check: Annotated[
         Literal["strict", "warn", "off"],
         field(
-            "Whether the face is looked at closely: strict refuses what is hardly a human face, warn animates it with a note, off never looks."
+            "Whether the face is looked at closely: strict refuses what is hardly human, warn animates it with a note, off does not look."
         ),
     ] = "strict"
     prompt: Annotated[str, field("What the video shows, in words, for models with a text encoder.")] = ""
