@@ -7,8 +7,13 @@ import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-CLIPS = Path(__file__).parents[2].parent / "shared" / "data"
+from fantasytalking.perception.landmarks import face_mesh
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+CLIPS = SHARED / "data"
+CASES = SHARED / "cases"
 
 
 def portrait() -> np.ndarray:
@@ -67,3 +72,69 @@ def clip_frames(file: str, wanted: list[int]) -> list[np.ndarray]:
             if index >= max(wanted):
                 break
     return [frames[index] for index in wanted]
+
+
+def case(name: str) -> np.ndarray:
+    """A picture of `shared/cases`, uint8 [H, W, 3]; skips the test where it is absent."""
+    path = CASES / name
+    if not path.is_file():
+        pytest.skip(f"needs {name} of the cases, which are not part of the project")
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def with_mask(image: np.ndarray, colour: tuple[int, int, int] = (140, 190, 220)) -> np.ndarray:
+    """The picture with a surgical mask over the lower half of its largest face."""
+    mesh = face_mesh(image).points[:, :2]
+    outline = mesh[[116, 197, 345, 361, 397, 378, 152, 149, 172, 132]]
+    lines = [mesh[[132, 61, 17, 291, 361]], mesh[[116, 165, 164, 391, 345]]]
+    return painted(image, outline, colour, lines)
+
+
+def with_hand(image: np.ndarray) -> np.ndarray:
+    """The picture with four fingers before the mouth of its largest face, in the colour of its skin."""
+    mesh = face_mesh(image).points[:, :2]
+    eyes = mesh[263] - mesh[33]
+    skin = image[tuple(np.round(mesh[[50, 280, 9, 151]]).astype(int).T[::-1])].mean(axis=0)
+    result = image.astype(np.float32)
+    for finger in range(4):
+        down = np.array([-eyes[1], eyes[0]]) * (0.24 * finger - 0.36)
+        ends = (mesh[13] + down - 0.7 * eyes, mesh[13] + down + 2.2 * eyes)
+        mask = np.zeros(image.shape[:2], np.float32)
+        thickness = max(1, round(0.26 * float(np.hypot(*eyes))))
+        start, end = (tuple(int(v) for v in np.round(point)) for point in ends)
+        cv2.line(mask, start, end, 1.0, thickness, cv2.LINE_AA)
+        mask = cv2.GaussianBlur(mask, (0, 0), 0.02 * float(np.hypot(*eyes)))[..., None]
+        result = result * (1 - mask) + mask * skin * (0.92 + 0.04 * finger)
+    return result.astype(np.uint8)
+
+
+def painted(
+    image: np.ndarray, outline: np.ndarray, colour: tuple[int, int, int], lines: list[np.ndarray] | None = None
+) -> np.ndarray:
+    """The picture with a filled outline, and darker lines on it."""
+    result = image.copy()
+    cv2.fillPoly(result, [np.round(outline * 16).astype(np.int32)], colour, cv2.LINE_AA, 4)
+    for line in lines or []:
+        darker = tuple(int(0.85 * value) for value in colour)
+        cv2.polylines(result, [np.round(line * 16).astype(np.int32)], False, darker, 1, cv2.LINE_AA, 4)
+    return result
+
+
+def cartoon(side: int = 320) -> np.ndarray:
+    """A drawn face: a disc with outlined eyes, a nose and a mouth."""
+    image = np.full((side, side, 3), 255, np.uint8)
+
+    def disc(x: float, y: float, across: float, down: float, colour: tuple[int, int, int], thickness: int = -1) -> None:
+        axes = (round(across * side), round(down * side))
+        cv2.ellipse(image, (round(x * side), round(y * side)), axes, 0, 0, 360, colour, thickness, cv2.LINE_AA)
+
+    disc(0.5, 0.5, 0.3, 0.36, (250, 205, 120))
+    for x in (0.39, 0.61):
+        disc(x, 0.42, 0.06, 0.05, (255, 255, 255))
+        disc(x, 0.42, 0.06, 0.05, (0, 0, 0), 2)
+        disc(x, 0.42, 0.022, 0.022, (0, 0, 0))
+        disc(x, 0.33, 0.07, 0.012, (60, 30, 0))
+    disc(0.5, 0.53, 0.035, 0.045, (240, 170, 90))
+    disc(0.5, 0.68, 0.11, 0.045, (150, 20, 20))
+    return image

@@ -15,6 +15,7 @@ from fantasytalking.pipeline.model_names import INDEX, embedded_folder
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list, settings_table
 from fantasytalking.pipeline.talking_video import TalkingVideo
+from tests.perception.pictures import with_mask
 from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech, wan_pipeline
 
 DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -63,6 +64,13 @@ def refuses_a_face_that_is_not_there(pipeline: FantasyTalkingPipeline) -> bool:
     return True
 
 
+def looks_closely(pipeline: FantasyTalkingPipeline) -> bool:
+    masked = with_mask(portrait(256), (235, 235, 235))
+    with pytest.warns(UserWarning, match="mouth can hardly be seen"):
+        told = pipeline(masked, speech()).notes
+    return bool(told) and pipeline(masked, speech(), face_check="off").notes == ()
+
+
 Reaches = Callable[[FantasyTalkingPipeline, FantasyTalkingPipeline], bool]
 
 REACHES: dict[str, Reaches] = {
@@ -84,6 +92,7 @@ REACHES: dict[str, Reaches] = {
     "max_seconds": lambda wan, embedded: len(run(wan, max_seconds=0.3)[0].frames) == 7,
     "longest_side": lambda wan, embedded: run(wan, longest_side=80)[0].frames.shape[1:] == (80, 80, 3),
     "face": lambda wan, embedded: refuses_a_face_that_is_not_there(wan),
+    "face_check": lambda wan, embedded: looks_closely(embedded),
     "prompt": lambda wan, embedded: changes_the_latents(wan, prompt="a woman speaks"),
     "negative_prompt": lambda wan, embedded: changes_the_latents(wan, negative_prompt="blurry"),
     "batch_passes": lambda wan, embedded: (

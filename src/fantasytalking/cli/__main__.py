@@ -6,9 +6,11 @@ the reader of a pipe has gone away.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,6 +73,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _answer(words)
+        finally:
+            # What the output still holds is written here, where a failure can be told, not when the process ends.
+            _flush()
+    except BrokenPipeError:
+        # The program that read our output (head, less) has exited.
+        sys.stderr.close()
+        return BROKEN_PIPE
+    except OSError as error:
+        return _os_error(error)
+
+
+def _answer(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_help())
         return 0 if words else 2
@@ -91,10 +108,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         more = "the same command goes on from here" if resumable else "no half-written file remains"
         print(f"Interrupted; {more}.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # The program that read our output (head, less) has exited.
-        sys.stderr.close()
-        return BROKEN_PIPE
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _os_error(error: OSError) -> int:
+    """Answer an error of the system that no command expects: a full standard output, or a path that cannot be used."""
+    try:
+        if error.filename is None:
+            # A write that failed leaves nothing to flush, so only another one tells whether it was this output that failed.
+            print(flush=True)
+    except OSError as full:
+        # Python would try once more at its end, and complain with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        text = f"The standard output takes no more ({full.strerror}), so the result is not shown; what was written to files is complete."
+        print(f"error: {text}", file=sys.stderr)
+        return FantasyTalkingError.exit_code
+    if error.errno != errno.ENAMETOOLONG:
+        raise error
+    print(
+        f"error: The path '{error.filename}' is longer than the file system takes; use shorter names.", file=sys.stderr
+    )
+    return FantasyTalkingError.exit_code
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
@@ -21,7 +21,7 @@ from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list
-from fantasytalking.system.files import check_output, existing_file
+from fantasytalking.system.files import check_name, check_output, existing_file
 from fantasytalking.system.records import FieldDescription, closest_name
 from fantasytalking.system.startup import check_threads, importing_frameworks
 
@@ -102,7 +102,7 @@ def parse_words(kind: type[T], command: str, words: Sequence[str], names: Sequen
         markers: Further markers of `tyro`.
 
     Raises:
-        SettingsError: An option does not exist, one that must be given is missing, or a value is malformed.
+        SettingsError: An option does not exist, one that must be given is missing, a value is malformed, or the name of a file is too long.
         SystemExit: Help was asked for (0).
     """
     shown = io.StringIO()
@@ -119,7 +119,21 @@ def parse_words(kind: type[T], command: str, words: Sequence[str], names: Sequen
         missing = _missing(kind, words)
         raise SettingsError(_lacks(command, missing) if missing else _plain(shown.getvalue(), command)) from None
     refuse_unknown(unknown, names, command)
+    for path in _paths(options):
+        check_name(path, SettingsError)
     return options
+
+
+def _paths(value: Any) -> Iterator[Path]:
+    """All paths among parsed options."""
+    if isinstance(value, Path):
+        yield value
+    elif dataclasses.is_dataclass(value):
+        for one in dataclasses.fields(value):
+            yield from _paths(getattr(value, one.name))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _paths(one)
 
 
 def _unknown(words: Sequence[str], names: Iterable[str]) -> list[str]:

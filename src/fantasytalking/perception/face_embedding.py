@@ -71,6 +71,21 @@ def embed_aligned(crop: np.ndarray, backend: Backend = "mobilefacenet") -> np.nd
     return _backend(backend)(crop)
 
 
+def embedding_response(crop: np.ndarray) -> tuple[float, float]:
+    """Measure how strongly the bundled network responds to a crop: weakly to what is no face.
+
+    Args:
+        crop: uint8 [112, 112, 3], RGB, made by ``align_face``.
+
+    Returns:
+        Length of the embedding before it is made a unit vector (40 to 100 for faces), and the cosine between the embeddings of
+        the crop and of the mirrored crop, -1 to 1.
+    """
+    both = _crop_and_mirrored(crop)
+    lengths = np.maximum(np.linalg.norm(both, axis=1), 1e-12)
+    return float(lengths[0]), float(both[0] @ both[1] / lengths.prod())
+
+
 def _backend(name: str) -> Callable[[np.ndarray], np.ndarray]:
     if name == "mobilefacenet":
         return _mobilefacenet
@@ -80,11 +95,15 @@ def _backend(name: str) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _mobilefacenet(crop: np.ndarray) -> np.ndarray:
-    # The network takes exactly two crops: the mirrored one makes the embedding independent of the side that the light
-    # comes from.
+    # The mirrored crop makes the embedding independent of the side that the light comes from.
+    return _unit(_crop_and_mirrored(crop).sum(axis=0))
+
+
+def _crop_and_mirrored(crop: np.ndarray) -> np.ndarray:
+    """Embeddings [2, 192], not of unit length; the network takes exactly two crops."""
     pair = np.stack([crop, crop[:, ::-1]]).astype(np.float32)
     (both,) = Network("MobileFaceNet")((pair - 127.5) / 128)
-    return _unit(both.sum(axis=0))
+    return both
 
 
 def _insightface(model: Any, crop: np.ndarray) -> np.ndarray:

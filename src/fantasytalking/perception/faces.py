@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,13 +104,19 @@ def _five_points(points: np.ndarray) -> np.ndarray:
     )
 
 
-def choose_face(image: np.ndarray, index: int | None = None, min_size: float = MIN_FACE_SIZE) -> Face:
+def choose_face(
+    image: np.ndarray,
+    index: int | None = None,
+    min_size: float = MIN_FACE_SIZE,
+    faces: Sequence[Face] | None = None,
+) -> Face:
     """Pick the face to animate.
 
     Args:
         image: RGB image uint8 [H, W, 3].
         index: Index of the face, 0 for the largest; None takes the largest and warns if there are several.
         min_size: Minimum longer side of the face's box in pixels.
+        faces: The faces of the image, as ``detect_faces`` gives them; None looks for them.
 
     Returns:
         The face.
@@ -118,7 +125,7 @@ def choose_face(image: np.ndarray, index: int | None = None, min_size: float = M
         ImageError: ``image`` is not such an array.
         FaceError: There is no face, no face with that index, or it is too small.
     """
-    faces = detect_faces(image)
+    faces = detect_faces(image) if faces is None else faces
     height, width = image.shape[:2]
     if not faces:
         raise FaceError(

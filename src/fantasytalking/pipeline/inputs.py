@@ -23,8 +23,10 @@ from fantasytalking.geometry import fit_size, released_frame_count
 from fantasytalking.media.audio import Audio, fit_length, is_silent, load_audio, normalise_loudness
 from fantasytalking.media.image import load_image
 from fantasytalking.media.video import exact_rate
-from fantasytalking.perception.faces import Face, choose_face
+from fantasytalking.perception.face_confidence import FaceCheck
+from fantasytalking.perception.faces import Face
 from fantasytalking.pipeline.model_rules import ModelRules
+from fantasytalking.pipeline.portrait_face import choose_portrait_face
 from fantasytalking.pipeline.settings import GenerationSettings
 
 __all__ = ["AudioSource", "ImageSource", "Portrait", "Speech", "load_portrait", "load_speech"]
@@ -50,6 +52,7 @@ class Portrait:
         face: The talking face in pixels of `pixels`, or None where none was looked for or needed.
         original_face: The same face in pixels of `original`.
         notes: What was changed or chosen, one sentence each.
+        check: What a closer look says about the face, or None where nobody looked.
     """
 
     pixels: NDArray[np.uint8]
@@ -57,6 +60,7 @@ class Portrait:
     face: Face | None
     original_face: Face | None
     notes: tuple[str, ...] = ()
+    check: FaceCheck | None = None
 
 
 @dataclass(frozen=True)
@@ -85,19 +89,20 @@ def load_portrait(image: ImageSource, settings: GenerationSettings, rules: Model
 
     Args:
         image: A file, a PIL image or a [H, W, 3] uint8 array.
-        settings: Uses `face` and `longest_side`.
+        settings: Uses `face`, `face_check` and `longest_side`.
         rules: Rules of the model.
         find_face: Whether the face is looked for: the model has an identity module, or its rules demand a face.
 
     Raises:
         ImageError: The image cannot be used.
-        FaceError: No face, a face too small, or no face of that number.
+        FaceError: No face, a face too small or hardly human, or no face of that number.
     """
     notes: list[str] = []
     with _noting(notes):
         original = load_image(image)
     with _noting(notes, " Choose another with --face."):
-        face = _face(original, settings, rules) if find_face or settings.face is not None else None
+        looked = find_face or settings.face is not None
+        face, check = _face(original, settings, rules) if looked else (None, None)
     height, width = original.shape[:2]
     new_width, new_height = _video_size(width, height, settings.longest_side, rules)
     pixels = original
@@ -107,7 +112,7 @@ def load_portrait(image: ImageSource, settings: GenerationSettings, rules: Model
         if rules.own_size:
             notes.append(f"The picture of {width} x {height} pixels is shrunk to {new_width} x {new_height}.")
     scaled = None if face is None else _scaled(face, new_width / width, new_height / height)
-    return Portrait(pixels, original, scaled, face, tuple(notes))
+    return Portrait(pixels, original, scaled, face, tuple(notes), check)
 
 
 def load_speech(audio: AudioSource, settings: GenerationSettings, rules: ModelRules) -> Speech:
@@ -193,15 +198,15 @@ def _down(seconds: float) -> float:
     return math.floor(seconds * 100 + 1e-6) / 100
 
 
-def _face(image: NDArray[np.uint8], settings: GenerationSettings, rules: ModelRules) -> Face | None:
+def _face(
+    image: NDArray[np.uint8], settings: GenerationSettings, rules: ModelRules
+) -> tuple[Face | None, FaceCheck | None]:
     try:
-        return choose_face(image, settings.face)
+        return choose_portrait_face(image, settings)
     except FaceError:
-        if rules.needs_face or settings.face is not None:
+        if rules.needs_face or settings.face is not None or settings.identity_scale > 0:
             raise
-        if settings.identity_scale > 0:
-            raise
-        return None
+        return None, None
 
 
 def _video_size(width: int, height: int, longest_side: int | None, rules: ModelRules) -> tuple[int, int]:

@@ -6,7 +6,8 @@ import warnings
 from importlib.resources import files
 from pathlib import Path
 
-from fantasytalking.errors import CheckpointError
+from fantasytalking.errors import CheckpointError, InputError
+from fantasytalking.system.files import check_name
 
 __all__ = [
     "DEPRECATED_NAMES",
@@ -50,6 +51,10 @@ def resolve_model(name: str) -> str | Path:
     if name == EMBEDDED:
         return embedded_folder()
     folder = Path(name).expanduser()
+    try:
+        check_name(folder, InputError)
+    except InputError as error:
+        raise CheckpointError(str(error)) from error
     if folder.is_dir():
         return folder
     if folder.exists():

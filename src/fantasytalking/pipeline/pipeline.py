@@ -38,6 +38,7 @@ from fantasytalking.pipeline.model_folder import LIBRARY, check_folder, check_we
 from fantasytalking.pipeline.model_names import is_cached, resolve_model, unreachable_model
 from fantasytalking.pipeline.model_rules import ModelRules, with_rules
 from fantasytalking.pipeline.noise_schedule import make_schedule
+from fantasytalking.pipeline.portrait_face import held_back
 from fantasytalking.pipeline.progress import Progress, default_progress
 from fantasytalking.pipeline.sampling import Hooks, StepHook, continuation, denoise
 from fantasytalking.pipeline.settings import GenerationSettings
@@ -243,7 +244,9 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     ) -> TalkingVideo:
         with progress.stage("reading"):
             portrait, speech = self._read(image, audio, settings)
-        for note in (*portrait.notes, *speech.notes, *self._without_effect(settings)):
+        without_effect = self._without_effect(settings)
+        settings, doubts = held_back(settings, self.settings(), portrait.check, self.transformer.config.motion)
+        for note in (*portrait.notes, *doubts, *speech.notes, *without_effect):
             progress.note(note)
         reference = Reference(
             from_uint8(portrait.pixels)[None].to(self._execution_device),

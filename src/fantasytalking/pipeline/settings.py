@@ -112,6 +112,12 @@ class GenerationSettings:
         int | None,
         field("Which face talks, counted from 0 by size; nothing means the largest.", minimum=0, maximum=999),
     ] = None
+    face_check: Annotated[
+        Literal["strict", "warn", "off"],
+        field(
+            "Whether the face is looked at closely: strict refuses what is hardly human, warn animates it with a note, off does not look."
+        ),
+    ] = "strict"
     prompt: Annotated[str, field("What the video shows, in words, for models with a text encoder.")] = ""
     negative_prompt: Annotated[str, field("What the video must not show, in words.")] = NEGATIVE_PROMPT
     batch_passes: Annotated[

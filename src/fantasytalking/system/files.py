@@ -16,6 +16,7 @@ from fantasytalking.errors import InputError, OutputError
 __all__ = [
     "atomic_folder",
     "atomic_path",
+    "check_name",
     "check_output",
     "existing_file",
     "full_disk_error",
@@ -27,8 +28,33 @@ __all__ = [
 _FULL = {errno.ENOSPC: "the disk is full", errno.EFBIG: "the file would exceed the size limit"}
 if hasattr(errno, "EDQUOT"):
     _FULL[errno.EDQUOT] = "the disk quota is used up"
+_LONGEST_NAME = 255
 # The second form is that of safetensors, which writes to a temporary file of its own.
 _UNFINISHED = re.compile(r"\..+\.part(\.[^.]+)?|\.tmp[A-Za-z0-9]{6}")
+
+
+def check_name(path: str | os.PathLike[str], error: type[InputError]) -> None:
+    """Check that no name in a path is longer than file systems take; every other call would raise a bare `OSError`.
+
+    Args:
+        path: A file or folder, which need not exist.
+        error: The class to raise.
+
+    Raises:
+        InputError: As the given class: a name is too long, or all of the path is.
+    """
+    longest = max((len(os.fsencode(part)) for part in Path(path).parts), default=0)
+    if longest <= _LONGEST_NAME:
+        try:
+            os.lstat(path)
+            return
+        except OSError as cause:
+            if cause.errno != errno.ENAMETOOLONG:
+                return
+    reason = f"with a name of {longest} bytes" if longest > _LONGEST_NAME else f"of {len(os.fsencode(path))} bytes"
+    raise error(
+        f"The path '{path}', {reason}, is longer than the file system takes; use shorter names (at most {_LONGEST_NAME} bytes)."
+    )
 
 
 def existing_file(path: str | os.PathLike[str], what: str, error: type[InputError]) -> Path:
@@ -43,9 +69,10 @@ def existing_file(path: str | os.PathLike[str], what: str, error: type[InputErro
         The path, with a leading `~` expanded.
 
     Raises:
-        InputError: As the given class: missing, a folder, empty or not readable.
+        InputError: As the given class: missing, a folder, empty, not readable, or its name is too long.
     """
     file = Path(path).expanduser()
+    check_name(file, error)
     if file.is_dir():
         raise error(f"The {what} '{file}' is a folder; give the path of one file.")
     if not file.exists():
@@ -69,9 +96,10 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False, endings:
         The path, with a leading `~` expanded.
 
     Raises:
-        OutputError: The path is a folder, exists already, has another ending, or its folder is missing or not writable.
+        OutputError: The path is too long or a folder, exists already, has another ending, or its folder is missing or not writable.
     """
     target = Path(path).expanduser()
+    check_name(target, OutputError)
     if target.is_dir():
         raise OutputError(f"The output '{target}' is a folder; give the name of a file in it.")
     if not target.name:
