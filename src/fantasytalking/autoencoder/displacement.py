@@ -222,7 +222,9 @@ class FaceField:
     def shifts(self, moved: Array) -> Array:
         """Displacements of mesh and ring points, the columns of `sheets`, for meshes [F, 468, 2 or 3]: [columns, F, 2]."""
         mesh = moved[:, :, :2] - self.mesh[:, :2]
-        rings = np.stack([(self.surroundings.ring_points(points) - self.surroundings.rings).reshape(-1, 2) for points in moved])
+        rings = np.stack(
+            [(self.surroundings.ring_points(points) - self.surroundings.rings).reshape(-1, 2) for points in moved]
+        )
         return np.ascontiguousarray(np.concatenate([mesh, rings], 1).swapaxes(0, 1), np.float32)
 
     def __call__(self, moved: Array) -> Array:

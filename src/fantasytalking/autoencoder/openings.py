@@ -54,8 +54,6 @@ class Opening:
     is_eye: bool
 
 
-
-
 def _upper(outline: Points) -> Points:
     return outline[: len(outline) // 2 + 1]
 

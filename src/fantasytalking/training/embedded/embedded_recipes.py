@@ -33,11 +33,11 @@ class EmbeddedRecipe:
         ),
     ] = ""
     part: Annotated[
-        Literal["all", "painter", "transformer"],
+        Literal["all", "measure", "painter", "transformer"],
         field(
-            "Part of the run that this command does. painter: measurements, codec and mouth painter; transformer: the transformer alone, "
-            "from the packed material that part painter leaves in the run folder, which needs no videos. Copies of one run folder may do "
-            "the two on different machines; all does what is still missing and exports the model."
+            "Part of the run that this command does. measure: face tracks, codec, pairs for the mouth painter; painter and transformer: "
+            "these alone, from what measure left in the run folder, without the videos, so that copies of the folder may do the two on "
+            "different machines; all: everything that is still missing, and the model."
         ),
     ] = "all"
     opening_weight: Annotated[

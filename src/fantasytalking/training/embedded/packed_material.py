@@ -17,9 +17,10 @@ from fantasytalking.autoencoder.mesh_codec import MeshCodec, MeshMotion
 from fantasytalking.data.motion_dataset import DescribedTrack, IntensityScale, PreparedTrack, mirror_of
 from fantasytalking.errors import InputError
 from fantasytalking.system.checked_arrays import read_arrays, save_arrays
+from fantasytalking.system.json import read_json, write_json
 from fantasytalking.training.embedded.training_tracks import Material
 
-__all__ = ["load_packed", "save_packed"]
+__all__ = ["load_packed", "packed_fingerprint", "save_packed"]
 
 _HALF = ("expression", "told", "cells")
 _MOTION = ("scale", "rotation", "translation")
@@ -56,6 +57,21 @@ def save_packed(material: Material, path: Path, fingerprint: str) -> None:
                     arrays[f"{key}.{side}.{name}"] = getattr(described.motion, name).numpy()
     text = {"tracks": json.dumps(rows), "intensity": json.dumps(percentiles), "fingerprint": fingerprint}
     save_arrays(path, arrays, text)
+    write_json(path.with_suffix(".json"), {"fingerprint": fingerprint})
+
+
+def packed_fingerprint(path: Path) -> str:
+    """Checksum of the data of a packed material, which need not be there itself but for the small file beside it.
+
+    Raises:
+        InputError: That file is missing or damaged.
+    """
+    stored = read_json(path.with_suffix(".json"))
+    if not isinstance(stored, dict) or not isinstance(stored.get("fingerprint"), str):
+        raise InputError(
+            f"There is no checksum {path.with_suffix('.json')}; run the part measure of this run first, or copy its run folder here."
+        )
+    return str(stored["fingerprint"])
 
 
 def load_packed(path: Path, coefficients: int, canvas: tuple[int, int]) -> tuple[Material, str]:
@@ -66,7 +82,7 @@ def load_packed(path: Path, coefficients: int, canvas: tuple[int, int]) -> tuple
     """
     if not path.is_file():
         raise InputError(
-            f"There is no packed material {path}; run the part painter of this run first, or copy its run folder here."
+            f"There is no packed material {path}; run the part measure of this run first, or copy its run folder here."
         )
     arrays, text = read_arrays(path)
     codec = MeshCodec(coefficients, *canvas)

@@ -34,7 +34,7 @@ from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL, OP
 from fantasytalking.training.embedded.export_model import embedded_pipeline, export_embedded
 from fantasytalking.training.embedded.mouth_pairs import MouthPairs, collect_pairs
 from fantasytalking.training.embedded.mouth_validation import Validation
-from fantasytalking.training.embedded.packed_material import load_packed, save_packed
+from fantasytalking.training.embedded.packed_material import load_packed, packed_fingerprint, save_packed
 from fantasytalking.training.embedded.train_painter import PainterConfig, painter_config, train_painter
 from fantasytalking.training.embedded.training_tracks import (
     CANVAS,
@@ -57,7 +57,7 @@ from fantasytalking.training.trainer.sources import WindowSource
 from fantasytalking.training.trainer.validation_videos import ValidationVideos
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-PACKED = "material.bin"
+PACKED, PAIRS = "material.bin", "mouth_pairs.npz"
 AVERAGED = "averaged"
 SHOWN_CLIPS = 2
 SHOWN_SECONDS = 4.0
@@ -186,18 +186,24 @@ def train_embedded(
         material, fingerprint = load_packed(packed, COEFFICIENTS, CANVAS)
         _train_transformer(recipe, material, fingerprint, output, start)
         return output / "transformer"
+    if recipe.part == "painter":
+        _train_painter(recipe, _pairs_of(output), packed_fingerprint(packed), output)
+        return output / "painter"
     begin("tracks", first=True)
     with main_process_first() as main:
         codec = None if start is None else start.vae.codec
         footage = measure(data, tracks, codec, recipe.train.seed, begin, verify=verify)
-        if main and recipe.part == "painter":
+        if main and recipe.part == "measure":
             save_packed(footage.material, packed, footage.fingerprint)
     material, config = footage.material, _with_start(recipe.train, start)
     # raises before the painter is trained if clips are too short
     source = window_source(material, config, footage.fingerprint)
-    painter = _painter(recipe, footage, output) if recipe.painter_steps or start is None else start.vae.painter
-    if recipe.part == "painter":
-        return output / "painter"
+    makes_painter = recipe.painter_steps > 0 or start is None
+    if makes_painter:
+        _collect_pairs(recipe, footage, output)
+    if recipe.part == "measure":
+        return output
+    painter = start.vae.painter if start is not None and not makes_painter else _painter(recipe, footage, output)
     videos = show_validation(footage, painter, measure_video)
     callbacks = [] if videos is None else [videos]
     averaged = _train_transformer(recipe, material, footage.fingerprint, output, start, source, callbacks)
@@ -325,21 +331,34 @@ def load_start(name: str) -> FantasyTalkingPipeline:
     return start
 
 
-def _painter(recipe: EmbeddedRecipe, footage: Footage, output: Path) -> MouthPainter:
-    """Train the mouth painter, or resume its training."""
-    stored, material = output / "mouth_pairs.npz", footage.material
+def _collect_pairs(recipe: EmbeddedRecipe, footage: Footage, output: Path) -> None:
+    """Collect the pairs that the mouth painter is trained on, where they are not yet there."""
+    stored = output / PAIRS
     begin_phase(output, "pairs")
     with main_process_first():
         if not _is_usable(stored):
             seed = part_seed(recipe.train.seed, "pairs")
-            pairs = collect_pairs(footage.frames, material.train, recipe.pairs_per_identity, seed)
-            pairs.save(stored)
-    pairs, config = MouthPairs.load(stored), _painter_config(recipe)
-    run = RunFolder(output / "painter")
+            collect_pairs(footage.frames, footage.material.train, recipe.pairs_per_identity, seed).save(stored)
+
+
+def _pairs_of(output: Path) -> MouthPairs:
+    if not (output / PAIRS).is_file():
+        raise InputError(
+            f"There are no pairs {output / PAIRS}; run the part measure of this run first, or copy them here."
+        )
+    return MouthPairs.load(output / PAIRS)
+
+
+def _painter(recipe: EmbeddedRecipe, footage: Footage, output: Path) -> MouthPainter:
+    """Train the mouth painter, or resume its training."""
+    return _train_painter(recipe, MouthPairs.load(output / PAIRS), footage.fingerprint, output)
+
+
+def _train_painter(recipe: EmbeddedRecipe, pairs: MouthPairs, fingerprint: str, output: Path) -> MouthPainter:
     begin_phase(output, "painter")
     with seeded(recipe.train.seed, "painter"):
         painter = MouthPainter()
-    return train_painter(painter, pairs, config, run, footage.fingerprint)
+    return train_painter(painter, pairs, _painter_config(recipe), RunFolder(output / "painter"), fingerprint)
 
 
 def _is_usable(pairs: Path) -> bool:
