@@ -372,7 +372,7 @@ def _is_usable(pairs: Path) -> bool:
 def _painter_config(recipe: EmbeddedRecipe) -> PainterConfig:
     train, rate = recipe.train, recipe.painter_learning_rate
     config = painter_config(recipe.painter_steps, recipe.painter_batch, rate, train.seed, train.checkpoint_minutes)
-    return replace(config, allow_changes=train.allow_changes)
+    return replace(config, allow_changes=train.allow_changes, prefetch=train.prefetch)
 
 
 def show_validation(
