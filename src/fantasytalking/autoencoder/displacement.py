@@ -177,7 +177,9 @@ class FaceField:
             beyond = (uv[:, 1] - edge.at(uv[:, 0])) * (1 if is_upper else -1)
             depth = placed.depths[1 if is_upper else 0]
             aside = 1 - smoothstep((np.abs(uv[:, 0]) / placed.half_width - 1) / (REACH - 1.05))
-            near = np.where(beyond > 0, aside * (1 - smoothstep((beyond / depth - 0.6) / 0.35)), 0)
+            # The lower lid's motion must outlast the upper lid above it, which comes down over it.
+            start = 0.35 if placed.opening.is_eye and not is_upper else 0.1
+            near = np.where(beyond > 0, aside * (1 - smoothstep((beyond / depth - start) / (0.95 - start))), 0)
             result = mixed(result, near.astype(np.float32), [(edge, np.ones(len(uv), np.float32))], uv[:, 0])
             # Lid and lip stretch evenly up to their edge, whichever of their points a motion takes along.
             far = placed.above if is_upper else placed.below
@@ -203,7 +205,8 @@ class FaceField:
     def _kept(self, places: Array, labels: NDArray[np.int32], person: Array | None, travel: float) -> Array:
         """Share of its motion in x and y that each place keeps [h, w, 2]: none beyond the seam or across the photo's border."""
         height, width = self.size
-        kept = np.ones((*labels.shape, 2), np.float32)
+        growth = self.surroundings.growth(places.reshape(-1, 2))[0].reshape(labels.shape)
+        kept = np.repeat(smoothstep((RING_GROWTH[-1] - growth) / 0.2)[..., None], 2, -1)
         if person is not None:
             x0, y0, x1, y1 = self.raster.box
             small = cv2.resize(
@@ -238,8 +241,14 @@ class FaceField:
         upper = self.sheets[0] @ stacked
         lower = upper.copy()
         lower[self.lower_rows] = self.lower @ stacked
-        shape = (self.raster.height, self.raster.width, len(moved), 2)
-        return np.stack([sheet.reshape(shape).transpose(2, 0, 1, 3) * self.keep for sheet in (upper, lower)], 1)
+        fields = np.empty((len(moved), 2, *self.keep.shape), np.float32)
+        for number, sheet in enumerate((upper, lower)):
+            for frame in range(len(moved)):
+                field = np.ascontiguousarray(sheet[:, 2 * frame : 2 * frame + 2]).reshape(self.keep.shape)
+                # takes the kinks between triangles away, which Newton's method could go around in circles at
+                field = cv2.GaussianBlur(field, (3, 3), 0, borderType=cv2.BORDER_REPLICATE)
+                np.multiply(field, self.keep, out=fields[frame, number])
+        return fields
 
 
 def _away_from_zero(x: Array) -> Array:
