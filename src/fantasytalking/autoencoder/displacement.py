@@ -28,8 +28,8 @@ from fantasytalking.perception.mesh_points import (
 Array = NDArray[np.float32]
 
 FACING = 0.2  # cosine between a triangle's normal and the line of sight, from which on it counts as visible
-STEEP = 0.5  # cosine below which motion is smoothed, as it changes fast across the picture where skin is seen at a small angle
-SMOOTHING = 0.06  # standard deviation of that smoothing in eye distances
+STEEP = 0.7  # cosine below which motion is smoothed, as it changes fast across the picture where skin is seen at a small angle
+SMOOTHING = 0.1  # standard deviation of that smoothing in eye distances
 MAX_RASTER = 256  # longest side of the raster of displacements
 RASTER_EYES = 48.0  # distance between the outer corners of the eyes on it, at most
 SEAM = 0.1  # least width of the band, in eye distances, over which the motion of the person fades into the still background
