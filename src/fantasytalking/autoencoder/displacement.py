@@ -37,7 +37,7 @@ BORDER = 0.35  # width of the band, in eye distances, over which motion towards 
 _OF_LIPS = np.isin(TRIANGLES, [*LIPS_OUTER, *LIPS_INNER]).any(1)
 
 
-def smoothstep(x: Array) -> Array:
+def smoothstep(x: NDArray[np.floating]) -> Array:
     """Rise from 0 to 1 between x = 0 and x = 1 without a corner."""
     x = np.clip(x, 0, 1)
     return np.asarray(x * x * (3 - 2 * x), np.float32)
@@ -222,10 +222,20 @@ class FaceField:
             kept[..., axis] *= smoothstep(np.minimum(at, last - at) / band + 1e-3)
         return kept
 
+    def shown(self, moved: Array) -> Array:
+        """Meshes [F, 468, 3] where the picture shows them: fading motion at the photo's border takes part of theirs away."""
+        at = np.rint(self.raster.to_raster(self.mesh[:, :2])).astype(int)
+        x, y = np.clip(at, 0, (self.raster.width - 1, self.raster.height - 1)).T
+        result = moved.copy()
+        result[..., :2] = self.mesh[:, :2] + self.keep[y, x] * (moved[..., :2] - self.mesh[:, :2])
+        return result
+
     def shifts(self, moved: Array) -> Array:
         """Displacements of mesh and ring points, the columns of `sheets`, for meshes [F, 468, 2 or 3]: [columns, F, 2]."""
         mesh = moved[:, :, :2] - self.mesh[:, :2]
-        rings = np.stack([(self.surroundings.ring_points(points) - self.surroundings.rings).reshape(-1, 2) for points in moved])
+        rings = np.stack(
+            [(self.surroundings.ring_points(points) - self.surroundings.rings).reshape(-1, 2) for points in moved]
+        )
         return np.ascontiguousarray(np.concatenate([mesh, rings], 1).swapaxes(0, 1), np.float32)
 
     def __call__(self, moved: Array) -> Array:

@@ -18,7 +18,7 @@ from scipy.ndimage import minimum_filter1d
 from fantasytalking.autoencoder.displacement import FaceField
 from fantasytalking.autoencoder.inversion import slopes
 from fantasytalking.autoencoder.openings import REACH
-from fantasytalking.autoencoder.rigid import rotation_from_vector, vector_from_rotation
+from fantasytalking.autoencoder.rigid import rotation_from_vector, vector_from_rotation, whole_motion
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.perception.alignment import fit_similarity
 
@@ -27,7 +27,10 @@ __all__ = ["MAX_STRETCH", "limit_motion", "unsound_share"]
 Array = NDArray[np.float32]
 
 MAX_STRETCH = 4.0  # of skin, in one direction
-_ALLOWED = (0.1, 3.5)  # singular values of J that motion is held to; the rest of the way to 0 and 4 is for maps between grid places
+_ALLOWED = (
+    0.1,
+    3.5,
+)  # singular values of J that motion is held to; the rest of the way to 0 and 4 is for maps between grid places
 _ALLOWED_AROUND = (0.12, 8.0)  # the same for hair, neck and background
 _STEPS = (0.85, 0.7, 0.55, 0.4, 0.25, 0.1, 0.0)  # shares of a motion that are tried one after another
 _EASE = 8  # frames over which motion is held back beforehand and let go afterwards
@@ -130,16 +133,9 @@ def limit_motion(field: FaceField, moved: Array) -> Array:
         return part(_shares(is_sound, len(moved), is_last), everything)
 
     held = hold(_Turns(field.mesh, moved))
-    whole = _whole_motion(field.mesh, held)
+    whole = whole_motion(field.mesh, held)
     held = hold(lambda share, frames: whole[frames] + share[:, None, None] * (held[frames] - whole[frames]))
     return hold(lambda share, frames: still + share[:, None, None] * (held[frames] - still), is_last=True)
-
-
-def _whole_motion(mesh: Array, moved: Array) -> Array:
-    """Meshes [F, 468, 3] that move as the moved ones do as a whole, without any expression."""
-    scale, rotation, shift = fit_similarity(np.broadcast_to(mesh, moved.shape), moved)
-    turned = np.einsum("fij,vj->fvi", rotation, mesh) * scale[:, None, None] + shift[:, None]
-    return np.asarray(turned, np.float32)
 
 
 def _shares(is_sound: Callable[[Array, NDArray[np.int64]], NDArray[np.bool_]], frames: int, is_last: bool) -> Array:
@@ -204,7 +200,7 @@ def unsound_share(size: tuple[int, int], mesh: Array, moved: Array) -> Array:
     x0, y0, x1, y1 = raster.box
     here = np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), -1).astype(np.float32)
     shares = []
-    for points, sheets in zip(held, warper.field(held), strict=True):
+    for points, sheets in warper.motions(held):
         back = warper.backward_map(sheets[0])
         bad, shown = _unsound(back), np.ones(back.shape[:2], bool)
         for layer in warper.layers:
