@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.perception.landmarks import face_mesh
+from fantasytalking.perception.mesh_points import LEFT_EYE, LIPS_INNER, RIGHT_EYE
+from tests.autoencoder.moved_faces import blink, close_mouth, paint, turned
 from tests.pipeline.tiny_pipeline import portrait
 from tests.training.synthetic import open_mouth, own_mesh
 
@@ -116,3 +118,96 @@ def test_shoulders_follow_less_than_the_crown() -> None:
     ring = warper.field.surroundings.rings[3]
     crown, throat = moved[3, ring[:, 1].argmin(), 0], moved[3, ring[:, 1].argmax(), 0]
     assert crown > 1.3 * throat > 0
+
+
+def like(image: Pixels, colour: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """Pixels whose colour is nearer to one than to anything in a face."""
+    return np.asarray(difference(image, np.array(colour)).max(-1) < 110)
+
+
+def large() -> tuple[Pixels, NDArray[np.float32]]:
+    """The example portrait five times as large, with its mesh."""
+    size = (960, 960)
+    mesh = own_mesh() * 5
+    mesh[:, :2] += 2  # pixel centres: x becomes 5 (x + 1/2) - 1/2
+    return np.asarray(cv2.resize(portrait(), size, interpolation=cv2.INTER_CUBIC), np.uint8), mesh
+
+
+def test_lips_that_meet_leave_nothing_of_the_teeth_between_them() -> None:
+    """Before: the teeth were squashed into a jagged line."""
+    image, mesh = large()
+    green = (0, 255, 0)
+    image = paint(image, mesh, LIPS_INNER, green)
+    assert like(image, green).sum() > 1000
+    warper = PortraitWarper(image, mesh)
+    assert like(warper(close_mouth(mesh)), green).sum() <= 0.01 * like(image, green).sum()
+    head = turned(mesh, 0.15, 0.05)
+    assert like(warper(close_mouth(head)), green).sum() <= 0.01 * like(image, green).sum()
+
+
+def test_teeth_keep_their_size_when_the_mouth_opens() -> None:
+    """Before: they were stretched with it."""
+    image, mesh = large()
+    green = (0, 255, 0)
+    image = paint(image, mesh, LIPS_INNER, green)
+    opened = PortraitWarper(image, mesh)(open_mouth(mesh, np.array([0.1], np.float32))[0])
+    assert like(opened, green).sum() < 1.8 * like(image, green).sum()
+
+
+def test_lids_come_down_over_an_eye_that_stays_as_it_is() -> None:
+    """Before: the eye was squashed beneath the lid, down to a line."""
+    image, mesh = large()
+    blue = (0, 0, 255)
+    for outline in (RIGHT_EYE, LEFT_EYE):  # a wide iris; lashes at the edge go down with the lid
+        gap = float(np.linalg.norm(mesh[outline[12], :2] - mesh[outline[4], :2]))
+        centre = np.round((mesh[outline[12], :2] + mesh[outline[4], :2]) / 2).astype(int).tolist()
+        image = np.asarray(cv2.ellipse(image, centre, (int(1.2 * gap), int(0.25 * gap)), 0, 0, 360, blue, -1), np.uint8)
+    warper = PortraitWarper(image, mesh)
+    whole = like(image, blue).sum()
+    assert like(warper(blink(mesh)), blue).sum() <= 0.02 * whole
+    # half shut, what is still seen of the iris is where it was
+    pattern = image.copy()
+    ys, xs = np.nonzero(like(image, blue))
+    pattern[ys, xs] = np.stack([0 * ys, 0 * ys, np.where((ys // 6) % 2, 255, 120)], -1)
+    half = PortraitWarper(pattern, mesh)(blink(mesh, 0.5))
+    seen = like(half, blue)
+    assert 0.2 * whole < seen.sum() < 0.8 * whole
+    assert np.percentile(difference(half, pattern)[seen], 90) <= 2
+
+
+def test_a_lid_is_stretched_evenly_between_brow_and_lashes() -> None:
+    """Only the points of the edge move here; before, the strip of skin next to them was stretched alone."""
+    image, mesh = large()
+    shaded = np.repeat((np.arange(960) % 256).astype(np.uint8)[:, None, None], 960, 1).repeat(3, 2)
+    frame = PortraitWarper(shaded, mesh)(blink(mesh))
+    x = int(mesh[159, 0])
+    rows = slice(int(mesh[52, 1]) + 8, int(mesh[145, 1]) - 4)
+    slope = np.diff(frame[rows, x, 0].astype(float))
+    assert image.shape == frame.shape
+    assert slope.min() >= 0  # 1 where nothing is stretched
+    assert np.percentile(np.convolve(slope, np.ones(6) / 6, "valid"), 5) > 0.25
+
+
+@pytest.mark.parametrize("yaw", [-0.55, 0.55])
+def test_a_turned_head_moves_without_single_wrong_pixels(yaw: float) -> None:
+    """On a ramp every flipped triangle is a step."""
+    mesh = turned(own_mesh(), yaw)
+    y, x = np.mgrid[:192, :192]
+    image = np.repeat(((x + y) / 2).astype(np.uint8)[..., None], 3, 2)
+    warper = PortraitWarper(image, mesh)
+    for more in (-0.25, 0.25):
+        moved = warper(turned(own_mesh(), yaw + more)).astype(int)[..., 0]
+        second = [np.abs(np.diff(moved, 2, axis=a)).max() for a in (0, 1)]
+        assert max(second) <= 6
+
+
+@pytest.mark.parametrize("shift", [(-8, 0), (8, 0), (0, 8)])
+def test_a_face_cut_by_the_frame_leaves_no_streaks_at_its_edge(shift: tuple[int, int]) -> None:
+    """Before: the outermost column or row was repeated inwards."""
+    rng = np.random.default_rng(0)
+    x0, y0, x1, y1 = (75, 60, 105, 110)
+    image = rng.integers(0, 255, (y1 - y0, x1 - x0, 3), np.uint8)
+    mesh = own_mesh() - np.array([x0, y0, 0], np.float32)
+    moved = PortraitWarper(image, mesh)(mesh + np.array([*shift, 0], np.float32)).astype(int)
+    for edge in (moved, moved[:, ::-1], moved.swapaxes(0, 1), moved[::-1].swapaxes(0, 1)):
+        assert np.abs(edge[:, 0] - edge[:, 3]).mean() > 20

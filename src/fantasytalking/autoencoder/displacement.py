@@ -28,16 +28,16 @@ from fantasytalking.perception.mesh_points import (
 Array = NDArray[np.float32]
 
 FACING = 0.2  # cosine between a triangle's normal and the line of sight, from which on it counts as visible
-STEEP = 0.5  # cosine below which motion is smoothed, as it changes fast across the picture where skin is seen at a small angle
-SMOOTHING = 0.06  # standard deviation of that smoothing in eye distances
+STEEP = 0.7  # cosine below which motion is smoothed, as it changes fast across the picture where skin is seen at a small angle
+SMOOTHING = 0.1  # standard deviation of that smoothing in eye distances
 MAX_RASTER = 256  # longest side of the raster of displacements
-RASTER_EYES = 48.0  # distance between the outer corners of the eyes on it, at most
+RASTER_EYES = 64.0  # distance between the outer corners of the eyes on it, at most
 SEAM = 0.1  # least width of the band, in eye distances, over which the motion of the person fades into the still background
 BORDER = 0.35  # width of the band, in eye distances, over which motion towards or away from the photo's border fades
 _OF_LIPS = np.isin(TRIANGLES, [*LIPS_OUTER, *LIPS_INNER]).any(1)
 
 
-def smoothstep(x: Array) -> Array:
+def smoothstep(x: NDArray[np.floating]) -> Array:
     """Rise from 0 to 1 between x = 0 and x = 1 without a corner."""
     x = np.clip(x, 0, 1)
     return np.asarray(x * x * (3 - 2 * x), np.float32)
@@ -170,23 +170,26 @@ class FaceField:
 
     def _sheet(self, whole: Any, places: Array, is_upper: bool) -> Any:
         """Weights of one sheet of all openings: `whole` on its own side, continued smoothly past its edge."""
-        result = whole
+        result, step = whole, 1 / float(self.raster.scale.mean())
         for placed in self.openings:
             uv = placed.local(places)
             edge = placed.upper if is_upper else placed.lower
             beyond = (uv[:, 1] - edge.at(uv[:, 0])) * (1 if is_upper else -1)
             depth = placed.depths[1 if is_upper else 0]
             aside = 1 - smoothstep((np.abs(uv[:, 0]) / placed.half_width - 1) / (REACH - 1.05))
-            near = np.where(beyond > 0, aside * (1 - smoothstep((beyond / depth - 0.6) / 0.35)), 0)
-            result = mixed(result, near.astype(np.float32), [(edge, np.ones(len(uv), np.float32))], uv[:, 0])
-            # Lid and lip stretch evenly up to their edge, whichever of their points a motion takes along.
+            # The lower lid's motion must outlast the upper lid above it, which comes down over it.
+            start = 0.35 if placed.opening.is_eye and not is_upper else 0.1
+            near = np.where(beyond > 0, aside * (1 - smoothstep((beyond / depth - start) / (0.95 - start))), 0)
+            # Lid and lip stretch evenly up to their edge, whichever of their points a motion takes along, and a little beyond it, so
+            # that the edge itself does not lie at a kink, which the raster would round off.
             far = placed.above if is_upper else placed.below
+            parts = [(edge, np.ones(len(uv), np.float32))]
             if far is not None:
-                begin, end = far.at(uv[:, 0]), edge.at(uv[:, 0])
-                share = np.clip((uv[:, 1] - begin) / _away_from_zero(end - begin), 0, 1)
-                within = (beyond <= 0) & ((uv[:, 1] > begin) if is_upper else (uv[:, 1] < begin))
+                thickness = np.maximum((edge.at(uv[:, 0]) - far.at(uv[:, 0])) * (1 if is_upper else -1), 1e-3)
+                share = np.clip(1 + np.minimum(beyond, 2 * step) / thickness, 0, 1.7)
                 parts = [(far, 1 - share), (edge, share)]
-                result = mixed(result, np.where(within, aside, 0).astype(np.float32), parts, uv[:, 0])
+                near = np.where((beyond <= 0) & (beyond > -thickness), aside, near)
+            result = mixed(result, near.astype(np.float32), parts, uv[:, 0])
         return result
 
     def _steep(self, labels: NDArray[np.int32], spacing: int) -> Array:
@@ -198,12 +201,20 @@ class FaceField:
         marked = np.maximum(steep.astype(np.uint8), edge)
         side = 2 * spacing + 1
         wide = cv2.dilate(marked, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))).astype(np.float32)
-        return np.asarray(cv2.GaussianBlur(wide, (0, 0), max(0.8, 0.7 * spacing)), np.float32)
+        share = cv2.GaussianBlur(wide, (0, 0), max(0.8, 0.7 * spacing))
+        edges = np.zeros(labels.shape, np.uint8)  # which must move exactly
+        for placed in self.openings:
+            outline = [*placed.opening.upper, *placed.opening.lower[::-1]]
+            places = np.round(self.raster.to_raster(self.mesh[outline, :2]) * 16).astype(np.int32)
+            cv2.fillPoly(edges, [places], 1, cv2.LINE_8, 4)
+        away = cv2.distanceTransform(1 - edges, cv2.DIST_L2, 5) / (self.eyes * float(self.raster.scale.mean()))
+        return np.asarray(share * smoothstep((away - 0.04) / 0.16), np.float32)
 
     def _kept(self, places: Array, labels: NDArray[np.int32], person: Array | None, travel: float) -> Array:
         """Share of its motion in x and y that each place keeps [h, w, 2]: none beyond the seam or across the photo's border."""
         height, width = self.size
-        kept = np.ones((*labels.shape, 2), np.float32)
+        growth = self.surroundings.growth(places.reshape(-1, 2))[0].reshape(labels.shape)
+        kept = np.repeat(smoothstep((RING_GROWTH[-1] - growth) / 0.2)[..., None], 2, -1)
         if person is not None:
             x0, y0, x1, y1 = self.raster.box
             small = cv2.resize(
@@ -218,6 +229,14 @@ class FaceField:
             at = places[..., axis]
             kept[..., axis] *= smoothstep(np.minimum(at, last - at) / band + 1e-3)
         return kept
+
+    def shown(self, moved: Array) -> Array:
+        """Meshes [F, 468, 3] where the picture shows them: fading motion at the photo's border takes part of theirs away."""
+        at = np.rint(self.raster.to_raster(self.mesh[:, :2])).astype(int)
+        x, y = np.clip(at, 0, (self.raster.width - 1, self.raster.height - 1)).T
+        result = moved.copy()
+        result[..., :2] = self.mesh[:, :2] + self.keep[y, x] * (moved[..., :2] - self.mesh[:, :2])
+        return result
 
     def shifts(self, moved: Array) -> Array:
         """Displacements of mesh and ring points, the columns of `sheets`, for meshes [F, 468, 2 or 3]: [columns, F, 2]."""
@@ -240,9 +259,11 @@ class FaceField:
         upper = self.sheets[0] @ stacked
         lower = upper.copy()
         lower[self.lower_rows] = self.lower @ stacked
-        shape = (self.raster.height, self.raster.width, len(moved), 2)
-        return np.stack([sheet.reshape(shape).transpose(2, 0, 1, 3) * self.keep for sheet in (upper, lower)], 1)
-
-
-def _away_from_zero(x: Array) -> Array:
-    return np.asarray(np.where(np.abs(x) < 1e-3, 1e-3, x), np.float32)
+        fields = np.empty((len(moved), 2, *self.keep.shape), np.float32)
+        for number, sheet in enumerate((upper, lower)):
+            for frame in range(len(moved)):
+                field = np.ascontiguousarray(sheet[:, 2 * frame : 2 * frame + 2]).reshape(self.keep.shape)
+                # takes the kinks between triangles away, which Newton's method could go around in circles at
+                field = cv2.GaussianBlur(field, (3, 3), 0, borderType=cv2.BORDER_REPLICATE)
+                np.multiply(field, self.keep, out=fields[frame, number])
+        return fields

@@ -28,7 +28,7 @@ Array = NDArray[np.float32]
 Points = tuple[int, ...]
 
 REACH = 1.35  # half of the width, in half widths of the opening, within which the sheets may differ
-NOSE_BASE = (2, 97, 326)  # where the nose meets the upper lip: as fixed to the skull as the teeth behind
+NOSE_BASE = (2, 97, 326)  # where the nose meets the upper lip
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,6 @@ class Opening:
         lower: Edge of the lower sheet, with the same corners.
         above: Line, from left to right, from which on down to the upper edge the skin stretches evenly.
         below: The same below the lower edge; empty where the mesh tells how the skin stretches.
-        anchor: Points that carry the layer between the edges along with the skull.
         rim: Width of the strip below the upper edge that moves with it, in widths of the opening: the lashes.
         is_eye: Whether it is an eye and not the mouth.
     """
@@ -49,7 +48,6 @@ class Opening:
     lower: Points
     above: Points
     below: Points
-    anchor: Points
     rim: float
     is_eye: bool
 
@@ -64,10 +62,10 @@ def _lower(outline: Points) -> Points:
 
 def _eye(outline: Points, brow: Points) -> Opening:
     upper = _upper(outline)
-    return Opening(upper, _lower(outline), brow[:4:-1], (), (upper[0], upper[-1]), 0.05, True)
+    return Opening(upper, _lower(outline), brow[:4:-1], (), 0.05, True)
 
 
-MOUTH = Opening(_upper(LIPS_INNER), _lower(LIPS_INNER), _upper(LIPS_OUTER), _lower(LIPS_OUTER), NOSE_BASE, 0.0, False)
+MOUTH = Opening(_upper(LIPS_INNER), _lower(LIPS_INNER), _upper(LIPS_OUTER), _lower(LIPS_OUTER), 0.0, False)
 EYES = (_eye(RIGHT_EYE, RIGHT_EYEBROW), _eye(LEFT_EYE, LEFT_EYEBROW))
 OPENINGS = (MOUTH, *EYES)
 
@@ -154,7 +152,7 @@ class PlacedOpening:
         """Distances above and below the edges within which the sheets are continued, in pixels."""
         if self.opening.is_eye:
             over = float(np.median(self.upper.v[1:-1]) - np.median(self.above.v))
-            return max(over, 0.5 * self.half_width), 1.5 * self.half_width
+            return self.gap + 1.2 * max(over, 0.5 * self.half_width), 1.5 * self.half_width
         over = -float(self.local(self.mesh[list(NOSE_BASE)])[:, 1].mean())
         under = float(self.local(self.mesh[CHIN])[1])
         return max(0.9 * over, 0.3 * self.half_width), max(0.8 * under, 0.8 * self.half_width)

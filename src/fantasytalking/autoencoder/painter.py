@@ -71,7 +71,7 @@ def take_crop(image: NDArray[np.uint8], transform: NDArray[np.float32], side: in
     scale = float(np.hypot(transform[0, 0], transform[0, 1]))
     if scale < 0.6:  # blur first: warpAffine alone would alias
         sigma = 0.45 / scale
-        x0, y0, x1, y1 = crop_bounds(transform, side, *image.shape[:2], margin=int(4 * sigma) + 2)
+        x0, y0, x1, y1 = crop_bounds(transform, side, image.shape[0], image.shape[1], int(4 * sigma) + 2)
         if x1 > x0 and y1 > y0:
             image = cv2.GaussianBlur(image[y0:y1, x0:x1], (0, 0), sigma)
             transform = np.concatenate([transform[:, :2], transform @ np.array([[x0], [y0], [1]])], 1).astype(

@@ -53,7 +53,7 @@ def render(image: Pixels, mesh: Array, moved: Array, painter: MouthPainter) -> I
     for start in range(0, len(moved), RENDER_BATCH):
         batch = moved[start : start + RENDER_BATCH]
         frames = warper.frames(batch)
-        mouth.paint(frames, batch)
+        mouth.paint(frames, warper.field.shown(batch))
         yield from frames
 
 

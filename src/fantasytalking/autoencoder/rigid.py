@@ -7,7 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["rotation_from_vector", "similarity_2d", "vector_from_rotation"]
+from fantasytalking.perception.alignment import fit_similarity
+from fantasytalking.perception.mesh_points import RIGID_POINTS
+
+__all__ = ["rotation_from_vector", "similarity_2d", "vector_from_rotation", "whole_motion"]
 
 Array = NDArray[np.float32]
 
@@ -57,3 +60,20 @@ def similarity_2d(source: Array, target: Array) -> tuple[Array, Array]:
     b = (s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum() / (s * s).sum()
     matrix = np.array([[a, -b], [b, a]], np.float32)
     return matrix, (mean_t - matrix @ mean_s).astype(np.float32)
+
+
+def whole_motion(mesh: Array, moved: Array) -> Array:
+    """Meshes that move with the skull as the moved ones do, without any expression.
+
+    Args:
+        mesh: [468, 3].
+        moved: [F, 468, 3].
+
+    Returns:
+        [F, 468, 3].
+    """
+    fixed = list(RIGID_POINTS)
+    target = moved[:, fixed]
+    scale, rotation, shift = fit_similarity(np.broadcast_to(mesh[fixed], target.shape), target)
+    turned = np.einsum("fij,vj->fvi", rotation, mesh) * scale[:, None, None] + shift[:, None]
+    return np.asarray(turned, np.float32)

@@ -5,6 +5,7 @@ Letters: F frames, N places in the portrait, J Jacobian of the map from portrait
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -17,7 +18,7 @@ from scipy.ndimage import minimum_filter1d
 from fantasytalking.autoencoder.displacement import FaceField
 from fantasytalking.autoencoder.inversion import slopes
 from fantasytalking.autoencoder.openings import REACH
-from fantasytalking.autoencoder.rigid import rotation_from_vector, vector_from_rotation
+from fantasytalking.autoencoder.rigid import rotation_from_vector, vector_from_rotation, whole_motion
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.perception.alignment import fit_similarity
 
@@ -28,7 +29,11 @@ Array = NDArray[np.float32]
 MAX_STRETCH = 4.0  # of skin, in one direction
 _ALLOWED = (
     0.1,
+<<<<<<< HEAD
     3.2,
+=======
+    3.5,
+>>>>>>> render
 )  # singular values of J that motion is held to; the rest of the way to 0 and 4 is for maps between grid places
 _ALLOWED_AROUND = (0.12, 8.0)  # the same for hair, neck and background
 _STEPS = (0.85, 0.7, 0.55, 0.4, 0.25, 0.1, 0.0)  # shares of a motion that are tried one after another
@@ -105,8 +110,8 @@ def sheet_places(field: FaceField) -> tuple[NDArray[np.bool_], NDArray[np.bool_]
 def limit_motion(field: FaceField, moved: Array) -> Array:
     """Hold motion back to what the portrait can show, softly over time.
 
-    Turning out of the picture's plane is held back first, as a head that is turned in the photo has a side that the photo does not show.
-    What is still too much then is held back as a whole.
+    Turning out of the picture's plane is held back first, as a head that is turned in the photo has a side that the photo does not show;
+    then expression, as far as it is to blame, and what is still too much as a whole.
 
     Args:
         field: The portrait's field.
@@ -118,20 +123,30 @@ def limit_motion(field: FaceField, moved: Array) -> Array:
     if not len(moved):
         return moved
     face, around = _Gradients(field, True), _Gradients(field, False)
-    turned = _Turns(field.mesh, moved)
-
-    def is_sound(meshes: Array) -> NDArray[np.bool_]:
-        return face.sound(meshes, _ALLOWED) & around.sound(meshes, _ALLOWED_AROUND)
-
-    shares = _shares(lambda share, frames: face.sound(turned(share, frames), _ALLOWED), len(moved))
-    held = turned(shares, np.arange(len(moved)))
+    everything = np.arange(len(moved))
     still = field.mesh[None]
-    shares = _shares(lambda share, frames: is_sound(still + share[:, None, None] * (held[frames] - still)), len(moved))
-    return np.asarray(still + shares[:, None, None] * (held - still), np.float32)
+
+    def hold(part: Callable[[Array, NDArray[np.int64]], Array], is_last: bool = False) -> Array:
+        """Meshes with the largest sound share of one part of their motion."""
+
+        def is_sound(share: Array, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
+            meshes = part(share, frames)
+            good = face.sound(meshes, _ALLOWED)
+            return good & around.sound(meshes, _ALLOWED_AROUND) if is_last else good
+
+        return part(_shares(is_sound, len(moved), is_last), everything)
+
+    held = hold(_Turns(field.mesh, moved))
+    whole = whole_motion(field.mesh, held)
+    held = hold(lambda share, frames: whole[frames] + share[:, None, None] * (held[frames] - whole[frames]))
+    return hold(lambda share, frames: still + share[:, None, None] * (held[frames] - still), is_last=True)
 
 
-def _shares(is_sound: Any, frames: int) -> Array:
-    """Largest share of each frame's motion [F] that is sound, eased over time, never beyond it."""
+def _shares(is_sound: Callable[[Array, NDArray[np.int64]], NDArray[np.bool_]], frames: int, is_last: bool) -> Array:
+    """Largest share of each frame's motion [F] that is sound, eased over time, never beyond it.
+
+    Where none is, another part of the motion is to blame, and the share is 1; with the last part it is 0.
+    """
     shares = np.ones(frames, np.float32)
     left = np.flatnonzero(~is_sound(shares, np.arange(frames)))
     for step in _STEPS:
@@ -139,6 +154,8 @@ def _shares(is_sound: Any, frames: int) -> Array:
             break
         shares[left] = step
         left = left[~is_sound(shares[left], left)]
+    if not is_last:
+        shares[left] = 1
     if shares.min() == 1:
         return shares
     least = minimum_filter1d(shares, 2 * _EASE + 1, mode="nearest")
@@ -187,7 +204,7 @@ def unsound_share(size: tuple[int, int], mesh: Array, moved: Array) -> Array:
     x0, y0, x1, y1 = raster.box
     here = np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), -1).astype(np.float32)
     shares = []
-    for points, sheets in zip(held, warper.field(held), strict=True):
+    for points, sheets in warper.motions(held):
         back = warper.backward_map(sheets[0])
         bad, shown = _unsound(back), np.ones(back.shape[:2], bool)
         for layer in warper.layers:

@@ -7,6 +7,8 @@ move apart or meet, and between them shows what moves with the skull, the teeth 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +16,13 @@ from numpy.typing import NDArray
 from fantasytalking.autoencoder.displacement import FaceField
 from fantasytalking.autoencoder.inversion import inverse_displacement
 from fantasytalking.autoencoder.openings import REACH, PlacedOpening
-from fantasytalking.autoencoder.rigid import similarity_2d
-from fantasytalking.perception.mesh_points import NUM_POINTS, RIGID_POINTS, TRIANGLES
+from fantasytalking.autoencoder.rigid import whole_motion
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
-_RIGID = np.asarray(RIGID_POINTS)
+RIM, RIM_PIXELS = 0.015, 0.75  # how far lips and lids go beyond where they meet: widths of the opening, and pixels
 INTERIOR_MARGIN = 2.0  # pixels of the photo around the portrait's inner mouth that count as its inside
 
 
@@ -37,17 +38,36 @@ class PortraitWarper:
 
     def __init__(self, image: Pixels, mesh: Array, person: Array | None = None, travel: float = 0.0) -> None:
         self.image = image
-        self.field = FaceField(mesh, *image.shape[:2], person, travel)
+        self.field = FaceField(mesh, image.shape[0], image.shape[1], person, travel)
         self.mesh = self.field.mesh
-        seen = np.zeros(NUM_POINTS, bool)
-        seen[TRIANGLES[self.field.visible].ravel()] = True
-        self.rigid = _RIGID[seen[_RIGID]] if seen[_RIGID].sum() >= 8 else _RIGID
-        self.rigid_points = self.mesh[self.rigid, :2]
         self.layers = [_Layer(self, placed) for placed in self.field.openings]
 
     def frames(self, moved: Array) -> list[Pixels]:
         """Move the portrait to each of the meshes [F, 468, 3] (pixels): F frames [H, W, 3]."""
-        return [self._frame(points, sheets) for points, sheets in zip(moved, self.field(moved), strict=True)]
+        still = whole_motion(self.mesh, self.field.shown(moved))
+        return [self._frame(*motion, skull) for motion, skull in zip(self.motions(moved), still, strict=True)]
+
+    def motions(self, moved: Array) -> Iterator[tuple[Array, Array]]:
+        """Mesh as it is shown [468, 3] and displacement of both sheets on the raster [2, h, w, 2], for each of the meshes [F, 468, 3]."""
+        shown = self.field.shown(moved)
+        return zip(shown, self.field(self._pressed(moved, shown)), strict=True)
+
+    def _pressed(self, moved: Array, shown: Array) -> Array:
+        """Meshes whose lips and lids go a little beyond where they meet, for the sheets, not for the line between them.
+
+        The mesh finds the edge of a lip to within a few pixels; without this a rim of teeth would close along with it.
+        """
+        pressed = moved.copy()
+        for placed in self.field.openings:
+            upper, lower = (list(edge[1:-1]) for edge in (placed.opening.upper, placed.opening.lower))
+            gap, now = (m[..., lower, :2] - m[..., upper, :2] for m in (self.mesh, shown))
+            before = np.maximum(np.linalg.norm(gap, axis=-1), 1e-3)
+            closed = np.clip(1 - np.linalg.norm(now, axis=-1) / before, 0, 1)
+            beyond = np.minimum(RIM * 2 * placed.half_width + RIM_PIXELS, 0.5 * before)
+            push = (closed * beyond / before)[..., None] * gap
+            pressed[:, upper, :2] += push
+            pressed[:, lower, :2] -= push
+        return pressed
 
     def __call__(self, points: Array) -> Pixels:
         """Move the portrait so that its mesh lies at `points` [468, 3] (pixels): [H, W, 3] uint8."""
@@ -85,12 +105,12 @@ class PortraitWarper:
         y = back[..., 1] + np.arange(origin[1], origin[1] + height, dtype=np.float32)[:, None]
         return np.asarray(cv2.remap(self.image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
-    def _frame(self, points: Array, sheets: Array) -> Pixels:
+    def _frame(self, points: Array, sheets: Array, skull: Array) -> Pixels:
         x0, y0, x1, y1 = self.field.raster.box
         result = self.image.copy()
         result[y0:y1, x0:x1] = self.sample(self.backward_map(sheets[0]), (x0, y0))
         for layer in self.layers:
-            layer.draw(result, points, sheets)
+            layer.draw(result, points, sheets, skull)
         return result
 
 
@@ -100,6 +120,12 @@ class _Layer:
     def __init__(self, warper: PortraitWarper, placed: PlacedOpening) -> None:
         self.warper, self.placed = warper, placed
         self.inside = warper.image if placed.opening.is_eye else mouth_inside(warper.image, placed)
+        opening = placed.opening
+        self.around = [*opening.upper, *opening.lower, *opening.above, *opening.below]
+        places = warper.mesh[self.around, :2]
+        self.around_inverse = np.linalg.pinv(
+            np.concatenate([places, np.ones_like(places[:, :1])], 1).astype(np.float64)
+        )
         reach, depth = REACH * placed.half_width, placed.depths[1]
         corners = np.array([[-reach, 0], [reach, 0], [reach, depth], [-reach, depth]], np.float32)
         self.frame_points = placed.image(corners)
@@ -107,13 +133,14 @@ class _Layer:
         at = np.rint(raster.to_raster(self.frame_points)).astype(int)
         self.frame_spots = np.clip(at, 0, (raster.width - 1, raster.height - 1))
 
-    def draw(self, frame: Pixels, points: Array, sheets: Array) -> None:
+    def draw(self, frame: Pixels, points: Array, sheets: Array, skull: Array) -> None:
         """Draw the layer and the lower sheet into a frame, in place.
 
         Args:
             frame: [H, W, 3], on which the upper sheet is drawn everywhere.
             points: The moved mesh.
             sheets: Displacement of upper and lower sheet on the raster.
+            skull: The mesh moved without expression.
         """
         drawn = self.masks(points, sheets)
         if drawn is None:
@@ -124,7 +151,7 @@ class _Layer:
         pixels = self.warper.sample(self.warper.backward_map(sheets[1], (x0, y0, x1, y1)), (x0, y0))
         patch = frame[box] * (1 - below_upper)[..., None] + pixels * below[..., None]
         if between.max() > 0:
-            patch += self._interior(points, (x0, y0, x1, y1)) * between[..., None]
+            patch += self._interior(points, skull, (x0, y0, x1, y1)) * between[..., None]
         frame[box] = np.rint(patch).clip(0, 255).astype(np.uint8)
 
     def masks(self, points: Array, sheets: Array) -> tuple[Box, Array, Array] | None:
@@ -159,17 +186,14 @@ class _Layer:
         ends = np.stack([far_right, far_left])
         return tuple(np.concatenate([left[None], edge, right[None], ends]) for edge in (upper, lower))  # type: ignore[return-value]
 
-    def _interior(self, points: Array, box: Box) -> Pixels:
+    def _interior(self, points: Array, skull: Array, box: Box) -> Pixels:
         """Pixels between the edges in a box: those of the portrait, moved with the skull."""
-        warper, placed = self.warper, self.placed
-        matrix, _ = similarity_2d(warper.rigid_points, points[warper.rigid, :2])
-        anchor = list(placed.opening.anchor)
-        home, now = warper.mesh[anchor, :2].mean(0), points[anchor, :2].mean(0)
-        inverse = np.linalg.inv(matrix).astype(np.float32)
+        affine = (self.around_inverse @ skull[self.around, :2]).astype(np.float32)  # [3, 2]
+        inverse = np.linalg.inv(affine[:2]).astype(np.float32)
         ys, xs = np.mgrid[box[1] : box[3], box[0] : box[2]].astype(np.float32)
-        source = (np.stack([xs, ys], -1) - now) @ inverse.T + home
-        if placed.opening.is_eye:
-            source = self._opened(source, (points[:, :2] - now) @ inverse.T + home)
+        source = (np.stack([xs, ys], -1) - affine[2]) @ inverse
+        if self.placed.opening.is_eye:
+            source = self._opened(source, (points[:, :2] - affine[2]) @ inverse)
         return np.asarray(
             cv2.remap(self.inside, source[..., 0], source[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE),
             np.uint8,
@@ -207,7 +231,7 @@ def _mask(polygon: Array, size: tuple[int, int]) -> Array:
     """Share of every pixel [h, w] inside a polygon [N, 2] in pixels, for a size (w, h)."""
     canvas = np.zeros(size[::-1], np.uint8)
     cv2.fillPoly(canvas, [np.round(polygon * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    return canvas.astype(np.float32) / 255
+    return np.asarray(canvas, np.float32) / np.float32(255)
 
 
 def mouth_inside(image: Pixels, placed: PlacedOpening) -> Pixels:

@@ -59,7 +59,7 @@ def calibrate(model: FantasyTalkingTransformer3DModel, dataset: MotionDataset, c
         dataset: Windows of the training tracks without augmentation; its codec is changed.
         config: Configuration of the run.
     """
-    codec, windows = dataset.codec, _two_a_person(dataset)
+    codec, windows = dataset.codec, _one_a_person(dataset)
     if not windows:
         return
     settings = inference_settings(config)
@@ -79,12 +79,12 @@ def calibrate(model: FantasyTalkingTransformer3DModel, dataset: MotionDataset, c
     fit_gain(codec, poses, true[..., k : k + POSE_DIMENSIONS])
 
 
-def _two_a_person(dataset: MotionDataset) -> list[Sample]:
-    """Two windows of every person, from the middle of two clips where there are two."""
+def _one_a_person(dataset: MotionDataset) -> list[Sample]:
+    """A window of every person, from the middle of a clip."""
     windows = []
     for name in dataset.people.names:
         tracks = dataset.people.groups[name]
-        for track in (tracks[0], tracks[len(tracks) // 2]):
-            room = len(track) - dataset.num_frames - 1
-            windows.append(dataset.window(track, max(room, 0) * (1 + len(windows) % 2) // 3, dataset.num_frames))
+        track = tracks[len(tracks) // 2]
+        room = max(len(track) - dataset.num_frames - 1, 0)
+        windows.append(dataset.window(track, room // 2, dataset.num_frames))
     return windows

@@ -155,7 +155,9 @@ def _encoded(crop: Pixels) -> NDArray[np.uint8]:
 
 
 def _decoded(file: NDArray[np.uint8]) -> Pixels:
-    return np.ascontiguousarray(cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
+    image = cv2.imdecode(file, cv2.IMREAD_COLOR)
+    assert image is not None  # the archive's checksums have been compared
+    return np.ascontiguousarray(image[..., ::-1], np.uint8)
 
 
 Frames = Callable[[PreparedTrack, int], NDArray[np.uint8]]
