@@ -29,11 +29,7 @@ Array = NDArray[np.float32]
 MAX_STRETCH = 4.0  # of skin, in one direction
 _ALLOWED = (
     0.1,
-<<<<<<< HEAD
-    3.2,
-=======
     3.5,
->>>>>>> render
 )  # singular values of J that motion is held to; the rest of the way to 0 and 4 is for maps between grid places
 _ALLOWED_AROUND = (0.12, 8.0)  # the same for hair, neck and background
 _STEPS = (0.85, 0.7, 0.55, 0.4, 0.25, 0.1, 0.0)  # shares of a motion that are tried one after another
