@@ -20,8 +20,8 @@ def test_the_bilabials_of_a_known_sentence_are_found_where_they_are() -> None:
     phones = find_phones(samples)
     assert "".join(phone.name for phone in phones if phone.name in "pbm") == "pmm"
     targets = phone_targets(phones)
-    # by the wave: it is silent from 1.66 to 1.73 s in the p of "picture", and the band of 1 to 4 kHz falls to a murmur in each m of "moment",
-    # from 2.18 and from 2.36 s
+    # by the wave: it is silent from 1.66 to 1.73 s in the p of "picture", and the band of 1 to 4 kHz falls to a murmur in each m of
+    # "moment", from 2.18 and from 2.36 s
     np.testing.assert_allclose(targets.closures[:, 0], (1.66, 2.18, 2.36), atol=0.07)
     assert 14 <= len(targets.vowels) <= 22
     assert (np.diff(targets.vowels, axis=1) > 0.07).all() and targets.vowels.max() < len(samples) / 16000
