@@ -1,8 +1,9 @@
 """Do the metrics respond to known damage? Real clips are degraded in known ways, and every metric has to follow.
 
-The damages are blur, noise, freezing, a delayed picture and another person's face, each at three strengths, on the real clips of the
-validation split. A metric follows if its value moves in the expected direction with each strength, starting from clips that were
-only encoded again. How far encoding alone moves each metric is a table of its own, see `re_encodings.py`.
+The damages are blur, noise, freezing, a delayed picture, another person's face and a beginning that stands still, each at
+three strengths, on the real clips of the validation split. A metric follows if its value moves in the expected direction
+with each strength, starting from clips that were only encoded again. How far encoding alone moves each metric is a table
+of its own, see `re_encodings.py`.
 
     python benchmarks/known_answers.py --output FOLDER --json known_answers.json
 """
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from re_encodings import change_rows, changes, record, write_encodings
 
 from fantasytalking.evaluation.evaluate import EvaluationOptions, evaluate
+from fantasytalking.evaluation.metrics.registry import ALL
 from fantasytalking.evaluation.protocol import PROTOCOLS
 from fantasytalking.evaluation.results import Report
 from fantasytalking.media.audio import Audio
@@ -95,6 +97,11 @@ def swap(frames: Frames, share: float, place: int, every: Sequence[Frames]) -> F
     return other[np.minimum(np.arange(len(frames)), len(other) - 1)]
 
 
+def stand(frames: Frames, share: float, place: int, every: Sequence[Frames]) -> Frames:
+    """Show the first frame for the first `share` of the clip, then the clip as it is."""
+    return frames[np.where(np.arange(len(frames)) < round(share * len(frames)), 0, np.arange(len(frames)))]
+
+
 DAMAGES = (
     Damage(
         "blur",
@@ -107,7 +114,17 @@ DAMAGES = (
     Damage(
         "freeze", (3, 6, 12), "frames", freeze, {"fvd": 1, "sd": -1, "mouth": -1, "sync_c": -1, "sync_d": 1, "efid": 1}
     ),
-    Damage("late picture", (2, 5, 10), "frames", late, {"mouth": -1, "sync_offset": 1}),
+    Damage("late picture", (2, 5, 10), "frames", late, {"mouth": -1, "sync_offset": 1, "lip_contrast": -1}),
+    Damage(
+        "stands still",
+        (0.34, 0.67, 1.0),
+        "of a clip",
+        stand,
+        {
+            **{"lip_spread": -1, "lip_contrast": -1, "blink_rate": -1, "yaw_spread": -1, "pitch_spread": -1},
+            **{"roll_spread": -1, "head_speed": -1, "theval_lips": -1, "theval_brows": -1, "theval_score": -1},
+        },
+    ),
     Damage("other face", (0.34, 0.67, 1.0), "of the clips", swap, {"csim": -1, "mouth": -1, "sync_c": -1, "sync_d": 1}),
 )
 
@@ -174,6 +191,8 @@ def judge(report: Report) -> list[dict[str, Any]]:
     rows = []
     for damage in DAMAGES:
         for key, sign in damage.moves.items():
+            if key not in labels:
+                continue
             values = [cells[name][key].value for name in (CONTROL, *(row_name(damage, s) for s in damage.strengths))]
             known = [v for v in values if v is not None]
             steps = [sign * (b - a) > 0 for a, b in itertools.pairwise(known)]
@@ -200,6 +219,7 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=float, default=4.0, help="length of the clips")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="tables to make")
+    parser.add_argument("--metrics", nargs="+", choices=ALL, default=list(ALL), help="metrics to measure")
     parser.add_argument("--without", nargs="+", default=[], metavar="CLIP", help="names of clips to leave out")
     parser.add_argument(
         "--lags",
@@ -214,7 +234,13 @@ def main() -> int:
     """Degrade, evaluate and judge; the exit status is 1 if a metric does not follow."""
     options = parse_options()
     set_threads(options.threads)
-    settings = {"seconds": options.seconds, "crf": CRF, "parts": options.parts, "without": options.without}
+    settings = {
+        "seconds": options.seconds,
+        "crf": CRF,
+        "parts": options.parts,
+        "without": options.without,
+        "metrics": options.metrics,
+    }
     run = Record("known_answers", options, settings)
     listed = validation_clips(options.data, "real", json.loads(options.lags.read_text()))
     clips = [clip for clip in listed if clip.name not in options.without][: options.limit]
@@ -229,6 +255,7 @@ def main() -> int:
         options.output / "report",
         EvaluationOptions(
             dataclasses.replace(PROTOCOLS["small"], max_seconds=options.seconds),
+            tuple(options.metrics),
             backend="proxy",
             baselines=(),
             workers=options.threads,

@@ -20,7 +20,7 @@ from clips import FPS
 from numpy.typing import NDArray
 
 from fantasytalking.evaluation.pairing import GROUND_TRUTH
-from fantasytalking.evaluation.results import Comparison, Report
+from fantasytalking.evaluation.results import Column, Comparison, Report, Summary
 from fantasytalking.media.audio import Audio, fit_length
 from fantasytalking.media.video import write_video
 from fantasytalking.system.files import atomic_path
@@ -133,6 +133,7 @@ class Change:
         high: Upper end of its interval, or None.
         largest: Largest change of a single clip, with its sign; None for Frechet distances.
         better: Whether the mean change is an improvement by the metric's direction, so that the metric rewards the damage.
+        decimals: Decimals to show.
     """
 
     column: str
@@ -143,6 +144,7 @@ class Change:
     high: float | None
     largest: float | None
     better: bool
+    decimals: int = 3
 
 
 def changes(report: Report) -> list[Change]:
@@ -161,6 +163,8 @@ def changes(report: Report) -> list[Change]:
                 continue
             comparison = compared.get((column.key, encoding))
             if comparison is None:
+                if column.kind in ("occurring", "closeness"):
+                    found += _gap(column, encoding, rows[encoding].summary[column.key], truth.summary[column.key])
                 continue
             clips = rows[encoding].clips
             each = [
@@ -171,8 +175,18 @@ def changes(report: Report) -> list[Change]:
             mean, low, high = _turned(comparison)
             better = {"higher": mean > 0, "lower": mean < 0, "neither": False}[column.better]
             largest = max(each, key=abs)
-            found.append(Change(column.key, column.label, encoding, mean, low, high, largest, better))
+            decimals = max(3, column.decimals)
+            found.append(Change(column.key, column.label, encoding, mean, low, high, largest, better, decimals))
     return found
+
+
+def _gap(column: Column, encoding: str, cell: Summary, truth: Summary) -> list[Change]:
+    """Difference of two cells whose clips are not paired: of what occurs, and of closeness. Empty where one has no value."""
+    if cell.value is None or truth.value is None:
+        return []
+    gap = cell.value - truth.value
+    better = {"higher": gap > 0, "lower": gap < 0, "neither": False}[column.better]
+    return [Change(column.key, column.label, encoding, gap, None, None, None, better, max(3, column.decimals))]
 
 
 def _turned(comparison: Comparison) -> tuple[float, float | None, float | None]:
@@ -198,12 +212,13 @@ def change_rows(found: Sequence[Change]) -> tuple[list[str], list[list[str]]]:
 def _cell(change: Change | None) -> str:
     if change is None:
         return "-"
-    sign = "+" if change.largest is not None else ""
-    shown = f"{change.mean:{sign}.3f}"
+    # a Frechet distance has no sign: it has an interval, but no largest change of a clip
+    form = f"{'' if change.largest is None and change.low is not None else '+'}.{change.decimals}f"
+    shown = f"{change.mean:{form}}"
     if change.low is not None and change.high is not None:
-        shown += f" ({change.low:{sign}.3f} to {change.high:{sign}.3f})"
+        shown += f" ({change.low:{form}} to {change.high:{form}})"
     if change.largest is not None:
-        shown += f"; {change.largest:+.3f}"
+        shown += f"; {change.largest:{form}}"
     # -0.000 is rounding, and no direction
     shown = re.sub(r"[-](0\.0+)(?![0-9])", r"\1", shown)
     return f"**{shown}**" if _rewarded(change) else shown

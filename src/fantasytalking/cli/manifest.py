@@ -27,8 +27,8 @@ __all__ = ["MakeManifest", "main", "run"]
 class MakeManifest:
     """Choose clips from real videos and write a manifest of names, times and hashes.
 
-    Videos that are too short, without sound or not showing a face throughout are skipped, with the reason. The last line of the
-    output is the path of the manifest.
+    Videos that are too short, without sound, not showing a face throughout, or frozen while there is sound are skipped, with the reason.
+    The last line of the output is the path of the manifest.
     """
 
     videos: Annotated[tuple[Path, ...], tyro.conf.Positional]

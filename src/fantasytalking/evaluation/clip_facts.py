@@ -1,4 +1,4 @@
-"""Facts about one video file that decide how it may be compared: length, size, frame rate, and stretches in which the picture is frozen.
+"""Facts about one video file that decide how it may be compared: length, size, frame rate, encoding, and where the picture is frozen.
 
 They are read before anything is measured, since all rows of a clip are measured over the length of the shortest of its videos.
 """
@@ -10,19 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fantasytalking.conditioning.speech_features import SAMPLE_RATE
 from fantasytalking.data.preparation.preparation_settings import LONGEST_FREEZE
 from fantasytalking.errors import InputError
 from fantasytalking.evaluation.footage import load_sound
 from fantasytalking.evaluation.protocol import Protocol
-from fantasytalking.media.audio import is_silent
+from fantasytalking.media.audio import Audio, is_silent
 from fantasytalking.media.coverage import PictureChanges, Stretch
+from fantasytalking.media.encoding_facts import read_encoding
 from fantasytalking.media.video import iterate_frames, probe_video
 
-__all__ = ["ClipFacts", "read_facts"]
+__all__ = ["ClipFacts", "frozen_in_window", "read_facts"]
 
 _DECODED = 256
 """Longest side at which frames are decoded; the decoder dithers what it shrinks further, by more than encoders do."""
@@ -40,6 +38,8 @@ class ClipFacts:
         fps: The file's own frame rate.
         has_sound: Whether it has a sound track that can be read.
         frozen: Seconds, of those looked at, in which the picture is frozen while there is sound.
+        encoding: Codec, container and quality of the picture, such as `h264 in mp4, CRF 18`.
+        kbps: Bit rate of the picture in kbit/s; 0 where it is not known.
     """
 
     frames: int
@@ -49,6 +49,8 @@ class ClipFacts:
     fps: float
     has_sound: bool
     frozen: float
+    encoding: str = ""
+    kbps: int = 0
 
     @property
     def longest_side(self) -> int:
@@ -88,7 +90,8 @@ def read_facts(path: Path, protocol: Protocol) -> ClipFacts:
     sound = load_sound(path, count / protocol.fps)
     frozen = 0.0
     if sound is not None:
-        frozen = sum(_heard(part, sound) for part in changes.frozen(LONGEST_FREEZE, count / protocol.fps))
+        frozen = _frozen_under_sound(changes, Audio(sound, SAMPLE_RATE), count / protocol.fps)
+    encoding = read_encoding(path)
     return ClipFacts(
         frames=count,
         seconds=info.seconds,
@@ -96,11 +99,36 @@ def read_facts(path: Path, protocol: Protocol) -> ClipFacts:
         height=info.height,
         fps=float(info.fps),
         has_sound=sound is not None,
-        frozen=round(frozen, 3),
+        frozen=frozen,
+        encoding=str(encoding),
+        kbps=encoding.kbps,
     )
 
 
-def _heard(part: Stretch, sound: NDArray[np.float32]) -> float:
+def frozen_in_window(path: Path, start: float, seconds: float, sound: Audio) -> float:
+    """Seconds of a stretch of a video in which the picture is frozen for more than half a second while there is sound.
+
+    Args:
+        path: The video.
+        start: Where the stretch begins, in seconds.
+        seconds: Its length.
+        sound: The sound of the stretch.
+
+    Raises:
+        VideoError: The video cannot be read.
+    """
+    changes, fps = PictureChanges(), float(probe_video(path).fps)
+    frames = iterate_frames(path, None, max(1, round(seconds * fps)), start, longest_side=_DECODED)
+    for index, frame in enumerate(frames):
+        changes.push(index / fps, frame)
+    return _frozen_under_sound(changes, sound, seconds)
+
+
+def _frozen_under_sound(changes: PictureChanges, sound: Audio, end: float) -> float:
+    return round(sum(_heard(part, sound) for part in changes.frozen(LONGEST_FREEZE, end)), 3)
+
+
+def _heard(part: Stretch, sound: Audio) -> float:
     """Seconds of a stretch, 0 where it is silent: a picture may stand still at the end of a clip."""
-    begin, end = (round(place * SAMPLE_RATE) for place in (part.start, part.end))
-    return 0.0 if is_silent(sound[begin:end], SAMPLE_RATE) else part.seconds
+    begin, end = (round(place * sound.sample_rate) for place in (part.start, part.end))
+    return 0.0 if is_silent(sound.samples[begin:end], sound.sample_rate) else part.seconds

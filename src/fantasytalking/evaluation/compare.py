@@ -17,8 +17,9 @@ from fantasytalking.evaluation.results import (
     Method,
     Report,
 )
+from fantasytalking.evaluation.row_frames import encoding_warnings
 from fantasytalking.evaluation.same_frames import have_same_frames, shared_clips
-from fantasytalking.evaluation.statistics.intervals import mean_interval, sign_flip_p
+from fantasytalking.evaluation.statistics.intervals import paired
 
 __all__ = ["join_reports"]
 
@@ -53,6 +54,8 @@ def join_reports(reports: Sequence[Report], names: Sequence[str], command: str =
     common = _common_frames(reports, rows)
     if not common.same:
         warnings.append(_frames_warning(reports, names))
+    earlier = dict.fromkeys(w for report in reports for w in report.warnings)
+    encodings = [w for w in encoding_warnings([row for _, row in rows]) if w not in earlier]
     return dataclasses.replace(
         reports[0],
         protocol=_joint_protocol(reports) if warnings else dict(reports[0].protocol),
@@ -62,7 +65,7 @@ def join_reports(reports: Sequence[Report], names: Sequence[str], command: str =
         methods=tuple(row for _, row in rows),
         comparisons=tuple(_comparisons(reports, rows, columns)),
         problems=tuple(dict.fromkeys(problem for report in reports for problem in report.problems)),
-        warnings=tuple([*warnings, *dict.fromkeys(w for report in reports for w in report.warnings)]),
+        warnings=tuple([*warnings, *encodings, *earlier]),
         minutes=sum(report.minutes for report in reports),
         common=common,
     )
@@ -154,7 +157,7 @@ def _equal(first: Method, second: Method, columns: Sequence[Column]) -> bool:
 
 
 def _compare(first: Method, second: Method, column: Column, report: Report) -> Comparison | None:
-    if column.kind != "mean":
+    if column.kind not in ("mean", "median"):
         return None
     pairs = [
         (first.clips[clip].values[column.key], second.clips[clip].values[column.key])
@@ -169,6 +172,5 @@ def _compare(first: Method, second: Method, column: Column, report: Report) -> C
     gaps = [a - b for a, b in pairs]
     protocol = report.protocol
     resamples, seed = int(protocol["resamples"]), int(protocol["seed"])
-    got = mean_interval(gaps, resamples, float(protocol["confidence"]), seed)
-    p = sign_flip_p(gaps, resamples, seed) if len(gaps) > 1 else None
+    got, p = paired(column.kind, gaps, resamples, float(protocol["confidence"]), seed)
     return Comparison(column.key, first.name, second.name, got.value, got.low, got.high, p, len(gaps))

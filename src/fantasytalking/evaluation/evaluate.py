@@ -19,7 +19,7 @@ from fantasytalking.evaluation.evaluation_options import EvaluationOptions, chec
 from fantasytalking.evaluation.footage import load_sound
 from fantasytalking.evaluation.measure import MeasuredClip
 from fantasytalking.evaluation.measuring_workers import measure_clips
-from fantasytalking.evaluation.metrics.metric import Measurement
+from fantasytalking.evaluation.metrics.metric import Measurement, Metric
 from fantasytalking.evaluation.metrics.registry import build, choose
 from fantasytalking.evaluation.pairing import (
     GROUND_TRUTH,
@@ -34,7 +34,14 @@ from fantasytalking.evaluation.pairing import (
 from fantasytalking.evaluation.protocol import Protocol, software_versions
 from fantasytalking.evaluation.report.write_report import embedded_count, write_report
 from fantasytalking.evaluation.results import ClipResult, Method, Problem, Report, Summary
-from fantasytalking.evaluation.row_frames import clip_problems, common_frames, footage_warnings, length_warnings
+from fantasytalking.evaluation.row_frames import (
+    clip_problems,
+    common_frames,
+    encoding_warnings,
+    footage_warnings,
+    length_warnings,
+    row_encodings,
+)
 from fantasytalking.evaluation.statistics.intervals import FEWEST
 from fantasytalking.evaluation.summary import summarise
 from fantasytalking.media.video import probe_video
@@ -92,7 +99,7 @@ def evaluate(
         found, results, problems = _collect(measured, reference, options.protocol)
         with progress.stage("comparing"):
             summary = summarise(found, columns, options.protocol)
-        rows = _rows(methods, results, summary.cells, notes or {})
+        rows = _rows(methods, results, summary.cells, notes or {}, row_encodings(measured))
         common = common_frames(measured, rows, summary.apart)
         report = Report(
             **_circumstances(options, reference),
@@ -101,7 +108,7 @@ def evaluate(
             methods=rows,
             comparisons=tuple(summary.comparisons),
             problems=(*plan.problems, *problems),
-            warnings=tuple(_warnings(plan, measured, rows, common, options.protocol, proxies)),
+            warnings=tuple(_warnings(plan, measured, rows, common, options.protocol, [*proxies, *_remarks(metrics)])),
             minutes=round((time.monotonic() - started) / 60, 2),
             common=common,
         )
@@ -131,16 +138,21 @@ def _warnings(
     rows: Sequence[Method],
     common: CommonFrames,
     protocol: Protocol,
-    proxies: Sequence[str],
+    remarks: Sequence[str],
 ) -> list[str]:
     """Sentences to read before quoting a number, those about the frames first."""
     lacking = plan.lacking({row.name: row.clips for row in rows})
     return [
         *length_warnings(measured, rows, common, protocol, lacking, len(plan.names)),
         *footage_warnings(measured, protocol),
-        *proxies,
+        *encoding_warnings(rows),
+        *remarks,
         *_sample_warnings(rows, common, protocol),
     ]
+
+
+def _remarks(metrics: Sequence[Metric]) -> list[str]:
+    return list(dict.fromkeys(metric.remark for metric in metrics if metric.remark))
 
 
 def _rows(
@@ -148,12 +160,21 @@ def _rows(
     results: Mapping[str, Mapping[str, ClipResult]],
     cells: Mapping[str, Mapping[str, Summary]],
     notes: Mapping[str, str],
+    encodings: Mapping[str, str],
 ) -> tuple[Method, ...]:
     """Rows of the table: ground truth, methods (including those without any measured clip), baselines."""
     remarks = {**NOTES, **notes}
     order = [name for name in (GROUND_TRUTH, *methods, STILL, SHUFFLED) if name in results or name in methods]
     return tuple(
-        Method(name, _kind(name), remarks.get(name, ""), results.get(name, {}), cells.get(name, {})) for name in order
+        Method(
+            name,
+            _kind(name),
+            remarks.get(name, ""),
+            results.get(name, {}),
+            cells.get(name, {}),
+            encodings.get(name, ""),
+        )
+        for name in order
     )
 
 

@@ -17,8 +17,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fantasytalking.conditioning.speech_features import SAMPLE_RATE, SpeechEncoder
+from fantasytalking.data.preparation.detect_speech import speech_stretches
 from fantasytalking.errors import AudioError, FaceError, InputError
+from fantasytalking.evaluation import phone_times
 from fantasytalking.evaluation.protocol import Protocol
+from fantasytalking.evaluation.speech_targets import (
+    SpeechTargets,
+    onsets_beside,
+    phone_targets,
+    read_onsets,
+    syllable_targets,
+)
 from fantasytalking.media.audio import load_audio, normalise_loudness
 from fantasytalking.media.video import iterate_frames, probe_video
 from fantasytalking.perception.body import person_mask
@@ -89,6 +98,7 @@ class Footage:
         sound: Sound float32 [n], 16 kHz, as long as the frames; None for a file without sound.
         protocol: Protocol with which the clip was read.
         seconds: Length of the file, which may exceed that of the frames.
+        onsets: Syllables of the sound with their onsets in seconds, where a file beside it tells them.
     """
 
     name: str
@@ -96,6 +106,7 @@ class Footage:
     sound: NDArray[np.float32] | None
     protocol: Protocol
     seconds: float = 0.0
+    onsets: list[tuple[float, str]] | None = None
 
     @functools.cached_property
     def track(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -146,6 +157,27 @@ class Footage:
         return np.asarray(_speech_encoder().encode(normalise_loudness(self.sound)).numpy(), np.float32)
 
     @functools.cached_property
+    def voiced(self) -> NDArray[np.float64]:
+        """Beginning and end of each stretch in which a voice is heard, [n, 2] in seconds.
+
+        Raises:
+            AudioError: There is no sound.
+            MissingDependencyError: silero-vad is not installed.
+        """
+        if self.sound is None:
+            raise AudioError(f"The clip '{self.name}' has no sound; pauses need a video with sound.")
+        return speech_stretches(self.sound)
+
+    @functools.cached_property
+    def targets(self) -> SpeechTargets | None:
+        """Where lips have to meet and to open: by known onsets, or by recognised phones where the recogniser is installed."""
+        if self.onsets is not None:
+            return syllable_targets(self.onsets)
+        if self.sound is None or not phone_times.is_installed():
+            return None
+        return phone_targets(phone_times.find_phones(self.sound))
+
+    @functools.cached_property
     def persons(self) -> NDArray[np.bool_]:
         """Mask of the person from the bundled segmentation network, bool [F, H, W]."""
         return np.stack([person_mask(frame) > 0.5 for frame in self.frames])
@@ -193,4 +225,6 @@ def load_footage(
             f"The clip '{path}' has {len(frames)} frame at {protocol.fps:g} frames a second; give two or more."
         )
     sound = load_sound(sound_of or path, len(frames) / protocol.fps)
-    return Footage(path.stem, np.stack(frames), sound, protocol, info.seconds)
+    known = onsets_beside(sound_of or path)
+    onsets = read_onsets(known) if known.is_file() else None
+    return Footage(path.stem, np.stack(frames), sound, protocol, info.seconds, onsets)

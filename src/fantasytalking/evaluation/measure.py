@@ -8,6 +8,7 @@ method has a shorter video.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from fantasytalking.evaluation.metrics.metric import Measurement, Metric
 from fantasytalking.evaluation.pairing import Task
 from fantasytalking.evaluation.protocol import Protocol
 from fantasytalking.evaluation.results import Curve
+from fantasytalking.evaluation.speech_targets import onsets_beside
 from fantasytalking.media.audio import fit_length
 from fantasytalking.media.video import probe_video
 from fantasytalking.system.digests import json_sha256
@@ -33,7 +35,7 @@ from fantasytalking.system.json import read_json, read_json_object, write_json
 
 __all__ = ["MeasuredClip", "measure_clip"]
 
-FACTS_VERSION = 1
+FACTS_VERSION = 2
 """Raised when `clip_facts` changes, so that stored facts are read again."""
 
 
@@ -136,6 +138,8 @@ def _key(task: Task, metric: Metric, protocol: Protocol, frames: int, own: ClipF
     }
     if metric.hears:
         parts["sound"] = _content(task.sound)
+        onsets = [onsets_beside(path) for path in (task.sound, task.reference)]
+        parts["onsets"] = [_content(path) for path in onsets if path.is_file()]
         # A file without sound is measured with the reference's, see `_load_pair`.
         if task.sound != task.reference and not _has_sound(task.sound, *_state(task.sound)):
             parts["lent sound"] = _content(task.reference)
@@ -173,22 +177,28 @@ def _has_sound(path: Path, size: int, changed: int) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def _reference(path: Path, protocol: Protocol, frames: int) -> Footage:
+def _reference(path: Path, protocol: Protocol, frames: int, states: tuple[tuple[int, int], ...]) -> Footage:
     return load_footage(path, protocol, most_frames=frames)
 
 
 def _load_pair(task: Task, protocol: Protocol, frames: int) -> tuple[Footage, Footage]:
-    reference = _reference(task.reference, protocol, frames)
+    files = [path for path in (task.reference, onsets_beside(task.reference)) if path.is_file()]
+    # with the states of its files, so that one which is changed is read again
+    reference = _reference(task.reference, protocol, frames, tuple(_state(path) for path in files))
     if task.video == task.reference and task.sound == task.video and not task.still:
         return reference, reference
     if task.still:
         repeated = np.repeat(reference.frames[:1], len(reference.frames), axis=0)
-        return Footage(reference.name, repeated, reference.sound, protocol, reference.seconds), reference
+        still = dataclasses.replace(reference, frames=repeated)
+        still.__dict__.update({k: v for k, v in reference.__dict__.items() if k in ("speech", "voiced", "targets")})
+        return still, reference
     sound = task.sound
     clip = load_footage(task.video, protocol, None if sound == task.video else sound, frames)
     if task.video == task.reference:
         # The frames are the same and only the sound differs, so what was found in the frames is reused.
         clip.__dict__.update({k: v for k, v in reference.__dict__.items() if k in ("track", "persons", "longest_run")})
+    if clip.onsets is None and task.sound == task.video:
+        clip.onsets = reference.onsets
     if clip.sound is None:
         clip.sound = None if reference.sound is None else _fitted(reference.sound, len(clip.frames), protocol)
     return clip, reference

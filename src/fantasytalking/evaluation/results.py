@@ -25,6 +25,7 @@ __all__ = [
     "Column",
     "Comparison",
     "Curve",
+    "Kind",
     "Method",
     "Problem",
     "Report",
@@ -38,6 +39,7 @@ SHUFFLED = "ground truth, other sound"
 """Name of the row of real frames with another clip's sound."""
 REPORT = "report.json"
 Better = Literal["higher", "lower", "neither"]
+Kind = Literal["mean", "median", "occurring", "frechet", "closeness"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,11 @@ class Column:
         better: Direction that is better; `neither` for amounts of motion.
         unit: Unit, or "".
         decimals: Number of decimals shown in the table.
-        kind: `mean` over clips, or `frechet` distance between two sets.
+        kind: `mean` or `median` over the clips that all rows share; mean over the clips of each row in which it is `occurring`, such as
+            the length of blinks; `frechet` distance between two sets; or `closeness` of other columns to the ground truth's.
         definition: One or two sentences that say exactly what is computed.
         weights: Name -> SHA-256 of all weights it was computed with; empty if no network was used.
+        parts: Keys of the columns that a `closeness` is made of.
     """
 
     key: str
@@ -64,9 +68,15 @@ class Column:
     better: Better
     unit: str
     decimals: int
-    kind: Literal["mean", "frechet"]
+    kind: Kind
     definition: str
     weights: Mapping[str, str] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+
+    @property
+    def per_clip(self) -> bool:
+        """Whether each clip has a value of its own."""
+        return self.kind in ("mean", "median", "occurring")
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ class Summary:
     """One cell of the table.
 
     Attributes:
-        value: Mean over clips or Frechet distance; None when nothing could be measured.
+        value: Mean or median over clips, Frechet distance, or closeness; None when nothing could be measured.
         low: Lower end of the interval; None where there are too few clips for one.
         high: Upper end of the interval; None where there are too few clips for one.
         clips: Number of clips that it is computed from.
@@ -128,6 +138,7 @@ class Method:
         note: How it was made, or "".
         clips: Clip name -> result.
         summary: Column key -> cell.
+        encoding: How its files are encoded, such as `h264 in mp4, CRF 18`; "" where there are none.
     """
 
     name: str
@@ -135,6 +146,7 @@ class Method:
     note: str
     clips: Mapping[str, ClipResult]
     summary: Mapping[str, Summary]
+    encoding: str = ""
 
     @property
     def shows_other_sound(self) -> bool:
@@ -150,7 +162,7 @@ class Comparison:
         column: Key of the column.
         first: Name of a method.
         second: Name of another method.
-        difference: `first` minus `second`, mean over clips (or difference of the two Frechet distances).
+        difference: `first` minus `second`, mean (or median, as the column's) over clips (or difference of the two Frechet distances).
         low: Lower end of its interval, or None.
         high: Upper end of its interval, or None.
         p: Two-sided p of a sign-flip test over clips; None for Frechet distances.
@@ -240,12 +252,13 @@ class Report:
                 m["note"],
                 {name: _clip(c) for name, c in m["clips"].items()},
                 {key: Summary(**s) for key, s in m["summary"].items()},
+                m.get("encoding", ""),
             )
             for m in raw["methods"]
         )
         rest = {k: raw[k] for k in ("created", "command", "protocol", "software", "machine", "reference", "minutes")}
         return cls(
-            columns=tuple(Column(**c) for c in raw["columns"]),
+            columns=tuple(Column(**{**c, "parts": tuple(c.get("parts", ()))}) for c in raw["columns"]),
             methods=methods,
             comparisons=tuple(Comparison(**c) for c in raw["comparisons"]),
             problems=tuple(Problem(**p) for p in raw["problems"]),

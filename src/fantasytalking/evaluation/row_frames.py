@@ -6,6 +6,7 @@ All rows of a clip are cut to the shortest of its videos (`measure.measure_clip`
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,14 @@ from fantasytalking.evaluation.protocol import Protocol
 from fantasytalking.evaluation.results import Method
 from fantasytalking.evaluation.same_frames import shared_clips
 
-__all__ = ["clip_problems", "common_frames", "footage_warnings", "length_warnings"]
+__all__ = [
+    "clip_problems",
+    "common_frames",
+    "encoding_warnings",
+    "footage_warnings",
+    "length_warnings",
+    "row_encodings",
+]
 
 SLACK = 1.5
 """Frames by which the lengths of a clip and its reference may differ without a note."""
@@ -139,6 +147,32 @@ def footage_warnings(measured: Sequence[MeasuredClip], protocol: Protocol) -> li
                 example = f"{name}: {kind.value(own)}, real {kind.value(real)}"
                 found.append(f"In {_of(len(other), len(clips))} '{method}' has {kind.table} ({example}).")
     return found
+
+
+def row_encodings(measured: Sequence[MeasuredClip]) -> dict[str, str]:
+    """Name of a row -> how its files are encoded, the most frequent way first."""
+    rows: dict[str, Counter[str]] = {}
+    for one in measured:
+        if one.facts is not None and not one.task.still and one.facts[0].encoding:
+            rows.setdefault(one.task.method, Counter())[one.facts[0].encoding] += 1
+    return {name: _ways(found) for name, found in rows.items()}
+
+
+def _ways(found: Counter[str]) -> str:
+    if len(found) == 1:
+        return next(iter(found))
+    return _some([f"{way} ({count} clip{'' if count == 1 else 's'})" for way, count in found.most_common()])
+
+
+def encoding_warnings(rows: Sequence[Method]) -> list[str]:
+    """A warning where methods are encoded differently, as encoding alone moves figures."""
+    ways = {row.name: row.encoding for row in rows if row.kind == "method" and row.encoding}
+    if len(set(ways.values())) < 2:
+        return []
+    named = "; ".join(f"'{name}': {way}" for name, way in ways.items())
+    return [
+        f"The methods' files are encoded differently ({named}), and encoding alone moves figures, sync and quality most: encode all alike."
+    ]
 
 
 def common_frames(measured: Sequence[MeasuredClip], rows: Sequence[Method], apart: Sequence[str]) -> CommonFrames:

@@ -1,4 +1,4 @@
-"""Where in a piece of speech lips have to meet and where they have to open: from known syllables or from aligned phones.
+"""Where in a piece of speech lips have to meet and where they have to open: from known syllables or from phones with times.
 
 Times are in seconds from the beginning of the sound. Letters: C closures, V vowels.
 """
@@ -16,12 +16,21 @@ from numpy.typing import NDArray
 
 from fantasytalking.errors import InputError
 
-__all__ = ["BILABIALS", "VOWELS", "Phone", "SpeechTargets", "phone_targets", "read_onsets", "syllable_targets"]
+__all__ = [
+    "BILABIALS",
+    "VOWELS",
+    "Phone",
+    "SpeechTargets",
+    "onsets_beside",
+    "phone_targets",
+    "read_onsets",
+    "syllable_targets",
+]
 
-BILABIALS = frozenset("PBM")
-"""Consonants that are spoken with closed lips, in ARPAbet."""
-VOWELS = frozenset(["AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"])
-"""Vowels of ARPAbet."""
+BILABIALS = frozenset("pbm")
+"""Letters of consonants that are spoken with closed lips, in the International Phonetic Alphabet."""
+VOWELS = frozenset("aeiouyæøœɐɑɒɔɘəɚɛɜɝɞɤɨɪɯɵɶʉʊʌʏ")  # noqa: RUF001 - letters of that alphabet
+"""Letters of vowels; diphthongs begin with one."""
 _VOWEL_BEGINS, _VOWEL_ENDS = 0.12, 0.32
 """Part of a syllable, in seconds after its onset, that is counted as its vowel. The murmur of an m lasts for 0.10 s."""
 _BEFORE_NEXT = 0.12
@@ -33,7 +42,7 @@ class Phone:
     """A phone with its time.
 
     Attributes:
-        name: Its name in ARPAbet, without stress, in capitals.
+        name: Its letters in the International Phonetic Alphabet, such as `b` or `æ`.
         start: Where it begins, in seconds.
         end: Where it ends.
     """
@@ -66,16 +75,21 @@ def syllable_targets(onsets: Sequence[tuple[float, str]]) -> SpeechTargets:
     ordered = sorted(onsets)
     starts = [time for time, _ in ordered]
     ends = [time - _BEFORE_NEXT for time in starts[1:]] + [np.inf]
-    closures = [(time, time) for time, name in ordered if name[:1].upper() in BILABIALS]
+    closures = [(time, time) for time, name in ordered if name[:1].lower() in BILABIALS]
     vowels = [(time + _VOWEL_BEGINS, min(time + _VOWEL_ENDS, end)) for time, end in zip(starts, ends, strict=True)]
     return SpeechTargets(_pairs(closures), _pairs([pair for pair in vowels if pair[1] > pair[0]]))
 
 
 def phone_targets(phones: Sequence[Phone]) -> SpeechTargets:
-    """Targets of speech whose phones have been aligned."""
-    closures = [(phone.start, phone.end) for phone in phones if phone.name in BILABIALS]
-    vowels = [(phone.start, phone.end) for phone in phones if phone.name in VOWELS]
+    """Targets of phones with times, as an aligner or `phone_times.find_phones` gives them."""
+    closures = [(phone.start, phone.end) for phone in phones if phone.name[:1] in BILABIALS]
+    vowels = [(phone.start, phone.end) for phone in phones if phone.name[:1] in VOWELS]
     return SpeechTargets(_pairs(closures), _pairs(vowels))
+
+
+def onsets_beside(path: Path) -> Path:
+    """Where the onsets of a file's syllables may be written: `anna.onsets.json` beside `anna.mp4`."""
+    return path.with_name(f"{path.stem}.onsets.json")
 
 
 def read_onsets(path: Path) -> list[tuple[float, str]]:

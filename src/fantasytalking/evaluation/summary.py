@@ -10,10 +10,19 @@ from fantasytalking.evaluation.metrics.metric import Measurement
 from fantasytalking.evaluation.pairing import GROUND_TRUTH, SHUFFLED
 from fantasytalking.evaluation.protocol import Protocol
 from fantasytalking.evaluation.results import Column, Comparison, Summary
-from fantasytalking.evaluation.statistics.intervals import Distances, frechet_distances, mean_interval, sign_flip_p
+from fantasytalking.evaluation.statistics.closeness import closeness
+from fantasytalking.evaluation.statistics.intervals import (
+    Distances,
+    frechet_distances,
+    mean_interval,
+    median_interval,
+    paired,
+)
 
 __all__ = ["Found", "Summarised", "summarise"]
 
+_UNMEASURED = "No clip could be measured."
+_NOT_OCCURRING = "It occurs in no clip."
 Found = Mapping[str, Mapping[str, Measurement]]
 """Measurements by method and clip, with all metrics merged."""
 
@@ -49,7 +58,10 @@ def summarise(found: Found, columns: Sequence[Column], protocol: Protocol) -> Su
     comparisons: list[Comparison] = []
     apart: list[str] = []
     for column in columns:
-        part = _means(found, column, protocol) if column.kind == "mean" else _distances(found, column, protocol)
+        if column.kind == "closeness":
+            part = _closeness(found, column, protocol)
+        else:
+            part = _figures(found, column, protocol) if column.per_clip else _distances(found, column, protocol)
         for method, cell in part.cells.items():
             cells[method][column.key] = cell[column.key]
         comparisons += part.comparisons
@@ -78,28 +90,56 @@ def _pairs(found: Found) -> list[tuple[str, str]]:
     return list(itertools.combinations(found, 2))
 
 
-def _means(found: Found, column: Column, protocol: Protocol) -> Summarised:
+def _figures(found: Found, column: Column, protocol: Protocol) -> Summarised:
     key = column.key
     values = {m: {clip: x.values[key] for clip, x in clips.items() if key in x.values} for m, clips in found.items()}
-    counted, apart = _counted({m: list(clips) for m, clips in values.items()})
+    occurring = column.kind == "occurring"
+    if occurring:
+        counted, apart = {m: tuple(clips) for m, clips in values.items()}, False
+    else:
+        counted, apart = _counted({m: list(clips) for m, clips in values.items()})
+    over_clips = median_interval if column.kind == "median" else mean_interval
     cells = {}
     for method, clips in counted.items():
         if not clips:
-            cells[method] = {key: Summary(None, warning="No clip could be measured.")}
+            cells[method] = {key: Summary(None, warning=_NOT_OCCURRING if occurring else _UNMEASURED)}
             continue
-        got = mean_interval([values[method][c] for c in clips], protocol.resamples, protocol.confidence, protocol.seed)
-        warning = _clip_warning(len(clips), len(values[method]), len(found[method]))
+        got = over_clips([values[method][c] for c in clips], protocol.resamples, protocol.confidence, protocol.seed)
+        warning = "" if occurring else _clip_warning(len(clips), len(values[method]), len(found[method]))
         cells[method] = {key: Summary(got.value, got.low, got.high, len(clips), len(clips), warning)}
     comparisons = []
     for first, second in _pairs(found):
         common = [clip for clip in counted[first] if clip in counted[second]]
-        if not common:
+        if not common or occurring:
             continue
         gaps = [values[first][clip] - values[second][clip] for clip in common]
-        got = mean_interval(gaps, protocol.resamples, protocol.confidence, protocol.seed)
-        p = sign_flip_p(gaps, protocol.resamples, protocol.seed) if len(gaps) > 1 else None
+        got, p = paired(column.kind, gaps, protocol.resamples, protocol.confidence, protocol.seed)
         comparisons.append(Comparison(key, first, second, got.value, got.low, got.high, p, len(common)))
     return Summarised(cells, comparisons, (key,) if apart else ())
+
+
+def _closeness(found: Found, column: Column, protocol: Protocol) -> Summarised:
+    """How close other columns are to the ground truth's; each counts the clips that its own cells count."""
+    counted: dict[str, dict[str, tuple[str, ...]]] = {}
+    for key in column.parts:
+        counted[key] = _counted({m: [c for c, x in clips.items() if key in x.values] for m, clips in found.items()})[0]
+
+    def figures(method: str) -> list[dict[str, float]]:
+        return [{c: found[method][c].values[key] for c in counted[key].get(method, ())} for key in column.parts]
+
+    true = figures(GROUND_TRUTH) if GROUND_TRUTH in found else [{} for _ in column.parts]
+    cells = {}
+    for method in found:
+        made = figures(method)
+        lacking = [key for key, one, real in zip(column.parts, made, true, strict=True) if not one or not real]
+        if lacking:
+            cells[method] = {column.key: Summary(None, warning="One of the figures that it is made of has no value.")}
+            continue
+        got = closeness(made, true, protocol.resamples, protocol.confidence, protocol.seed)
+        clips = len({clip for part in made for clip in part})
+        low, high = (None, None) if method == GROUND_TRUTH else (got.low, got.high)
+        cells[method] = {column.key: Summary(got.value, low, high, clips, clips)}
+    return Summarised(cells, [])
 
 
 def _clip_warning(counted: int, measured: int, all_clips: int) -> str:
@@ -135,7 +175,7 @@ def _distances(found: Found, column: Column, protocol: Protocol) -> Summarised:
     known: dict[tuple[str, ...], Distances] = {}
     for clips, methods in groups.items():
         if not clips:
-            cells |= {m: {key: Summary(None, warning="No clip could be measured.")} for m in methods}
+            cells |= {m: {key: Summary(None, warning=_UNMEASURED)} for m in methods}
             continue
         known[clips] = distances(methods, clips)
         for place, method in enumerate(methods):

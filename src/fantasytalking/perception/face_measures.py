@@ -138,4 +138,5 @@ def head_angles(points: np.ndarray) -> NDArray[np.float64]:
     yaw = np.arctan2(nose[..., 0], -nose[..., 2])
     pitch = np.arcsin(np.clip(-nose[..., 1], -1, 1))
     roll = np.arctan2(rotation[..., 1, 0], rotation[..., 1, 1])
-    return np.degrees(np.stack([yaw, pitch, roll], axis=-1)).reshape(*points.shape[:-2], 3)
+    angles: NDArray[np.float64] = np.degrees(np.stack([yaw, pitch, roll], axis=-1))
+    return angles.reshape(*points.shape[:-2], 3)

@@ -32,6 +32,10 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "faceless.mp4", [grey] * 40, 25, speech(1.6), preset="ultrafast")
     # a face that goes away in the middle
     write_video(folder / "leaves.mp4", [face] * 18 + [grey] * 22, 25, speech(1.6), preset="ultrafast")
+    # a picture that is held while the speech goes on
+    moving = np.stack([np.roll(face, k % 3, axis=1) for k in range(10)])
+    held = [*moving, *[moving[-1]] * 25, *moving[:5]]
+    write_video(folder / "frozen.mp4", held, 25, speech(1.6), preset="ultrafast")
     talking_video(folder / "short.mp4", 0.6)
     (folder / "broken.mp4").write_bytes(b"not a video")
     (folder / "notes.txt").write_text("not looked at")
@@ -58,6 +62,7 @@ def test_usable_videos_become_cases_and_the_others_are_skipped_with_the_reason(v
         "mute.mp4": "no sound",
         "faceless.mp4": "no face",
         "leaves.mp4": "no face",
+        "frozen.mp4": "Its picture is frozen for",
         "short.mp4": "lasts 0.60 s, and 1.2 s are wanted",
         "broken.mp4": "not a readable media file",
     }

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fantasytalking.evaluation.metrics.blinks import find_blinks
+from fantasytalking.errors import InputError
+from fantasytalking.evaluation.footage import Footage, load_footage
+from fantasytalking.evaluation.metrics import articulation, face_found, head_motion
+from fantasytalking.evaluation.metrics.blinks import find_blinks, standard
+from fantasytalking.media.audio import Audio
+from fantasytalking.media.video import write_video
 from fantasytalking.perception.face_measures import eye_opening
 from fantasytalking.perception.landmarks import face_mesh
 from fantasytalking.perception.mesh_points import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
@@ -24,13 +31,13 @@ def face() -> NDArray[np.float64]:
     return face_mesh(portrait()).points.astype(np.float64)
 
 
-def closing(face: NDArray[np.float64], right: Sequence[float], left: Sequence[float]) -> NDArray[np.float64]:
+def closing(face: NDArray[np.float64], right: NDArray[np.float64], left: NDArray[np.float64]) -> NDArray[np.float64]:
     """Meshes [F, 468, 3] whose eyes are open by the given shares."""
     points = np.repeat(face[None], len(right), axis=0)
     for pairs, shares in ((RIGHT_LID_PAIRS, right), (LEFT_LID_PAIRS, left)):
         for upper, lower in pairs:
             gap = points[:, upper] - points[:, lower]
-            points[:, upper] = points[:, lower] + np.asarray(shares)[:, None] * gap
+            points[:, upper] = points[:, lower] + shares[:, None] * gap
     return points
 
 
@@ -87,3 +94,33 @@ def test_a_long_blink_is_one_and_as_long_as_it_is(face: NDArray[np.float64]) -> 
 def test_two_blinks_in_quick_succession_are_two(face: NDArray[np.float64]) -> None:
     drawn = shares(60, (20, 26))
     assert len(find_blinks(closing(face, drawn, drawn), FPS)) == 2
+
+
+def test_a_still_portrait_that_an_encoder_has_touched_neither_blinks_nor_turns(
+    calm: Footage, lively: Footage, tmp_path: Path
+) -> None:
+    sound = Audio(np.zeros(0, np.float32), 16000) if calm.sound is None else Audio(calm.sound, 16000)
+    write_video(tmp_path / "still.mp4", np.repeat(calm.frames[:1], len(calm.frames), axis=0), FPS, sound, crf=28)
+    still = load_footage(tmp_path / "still.mp4", calm.protocol)
+    assert standard().measure(still, lively).values == {"blink_rate": 0}
+    ratios = head_motion.standard().measure(still, lively).values
+    assert set(ratios) == {"yaw_spread", "pitch_spread", "roll_spread", "head_speed", "head_jerk"}
+    # the mesh trembles with the encoder's noise
+    assert max(ratios.values()) < 0.25
+    own = head_motion.standard().measure(lively, lively).values
+    assert own == pytest.approx(dict.fromkeys(ratios, 1.0))
+    assert articulation.standard().measure(still, lively).values["lip_spread"] < 0.1
+    assert face_found.standard().measure(still, lively).values == {"face_found": 1}
+    with pytest.raises(InputError, match="head of the real clip is still"):
+        head_motion.standard().measure(lively, dataclasses.replace(still, frames=still.frames[:1].repeat(50, axis=0)))
+
+
+def test_a_face_that_goes_away_is_told(calm: Footage) -> None:
+    gone = calm.frames.copy()
+    gone[len(gone) // 2 :] = 128
+    half = face_found.standard().measure(dataclasses.replace(calm, frames=gone), calm).values["face_found"]
+    assert half == pytest.approx(0.5, abs=0.05)
+    grey = dataclasses.replace(calm, frames=np.full_like(calm.frames, 128))
+    assert face_found.standard().measure(grey, calm).values == {"face_found": 0}
+    with pytest.raises(InputError, match="blinks need a second"):
+        standard().measure(dataclasses.replace(calm, frames=calm.frames[:20]), calm)

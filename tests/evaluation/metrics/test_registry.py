@@ -63,7 +63,8 @@ def put(cache: Path, monkeypatch: pytest.MonkeyPatch, key: str, network: torch.n
 
 def test_without_weights_everything_but_arithmetic_is_a_proxy_and_the_note_says_what_is_missing(cache: Path) -> None:
     choices, notes = choose(ALL, "auto", "cpu")
-    assert {c.name for c in choices if c.standard} == {"mouth", "sharpness"}
+    ours = {"mouth", "sharpness", "articulation", "blinks", "head", "face", "theval"}
+    assert {c.name for c in choices if c.standard} == ours
     (note,) = notes
     assert "pt_inception-2015-12-05" in note and "syncnet_v2.model" in note and "--fetch" in note
     assert choose(("mouth",), "auto", "cpu") == ([Choice("mouth", True, "cpu")], [])

@@ -14,7 +14,7 @@ from fantasytalking.data.preparation.clip_records import Refusal
 from fantasytalking.data.preparation.preparation_settings import PreparationSettings
 from fantasytalking.errors import MissingDependencyError
 
-__all__ = ["check_speech", "speech_share"]
+__all__ = ["check_speech", "speech_share", "speech_stretches"]
 
 
 def check_speech(samples: NDArray[np.float32], settings: PreparationSettings) -> dict[str, Any]:
@@ -41,11 +41,20 @@ def check_speech(samples: NDArray[np.float32], settings: PreparationSettings) ->
 
 def speech_share(samples: NDArray[np.float32]) -> float:
     """Share of a sound [n] at 16 kHz that Silero VAD classifies as speech, 0..1."""
+    stretches = speech_stretches(samples)
+    return float(np.diff(stretches, axis=1).sum() * SAMPLE_RATE / max(1, len(samples)))
+
+
+def speech_stretches(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Beginning and end, [n, 2] in seconds, of each stretch of a sound [n] at 16 kHz that Silero VAD classifies as speech.
+
+    Raises:
+        MissingDependencyError: silero-vad is not installed.
+    """
     model, timestamps = _voice_detector()
     with torch.no_grad():
         found = timestamps(torch.from_numpy(np.ascontiguousarray(samples)), model, sampling_rate=SAMPLE_RATE)
-    result: float = sum(part["end"] - part["start"] for part in found) / max(1, len(samples))
-    return result
+    return np.array([(part["start"], part["end"]) for part in found], np.float64).reshape(-1, 2) / SAMPLE_RATE
 
 
 @functools.cache

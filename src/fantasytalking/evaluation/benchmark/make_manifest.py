@@ -1,4 +1,5 @@
-"""A manifest from a folder of real videos: clips chosen by seed and hashed, those without face or voice skipped with the reason.
+"""A manifest from a folder of real videos: clips chosen by seed and hashed; those without face or voice, or with a frozen
+picture, are skipped with the reason.
 
 The choice depends on names and seed alone: the place of each file in the order follows from a hash of both, so adding or removing a
 file does not move the others.
@@ -16,6 +17,7 @@ from fantasytalking.errors import FaceError, FantasyTalkingError, InputError, Vi
 from fantasytalking.evaluation.benchmark.benchmark_manifest import Case, Manifest, MethodSpec, Window, check_file
 from fantasytalking.evaluation.benchmark.case_inputs import cut_sound
 from fantasytalking.evaluation.benchmark.clip_choice import ClipChoice, Group, find_sources
+from fantasytalking.evaluation.clip_facts import frozen_in_window
 from fantasytalking.evaluation.footage import file_digest
 from fantasytalking.media.audio import is_silent
 from fantasytalking.media.video import iterate_frames, probe_video
@@ -114,7 +116,7 @@ def _case(path: Path, relative: str, identity: str, choice: ClipChoice, names: s
     """Describe a file as a case.
 
     Raises:
-        InputError: It is too short, without sound, silent, or without a face.
+        InputError: It is too short, without sound, silent, frozen, or without a face.
     """
     try:
         check_file(relative)
@@ -136,6 +138,11 @@ def _case(path: Path, relative: str, identity: str, choice: ClipChoice, names: s
         if not faces or faces[0].size < MIN_FACE_SIZE:
             seen = f"a face of {faces[0].size:.0f} pixels" if faces else "no face"
             raise FaceError(f"A frame between second {start:g} and {start + choice.seconds:g} shows {seen}.")
+    frozen = frozen_in_window(path, start, choice.seconds, sound)
+    if frozen:
+        raise VideoError(
+            f"Its picture is frozen for {frozen:.1f} of the {choice.seconds:g} s from second {start:g} on, while there is sound."
+        )
     fps: dict[str, Any] = {} if choice.fps is None else {"fps": choice.fps}
     return Case(_case_name(relative, names), identity, window, None, None, "", {"seed": choice.seed, **fps})
 

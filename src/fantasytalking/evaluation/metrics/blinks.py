@@ -12,9 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import find_peaks, peak_widths
 
+from fantasytalking.errors import InputError
+from fantasytalking.evaluation.footage import Footage
+from fantasytalking.evaluation.metrics.metric import Measurement, Metric
+from fantasytalking.evaluation.metrics.metric_column import metric_column
+from fantasytalking.evaluation.metrics.proxies import bundled_digest
+from fantasytalking.evaluation.results import Column, Kind
 from fantasytalking.perception.face_measures import eye_opening
 
-__all__ = ["CLOSED_EYE", "Blink", "find_blinks"]
+__all__ = ["CLOSED_EYE", "Blink", "Blinks", "find_blinks", "standard"]
 
 CLOSED_EYE = 0.72
 """Share of its median opening that the mesh network sees in an eye that is fully closed: the median of 61 blinks of 21 real people, looked
@@ -103,3 +109,60 @@ def _change(both: NDArray[np.float64], place: float, seconds: float, fps: float)
     reach = seconds * fps / 2
     around = both[max(0, math.floor(place - reach)) : math.ceil(place + reach) + 1]
     return float(np.ptp(around))
+
+
+class Blinks(Metric):
+    """Rate, depth, length and symmetry of the blinks of a clip."""
+
+    name = "blinks"
+
+    def __init__(self) -> None:
+        weights = bundled_digest("face_landmark.tflite")
+        seen = f"as the mesh network sees it, which leaves {CLOSED_EYE:g} of an eye that is fully closed"
+
+        def column(key: str, decimals: int, definition: str, unit: str = "", kind: Kind = "occurring") -> Column:
+            return metric_column("blinks", key, "neither", decimals, definition, weights, unit=unit, kind=kind)
+
+        self.columns = (
+            column(
+                "blink_rate",
+                1,
+                "Dips of the opening of both eyes by at least 0.15 of their median, which fall within 0.16 s and rise within 0.24 s.",
+                "per minute",
+                "mean",
+            ),
+            column(
+                "blink_depth",
+                2,
+                f"Share of its median opening that is left of an eye in a blink, mean of both eyes, {seen}.",
+            ),
+            column("blink_length", 2, "Time from half closed to half open in a blink.", "s"),
+            column(
+                "blink_symmetry",
+                2,
+                "How far the less closed eye closes in a blink over how far the other one does: 0 for a wink.",
+            ),
+        )
+
+    def measure(self, clip: Footage, reference: Footage) -> Measurement:
+        """Find the blinks of the longest stretch that shows the face.
+
+        Raises:
+            InputError: It is shorter than a second.
+        """
+        run, fps = clip.longest_run, clip.protocol.fps
+        points = clip.track[0][run]
+        if len(points) < fps:
+            raise InputError(f"The face is seen in {len(points)} frames in a row; blinks need a second.")
+        blinks = find_blinks(points, fps)
+        values = {"blink_rate": len(blinks) / (len(points) / fps / 60)}
+        if blinks:
+            values["blink_depth"] = float(np.mean([blink.depth for blink in blinks]))
+            values["blink_length"] = float(np.mean([blink.seconds for blink in blinks]))
+            values["blink_symmetry"] = float(np.mean([blink.symmetry for blink in blinks]))
+        return Measurement(values)
+
+
+def standard(device: str = "cpu") -> Blinks:
+    """The only implementation, with the bundled face mesh."""
+    return Blinks()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.evaluation.footage import Footage
 from fantasytalking.evaluation.results import Column, Curve
 from fantasytalking.system.digests import json_sha256
 
-__all__ = ["Measurement", "Metric", "between_frames", "cosines"]
+__all__ = ["Measurement", "Metric", "between_frames", "cosines", "gather"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ class Metric(ABC):
         compares: Whether the result depends on the reference clip.
         version: Raised when the arithmetic changes, so that stored measurements are taken again.
         columns: Columns that it fills.
+        remark: Sentence for the reader of the whole table, such as that a package is not installed; "" for none.
     """
 
     name: str
     hears: ClassVar[bool] = False
     compares: ClassVar[bool] = False
     version: ClassVar[int] = 1
+    remark: str = ""
     columns: tuple[Column, ...]
 
     @abstractmethod
@@ -68,6 +71,22 @@ class Metric(ABC):
         """SHA-256 of everything but clip and protocol that the figures depend on."""
         columns = [(c.key, c.label, sorted(c.weights.items())) for c in self.columns]
         return json_sha256([self.name, self.version, columns])
+
+
+def gather(*parts: Callable[[], dict[str, float]]) -> Measurement:
+    """Collect the figures of a metric whose parts fail one by one: what cannot be measured becomes a note.
+
+    Args:
+        parts: Functions that return figures by the key of their column, or raise `FantasyTalkingError` with the reason why not.
+    """
+    values: dict[str, float] = {}
+    notes: list[str] = []
+    for part in parts:
+        try:
+            values |= part()
+        except FantasyTalkingError as error:
+            notes.append(str(error))
+    return Measurement(values, notes=tuple(dict.fromkeys(notes)))
 
 
 def cosines(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:

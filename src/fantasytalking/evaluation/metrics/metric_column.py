@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from fantasytalking.evaluation.metrics.registry import METRICS
-from fantasytalking.evaluation.results import Better, Column
+from fantasytalking.evaluation.results import Better, Column, Kind
 
 __all__ = ["metric_column"]
 
@@ -21,7 +20,8 @@ def metric_column(
     *,
     proxy_label: str = "",
     unit: str = "",
-    kind: Literal["mean", "frechet"] = "mean",
+    kind: Kind = "mean",
+    parts: tuple[str, ...] = (),
 ) -> Column:
     """Describe one figure of a metric.
 
@@ -34,12 +34,13 @@ def metric_column(
         weights: Name -> SHA-256 of every file of weights; None where nothing but arithmetic is used.
         proxy_label: Name of a proxy's figure; "" for the standard implementation, which has the published name.
         unit: Unit, or "".
-        kind: `mean` over clips, or `frechet` distance between two sets.
+        kind: How the clips of a row become its cell, see `Column`.
+        parts: Keys of the columns that a `closeness` is made of.
     """
     entry = METRICS[metric]
     published = entry.figures[key]
     stands_for = published if entry.has_proxy else ""
     label = proxy_label or published
     return Column(
-        key, label, stands_for, bool(proxy_label), better, unit, decimals, kind, definition, dict(weights or {})
+        key, label, stands_for, bool(proxy_label), better, unit, decimals, kind, definition, dict(weights or {}), parts
     )

@@ -87,6 +87,49 @@ METRICS: dict[str, MetricEntry] = {
     "qalign": MetricEntry("iqa_ase", {"iqa": "IQA", "ase": "ASE"}, "quality by Q-Align", ("qalign",), ("pyiqa",)),
     "mouth": MetricEntry("mouth_correlation", {"mouth": "mouth r"}, "mouth opening against the real clip's"),
     "sharpness": MetricEntry("sharpness", {"sharpness": "sharpness"}, "sharpness of the face over the real clip's"),
+    "articulation": MetricEntry(
+        "articulation",
+        {
+            "lips_closed": "lips closed",
+            "lip_contrast": "lip contrast",
+            "lip_spread": "lip spread",
+            "lip_rest": "lips at rest",
+        },
+        "closing and opening of the lips where speech demands it",
+    ),
+    "blinks": MetricEntry(
+        "blinks",
+        {
+            "blink_rate": "blinks",
+            "blink_depth": "blink depth",
+            "blink_length": "blink length",
+            "blink_symmetry": "blink symmetry",
+        },
+        "rate, depth, length and symmetry of blinks",
+    ),
+    "head": MetricEntry(
+        "head_motion",
+        {
+            "yaw_spread": "yaw spread",
+            "pitch_spread": "pitch spread",
+            "roll_spread": "roll spread",
+            "head_speed": "head speed",
+            "head_jerk": "head jerk",
+        },
+        "motion of the head over the real clip's",
+    ),
+    "face": MetricEntry("face_found", {"face_found": "face found"}, "frames in which a face is found"),
+    "theval": MetricEntry(
+        "theval",
+        {
+            "theval_lips": "THEval lip dynamics",
+            "theval_brows": "THEval eyebrow dynamics",
+            "theval_silence": "THEval silent lips",
+            "theval_sync": "THEval lip sync",
+            "theval_score": "THEval score of four",
+        },
+        "four measures of THEval and its score",
+    ),
 }
 """Name on the command line -> metric, in the order of the report's columns."""
 ALL = tuple(METRICS)

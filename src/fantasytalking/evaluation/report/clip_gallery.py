@@ -62,7 +62,7 @@ def mean_ranks(method: Method, columns: Sequence[Column]) -> dict[str, float]:
     values_of = {c.key: {n: finite(clip.values.get(c.key)) for n, clip in method.clips.items()} for c in columns}
     ranked = {n for known in values_of.values() for n, value in known.items() if value is not None}
     for column in columns:
-        if column.better == "neither" or column.kind != "mean":
+        if column.better == "neither" or not column.per_clip:
             continue
         sign = -1.0 if column.better == "higher" else 1.0
         known = {name: sign * value for name, value in values_of[column.key].items() if value is not None}
@@ -215,7 +215,7 @@ def clips_section(
     methods: dict[str, list[dict[str, Any]]] = {}
     for choice, pair in zip(choices, videos, strict=True):
         methods.setdefault(choice.method.name, []).append(_card(report, choice, *pair))
-    directed = [c.label for c in report.columns if c.better != "neither" and c.kind == "mean"]
+    directed = [c.label for c in report.columns if c.better != "neither" and c.per_clip]
     return render(
         Path(__file__).with_name("clips.html"),
         methods=methods.items(),
@@ -258,7 +258,7 @@ def _card(report: Report, choice: Choice, generated: Video, reference: Video) ->
         "rows": [
             (with_unit(column, arrow=True), _number(clip, column), _number(real, column))
             for column in report.columns
-            if column.kind == "mean"
+            if column.per_clip
         ],
     }
 

@@ -232,5 +232,5 @@ def mean_plots(report: Report) -> list[Markup]:
 
 def distributions(report: Report) -> list[Markup]:
     """Plot every metric that is measured clip by clip; those of which there is a value."""
-    plots = (distribution(report, column) for column in report.columns if column.kind == "mean")
+    plots = (distribution(report, column) for column in report.columns if column.per_clip)
     return [plot for plot in plots if plot]

@@ -245,6 +245,8 @@ def table_text(report: Report) -> str:
     lines += ["", f"{legend} ↑ higher, ↓ lower is better."]
     if told := rows_told(report):
         lines.append(told)
+    if encodings := [f"'{markdown(m.name)}' {markdown(m.encoding)}" for m in report.methods if m.encoding]:
+        lines.append(f"Encoded as: {'; '.join(encodings)}.")
     lines += [f"[{i}] {markdown(cells)}: {markdown(sentence)}" for sentence, (i, cells) in notes.items()]
     lines += [f"Warning: {markdown(warning)}" for warning in report.warnings]
     if report.problems:

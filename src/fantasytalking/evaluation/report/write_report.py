@@ -58,7 +58,7 @@ def write_report(report: Report, folder: Path, media: bool = True, advance: Call
     _write(folder / TABLE_CSV, _csv(_TABLE_FIELDS, _table_rows(report)))
     about = ("method", "kind", "clip", "generated", "reference", "frames")
     # A Frechet distance belongs to a set; and a proxy has its own name here as everywhere.
-    single = [column for column in report.columns if column.kind == "mean"]
+    single = [column for column in report.columns if column.per_clip]
     _write(
         folder / CLIPS_CSV, _csv((*about, *(with_unit(c) for c in single)), _clip_rows(report, [c.key for c in single]))
     )

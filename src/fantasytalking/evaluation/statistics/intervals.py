@@ -12,11 +12,21 @@ from statistics import NormalDist
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from fantasytalking.evaluation.statistics.frechet import Gaussian, Moments, resampled_gaussians
 from fantasytalking.system.processes import threads
 
-__all__ = ["Distances", "Interval", "draws", "frechet_distances", "mean_interval", "sign_flip_p"]
+__all__ = [
+    "Distances",
+    "Interval",
+    "draws",
+    "frechet_distances",
+    "mean_interval",
+    "median_interval",
+    "paired",
+    "sign_flip_p",
+]
 
 Features = NDArray[np.floating]
 LEADING = 64
@@ -57,6 +67,41 @@ def mean_interval(values: Sequence[float], resamples: int, confidence: float, se
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(array.mean()), float(low), float(high))
+
+
+def median_interval(values: Sequence[float], resamples: int, confidence: float, seed: int) -> Interval:
+    """Median over clips with its percentile bootstrap interval, for `FEWEST` clips or more."""
+    array = np.asarray(values, np.float64)
+    if len(array) < FEWEST:
+        return Interval(float(np.median(array)))
+    chosen = np.random.default_rng(seed).integers(len(array), size=(resamples, len(array)))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(np.median(array[chosen], axis=1), [tail, 1 - tail])
+    return Interval(float(np.median(array)), float(low), float(high))
+
+
+def paired(
+    kind: str, gaps: Sequence[float], resamples: int, confidence: float, seed: int
+) -> tuple[Interval, float | None]:
+    """Compare two rows by their differences on the same clips.
+
+    Args:
+        kind: Kind of the column, `mean` or `median`.
+        gaps: Difference of each clip.
+        resamples: Number of resamples.
+        confidence: Coverage of the interval.
+        seed: Seed of the resamples.
+
+    Returns:
+        The mean or median difference with its interval; and p of a sign-flip test, of the differences or, for medians, of their signed
+        ranks (Wilcoxon), None for a single clip.
+    """
+    if kind == "median":
+        got = median_interval(gaps, resamples, confidence, seed)
+        tested = list(np.sign(gaps) * rankdata(np.abs(gaps)))
+    else:
+        got, tested = mean_interval(gaps, resamples, confidence, seed), list(gaps)
+    return got, sign_flip_p(tested, resamples, seed) if len(tested) > 1 else None
 
 
 def sign_flip_p(differences: Sequence[float], resamples: int, seed: int) -> float:
