@@ -40,7 +40,7 @@ _UNDER_THE_EYES, _CHEEKS = (
 def draw_mask(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A portrait with a surgical mask from the bridge of the nose to below the chin."""
     points = face_mesh(picture).points[:, :2]
-    outline = np.concatenate([points[[_UNDER_THE_EYES]], points[list(FACE_OVAL[_CHEEKS])]])
+    outline = np.concatenate([points[[_UNDER_THE_EYES]], points[np.array(FACE_OVAL)[_CHEEKS]]])
     centre = outline.mean(axis=0)
     masked = picture.copy()
     cv2.fillPoly(masked, [np.round(centre + 1.04 * (outline - centre)).astype(np.int32)], _MASK_COLOUR, cv2.LINE_AA)
