@@ -10,6 +10,7 @@ portraits are those of the list.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -59,12 +60,17 @@ def pictures(portraits: Sequence[Portrait], folder: Path) -> Iterator[tuple[str,
         yield portrait.id, "ordinary", portrait.picture(folder)
 
 
+def without_numbers(note: str) -> str:
+    """A note with its numbers replaced: pictures of all sizes are shrunk, and told so."""
+    return re.sub(r"\d+", "#", note)
+
+
 def judge(answers: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What was told of each picture beyond the example's notes, and counts of each kind."""
-    usual = set(answers["example"]["notes"])
+    usual = {without_numbers(note) for note in answers["example"]["notes"]}
     counts: dict[str, dict[str, Any]] = {}
     for name, answer in answers.items():
-        answer["told"] = [note for note in answer["notes"] if note not in usual]
+        answer["told"] = [note for note in answer["notes"] if without_numbers(note) not in usual]
         if answer["kind"] != "example":
             count = counts.setdefault(answer["kind"], {"pictures": 0, "told": [], "refused": [], "silent": []})
             count["pictures"] += 1

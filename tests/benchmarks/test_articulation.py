@@ -104,10 +104,10 @@ def test_sheets_are_as_large_as_the_videos(tmp_path: Path) -> None:
 
 def test_what_the_example_is_told_as_well_is_nothing_about_the_face() -> None:
     answers = {
-        "example": {"kind": "example", "notes": ["a limit"], "refused": None},
+        "example": {"kind": "example", "notes": ["a limit", "shrunk to 12 pixels"], "refused": None},
         "cat": {"kind": "unsure", "notes": ["a limit", "not sure of the face"], "refused": None},
         "dog": {"kind": "unsure", "notes": [], "refused": "no face"},
-        "man": {"kind": "ordinary", "notes": ["a limit"], "refused": None},
+        "man": {"kind": "ordinary", "notes": ["shrunk to 7 pixels"], "refused": None},
     }
     counts = unsure_faces.judge(answers)
     assert (counts["unsure"]["told"], counts["unsure"]["refused"], counts["unsure"]["silent"]) == (["cat"], ["dog"], [])
