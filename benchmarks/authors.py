@@ -16,8 +16,8 @@ from side_by_side import add_options, run
 
 from fantasytalking.errors import InputError
 from fantasytalking.evaluation.benchmark.benchmark_manifest import Case, Window
-from fantasytalking.media.video import probe_video
 from fantasytalking.evaluation.footage import file_digest
+from fantasytalking.media.video import probe_video
 
 AUTHORS = Path("../shared/authors")
 

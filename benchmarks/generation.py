@@ -146,6 +146,8 @@ class Generator:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
     @contextmanager
     def make(

@@ -74,7 +74,8 @@ def unsound_share(size: tuple[int, int], mesh: NDArray[np.float32], moved: NDArr
         from fantasytalking.autoencoder.soundness import unsound_share as own
     except ImportError:
         return np.array([_unsound_map(size, mesh, points) for points in moved], np.float32)
-    return own(size, mesh, moved)
+    share: NDArray[np.float32] = own(size, mesh, moved)
+    return share
 
 
 def _unsound_map(size: tuple[int, int], mesh: NDArray[np.float32], points: NDArray[np.float32]) -> float:
@@ -86,8 +87,9 @@ def _unsound_map(size: tuple[int, int], mesh: NDArray[np.float32], points: NDArr
     skin = np.zeros(size, np.float32)
     for corners in mesh[TRIANGLES[:NUM_SKIN_TRIANGLES], :2]:
         cv2.fillConvexPoly(skin, np.round(corners).astype(np.int32), 1.0)
-    map_ = PortraitWarper(np.zeros((*size, 3), np.uint8), mesh).backward_map(points)  # type: ignore[attr-defined]
-    dy, dx = np.gradient(map_, axis=(0, 1))
+    warper: Any = PortraitWarper(np.zeros((*size, 3), np.uint8), mesh)
+    map_ = warper.backward_map(points)
+    dy, dx = (np.gradient(map_, axis=axis) for axis in (0, 1))
     area = dx[..., 0] * dy[..., 1] - dx[..., 1] * dy[..., 0]
     whole = np.hypot(dx[..., 0] + dy[..., 1], dx[..., 1] - dy[..., 0]) / 2
     apart = np.hypot(dx[..., 0] - dy[..., 1], dx[..., 1] + dy[..., 0]) / 2
@@ -112,7 +114,9 @@ def generate(pipeline: Any, request: dict[str, Any], meshes: list[NDArray[np.flo
     ).samples
     limit = min(pipeline.rules.max_frames, request.get("piece_frames") or 10**9)
     total = round(len(sound) / SOUND_RATE * FPS)
-    files, notes, made, last = [], [], 0, None
+    files: list[str] = []
+    notes: list[str] = []
+    made, last = 0, None
     started = time.monotonic()
     while made < total:
         overlap = CONTINUED_FRAMES if made else 0

@@ -284,7 +284,8 @@ def main() -> int:
             check_outside(options.sheet)
     except FantasyTalkingError as error:
         raise SystemExit(str(error)) from error
-    rows, pictures = [], []
+    rows: list[dict[str, Any]] = []
+    pictures = []
     for portrait in found:
         picture = portrait.picture(options.portraits)
         yaw, opening, eyes = measure(picture)
