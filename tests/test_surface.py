@@ -96,6 +96,7 @@ def test_the_call_of_the_pipeline() -> None:
         "progress",
         "callback_on_step_end",
         "previous",
+        "output",
         "overrides",
     ]
 

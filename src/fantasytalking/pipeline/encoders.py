@@ -24,10 +24,6 @@ from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.progress import quiet_logger
 from fantasytalking.pipeline.settings import GenerationSettings
 
-# The import warns that torchvision is not installed, which image processing can do without.
-with quiet_logger("transformers"):
-    from diffusers.pipelines.wan.pipeline_wan_i2v import prompt_clean
-
 __all__ = ["Encoders", "encode_conditions", "encode_identity", "encode_image", "encode_speech", "encode_text"]
 
 TEXT_TOKENS = 512
@@ -135,6 +131,10 @@ def encode_text(encoders: Encoders, text: str) -> Tensor:
     """Text tokens [1, 512, d]; one zero token [1, 1, d] for a model without text encoder."""
     if encoders.text_encoder is None or encoders.tokenizer is None:
         return torch.zeros(1, 1, encoders.config.text_dim)
+    # Here, as it imports networks that a model without text encoder has no use for. It warns that torchvision is not installed, which
+    # image processing can do without.
+    with quiet_logger("transformers"):
+        from diffusers.pipelines.wan.pipeline_wan_i2v import prompt_clean
     tokens = encoders.tokenizer(
         [prompt_clean(text)],
         padding="max_length",

@@ -71,7 +71,8 @@ def written(
         yield None
         return
     with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(output.open(fps, audio))
+        writer = output.open(fps, audio)
+        stack.enter_context(writer)
         yield writer.write
         with progress.stage("writing"):
             stack.close()
