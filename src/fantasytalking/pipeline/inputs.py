@@ -129,7 +129,10 @@ def load_speech(audio: AudioSource, settings: GenerationSettings, rules: ModelRu
     # The exact fraction that the video writer uses (23.976 is 24000/1001), so that frames and sound stay in step.
     fps = float(exact_rate(settings.fps or rules.native_fps))
     limit = rules.max_frames / fps
-    sound, notes = _read(audio, settings.max_seconds, limit)
+    told: list[str] = []
+    with _noting(told):
+        sound, notes = _read(audio, settings.max_seconds, limit)
+    notes = [*told, *notes]
     video_frames = max(1, round(sound.seconds * fps))
     if video_frames > rules.max_frames:
         # Files whose end was padded by an encoder may pass the reader's check although they are a few frames too long.
@@ -163,10 +166,10 @@ def _read(audio: AudioSource, max_seconds: float | None, limit: float) -> tuple[
     if isinstance(audio, Audio):
         sound = _checked(audio, max_seconds, limit)
     elif max_seconds is None:
-        sound = load_audio(audio, SOUNDTRACK_RATE, max_seconds=_down(limit))
+        sound = load_audio(audio, SOUNDTRACK_RATE, max_seconds=_down(limit), from_picture=False)
     else:
         # Reading a little more than needed shows whether something is cut off.
-        sound = load_audio(audio, SOUNDTRACK_RATE, seconds=max_seconds + 0.05)
+        sound = load_audio(audio, SOUNDTRACK_RATE, seconds=max_seconds + 0.05, from_picture=False)
     if max_seconds is None or sound.seconds <= max_seconds:
         return sound, []
     return _beginning(sound, max_seconds), [f"Only the first {max_seconds:g} s of the speech are used (max_seconds)."]
