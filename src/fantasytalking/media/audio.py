@@ -5,6 +5,7 @@ Dimensions: n samples, c channels.
 
 from __future__ import annotations
 
+import numbers
 import os
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from av.container import InputContainer
 from fantasytalking.errors import AudioError
 from fantasytalking.media.container import open_media, picture_stream
 from fantasytalking.media.loudness import SILENCE_DBFS, is_silent, normalise_loudness
+from fantasytalking.media.python_inputs import checked_rate
 from fantasytalking.media.resampling import StreamResampler
 from fantasytalking.media.sound_claims import claims_of, origin_of, warn_of_loss
 
@@ -101,6 +103,11 @@ def load_audio(
     Raises:
         AudioError: The file is missing, empty, not media, without sound, corrupt, silent, too short or too long.
     """
+    checked_rate(sample_rate)
+    given = {"max_seconds": max_seconds, "min_seconds": min_seconds, "start": start, "seconds": seconds}
+    for name, value in given.items():
+        if value is not None and (not isinstance(value, numbers.Real) or not value >= 0):
+            raise AudioError(f"{name} must be a number of seconds of at least 0, not {value!r}.")
     limit = None if max_seconds is None else max_seconds + start
     window = _Window(sample_rate, start, seconds, limit, from_picture)
     samples, channel = _read(path, window, None)

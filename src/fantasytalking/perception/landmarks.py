@@ -7,7 +7,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from fantasytalking.errors import FaceError, SettingsError
+from fantasytalking.errors import FaceError, ImageError, SettingsError
 from fantasytalking.perception.alignment import rigid_align, rigid_restore
 from fantasytalking.perception.face_search import find_faces, search_region
 from fantasytalking.perception.mesh_network import MIN_SCORE, FaceMesh, mesh_in_region, region_of_box, region_of_mesh
@@ -97,6 +97,10 @@ def track_mesh(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         ImageError: A frame is not such an array.
         FaceError: No frame shows a face.
     """
+    if not isinstance(frames, Iterable):
+        raise ImageError(
+            f"A video is an array [F, H, W, 3] or a list of frames, not {type(frames).__name__}; use read_frames()."
+        )
     points: list[np.ndarray | None] = []
     scores: list[float] = []
     last: np.ndarray | None = None

@@ -15,13 +15,14 @@ from typing import TypeAlias
 
 import numpy as np
 import soxr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from fantasytalking.errors import AudioError, FaceError
 from fantasytalking.geometry import fit_size, released_frame_count
 from fantasytalking.media.audio import Audio, fit_length, is_silent, load_audio, normalise_loudness
 from fantasytalking.media.image import load_image
+from fantasytalking.media.python_inputs import audio_of, checked_rate
 from fantasytalking.media.video import exact_rate
 from fantasytalking.perception.face_confidence import FaceCheck
 from fantasytalking.perception.faces import Face
@@ -31,8 +32,8 @@ from fantasytalking.pipeline.settings import GenerationSettings
 
 __all__ = ["AudioSource", "ImageSource", "Portrait", "Speech", "load_portrait", "load_speech"]
 
-ImageSource: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
-AudioSource: TypeAlias = str | os.PathLike[str] | Audio
+ImageSource: TypeAlias = str | os.PathLike[str] | Image.Image | ArrayLike
+AudioSource: TypeAlias = str | os.PathLike[str] | Audio | tuple[ArrayLike, int]
 
 SPEECH_RATE = 16000
 """Sample rate of the speech encoders, Hz."""
@@ -88,7 +89,7 @@ def load_portrait(image: ImageSource, settings: GenerationSettings, rules: Model
     """Read the portrait, choose the face, scale both to the size of the video.
 
     Args:
-        image: A file, a PIL image or a [H, W, 3] uint8 array.
+        image: A file, a PIL image, or what else `load_image` takes.
         settings: Uses `face`, `face_check` and `longest_side`.
         rules: Rules of the model.
         find_face: Whether the face is looked for: the model has an identity module, or its rules demand a face.
@@ -119,7 +120,7 @@ def load_speech(audio: AudioSource, settings: GenerationSettings, rules: ModelRu
     """Read the speech and count the frames it needs.
 
     Args:
-        audio: A file (of sound, or a video whose sound is used) or an `Audio`.
+        audio: A file (of sound, or a video whose sound is used), an `Audio`, or samples with their rate as `audio_of` takes them.
         settings: Uses `fps` and `max_seconds`.
         rules: Rules of the model.
 
@@ -163,6 +164,8 @@ def _read(audio: AudioSource, max_seconds: float | None, limit: float) -> tuple[
             f"max_seconds is {max_seconds:g}, but one clip of this model at this frame rate holds at most "
             f"{_down(limit)} s; pass --max-seconds {_down(limit)}."
         )
+    if not isinstance(audio, str | os.PathLike | Audio):
+        audio = Audio(*audio_of(audio))
     if isinstance(audio, Audio):
         sound = _checked(audio, max_seconds, limit)
     elif max_seconds is None:
@@ -176,12 +179,14 @@ def _read(audio: AudioSource, max_seconds: float | None, limit: float) -> tuple[
 
 
 def _checked(audio: Audio, max_seconds: float | None, limit: float) -> Audio:
-    samples = np.ascontiguousarray(audio.samples, np.float32)
-    if samples.ndim != 1 or len(samples) < MIN_SECONDS * audio.sample_rate:
+    checked_rate(audio.sample_rate)
+    if np.ndim(audio.samples) != 1 or len(audio.samples) < MIN_SECONDS * audio.sample_rate:
         raise AudioError(
-            f"The speech must be mono samples [n] of at least {MIN_SECONDS:g} s, but an array of shape {samples.shape} "
+            f"The speech must be mono samples [n] of at least {MIN_SECONDS:g} s, but an array of shape {tuple(np.shape(audio.samples))} "
             f"at {audio.sample_rate} Hz was given; mix it to one channel or give a longer recording."
         )
+    audio = Audio(*audio_of((audio.samples, audio.sample_rate)))
+    samples = audio.samples
     if is_silent(samples, audio.sample_rate):
         raise AudioError("The speech is silent; give samples in -1..1 that hold a voice.")
     if max_seconds is None and audio.seconds > limit + 0.1:

@@ -201,8 +201,8 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """Make the portrait speak.
 
         Args:
-            image: The portrait: a file, a PIL image or a [H, W, 3] uint8 array.
-            audio: The speech: a sound file, a video whose sound is used, or an `Audio`.
+            image: The portrait: a file, a PIL image, an array or a tensor, as `media.image.load_image` takes them.
+            audio: The speech: a sound file, a video whose sound is used, an `Audio`, or (samples, sample_rate).
             settings: A complete record; None takes the model's defaults.
             progress: Shows stages and notes; None: progress bars where stderr is a terminal, else warnings for notes.
             callback_on_step_end: Called as diffusers does, `(pipeline, step, timestep, {"latents": ...})`; may return
