@@ -25,6 +25,7 @@ from fantasytalking.system.files import check_name, check_output, existing_file
 from fantasytalking.system.records import FieldDescription, closest_name
 
 if TYPE_CHECKING:
+    from fantasytalking.pipeline.inputs import AudioSource, ImageSource
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 
 __all__ = ["RunOptions", "SettingOptions", "generate_file", "given_settings", "parse", "parse_words", "refuse_unknown"]
@@ -224,8 +225,9 @@ def generate_file(
     existing_file(audio, "audio", AudioError)
     resolve_model(model)
     progress = TerminalProgress()
+    portrait, speech = _read(image, audio, model, settings, progress)
     pipeline = _load(model, run, progress)
-    video = pipeline(image, audio, progress=progress, **settings)
+    video = pipeline(portrait, speech, progress=progress, **settings)
     with progress.stage("writing"):
         path = video.save(target, run.overwrite)
     if run.json:
@@ -235,6 +237,20 @@ def generate_file(
         print(f"{video.duration:.2f} s of video in {total:.1f} s, seed {video.settings.seed}", file=sys.stderr)
         print(path)
     return 0
+
+
+def _read(
+    image: str | os.PathLike[str],
+    audio: str | os.PathLike[str],
+    model: str,
+    settings: dict[str, Any],
+    progress: TerminalProgress,
+) -> tuple[ImageSource, AudioSource]:
+    with progress.stage("reading"):
+        # Imported here, so that --help does not wait for the readers.
+        from fantasytalking.pipeline.early_inputs import read_inputs
+
+        return read_inputs(image, audio, model, settings)
 
 
 def _load(model: str, run: RunOptions, progress: TerminalProgress) -> FantasyTalkingPipeline:

@@ -32,8 +32,6 @@ from fantasytalking.pipeline.settings import GenerationSettings
 
 __all__ = ["AudioSource", "ImageSource", "Portrait", "Speech", "load_portrait", "load_speech"]
 
-ImageSource: TypeAlias = str | os.PathLike[str] | Image.Image | ArrayLike
-AudioSource: TypeAlias = str | os.PathLike[str] | Audio | tuple[ArrayLike, int]
 
 SPEECH_RATE = 16000
 """Sample rate of the speech encoders, Hz."""
@@ -85,11 +83,15 @@ class Speech:
     notes: tuple[str, ...] = ()
 
 
+ImageSource: TypeAlias = str | os.PathLike[str] | Image.Image | ArrayLike | Portrait
+AudioSource: TypeAlias = str | os.PathLike[str] | Audio | tuple[ArrayLike, int] | Speech
+
+
 def load_portrait(image: ImageSource, settings: GenerationSettings, rules: ModelRules, find_face: bool) -> Portrait:
     """Read the portrait, choose the face, scale both to the size of the video.
 
     Args:
-        image: A file, a PIL image, or what else `load_image` takes.
+        image: A file, a PIL image, or what else `load_image` takes; a `Portrait` is given back.
         settings: Uses `face`, `face_check` and `longest_side`.
         rules: Rules of the model.
         find_face: Whether the face is looked for: the model has an identity module, or its rules demand a face.
@@ -98,6 +100,8 @@ def load_portrait(image: ImageSource, settings: GenerationSettings, rules: Model
         ImageError: The image cannot be used.
         FaceError: No face, a face too small or hardly human, or no face of that number.
     """
+    if isinstance(image, Portrait):
+        return image
     notes: list[str] = []
     with _noting(notes):
         original = load_image(image)
@@ -120,13 +124,16 @@ def load_speech(audio: AudioSource, settings: GenerationSettings, rules: ModelRu
     """Read the speech and count the frames it needs.
 
     Args:
-        audio: A file (of sound, or a video whose sound is used), an `Audio`, or samples with their rate as `audio_of` takes them.
+        audio: A file (of sound, or a video whose sound is used), an `Audio`, or samples with their rate as `audio_of` takes
+            them; a `Speech` is given back.
         settings: Uses `fps` and `max_seconds`.
         rules: Rules of the model.
 
     Raises:
         AudioError: No usable sound, or more of it than one clip of this model holds.
     """
+    if isinstance(audio, Speech):
+        return audio
     # The exact fraction that the video writer uses (23.976 is 24000/1001), so that frames and sound stay in step.
     fps = float(exact_rate(settings.fps or rules.native_fps))
     limit = rules.max_frames / fps

@@ -238,8 +238,12 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         callback: StepEnd | None,
         previous: TalkingVideo | NDArray[np.uint8] | None,
     ) -> TalkingVideo:
-        with progress.stage("reading"):
-            portrait, speech = self._read(image, audio, settings)
+        if isinstance(image, Portrait) and isinstance(audio, Speech):
+            # read before this model was loaded
+            portrait, speech = image, audio
+        else:
+            with progress.stage("reading"):
+                portrait, speech = self._read(image, audio, settings)
         without_effect = self._without_effect(settings)
         settings, doubts = held_back(settings, self.settings(), portrait.check, self.transformer.config.motion)
         for note in (*portrait.notes, *doubts, *speech.notes, *without_effect):
