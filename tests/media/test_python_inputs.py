@@ -142,7 +142,7 @@ def test_the_sentence_about_samples_alone_gives_a_way_that_works() -> None:
     with pytest.raises(
         AudioError, match=r"give \(samples, sample_rate\) or fantasytalking\.Audio\(samples, sample_rate\)"
     ):
-        load_speech(SOUND, GenerationSettings(), ModelRules())
+        load_speech(SOUND, GenerationSettings(), ModelRules())  # type: ignore[arg-type]
     import fantasytalking
 
     for given in ((SOUND, 16000), fantasytalking.Audio(SOUND, 16000)):
