@@ -72,6 +72,7 @@ def test_the_knobs() -> None:
         "max_seconds",
         "longest_side",
         "face",
+        "face_check",
         "prompt",
         "negative_prompt",
         "batch_passes",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -260,3 +262,54 @@ def test_a_disk_that_is_full_while_writing(call: Caller) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "free some space" in message
     assert not call.output.exists()
+
+
+EARLY: dict[str, tuple[dict[str, str], tuple[str, ...], str]] = {
+    "a missing picture": ({"image": "nowhere.png"}, (), "does not exist"),
+    "a picture that is none": ({"image": "notes.png"}, (), "is not an image"),
+    "swapped arguments": ({"image": "voice.wav", "audio": "face.png"}, (), "is not an image"),
+    "a picture as sound": ({"audio": "face.png"}, (), "sound"),
+    "a wrong face number": ({}, ("--face", "3"), "no face 3 in the image"),
+    "no face": ({"image": "wall.png"}, (), "No face was found"),
+    "too much speech": ({"audio": "long.wav"}, (), "at most 8.04 s are accepted"),
+    "too little speech": ({"audio": "short.wav"}, (), "at least 0.2 s are needed"),
+    "another ending": ({"output": "out.webm"}, (), "ends in '.webm'"),
+    "no folder": ({"output": "no/folder/out.mp4"}, (), "does not exist; create it"),
+}
+
+
+def test_whatever_can_be_said_of_the_inputs_is_said_before_any_framework_is_imported(
+    tmp_path: Path, model: Path
+) -> None:
+    """One process for all of them; PyTorch would take most of the time until a message."""
+    Image.fromarray(portrait()).save(tmp_path / "face.png")
+    picture(tmp_path / "wall.png", on_canvas(320, 240))
+    (tmp_path / "notes.png").write_text("not a picture at all")
+    for name, seconds in {"voice": 0.4, "long": 9.0, "short": 0.1}.items():
+        write_wave(tmp_path / f"{name}.wav", speech(seconds).samples)
+    commands = []
+    for changes, extra, _ in EARLY.values():
+        options = {"image": "face.png", "audio": "voice.wav", "output": "out.mp4", "model": str(model), **changes}
+        commands.append(["generate", *(word for pair in options.items() for word in (f"--{pair[0]}", pair[1])), *extra])
+    code = (
+        "import sys, json\nfrom fantasytalking.cli.__main__ import main\n"
+        f"for words in json.loads({json.dumps(commands)!r}):\n    print(main(words))\n"
+        "print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.splitlines() == ["2"] * len(EARLY) + ["[]"]
+    messages = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert [kind for kind, message in zip(EARLY, messages, strict=True) if EARLY[kind][2] not in message] == []
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_what_was_read_early_makes_the_same_video(call: Caller) -> None:
+    from fantasytalking import FantasyTalkingPipeline
+    from fantasytalking.media.video import read_frames
+
+    call("--seed", "3", "--longest-side", "96")
+    pipeline = FantasyTalkingPipeline.from_pretrained(call.model)
+    with pytest.warns(UserWarning, match="shrunk"):
+        direct = pipeline(call.path("face.png"), call.path("voice.wav"), steps=1, seed=3, longest_side=96)
+    written, _ = read_frames(direct.save(call.path("direct.mp4")))
+    np.testing.assert_array_equal(read_frames(call.output)[0], written)

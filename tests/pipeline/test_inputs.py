@@ -14,6 +14,8 @@ from fantasytalking.media.video import write_video
 from fantasytalking.pipeline.inputs import load_portrait, load_speech
 from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.settings import GenerationSettings
+from tests.media.files import write_sound
+from tests.perception.pictures import CASES
 from tests.pipeline.tiny_pipeline import portrait, speech
 
 RELEASED = ModelRules()
@@ -160,3 +162,19 @@ def test_quiet_and_loud_speech_reach_the_encoder_alike_where_the_model_wants_it(
 def test_rules_that_no_clip_can_follow_are_refused() -> None:
     with pytest.raises(SettingsError, match="multiple of 4 plus 1"):
         ModelRules(max_frames=80)
+
+
+def test_a_sound_source_whose_picture_begins_late_is_used_from_its_first_sample() -> None:
+    path = CASES / "late_picture.mp4"
+    if not path.is_file():
+        pytest.skip("needs late_picture.mp4 of the cases, which are not part of the project")
+    loaded = load_speech(path, PLAIN, EMBEDDED)
+    assert abs(loaded.soundtrack.seconds - 4.03) < 0.05 and not loaded.notes
+
+
+def test_what_a_reader_tells_of_the_speech_is_a_note(tmp_path: Path) -> None:
+    path = tmp_path / "cut.wav"
+    write_sound(path, speech(2.0).samples[None])
+    path.write_bytes(path.read_bytes()[:40000])
+    (note,) = load_speech(path, PLAIN, EMBEDDED).notes
+    assert "is incomplete: 1.2 of its 2.0 s could be read and are used." in note

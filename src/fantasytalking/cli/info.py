@@ -38,6 +38,7 @@ _OPTIONAL = {
     "bitsandbytes": ("train", "the 8-bit optimiser"),
     "insightface": ("perception", "the InsightFace backend of face embeddings"),
     "matplotlib": ("eval", "plots of the benchmarks"),
+    "pillow_heif": ("heif", "portraits in HEIC, as phones make them"),
 }
 
 

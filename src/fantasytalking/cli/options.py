@@ -26,6 +26,7 @@ from fantasytalking.system.records import FieldDescription, closest_name
 from fantasytalking.system.startup import check_threads, importing_frameworks
 
 if TYPE_CHECKING:
+    from fantasytalking.pipeline.inputs import AudioSource, ImageSource
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 
 __all__ = ["RunOptions", "SettingOptions", "generate_file", "given_settings", "parse", "parse_words", "refuse_unknown"]
@@ -229,11 +230,12 @@ def generate_file(
     existing_file(audio, "audio", AudioError)
     resolve_model(model)
     progress = TerminalProgress()
+    portrait, speech = _read(image, audio, model, settings, progress)
     pipeline, encoder_threads = _load(model, run, progress)
     from fantasytalking.pipeline.talking_video import VideoOutput
 
     written_to = VideoOutput(target, run.overwrite, encoder_threads)
-    video = pipeline(image, audio, progress=progress, output=written_to, **settings)
+    video = pipeline(portrait, speech, progress=progress, output=written_to, **settings)
     if run.json:
         print(json.dumps({"output": str(target), "model": model, **video.summary()}, ensure_ascii=False))
     else:
@@ -241,6 +243,20 @@ def generate_file(
         print(f"{video.duration:.2f} s of video in {total:.1f} s, seed {video.settings.seed}", file=sys.stderr)
         print(target)
     return 0
+
+
+def _read(
+    image: str | os.PathLike[str],
+    audio: str | os.PathLike[str],
+    model: str,
+    settings: dict[str, Any],
+    progress: TerminalProgress,
+) -> tuple[ImageSource, AudioSource]:
+    with progress.stage("reading"):
+        # Imported here, so that --help does not wait for the readers.
+        from fantasytalking.pipeline.early_inputs import read_inputs
+
+        return read_inputs(image, audio, model, settings)
 
 
 def _load(model: str, run: RunOptions, progress: TerminalProgress) -> tuple[FantasyTalkingPipeline, int]:

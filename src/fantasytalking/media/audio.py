@@ -5,6 +5,7 @@ Dimensions: n samples, c channels.
 
 from __future__ import annotations
 
+import numbers
 import os
 import warnings
 from collections.abc import Iterator
@@ -19,9 +20,11 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from fantasytalking.errors import AudioError
-from fantasytalking.media.container import open_media, picture_stream, seconds_of
+from fantasytalking.media.container import open_media, picture_stream
 from fantasytalking.media.loudness import SILENCE_DBFS, is_silent, normalise_loudness
+from fantasytalking.media.python_inputs import checked_rate
 from fantasytalking.media.resampling import StreamResampler
+from fantasytalking.media.sound_claims import claims_of, origin_of, warn_of_loss
 
 __all__ = ["Audio", "fit_length", "is_silent", "load_audio", "normalise_loudness", "sound_times"]
 
@@ -75,6 +78,7 @@ def load_audio(
     start: float = 0.0,
     seconds: float | None = None,
     allow_silent: bool = False,
+    from_picture: bool = True,
 ) -> Audio:
     """Read the sound of an audio or video file as mono.
 
@@ -90,6 +94,8 @@ def load_audio(
         start: Seconds to skip at the beginning.
         seconds: Read only so many seconds from `start` on, an explicit cut; None reads to the end.
         allow_silent: Accept a file without audible sound.
+        from_picture: Whether a picture counts; False takes the sound alone, all of it from its first sample on, and tells when a file
+            has several sound tracks.
 
     Returns:
         float32 mono samples in -1..1 (scaled down if the file exceeds that) at `sample_rate`.
@@ -97,8 +103,13 @@ def load_audio(
     Raises:
         AudioError: The file is missing, empty, not media, without sound, corrupt, silent, too short or too long.
     """
+    checked_rate(sample_rate)
+    given = {"max_seconds": max_seconds, "min_seconds": min_seconds, "start": start, "seconds": seconds}
+    for name, value in given.items():
+        if value is not None and (not isinstance(value, numbers.Real) or not value >= 0):
+            raise AudioError(f"{name} must be a number of seconds of at least 0, not {value!r}.")
     limit = None if max_seconds is None else max_seconds + start
-    window = _Window(sample_rate, start, seconds, limit)
+    window = _Window(sample_rate, start, seconds, limit, from_picture)
     samples, channel = _read(path, window, None)
     if channel is not None:
         samples, _ = _read(path, window, channel)
@@ -127,7 +138,8 @@ def sound_times(container: InputContainer, path: str | os.PathLike[str]) -> Iter
         AudioError: There is no sound, or nothing of it can be decoded.
     """
     stream = _sound_stream(container, path)
-    origin, last = _origin(container, stream), _exact_end(container, stream)
+    origin = origin_of(container, stream, from_picture=True)
+    last = claims_of(container, stream, path, origin).exact_end
     end, decoded = 0.0, False
     for frame in _frames(container, stream):
         # raw streams have no times, their pieces follow each other
@@ -142,12 +154,13 @@ def sound_times(container: InputContainer, path: str | os.PathLike[str]) -> Iter
 
 @dataclass(frozen=True)
 class _Window:
-    """The part of the sound that is read, in seconds from the first video frame or sample."""
+    """The part of the sound that is read, in seconds from the first video frame, if it counts, or sample."""
 
     sample_rate: int
     start: float
     seconds: float | None
     limit: float | None
+    from_picture: bool
 
     @property
     def first(self) -> int:
@@ -166,11 +179,14 @@ def _read(path: str | os.PathLike[str], window: _Window, channel: int | None) ->
     total = 0
     with open_media(path, "audio", AudioError) as container:
         stream = _sound_stream(container, path)
-        claimed, end = _claimed_seconds(container, stream), _exact_end(container, stream)
-        begin = _seek(container, stream, window.start)
+        if not window.from_picture and channel is None:
+            _tell_tracks(container, stream, path)
+        origin = origin_of(container, stream, window.from_picture)
+        claims = claims_of(container, stream, path, origin)
+        begin = _seek(container, stream, window.start, origin)
         skipped = begin * window.sample_rate
         resampler = StreamResampler(window.sample_rate)
-        for chunk, rate in _chunks(container, stream, path, begin):
+        for chunk, rate in _chunks(container, stream, path, origin, begin):
             for index, value in enumerate(np.square(chunk.planes, dtype=np.float64).sum(axis=1)):
                 if chunk.names[index] not in _WITHOUT_SPEECH:
                     energy[index] = energy.get(index, 0.0) + float(value)
@@ -178,16 +194,16 @@ def _read(path: str | os.PathLike[str], window: _Window, channel: int | None) ->
             mixed += float(np.square(mono, dtype=np.float64).sum())
             pieces.append(resampler.push(mono, rate))
             total += len(pieces[-1])
-            _refuse_long(path, (skipped + total) / window.sample_rate, claimed, window)
+            _refuse_long(path, (skipped + total) / window.sample_rate, claims.length, window)
             if window.last is not None and skipped + total >= window.last:
                 break
         pieces.append(resampler.finish())
     samples = np.concatenate(pieces)
-    length = skipped + len(samples)
+    length, end = skipped + len(samples), claims.exact_end
     if end is not None and 0.0 < length / window.sample_rate - end < _SMALLEST_GAP_SECONDS:
         samples = samples[: max(0, round(end * window.sample_rate) - skipped)]
-    if window.last is None:
-        _warn_of_loss(path, length / window.sample_rate, end)
+    if channel is None and (window.last is None or length < window.last):
+        warn_of_loss(path, length / window.sample_rate, claims)
     samples = samples[window.first - skipped : None if window.last is None else window.last - skipped]
     peak = float(np.abs(samples).max(initial=0.0))
     samples = np.ascontiguousarray(samples / peak if peak > 1.0 else samples, dtype=np.float32)
@@ -208,15 +224,17 @@ def _sound_stream(container: InputContainer, path: str | os.PathLike[str]) -> Au
     return stream
 
 
-def _origin(container: InputContainer, stream: AudioStream) -> float | None:
-    """Second 0 of this module on the clock of the file."""
-    picture = picture_stream(container) or stream
-    return seconds_of(picture.start_time, picture.time_base)
+def _tell_tracks(container: InputContainer, stream: AudioStream, path: str | os.PathLike[str]) -> None:
+    count = len(container.streams.audio)
+    if count > 1:
+        number = container.streams.audio.index(stream) + 1
+        warnings.warn(
+            f"The file '{Path(path)}' has {count} sound tracks, of which number {number} is used.", stacklevel=4
+        )
 
 
-def _seek(container: InputContainer, stream: AudioStream, start: float) -> int:
+def _seek(container: InputContainer, stream: AudioStream, start: float, origin: float | None) -> int:
     """Go near `start` in a long video; give the second from which sound is decoded, 0 for the beginning."""
-    origin = _origin(container, stream)
     # Sound files are not sought in: the places of many are estimates. Whole seconds keep the phase of the resampler.
     begin = int(start) - _SEEK_MARGIN_SECONDS
     if begin < _SEEK_MARGIN_SECONDS or origin is None or stream.time_base is None or picture_stream(container) is None:
@@ -231,27 +249,6 @@ def _seek(container: InputContainer, stream: AudioStream, start: float) -> int:
     # Once more, because a packet was taken out; to the beginning where a container without an index went too far.
     container.seek(place if reached else stream.start_time or 0, stream=stream, backward=True)
     return begin if reached else 0
-
-
-def _exact_end(container: InputContainer, stream: AudioStream) -> float | None:
-    """Second at which the sound ends, in containers that know it exactly although the last block may be padded."""
-    begin, origin = seconds_of(stream.start_time, stream.time_base), _origin(container, stream)
-    length = seconds_of(stream.duration, stream.time_base)
-    exact = {"mov", "mp4", "flac"} & set(container.format.name.split(","))
-    return begin + length - origin if exact and begin is not None and origin is not None and length else None
-
-
-def _warn_of_loss(path: str | os.PathLike[str], seconds: float, end: float | None) -> None:
-    if end is not None and seconds < 0.95 * end - 0.1:
-        warnings.warn(
-            f"The audio '{Path(path)}' is incomplete: {seconds:.1f} of its {end:.1f} s could be read and are used.",
-            stacklevel=4,
-        )
-
-
-def _claimed_seconds(container: InputContainer, stream: AudioStream) -> float | None:
-    claimed = seconds_of(stream.duration, stream.time_base)
-    return claimed if claimed is not None else None if container.duration is None else container.duration / av.time_base
 
 
 def _refuse_long(path: str | os.PathLike[str], read: float, claimed: float | None, window: _Window) -> None:
@@ -283,13 +280,16 @@ class _Chunk:
 
 
 def _chunks(
-    container: InputContainer, stream: AudioStream, path: str | os.PathLike[str], begin: int = 0
+    container: InputContainer,
+    stream: AudioStream,
+    path: str | os.PathLike[str],
+    origin: float | None,
+    begin: int = 0,
 ) -> Iterator[tuple[_Chunk, int]]:
     """Decode to float planes from second `begin` on.
 
     Gaps in the timestamps are filled by silence; broken packets are skipped.
     """
-    origin = _origin(container, stream)
     expected = None if origin is None else origin + begin
     decoded = 0
     for frame in _frames(container, stream):

@@ -5,6 +5,8 @@ Dimensions: H height, W width.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import os
 import warnings
@@ -16,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from fantasytalking.errors import ImageError
+from fantasytalking.media.python_inputs import image_array
 from fantasytalking.system.files import existing_file
 
 __all__ = ["MAX_SIDE", "MIN_SIDE", "load_image"]
@@ -24,7 +27,8 @@ MAX_SIDE = 4096
 MIN_SIDE = 32
 
 # Named one by one because Pillow's own list also holds formats that start other programs (EPS).
-_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA", "ICO", "DIB")
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA", "ICO", "DIB", "HEIF")
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc", b"hevx")
 _ACCEPTED = "JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -42,13 +46,13 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def load_image(
-    source: str | os.PathLike[str] | Image.Image | npt.NDArray[Any], max_side: int = MAX_SIDE, min_side: int = MIN_SIDE
+    source: str | os.PathLike[str] | Image.Image | npt.ArrayLike, max_side: int = MAX_SIDE, min_side: int = MIN_SIDE
 ) -> Pixels:
     """Read a portrait: upright by its EXIF rotation, in sRGB, transparency over white, the first frame of several.
 
     Args:
-        source: A file, a Pillow image, or an array: uint8, uint16 or float in 0..1, of [H, W], [H, W, 1], [H, W, 3] or
-            [H, W, 4] (RGBA).
+        source: A file, a Pillow image, or an array, nested lists or a tensor: uint8, uint16, whole numbers in 0..255 or float in 0..1,
+            of [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] (RGBA); a tensor may have its channels first.
         max_side: Longest side of the result in pixels; larger images are reduced to it, with a warning, and with little
             more memory than their own decoder needs.
         min_side: Shortest accepted side in pixels.
@@ -57,13 +61,18 @@ def load_image(
         uint8 RGB [H, W, 3].
 
     Raises:
-        ImageError: The file is missing, empty, no image, corrupt, too small, or has more than
+        ImageError: It is none of these; the file is missing, empty, no image, corrupt, too small, or has more than
             179 million pixels (twice `PIL.Image.MAX_IMAGE_PIXELS`, Pillow's bound against decompression bombs).
     """
-    if isinstance(source, np.ndarray):
-        return _rgb(_image_of(source), "array", max_side, min_side)
+    if isinstance(source, list | tuple) and len(source) == 1 and not isinstance(source[0], list | tuple):
+        # Other pipelines take a list of pictures.
+        source = source[0]
     if isinstance(source, Image.Image):
-        return _rgb(source.copy(), "picture", max_side, min_side)
+        return _rgb(_loaded(source), "picture", max_side, min_side)
+    if not isinstance(source, str | os.PathLike):
+        if isinstance(source, list | tuple) and any(isinstance(one, Image.Image | str | os.PathLike) for one in source):
+            raise ImageError(f"A list of {len(source)} pictures was given; give one portrait.")
+        return _rgb(_image_of(image_array(source)), "array", max_side, min_side)
     file = existing_file(source, "image", ImageError)
     name = f"file '{file}'"
     with _opened(file, name) as image:
@@ -78,14 +87,20 @@ def load_image(
             ) from error
 
 
+def _loaded(image: Image.Image) -> Image.Image:
+    try:
+        return image.copy()
+    except Exception as error:
+        # Pillow reads pixels only now, and its file may be closed or damaged.
+        raise ImageError(f"The Pillow image cannot be read ({error}); load it before its file is closed.") from error
+
+
 def _opened(file: Path, name: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             # Above 89 million pixels Pillow warns; reducing them is what happens here.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            Image.init()
-            # Pillow may be built without some of them, and a format that it does not know would be an error of its own.
-            return Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
+            return Image.open(file, formats=_formats())
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(
@@ -101,12 +116,28 @@ def _opened(file: Path, name: str) -> Image.Image:
         ) from error
 
 
+@functools.cache
+def _formats() -> list[str]:
+    """The formats that can be read here."""
+    Image.init()
+    with contextlib.suppress(ImportError):
+        # An extra, because its wheels hold an encoder under the GPL.
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    # Pillow may be built without some of them, and a format that it does not know would be an error of its own.
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
 def _guess(file: Path) -> str:
     with open(file, "rb") as stream:
         head = stream.read(32)
     if head[4:8] == b"ftyp":
-        heic = head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc")
-        return " (it is HEIC: save it as JPEG or PNG)" if heic else " (it is a video: save one of its frames)"
+        if head[8:12] not in _HEIC:
+            return " (it is a video: save one of its frames)"
+        if "HEIF" in _formats():
+            return " (it is HEIC, and damaged)"
+        return " (it is HEIC: install pillow-heif with pip install 'fantasytalking[heif]', or save it as JPEG or PNG)"
     if head.lstrip().startswith((b"<svg", b"<?xml", b"%PDF", b"%!PS")):
         return " (it is a vector drawing or document)"
     return ""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from fantasytalking.errors import AudioError
+
 __all__ = ["SILENCE_DBFS", "is_silent", "normalise_loudness"]
 
 Samples = npt.NDArray[np.float32]
@@ -25,7 +27,11 @@ def is_silent(samples: Samples, sample_rate: int = 16000, threshold: float = SIL
         samples: [n] in -1..1.
         sample_rate: Samples a second.
         threshold: RMS level in dB relative to full scale.
+
+    Raises:
+        AudioError: ``samples`` is no such array.
     """
+    _check_samples(samples)
     levels = _block_levels(samples, max(1, int(sample_rate * _BLOCK_SECONDS)))
     return levels.size == 0 or float(levels.max()) < 10.0 ** (threshold / 20.0)
 
@@ -44,6 +50,9 @@ def normalise_loudness(samples: Samples, sample_rate: int = 16000, target: float
 
     Returns:
         float32 [n] without constant offset; silence is returned as it is.
+
+    Raises:
+        AudioError: ``samples`` is no such array.
     """
     if is_silent(samples, sample_rate, threshold=target - _MAX_GAIN - 20.0):
         return samples
@@ -53,6 +62,12 @@ def normalise_loudness(samples: Samples, sample_rate: int = 16000, target: float
     level = float(np.sqrt(np.mean(np.square(np.minimum(levels[levels >= 0.1 * loud], loud)))))
     gain = min(10.0 ** (target / 20.0) / max(level, 1e-12), 10.0 ** (_MAX_GAIN / 20.0))
     return _limit_peaks(centred * np.float32(gain), _PEAK)
+
+
+def _check_samples(samples: object) -> None:
+    if not isinstance(samples, np.ndarray) or samples.ndim != 1 or samples.dtype.kind != "f":
+        given = f"{samples.dtype} {list(samples.shape)}" if isinstance(samples, np.ndarray) else type(samples).__name__
+        raise AudioError(f"Sound must be an array of mono samples [n], float in -1..1, not {given}; use load_audio().")
 
 
 def _limit_peaks(samples: Samples, peak: float) -> Samples:

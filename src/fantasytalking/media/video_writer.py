@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import numbers
 import os
 from collections.abc import Iterable
 from fractions import Fraction
@@ -21,6 +22,7 @@ from av.video.stream import VideoStream
 from fantasytalking.errors import VideoError
 from fantasytalking.media.audio import Audio, fit_length
 from fantasytalking.media.container import SCALING, write_errors
+from fantasytalking.media.python_inputs import audio_of
 from fantasytalking.media.video_formats import ENDINGS, FORMATS
 from fantasytalking.system.files import atomic_path, check_output
 
@@ -37,8 +39,8 @@ def exact_rate(fps: float | Fraction) -> Fraction:
     Raises:
         VideoError: The rate is not within 0..1000.
     """
-    if not 0 < fps <= 1000:
-        raise VideoError(f"The frame rate {fps} is not usable; give frames a second above 0 and up to 1000.")
+    if not isinstance(fps, numbers.Real) or not 0 < fps <= 1000:
+        raise VideoError(f"The frame rate {fps!r} is not usable; give frames a second above 0 and up to 1000.")
     if isinstance(fps, Fraction):
         return fps
     near = [exact for exact in _NTSC.values() if abs(float(exact) - fps) < 0.0051 and fps != round(fps)]
@@ -229,9 +231,17 @@ def write_video(
         VideoError: There is no frame, or a frame has another type or size.
     """
     with VideoWriter(path, fps, audio, overwrite, crf, preset, threads=threads) as writer:
-        for frame in frames:
+        for frame in _each(frames):
             writer.write(frame)
     return writer.path
+
+
+def _each(frames: Iterable[npt.NDArray[np.uint8]]) -> Iterable[npt.NDArray[np.uint8]]:
+    if not isinstance(frames, Iterable):
+        raise VideoError(
+            f"The frames are of type {type(frames).__name__}; give an array [F, H, W, 3], or a list of frames."
+        )
+    return frames
 
 
 def _open(temporary: Path, target: Path) -> OutputContainer:
@@ -243,7 +253,9 @@ def _open(temporary: Path, target: Path) -> OutputContainer:
 
 
 def _prepared(audio: Audio) -> npt.NDArray[np.float32]:
-    samples = np.asarray(audio.samples, np.float32)
+    # of any number type
+    audio = Audio(*audio_of((audio.samples, audio.sample_rate) if isinstance(audio, Audio) else audio))
+    samples = audio.samples
     if audio.sample_rate != _SOUND_RATE:
         samples = soxr.resample(samples, audio.sample_rate, _SOUND_RATE)
     return np.clip(samples, -1.0, 1.0)

@@ -5,18 +5,25 @@ Letters: N points, D coordinates (2 or 3), F frames.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.perception.mesh_points import NUM_POINTS, RIGID_POINTS
 
 __all__ = ["fit_similarity", "rigid_align", "rigid_restore"]
 
-Array = TypeVar("Array", np.ndarray, Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Not imported here: a tensor can only come from a program that has imported torch, and faces are found without it.
+Array = TypeVar("Array", np.ndarray, "Tensor")
+
+
+def _torch() -> Any:
+    return sys.modules["torch"]
 
 
 def fit_similarity(source: Array, target: Array, weights: Array | None = None) -> tuple[Array, Array, Array]:
@@ -41,7 +48,7 @@ def fit_similarity(source: Array, target: Array, weights: Array | None = None) -
         raise SettingsError(
             f"A fit needs source and target points [..., N, D] of one N and D, not {tuple(p.shape)} and {tuple(q.shape)}."
         )
-    library: Any = torch if isinstance(p, Tensor) else np
+    library: Any = np if isinstance(p, np.ndarray) else _torch()
     w = library.ones_like(p[(0,) * (p.ndim - 2)][:, 0]) if weights is None else weights
     if tuple(w.shape) != tuple(p.shape[-2:-1]) or w.min() < 0 or w.sum() <= 0:
         raise SettingsError(
@@ -63,15 +70,15 @@ def fit_similarity(source: Array, target: Array, weights: Array | None = None) -
 def _covariance(q: Any, p: Any, w: Any) -> Any:
     """Weighted ``q^T p``, [..., D, D]."""
     # Each library's own product and order: another one changes the last bits, and with them every generated video.
-    if isinstance(q, Tensor):
-        return torch.einsum("...vi,vj->...ij", q * w, p)
+    if not isinstance(q, np.ndarray):
+        return _torch().einsum("...vi,vj->...ij", q * w, p)
     return np.swapaxes(q, -1, -2) @ (w * p)
 
 
 def _turned(rotation: Any, mean: Any) -> Any:
     """``R mean``, [..., D]; mean [..., 1, D]."""
-    if isinstance(rotation, Tensor):
-        return torch.einsum("...ij,j->...i", rotation, mean[0])
+    if not isinstance(rotation, np.ndarray):
+        return _torch().einsum("...ij,j->...i", rotation, mean[0])
     return (rotation @ np.swapaxes(mean, -1, -2))[..., 0]
 
 

@@ -242,4 +242,5 @@ def _lip_profile(image: np.ndarray, points: np.ndarray) -> tuple[float, float]:
 
 def _in_crop(offsets: np.ndarray, angle: float, scale: float) -> np.ndarray:
     cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
-    return offsets.astype(np.float64) @ np.array([[cos, -sin], [sin, cos]])
+    turned: np.ndarray = offsets.astype(np.float64) @ np.array([[cos, -sin], [sin, cos]])
+    return turned

@@ -63,10 +63,11 @@ def embed_aligned(crop: np.ndarray, backend: Backend = "mobilefacenet") -> np.nd
         MissingDependencyError: when InsightFace is asked for and not installed.
         CheckpointError: when InsightFace cannot load or download its networks.
     """
-    if crop.shape != (ARCFACE_SIDE, ARCFACE_SIDE, 3) or crop.dtype != np.uint8:
+    fits = isinstance(crop, np.ndarray) and crop.shape == (ARCFACE_SIDE, ARCFACE_SIDE, 3) and crop.dtype == np.uint8
+    if not fits:
+        given = f"{crop.dtype} {crop.shape}" if isinstance(crop, np.ndarray) else type(crop).__name__
         raise SettingsError(
-            f"An aligned face is uint8 [{ARCFACE_SIDE}, {ARCFACE_SIDE}, 3], not {crop.dtype} {crop.shape}; "
-            "use align_face()."
+            f"An aligned face is uint8 [{ARCFACE_SIDE}, {ARCFACE_SIDE}, 3], not {given}; use align_face()."
         )
     return _backend(backend)(crop)
 

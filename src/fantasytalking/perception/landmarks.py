@@ -7,7 +7,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from fantasytalking.errors import FaceError, SettingsError
+from fantasytalking.errors import FaceError, ImageError, SettingsError
 from fantasytalking.perception.alignment import rigid_align, rigid_restore
 from fantasytalking.perception.face_measures import mouth_opening
 from fantasytalking.perception.face_search import find_faces, search_region
@@ -95,6 +95,10 @@ def track_mesh(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         ImageError: A frame is not such an array.
         FaceError: No frame shows a face.
     """
+    if not isinstance(frames, Iterable):
+        raise ImageError(
+            f"A video is an array [F, H, W, 3] or a list of frames, not {type(frames).__name__}; use read_frames()."
+        )
     points: list[np.ndarray | None] = []
     scores: list[float] = []
     last: np.ndarray | None = None

@@ -15,13 +15,14 @@ from typing import TypeAlias
 
 import numpy as np
 import soxr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from fantasytalking.errors import AudioError, FaceError
 from fantasytalking.geometry import fit_size, released_frame_count
 from fantasytalking.media.audio import Audio, fit_length, is_silent, load_audio, normalise_loudness
 from fantasytalking.media.image import load_image
+from fantasytalking.media.python_inputs import audio_of, checked_rate
 from fantasytalking.media.video import exact_rate
 from fantasytalking.perception.face_confidence import FaceCheck
 from fantasytalking.perception.faces import Face
@@ -31,8 +32,6 @@ from fantasytalking.pipeline.settings import GenerationSettings
 
 __all__ = ["AudioSource", "ImageSource", "Portrait", "Speech", "load_portrait", "load_speech"]
 
-ImageSource: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
-AudioSource: TypeAlias = str | os.PathLike[str] | Audio
 
 SPEECH_RATE = 16000
 """Sample rate of the speech encoders, Hz."""
@@ -84,11 +83,15 @@ class Speech:
     notes: tuple[str, ...] = ()
 
 
+ImageSource: TypeAlias = str | os.PathLike[str] | Image.Image | ArrayLike | Portrait
+AudioSource: TypeAlias = str | os.PathLike[str] | Audio | tuple[ArrayLike, int] | Speech
+
+
 def load_portrait(image: ImageSource, settings: GenerationSettings, rules: ModelRules, find_face: bool) -> Portrait:
     """Read the portrait, choose the face, scale both to the size of the video.
 
     Args:
-        image: A file, a PIL image or a [H, W, 3] uint8 array.
+        image: A file, a PIL image, or what else `load_image` takes; a `Portrait` is given back.
         settings: Uses `face`, `face_check` and `longest_side`.
         rules: Rules of the model.
         find_face: Whether the face is looked for: the model has an identity module, or its rules demand a face.
@@ -97,6 +100,8 @@ def load_portrait(image: ImageSource, settings: GenerationSettings, rules: Model
         ImageError: The image cannot be used.
         FaceError: No face, a face too small or hardly human, or no face of that number.
     """
+    if isinstance(image, Portrait):
+        return image
     notes: list[str] = []
     with _noting(notes):
         original = load_image(image)
@@ -119,17 +124,23 @@ def load_speech(audio: AudioSource, settings: GenerationSettings, rules: ModelRu
     """Read the speech and count the frames it needs.
 
     Args:
-        audio: A file (of sound, or a video whose sound is used) or an `Audio`.
+        audio: A file (of sound, or a video whose sound is used), an `Audio`, or samples with their rate as `audio_of` takes
+            them; a `Speech` is given back.
         settings: Uses `fps` and `max_seconds`.
         rules: Rules of the model.
 
     Raises:
         AudioError: No usable sound, or more of it than one clip of this model holds.
     """
+    if isinstance(audio, Speech):
+        return audio
     # The exact fraction that the video writer uses (23.976 is 24000/1001), so that frames and sound stay in step.
     fps = float(exact_rate(settings.fps or rules.native_fps))
     limit = rules.max_frames / fps
-    sound, notes = _read(audio, settings.max_seconds, limit)
+    told: list[str] = []
+    with _noting(told):
+        sound, notes = _read(audio, settings.max_seconds, limit)
+    notes = [*told, *notes]
     video_frames = max(1, round(sound.seconds * fps))
     if video_frames > rules.max_frames:
         # Files whose end was padded by an encoder may pass the reader's check although they are a few frames too long.
@@ -160,25 +171,29 @@ def _read(audio: AudioSource, max_seconds: float | None, limit: float) -> tuple[
             f"max_seconds is {max_seconds:g}, but one clip of this model at this frame rate holds at most "
             f"{_down(limit)} s; pass --max-seconds {_down(limit)}."
         )
+    if not isinstance(audio, str | os.PathLike | Audio):
+        audio = Audio(*audio_of(audio))
     if isinstance(audio, Audio):
         sound = _checked(audio, max_seconds, limit)
     elif max_seconds is None:
-        sound = load_audio(audio, SOUNDTRACK_RATE, max_seconds=_down(limit))
+        sound = load_audio(audio, SOUNDTRACK_RATE, max_seconds=_down(limit), from_picture=False)
     else:
         # Reading a little more than needed shows whether something is cut off.
-        sound = load_audio(audio, SOUNDTRACK_RATE, seconds=max_seconds + 0.05)
+        sound = load_audio(audio, SOUNDTRACK_RATE, seconds=max_seconds + 0.05, from_picture=False)
     if max_seconds is None or sound.seconds <= max_seconds:
         return sound, []
     return _beginning(sound, max_seconds), [f"Only the first {max_seconds:g} s of the speech are used (max_seconds)."]
 
 
 def _checked(audio: Audio, max_seconds: float | None, limit: float) -> Audio:
-    samples = np.ascontiguousarray(audio.samples, np.float32)
-    if samples.ndim != 1 or len(samples) < MIN_SECONDS * audio.sample_rate:
+    checked_rate(audio.sample_rate)
+    if np.ndim(audio.samples) != 1 or len(audio.samples) < MIN_SECONDS * audio.sample_rate:
         raise AudioError(
-            f"The speech must be mono samples [n] of at least {MIN_SECONDS:g} s, but an array of shape {samples.shape} "
+            f"The speech must be mono samples [n] of at least {MIN_SECONDS:g} s, but an array of shape {tuple(np.shape(audio.samples))} "
             f"at {audio.sample_rate} Hz was given; mix it to one channel or give a longer recording."
         )
+    audio = Audio(*audio_of((audio.samples, audio.sample_rate)))
+    samples = audio.samples
     if is_silent(samples, audio.sample_rate):
         raise AudioError("The speech is silent; give samples in -1..1 that hold a voice.")
     if max_seconds is None and audio.seconds > limit + 0.1:

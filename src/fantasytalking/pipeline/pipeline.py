@@ -202,8 +202,8 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """Make the portrait speak.
 
         Args:
-            image: The portrait: a file, a PIL image or a [H, W, 3] uint8 array.
-            audio: The speech: a sound file, a video whose sound is used, or an `Audio`.
+            image: The portrait: a file, a PIL image, an array or a tensor, as `media.image.load_image` takes them.
+            audio: The speech: a sound file, a video whose sound is used, an `Audio`, or (samples, sample_rate).
             settings: A complete record; None takes the model's defaults.
             progress: Shows stages and notes; None: progress bars where stderr is a terminal, else warnings for notes.
             callback_on_step_end: Called as diffusers does, `(pipeline, step, timestep, {"latents": ...})`; may return
@@ -242,8 +242,12 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         previous: TalkingVideo | NDArray[np.uint8] | None,
         output: VideoOutput | None,
     ) -> TalkingVideo:
-        with progress.stage("reading"):
-            portrait, speech = self._read(image, audio, settings)
+        if isinstance(image, Portrait) and isinstance(audio, Speech):
+            # read before this model was loaded
+            portrait, speech = image, audio
+        else:
+            with progress.stage("reading"):
+                portrait, speech = self._read(image, audio, settings)
         without_effect = self._without_effect(settings)
         settings, doubts = held_back(settings, self.settings(), portrait.check, self.transformer.config.motion)
         for note in (*portrait.notes, *doubts, *speech.notes, *without_effect):

@@ -71,6 +71,7 @@ def existing_file(path: str | os.PathLike[str], what: str, error: type[InputErro
     Raises:
         InputError: As the given class: missing, a folder, empty, not readable, or its name is too long.
     """
+    _refuse_no_path(path, f"{what} file", error)
     file = Path(path).expanduser()
     check_name(file, error)
     if file.is_dir():
@@ -98,6 +99,7 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False, endings:
     Raises:
         OutputError: The path is too long or a folder, exists already, has another ending, or its folder is missing or not writable.
     """
+    _refuse_no_path(path, "output", OutputError)
     target = Path(path).expanduser()
     check_name(target, OutputError)
     if target.is_dir():
@@ -121,6 +123,13 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False, endings:
             f"The output folder '{folder}' is not writable; choose another one or change its permissions."
         )
     return target
+
+
+def _refuse_no_path(path: object, what: str, error: type[InputError]) -> None:
+    if not isinstance(path, str | os.PathLike):
+        raise error(f"The {what} must be a path, but is of type {type(path).__name__}; give the name of one file.")
+    if "\0" in os.fsdecode(path):
+        raise error(f"The {what} {path!r} has a zero byte in its name; give the name of one file.")
 
 
 @contextlib.contextmanager

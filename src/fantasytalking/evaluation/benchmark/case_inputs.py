@@ -113,8 +113,9 @@ def cut_sound(window: Window, data: Path, seconds: float | None = None) -> Audio
     """
     length = window.seconds if seconds is None else seconds
     # the pipeline checks for silence itself; a silent reference is no error
-    wanted = {"start": window.start, "seconds": length}
-    sound = load_audio(data / window.file, SOUNDTRACK_RATE, min_seconds=0.0, allow_silent=True, **wanted)
+    sound = load_audio(
+        data / window.file, SOUNDTRACK_RATE, min_seconds=0.0, start=window.start, seconds=length, allow_silent=True
+    )
     return Audio(fit_length(sound.samples, round(length * SOUNDTRACK_RATE)), SOUNDTRACK_RATE)
 
 

@@ -1,0 +1,75 @@
+"""Portrait and speech of a command, read before its model is loaded, so that a mistake in them is told at once.
+
+Needs no framework: what the model demands is read from the JSON files of its folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fantasytalking.errors import FantasyTalkingError
+from fantasytalking.media.audio import load_audio
+from fantasytalking.media.image import load_image
+from fantasytalking.pipeline.inputs import AudioSource, ImageSource, load_portrait, load_speech
+from fantasytalking.pipeline.model_names import INDEX, resolve_model
+from fantasytalking.pipeline.model_rules import ModelRules
+from fantasytalking.pipeline.settings import GenerationSettings
+
+__all__ = ["read_inputs"]
+
+
+@dataclass(frozen=True)
+class _Demands:
+    rules: ModelRules
+    settings: GenerationSettings
+    uses_identity: bool
+
+
+def read_inputs(
+    image: str | os.PathLike[str], audio: str | os.PathLike[str], model: str, given: Mapping[str, Any]
+) -> tuple[ImageSource, AudioSource]:
+    """Read portrait and speech as the pipeline of a model will.
+
+    Args:
+        image: File of the portrait.
+        audio: File of the speech.
+        model: Name of the model.
+        given: Settings of the call by name.
+
+    Returns:
+        What the pipeline takes: both as read; or, if the model is not on this machine or its folder is damaged, the files, of which only
+        that they can be read is known then.
+
+    Raises:
+        InputError: Image, speech or a setting cannot be used.
+        CheckpointError: There is no such model.
+    """
+    folder = resolve_model(model)
+    demands = _demands(folder, given) if isinstance(folder, Path) else None
+    if demands is None:
+        load_image(image)
+        load_audio(audio, from_picture=False)
+        return image, audio
+    settings, rules = demands.settings, demands.rules
+    find_face = rules.needs_face or (demands.uses_identity and settings.identity_scale > 0)
+    return load_portrait(image, settings, rules, find_face), load_speech(audio, settings, rules)
+
+
+def _demands(folder: Path, given: Mapping[str, Any]) -> _Demands | None:
+    """What a model folder demands; None if its files do not say, which the loader tells."""
+    try:
+        index = json.loads((folder / INDEX).read_text())
+        config = json.loads((folder / "transformer" / "config.json").read_text())
+        names = {field.name for field in dataclasses.fields(ModelRules)}
+        rules = ModelRules(**{name: value for name, value in index.items() if name in names})
+        defaults = GenerationSettings.create(index.get("defaults") or {})
+        uses_identity = config.get("identity_dim") is not None
+    except (OSError, ValueError, AttributeError, TypeError, FantasyTalkingError):
+        return None
+    return _Demands(rules, defaults.replace(**given), uses_identity)
