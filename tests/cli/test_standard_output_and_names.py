@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -33,6 +34,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "prepare --output": ("prepare", "folder", "--output", LONG),
     "train --data": ("train", "embedded", "--data", LONG, "--output", "o"),
     "train --output": ("train", "embedded", "--data", "folder", "--output", LONG),
+    "train --start": ("train", "embedded", "--data", "folder", "--output", "o", "--start", LONG),
+    "train --teacher": ("train", "distil", "--data", "folder", "--output", "o", "--teacher", LONG),
+    "train --base": ("train", "adapter-14b", "--data", "folder", "--output", "o", "--base", LONG),
     "export, run": ("export", LONG, "o", "--layout", "model"),
     "export, target": ("export", "folder", LONG, "--layout", "model"),
     "export --base": ("export", "folder", "o", "--layout", "model", "--base", LONG),
@@ -64,6 +68,14 @@ def test_a_name_of_300_characters_is_one_sentence(
     assert line.startswith("error: ") and line.endswith(".") and "n" * 40 in line, line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "here.txt"]
     assert not list((tmp_path / "folder").iterdir())
+
+
+def test_a_path_that_only_the_system_refuses_is_an_error_as_json_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*NAMES["evaluate --generated"], "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["message"].endswith("use shorter names.")
 
 
 def test_every_command_with_a_path_is_tried() -> None:

@@ -76,8 +76,11 @@ def test_a_pillow_image_whose_file_is_closed_is_one_sentence(tmp_path: Path) -> 
     Image.fromarray(PICTURE).save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
         pass
-    with pytest.raises(ImageError, match="cannot be read"):
+    with pytest.raises(ImageError, match="load it before its file is closed"):
         load_image(image)
+    with Image.open(tmp_path / "a.png") as image:
+        image.load()
+    np.testing.assert_array_equal(load_image(image), PICTURE)
 
 
 SOUNDS: dict[str, Any] = {

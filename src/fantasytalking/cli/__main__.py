@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fantasytalking.errors import FantasyTalkingError
+from fantasytalking.errors import FantasyTalkingError, InputError
 
 __all__ = ["COMMANDS", "Command", "main"]
 
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return BROKEN_PIPE
     except OSError as error:
-        return _os_error(error)
+        return _os_error(error, as_json="--json" in words)
 
 
 def _answer(words: list[str]) -> int:
@@ -115,7 +115,7 @@ def _flush() -> None:
         sys.stdout.flush()
 
 
-def _os_error(error: OSError) -> int:
+def _os_error(error: OSError, as_json: bool) -> int:
     """Answer an error of the system that no command expects: a full standard output, or a path that cannot be used."""
     try:
         if error.filename is None:
@@ -129,10 +129,11 @@ def _os_error(error: OSError) -> int:
         return FantasyTalkingError.exit_code
     if error.errno != errno.ENAMETOOLONG:
         raise error
-    print(
-        f"error: The path '{error.filename}' is longer than the file system takes; use shorter names.", file=sys.stderr
+    # Most commands look at their paths first; this is for the others.
+    _report(
+        InputError(f"The path '{error.filename}' is longer than the file system takes; use shorter names."), as_json
     )
-    return FantasyTalkingError.exit_code
+    return InputError.exit_code
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:

@@ -89,7 +89,7 @@ def warn_of_loss(path: str | os.PathLike[str], seconds: float, claims: Claims) -
     elif claims.in_file is not None:
         text = (
             f"has a header that tells of {seconds:.1f} s, which are used, although the file holds {claims.in_file:.1f} s; "
-            "write it again to use all of it"
+            "export the recording again to use all of it"
         )
     elif claims.open_ended:
         text = (
