@@ -15,11 +15,21 @@ from fantasytalking.evaluation.pairing import GROUND_TRUTH, SHUFFLED, STILL, Tas
 from fantasytalking.evaluation.protocol import PROTOCOLS, Protocol
 from fantasytalking.evaluation.report.report_table import best_methods, table_text
 from fantasytalking.evaluation.results import ClipResult, Column, Method, Report
-from fantasytalking.evaluation.row_frames import clip_problems, common_frames, footage_warnings, length_warnings
+from fantasytalking.evaluation.row_frames import (
+    clip_problems,
+    common_frames,
+    encoding_warnings,
+    footage_warnings,
+    length_warnings,
+    row_encodings,
+)
 from fantasytalking.evaluation.summary import summarise
 
 REAL = ClipFacts(250, 10.0, 448, 448, 25.0, True, 0.0)
 COLUMN = Column("score", "score", "", False, "higher", "", 3, "mean", "of a test")
+RATIO = Column("score", "ratio", "", False, "neither", "", 3, "median", "of a test")
+RARE = Column("score", "rare", "", False, "neither", "", 3, "occurring", "of a test")
+CLOSE = Column("close", "close", "", False, "higher", "", 3, "closeness", "of a test", parts=("score",))
 FD = Column("fd", "FD", "", False, "lower", "", 3, "frechet", "of a test")
 
 
@@ -55,6 +65,61 @@ def test_a_mean_counts_the_clips_that_every_row_has() -> None:
     pair = next(c for c in summed.comparisons if {c.first, c.second} == {"easy", "hard"})
     assert (pair.clips, pair.difference) == (1, pytest.approx(0.1))
     assert summed.apart == ()
+
+
+def test_a_ratio_is_a_median_and_what_occurs_counts_where_it_occurs() -> None:
+    found = {
+        GROUND_TRUTH: measurements(a=1.0, b=1.0, c=1.0),
+        "ours": measurements(a=0.9, b=40.0, c=1.1),
+    }
+    ratio = summarise(found, [RATIO], Protocol())
+    assert ratio.cells["ours"]["score"].value == 1.1 and ratio.comparisons[0].difference == pytest.approx(-0.1)
+    blinked = found | {
+        "ours": measurements(a=0.3) | {"b": Measurement(), "c": Measurement()},
+        STILL: {"a": Measurement()},
+    }
+    rare = summarise(blinked, [RARE], Protocol())
+    assert {m: (c["score"].value, c["score"].clips) for m, c in rare.cells.items()} == {
+        GROUND_TRUTH: (1.0, 1),
+        "ours": (0.3, 1),
+        STILL: (None, 0),
+    }
+    assert rare.comparisons == [] and rare.cells[STILL]["score"].warning == "It occurs in no clip."
+
+
+def test_closeness_is_of_the_clips_that_its_figures_count() -> None:
+    found = {
+        GROUND_TRUTH: measurements(a=1.0, b=3.0, c=9.0),
+        "ours": measurements(a=0.5, b=1.5),
+        STILL: measurements(a=0.0, b=0.0),
+    }
+    cells = summarise(found, [COLUMN, CLOSE], Protocol()).cells
+    assert {m: (c["close"].value, c["close"].clips) for m, c in cells.items()} == {
+        GROUND_TRUTH: (1.0, 2),
+        "ours": (0.5, 2),
+        STILL: (0.0, 2),
+    }
+    nothing = summarise({GROUND_TRUTH: {"a": Measurement()}}, [CLOSE], Protocol()).cells[GROUND_TRUTH]["close"]
+    assert nothing.value is None and "has no value" in nothing.warning
+
+
+def test_how_files_are_encoded_is_told_and_methods_that_differ_are_a_warning() -> None:
+    eighteen, thirty = (dataclasses.replace(REAL, encoding=f"h264 in mp4, CRF {crf}") for crf in (18, 30))
+    every = [
+        *(measured("ours", clip, 100, eighteen) for clip in "ab"),
+        measured("ours", "c", 100, thirty),
+        measured("theirs", "a", 100, thirty),
+        measured(STILL, "a", 100, thirty, still=True),
+    ]
+    ways = row_encodings(every)
+    assert ways == {
+        "ours": "h264 in mp4, CRF 18 (2 clips), h264 in mp4, CRF 30 (1 clip)",
+        "theirs": "h264 in mp4, CRF 30",
+    }
+    rows = [dataclasses.replace(row(name, {"a": 100}), encoding=way) for name, way in ways.items()]
+    (warning,) = encoding_warnings(rows)
+    assert "'theirs': h264 in mp4, CRF 30" in warning and "encode all alike" in warning
+    assert encoding_warnings([rows[1], dataclasses.replace(rows[1], name="same")]) == []
 
 
 def test_a_clip_that_one_row_has_no_value_for_counts_in_no_row_of_that_column() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fantasytalking.errors import InputError
 from fantasytalking.evaluation.footage import Footage, load_footage
 from fantasytalking.evaluation.metrics import articulation, face_found, head_motion
-from fantasytalking.evaluation.metrics.blinks import find_blinks, standard
+from fantasytalking.evaluation.metrics.blinks import Blink, find_blinks, standard
 from fantasytalking.media.audio import Audio
 from fantasytalking.media.video import write_video
 from fantasytalking.perception.face_measures import eye_opening
@@ -74,6 +74,8 @@ def test_an_eye_that_closes_less_is_told(face: NDArray[np.float64]) -> None:
     right = shares(60, (20,))
     found = find_blinks(closing(face, right, 1 - (1 - right) / 3), FPS)
     assert len(found) == 1
+    assert found[0].openings == (0, 0), "for real eyes both are closed"
+    assert Blink(0, 0.1, (0.86, 1.1)).openings == pytest.approx((0.5, 1))
     assert found[0].remaining == pytest.approx((0.1, 0.7)) and found[0].symmetry == pytest.approx(1 / 3)
 
 

@@ -60,6 +60,15 @@ class Blink:
         return sum(self.remaining) / 2
 
     @property
+    def openings(self) -> tuple[float, float]:
+        """Estimate of the share of the median opening that is really left of each eye, 0 for a closed one.
+
+        What the mesh network sees of a closed eye, `CLOSED_EYE`, differs between people: a single blink may be off by a third.
+        """
+        right, left = (min(1.0, max(0.0, (share - CLOSED_EYE) / (1 - CLOSED_EYE))) for share in self.remaining)
+        return right, left
+
+    @property
     def symmetry(self) -> float:
         """How far the less closed eye closes, over how far the other one does: 1 where both close alike, 0 for a wink."""
         closing = [max(0.0, 1 - left) for left in self.remaining]
