@@ -111,3 +111,14 @@ def test_inputs_are_stacked_in_the_documented_order() -> None:
     inner, lips, region = x[0, 6], x[0, 7], x[0, 9]
     assert ((inner + lips) <= 1.01).all()
     assert region[inner > 0.5].min() > 0.9
+
+
+def test_it_sees_256_pixels_at_the_cost_of_few_weights_and_the_first_models_still_load() -> None:
+    net, first = MouthPainter(), MouthPainter(crop=128)
+    assert sum(p.numel() for p in net.parameters()) <= 1_300_000
+    assert first.enter.weight.shape == (32, 40, 3, 3)  # of the first version's weights
+    x = torch.zeros(1, INPUT_CHANNELS, 128, 128)
+    assert first(x)[0].shape == (1, 3, 128, 128)
+    # the narrower crop of new models shows the mouth larger by more than the pixels tell
+    scales = [np.linalg.norm(crop_transform(own_mesh(), side)[0, :2]) for side in (128, 256)]
+    assert scales[1] > 2.5 * scales[0]

@@ -30,8 +30,9 @@ Array = NDArray[np.float32]
 FACING = 0.2  # cosine between a triangle's normal and the line of sight, from which on it counts as visible
 STEEP = 0.7  # cosine below which motion is smoothed, as it changes fast across the picture where skin is seen at a small angle
 SMOOTHING = 0.1  # standard deviation of that smoothing in eye distances
+RIM, RIM_PIXELS = 0.015, 0.75  # how far lips and lids go beyond where they meet: widths of the opening, and pixels
 MAX_RASTER = 256  # longest side of the raster of displacements
-RASTER_EYES = 64.0  # distance between the outer corners of the eyes on it, at most
+RASTER_EYES = 56.0  # distance between the outer corners of the eyes on it, at most
 SEAM = 0.1  # least width of the band, in eye distances, over which the motion of the person fades into the still background
 BORDER = 0.35  # width of the band, in eye distances, over which motion towards or away from the photo's border fades
 _OF_LIPS = np.isin(TRIANGLES, [*LIPS_OUTER, *LIPS_INNER]).any(1)
@@ -186,7 +187,7 @@ class FaceField:
             parts = [(edge, np.ones(len(uv), np.float32))]
             if far is not None:
                 thickness = np.maximum((edge.at(uv[:, 0]) - far.at(uv[:, 0])) * (1 if is_upper else -1), 1e-3)
-                share = np.clip(1 + np.minimum(beyond, 2 * step) / thickness, 0, 1.7)
+                share = np.clip(1 + np.minimum(beyond, 2 * step) / thickness, 0, 1.35)
                 parts = [(far, 1 - share), (edge, share)]
                 near = np.where((beyond <= 0) & (beyond > -thickness), aside, near)
             result = mixed(result, near.astype(np.float32), parts, uv[:, 0])
@@ -238,9 +239,26 @@ class FaceField:
         result[..., :2] = self.mesh[:, :2] + self.keep[y, x] * (moved[..., :2] - self.mesh[:, :2])
         return result
 
+    def _pressed(self, moved: Array) -> Array:
+        """Meshes whose lips and lids go a little beyond where they meet, for the sheets, not for the line between them.
+
+        The mesh finds the edge of a lip to within a few pixels; without this a rim of teeth would close along with it.
+        """
+        pressed = moved.astype(np.float32)
+        for placed in self.openings:
+            upper, lower = (list(edge[1:-1]) for edge in (placed.opening.upper, placed.opening.lower))
+            gap, now = (m[..., lower, :2] - m[..., upper, :2] for m in (self.mesh, moved))
+            before = np.maximum(np.linalg.norm(gap, axis=-1), 1e-3)
+            closed = np.clip(1 - np.linalg.norm(now, axis=-1) / before, 0, 1)
+            beyond = np.minimum(RIM * 2 * placed.half_width + RIM_PIXELS, 0.5 * before)
+            push = (closed * beyond / before)[..., None] * gap
+            pressed[:, upper, :2] += push
+            pressed[:, lower, :2] -= push
+        return pressed
+
     def shifts(self, moved: Array) -> Array:
         """Displacements of mesh and ring points, the columns of `sheets`, for meshes [F, 468, 2 or 3]: [columns, F, 2]."""
-        mesh = moved[:, :, :2] - self.mesh[:, :2]
+        mesh = self._pressed(moved)[:, :, :2] - self.mesh[:, :2]
         rings = np.stack(
             [(self.surroundings.ring_points(points) - self.surroundings.rings).reshape(-1, 2) for points in moved]
         )

@@ -12,7 +12,7 @@ __all__ = ["inverse_displacement", "slopes"]
 
 Array = NDArray[np.float32]
 
-STEPS = 2  # of Newton's method; from the scattered start two reach a hundredth of a grid step
+STEPS = 2  # they reach a hundredth of a grid step
 LONGEST_STEP = 3.0  # grid steps
 
 
@@ -25,7 +25,7 @@ def _grid(height: int, width: int) -> Array:
 
 
 def inverse_displacement(forward: Array) -> Array:
-    """Invert x -> x + D(x), by scattering it for a start and Newton's method from there.
+    """Invert x -> x + D(x): by scattering it for a start, then by Newton's method.
 
     Args:
         forward: D on a grid [h, w, 2], x and y in grid steps; nowhere folded.
@@ -34,15 +34,17 @@ def inverse_displacement(forward: Array) -> Array:
         B [h, w, 2] with B(y) + D(y + B(y)) = 0.
     """
     grid = _grid(*forward.shape[:2])
-    back = _scattered(forward, grid)
-    slope = _inverse_slopes(forward)
+    back, slope = _scattered(forward, grid), _inverse_slopes(forward)
+    step = np.empty_like(back)
     for _ in range(STEPS):
         at = grid + back
-        there = cv2.remap(forward, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        rest = cv2.remap(forward, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         local = cv2.remap(slope, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        there += back
-        step = cv2.transform(local[..., :2] * there, _SUM), cv2.transform(local[..., 2:] * there, _SUM)
-        back -= np.clip(cv2.merge(step), -LONGEST_STEP, LONGEST_STEP)
+        rest += back
+        step[..., 0] = cv2.transform(local[..., :2] * rest, _SUM)
+        step[..., 1] = cv2.transform(local[..., 2:] * rest, _SUM)
+        np.clip(step, -LONGEST_STEP, LONGEST_STEP, out=step)
+        back -= step
     return back
 
 

@@ -152,7 +152,7 @@ class PlacedOpening:
         """Distances above and below the edges within which the sheets are continued, in pixels."""
         if self.opening.is_eye:
             over = float(np.median(self.upper.v[1:-1]) - np.median(self.above.v))
-            return self.gap + 1.2 * max(over, 0.5 * self.half_width), 1.5 * self.half_width
+            return self.gap + 1.2 * max(over, 0.5 * self.half_width), self.gap + 1.8 * self.half_width
         over = -float(self.local(self.mesh[list(NOSE_BASE)])[:, 1].mean())
         under = float(self.local(self.mesh[CHIN])[1])
         return max(0.9 * over, 0.3 * self.half_width), max(0.8 * under, 0.8 * self.half_width)

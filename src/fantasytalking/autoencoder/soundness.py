@@ -210,14 +210,20 @@ def unsound_share(size: tuple[int, int], mesh: Array, moved: Array) -> Array:
             (left, top, right, bottom), below_upper, below = drawn
             part = slice(top - y0, bottom - y0), slice(left - x0, right - x0)
             lower = warper.backward_map(sheets[1], (left, top, right, bottom))
-            is_lower = below > 0.5
+            is_lower, is_upper = below > 0.99, below_upper < 0.01
             bad[part] = np.where(is_lower, _unsound(lower), bad[part])
             back[part] = np.where(is_lower[..., None], lower, back[part])
-            shown[part] &= ~((below_upper > 0.5) & ~is_lower)
+            # slopes count where both neighbours are of the same sheet
+            shown[part] &= _inner(is_lower) | _inner(is_upper)
         at = raster.to_raster(here + back)
         shown &= cv2.remap(face, at, None, cv2.INTER_LINEAR) > 0.5
         shares.append(float((bad & shown).sum() / max(1, int(shown.sum()))))
     return np.array(shares, np.float32)
+
+
+def _inner(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels of a mask [h, w] whose neighbours are all in it; beyond its border it goes on as it is."""
+    return np.asarray(cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
 
 
 def _unsound(back: Array) -> NDArray[np.bool_]:

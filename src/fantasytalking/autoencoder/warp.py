@@ -22,7 +22,6 @@ Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
-RIM, RIM_PIXELS = 0.015, 0.75  # how far lips and lids go beyond where they meet: widths of the opening, and pixels
 INTERIOR_MARGIN = 2.0  # pixels of the photo around the portrait's inner mouth that count as its inside
 
 
@@ -50,24 +49,7 @@ class PortraitWarper:
     def motions(self, moved: Array) -> Iterator[tuple[Array, Array]]:
         """Mesh as it is shown [468, 3] and displacement of both sheets on the raster [2, h, w, 2], for each of the meshes [F, 468, 3]."""
         shown = self.field.shown(moved)
-        return zip(shown, self.field(self._pressed(moved, shown)), strict=True)
-
-    def _pressed(self, moved: Array, shown: Array) -> Array:
-        """Meshes whose lips and lids go a little beyond where they meet, for the sheets, not for the line between them.
-
-        The mesh finds the edge of a lip to within a few pixels; without this a rim of teeth would close along with it.
-        """
-        pressed = moved.copy()
-        for placed in self.field.openings:
-            upper, lower = (list(edge[1:-1]) for edge in (placed.opening.upper, placed.opening.lower))
-            gap, now = (m[..., lower, :2] - m[..., upper, :2] for m in (self.mesh, shown))
-            before = np.maximum(np.linalg.norm(gap, axis=-1), 1e-3)
-            closed = np.clip(1 - np.linalg.norm(now, axis=-1) / before, 0, 1)
-            beyond = np.minimum(RIM * 2 * placed.half_width + RIM_PIXELS, 0.5 * before)
-            push = (closed * beyond / before)[..., None] * gap
-            pressed[:, upper, :2] += push
-            pressed[:, lower, :2] -= push
-        return pressed
+        return zip(shown, self.field(moved), strict=True)
 
     def __call__(self, points: Array) -> Pixels:
         """Move the portrait so that its mesh lies at `points` [468, 3] (pixels): [H, W, 3] uint8."""
