@@ -33,6 +33,7 @@ _ALLOWED = (
 )  # singular values of J that motion is held to; the rest of the way to 0 and 4 is for maps between grid places
 _ALLOWED_AROUND = (0.12, 8.0)  # the same for hair, neck and background
 _STEPS = (0.85, 0.7, 0.55, 0.4, 0.25, 0.1, 0.0)  # shares of a motion that are tried one after another
+_AT_ONCE = 64  # frames checked at once: some 40 MB
 _EASE = 8  # frames over which motion is held back beforehand and let go afterwards
 
 
@@ -70,6 +71,10 @@ class _Gradients:
 
     def sound(self, moved: Array, allowed: tuple[float, float]) -> NDArray[np.bool_]:
         """Which of the frames [F, 468, 3] are sound everywhere, [F]."""
+        some = [self._sound(moved[i : i + _AT_ONCE], allowed) for i in range(0, len(moved), _AT_ONCE)]
+        return np.concatenate([np.zeros(0, bool), *some])
+
+    def _sound(self, moved: Array, allowed: tuple[float, float]) -> NDArray[np.bool_]:
         good = np.ones(len(moved), bool)
         shifts = self.field.shifts(moved)
         for part in self.parts:

@@ -80,14 +80,14 @@ EMBEDDED_MODEL: dict[str, Any] = {
 
 EMBEDDED_TRANSFORMER = TrainConfig(
     stages=(
-        StageSchedule("clip", 400, 6e-4, warmup=100, final_fraction=0.7),
-        StageSchedule("frame", 2000, 6e-4, warmup=50, final_fraction=0.02),
+        StageSchedule("clip", 267, 6e-4, warmup=67, final_fraction=0.7),
+        StageSchedule("frame", 1333, 6e-4, warmup=33, final_fraction=0.02),
         # a second round, starting from a high rate
-        StageSchedule("frame", 3600, 5e-4, warmup=100, final_fraction=0.02),
+        StageSchedule("frame", 2400, 5e-4, warmup=67, final_fraction=0.02),
     ),
     model=EMBEDDED_MODEL,
     frames=(73, 73, 145, 245),
-    batch_tokens=304,
+    batch_tokens=912,
     ema=0.9985,
 )
 
