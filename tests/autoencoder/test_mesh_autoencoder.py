@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from fantasytalking.autoencoder import Beginning, MeshAutoencoder, Reference, VideoAutoencoder, from_uint8, to_uint8
+from fantasytalking.autoencoder.mesh_codec import LIDS
 from fantasytalking.errors import FaceError
 from fantasytalking.perception.faces import detect_faces
-from fantasytalking.perception.landmarks import LIPS_OUTER, face_mesh
+from fantasytalking.perception.landmarks import LIPS_OUTER, face_mesh, mouth_opening
 from tests.pipeline.tiny_pipeline import EXAMPLE, portrait
 from tests.training.synthetic import codec, own_mesh
 
@@ -30,13 +31,22 @@ def autoencoder() -> MeshAutoencoder:
 
 
 def motion(frames: int = 9, seed: int = 0) -> torch.Tensor:
-    """Latents [1, 16, f, h, w] of a motion as in training, still at frame 0."""
+    """Latents [1, 16, f, h, w] of a motion as in training that begins with the portrait and opens its mouth further."""
     fitted = codec()
     time = torch.linspace(0, 1, frames)[:, None]
     std = torch.cat([fitted.coefficient_std, 0.5 * fitted.pose_std])
     direction = torch.randn(len(std), generator=torch.Generator().manual_seed(seed)).clamp(-1.2, 1.2)
-    direction[0] = 1.5  # the jaw
-    return fitted.to_latents((time * direction * std)[None])
+    direction[-LIDS:] = 0
+    change = direction * std
+    change[: fitted.coefficients] += 0.1 * fitted.opening_direction
+    return fitted.to_latents((fitted.still(torch.from_numpy(own_mesh())) + time * change)[None])
+
+
+def still(latent_frames: int = 2) -> torch.Tensor:
+    """Latents [1, 16, f, h, w] of the portrait as it is."""
+    fitted = codec()
+    numbers = fitted.still(torch.from_numpy(own_mesh()))
+    return fitted.to_latents(numbers.expand(1, 4 * latent_frames - 3, -1))
 
 
 def reference(pixels: np.ndarray | None = None) -> Reference:
@@ -50,8 +60,8 @@ def test_it_answers_the_interface_of_the_pipeline() -> None:
     assert made.strides.time == 4
 
 
-def test_zero_latents_decode_to_the_still_portrait() -> None:
-    video = autoencoder().decode(torch.zeros(1, 16, 2, 6, 4), reference())
+def test_the_portraits_own_expression_decodes_to_the_still_portrait() -> None:
+    video = autoencoder().decode(still(), reference())
     assert video.shape == (1, 3, 5, 192, 192)
     apart = np.abs(to_uint8(video[0].movedim(1, 0)).astype(int) - portrait().astype(int))
     # the painter's crop is another raster, so the mouth of even an untrained one is a little softer
@@ -89,14 +99,23 @@ def test_a_batch_is_decoded_sample_by_sample() -> None:
     assert torch.equal(both[1:], autoencoder().decode(latents[1:], reference()))
 
 
-def test_the_condition_is_the_mask_and_the_portraits_shape_over_time() -> None:
+def test_zero_latents_begin_with_the_photo_and_close_its_lips() -> None:
+    frames = list(autoencoder().decode_frames(torch.zeros(1, 16, 6, 6, 4), reference()))
+    assert np.abs(frames[0].astype(int) - portrait()).mean() < 0.1
+    opening = [mouth_opening(face_mesh(frame).points) for frame in (portrait(), frames[0], frames[-1])]
+    assert abs(opening[1] - opening[0]) < 0.1 * opening[0]
+    assert opening[2] < 0.4 * opening[0]
+
+
+def test_the_condition_is_the_mask_the_portraits_shape_over_time_and_its_own_expression_in_the_first_frame() -> None:
     made = autoencoder()
     condition = made.condition(reference(), 9)
     assert condition.shape == (1, 20, 3, 6, 4)
     assert condition[:, :4, 0].min() == 1
     assert condition[:, :4, 1:].abs().max() == 0
     shape = made.codec.shape_latents(made.codec.shape_cells_of(torch.from_numpy(own_mesh())))
-    assert torch.allclose(condition[0, 4:], shape.expand(-1, 3, -1, -1), atol=1e-4)
+    assert torch.allclose(condition[0, 4:, 1:], shape.expand(-1, 2, -1, -1), atol=1e-4)
+    assert torch.allclose(condition[0, 4:, 0] - shape[:, 0], still()[0, :, 0], atol=1e-3)
 
 
 def test_a_chosen_face_is_the_one_that_moves() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fantasytalking.autoencoder.mesh_codec import LIDS, POSE_DIMENSIONS
 from fantasytalking.data.motion_dataset import (
     NO_AUGMENTATION,
     SPEECH_PER_FRAME,
@@ -40,7 +41,35 @@ def test_a_sample_is_what_the_transformer_is_trained_on() -> None:
     assert sample.identity is not None and sample.identity.shape == (192,)
     assert sample.motion is not None and 0 <= sample.motion.min() <= sample.motion.max() <= 1
     assert torch.equal(sample.condition[:4, 0], torch.ones(4, 6, 4))
-    assert sample.latents[:, 0].abs().max() == 0  # the portrait itself
+    assert sample.latents[8:, 0].abs().max() == 0  # the head is where the portrait has it
+    assert sample.latents[:8, 0].abs().max() > 0  # expression is relative to closed lips
+
+
+def test_of_a_portrait_the_transformer_is_shown_what_a_single_frame_tells() -> None:
+    """When a video is made there is only the photo: a clip's own measure of its closed lips is unknown then."""
+    data, fitted = dataset(), codec()
+    track = data.people.groups["person0"][0]
+    closed = int(mouth_opening(track.points.numpy()).argmin())
+    for start in (min(closed, 90), int(mouth_opening(track.points[:90].numpy()).argmax())):
+        sample = data.window(track, start, 9)
+        shape = fitted.shape_latents(fitted.shape_cells_of(track.points[start]))
+        told = fitted.portrait_expression(track.points[start])
+        shown = fitted.from_latents((sample.condition[4:] - shape)[None, :, :1], noise=0.0)[0]
+        assert torch.allclose(shown[0, : fitted.coefficients], told, atol=1e-3)
+        apart = float(fitted.gap_of(told) - fitted.gap_of(track.described(fitted, None).expression[start]))
+        assert 0 < abs(apart) < 0.05
+        assert (sample.condition[4:, 1:] - shape).abs().max() < 1e-3
+
+
+def test_expression_is_relative_to_the_clips_own_closed_lips() -> None:
+    fitted = codec()
+    for track in dataset().people.groups["person1"]:
+        expression = track.described(fitted, None).expression
+        opening = fitted.gap_of(expression)
+        measured = mouth_opening(track.points.numpy())
+        order = measured.argsort()
+        assert opening[order[:10]].abs().max() < 0.03 and opening[order[-5:]].min() > 0.1
+        assert np.corrcoef(opening, measured)[0, 1] > 0.98
 
 
 def test_a_draw_is_a_pure_function_of_the_generator() -> None:
@@ -68,12 +97,11 @@ def test_speech_and_face_move_together() -> None:
 def test_a_mirrored_window_turns_the_head_the_other_way_and_speaks_alike() -> None:
     data = dataset()
     track = data.people.groups["person1"][0]
-    (plain, _), (mirrored, _) = track.described(codec(), None), track.described(codec(), data.mirror)
-    a, b = plain.relative_to(plain[0]), mirrored.relative_to(mirrored[0])
-    k = codec().coefficients
-    for index, sign in ((k, 1), (k + 1, -1), (k + 2, -1), (k + 4, -1), (k + 5, 1)):  # nod, shake, roll, x, y
+    plain, mirrored = track.described(codec(), None), track.described(codec(), data.mirror)
+    a, b = (one.motion.pose_relative_to(one.motion[0]) for one in (plain, mirrored))
+    for index, sign in ((0, 1), (1, -1), (2, -1), (4, -1), (5, 1)):  # nod, shake, roll, x, y
         assert np.corrcoef(a[:, index], b[:, index])[0, 1] * sign > 0.8
-    assert np.corrcoef(a[:, 0], b[:, 0])[0, 1] > 0.95  # the jaw
+    assert np.corrcoef(plain.expression[:, 0], mirrored.expression[:, 0])[0, 1] > 0.95  # the jaw
 
 
 def test_the_mirror_maps_left_to_right_and_is_its_own_inverse_nearly_everywhere() -> None:
@@ -119,13 +147,15 @@ def test_preparing_a_shifted_track_puts_it_in_step_and_remembers_the_first_frame
 
 def test_motion_grows_with_its_amplitude_face_and_body_apart() -> None:
     k = codec().coefficients
-    numbers = torch.randn(40, k + 6, generator=torch.Generator().manual_seed(0))
+    numbers = torch.randn(40, k + POSE_DIMENSIONS + LIDS, generator=torch.Generator().manual_seed(0))
     numbers[:, :k] *= codec().coefficient_std
     numbers[:, k:] *= codec().pose_std
     base = window_motion(codec(), numbers)
-    livelier, restless = numbers.clone(), numbers.clone()
+    livelier, restless, blinking = numbers.clone(), numbers.clone(), numbers.clone()
     livelier[:, :k] *= 2
-    restless[:, k:] *= 2
+    restless[:, k : k + POSE_DIMENSIONS] *= 2
+    blinking[:, -LIDS:] *= 2
+    assert torch.equal(window_motion(codec(), blinking), base)  # blinks are drawn, whatever the intensity learned
     assert torch.allclose(window_motion(codec(), livelier), base * torch.tensor([4.0, 1.0]), rtol=1e-3)
     assert torch.allclose(window_motion(codec(), restless), base * torch.tensor([1.0, 4.0]), rtol=1e-3)
 

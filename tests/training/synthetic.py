@@ -28,6 +28,20 @@ def own_mesh() -> Array:
     return face_mesh(portrait()).points.astype(np.float32)
 
 
+@cache
+def closed_mesh() -> Array:
+    """The same with its lips closed: it smiles with an open mouth. Skin follows the lips, which the mesh network shows a little apart."""
+    mesh = own_mesh()
+    upper, lower = list(LIPS_INNER[1:10]), list(LIPS_INNER[:10:-1])
+    eyes = float(np.linalg.norm(mesh[[33, 133]].mean(0) - mesh[[263, 362]].mean(0)))
+    meeting = (mesh[upper] + mesh[lower]) / 2
+    apart = np.array([0, 0.01 * eyes, 0], np.float32)
+    change = np.concatenate([meeting - apart - mesh[upper], meeting + apart - mesh[lower]])
+    distance = np.linalg.norm(mesh[:, None] - mesh[upper + lower], axis=2)
+    nearest = distance.argmin(1)
+    return mesh + np.exp(-((distance.min(1) / (0.5 * eyes)) ** 2))[:, None] * change[nearest]
+
+
 def smooth_noise(frames: int, rng: np.random.Generator, width: float = 3.0) -> Array:
     """A wandering curve [frames] of zero mean and unit variance."""
     kernel = np.exp(-0.5 * (np.arange(-12, 13) / width) ** 2)
@@ -41,6 +55,10 @@ def open_mouth(mesh: Array, opening: NDArray[np.floating]) -> Array:
     lips = mesh[list(LIPS_INNER)]
     below = np.clip((mesh[:, 1] - lips[:, 1].mean()) / (0.02 * height), 0, 1)
     middle = np.exp(-(((mesh[:, 0] - lips[:, 0].mean()) / (0.35 * height)) ** 2))
+    # also where the lips touch; the corners of the mouth stay together
+    upper, lower = list(LIPS_INNER[:11]), list(LIPS_INNER[:10:-1])
+    aside = (mesh[lower, 0] - lips[:, 0].mean()) / (np.ptp(lips[:, 0]) / 2)
+    below[upper], below[lower] = 0, np.maximum(below[lower], 1 - aside**2)
     moved = np.repeat(mesh[None], len(opening), 0)
     moved[..., 1] += opening[:, None] * height * below * middle
     return moved
@@ -74,8 +92,9 @@ def make_track(
     rng = np.random.default_rng(seed)
     person = np.random.default_rng([ord(c) for c in identity])
     sound = smooth_noise(frames + 2 * 20, rng)
-    opening = 0.04 * (1 + np.tanh(sound[20 - lag : 20 - lag + frames]))
-    shape = own_mesh() * (1 + 0.05 * person.standard_normal(3).astype(np.float32))
+    # lips stay closed where the sound is faint
+    opening = 0.05 * np.maximum(0, 0.8 + np.tanh(sound[20 - lag : 20 - lag + frames]))
+    shape = closed_mesh() * (1 + 0.05 * person.standard_normal(3).astype(np.float32))
     vectors = 0.08 * np.stack([smooth_noise(frames, rng, 8) for _ in range(3)], 1)
     shifts = np.stack([smooth_noise(frames, rng, 8) for _ in range(2)], 1)
     zooms = 1 + 0.01 * smooth_noise(frames, rng, 8)

@@ -21,9 +21,10 @@ from fantasytalking.errors import InputError
 from fantasytalking.training.embedded.embedded_recipes import TINY_TRANSFORMER
 from fantasytalking.training.embedded.mouth_validation import (
     Validation,
+    even_windows,
     opening_correlation,
+    openings,
     sample_latents,
-    validation_windows,
 )
 from fantasytalking.training.embedded.train_embedded import load_start, make_trainer, window_source
 from fantasytalking.training.embedded.training_tracks import load_material, without_leaks
@@ -121,11 +122,14 @@ def validation_of(trainer: Trainer) -> Validation:
 def test_validation_compares_own_with_exchanged_speech(tmp_path: Path) -> None:
     material = load_material(write_cache(tmp_path / "tracks"))
     trainer = make_trainer(material, TINY_TRANSFORMER, tmp_path / "run")
-    windows = validation_of(trainer).windows
-    assert len(windows) == 6  # three of each held-out track
-    samples = [sample for sample, _ in windows]
+    samples = validation_of(trainer).windows
+    assert len(samples) == 6  # three of each held-out track
     true = torch.stack([sample.latents for sample in samples])
-    assert torch.allclose(opening_correlation(material.codec, true, windows), torch.ones(6), atol=1e-3)
+    curves = openings(material.codec, true)
+    assert curves.shape == (6, 9)
+    assert torch.allclose(opening_correlation(3 * curves + 1, curves), torch.ones(6), atol=1e-3)
+    assert torch.allclose(opening_correlation(-curves, curves), -torch.ones(6), atol=1e-3)
+    assert torch.equal(opening_correlation(torch.ones_like(curves), curves), torch.zeros(6))
     model = trainer.averaged()
     audio = [sample.audio for sample in samples if sample.audio is not None]
     one, two, other = (
@@ -142,7 +146,7 @@ def test_validation_samples_by_the_formula_with_the_shift_and_identity_scale_of_
     material = load_material(write_cache(tmp_path / "tracks"))
     config = replace(TINY_TRANSFORMER, shift=2.0, identity_scale=0.8)
     validate = validation_of(make_trainer(material, config, tmp_path / "run"))
-    samples = [sample for sample, _ in validate.windows]
+    samples = validate.windows
     audio = [sample.audio for sample in samples if sample.audio is not None]
     model = FantasyTalkingTransformer3DModel(**config.model).eval()
     with torch.no_grad():
@@ -175,7 +179,9 @@ def test_a_model_without_identity_module_is_trained_and_validated_without_it(tmp
     trainer = make_trainer(material, replace(TINY_TRANSFORMER, model=without), tmp_path / "run")
     assert trainer.prepare(0).samples.conditions.identity is None
     assert trainer.train(until=2) == 2
-    assert set(validation_of(trainer)(trainer.averaged())) == {"r", "r_shuffled", "expression", "head"}
+    figures = validation_of(trainer)(trainer.averaged())
+    assert set(figures) == {"r", "r_shuffled", "spread", "closed", "expression", "head"}
+    assert 0 <= figures["closed"] <= 1 and figures["spread"] > 0
     usual = make_trainer(material, TINY_TRANSFORMER, tmp_path / "usual")
     assert usual.prepare(0).samples.conditions.identity is not None
 
@@ -183,12 +189,13 @@ def test_a_model_without_identity_module_is_trained_and_validated_without_it(tmp
 def test_validation_windows_are_spread_over_the_track() -> None:
     from tests.data.test_motion_dataset import dataset
 
-    windows = validation_windows(dataset())
+    windows = even_windows(dataset())
     assert len(windows) == 3 * len(tracks())
-    starts = {int(sample.name.rpartition("@")[2]) for sample, _ in windows}
+    starts = {int(sample.name.rpartition("@")[2]) for sample in windows}
     assert min(starts) == 0
     assert max(starts) == 100 - 9 - 1
-    assert torch.equal(windows[0][1], dataset().people.groups["person0"][0].points[0])
+    track = dataset().people.groups["person0"][0]
+    assert torch.equal(windows[0].latents, dataset().window(track, 0, 9).latents)
 
 
 def test_window_lengths_that_no_clip_reaches_are_left_out_and_said(

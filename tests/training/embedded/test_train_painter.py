@@ -30,7 +30,7 @@ from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.run_folder import RunFolder
 from tests.media.files import frame_numbers, numbered_frames
 from tests.pipeline.tiny_pipeline import portrait
-from tests.training.synthetic import codec, open_mouth, own_mesh
+from tests.training.synthetic import open_mouth, own_mesh
 
 
 @cache
@@ -69,7 +69,7 @@ def track(name: str, first: int, frames: int) -> PreparedTrack:
 def test_pictures_are_taken_from_the_frames_that_the_mesh_belongs_to(tmp_path: Path) -> None:
     """A clip that was put in step begins later in the video than at its first frame."""
     write_video(tmp_path / "a.mp4", numbered_frames(16, 192, 192), 25, preset="ultrafast")
-    rows = list(clip_pairs(frames_in(tmp_path), track("a.mp4", 5, 11), codec(), 24, np.random.default_rng(0)))
+    rows = list(clip_pairs(frames_in(tmp_path), track("a.mp4", 5, 11), 24, np.random.default_rng(0)))
     assert len(rows) == 24
     _, portraits, targets, lips, own_lips = (np.stack(column) for column in zip(*rows, strict=True))
     assert portraits.shape == (24, CROP, CROP, 3)
@@ -87,7 +87,7 @@ def test_every_identity_gives_as_many_pairs(tmp_path: Path) -> None:
         write_video(tmp_path / f"{name}.mp4", numbered_frames(8, 192, 192), 25, preset="ultrafast")
     tracks = [track("a.mp4", 0, 8), track("b.mp4", 0, 8), track("c.mp4", 0, 8)]
     tracks[2].identity = "other"
-    collected = collect_pairs(frames_in(tmp_path), tracks, codec(), 8)
+    collected = collect_pairs(frames_in(tmp_path), tracks, 8)
     assert len(collected) == 16
     collected.save(tmp_path / "pairs.npz")
     back = MouthPairs.load(tmp_path / "pairs.npz")
@@ -97,7 +97,7 @@ def test_every_identity_gives_as_many_pairs(tmp_path: Path) -> None:
 
 def test_without_tracks_there_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no face track"):
-        collect_pairs(frames_in(tmp_path), [], codec(), 8)
+        collect_pairs(frames_in(tmp_path), [], 8)
 
 
 def test_inputs_and_target_are_mirrored_and_recoloured_alike() -> None:

@@ -13,7 +13,7 @@ def threads() -> list[str]:
     return [one.name for one in threading.enumerate() if one.name.startswith("samples")]
 
 
-def test_values_come_in_order_and_the_thread_ends_with_the_block() -> None:
+def test_values_come_in_order_each_prepared_once_and_the_threads_end_with_the_block() -> None:
     prepared: list[int] = []
 
     def prepare(number: int) -> int:
@@ -22,9 +22,21 @@ def test_values_come_in_order_and_the_thread_ends_with_the_block() -> None:
 
     with Prefetcher(prepare, 2, 6) as ahead:
         assert [ahead.take(number) for number in range(6)] == [0, 10, 20, 30, 40, 50]
-        assert len(threads()) == 1
-    assert prepared == list(range(6))
+        assert 1 <= len(threads()) <= 2
+    assert sorted(prepared) == list(range(6))
     assert threads() == []
+
+
+def test_as_many_values_are_prepared_at_once_as_lie_ahead() -> None:
+    together = threading.Barrier(3, timeout=30)  # broken, and so an error, unless three wait at it
+
+    def prepare(number: int) -> int:
+        if number:
+            together.wait()
+        return number
+
+    with Prefetcher(prepare, 3, 7) as ahead:
+        assert [ahead.take(number) for number in range(7)] == list(range(7))
 
 
 def test_without_values_ahead_there_is_no_thread() -> None:

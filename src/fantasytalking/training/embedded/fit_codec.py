@@ -153,8 +153,10 @@ def _fit_cells(codec: MeshCodec, local: Tensor, coefficients: Tensor, pose_std: 
     lids = torch.stack(
         [torch.cat([torch.zeros(len(gather)), gather[:, list(upper)].sum(1)]) for (upper, _), _ in EYES], 1
     )
-    # What the lids add must not look like a turn of the head.
-    jacobian = torch.cat([jacobian, lids - jacobian @ torch.linalg.lstsq(jacobian, lids).solution], 1)
+    # What the lids add must not look like a turn of the head. PyTorch's default driver begins with pivots that it has not initialised,
+    # and rounds differently from call to call.
+    turns = torch.linalg.lstsq(jacobian, lids, driver="gels").solution
+    jacobian = torch.cat([jacobian, lids - jacobian @ turns], 1)
     jacobian = jacobian / jacobian.norm(dim=0) * (len(jacobian) / jacobian.shape[1]) ** 0.5
     codec.pose_std.copy_(torch.cat([pose_std, torch.full((LIDS,), LID_STD)]))
     codec.pose_cells.copy_(jacobian / codec.pose_std)
