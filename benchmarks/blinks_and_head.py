@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from portraits import Portrait, add_portrait_options, gather
 
 from fantasytalking.errors import FantasyTalkingError
-from fantasytalking.evaluation.metrics.blinks import CLOSED_EYE, find_blinks
+from fantasytalking.evaluation.metrics.blinks import find_blinks
 from fantasytalking.evaluation.metrics.head_motion import head_motion
 from fantasytalking.perception.face_measures import head_angles
 
@@ -34,11 +34,6 @@ WANTED_RATE = (8.0, 25.0)
 """Blinks a minute."""
 WANTED_REMAINING, LONGEST = 0.5, 0.4
 """Share of its median opening to which each eye has to close, and the longest blink in seconds."""
-
-
-def true_remaining(seen: float) -> float:
-    """Share of an eye's opening that is left, from what the mesh network sees of it: 0 for `CLOSED_EYE` or less, 1 for an open eye."""
-    return float(np.clip((seen - CLOSED_EYE) / (1 - CLOSED_EYE), 0, 1))
 
 
 def describe(points: NDArray[np.floating], fps: float) -> dict[str, Any]:
@@ -51,7 +46,7 @@ def describe(points: NDArray[np.floating], fps: float) -> dict[str, Any]:
         "blinks": len(blinks),
         "a_minute": len(blinks) / (len(points) / fps) * 60,
         "seen_remaining": seen,
-        "remaining": [true_remaining(value) for value in seen],
+        "remaining": [max(blink.openings) for blink in blinks],
         "length": [blink.seconds for blink in blinks],
         "symmetry": [blink.symmetry for blink in blinks],
         "times": [blink.start for blink in blinks],

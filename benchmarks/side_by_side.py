@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from benchmark_run import Quiet, Record, say, table, weights_hash
-from blinks_and_head import WANTED_REMAINING, true_remaining
+from blinks_and_head import WANTED_REMAINING
 from clips import FPS
 from generation import Generator, Speech
 
@@ -122,7 +122,7 @@ def describe(path: Path) -> dict[str, Any]:
         "head": dict(zip(("yaw", "pitch", "roll"), motion.spread, strict=True))
         | {"speed": motion.speed, "jerk": motion.jerk},
         "blinks": len(blinks),
-        "full_blinks": sum(true_remaining(max(blink.remaining)) < WANTED_REMAINING for blink in blinks),
+        "full_blinks": sum(max(blink.openings) < WANTED_REMAINING for blink in blinks),
         "seconds": len(points) / FPS,
     }
 

@@ -62,12 +62,6 @@ def test_a_track_without_its_onsets_is_refused(tmp_path: Path) -> None:
         find_tracks(Namespace(speech=tmp_path, tracks=["others"]))
 
 
-def test_an_eye_that_the_mesh_sees_as_closed_is_closed() -> None:
-    assert blinks_and_head.true_remaining(0.6) == 0
-    assert blinks_and_head.true_remaining(0.86) == pytest.approx(0.5)
-    assert blinks_and_head.true_remaining(1.1) == 1
-
-
 def video(blinks: int, remaining: float, length: float) -> dict[str, object]:
     return {
         "a_minute": float(blinks),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fantasytalking.autoencoder.openings import OPENINGS, REACH, PlacedOpening
-from fantasytalking.autoencoder.sparse_rows import Rows, barycentric, mixed, smoothed
+from fantasytalking.autoencoder.sparse_rows import Rows, barycentric, mixed, shifted, smoothed
 from fantasytalking.autoencoder.surroundings import RING_GROWTH, SECTORS, Surroundings
 from fantasytalking.perception.mesh_points import (
     LEFT_EYE_OUTER,
@@ -181,16 +181,23 @@ class FaceField:
             # The lower lid's motion must outlast the upper lid above it, which comes down over it.
             start = 0.35 if placed.opening.is_eye and not is_upper else 0.1
             near = np.where(beyond > 0, aside * (1 - smoothstep((beyond / depth - start) / (0.95 - start))), 0)
-            # Lid and lip stretch evenly up to their edge, whichever of their points a motion takes along, and a little beyond it, so
-            # that the edge itself does not lie at a kink, which the raster would round off.
             far = placed.above if is_upper else placed.below
-            parts = [(edge, np.ones(len(uv), np.float32))]
-            if far is not None:
-                thickness = np.maximum((edge.at(uv[:, 0]) - far.at(uv[:, 0])) * (1 if is_upper else -1), 1e-3)
-                share = np.clip(1 + np.minimum(beyond, 2 * step) / thickness, 0, 1.35)
-                parts = [(far, 1 - share), (edge, share)]
-                near = np.where((beyond <= 0) & (beyond > -thickness), aside, near)
-            result = mixed(result, near.astype(np.float32), parts, uv[:, 0])
+            if far is None:
+                result = mixed(result, near.astype(np.float32), [(edge, np.ones(len(uv), np.float32))], uv[:, 0])
+                continue
+            # What the edge does beyond the far side of lid or lip is spread evenly over the skin up to there and further, whichever of
+            # its points a motion takes along; and a little past the edge, so that it lies at no kink, which the raster would round off.
+            thickness = np.maximum((edge.at(uv[:, 0]) - far.at(uv[:, 0])) * (1 if is_upper else -1), 1e-3)
+            spread = thickness + placed.reaches[0 if is_upper else 1]
+            share = np.clip(1 + np.minimum(beyond, 2 * step) / spread, 0, 1.35).astype(np.float32)
+            part = np.where(beyond > 0, near, aside).astype(np.float32)
+            result = mixed(
+                result,
+                np.where(beyond > -thickness, part, 0).astype(np.float32),
+                [(far, np.ones_like(share))],
+                uv[:, 0],
+            )
+            result = shifted(result, part * share, edge, far, uv[:, 0])
         return result
 
     def _steep(self, labels: NDArray[np.int32], spacing: int) -> Array:
@@ -209,7 +216,7 @@ class FaceField:
             places = np.round(self.raster.to_raster(self.mesh[outline, :2]) * 16).astype(np.int32)
             cv2.fillPoly(edges, [places], 1, cv2.LINE_8, 4)
         away = cv2.distanceTransform(1 - edges, cv2.DIST_L2, 5) / (self.eyes * float(self.raster.scale.mean()))
-        return np.asarray(share * smoothstep((away - 0.04) / 0.16), np.float32)
+        return np.asarray(share * smoothstep((away - 0.01) / 0.05), np.float32)
 
     def _kept(self, places: Array, labels: NDArray[np.int32], person: Array | None, travel: float) -> Array:
         """Share of its motion in x and y that each place keeps [h, w, 2]: none beyond the seam or across the photo's border."""

@@ -157,6 +157,16 @@ class PlacedOpening:
         under = float(self.local(self.mesh[CHIN])[1])
         return max(0.9 * over, 0.3 * self.half_width), max(0.8 * under, 0.8 * self.half_width)
 
+    @cached_property
+    def reaches(self) -> tuple[float, float]:
+        """How far above and below lid or lip the skin gives way to its edge, in pixels; a lid has all of it below the brow."""
+        if self.opening.is_eye:
+            return 0.0, 0.0
+        assert self.below is not None
+        nose, chin = float(self.local(self.mesh[list(NOSE_BASE)])[:, 1].mean()), float(self.local(self.mesh[CHIN])[1])
+        over, under = float(np.median(self.above.v)) - nose, chin - float(np.median(self.below.v))
+        return max(0.85 * over, 0.0), max(0.5 * under, 0.0)
+
     @property
     def gap(self) -> float:
         """Largest distance between the edges in pixels."""

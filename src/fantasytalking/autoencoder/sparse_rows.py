@@ -10,7 +10,7 @@ from scipy import sparse
 
 from fantasytalking.autoencoder.openings import Edge
 
-__all__ = ["Rows", "barycentric", "mixed", "smoothed"]
+__all__ = ["Rows", "barycentric", "mixed", "shifted", "smoothed"]
 
 Array = NDArray[np.float32]
 
@@ -55,6 +55,16 @@ def mixed(rows: Any, share: Array, parts: list[tuple[Edge, Array]], u: Array) ->
         points, shares = edge.shares(u[chosen])
         added.add(chosen, points, shares * (weight * share)[chosen, None])
     return (sparse.diags_array(1 - share) @ rows + added.matrix(rows.shape[0])).tocsr().astype(np.float32)
+
+
+def shifted(rows: Any, share: Array, edge: Edge, far: Edge, u: Array) -> Any:
+    """Add to every row [N] a share of the difference between two edges at the places u."""
+    chosen = np.flatnonzero(share > 0)
+    added = Rows(rows.shape[1])
+    for line, sign in ((edge, 1.0), (far, -1.0)):
+        points, shares = line.shares(u[chosen])
+        added.add(chosen, points, sign * shares * share[chosen, None])
+    return (rows + added.matrix(rows.shape[0])).tocsr().astype(np.float32)
 
 
 def smoothed(rows: Any, share: Array, spacing: int) -> Any:
