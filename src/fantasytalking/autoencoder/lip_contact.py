@@ -26,7 +26,6 @@ UPPER_REACH, LOWER_REACH, BLUR = (
     0.28,
     0.1,
 )  # distances over which skin follows the lips, in distances between the eyes
-UNSEEN, UNSEEN_FROM = 0.035, 0.025  # the mesh network reads an opening drawn into a closed mouth smaller than it is: by this much, from this on
 NEAR = 0.02  # the portrait's own gap holds for openings that differ by about this much from its own
 
 
@@ -96,9 +95,6 @@ class LipContact:
             (wanted.mean(-1, keepdim=True) / own_size).clamp(0, 1) * open_share,
         )
         own_base = shown * (1 - open_share) + CLOSED_GAP * (own / (3 * CLOSED_GAP)).clamp(0, 1) * open_share
-        # Measured on 25 people of the training clips; a real opening would be read like the ones that the motion was learned from.
-        missed = UNSEEN * (1 - torch.exp(-wanted / UNSEEN_FROM)) * (1 - open_share)
-        base = base + missed * (1 - alike)
         target = (base + wanted + alike * (shown - own_base - own)).clamp_min(0)
         target = torch.maximum(target, torch.minimum(base, shown))
         change = target - lip_gaps(moved)

@@ -20,6 +20,7 @@ from torch import Tensor
 from fantasytalking.autoencoder.interface import Beginning, Reference, from_uint8, to_uint8
 from fantasytalking.autoencoder.lids import draw_blinks
 from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec, smooth_over_time
+from fantasytalking.autoencoder.opening_readings import drawn_openings
 from fantasytalking.autoencoder.painter import MouthPainter
 from fantasytalking.autoencoder.render import render
 from fantasytalking.geometry import Strides
@@ -164,6 +165,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             left = parameters[:1] - self.codec.still(torch.from_numpy(mesh))
             left[:, -LIDS:] = 0.0
             parameters = parameters - torch.exp(-torch.arange(len(parameters)) / FADE_FRAMES)[:, None] * left
+        parameters = self.codec.with_openings(parameters, *drawn_openings(image, mesh, self.codec, self.painter))
         moved = self.codec.points_of(parameters, torch.from_numpy(mesh)).numpy()
         yield from render(image, mesh, moved, self.painter)
 

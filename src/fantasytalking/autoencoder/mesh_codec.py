@@ -277,14 +277,16 @@ class MeshCodec(nn.Module):
         return self._calibrated(parameters, self.opening_knots.flip(0), 1 / self.pose_gain)
 
     def _calibrated(self, parameters: Tensor, knots: Tensor, gain: Tensor) -> Tensor:
+        k, end = self.coefficients, self.coefficients + POSE_DIMENSIONS
+        opened = self.with_openings(parameters, knots[0], knots[1])
+        return torch.cat([opened[..., :k], opened[..., k:end] * gain, opened[..., end:]], -1)
+
+    def with_openings(self, parameters: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Motion numbers [..., P] whose openings are mapped through rising knots (x, y), lips and jaw together."""
         k = self.coefficients
-        expression = parameters[..., :k]
-        opening = self.gap_of(expression)
-        wanted = _interpolated(opening, knots[0], knots[1])
-        expression = expression + (wanted - opening)[..., None] * self.opening_direction
-        return torch.cat(
-            [expression, parameters[..., k : k + POSE_DIMENSIONS] * gain, parameters[..., k + POSE_DIMENSIONS :]], -1
-        )
+        opening = self.gap_of(parameters[..., :k])
+        change = (_interpolated(opening, x, y) - opening)[..., None] * self.opening_direction
+        return torch.cat([parameters[..., :k] + change, parameters[..., k:]], -1)
 
     def with_lids(self, latents: Tensor, closure: Tensor) -> Tensor:
         """Latents [C, f, H, W] with other lids: closure of both eyes [F, 2] instead of what the latents have."""
