@@ -28,7 +28,7 @@ from fantasytalking.system.json import append_json_line
 from fantasytalking.training.distillation.distil_embedded import export_student
 from fantasytalking.training.distillation.distillation_recipes import DISTIL_RECIPES
 from fantasytalking.training.embedded.export_model import export_embedded
-from fantasytalking.training.embedded.mouth_pairs import MouthPairs
+from fantasytalking.training.embedded.mouth_pairs import MouthPair, MouthPairs
 from fantasytalking.training.embedded.training_tracks import SPEECH_ENCODER, load_material
 from fantasytalking.training.lip_sync.lip_sync_data import cached_view
 from fantasytalking.training.lip_sync.train_lip_sync import average_face, save_weights
@@ -109,7 +109,7 @@ def test_a_disk_that_is_full_at_any_point_is_one_sentence_and_the_command_goes_o
         assert sentence.startswith("error: The ") and name in sentence and "free some space" in sentence
     assert main(words) == 0
     phases = [json.loads(line)["phase"] for line in (run_of(words) / PHASES).read_text().splitlines()]
-    assert phases[-6:] == ["tracks", "codec", "pairs", "painter", "transformer", "export"]
+    assert phases[-7:] == ["tracks", "codec", "pairs", "painter", "transformer", "calibration", "export"]
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ def test_damaged_measurements_are_made_again_with_a_note_and_the_same_content(
     for path, track in zip(tracks, before, strict=True):
         assert np.array_equal(load_track(path).points, track.points)
     assert (run / "tracks" / "codec.bin").read_bytes() == codec
-    assert np.array_equal(MouthPairs.load(run / "mouth_pairs.npz").target, pairs.target)
+    assert np.array_equal(MouthPairs.load(run / "mouth_pairs.npz").images, pairs.images)
     assert (run / "model" / "vae" / "config.json").is_file() and (run / "model" / "card.md").is_file()
     assert hidden(run) == []
 
@@ -290,8 +290,9 @@ def test_a_log_that_finds_no_room_is_a_sentence(tmp_path: Path, tensorboard: boo
 def test_every_result_that_finds_no_room_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     """Before: `SafetensorError` and `OSError`, and `.model.part` stayed."""
     codec, scale = synthetic.codec(), IntensityScale(torch.linspace(0, 1, 21)[:, None].repeat(1, 2))
-    picture = np.zeros((9, 128, 128, 3), np.uint8)
-    pairs = MouthPairs(picture, picture, picture, picture.transpose(0, 3, 1, 2), picture[..., 0])
+    lips = np.zeros((2, 20, 2), np.float32)
+    noise = np.random.default_rng(0).integers(0, 255, (9, 128, 128, 3), np.uint8)  # does not become small as JPEG
+    pairs = MouthPairs.of([MouthPair(one, one, one, lips, lips) for one in noise])
     sizes = {"in_channels": 36, "out_channels": 16, "image_dim": None, "added_kv_proj_dim": None}
     model = new_model(replace(CONFIG, model=CONFIG.model | sizes))
     writers: dict[str, Callable[[], object]] = {

@@ -54,9 +54,9 @@ def test_a_packed_material_gives_the_samples_of_its_tracks_to_half_precision(
 
 def test_a_missing_or_damaged_file_is_one_sentence(material: Material, tmp_path: Path) -> None:
     path = tmp_path / "material.bin"
-    with pytest.raises(InputError, match="no packed material .*material.bin; run the part measure of this run first"):
+    with pytest.raises(InputError, match=r"no packed material .*material.bin; run the part measure of this run first"):
         load_packed(path, 10, CANVAS)
-    with pytest.raises(InputError, match="no checksum .*material.json; run the part measure"):
+    with pytest.raises(InputError, match=r"no checksum .*material.json; run the part measure"):
         packed_fingerprint(path)
     save_packed(replace(material, val=[]), path, "data")
     whole = bytearray(path.read_bytes())
@@ -66,5 +66,5 @@ def test_a_missing_or_damaged_file_is_one_sentence(material: Material, tmp_path:
             load_packed(path, 10, CANVAS)
         assert "\n" not in str(caught.value)
     path.with_suffix(".json").write_text("[1, ")
-    with pytest.raises(InputError, match="material.json"):
+    with pytest.raises(InputError, match=r"material.json"):
         packed_fingerprint(path)

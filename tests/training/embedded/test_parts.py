@@ -118,7 +118,7 @@ def test_a_transformer_of_other_settings_is_refused_in_a_sentence(parted: Path, 
     assert "\n" not in str(caught.value)
     with pytest.raises(SettingsError, match="begun with --painter-steps 2, but now it is 3"):
         train("painter", videos, parted, painter_steps=3)
-    with pytest.raises(SettingsError, match="begun with --opening-weight 0.5, but now it is 1.0"):
+    with pytest.raises(SettingsError, match=r"begun with --opening-weight 0.5, but now it is 1.0"):
         train("transformer", videos, parted, opening_weight=1.0)
     often = replace(RECIPES["tiny"].train, log_every=1)  # may change
     assert train("all", videos, parted, train=often) == parted / "model"
@@ -153,10 +153,10 @@ def test_lost_pairs_and_material_are_asked_for(parted: Path, videos: Path) -> No
     (copy / "tracks").mkdir(parents=True)
     shutil.copy(parted / "tracks" / "material.json", copy / "tracks")
     with pytest.raises(
-        InputError, match="There are no pairs .*run the part measure of this run first, or copy them here"
+        InputError, match=r"There are no pairs .*run the part measure of this run first, or copy them here"
     ):
         train("painter", videos, copy)
-    with pytest.raises(InputError, match="no packed material .*or copy its run folder here"):
+    with pytest.raises(InputError, match=r"no packed material .*or copy its run folder here"):
         train("transformer", videos, copy)
     for name in ("mouth_pairs.npz", "tracks/material.bin"):  # the advice, followed
         shutil.copy(parted / name, copy / name)

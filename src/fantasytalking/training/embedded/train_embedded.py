@@ -167,7 +167,7 @@ def train_embedded(
         verify: Whether a prepared set is compared with its checksums, see `check_set`.
 
     Returns:
-        The model folder.
+        The model folder; of a part, its own folder.
 
     Raises:
         InputError: There is neither a set nor a catalogue, or none of its clips can be used.
@@ -175,15 +175,9 @@ def train_embedded(
     """
     start = check_embedded(recipe, data, output)
     tracks = make_run_folder(output, "tracks")
-    packed = tracks / PACKED
-    begin = partial(begin_phase, output)
-    if recipe.part == "transformer":
-        material, fingerprint = load_packed(packed, COEFFICIENTS, CANVAS)
-        _train_transformer(recipe, material, fingerprint, output, start)
-        return output / "transformer"
-    if recipe.part == "painter":
-        train_run_painter(recipe, packed_fingerprint(packed), output)
-        return output / "painter"
+    begin, packed = partial(begin_phase, output), tracks / PACKED
+    if not recipe.reads_data:
+        return _part_without_data(recipe, packed, output, start)
     begin("tracks", first=True)
     with main_process_first() as main:
         codec = None if start is None else start.vae.codec
@@ -213,6 +207,17 @@ def train_embedded(
         if main:
             export_embedded(averaged, material.codec, painter, material.intensity, SPEECH_ENCODER, model)
     return model
+
+
+def _part_without_data(
+    recipe: EmbeddedRecipe, packed: Path, output: Path, start: FantasyTalkingPipeline | None
+) -> Path:
+    """Train the painter or the transformer from what the part measure left; returns the folder of that part."""
+    if recipe.part == "painter":
+        train_run_painter(recipe, packed_fingerprint(packed), output)
+    else:
+        _train_transformer(recipe, *load_packed(packed, COEFFICIENTS, CANVAS), output, start)
+    return output / recipe.part
 
 
 def _train_transformer(
