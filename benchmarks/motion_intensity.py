@@ -55,9 +55,16 @@ class LatentPipeline(FantasyTalkingPipeline):
     motion: Tensor
 
     def _decode(
-        self, latents: Tensor, reference: Reference, video_frames: int, advance: Callable[[], None], continued: bool
+        self,
+        latents: Tensor,
+        reference: Reference,
+        video_frames: int,
+        advance: Callable[[], None],
+        continued: bool,
+        write: Callable[[NDArray[np.uint8]], None] | None,
     ) -> NDArray[np.uint8]:
-        self.motion = self.vae.codec.from_latents(latents.float().cpu())[0, :video_frames]
+        codec = self.vae.codec
+        self.motion = codec.shown(codec.from_latents(latents.float().cpu())[0, :video_frames])
         return np.zeros((video_frames, 1, 1, 3), np.uint8)
 
 
@@ -69,7 +76,7 @@ def motion_of(pipeline: FantasyTalkingPipeline, portrait: SpeakingPortrait, sett
         return window_motion(codec, pipeline.motion)
     points, _ = track_mesh(video.frames)
     # As in training, so that jitter of the mesh network does not count as motion.
-    steady = smooth_over_time(torch.from_numpy(points), 0.7)
+    steady = smooth_over_time(torch.from_numpy(points), 0.5)
     return window_motion(codec, codec.parameters_of(steady, steady[0]))
 
 

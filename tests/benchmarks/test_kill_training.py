@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PHASES = {
-    "tiny": ["tracks", "codec", "pairs", "painter", "transformer", "export"],
+    "tiny": ["tracks", "codec", "pairs", "painter", "transformer", "calibration", "export"],
     "distil-tiny": ["tracks", "student", "export"],
     "lip-sync": ["tracks", "mouths", "align", "network", "export"],
     "lora-tiny": ["transformer", "export"],

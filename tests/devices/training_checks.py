@@ -121,7 +121,7 @@ def train_the_embedded_model(device: torch.device, folder: Path, precision: str)
     assert trainer.train() == 2
     losses, validations = records(folder / "run")
     assert [row["stage"] for row in losses] == ["clip", "frame"]
-    assert [set(row) for row in validations] == [{"r", "r_shuffled", "expression", "head"}]
+    assert [set(row) for row in validations] == [{"r", "r_shuffled", "spread", "closed", "expression", "head"}]
     averaged, painter = trainer.averaged(), MouthPainter().to(device)
     assert on_device(averaged, device)
     # the rest of such a pipeline stays on the CPU, as in validation videos

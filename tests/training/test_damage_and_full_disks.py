@@ -108,7 +108,7 @@ def test_a_disk_that_is_full_at_any_point_is_one_sentence_and_the_command_goes_o
         assert sentence.startswith("error: The ") and name in sentence and "free some space" in sentence
     assert main(words) == 0
     phases = [json.loads(line)["phase"] for line in (run_of(words) / PHASES).read_text().splitlines()]
-    assert phases[-6:] == ["tracks", "codec", "pairs", "painter", "transformer", "export"]
+    assert phases[-7:] == ["tracks", "codec", "pairs", "painter", "transformer", "calibration", "export"]
 
 
 @pytest.mark.slow
@@ -138,7 +138,7 @@ def test_damaged_measurements_are_made_again_with_a_note_and_the_same_content(
     for path, track in zip(tracks, before, strict=True):
         assert np.array_equal(load_track(path).points, track.points)
     assert (run / "tracks" / "codec.bin").read_bytes() == codec
-    assert np.array_equal(MouthPairs.load(run / "mouth_pairs.npz").target, pairs.target)
+    assert np.array_equal(MouthPairs.load(run / "mouth_pairs.npz").images, pairs.images)
     assert (run / "model" / "vae" / "config.json").is_file() and (run / "model" / "card.md").is_file()
     assert hidden(run) == []
 

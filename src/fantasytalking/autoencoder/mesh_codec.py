@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fantasytalking.autoencoder.interface import first_frame_mask
+from fantasytalking.autoencoder.knots import through_knots
 from fantasytalking.autoencoder.lids import close_lids, lid_closure
 from fantasytalking.autoencoder.lip_contact import CLOSED_GAP, LIP_FEATURES, LipContact, lip_gaps, mean_lip_gap
 from fantasytalking.autoencoder.rigid import rotation_from_vector, vector_from_rotation
@@ -46,15 +47,6 @@ def wiener(cells: Tensor, std: Tensor, noise: float) -> Tensor:
     scaled = cells * std
     gram = scaled.T @ scaled + noise**2 * torch.eye(len(std), device=cells.device)
     result: Tensor = std[:, None] * torch.linalg.solve(gram, scaled.T)
-    return result
-
-
-def _interpolated(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Piecewise linear map through rising knots (x, y), with a slope of 1 beyond them."""
-    place = torch.searchsorted(x.contiguous(), values.contiguous()).clamp(1, len(x) - 1)
-    x0, x1, y0, y1 = x[place - 1], x[place], y[place - 1], y[place]
-    inside = y0 + (values.clamp(x[0], x[-1]) - x0) * (y1 - y0) / (x1 - x0).clamp_min(1e-6)
-    result: Tensor = inside + (values - values.clamp(x[0], x[-1]))
     return result
 
 
@@ -285,7 +277,7 @@ class MeshCodec(nn.Module):
         """Motion numbers [..., P] whose openings are mapped through rising knots (x, y), lips and jaw together."""
         k = self.coefficients
         opening = self.gap_of(parameters[..., :k])
-        change = (_interpolated(opening, x, y) - opening)[..., None] * self.opening_direction
+        change = (through_knots(opening, x, y) - opening)[..., None] * self.opening_direction
         return torch.cat([parameters[..., :k] + change, parameters[..., k:]], -1)
 
     def with_lids(self, latents: Tensor, closure: Tensor) -> Tensor:

@@ -263,8 +263,9 @@ def _check_folders(family: Family, recipe: Any, options: Any) -> None:
     if getattr(recipe, "start", ""):
         models["start"] = resolve_model(recipe.start)
     check_output_folder(options.output, options.data, **models)
-    # without LoRA a student is an embedded model; with it, it needs latents
-    check_data(options.data, ("set",) if lora else family.data)
+    if getattr(recipe, "reads_data", True):
+        # without LoRA a student is an embedded model; with it, it needs latents
+        check_data(options.data, ("set",) if lora else family.data)
 
 
 def _parse(name: str, family: Family, words: Sequence[str]) -> Any:

@@ -42,7 +42,7 @@ from fantasytalking.pipeline.portrait_face import held_back
 from fantasytalking.pipeline.progress import Progress, default_progress
 from fantasytalking.pipeline.sampling import Hooks, StepHook, continuation, denoise
 from fantasytalking.pipeline.settings import GenerationSettings
-from fantasytalking.pipeline.talking_video import TalkingVideo, VideoOutput, written
+from fantasytalking.pipeline.talking_video import TalkingVideo, VideoOutput, collect_frames, written
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 __all__ = ["CONTINUED_FRAMES", "FantasyTalkingPipeline", "StepEnd"]
@@ -324,21 +324,10 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         video_frames: int,
         advance: Callable[[], None],
         continued: bool,
-        write: Callable[[NDArray[np.uint8]], None] | None = None,
+        write: Callable[[NDArray[np.uint8]], None] | None,
     ) -> NDArray[np.uint8]:
-        """The first `video_frames` frames, [F, H, W, 3] uint8, each handed to `write`; those after the end of the speech are left out."""
-        video: NDArray[np.uint8] | None = None
-        for index, frame in enumerate(self.autoencoder.decode_frames(latents, reference, continued)):
-            if index == video_frames:
-                break
-            if video is None:
-                video = np.empty((video_frames, *frame.shape), np.uint8)
-            video[index] = frame
-            if write is not None:
-                write(video[index])
-            advance()
-        assert video is not None and index + 1 >= video_frames
-        return video
+        frames = self.autoencoder.decode_frames(latents, reference, continued)
+        return collect_frames(frames, video_frames, advance, write)
 
     def _without_effect(self, settings: GenerationSettings) -> list[str]:
         """A sentence for each setting that was changed although this model has no part that uses it."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.system.files import check_output
 
-__all__ = ["TalkingVideo", "VideoOutput", "written"]
+__all__ = ["TalkingVideo", "VideoOutput", "collect_frames", "written"]
 
 
 @dataclass(frozen=True)
@@ -128,3 +129,32 @@ class TalkingVideo:
             "notes": list(self.notes),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
+
+
+def collect_frames(
+    decoded: Iterable[NDArray[np.uint8]],
+    count: int,
+    advance: Callable[[], None],
+    write: Callable[[NDArray[np.uint8]], None] | None,
+) -> NDArray[np.uint8]:
+    """Collect the first frames of a video.
+
+    Args:
+        decoded: Frames [H, W, 3], at least `count` of them; those after the end of the speech are not asked for.
+        count: F.
+        advance: Called after each frame.
+        write: Is handed each frame as soon as it is there; None: nothing is.
+
+    Returns:
+        uint8 [F, H, W, 3].
+    """
+    video: NDArray[np.uint8] | None = None
+    for index, frame in enumerate(itertools.islice(decoded, count)):
+        if video is None:
+            video = np.empty((count, *frame.shape), np.uint8)
+        video[index] = frame
+        if write is not None:
+            write(video[index])
+        advance()
+    assert video is not None and index + 1 == count
+    return video

@@ -438,7 +438,7 @@ def test_a_model_folder_becomes_one_of_four_steps(small_teacher: Path, track_fol
     for name in ("motion_percentiles.json", "vae/config.json", "audio_encoder/config.json"):
         assert (made / name).read_bytes() == (small_teacher / name).read_bytes()
     records = RunFolder(tmp_path / "student").records()
-    assert {"r", "r_shuffled", "expression", "head"} == next(
+    assert {"r", "r_shuffled", "spread", "closed", "expression", "head"} == next(
         r["validation"] for r in records if "validation" in r
     ).keys()
     assert not list(tmp_path.glob(".*"))

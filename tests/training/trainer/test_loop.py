@@ -85,7 +85,7 @@ def test_both_stages_run_and_are_logged(material: Material, tmp_path: Path) -> N
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [r["stage"] for r in records if "stage" in r] == ["clip", "clip", "frame", "frame"]
     figures = next(r["validation"] for r in records if "validation" in r)
-    assert figures.keys() == {"r", "r_shuffled", "expression", "head"}
+    assert figures.keys() == {"r", "r_shuffled", "spread", "closed", "expression", "head"}
     assert load_config(TrainConfig, tmp_path / "config.json") == trainer.config
 
 

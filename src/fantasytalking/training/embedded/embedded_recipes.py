@@ -51,6 +51,15 @@ class EmbeddedRecipe:
                 f"The mouth painter needs at least 1 step, but has {self.painter_steps}; 0 takes over the painter of the model that "
                 "--start names."
             )
+        if self.part == "painter" and self.painter_steps == 0:
+            raise SettingsError(
+                "The part painter trains the mouth painter, but --painter-steps is 0; give at least 1 step, or leave this part out."
+            )
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether this part of the run reads the data, and not only what an earlier part left in the run folder."""
+        return self.part in ("all", "measure")
 
     def scaled_to(self, steps: int) -> EmbeddedRecipe:
         """Scale the recipe to `steps` optimiser steps of the transformer in total, stages in proportion."""

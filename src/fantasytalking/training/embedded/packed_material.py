@@ -7,6 +7,7 @@ transformer be trained on another machine than the painter, in a copy of the run
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -84,12 +85,14 @@ def load_packed(path: Path, coefficients: int, canvas: tuple[int, int]) -> tuple
         raise InputError(
             f"There is no packed material {path}; run the part measure of this run first, or copy its run folder here."
         )
-    arrays, text = read_arrays(path)
-    codec = MeshCodec(coefficients, *canvas)
-    prefix = "codec."
-    codec.load_state_dict(
-        {n.removeprefix(prefix): torch.from_numpy(a) for n, a in arrays.items() if n.startswith(prefix)}
-    )
+    try:
+        arrays, text = read_arrays(path)
+        codec = _codec(arrays, MeshCodec(coefficients, *canvas))
+    except (InputError, RuntimeError) as error:  # torch's, of a codec of another version
+        reason = " ".join(str(error).split()).removesuffix(".")
+        raise InputError(
+            f"{reason}; delete {path.name}, and run the part measure again, or copy it here again."
+        ) from error
     material = Material(codec, [], [], IntensityScale.from_percentiles(**json.loads(text["intensity"])), 0)
     for number, (split, name, identity, kind, first) in enumerate(json.loads(text["tracks"])):
         key = str(number)
@@ -107,6 +110,14 @@ def load_packed(path: Path, coefficients: int, canvas: tuple[int, int]) -> tuple
         getattr(material, split).append(track)
     material.speech_dim = material.train[0].speech.shape[1]
     return material, text["fingerprint"]
+
+
+def _codec(arrays: Mapping[str, np.ndarray], fresh: MeshCodec) -> MeshCodec:
+    prefix = "codec."
+    fresh.load_state_dict(
+        {n.removeprefix(prefix): torch.from_numpy(a) for n, a in arrays.items() if n.startswith(prefix)}
+    )
+    return fresh
 
 
 def _described(arrays: dict[str, Tensor]) -> DescribedTrack:

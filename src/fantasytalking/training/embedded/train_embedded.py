@@ -12,11 +12,9 @@ from typing import Any
 import torch
 
 from fantasytalking.autoencoder.mesh_codec import MeshCodec
-from fantasytalking.autoencoder.painter import MouthPainter
 from fantasytalking.data.face_tracks import TRACK_FPS
 from fantasytalking.data.motion_dataset import NO_AUGMENTATION, Augmentation, Continuation, MotionDataset, PreparedTrack
 from fantasytalking.errors import CheckpointError, InputError, SettingsError
-from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import show_note
 from fantasytalking.system.files import atomic_folder
@@ -31,36 +29,32 @@ from fantasytalking.training.check_recipe import SampleSizes, check_means, check
 from fantasytalking.training.embedded.articulation_loss import ArticulationMatching
 from fantasytalking.training.embedded.calibration import calibrate
 from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL, OPENING_WEIGHT, EmbeddedRecipe
-from fantasytalking.training.embedded.export_model import embedded_pipeline, export_embedded
-from fantasytalking.training.embedded.mouth_pairs import MouthPairs, collect_pairs
+from fantasytalking.training.embedded.export_model import export_embedded
 from fantasytalking.training.embedded.mouth_validation import Validation
 from fantasytalking.training.embedded.packed_material import load_packed, packed_fingerprint, save_packed
-from fantasytalking.training.embedded.train_painter import PainterConfig, painter_config, train_painter
+from fantasytalking.training.embedded.painter_part import collect_run_pairs, train_run_painter
 from fantasytalking.training.embedded.training_tracks import (
     CANVAS,
     COEFFICIENTS,
     SPEECH_ENCODER,
     TRUSTED,
-    Footage,
     Material,
     measure,
 )
+from fantasytalking.training.embedded.validation_clips import show_validation
 from fantasytalking.training.trainer.callbacks import Callback, Validate
 from fantasytalking.training.trainer.config import MAY_CHANGE, TrainConfig, differences, load_config
 from fantasytalking.training.trainer.engine import main_process_first
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.phases import begin_phase
-from fantasytalking.training.trainer.random_draws import part_seed, seeded, undrawn
+from fantasytalking.training.trainer.random_draws import seeded, undrawn
 from fantasytalking.training.trainer.resuming import note_finished
 from fantasytalking.training.trainer.run_folder import RunFolder, owns_run
 from fantasytalking.training.trainer.sources import WindowSource
-from fantasytalking.training.trainer.validation_videos import ValidationVideos
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-PACKED, PAIRS = "material.bin", "mouth_pairs.npz"
+PACKED = "material.bin"
 AVERAGED = "averaged"
-SHOWN_CLIPS = 2
-SHOWN_SECONDS = 4.0
 
 
 def make_dataset(
@@ -166,13 +160,14 @@ def train_embedded(
 
     Args:
         recipe: Recipe of the run.
-        data: Prepared set, or folder with ``catalogue.jsonl`` and the videos that it names.
+        data: Prepared set, or folder with ``catalogue.jsonl`` and the videos that it names; the parts painter and transformer
+            do not read it.
         output: Run folder; the model is written to ``output/model``.
         measure_video: Function from a validation video to figures by name; None renders the videos without measuring them.
         verify: Whether a prepared set is compared with its checksums, see `check_set`.
 
     Returns:
-        The model folder.
+        The model folder; of a part, its own folder.
 
     Raises:
         InputError: There is neither a set nor a catalogue, or none of its clips can be used.
@@ -180,15 +175,9 @@ def train_embedded(
     """
     start = check_embedded(recipe, data, output)
     tracks = make_run_folder(output, "tracks")
-    packed = tracks / PACKED
-    begin = partial(begin_phase, output)
-    if recipe.part == "transformer":
-        material, fingerprint = load_packed(packed, COEFFICIENTS, CANVAS)
-        _train_transformer(recipe, material, fingerprint, output, start)
-        return output / "transformer"
-    if recipe.part == "painter":
-        _train_painter(recipe, _pairs_of(output), packed_fingerprint(packed), output)
-        return output / "painter"
+    begin, packed = partial(begin_phase, output), tracks / PACKED
+    if not recipe.reads_data:
+        return _part_without_data(recipe, packed, output, start)
     begin("tracks", first=True)
     with main_process_first() as main:
         codec = None if start is None else start.vae.codec
@@ -200,10 +189,12 @@ def train_embedded(
     source = window_source(material, config, footage.fingerprint)
     makes_painter = recipe.painter_steps > 0 or start is None
     if makes_painter:
-        _collect_pairs(recipe, footage, output)
+        collect_run_pairs(recipe, footage, output)
     if recipe.part == "measure":
         return output
-    painter = start.vae.painter if start is not None and not makes_painter else _painter(recipe, footage, output)
+    painter = (
+        train_run_painter(recipe, footage.fingerprint, output) if start is None or makes_painter else start.vae.painter
+    )
     videos = show_validation(footage, painter, measure_video)
     callbacks = [] if videos is None else [videos]
     averaged = _train_transformer(recipe, material, footage.fingerprint, output, start, source, callbacks)
@@ -216,6 +207,17 @@ def train_embedded(
         if main:
             export_embedded(averaged, material.codec, painter, material.intensity, SPEECH_ENCODER, model)
     return model
+
+
+def _part_without_data(
+    recipe: EmbeddedRecipe, packed: Path, output: Path, start: FantasyTalkingPipeline | None
+) -> Path:
+    """Train the painter or the transformer from what the part measure left; returns the folder of that part."""
+    if recipe.part == "painter":
+        train_run_painter(recipe, packed_fingerprint(packed), output)
+    else:
+        _train_transformer(recipe, *load_packed(packed, COEFFICIENTS, CANVAS), output, start)
+    return output / recipe.part
 
 
 def _train_transformer(
@@ -275,7 +277,8 @@ def check_embedded(recipe: EmbeddedRecipe, data: Path, output: Path) -> FantasyT
         OutputError: The run folder lies in the data, or cannot be made.
     """
     check_output_folder(output, data, start=recipe.start)
-    check_data(data, ("set", "catalogue"))
+    if recipe.reads_data:
+        check_data(data, ("set", "catalogue"))
     check_means(recipe.train)
     start = load_start(recipe.start) if recipe.start else None
     config, codec = _with_start(recipe.train, start), MeshCodec() if start is None else start.vae.codec
@@ -329,66 +332,3 @@ def load_start(name: str) -> FantasyTalkingPipeline:
             "recipe embedded made."
         )
     return start
-
-
-def _collect_pairs(recipe: EmbeddedRecipe, footage: Footage, output: Path) -> None:
-    """Collect the pairs that the mouth painter is trained on, where they are not yet there."""
-    stored = output / PAIRS
-    begin_phase(output, "pairs")
-    with main_process_first():
-        if not _is_usable(stored):
-            seed = part_seed(recipe.train.seed, "pairs")
-            collect_pairs(footage.frames, footage.material.train, recipe.pairs_per_identity, seed).save(stored)
-
-
-def _pairs_of(output: Path) -> MouthPairs:
-    if not (output / PAIRS).is_file():
-        raise InputError(
-            f"There are no pairs {output / PAIRS}; run the part measure of this run first, or copy them here."
-        )
-    return MouthPairs.load(output / PAIRS)
-
-
-def _painter(recipe: EmbeddedRecipe, footage: Footage, output: Path) -> MouthPainter:
-    """Train the mouth painter, or resume its training."""
-    return _train_painter(recipe, MouthPairs.load(output / PAIRS), footage.fingerprint, output)
-
-
-def _train_painter(recipe: EmbeddedRecipe, pairs: MouthPairs, fingerprint: str, output: Path) -> MouthPainter:
-    begin_phase(output, "painter")
-    with seeded(recipe.train.seed, "painter"):
-        painter = MouthPainter()
-    return train_painter(painter, pairs, _painter_config(recipe), RunFolder(output / "painter"), fingerprint)
-
-
-def _is_usable(pairs: Path) -> bool:
-    try:
-        return pairs.exists() and len(MouthPairs.load(pairs)) > 0
-    except InputError as error:
-        show_note(f"{str(error).rpartition(';')[0]}; they are collected again.")
-        return False
-
-
-def _painter_config(recipe: EmbeddedRecipe) -> PainterConfig:
-    train, rate = recipe.train, recipe.painter_learning_rate
-    config = painter_config(recipe.painter_steps, recipe.painter_batch, rate, train.seed, train.checkpoint_minutes)
-    return replace(config, allow_changes=train.allow_changes, prefetch=train.prefetch)
-
-
-def show_validation(
-    footage: Footage, painter: MouthPainter, measure_video: Callable[[Path], Mapping[str, float]] | None = None
-) -> ValidationVideos | None:
-    """Make validation videos: first frame and first seconds of speech of a few validation clips; None if there are none."""
-    clips = {}
-    real = [t for t in footage.material.val if t.kind == TRUSTED] or footage.material.val
-    for track in real[:SHOWN_CLIPS]:
-        sound = footage.sound(track)
-        samples = sound.samples[: round(SHOWN_SECONDS * sound.sample_rate)]
-        portrait = footage.frames(track, track.first + 1)[track.first]
-        clips[Path(track.name).stem] = (portrait, Audio(samples, sound.sample_rate))
-    if not clips:
-        return None
-    codec = footage.material.codec
-    return ValidationVideos(
-        lambda model: embedded_pipeline(model, codec, painter, SPEECH_ENCODER), clips, measure=measure_video
-    )
