@@ -23,6 +23,8 @@ __all__ = ["drawn_openings"]
 
 DRAWN = (0.0, 0.06, 0.12, 0.2, 0.32, 0.46)
 """Openings that are tried, in distances between the eyes."""
+OPEN = 0.07
+"""Gap between the lips of a portrait from which on its openings are read as they are drawn (50 training portraits)."""
 FACE = 224
 """Height of the face in pixels at which they are tried; the network itself looks at 192."""
 MOST, FARTHEST = 2.0, 0.11
@@ -40,11 +42,14 @@ def drawn_openings(
         codec: The fitted codec.
         painter: The mouth painter.
     """
+    drawn = torch.tensor(DRAWN)
+    if float(mean_lip_gap(codec.local_shape(torch.from_numpy(mesh))[0])) > OPEN:
+        return drawn, drawn
     scale = min(1.0, FACE / max(float(np.ptp(mesh[:, 1])), 1.0))
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         mesh = (scale * mesh).astype(np.float32)
-    portrait, drawn = torch.from_numpy(mesh), torch.tensor(DRAWN)
+    portrait = torch.from_numpy(mesh)
     own = codec.portrait_expression(portrait)
     motion = codec.still(portrait).expand(len(drawn), -1).clone()
     motion[:, : codec.coefficients] = own + (drawn - codec.gap_of(own))[:, None] * codec.opening_direction
