@@ -12,10 +12,12 @@ import torch
 from PIL import Image
 
 from fantasytalking.autoencoder import Beginning, MeshAutoencoder, Reference, VideoAutoencoder, from_uint8, to_uint8
+from fantasytalking.autoencoder.lids import draw_blinks, lid_opening
 from fantasytalking.autoencoder.mesh_codec import LIDS
 from fantasytalking.errors import FaceError
 from fantasytalking.perception.faces import detect_faces
 from fantasytalking.perception.landmarks import LIPS_OUTER, face_mesh, mouth_opening
+from fantasytalking.perception.mesh_points import LEFT_EYE, RIGHT_EYE
 from tests.pipeline.tiny_pipeline import EXAMPLE, portrait
 from tests.training.synthetic import codec, own_mesh
 
@@ -189,6 +191,51 @@ def test_the_documented_example_moves_the_head(tmp_path: Path, monkeypatch: pyte
     assert len(frames) == 5
     first, last = (face_mesh(frames[i]).points for i in (0, -1))
     assert 0.5 < float((last - first)[:, 0].mean()) < 4.0
+
+
+def test_blinks_are_drawn_into_what_was_sampled() -> None:
+    """A seed repeats them; they take the place of what the transformer made of the lids, and nothing else changes."""
+    made, sampled = autoencoder(), motion(201)
+    one, two, other = (made.enliven(sampled, seed, 0.5, 0) for seed in (3, 3, 4))
+    assert torch.equal(one, two) and not torch.equal(one, other)
+    assert one.shape == sampled.shape and one.dtype == sampled.dtype
+    numbers, before = (made.codec.from_latents(latents, noise=0.0)[0] for latents in (one, sampled))
+    blinks = torch.from_numpy(draw_blinks(201, 25.0, 3, 0.5))[:, None].expand(-1, LIDS)
+    assert blinks.max() > 0.99
+    assert torch.allclose(numbers[:, -LIDS:], blinks, atol=2e-3)
+    std = torch.cat([made.codec.coefficient_std, made.codec.pose_std[:-LIDS]])
+    assert ((numbers - before)[:, :-LIDS] / std).abs().max() < 2e-2
+    half = made.enliven(sampled.to(torch.bfloat16), 3, 0.5, 0)
+    assert half.dtype == torch.bfloat16 and torch.isfinite(half).all()
+
+
+def test_frames_that_a_continued_video_begins_with_keep_their_lids() -> None:
+    made, sampled = autoencoder(), motion(101)
+    seed = next(s for s in range(99) if draw_blinks(101, 25.0, s, 0.5)[:21].max() > 0.5)
+    lively, new = (made.enliven(sampled, seed, 0.5, given) for given in (6, 0))
+    assert torch.equal(lively[:, :, :6], sampled[:, :, :6]) and not torch.equal(new[:, :, :6], sampled[:, :, :6])
+    assert torch.equal(lively[:, :, 6:], new[:, :, 6:])
+
+
+def test_a_drawn_blink_closes_both_eyes_of_the_video_and_the_first_frame_is_the_photo() -> None:
+    made, big = autoencoder(), portrait(384)
+    mesh = face_mesh(big).points
+    seed = next(s for s in range(99) if draw_blinks(29, 25.0, s, 0.5)[8:20].max() > 0.99)
+    as_it_is = made.codec.to_latents(made.codec.still(torch.from_numpy(mesh)).expand(1, 29, -1))
+    frames = list(made.decode_frames(made.enliven(as_it_is, seed, 0.5, 0), reference(big)))
+    assert np.abs(frames[0].astype(int) - big).mean() < 0.1
+    shut = frames[int(draw_blinks(29, 25.0, seed, 0.5).argmax())]
+    # The mesh network sees lashes as a narrow gap; in the picture there is skin where the iris was.
+    opening = [lid_opening(torch.from_numpy(face_mesh(frame).points)) for frame in (frames[0], shut)]
+    assert (opening[1] < 0.75 * opening[0]).all()
+    for outline in (RIGHT_EYE, LEFT_EYE):
+        x, y = np.round(mesh[list(outline), :2].mean(0)).astype(int)
+        iris, lid, cheek = (
+            big[y - 1 : y + 1, x - 2 : x + 3],
+            shut[y - 1 : y + 1, x - 2 : x + 3],
+            big[y + 20, x - 2 : x + 3],
+        )
+        assert iris.mean() < lid.mean() - 30 and lid.mean() > 0.6 * cheek.mean()
 
 
 def test_a_video_that_is_continued_shows_its_first_frames_to_the_transformer_and_begins_with_them() -> None:

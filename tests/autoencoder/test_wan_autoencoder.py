@@ -59,3 +59,8 @@ def test_a_continued_video_is_conditioned_on_all_given_frames() -> None:
     assert condition[:, :4, :2].min() == 1 and condition[:, :4, 2:].abs().max() == 0
     # the VAE is causal: what comes after does not change the latents of the given frames
     assert torch.allclose(condition[:, 4:, :2], made.encode(previous), atol=1e-5)
+
+
+def test_nothing_is_added_to_what_wan_sampled() -> None:
+    latents = torch.randn(1, 16, 3, 4, 6, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(WanAutoencoder(wan_vae()).enliven(latents, 5, 1.0, 0), latents)

@@ -12,12 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fantasytalking.cli.__main__ import main
 from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.pipeline.load_pipeline import load_pipeline
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.system.machine import choose_device
-from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech, wan_pipeline
+from tests.pipeline.tiny_pipeline import EXAMPLE, embedded_pipeline, portrait, speech, wan_pipeline
 
 
 @pytest.fixture
@@ -133,6 +134,25 @@ def test_weights_that_do_not_fit_are_refused_by_name(folder: Path, part: str, ch
     save_file(tensors, path, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=name):
         FantasyTalkingPipeline.from_pretrained(folder)
+
+
+def test_a_model_of_before_expression_was_relative_to_closed_lips_is_refused_in_a_sentence(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its latents would be decoded to other motion, without lids."""
+    path = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    added = ("codec.portrait_weights", "codec.opening_direction", "codec.opening_knots", "codec.pose_gain")
+    before = {name: tensor for name, tensor in tensors.items() if name not in added}
+    before |= {name: before[name][..., :-2].contiguous() for name in ("codec.pose_cells", "codec.pose_std")}
+    save_file(before, path, metadata={"format": "pt"})
+    words = ["generate", "--model", str(folder), "--image", str(EXAMPLE / "portrait.png")]
+    words += ["--audio", str(EXAMPLE / "speech.wav"), "--output", str(tmp_path / "talking.mp4")]
+    assert main(words) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"error: The model '{folder}' was made by an earlier version")
+    assert error.endswith("make it again with 'fantasytalking train embedded', or use the packaged model, embedded.")
+    assert not (tmp_path / "talking.mp4").exists()
 
 
 class Bomb:

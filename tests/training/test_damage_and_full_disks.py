@@ -76,7 +76,8 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """A run of the recipe tiny that meets a full disk on its way, goes on each time there is more room, and is finished."""
     run = tmp_path_factory.mktemp("training") / "run"
-    return ["train", "tiny", "--data", str(videos), "--output", str(run)]
+    # so many pairs that their file is larger than the codec's
+    return ["train", "tiny", "--data", str(videos), "--pairs-per-identity", "24", "--output", str(run)]
 
 
 def run_of(words: list[str]) -> Path:

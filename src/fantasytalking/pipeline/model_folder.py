@@ -63,6 +63,8 @@ def check_folder(folder: Path) -> None:
                 f"The model folder '{folder}' lacks the part '{name}/'; download or convert the model again."
             )
         _check_component(component)
+    if (index.get("vae") or [None, None])[1] == "MeshAutoencoder":
+        _check_motion(folder)
 
 
 def check_weights(folder: Path, name: str, module: Any) -> None:
@@ -104,6 +106,18 @@ def _check_component(component: Path) -> None:
         raise CheckpointError(
             f"The model part '{component}' has its weights only as {' and '.join(sorted(kinds))}, a format that can "
             "run code while it is read; convert it to safetensors with 'fantasytalking convert'."
+        )
+
+
+def _check_motion(folder: Path) -> None:
+    """Refuse motion latents of before expression was relative to closed lips: their numbers would be taken for something else."""
+    if not any((folder / "vae").glob("*.safetensors")):
+        return
+    names = open_weights(folder / "vae").infos
+    if "codec.template" in names and "codec.opening_knots" not in names:
+        raise CheckpointError(
+            f"The model '{folder}' was made by an earlier version, whose motion was relative to the portrait's mouth and had no lids; "
+            "make it again with 'fantasytalking train embedded', or use the packaged model, embedded."
         )
 
 

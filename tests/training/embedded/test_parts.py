@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from fantasytalking import FantasyTalkingPipeline
 from fantasytalking.cli.__main__ import main
-from fantasytalking.errors import InputError, SettingsError
+from fantasytalking.errors import CheckpointError, InputError, SettingsError
 from fantasytalking.media.video import write_video
 from fantasytalking.training.embedded.embedded_recipes import RECIPES, EmbeddedRecipe
 from fantasytalking.training.embedded.train_embedded import train_embedded
@@ -49,7 +49,7 @@ def run_folder(videos: Path, name: str) -> Path:
     return videos.parent / name
 
 
-def train(part: str, data: Path, run: Path, **changes: Any) -> Path:
+def train(part: Literal["all", "measure", "painter", "transformer"], data: Path, run: Path, **changes: Any) -> Path:
     recipe: EmbeddedRecipe = replace(RECIPES["tiny"], part=part, **changes)
     return train_embedded(recipe, data, run)
 
@@ -68,14 +68,15 @@ def parted(videos: Path) -> Iterator[Path]:
     assert train("measure", videos, run) == run
     assert not (run / "painter").exists() and not (run / "transformer").exists() and not (run / "model").exists()
     gone = videos.parent / "gone"
-    for part in ("painter", "transformer"):
+    parts: tuple[Literal["painter", "transformer"], ...] = ("painter", "transformer")
+    for part in parts:
         copy = videos.parent / f"copy-{part}"
         shutil.copytree(run, copy)
         for track in (copy / "tracks").glob("*.safetensors"):
             track.unlink()
         assert train(part, gone, copy) == copy / part
         assert not (copy / "model").exists()
-    for part in ("painter", "transformer"):
+    for part in parts:
         shutil.copytree(videos.parent / f"copy-{part}" / part, run / part)
     before = {path: path.stat().st_mtime_ns for path in run.glob("*/step-*/*")}
     assert before
@@ -162,3 +163,19 @@ def test_lost_pairs_and_material_are_asked_for(parted: Path, videos: Path) -> No
         shutil.copy(parted / name, copy / name)
     assert train("painter", videos, copy) == copy / "painter"
     assert train("transformer", videos, copy) == copy / "transformer"
+
+
+def test_a_transformer_that_was_copied_in_part_is_one_sentence(parted: Path, videos: Path) -> None:
+    copy = videos.parent / "copy-damaged"
+    shutil.copytree(parted, copy)
+    (file,) = (copy / "transformer" / "averaged").glob("*.safetensors")
+    whole = file.read_bytes()
+    for content in (whole[: len(whole) // 2], None):
+        file.unlink() if content is None else file.write_bytes(content)
+        with pytest.raises(
+            CheckpointError, match=r"averaged cannot be read .*; copy it here again, or delete"
+        ) as caught:
+            train("all", videos, copy)
+        assert "\n" not in str(caught.value)
+    shutil.rmtree(file.parent)  # the advice, followed: the checkpoint of the run is there
+    assert train("all", videos, copy) == copy / "model"

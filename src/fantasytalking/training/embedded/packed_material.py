@@ -40,7 +40,7 @@ def save_packed(material: Material, path: Path, fingerprint: str) -> None:
     """
     arrays: dict[str, np.ndarray] = {f"codec.{name}": v.numpy() for name, v in material.codec.state_dict().items()}
     percentiles = material.intensity.as_percentiles()
-    rows = []
+    rows: list[list[str | int]] = []
     mirror = mirror_of(material.codec)
     for split in ("train", "val"):
         for track in getattr(material, split):

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from fantasytalking.autoencoder.mesh_codec import MeshCodec
 from fantasytalking.data.face_tracks import TRACK_FPS
 from fantasytalking.data.motion_dataset import NO_AUGMENTATION, Augmentation, Continuation, MotionDataset, PreparedTrack
 from fantasytalking.errors import CheckpointError, InputError, SettingsError
+from fantasytalking.pipeline.model_folder import check_weights
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import show_note
 from fantasytalking.system.files import atomic_folder
@@ -235,12 +237,12 @@ def _train_transformer(
 
     Raises:
         SettingsError: That run had another configuration.
+        CheckpointError: The weights cannot be read.
     """
     config, finished = _with_start(recipe.train, start), output / "transformer" / AVERAGED
     if finished.is_dir():
         _check_same(config, output / "transformer" / "config.json")
-        read: FantasyTalkingTransformer3DModel = FantasyTalkingTransformer3DModel.from_pretrained(finished)
-        return read.float().eval()
+        return _averaged_elsewhere(finished)
     begin_phase(output, "transformer")
     first = None if start is None else start.transformer.float()
     trainer = make_trainer(
@@ -254,6 +256,20 @@ def _train_transformer(
                 with atomic_folder(finished) as temporary:
                     averaged.half().save_pretrained(temporary)
     return averaged
+
+
+def _averaged_elsewhere(folder: Path) -> FantasyTalkingTransformer3DModel:
+    """Read the averaged weights of a transformer that another machine trained."""
+    try:
+        read: FantasyTalkingTransformer3DModel = FantasyTalkingTransformer3DModel.from_pretrained(folder)
+        check_weights(folder.parent, folder.name, read)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split()).removesuffix(".")
+        raise CheckpointError(
+            f"The transformer in {folder} cannot be read ({reason}); copy it here again, or delete the folder to train it here."
+        ) from error
+    read.float().eval()
+    return read
 
 
 def _check_same(config: TrainConfig, stored: Path) -> None:
