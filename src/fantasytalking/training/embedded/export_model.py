@@ -28,6 +28,8 @@ DEFAULTS = {
     "prompt_guidance_scale": 1.0,
     "audio_guidance_scale": 2.0,
     "sigma_shift": 3.0,
+    # livelier than the median person of the footage, most of whom read sentences before a camera
+    "w_face": 0.7,
 }
 
 
