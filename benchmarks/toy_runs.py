@@ -76,7 +76,7 @@ def _distil_lora(material: Path, output: Path) -> object:
 
 
 RUNS = {
-    "tiny": ToyRun(("tracks", "codec", "pairs", "painter", "transformer", "export"), _tiny),
+    "tiny": ToyRun(("tracks", "codec", "pairs", "painter", "transformer", "calibration", "export"), _tiny),
     "distil-tiny": ToyRun(("tracks", "student", "export"), _distil),
     "lip-sync": ToyRun(("tracks", "mouths", "align", "network", "export"), _lip_sync),
     "adapter-tiny": ToyRun(("transformer", "export"), _adapter("adapter-tiny")),

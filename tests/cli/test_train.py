@@ -264,8 +264,9 @@ def test_data_without_a_usable_clip_is_refused(tmp_path: Path, capsys: pytest.Ca
 def test_a_model_that_does_not_fit_is_told_with_the_option_as_typed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("tiny", "--data", one_row(tmp_path), "--output", tmp_path / "run", "--train.model.patch-size", 1, 3, 3)
-    assert "error: --train.model.patch-size must divide the latents of 8 x 8" in refused(capsys, *words)
+    words = ("tiny", "--data", one_row(tmp_path), "--output", tmp_path / "run", "--train.model.patch-size")
+    for patch in ((1, 3, 3), (1, 4, 4)):
+        assert "error: --train.model.patch-size must divide the latents of 6 x 4" in refused(capsys, *words, *patch)
     assert not (tmp_path / "run").exists()
 
 

@@ -205,10 +205,9 @@ def train_embedded(
     with main_process_first() as main:
         calibrate(averaged, dataset, config)
         begin("export")
-        model = output / "model"
         if main:
-            export_embedded(averaged, material.codec, painter, material.intensity, SPEECH_ENCODER, model)
-    return model
+            export_embedded(averaged, material.codec, painter, material.intensity, SPEECH_ENCODER, output / "model")
+    return output / "model"
 
 
 def _part_without_data(
@@ -299,7 +298,8 @@ def check_embedded(recipe: EmbeddedRecipe, data: Path, output: Path) -> FantasyT
         check_data(data, ("set", "catalogue"))
     check_means(recipe.train)
     start = load_start(recipe.start) if recipe.start else None
-    config, codec = _with_start(recipe.train, start), MeshCodec() if start is None else start.vae.codec
+    config = _with_start(recipe.train, start)
+    codec = MeshCodec(COEFFICIENTS, *CANVAS) if start is None else start.vae.codec
     check_transformer(config, embedded_samples(config.model, codec))
     choices = {
         "painter_steps": recipe.painter_steps,
