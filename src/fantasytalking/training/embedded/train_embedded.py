@@ -267,10 +267,8 @@ def _averaged_elsewhere(folder: Path) -> FantasyTalkingTransformer3DModel:
         raise CheckpointError(
             f"The transformer in {folder} cannot be read ({reason}); copy it here again, or delete the folder to train it here."
         ) from error
-    # without the path that diffusers would keep in the exported configuration
-    model = FantasyTalkingTransformer3DModel(**read.plain_config())
-    model.load_state_dict(read.float().state_dict())
-    return model.eval()
+    read.register_to_config(_name_or_path="")  # would be exported
+    return read.float().eval()
 
 
 def _check_same(config: TrainConfig, stored: Path) -> None:
