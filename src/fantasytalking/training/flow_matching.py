@@ -127,7 +127,7 @@ class FlowMatching:
         config: Configuration of the run.
     """
 
-    parts = ("lips", "rest")
+    parts: tuple[str, ...] = ("lips", "rest")
     counts_operations = True
 
     def __init__(self, config: TrainConfig) -> None:
