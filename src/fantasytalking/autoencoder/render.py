@@ -79,7 +79,8 @@ class _MouthOf:
 
     def __init__(self, image: Pixels, mesh: Array, painter: MouthPainter) -> None:
         # a seventh faster on a CPU than channels first
-        self.painter, self.side = painter.to(memory_format=torch.channels_last), painter.crop
+        painter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
+        self.painter, self.side = painter, painter.crop
         own = crop_transform(mesh, self.side)
         self.portrait, self.inner = take_crop(image, own, self.side), draw_masks(mesh, own, self.side)[0]
         self.opening = float(mouth_opening(mesh))

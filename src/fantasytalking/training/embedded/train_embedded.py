@@ -267,8 +267,8 @@ def _averaged_elsewhere(folder: Path) -> FantasyTalkingTransformer3DModel:
         raise CheckpointError(
             f"The transformer in {folder} cannot be read ({reason}); copy it here again, or delete the folder to train it here."
         ) from error
-    read.register_to_config(_name_or_path="")  # would be exported
-    return read.float().eval()
+    read.float().eval().register_to_config(_name_or_path="")  # which would be exported
+    return read
 
 
 def _check_same(config: TrainConfig, stored: Path) -> None:
