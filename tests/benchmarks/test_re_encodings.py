@@ -76,7 +76,8 @@ def test_a_metric_that_is_better_after_the_damage_is_bold_where_the_interval_exc
 ) -> None:
     def row(gap: float, low: float, high: float) -> str:
         compared = Comparison("es", GROUND_TRUTH, "half size", -gap, -high, -low, 0.01, 1)
-        (one,) = changes(replace(report[0], comparisons=(compared,), columns=(report[0].columns[0],)))[-1:]
+        column = replace(report[0].columns[0], decimals=3)
+        (one,) = changes(replace(report[0], comparisons=(compared,), columns=(column,)))[-1:]
         assert isinstance(one, Change) and one.mean == gap
         return change_rows([one])[1][0][1]
 
