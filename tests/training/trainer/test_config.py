@@ -58,7 +58,7 @@ def test_an_unknown_key_is_named(tmp_path: Path) -> None:
         ({"stages": ()}, "needs at least one stage"),
         ({"frames": ()}, "windows of some length"),
         ({"batch_tokens": 61}, "batch_tokens must be at least 62, the latent frames of a window of 245 frames, but 61"),
-        ({"accumulate": 999}, "accumulate must not exceed the 16 samples of the largest batch, but 999 was given"),
+        ({"accumulate": 999}, "accumulate must not exceed the 48 samples of the largest batch, but 999 was given"),
         ({"clip_norm": 0.0}, "clip_norm must be a number of at least 1e-06"),
         ({"seed": 2**64}, "seed must be a whole number from 0 to"),
         ({"model": {"ffn_dim": 0}}, r"model\.ffn_dim must be a whole number of at least 1, but 0 was given"),
