@@ -12,13 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fantasytalking.perception.face_measures import eye_opening
 from fantasytalking.perception.mesh_points import (
-    LEFT_EYE_INNER,
-    LEFT_EYE_OUTER,
     LEFT_LID_RINGS,
     LEFT_LIDS,
-    RIGHT_EYE_INNER,
-    RIGHT_EYE_OUTER,
     RIGHT_LID_RINGS,
     RIGHT_LIDS,
 )
@@ -31,16 +28,11 @@ LID_POINTS = tuple(point for lids, rings in EYES for row in (*lids, rings[0], ri
 """Points that a lid carries: expression leaves them to the lids."""
 UPPER_SHARE = 0.85  # where the lids meet, from the upper one's place
 RING_SHARE = (0.55, 0.15, 0.35)  # how far a ring follows the lid that it lies beside: two above, one below
-_CORNERS = ((RIGHT_EYE_OUTER, RIGHT_EYE_INNER), (LEFT_EYE_INNER, LEFT_EYE_OUTER))
 
 
 def lid_opening(points: Tensor) -> Tensor:
     """Gap between the lids over the width of the eye, meshes [..., 468, 2 or 3] -> [..., 2], right and left eye."""
-    found = []
-    for ((upper, lower), _), (one, other) in zip(EYES, _CORNERS, strict=True):
-        gap = (points[..., list(upper[2:5]), :] - points[..., list(lower[2:5]), :]).norm(dim=-1).mean(-1)
-        found.append(gap / (points[..., one, :] - points[..., other, :]).norm(dim=-1).clamp_min(1e-6))
-    return torch.stack(found, -1)
+    return torch.from_numpy(eye_opening(points.numpy()))
 
 
 def lid_closure(points: Tensor, portrait: Tensor) -> Tensor:

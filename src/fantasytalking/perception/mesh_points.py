@@ -42,8 +42,7 @@ INNER_LIPS = ((191, 80, 81, 82, 13, 312, 311, 310, 415), (95, 88, 178, 87, 14, 3
 # (upper, lower) inner-lip points, the middle of the mouth and one pair to either side.
 INNER_LIP_PAIRS = ((82, 87), (13, 14), (312, 317))
 # (upper, lower) lid points, the middle of the eye and one pair to either side.
-RIGHT_LID_PAIRS = ((160, 144), (159, 145), (158, 153))
-LEFT_LID_PAIRS = ((385, 380), (386, 374), (387, 373))
+RIGHT_LID_PAIRS, LEFT_LID_PAIRS = (tuple(zip(*lids, strict=True))[2:5] for lids in (RIGHT_LIDS, LEFT_LIDS))
 # Forehead, temples, cheekbones, eye corners and the nose: what speech and expression hardly move.
 RIGID_POINTS = (
     *(10, 67, 297, 54, 284, 103, 332, 21, 251, 127, 356, 234, 454, 143, 372, 117, 346),
