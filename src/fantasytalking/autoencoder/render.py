@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from fantasytalking.autoencoder.displacement import smoothstep
-from fantasytalking.autoencoder.interface import to_uint8
-from fantasytalking.autoencoder.painter import (
-    MouthPainter,
+from fantasytalking.autoencoder.mouth_crops import (
     crop_bounds,
     crop_transform,
-    draw_masks,
-    painter_input,
+    draw_lips,
+    lips_in_crop,
+    mouth_windows,
     take_crop,
 )
+from fantasytalking.autoencoder.painter import MouthPainter, stack_input
 from fantasytalking.autoencoder.soundness import limit_motion
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.perception.body import person_mask
@@ -82,7 +82,9 @@ class _MouthOf:
         painter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
         self.painter, self.side = painter, painter.crop
         own = crop_transform(mesh, self.side)
-        self.portrait, self.inner = take_crop(image, own, self.side), draw_masks(mesh, own, self.side)[0]
+        self.portrait = take_crop(image, own, (self.side, self.side))
+        self.lips = lips_in_crop(mesh, own)
+        self.inner = draw_lips(self.lips, self.side)[0]
         self.opening = float(mouth_opening(mesh))
 
     def paint(self, frames: list[Pixels], moved: Array) -> None:
@@ -91,22 +93,25 @@ class _MouthOf:
         which = np.flatnonzero(needed > 0)
         if not len(which):
             return
-        transforms = [crop_transform(moved[i], self.side) for i in which]
-        crops = np.stack([take_crop(frames[i], t, self.side) for i, t in zip(which, transforms, strict=True)])
-        masks = np.stack([draw_masks(moved[i], t, self.side) for i, t in zip(which, transforms, strict=True)])
-        portraits, inners = (np.stack([x] * len(which)) for x in (self.portrait, self.inner))
-        weight = next(self.painter.parameters())
-        inputs = painter_input(crops, portraits, masks, inners).to(weight.device, weight.dtype)
-        paint, alpha = self.painter(inputs.contiguous(memory_format=torch.channels_last))
-        painted, opacity = to_uint8(paint), alpha[:, 0].float().cpu().numpy() * needed[which, None, None]
+        transforms = np.stack([crop_transform(moved[i], self.side) for i in which])
+        lips = np.stack([lips_in_crop(moved[i], t) for i, t in zip(which, transforms, strict=True)])
+        windows = mouth_windows(lips, self.lips[None], self.side)
+        size = windows.width, windows.height
+        transforms[:, :, 2] -= windows.corners
+        crops = np.stack([take_crop(frames[i], t, size) for i, t in zip(which, transforms, strict=True)])
+        outlines = lips - windows.corners[:, None, None]
+        masks = np.stack([draw_lips(outline.astype(np.float32), self.side, size) for outline in outlines])
+        portraits, inners = (windows.cut(np.stack([x] * len(which))) for x in (self.portrait, self.inner))
+        painted, opacity = self.painter.paint(stack_input(crops, portraits, masks, inners))
+        opacity = opacity * needed[which, None, None]
         for i, pixels, mask, transform in zip(which, painted, opacity, transforms, strict=True):
             _paste(frames[i], pixels, mask, transform)
 
 
 def _paste(frame: Pixels, paint: Pixels, mask: Array, transform: Array) -> None:
-    """Blend a painted crop into a frame, weighted by the mask, in place."""
-    side = paint.shape[0]
-    x0, y0, x1, y1 = crop_bounds(transform, side, *frame.shape[:2])
+    """Blend a painted window into a frame, weighted by the mask, in place."""
+    height, width = mask.shape
+    x0, y0, x1, y1 = crop_bounds(transform, (width, height), *frame.shape[:2])
     if x1 <= x0 or y1 <= y0:
         return
     inverse = cv2.invertAffineTransform(transform) - np.array([[0, 0, x0], [0, 0, y0]], np.float32)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fantasytalking.autoencoder.painter import CROP, crop_transform, draw_lips, lips_in_crop, take_crop
+from fantasytalking.autoencoder.mouth_crops import CROP, Windows, crop_transform, draw_lips, lips_in_crop, take_crop
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.data.face_tracks import TRACK_FPS
 from fantasytalking.data.motion_dataset import PreparedTrack
@@ -100,11 +100,12 @@ class MouthPairs:
         begins = np.concatenate([[0], self.ends])
         return np.stack([_decoded(self.images[begins[n] : self.ends[n]]) for n in numbers])
 
-    def masks(self, index: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Masks of the target meshes [n, 3, side, side] and inner mouths of the reference frames [n, side, side]."""
-        side = int(self.side)
-        drawn = np.stack([draw_lips(self.lips[i], side) for i in index])
-        return drawn, np.stack([draw_lips(self.own_lips[i], side)[0] for i in index])
+    def masks(self, index: NDArray[np.int64], windows: Windows) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Masks of the target meshes [n, 3, h, w] and inner mouths of the reference frames [n, h, w] in windows of the crops."""
+        side, size = int(self.side), (windows.width, windows.height)
+        lips, own = ((part[index] - windows.corners[:, None, None]).astype(np.float32) for part in (self.lips, self.own_lips))
+        drawn = np.stack([draw_lips(outline, side, size) for outline in lips])
+        return drawn, np.stack([draw_lips(outline, side, size)[0] for outline in own])
 
     def save(self, path: Path) -> None:
         """Write an uncompressed npz file, which appears complete or not at all.
@@ -194,14 +195,14 @@ def clip_pairs(
         moved = points[targets].numpy().astype(np.float32)
         own = mesh.numpy().astype(np.float32)
         near = _smaller(crop_transform(own, side), side, rng)
-        portrait = take_crop(frames[reference], near(own), side)
+        portrait = take_crop(frames[reference], near(own), (side, side))
         warped = PortraitWarper(frames[reference], own).frames(moved)
         for target, picture, meshed in zip(targets, warped, moved, strict=True):
             transform = near(meshed)
             yield MouthPair(
-                take_crop(picture, transform, side),
+                take_crop(picture, transform, (side, side)),
                 portrait,
-                take_crop(frames[target], transform, side),
+                take_crop(frames[target], transform, (side, side)),
                 lips_in_crop(meshed, transform),
                 lips_in_crop(own, near(own)),
             )

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fantasytalking.autoencoder.painter import MouthPainter, painter_input
+from fantasytalking.autoencoder.mouth_crops import mouth_windows
+from fantasytalking.autoencoder.painter import MouthPainter, painter_input, stack_input
 from fantasytalking.system.records import field, record
 from fantasytalking.training.embedded.embedded_recipes import PAINTER_RATE
 from fantasytalking.training.embedded.mouth_pairs import MouthPairs
@@ -37,6 +38,7 @@ __all__ = [
 
 
 DETAIL_WINDOW = 8  # side of the squares, in pixels, in which fine detail is compared
+CANDIDATES = 4  # pairs that are drawn for each that is used: those most alike in height, as windows are as large as the largest
 
 
 @record
@@ -82,7 +84,9 @@ class PairDraw(NamedTuple):
 
 @dataclass(frozen=True)
 class PairSource:
-    """Source of batches of pairs, drawn with replacement, mirrored half of the time and jittered in colour.
+    """Source of batches of pairs, mirrored half of the time and jittered in colour.
+
+    Pairs are drawn with replacement, and those of a batch have mouths of similar height, as the frames that are painted at once in use.
 
     Attributes:
         pairs: Pairs to draw from.
@@ -99,7 +103,10 @@ class PairSource:
     def plan(self, step: int) -> Sequence[PairDraw]:
         """Draws for the global batch of a step, which is mirrored as a whole or not at all."""
         rng, count = np.random.default_rng((self.seed, step)), self.batch
-        index = rng.integers(0, len(self.pairs), count)
+        heights = np.ptp(self.pairs.lips[..., 1], axis=(1, 2))
+        drawn = rng.integers(0, len(self.pairs), CANDIDATES * count)
+        drawn = drawn[np.argsort(np.abs(heights[drawn] - heights[drawn[0]]), kind="stable")]
+        index = drawn[:count]
         mirrored = bool(rng.random() < 0.5)
         gain = rng.uniform(0.75, 1.25, (count, 3, 1, 1)).astype(np.float32)
         bias = rng.uniform(-0.15, 0.15, (count, 3, 1, 1)).astype(np.float32)
@@ -110,8 +117,8 @@ class PainterBatch(NamedTuple):
     """Batch for training the painter.
 
     Attributes:
-        inputs: Inputs [N, 10, S, S], see `painter_input`.
-        target: Crops of the true frames [N, 3, S, S] in [-1, 1].
+        inputs: Inputs [N, 10, h, w], see `painter_input`.
+        target: Windows of the true frames [N, 3, h, w] in [-1, 1].
     """
 
     inputs: Tensor
@@ -125,8 +132,10 @@ class PainterBatch(NamedTuple):
 def painter_batch(pairs: MouthPairs, draws: Sequence[PairDraw]) -> PainterBatch:
     """Assemble drawn pairs, with the same mirroring and colour jitter of input and target."""
     index = np.array([draw.pair for draw in draws])
-    inputs = painter_input(pairs.crops("warped", index), pairs.crops("portrait", index), *pairs.masks(index))
-    target = torch.from_numpy(pairs.crops("target", index)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    windows = mouth_windows(pairs.lips[index], pairs.own_lips[index], int(pairs.side))
+    warped, portrait, true = (windows.cut(pairs.crops(name, index)) for name in ("warped", "portrait", "target"))
+    inputs = painter_input(stack_input(warped, portrait, *pairs.masks(index, windows)))
+    target = torch.from_numpy(true).permute(0, 3, 1, 2).float() / 127.5 - 1
     mirrored = torch.tensor([draw.mirrored for draw in draws]).view(-1, 1, 1, 1)
     inputs, target = (torch.where(mirrored, x.flip(-1), x) for x in (inputs, target))
     gain, bias = (torch.from_numpy(np.stack([getattr(draw, name) for draw in draws])) for name in ("gain", "bias"))
@@ -137,18 +146,18 @@ def painter_batch(pairs: MouthPairs, draws: Sequence[PairDraw]) -> PainterBatch:
 def painter_loss(
     painter: torch.nn.Module, inputs: Tensor, target: Tensor, perceptual: PerceptualDistance | None
 ) -> tuple[Tensor, Tensor]:
-    """Sum of mouth-weighted L1, L1 of image gradients, of sharpness, and perceptual distance of the blended crop.
+    """Sum of mouth-weighted L1, L1 of image gradients, of sharpness, and perceptual distance of the blended window.
 
     Sharpness is the amount of fine detail around each place, wherever exactly it lies: teeth that are a pixel off must not be blurred.
 
     Args:
         painter: Network from inputs to new pixels and a blend mask.
-        inputs: Inputs [N, 10, S, S].
-        target: Crops of the true frames [N, 3, S, S] in [-1, 1].
+        inputs: Inputs [N, 10, h, w].
+        target: Windows of the true frames [N, 3, h, w] in [-1, 1].
         perceptual: Perceptual distance; None omits the term.
 
     Returns:
-        Loss [N] and blended crops [N, 3, S, S].
+        Loss [N] and blended windows [N, 3, h, w].
     """
     paint, mask = painter(inputs)
     blended = inputs[:, :3] + mask * (paint - inputs[:, :3])
@@ -167,15 +176,13 @@ def painter_loss(
     if perceptual is None:
         return loss, blended
     # Both sides are made equal outside the region, so that the distance measures only the mouth.
-    # A fifth of the crop on each side holds no mouth; and footage is hardly finer than half of the crop's pixels.
+    # Footage is hardly finer than half of the window's pixels.
     whole = target * region + blended.detach() * (1 - region)
-    margin = blended.shape[-1] * 3 // 16
-    inner = (slice(None), slice(None), slice(margin, -margin), slice(margin, -margin))
-    return loss + perceptual(F.avg_pool2d(blended[inner], 2), F.avg_pool2d(whole[inner], 2)), blended
+    return loss + perceptual(F.avg_pool2d(blended, 2), F.avg_pool2d(whole, 2)), blended
 
 
 def _fine_detail(picture: Tensor) -> Tensor:
-    """Amount of detail finer than about two pixels around each place of pictures [N, 3, S, S]: [N, 1, S / 8, S / 8]."""
+    """Amount of detail finer than about two pixels around each place of pictures [N, 3, h, w]: [N, 1, h / 8, w / 8]."""
     grey = picture.mean(1, keepdim=True)
     fine = grey - F.avg_pool2d(grey, 3, 1, 1, count_include_pad=False)
     return F.avg_pool2d((fine.square() + 1e-6).sqrt(), DETAIL_WINDOW)
