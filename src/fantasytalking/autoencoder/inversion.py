@@ -12,7 +12,9 @@ __all__ = ["inverse_displacement", "slopes"]
 
 Array = NDArray[np.float32]
 
-STEPS = 2  # they reach a hundredth of a grid step
+STEPS = 2  # of Newton's method, from a scattered start: they reach a hundredth of a grid step
+CLOSE, MOST_STEPS = 0.5, 3  # from a given start: the step that begins within this of the places, in grid steps, is the last
+FEW = 0.01  # share of places that may be further off: a sheet is folded where it is not shown
 LONGEST_STEP = 3.0  # grid steps
 
 
@@ -24,31 +26,40 @@ def _grid(height: int, width: int) -> Array:
     return grid
 
 
-def inverse_displacement(forward: Array) -> Array:
-    """Invert x -> x + D(x): by scattering it for a start, then by Newton's method.
+def inverse_displacement(forward: Array, start: Array | None = None) -> Array:
+    """Invert x -> x + D(x) by Newton's method.
 
     Args:
         forward: D on a grid [h, w, 2], x and y in grid steps; nowhere folded.
+        start: An estimate of the result [h, w, 2], such as that of the frame before. Without it, and where it leads nowhere, every place
+            carries its displacement to where it goes for a start.
 
     Returns:
         B [h, w, 2] with B(y) + D(y + B(y)) = 0.
     """
-    grid = _grid(*forward.shape[:2])
-    back, slope = _scattered(forward, grid), _inverse_slopes(forward)
-    step = np.empty_like(back)
+    grid, slope = _grid(*forward.shape[:2]), _inverse_slopes(forward)
+    if start is not None:
+        back = start.copy()
+        for _ in range(MOST_STEPS):
+            rest = _improve(back, forward, slope, grid)
+            if cv2.countNonZero(cv2.inRange(np.abs(rest), (0, 0), (CLOSE, CLOSE))) >= (1 - FEW) * grid[..., 0].size:
+                return back
+    back = _scattered(forward, grid)
     for _ in range(STEPS):
-        at = grid + back
-        rest = cv2.remap(forward, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        local = cv2.remap(slope, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        rest += back
-        step[..., 0] = cv2.transform(local[..., :2] * rest, _SUM)
-        step[..., 1] = cv2.transform(local[..., 2:] * rest, _SUM)
-        np.clip(step, -LONGEST_STEP, LONGEST_STEP, out=step)
-        back -= step
+        _improve(back, forward, slope, grid)
     return back
 
 
-_SUM = np.ones((1, 2), np.float32)
+def _improve(back: Array, forward: Array, slope: Array, grid: Array) -> Array:
+    """Take a step of Newton's method, in place; by how much the places were off before it [h, w, 2]."""
+    at = grid + back
+    rest = cv2.remap(forward, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    local = cv2.remap(slope, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    rest += back
+    x, y = rest[..., 0], rest[..., 1]
+    back[..., 0] -= np.clip(local[..., 0] * x + local[..., 1] * y, -LONGEST_STEP, LONGEST_STEP)
+    back[..., 1] -= np.clip(local[..., 2] * x + local[..., 3] * y, -LONGEST_STEP, LONGEST_STEP)
+    return rest
 
 
 def _scattered(forward: Array, grid: Array) -> Array:
@@ -68,11 +79,20 @@ def _scattered(forward: Array, grid: Array) -> Array:
 
 
 def _inverse_slopes(forward: Array) -> Array:
-    """Inverse of the Jacobian of x + D(x) at every place, [h, w, 4] in rows, kept finite where it is singular."""
-    dx, dy = slopes(forward)
-    a, b, c, d = 1 + dx[..., 0], dy[..., 0], dx[..., 1], 1 + dy[..., 1]
+    """Inverse of the Jacobian of x + D(x) at every place, [h, w, 4] in rows, kept finite where it is singular.
+
+    At the border it is that of no slope, as beyond it the displacement is the border's.
+    """
+    right, down = cv2.split(forward)
+    a, b = (cv2.Sobel(right, -1, *along, ksize=1, scale=0.5) for along in ((1, 0), (0, 1)))
+    c, d = (cv2.Sobel(down, -1, *along, ksize=1, scale=0.5) for along in ((1, 0), (0, 1)))
+    a += 1
+    d += 1
     area = 1 / np.maximum(a * d - b * c, 0.05)
-    return np.asarray(cv2.merge([d * area, -b * area, -c * area, a * area]), np.float32)
+    result = cv2.merge([d * area, -b * area, -c * area, a * area])
+    for border in (result[0], result[-1], result[:, 0], result[:, -1]):
+        border[:] = (1, 0, 0, 1)
+    return np.asarray(result, np.float32)
 
 
 def slopes(field: Array) -> tuple[Array, Array]:

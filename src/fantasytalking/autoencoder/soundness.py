@@ -214,7 +214,7 @@ def unsound_share(size: tuple[int, int], mesh: Array, moved: Array) -> Array:
                 continue
             (left, top, right, bottom), below_upper, below = drawn
             part = slice(top - y0, bottom - y0), slice(left - x0, right - x0)
-            lower = warper.backward_map(sheets[1], (left, top, right, bottom))
+            lower = layer.backward_map(points, sheets[1], (left, top, right, bottom))
             is_lower, is_upper = below > 0.99, below_upper < 0.01
             bad[part] = np.where(is_lower, _unsound(lower), bad[part])
             back[part] = np.where(is_lower[..., None], lower, back[part])

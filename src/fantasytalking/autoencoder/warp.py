@@ -8,12 +8,14 @@ move apart or meet, and between them shows what moves with the skull, the teeth 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fantasytalking.autoencoder.displacement import FaceField
+from fantasytalking.autoencoder.enlarged_photo import EnlargedPhoto
 from fantasytalking.autoencoder.inversion import inverse_displacement
 from fantasytalking.autoencoder.openings import REACH, PlacedOpening
 from fantasytalking.autoencoder.rigid import whole_motion
@@ -22,6 +24,7 @@ Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
+SPARE = 6  # grid steps that an opening's part of the raster is larger than its first frame needs
 INTERIOR_MARGIN = 2.0  # pixels of the photo around the portrait's inner mouth that count as its inside
 
 
@@ -40,6 +43,12 @@ class PortraitWarper:
         self.field = FaceField(mesh, image.shape[0], image.shape[1], person, travel)
         self.mesh = self.field.mesh
         self.layers = [_Layer(self, placed) for placed in self.field.openings]
+        self.upper = _Inverse()
+
+    @cached_property
+    def photo(self) -> EnlargedPhoto:
+        """The part of the photo that moves, ready to be sampled."""
+        return EnlargedPhoto(self.image, self.field.raster.box)
 
     def frames(self, moved: Array) -> list[Pixels]:
         """Move the portrait to each of the meshes [F, 468, 3] (pixels): F frames [H, W, 3]."""
@@ -55,46 +64,55 @@ class PortraitWarper:
         """Move the portrait so that its mesh lies at `points` [468, 3] (pixels): [H, W, 3] uint8."""
         return self.frames(points[None])[0]
 
-    def backward_map(self, sheet: Array, box: Box | None = None) -> Array:
-        """Displacement from each pixel to where it came from, [h, w, 2] in pixels.
-
-        Args:
-            sheet: A sheet's displacement on the raster.
-            box: x0, y0, x1, y1 of the pixels, within the raster's box; None takes all of that.
-        """
+    def backward_map(self, sheet: Array) -> Array:
+        """Displacement from each pixel of the raster's box to where it came from, [h, w, 2] in pixels, for a sheet's displacement."""
         raster = self.field.raster
         x0, y0, x1, y1 = raster.box
-        if box is None:
-            back = inverse_displacement(sheet * raster.scale) / raster.scale
-            if back.shape[:2] != (y1 - y0, x1 - x0):  # the displacement and not the map: a resize repeats its border
-                back = cv2.resize(back, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
+        back = self.upper(sheet * raster.scale) / raster.scale
+        if back.shape[:2] == (y1 - y0, x1 - x0):
             return np.asarray(back, np.float32)
-        # what comes into the box may lie as far outside as anything moves
-        away = float(np.abs(sheet).max()) * raster.scale + 2
-        low = np.floor(raster.to_raster(np.array(box[:2], np.float32)) - away).astype(int).clip(0)
-        high = np.ceil(raster.to_raster(np.array(box[2:], np.float32)) + away).astype(int) + 1
-        back = inverse_displacement(sheet[low[1] : high[1], low[0] : high[0]] * raster.scale) / raster.scale
-        x = (np.arange(box[0], box[2], dtype=np.float32) - x0 + 0.5) * raster.scale[0] - 0.5 - low[0]
-        y = (np.arange(box[1], box[3], dtype=np.float32) - y0 + 0.5) * raster.scale[1] - 0.5 - low[1]
-        at = np.empty((len(y), len(x), 2), np.float32)
-        at[..., 0], at[..., 1] = x, y[:, None]
-        return np.asarray(cv2.remap(back, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
-
-    def sample(self, back: Array, origin: tuple[int, int]) -> Pixels:
-        """Sample the photo at displacements [h, w, 2] from the pixels of a box at `origin`."""
-        height, width = back.shape[:2]
-        x = back[..., 0] + np.arange(origin[0], origin[0] + width, dtype=np.float32)
-        y = back[..., 1] + np.arange(origin[1], origin[1] + height, dtype=np.float32)[:, None]
-        # Cubic interpolation would lose a tenth of the skin's fine detail.
-        return np.asarray(cv2.remap(self.image, x, y, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+        # the displacement and not the map: a resize repeats its border
+        return np.asarray(cv2.resize(back, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR), np.float32)
 
     def _frame(self, points: Array, sheets: Array, skull: Array) -> Pixels:
         x0, y0, x1, y1 = self.field.raster.box
         result = self.image.copy()
-        result[y0:y1, x0:x1] = self.sample(self.backward_map(sheets[0]), (x0, y0))
+        result[y0:y1, x0:x1] = self.photo.sample(self.backward_map(sheets[0]), (x0, y0))
         for layer in self.layers:
             layer.draw(result, points, sheets, skull)
         return result
+
+
+class _Inverse:
+    """Inverse of a displacement in a window of the raster, found from that of the frame before."""
+
+    def __init__(self) -> None:
+        self.window: Box | None = None
+        self.last: Array | None = None
+
+    def __call__(self, forward: Array) -> Array:
+        """Invert a displacement [h, w, 2] in grid steps."""
+        self.last = inverse_displacement(forward, self.last)
+        return self.last
+
+    def within(self, sheet: Array, scale: Array, needed: Box) -> tuple[Array, tuple[int, int]]:
+        """Invert a displacement in a window that holds the places x0, y0, x1, y1.
+
+        Args:
+            sheet: Displacement on the whole raster [h, w, 2].
+            scale: Grid steps for one unit of it.
+            needed: The places.
+
+        Returns:
+            The inverse in grid steps, and the window's corner.
+        """
+        height, width = sheet.shape[:2]
+        window = self.window
+        if window is None or needed[0] < window[0] or needed[1] < window[1] or needed[2] > window[2] or needed[3] > window[3]:
+            x0, y0, x1, y1 = needed
+            window = max(x0 - SPARE, 0), max(y0 - SPARE, 0), min(x1 + SPARE, width), min(y1 + SPARE, height)
+            self.window, self.last = window, None
+        return self(sheet[window[1] : window[3], window[0] : window[2]] * scale), window[:2]
 
 
 class _Layer:
@@ -115,6 +133,7 @@ class _Layer:
         raster = warper.field.raster
         at = np.rint(raster.to_raster(self.frame_points)).astype(int)
         self.frame_spots = np.clip(at, 0, (raster.width - 1, raster.height - 1))
+        self.lower = _Inverse()
 
     def draw(self, frame: Pixels, points: Array, sheets: Array, skull: Array) -> None:
         """Draw the layer and the lower sheet into a frame, in place.
@@ -130,12 +149,36 @@ class _Layer:
             return
         (x0, y0, x1, y1), below_upper, below = drawn
         box = slice(y0, y1), slice(x0, x1)
-        between = below_upper - below
-        pixels = self.warper.sample(self.warper.backward_map(sheets[1], (x0, y0, x1, y1)), (x0, y0))
-        patch = frame[box] * (1 - below_upper)[..., None] + pixels * below[..., None]
+        between = np.maximum(below_upper - below, 0)
+        pixels = self.warper.photo.sample(self.backward_map(points, sheets[1], (x0, y0, x1, y1)), (x0, y0))
         if between.max() > 0:
-            patch += self._interior(points, skull, (x0, y0, x1, y1)) * between[..., None]
-        frame[box] = np.rint(patch).clip(0, 255).astype(np.uint8)
+            pixels = cv2.blendLinear(pixels, self._interior(points, skull, (x0, y0, x1, y1)), below, between)
+        frame[box] = cv2.blendLinear(frame[box], pixels, 1 - below_upper, below_upper)
+
+    def backward_map(self, points: Array, sheet: Array, box: Box) -> Array:
+        """Displacement from each pixel to where it came from, [h, w, 2] in pixels.
+
+        Args:
+            points: The moved mesh.
+            sheet: The lower sheet's displacement on the raster.
+            box: x0, y0, x1, y1 of the pixels, within the raster's box.
+        """
+        raster = self.warper.field.raster
+        # what comes into the box may lie as far outside as anything moves
+        away = float(np.abs(points[:, :2] - self.warper.mesh[:, :2]).max()) * raster.scale + 2
+        low = np.floor(raster.to_raster(np.array(box[:2], np.float32)) - away).astype(int).clip(0)
+        high = np.ceil(raster.to_raster(np.array(box[2:], np.float32)) + away).astype(int) + 1
+        high = np.minimum(high, (raster.width, raster.height))
+        back, corner = self.lower.within(sheet, raster.scale, (*low.tolist(), *high.tolist()))
+        x, y = (
+            (np.arange(box[axis], box[axis + 2], dtype=np.float32) - raster.box[axis] + 0.5) * raster.scale[axis]
+            - (0.5 + corner[axis])
+            for axis in (0, 1)
+        )
+        at = np.empty((len(y), len(x), 2), np.float32)
+        at[..., 0], at[..., 1] = x, y[:, None]
+        found = cv2.remap(back / raster.scale, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(found, np.float32)
 
     def masks(self, points: Array, sheets: Array) -> tuple[Box, Array, Array] | None:
         """Shares of pixels that show what lies below the upper edge, and the lower sheet; arguments as for `draw`.
@@ -173,14 +216,23 @@ class _Layer:
         """Pixels between the edges in a box: those of the portrait, moved with the skull."""
         affine = (self.around_inverse @ skull[self.around, :2]).astype(np.float32)  # [3, 2]
         inverse = np.linalg.inv(affine[:2]).astype(np.float32)
+        size = box[2] - box[0], box[3] - box[1]
+        pulled = (points[:, :2] - affine[2]) @ inverse
+        if not self.placed.opening.is_eye or not self._is_wider(pulled):
+            to_source = np.concatenate([inverse.T, ((np.array(box[:2]) - affine[2]) @ inverse)[:, None]], 1)
+            flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+            inside = cv2.warpAffine(self.inside, to_source, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+            return np.asarray(inside, np.uint8)
         ys, xs = np.mgrid[box[1] : box[3], box[0] : box[2]].astype(np.float32)
-        source = (np.stack([xs, ys], -1) - affine[2]) @ inverse
-        if self.placed.opening.is_eye:
-            source = self._opened(source, (points[:, :2] - affine[2]) @ inverse)
-        return np.asarray(
-            cv2.remap(self.inside, source[..., 0], source[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE),
-            np.uint8,
-        )
+        source = self._opened((np.stack([xs, ys], -1) - affine[2]) @ inverse, pulled)
+        inside = cv2.remap(self.inside, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(inside, np.uint8)
+
+    def _is_wider(self, pulled: Array) -> bool:
+        """Whether an eye is wider open than in the portrait, for the moved mesh without the motion of the skull [468, 2]."""
+        placed = self.placed
+        edges = zip((placed.upper, placed.lower), placed.moved(pulled), (1, -1), strict=True)
+        return any(bool((way * (still.v - now.at(still.u))).max() > 0.05) for still, now, way in edges)
 
     def _opened(self, source: Array, pulled: Array) -> Array:
         """Stretch the eyeball where the eye is wider open than in the portrait; where it closes, it stays as it is.
@@ -205,6 +257,7 @@ class _Layer:
         return placed.image(np.stack([uv[..., 0], middle + off * factor.clip(0, 1)], -1))
 
 
+@lru_cache
 def _arch(count: int) -> Array:
     """Weights [count] along an edge that vanish at both corners."""
     return np.asarray(np.sqrt(np.clip(1 - np.linspace(-1, 1, count) ** 2, 0, 1)), np.float32)
