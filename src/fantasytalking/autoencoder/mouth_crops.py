@@ -22,7 +22,7 @@ from fantasytalking.perception.mesh_points import (
     RIGHT_EYE_OUTER,
 )
 
-__all__ = ["CROP", "Windows", "crop_bounds", "crop_transform", "draw_lips", "lips_in_crop", "mouth_windows", "take_crop"]
+__all__ = ["CROP", "Windows", "crop_bounds", "crop_scale", "crop_transform", "draw_lips", "lips_in_crop", "mouth_windows", "take_crop"]
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -30,8 +30,10 @@ Pixels = NDArray[np.uint8]
 CROP = 256  # S of new painters
 CROP_WIDTH = 1.5  # side of the crop in units of the eye distance; a wide open mouth fits
 FIRST_CROP, FIRST_CROP_WIDTH = 128, 1.9  # the same of models of the first version
+SMALLEST = 0.35  # least scale at which a mouth is drawn in its crop
+FINER = 1.3  # crop pixels for a pixel of the picture: where full size would be finer, the mouth is drawn smaller
 WINDOW_STEPS = 8  # a window's sides are multiples of an eighth of the crop's, which the painter's levels need
-REGION_REACH, REGION_BLUR = 1 / 32, 3 / 128  # how far the mouth region goes beyond the lips, and its softness, in crop sides
+REGION_REACH, REGION_BLUR = 1 / 32, 3 / 128  # how far the mouth region goes beyond the lips, and its softness, in sides of a crop at scale 1
 _RIGHT_EYE = [RIGHT_EYE_OUTER, RIGHT_EYE_INNER]
 _LEFT_EYE = [LEFT_EYE_OUTER, LEFT_EYE_INNER]
 _MOUTH = [MOUTH_CORNER_RIGHT, MOUTH_CORNER_LEFT]
@@ -56,20 +58,26 @@ class Windows(NamedTuple):
         return np.stack(parts)
 
 
-def crop_transform(mesh: Array, side: int = CROP) -> Array:
+def crop_transform(mesh: Array, side: int = CROP, scale: float = 1.0) -> Array:
     """Similarity [2, 3] from image pixels to the mouth crop, of `side` pixels, of a mesh [468, 2 or 3].
 
-    Centre and angle follow the mouth, the size follows the distance between the eyes, so that opening the mouth does not zoom.
+    Centre and angle follow the mouth, the size follows the distance between the eyes, so that opening the mouth does not zoom. At a
+    `scale` below 1 the mouth is smaller than it could be.
     """
     right, left = mesh[_RIGHT_EYE, :2].mean(0), mesh[_LEFT_EYE, :2].mean(0)
     across = left - right
     distance = max(float(np.hypot(*across)), 1e-3)
     cosine, sine = across / distance
-    scale = side / ((FIRST_CROP_WIDTH if side == FIRST_CROP else CROP_WIDTH) * distance)
-    matrix = scale * np.array([[cosine, sine], [-sine, cosine]], np.float32)
+    enlarged = scale * side / ((FIRST_CROP_WIDTH if side == FIRST_CROP else CROP_WIDTH) * distance)
+    matrix = enlarged * np.array([[cosine, sine], [-sine, cosine]], np.float32)
     centre = mesh[_MOUTH, :2].mean(0) + 0.12 * distance * np.array([-sine, cosine], np.float32)
     shift = side / 2 - matrix @ centre
     return np.concatenate([matrix, shift[:, None]], 1).astype(np.float32)
+
+
+def crop_scale(mesh: Array, side: int = CROP) -> float:
+    """Scale, `SMALLEST` to 1, at which the mouth of a mesh [468, 2 or 3] is drawn: as fine as the picture, and hardly finer."""
+    return float(np.clip(FINER / np.hypot(*crop_transform(mesh, side)[0, :2]), SMALLEST, 1))
 
 
 def crop_bounds(
@@ -114,18 +122,19 @@ def lips_in_crop(mesh: Array, transform: Array) -> Array:
     return np.asarray(outlines @ transform[:, :2].T + transform[:, 2], np.float32)
 
 
-def mouth_windows(lips: Array, own_lips: Array, side: int) -> Windows:
+def mouth_windows(lips: Array, own_lips: Array, side: int, scales: Array | float = 1.0) -> Windows:
     """Find the windows that hold the mouths to paint and those of the portraits, all as large as the largest must be.
 
     Args:
         lips: Outlines of the lips to paint, of `lips_in_crop` [N, 2, 20, 2].
         own_lips: Outlines of the portrait's lips in its own crop [N, 2, 20, 2].
         side: S.
+        scales: Scale of each crop [N], or of all.
 
     Returns:
         Windows whose sides are multiples of S / `WINDOW_STEPS`, inside the crop.
     """
-    beyond = side * (REGION_REACH / 2 + 2 * REGION_BLUR)
+    beyond = np.reshape(scales, (-1, 1)) * side * (REGION_REACH + 2 * REGION_BLUR)
     low = np.minimum(lips.min((1, 2)) - beyond, own_lips[:, 0].min(1))
     high = np.maximum(lips.max((1, 2)) + beyond, own_lips[:, 0].max(1))
     step = side // WINDOW_STEPS
@@ -135,15 +144,15 @@ def mouth_windows(lips: Array, own_lips: Array, side: int) -> Windows:
     return Windows(np.clip(corners, 0, side - size), int(size[0]), int(size[1]))
 
 
-def draw_lips(lips: Array, side: int, size: tuple[int, int] | None = None) -> Pixels:
+def draw_lips(lips: Array, size: tuple[int, int], scaled: float) -> Pixels:
     """Draw inner mouth, lips (outer minus inner) and mouth region, [3, h, w] uint8, 0 to 255.
 
     Args:
         lips: Outlines of `lips_in_crop` [2, 20, 2], from the window's corner.
-        side: S.
-        size: Size (w, h) of the window; None for the whole crop.
+        size: Size (w, h) of the window.
+        scaled: Side of the crop times its scale: how far the region goes beyond the lips depends on it.
     """
-    across, down = size or (side, side)
+    across, down = size
 
     def fill(outline: Array) -> Pixels:
         canvas = np.zeros((down, across), np.uint8)
@@ -151,6 +160,6 @@ def draw_lips(lips: Array, side: int, size: tuple[int, int] | None = None) -> Pi
         return canvas
 
     inner, outer = (fill(outline) for outline in lips)
-    reach = 2 * round(side * REGION_REACH) + 1
-    region = cv2.GaussianBlur(cv2.dilate(outer, np.ones((reach, reach), np.uint8)), (0, 0), side * REGION_BLUR)
+    reach = 2 * round(scaled * REGION_REACH) + 1
+    region = cv2.GaussianBlur(cv2.dilate(outer, np.ones((reach, reach), np.uint8)), (0, 0), scaled * REGION_BLUR)
     return np.stack([inner, np.maximum(outer, inner) - inner, region])

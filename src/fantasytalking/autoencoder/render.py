@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fantasytalking.autoencoder.displacement import smoothstep
 from fantasytalking.autoencoder.mouth_crops import (
     crop_bounds,
+    crop_scale,
     crop_transform,
     draw_lips,
     lips_in_crop,
@@ -81,10 +82,11 @@ class _MouthOf:
         # a seventh faster on a CPU than channels first
         painter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
         self.painter, self.side = painter, painter.crop
-        own = crop_transform(mesh, self.side)
+        self.scale = crop_scale(mesh, self.side)
+        own = crop_transform(mesh, self.side, self.scale)
         self.portrait = take_crop(image, own, (self.side, self.side))
         self.lips = lips_in_crop(mesh, own)
-        self.inner = draw_lips(self.lips, self.side)[0]
+        self.inner = draw_lips(self.lips, (self.side, self.side), self.side * self.scale)[0]
         self.opening = float(mouth_opening(mesh))
 
     def paint(self, frames: list[Pixels], moved: Array) -> None:
@@ -93,14 +95,14 @@ class _MouthOf:
         which = np.flatnonzero(needed > 0)
         if not len(which):
             return
-        transforms = np.stack([crop_transform(moved[i], self.side) for i in which])
+        transforms = np.stack([crop_transform(moved[i], self.side, self.scale) for i in which])
         lips = np.stack([lips_in_crop(moved[i], t) for i, t in zip(which, transforms, strict=True)])
-        windows = mouth_windows(lips, self.lips[None], self.side)
+        windows = mouth_windows(lips, self.lips[None], self.side, self.scale)
         size = windows.width, windows.height
         transforms[:, :, 2] -= windows.corners
         crops = np.stack([take_crop(frames[i], t, size) for i, t in zip(which, transforms, strict=True)])
-        outlines = lips - windows.corners[:, None, None]
-        masks = np.stack([draw_lips(outline.astype(np.float32), self.side, size) for outline in outlines])
+        outlines = (lips - windows.corners[:, None, None]).astype(np.float32)
+        masks = np.stack([draw_lips(outline, size, self.side * self.scale) for outline in outlines])
         portraits, inners = (windows.cut(np.stack([x] * len(which))) for x in (self.portrait, self.inner))
         painted, opacity = self.painter.paint(stack_input(crops, portraits, masks, inners))
         opacity = opacity * needed[which, None, None]

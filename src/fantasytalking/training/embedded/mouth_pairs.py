@@ -13,7 +13,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fantasytalking.autoencoder.mouth_crops import CROP, Windows, crop_transform, draw_lips, lips_in_crop, take_crop
+from fantasytalking.autoencoder.mouth_crops import (
+    CROP,
+    SMALLEST,
+    Windows,
+    crop_transform,
+    draw_lips,
+    lips_in_crop,
+    take_crop,
+)
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.data.face_tracks import TRACK_FPS
 from fantasytalking.data.motion_dataset import PreparedTrack
@@ -28,8 +36,6 @@ __all__ = ["Frames", "MouthPair", "MouthPairs", "clip_pairs", "collect_pairs", "
 
 Pixels = NDArray[np.uint8]
 
-SMALLEST = 0.55  # least size of a mouth in a training crop, in units of its size in use
-
 
 class MouthPair(NamedTuple):
     """One pair, S being the side of the crops.
@@ -40,6 +46,7 @@ class MouthPair(NamedTuple):
         target: Crop of the target frame [S, S, 3].
         lips: Outlines of the target's lips, inner and outer [2, 20, 2].
         own_lips: The same of the reference frame, in its crop.
+        scale: Scale of the crops.
     """
 
     warped: Pixels
@@ -47,6 +54,7 @@ class MouthPair(NamedTuple):
     target: Pixels
     lips: NDArray[np.float32]
     own_lips: NDArray[np.float32]
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class MouthPairs:
         target: Number of the file with the target frame [N].
         lips: Outlines of the target's lips, inner and outer, in crop pixels [N, 2, 20, 2].
         own_lips: The same of the reference frame, in its crop.
+        scales: Scale of the crops of each pair [N].
         side: Side of the crops in pixels, [] int.
     """
 
@@ -71,6 +80,7 @@ class MouthPairs:
     target: NDArray[np.int64]
     lips: NDArray[np.float32]
     own_lips: NDArray[np.float32]
+    scales: NDArray[np.float32]
     side: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -91,8 +101,8 @@ class MouthPairs:
         warped, portrait, target = np.array(numbers, np.int64).T
         ends = np.cumsum([len(file) for file in files])
         lips, own_lips = (np.stack([getattr(row, name) for row in rows]) for name in ("lips", "own_lips"))
-        side = np.array(rows[0].warped.shape[0])
-        return cls(np.concatenate(files), ends, warped, portrait, target, lips, own_lips, side)
+        scales, side = np.array([row.scale for row in rows], np.float32), np.array(rows[0].warped.shape[0])
+        return cls(np.concatenate(files), ends, warped, portrait, target, lips, own_lips, scales, side)
 
     def crops(self, name: str, index: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Crops [n, side, side, 3] of the pairs `index`; `name` is warped, portrait or target."""
@@ -102,10 +112,13 @@ class MouthPairs:
 
     def masks(self, index: NDArray[np.int64], windows: Windows) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Masks of the target meshes [n, 3, h, w] and inner mouths of the reference frames [n, h, w] in windows of the crops."""
-        side, size = int(self.side), (windows.width, windows.height)
+        size, scaled = (windows.width, windows.height), int(self.side) * self.scales[index]
         lips, own = ((part[index] - windows.corners[:, None, None]).astype(np.float32) for part in (self.lips, self.own_lips))
-        drawn = np.stack([draw_lips(outline, side, size) for outline in lips])
-        return drawn, np.stack([draw_lips(outline, side, size)[0] for outline in own])
+        drawn, inner = (
+            np.stack([draw_lips(outline, size, float(each)) for outline, each in zip(part, scaled, strict=True)])
+            for part in (lips, own)
+        )
+        return drawn, inner[:, 0]
 
     def save(self, path: Path) -> None:
         """Write an uncompressed npz file, which appears complete or not at all.
@@ -127,7 +140,7 @@ class MouthPairs:
             with np.load(path) as stored:
                 pairs = cls(*(stored[part.name] for part in fields(cls)))
             if (
-                len({len(pairs.warped), len(pairs.portrait), len(pairs.target), len(pairs.lips), len(pairs.own_lips)})
+                len({len(getattr(pairs, part.name)) for part in fields(cls) if part.name not in ("images", "ends", "side")})
                 != 1
             ):
                 raise ValueError("its arrays are of different lengths")
@@ -194,38 +207,29 @@ def clip_pairs(
         mesh = points[reference]
         moved = points[targets].numpy().astype(np.float32)
         own = mesh.numpy().astype(np.float32)
-        near = _smaller(crop_transform(own, side), side, rng)
-        portrait = take_crop(frames[reference], near(own), (side, side))
+        scale = _scale(own, side, rng)
+        at = crop_transform(own, side, scale)
+        portrait = take_crop(frames[reference], at, (side, side))
         warped = PortraitWarper(frames[reference], own).frames(moved)
         for target, picture, meshed in zip(targets, warped, moved, strict=True):
-            transform = near(meshed)
+            transform = crop_transform(meshed, side, scale)
             yield MouthPair(
                 take_crop(picture, transform, (side, side)),
                 portrait,
                 take_crop(frames[target], transform, (side, side)),
                 lips_in_crop(meshed, transform),
-                lips_in_crop(own, near(own)),
+                lips_in_crop(own, at),
+                scale,
             )
 
 
-def _smaller(
-    transform: NDArray[np.float32], side: int, rng: np.random.Generator
-) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Choose how much smaller than in use the mouths of one reference are shown: footage coarser than the crop stays sharp that way.
+def _scale(mesh: NDArray[np.float32], side: int, rng: np.random.Generator) -> float:
+    """Draw the scale at which the mouths of one reference are shown: from where a crop is as fine as its footage up to 1.
 
-    Returns:
-        Function from a mesh to its crop's transform.
+    Coarse footage stays sharp that way, and most pairs are about as fine as in use.
     """
-    enlarged = float(np.hypot(*transform[0, :2]))
-    least = float(np.clip(1 / enlarged, SMALLEST, 1))
-    factor = rng.uniform(least, 1)
-
-    def scaled(mesh: NDArray[np.float32]) -> NDArray[np.float32]:
-        made = factor * crop_transform(mesh, side)
-        made[:, 2] += (1 - factor) * side / 2
-        return np.asarray(made, np.float32)
-
-    return scaled
+    least = float(np.clip(1 / np.hypot(*crop_transform(mesh, side)[0, :2]), SMALLEST, 1))
+    return float(least ** rng.uniform(0, 1))
 
 
 def collect_pairs(read: Frames, tracks: Sequence[PreparedTrack], per_identity: int, seed: int = 0) -> MouthPairs:

@@ -132,7 +132,7 @@ class PainterBatch(NamedTuple):
 def painter_batch(pairs: MouthPairs, draws: Sequence[PairDraw]) -> PainterBatch:
     """Assemble drawn pairs, with the same mirroring and colour jitter of input and target."""
     index = np.array([draw.pair for draw in draws])
-    windows = mouth_windows(pairs.lips[index], pairs.own_lips[index], int(pairs.side))
+    windows = mouth_windows(pairs.lips[index], pairs.own_lips[index], int(pairs.side), pairs.scales[index])
     warped, portrait, true = (windows.cut(pairs.crops(name, index)) for name in ("warped", "portrait", "target"))
     inputs = painter_input(stack_input(warped, portrait, *pairs.masks(index, windows)))
     target = torch.from_numpy(true).permute(0, 3, 1, 2).float() / 127.5 - 1
