@@ -23,6 +23,20 @@ def test_what_is_moved_and_moved_back_is_where_it_was(strength: float) -> None:
         assert np.abs(back).max() == 0
 
 
+@pytest.mark.parametrize("strength", [0.3, 1.5])
+def test_the_inverse_of_the_frame_before_leads_to_the_same_place_and_a_useless_one_is_given_up(strength: float) -> None:
+    ys, xs = np.mgrid[0:90, 0:120].astype(np.float32)
+    bump = np.exp(-(((xs - 60) / 18) ** 2) - ((ys - 45) / 15) ** 2)
+    before, now = ((s * 9 * np.stack([bump, -0.5 * bump], -1)).astype(np.float32) for s in (0.8 * strength, strength))
+    alone = inverse_displacement(now)
+    start = inverse_displacement(before)
+    kept = start.copy()
+    followed = inverse_displacement(now, start)
+    assert np.array_equal(start, kept)
+    assert np.abs(followed - alone).max() < 0.05
+    assert np.array_equal(inverse_displacement(now, np.full_like(start, 40.0)), alone)
+
+
 def test_slopes_are_those_of_a_plane() -> None:
     ys, xs = np.mgrid[0:9, 0:9].astype(np.float32)
     dx, dy = slopes(np.stack([2 * xs + 3 * ys, xs - ys], -1))

@@ -292,7 +292,7 @@ def test_every_result_that_finds_no_room_is_a_sentence_and_leaves_nothing(tmp_pa
     codec, scale = synthetic.codec(), IntensityScale(torch.linspace(0, 1, 21)[:, None].repeat(1, 2))
     noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
     lips = np.zeros((2, 20, 2), np.float32)
-    pairs = MouthPairs.of([MouthPair(noise, noise, noise, lips, lips)] * 9)
+    pairs = MouthPairs.of([MouthPair(noise, noise, noise, lips, lips, 1.0)] * 9)
     sizes = {"in_channels": 36, "out_channels": 16, "image_dim": None, "added_kv_proj_dim": None}
     model = new_model(replace(CONFIG, model=CONFIG.model | sizes))
     writers: dict[str, Callable[[], object]] = {

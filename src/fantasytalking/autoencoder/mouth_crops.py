@@ -5,6 +5,7 @@ Letters: N crops, S side of a crop in pixels (256 or, in models of the first ver
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -52,8 +53,8 @@ class Windows(NamedTuple):
     width: int
     height: int
 
-    def cut(self, crops: Pixels) -> Pixels:
-        """Cut the windows out of crops [N, S, S, ...]."""
+    def cut(self, crops: Pixels | Sequence[Pixels]) -> Pixels:
+        """Cut the windows out of N crops [S, S, ...]."""
         parts = [crop[y : y + self.height, x : x + self.width] for crop, (x, y) in zip(crops, self.corners, strict=True)]
         return np.stack(parts)
 

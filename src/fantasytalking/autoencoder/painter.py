@@ -119,5 +119,6 @@ def stack_input(
 
 def painter_input(stacked: NDArray[np.uint8]) -> Tensor:
     """Convert [N, h, w, 10] of `stack_input` to the network's input [N, 10, h, w], colours in [-1, 1] and masks in 0..1."""
-    x = torch.from_numpy(stacked).permute(0, 3, 1, 2).float()
+    # contiguous: with channels last in memory the backward pass of this network aborts in torch 2.13
+    x = torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))).float()
     return torch.cat([x[:, :PICTURES] / 127.5 - 1, x[:, PICTURES:] / 255], 1)

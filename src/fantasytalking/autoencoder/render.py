@@ -50,11 +50,10 @@ def render(image: Pixels, mesh: Array, moved: Array, painter: MouthPainter) -> I
     mesh, moved = mesh.astype(np.float32), moved.astype(np.float32)
     warper = PortraitWarper(image, mesh, silhouette(image, mesh), _travel(mesh, moved))
     moved = limit_motion(warper.field, moved)
-    mouth = _MouthOf(image, mesh, painter)
+    mouth = _MouthOf(image, mesh, warper.field.shown(moved), painter)
     for start in range(0, len(moved), RENDER_BATCH):
-        batch = moved[start : start + RENDER_BATCH]
-        frames = warper.frames(batch)
-        mouth.paint(frames, warper.field.shown(batch))
+        frames = warper.frames(moved[start : start + RENDER_BATCH])
+        mouth.paint(frames, start)
         yield from frames
 
 
@@ -76,38 +75,46 @@ def _travel(mesh: Array, moved: Array) -> float:
 
 
 class _MouthOf:
-    """The painter at work on one portrait."""
+    """The painter at work on one portrait.
 
-    def __init__(self, image: Pixels, mesh: Array, painter: MouthPainter) -> None:
+    Args:
+        image: The portrait.
+        mesh: Its mesh.
+        moved: The meshes of all frames, as they are shown [F, 468, 3].
+        painter: The mouth painter.
+    """
+
+    def __init__(self, image: Pixels, mesh: Array, moved: Array, painter: MouthPainter) -> None:
         # a seventh faster on a CPU than channels first
         painter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
-        self.painter, self.side = painter, painter.crop
-        self.scale = crop_scale(mesh, self.side)
-        own = crop_transform(mesh, self.side, self.scale)
-        self.portrait = take_crop(image, own, (self.side, self.side))
-        self.lips = lips_in_crop(mesh, own)
-        self.inner = draw_lips(self.lips, (self.side, self.side), self.side * self.scale)[0]
-        self.opening = float(mouth_opening(mesh))
+        side, scale = painter.crop, crop_scale(mesh, painter.crop)
+        self.painter, self.scaled = painter, side * scale
+        self.needed = smoothstep(np.abs(mouth_opening(moved) - float(mouth_opening(mesh))) / CHANGED)
+        own = crop_transform(mesh, side, scale)
+        own_lips = lips_in_crop(mesh, own)
+        self.transforms = np.stack([crop_transform(points, side, scale) for points in moved])
+        lips = np.stack([lips_in_crop(points, t) for points, t in zip(moved, self.transforms, strict=True)])
+        # of one size for all frames: a change of size could be seen
+        self.windows = mouth_windows(lips, own_lips[None], side, scale)
+        self.transforms[:, :, 2] -= self.windows.corners
+        self.lips = (lips - self.windows.corners[:, None, None]).astype(np.float32)
+        self.portrait = take_crop(image, own, (side, side))
+        self.inner = draw_lips(own_lips, (side, side), self.scaled)[0]
 
-    def paint(self, frames: list[Pixels], moved: Array) -> None:
-        """Paint the mouths of frames, in place, where they are open otherwise than in the portrait."""
-        needed = smoothstep(np.abs(mouth_opening(moved) - self.opening) / CHANGED)
+    def paint(self, frames: list[Pixels], first: int) -> None:
+        """Paint the mouths of frames, in place, where they are open otherwise than in the portrait; `first` is their first number."""
+        needed = self.needed[first : first + len(frames)]
         which = np.flatnonzero(needed > 0)
         if not len(which):
             return
-        transforms = np.stack([crop_transform(moved[i], self.side, self.scale) for i in which])
-        lips = np.stack([lips_in_crop(moved[i], t) for i, t in zip(which, transforms, strict=True)])
-        windows = mouth_windows(lips, self.lips[None], self.side, self.scale)
-        size = windows.width, windows.height
-        transforms[:, :, 2] -= windows.corners
-        crops = np.stack([take_crop(frames[i], t, size) for i, t in zip(which, transforms, strict=True)])
-        outlines = (lips - windows.corners[:, None, None]).astype(np.float32)
-        masks = np.stack([draw_lips(outline, size, self.side * self.scale) for outline in outlines])
-        portraits, inners = (windows.cut(np.stack([x] * len(which))) for x in (self.portrait, self.inner))
+        size = self.windows.width, self.windows.height
+        crops = np.stack([take_crop(frames[i], self.transforms[first + i], size) for i in which])
+        masks = np.stack([draw_lips(self.lips[first + i], size, self.scaled) for i in which])
+        windows = self.windows._replace(corners=self.windows.corners[first + which])
+        portraits, inners = (windows.cut([part] * len(which)) for part in (self.portrait, self.inner))
         painted, opacity = self.painter.paint(stack_input(crops, portraits, masks, inners))
-        opacity = opacity * needed[which, None, None]
-        for i, pixels, mask, transform in zip(which, painted, opacity, transforms, strict=True):
-            _paste(frames[i], pixels, mask, transform)
+        for i, pixels, mask in zip(which, painted, opacity, strict=True):
+            _paste(frames[i], pixels, mask * needed[i], self.transforms[first + i])
 
 
 def _paste(frame: Pixels, paint: Pixels, mask: Array, transform: Array) -> None:

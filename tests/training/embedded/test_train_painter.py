@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from fantasytalking.autoencoder.painter import CROP, MouthPainter, crop_transform, draw_masks, lips_in_crop, take_crop
+from fantasytalking.autoencoder.mouth_crops import CROP, crop_transform, draw_lips, lips_in_crop, take_crop
+from fantasytalking.autoencoder.painter import MouthPainter
 from fantasytalking.data.motion_dataset import PreparedTrack
 from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.media.video import write_video
@@ -38,10 +39,10 @@ def pairs() -> MouthPairs:
     """Four pairs of the example portrait: the warp lacks what the target has, a dark open mouth."""
     mesh = open_mouth(own_mesh(), np.array([0.08], np.float32))[0]
     transform = crop_transform(mesh)
-    crop, masks = take_crop(portrait(), transform), draw_masks(mesh, transform)
-    target, lips = crop.copy(), lips_in_crop(mesh, transform)
-    target[masks[0] > 128] = 20
-    return MouthPairs.of([MouthPair(crop, crop, target, lips, lips)] * 4)
+    crop, lips = take_crop(portrait(), transform), lips_in_crop(mesh, transform)
+    target = crop.copy()
+    target[draw_lips(lips, (CROP, CROP), CROP)[0] > 128] = 20
+    return MouthPairs.of([MouthPair(crop, crop, target, lips, lips, 1.0)] * 4)
 
 
 def painter() -> MouthPainter:
@@ -71,7 +72,7 @@ def test_pictures_are_taken_from_the_frames_that_the_mesh_belongs_to(tmp_path: P
     write_video(tmp_path / "a.mp4", numbered_frames(16, 192, 192), 25, preset="ultrafast")
     rows = list(clip_pairs(frames_in(tmp_path), track("a.mp4", 5, 11), 24, np.random.default_rng(0)))
     assert len(rows) == 24
-    _, portraits, targets, lips, own_lips = (np.stack(column) for column in zip(*rows, strict=True))
+    _, portraits, targets, lips, own_lips, _ = (np.stack(column) for column in zip(*rows, strict=True))
     assert portraits.shape == (24, CROP, CROP, 3)
     assert lips.shape == own_lips.shape == (24, 2, 20, 2)
     references, shown = frame_numbers(portraits), frame_numbers(targets)
