@@ -33,7 +33,7 @@ def test_the_inverse_of_the_frame_before_leads_to_the_same_place_and_a_useless_o
     kept = start.copy()
     followed = inverse_displacement(now, start)
     assert np.array_equal(start, kept)
-    assert np.abs(followed - alone).max() < 0.05
+    assert np.abs(followed - alone).max() < 0.1
     assert np.array_equal(inverse_displacement(now, np.full_like(start, 40.0)), alone)
 
 

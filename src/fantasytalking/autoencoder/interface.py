@@ -86,7 +86,7 @@ class VideoAutoencoder(Protocol):
         """Decode latents: [B, C, f, h, w] -> [B, 3, F, H, W] in [-1, 1]."""
 
     def decode_frames(
-        self, latents: Tensor, reference: Reference, continued: bool = False
+        self, latents: Tensor, reference: Reference, continued: bool = False, aside: bool = True
     ) -> Iterator[NDArray[np.uint8]]:
         """Decode one sample and give its frames as they are made.
 
@@ -94,6 +94,7 @@ class VideoAutoencoder(Protocol):
             latents: [1, C, f, h, w].
             reference: The portrait.
             continued: Whether the video continues another one, so that its first frame is not the portrait.
+            aside: Whether a second thread may work on the next frames meanwhile.
 
         Yields:
             uint8 [H, W, 3].

@@ -148,7 +148,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def decode_frames(
-        self, latents: Tensor, reference: Reference, continued: bool = False
+        self, latents: Tensor, reference: Reference, continued: bool = False, aside: bool = True
     ) -> Iterator[NDArray[np.uint8]]:
         """Decode one sample and give its frames as they are made; the first is the portrait, unless the video is `continued`.
 
@@ -167,7 +167,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             parameters = parameters - torch.exp(-torch.arange(len(parameters)) / FADE_FRAMES)[:, None] * left
         parameters = self.codec.with_openings(parameters, *drawn_openings(image, mesh, self.codec, self.painter))
         moved = self.codec.points_of(parameters, torch.from_numpy(mesh)).numpy()
-        yield from render(image, mesh, moved, self.painter)
+        yield from render(image, mesh, moved, self.painter, aside)
 
     def _limit(self, parameters: Tensor) -> Tensor:
         """Limit motion to what the training set and a single photo allow, and smooth out jitter."""

@@ -24,6 +24,7 @@ from fantasytalking.autoencoder.soundness import limit_motion
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.perception.body import person_mask
 from fantasytalking.perception.landmarks import mouth_opening
+from fantasytalking.system.prefetching import Prefetcher
 
 __all__ = ["render", "silhouette"]
 
@@ -35,7 +36,9 @@ RENDER_BATCH = 8  # frames warped and painted at once
 
 
 @torch.no_grad()
-def render(image: Pixels, mesh: Array, moved: Array, painter: MouthPainter) -> Iterator[Pixels]:
+def render(
+    image: Pixels, mesh: Array, moved: Array, painter: MouthPainter, aside: bool = False
+) -> Iterator[Pixels]:
     """Render a portrait whose face moves.
 
     Args:
@@ -43,6 +46,7 @@ def render(image: Pixels, mesh: Array, moved: Array, painter: MouthPainter) -> I
         mesh: Its face mesh, [468, 3] in pixels.
         moved: The mesh of each frame, [F, 468, 3] in pixels. Where inner lips or lids coincide, mouth or eye is closed.
         painter: The mouth painter.
+        aside: Whether the next frames are begun in a second thread, while these are finished.
 
     Yields:
         uint8 [H, W, 3].
@@ -51,10 +55,12 @@ def render(image: Pixels, mesh: Array, moved: Array, painter: MouthPainter) -> I
     warper = PortraitWarper(image, mesh, silhouette(image, mesh), _travel(mesh, moved))
     moved = limit_motion(warper.field, moved)
     mouth = _MouthOf(image, mesh, warper.field.shown(moved), painter)
-    for start in range(0, len(moved), RENDER_BATCH):
-        frames = warper.frames(moved[start : start + RENDER_BATCH])
-        mouth.paint(frames, start)
-        yield from frames
+    count = -(-len(moved) // RENDER_BATCH)
+    with Prefetcher(lambda i: warper.begin(moved[i * RENDER_BATCH :][:RENDER_BATCH]), int(aside), count) as batches:
+        for number in range(count):
+            frames = [warper.finish(begun) for begun in batches.take(number)]
+            mouth.paint(frames, number * RENDER_BATCH)
+            yield from frames
 
 
 def silhouette(image: Pixels, mesh: Array) -> Array | None:

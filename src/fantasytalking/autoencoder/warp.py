@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -26,6 +27,22 @@ Box = tuple[int, int, int, int]
 
 SPARE = 6  # grid steps that an opening's part of the raster is larger than its first frame needs
 INTERIOR_MARGIN = 2.0  # pixels of the photo around the portrait's inner mouth that count as its inside
+
+
+class Begun(NamedTuple):
+    """A frame without its openings.
+
+    Attributes:
+        frame: [H, W, 3], on which the upper sheet is drawn everywhere.
+        points: The mesh as it is shown [468, 3].
+        sheets: Displacement of both sheets on the raster [2, h, w, 2].
+        skull: The mesh moved without expression [468, 3].
+    """
+
+    frame: Pixels
+    points: Array
+    sheets: Array
+    skull: Array
 
 
 class PortraitWarper:
@@ -50,10 +67,23 @@ class PortraitWarper:
         """The part of the photo that moves, ready to be sampled."""
         return EnlargedPhoto(self.image, self.field.raster.box)
 
+    def begin(self, moved: Array) -> list[Begun]:
+        """Begin frames for some of the meshes [F, 468, 3] (pixels): everything but the openings, which `finish` adds.
+
+        Each map is found from the one before, so that frames are begun one after another, by one thread.
+        """
+        still = whole_motion(self.mesh, self.field.shown(moved))
+        return [Begun(self._upper(sheets), points, sheets, s) for (points, sheets), s in zip(self.motions(moved), still, strict=True)]
+
+    def finish(self, begun: Begun) -> Pixels:
+        """Draw mouth and eyes into a frame [H, W, 3] that `begin` began."""
+        for layer in self.layers:
+            layer.draw(begun.frame, begun.points, begun.sheets, begun.skull)
+        return begun.frame
+
     def frames(self, moved: Array) -> list[Pixels]:
         """Move the portrait to each of the meshes [F, 468, 3] (pixels): F frames [H, W, 3]."""
-        still = whole_motion(self.mesh, self.field.shown(moved))
-        return [self._frame(*motion, skull) for motion, skull in zip(self.motions(moved), still, strict=True)]
+        return [self.finish(begun) for begun in self.begin(moved)]
 
     def motions(self, moved: Array) -> Iterator[tuple[Array, Array]]:
         """Mesh as it is shown [468, 3] and displacement of both sheets on the raster [2, h, w, 2], for each of the meshes [F, 468, 3]."""
@@ -74,12 +104,10 @@ class PortraitWarper:
         # the displacement and not the map: a resize repeats its border
         return np.asarray(cv2.resize(back, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR), np.float32)
 
-    def _frame(self, points: Array, sheets: Array, skull: Array) -> Pixels:
+    def _upper(self, sheets: Array) -> Pixels:
         x0, y0, x1, y1 = self.field.raster.box
         result = self.image.copy()
         result[y0:y1, x0:x1] = self.photo.sample(self.backward_map(sheets[0]), (x0, y0))
-        for layer in self.layers:
-            layer.draw(result, points, sheets, skull)
         return result
 
 

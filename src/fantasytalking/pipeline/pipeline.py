@@ -267,7 +267,9 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         latents = self._sample(shape, image_latents, guidance, settings, progress, callback, known)
         write_to = written(output, speech.fps, speech.soundtrack, progress)
         with write_to as write, progress.stage("decoding", speech.video_frames) as advance:
-            frames = self._decode(latents, reference, speech.video_frames, advance, beginning is not None, write)
+            aside = output is None or output.threads != 1
+            decoded = self.autoencoder.decode_frames(latents, reference, beginning is not None, aside)
+            frames = collect_frames(decoded, speech.video_frames, advance, write)
         self.maybe_free_model_hooks()
         return TalkingVideo(frames, speech.fps, speech.soundtrack, settings, tuple(progress.notes), progress.seconds)
 
@@ -316,18 +318,6 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if encoders.text_encoder is not None and settings.negative_prompt != settings.prompt:
             negative = encode_text(encoders, settings.negative_prompt).to(conditions.text)
         return Guidance.of_settings(settings, conditions, negative, self.autoencoder.audio_channels)
-
-    def _decode(
-        self,
-        latents: Tensor,
-        reference: Reference,
-        video_frames: int,
-        advance: Callable[[], None],
-        continued: bool,
-        write: Callable[[NDArray[np.uint8]], None] | None,
-    ) -> NDArray[np.uint8]:
-        frames = self.autoencoder.decode_frames(latents, reference, continued)
-        return collect_frames(frames, video_frames, advance, write)
 
     def _without_effect(self, settings: GenerationSettings) -> list[str]:
         """A sentence for each setting that was changed although this model has no part that uses it."""

@@ -25,7 +25,7 @@ from fantasytalking.training.trainer.data_check import raise_if_damaged, wait_fo
 from fantasytalking.training.trainer.engine import DivergenceError, Engine
 from fantasytalking.training.trainer.monitor import Interval, Monitor, batch_sums, is_logged, sums_of
 from fantasytalking.training.trainer.objective import Losses, Objective
-from fantasytalking.training.trainer.prefetching import Prefetcher
+from fantasytalking.system.prefetching import Prefetcher
 from fantasytalking.training.trainer.resuming import Change, check_same_run, divergence, note_changes
 from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.signals import StopRequest

@@ -1,4 +1,4 @@
-"""Preparation of the next batches in threads while the current one is trained on."""
+"""Preparation of the next values in threads while the current one is worked on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Prefetcher(Generic[T]):
 
     def __enter__(self) -> Prefetcher[T]:
         if self._count:
-            self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="samples")
+            self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="ahead")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from fantasytalking.training.trainer.prefetching import Prefetcher
+from fantasytalking.system.prefetching import Prefetcher
 
 
 def threads() -> list[str]:
-    return [one.name for one in threading.enumerate() if one.name.startswith("samples")]
+    return [one.name for one in threading.enumerate() if one.name.startswith("ahead")]
 
 
 def test_values_come_in_order_each_prepared_once_and_the_threads_end_with_the_block() -> None:
