@@ -61,7 +61,9 @@ def test_a_mouth_is_drawn_as_finely_as_its_picture_shows_it() -> None:
         if SMALLEST < scale < 1:
             assert np.isclose(finer, FINER)
         full = lips_in_crop(mesh, crop_transform(mesh))
-        assert np.allclose(lips_in_crop(mesh, crop_transform(mesh, CROP, scale)) - CROP / 2, scale * (full - CROP / 2), atol=1e-2)
+        assert np.allclose(
+            lips_in_crop(mesh, crop_transform(mesh, CROP, scale)) - CROP / 2, scale * (full - CROP / 2), atol=1e-2
+        )
     assert np.isclose(crop_scale(0.5 * own_mesh()), SMALLEST) and crop_scale(20 * own_mesh()) == 1
 
 
@@ -82,4 +84,7 @@ def test_windows_hold_all_that_may_be_painted_and_the_portraits_own_mouth() -> N
             assert outside[:2].max() == 0 and outside[2].max() <= 16
             assert (own[0] >= corner).all() and (own[0] <= corner + [windows.width, windows.height]).all()
             crop = np.arange(CROP * CROP).reshape(CROP, CROP).astype(np.uint8)
-            assert np.array_equal(windows.cut([crop, crop])[0], crop[windows.corners[0][1] :][: windows.height, windows.corners[0][0] :][:, : windows.width])
+            assert np.array_equal(
+                windows.cut([crop, crop])[0],
+                crop[windows.corners[0][1] :][: windows.height, windows.corners[0][0] :][:, : windows.width],
+            )

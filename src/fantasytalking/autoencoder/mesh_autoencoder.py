@@ -7,6 +7,7 @@ pixels, so the result has the photo's size and sharpness.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -68,6 +69,10 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         super().__init__()
         self.codec = MeshCodec(coefficients, latent_height, latent_width, stride)
         self.painter = MouthPainter(tuple(painter_widths), painter_crop)
+        self._known: tuple[weakref.ref[Reference] | None, list[tuple[NDArray[np.uint8], NDArray[np.float32]]]] = (
+            None,
+            [],
+        )
 
     @property
     def strides(self) -> Strides:
@@ -84,9 +89,14 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         return self.latent_channels, self.strides.latent_frames(num_frames), self.codec.height, self.codec.width
 
     def _portraits(self, reference: Reference) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-        images = to_uint8(reference.images)
-        faces = reference.faces or (None,) * len(images)
-        return [(image, face_mesh(image, face).points) for image, face in zip(images, faces, strict=True)]
+        """Portraits and their meshes, found once for all that is done with a reference."""
+        known, found = self._known
+        if known is None or known() is not reference:
+            images = to_uint8(reference.images)
+            faces = reference.faces or (None,) * len(images)
+            found = [(image, face_mesh(image, face).points) for image, face in zip(images, faces, strict=True)]
+            self._known = weakref.ref(reference), found
+        return found
 
     @torch.no_grad()
     def encode(self, video: Tensor, reference: Reference) -> Tensor:

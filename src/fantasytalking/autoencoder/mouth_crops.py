@@ -23,7 +23,17 @@ from fantasytalking.perception.mesh_points import (
     RIGHT_EYE_OUTER,
 )
 
-__all__ = ["CROP", "Windows", "crop_bounds", "crop_scale", "crop_transform", "draw_lips", "lips_in_crop", "mouth_windows", "take_crop"]
+__all__ = [
+    "CROP",
+    "Windows",
+    "crop_bounds",
+    "crop_scale",
+    "crop_transform",
+    "draw_lips",
+    "lips_in_crop",
+    "mouth_windows",
+    "take_crop",
+]
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -34,7 +44,10 @@ FIRST_CROP, FIRST_CROP_WIDTH = 128, 1.9  # the same of models of the first versi
 SMALLEST = 0.35  # least scale at which a mouth is drawn in its crop
 FINER = 1.3  # crop pixels for a pixel of the picture: where full size would be finer, the mouth is drawn smaller
 WINDOW_STEPS = 8  # a window's sides are multiples of an eighth of the crop's, which the painter's levels need
-REGION_REACH, REGION_BLUR = 1 / 32, 3 / 128  # how far the mouth region goes beyond the lips, and its softness, in sides of a crop at scale 1
+REGION_REACH, REGION_BLUR = (
+    1 / 32,
+    3 / 128,
+)  # how far the mouth region goes beyond the lips, and its softness, in sides of a crop at scale 1
 _RIGHT_EYE = [RIGHT_EYE_OUTER, RIGHT_EYE_INNER]
 _LEFT_EYE = [LEFT_EYE_OUTER, LEFT_EYE_INNER]
 _MOUTH = [MOUTH_CORNER_RIGHT, MOUTH_CORNER_LEFT]
@@ -55,7 +68,9 @@ class Windows(NamedTuple):
 
     def cut(self, crops: Pixels | Sequence[Pixels]) -> Pixels:
         """Cut the windows out of N crops [S, S, ...]."""
-        parts = [crop[y : y + self.height, x : x + self.width] for crop, (x, y) in zip(crops, self.corners, strict=True)]
+        parts = [
+            crop[y : y + self.height, x : x + self.width] for crop, (x, y) in zip(crops, self.corners, strict=True)
+        ]
         return np.stack(parts)
 
 

@@ -36,9 +36,7 @@ RENDER_BATCH = 8  # frames warped and painted at once
 
 
 @torch.no_grad()
-def render(
-    image: Pixels, mesh: Array, moved: Array, painter: MouthPainter, aside: bool = False
-) -> Iterator[Pixels]:
+def render(image: Pixels, mesh: Array, moved: Array, painter: MouthPainter, aside: bool = False) -> Iterator[Pixels]:
     """Render a portrait whose face moves.
 
     Args:

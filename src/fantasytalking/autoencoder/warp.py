@@ -73,7 +73,10 @@ class PortraitWarper:
         Each map is found from the one before, so that frames are begun one after another, by one thread.
         """
         still = whole_motion(self.mesh, self.field.shown(moved))
-        return [Begun(self._upper(sheets), points, sheets, s) for (points, sheets), s in zip(self.motions(moved), still, strict=True)]
+        return [
+            Begun(self._upper(sheets), points, sheets, s)
+            for (points, sheets), s in zip(self.motions(moved), still, strict=True)
+        ]
 
     def finish(self, begun: Begun) -> Pixels:
         """Draw mouth and eyes into a frame [H, W, 3] that `begin` began."""
@@ -136,7 +139,13 @@ class _Inverse:
         """
         height, width = sheet.shape[:2]
         window = self.window
-        if window is None or needed[0] < window[0] or needed[1] < window[1] or needed[2] > window[2] or needed[3] > window[3]:
+        if (
+            window is None
+            or needed[0] < window[0]
+            or needed[1] < window[1]
+            or needed[2] > window[2]
+            or needed[3] > window[3]
+        ):
             x0, y0, x1, y1 = needed
             window = max(x0 - SPARE, 0), max(y0 - SPARE, 0), min(x1 + SPARE, width), min(y1 + SPARE, height)
             self.window, self.last = window, None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fantasytalking.errors import InputError
-from fantasytalking.evaluation.metrics.head_motion import head_motion
+from fantasytalking.evaluation.metrics.head_motion import head_motion, speech_correlation
 
 
 def swinging(degrees: tuple[float, float, float], hertz: float, fps: float, seconds: float = 20) -> np.ndarray:
@@ -39,3 +39,21 @@ def test_a_head_that_passes_180_degrees_does_not_jump() -> None:
 def test_a_few_frames_are_too_few() -> None:
     with pytest.raises(InputError, match="seen in 5 frames in a row; the head's motion needs 9"):
         head_motion(np.zeros((5, 3)), 25)
+
+
+def test_a_head_that_moves_while_there_is_speech_follows_it_and_one_that_moves_in_pauses_does_not() -> None:
+    spoken = (np.arange(250) // 50) % 2 == 0  # two seconds of speech, two of silence
+    rng = np.random.default_rng(0)
+    sound = (0.2 * np.repeat(spoken, 640) * rng.standard_normal(250 * 640)).astype(np.float32)
+    moving = swinging((4, 2, 1), 1.0, 25, 10)
+    follows, against = (
+        speech_correlation(moving * np.where(where, 1.0, 0.1)[:, None], sound, 25) for where in (spoken, ~spoken)
+    )
+    assert follows > 0.6 and against < -0.6
+    shifted = speech_correlation(moving * np.where(spoken, 1.0, 0.1)[:, None], 0.01 * sound, 25)
+    assert shifted == pytest.approx(follows, abs=0.02)  # whatever the volume
+
+
+def test_without_motion_or_sound_there_is_no_correlation() -> None:
+    with pytest.raises(InputError, match="do not change"):
+        speech_correlation(np.full((100, 3), 5.0), np.ones(64000, np.float32), 25)

@@ -115,8 +115,9 @@ METRICS: dict[str, MetricEntry] = {
             "roll_spread": "roll spread",
             "head_speed": "head speed",
             "head_jerk": "head jerk",
+            "head_with_speech": "head with speech",
         },
-        "motion of the head over the real clip's",
+        "motion of the head over the real clip's, and with the speech",
     ),
     "face": MetricEntry("face_found", {"face_found": "face found"}, "frames in which a face is found"),
     "theval": MetricEntry(

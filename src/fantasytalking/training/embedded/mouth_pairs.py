@@ -113,7 +113,9 @@ class MouthPairs:
     def masks(self, index: NDArray[np.int64], windows: Windows) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Masks of the target meshes [n, 3, h, w] and inner mouths of the reference frames [n, h, w] in windows of the crops."""
         size, scaled = (windows.width, windows.height), int(self.side) * self.scales[index]
-        lips, own = ((part[index] - windows.corners[:, None, None]).astype(np.float32) for part in (self.lips, self.own_lips))
+        lips, own = (
+            (part[index] - windows.corners[:, None, None]).astype(np.float32) for part in (self.lips, self.own_lips)
+        )
         drawn, inner = (
             np.stack([draw_lips(outline, size, float(each)) for outline, each in zip(part, scaled, strict=True)])
             for part in (lips, own)
@@ -140,7 +142,13 @@ class MouthPairs:
             with np.load(path) as stored:
                 pairs = cls(*(stored[part.name] for part in fields(cls)))
             if (
-                len({len(getattr(pairs, part.name)) for part in fields(cls) if part.name not in ("images", "ends", "side")})
+                len(
+                    {
+                        len(getattr(pairs, part.name))
+                        for part in fields(cls)
+                        if part.name not in ("images", "ends", "side")
+                    }
+                )
                 != 1
             ):
                 raise ValueError("its arrays are of different lengths")

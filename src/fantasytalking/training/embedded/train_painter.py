@@ -38,7 +38,9 @@ __all__ = [
 
 
 DETAIL_WINDOW = 8  # side of the squares, in pixels, in which fine detail is compared
-CANDIDATES = 4  # pairs that are drawn for each that is used: those most alike in height, as windows are as large as the largest
+CANDIDATES = (
+    4  # pairs that are drawn for each that is used: those most alike in height, as windows are as large as the largest
+)
 
 
 @record
