@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fantasytalking.autoencoder.mouth_crops import CROP, crop_transform, draw_lips, lips_in_crop, take_crop
 from fantasytalking.autoencoder.painter import INPUT_CHANNELS, MouthPainter, painter_input, stack_input
 from tests.pipeline.tiny_pipeline import portrait
-from tests.training.synthetic import open_mouth, own_mesh, turn_head
+from tests.training.synthetic import open_mouth, own_mesh
 
 
 def stacked() -> NDArray[np.uint8]:

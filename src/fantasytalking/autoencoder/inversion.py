@@ -62,7 +62,7 @@ def _improve(back: Array, forward: Array, slope: Array, grid: Array) -> Array:
     x, y = rest[..., 0], rest[..., 1]
     back[..., 0] -= np.clip(local[..., 0] * x + local[..., 1] * y, -LONGEST_STEP, LONGEST_STEP)
     back[..., 1] -= np.clip(local[..., 2] * x + local[..., 3] * y, -LONGEST_STEP, LONGEST_STEP)
-    return rest
+    return np.asarray(rest, np.float32)
 
 
 def _scattered(forward: Array, grid: Array) -> Array:

@@ -44,10 +44,8 @@ FIRST_CROP, FIRST_CROP_WIDTH = 128, 1.9  # the same of models of the first versi
 SMALLEST = 0.35  # least scale at which a mouth is drawn in its crop
 FINER = 1.3  # crop pixels for a pixel of the picture: where full size would be finer, the mouth is drawn smaller
 WINDOW_STEPS = 8  # a window's sides are multiples of an eighth of the crop's, which the painter's levels need
-REGION_REACH, REGION_BLUR = (
-    1 / 32,
-    3 / 128,
-)  # how far the mouth region goes beyond the lips, and its softness, in sides of a crop at scale 1
+# how far the mouth region goes beyond the lips, and its softness, in sides of a crop at scale 1
+REGION_REACH, REGION_BLUR = 1 / 32, 3 / 128
 _RIGHT_EYE = [RIGHT_EYE_OUTER, RIGHT_EYE_INNER]
 _LEFT_EYE = [LEFT_EYE_OUTER, LEFT_EYE_INNER]
 _MOUTH = [MOUTH_CORNER_RIGHT, MOUTH_CORNER_LEFT]

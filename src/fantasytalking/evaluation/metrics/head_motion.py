@@ -90,7 +90,7 @@ def speech_correlation(angles: NDArray[np.floating], sound: NDArray[np.float32],
     return float(np.corrcoef(speed, level)[0, 1])
 
 
-def _derivative(angles: NDArray[np.float64], fps: float, order: int) -> NDArray[np.float64]:
+def _derivative(angles: NDArray[np.floating], fps: float, order: int) -> NDArray[np.float64]:
     """Derivative of angles [F, 3] in degrees, smoothed over `WINDOW`."""
     window = max(_ORDER + 2, 2 * round(WINDOW * fps / 2) + 1)
     if len(angles) < window:

@@ -16,6 +16,7 @@ from fantasytalking.errors import ResourceError, SettingsError
 from fantasytalking.pipeline.progress import print_line
 from fantasytalking.system.files import only_full_disk_error
 from fantasytalking.system.json import append_json_line, write_json
+from fantasytalking.system.prefetching import Prefetcher
 from fantasytalking.training.trainer.averaging import exchanged, start_average, update_average
 from fantasytalking.training.trainer.batches import Part, shares
 from fantasytalking.training.trainer.callbacks import Callback, Moment, Validated
@@ -25,7 +26,6 @@ from fantasytalking.training.trainer.data_check import raise_if_damaged, wait_fo
 from fantasytalking.training.trainer.engine import DivergenceError, Engine
 from fantasytalking.training.trainer.monitor import Interval, Monitor, batch_sums, is_logged, sums_of
 from fantasytalking.training.trainer.objective import Losses, Objective
-from fantasytalking.system.prefetching import Prefetcher
 from fantasytalking.training.trainer.resuming import Change, check_same_run, divergence, note_changes
 from fantasytalking.training.trainer.run_folder import RunFolder
 from fantasytalking.training.trainer.signals import StopRequest
