@@ -50,11 +50,13 @@ class Named:
         name: Name in the table.
         tree: Root of the checkout that generates.
         model: "embedded", or a model folder.
+        settings: Settings of the generation that are not the model's defaults.
     """
 
     name: str
     tree: Path
     model: str = "embedded"
+    settings: tuple[tuple[str, float], ...] = ()
 
     @property
     def folder(self) -> str:
@@ -63,16 +65,23 @@ class Named:
 
 
 def read_model(text: str) -> Named:
-    """Read NAME=TREE or NAME=TREE:MODEL.
+    """Read NAME=TREE or NAME=TREE:MODEL, either followed by @SETTING=NUMBER, once or more often.
 
     Raises:
         InputError: The text has another form.
     """
     name, found, rest = text.partition("=")
+    rest, *given = rest.split("@")
     tree, _, model = rest.partition(":")
+    try:
+        settings = tuple((key, float(value)) for key, value in (setting.split("=") for setting in given))
+    except ValueError:
+        found = ""
     if not (name and found and tree):
-        raise InputError(f"A model is given as NAME=TREE or NAME=TREE:MODEL, not '{text}'.")
-    return Named(name, Path(tree), model or "embedded")
+        raise InputError(
+            f"A model is given as NAME=TREE, NAME=TREE:MODEL or either with @SETTING=NUMBER, not '{text}'."
+        )
+    return Named(name, Path(tree), model or "embedded", settings)
 
 
 def generate_clips(
@@ -101,7 +110,12 @@ def generate_clips(
             speech = Speech(options.data / window.file, window.start, length)
             try:
                 picture = load_image(portrait_of(case, options.data))
-                settings = {**dict(case.settings), "seed": options.seed, "longest_side": options.longest_side}
+                settings = {
+                    **dict(case.settings),
+                    **dict(model.settings),
+                    "seed": options.seed,
+                    "longest_side": options.longest_side,
+                }
                 with generator.make(picture, speech, **settings) as made:
                     made.save(folder / f"{case.name}.mp4", speech)
             except FantasyTalkingError as error:
@@ -227,7 +241,12 @@ def report(summaries: dict[str, Any]) -> None:
 def add_options(parser: argparse.ArgumentParser, longest_side: int) -> None:
     """Add the options that all comparisons share."""
     usual = [name for name in ALL if name not in LEFT_TO_EVALUATE]
-    parser.add_argument("--models", nargs="+", default=["new=."], help="NAME=TREE or NAME=TREE:MODEL, TREE a checkout")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=["new=."],
+        help="NAME=TREE or NAME=TREE:MODEL, TREE a checkout; @w_body=1 changes a setting",
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder of videos and of the evaluation's report")
     parser.add_argument("--other-speech", nargs="*", default=[], help="models that also say another clip's speech")
     parser.add_argument("--longest-side", type=int, default=longest_side, help="size of the rendered frames")

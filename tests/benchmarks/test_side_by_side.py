@@ -18,8 +18,10 @@ def test_a_model_is_named_with_its_checkout_and_its_folder() -> None:
     assert read_model("new=.") == Named("new", Path("."))
     assert read_model("first=../main:/models/first") == Named("first", Path("../main"), "/models/first")
     assert read_model("new=.").folder == "src/fantasytalking/models/embedded"
-    for text in ("new", "=.", "new="):
-        with pytest.raises(InputError, match="NAME=TREE or NAME=TREE:MODEL"):
+    lively = read_model("lively=.:/models/first@w_body=1@w_face=0.9")
+    assert lively == Named("lively", Path("."), "/models/first", (("w_body", 1.0), ("w_face", 0.9)))
+    for text in ("new", "=.", "new=", "new=.@w_body", "new=.@w_body=much"):
+        with pytest.raises(InputError, match="NAME=TREE, NAME=TREE:MODEL"):
             read_model(text)
 
 
