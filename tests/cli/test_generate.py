@@ -65,7 +65,7 @@ def test_a_video_is_made_without_the_packages_of_other_features(given: list[str]
         "import json, sys\nfrom fantasytalking.cli.__main__ import main\n"
         "from fantasytalking.system.startup import SELDOM_USED\n"
         f"assert main({words!r}) == 0\n"
-        "others = ['torch._inductor', 'networkx', 'sklearn', 'pandas', 'ray', 'torchao', 'matplotlib']\n"
+        "others = ['torch._inductor', 'networkx', 'sklearn', 'PIL.PdfImagePlugin', 'pandas', 'ray', 'torchao', 'matplotlib']\n"
         "print(json.dumps([name for name in [*SELDOM_USED, *others] if name in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
