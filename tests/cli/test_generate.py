@@ -56,6 +56,23 @@ def test_the_path_of_the_video_is_the_last_line(
     assert all(stage in shown.err for stage in ("loading", "sampling", "decoding", "writing"))
 
 
+def test_a_video_is_made_without_the_packages_of_other_features(given: list[str], tmp_path: Path) -> None:
+    """They take a third of the time until the first step; the list is a lower bound of what must stay out."""
+    assert main(["generate", *given, "--steps", "1", "--seed", "5"]) == 0
+    usual = (tmp_path / "out.mp4").read_bytes()
+    words = ["generate", *given, "--steps", "1", "--seed", "5", "--overwrite"]
+    code = (
+        "import json, sys\nfrom fantasytalking.cli.__main__ import main\n"
+        "from fantasytalking.system.startup import SELDOM_USED\n"
+        f"assert main({words!r}) == 0\n"
+        "others = ['torch._inductor', 'networkx', 'sklearn', 'PIL.PdfImagePlugin', 'pandas', 'ray', 'torchao', 'matplotlib']\n"
+        "print(json.dumps([name for name in [*SELDOM_USED, *others] if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+    assert (tmp_path / "out.mp4").read_bytes() == usual
+
+
 @pytest.fixture
 def restored() -> Iterator[None]:
     """The numbers of threads of this process, as they were."""

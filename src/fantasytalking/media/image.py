@@ -100,6 +100,10 @@ def _opened(file: Path, name: str) -> Image.Image:
         with warnings.catch_warnings():
             # Above 89 million pixels Pillow warns; reducing them is what happens here.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow loads the readers of all formats, fifty modules, when it is asked for one that is not among the five usual ones.
+            Image.preinit()
+            with contextlib.suppress(UnidentifiedImageError):
+                return Image.open(file, formats=_readable())
             return Image.open(file, formats=_formats())
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
@@ -125,6 +129,11 @@ def _formats() -> list[str]:
         import pillow_heif
 
         pillow_heif.register_heif_opener()
+    return _readable()
+
+
+def _readable() -> list[str]:
+    """The formats whose readers are loaded."""
     # Pillow may be built without some of them, and a format that it does not know would be an error of its own.
     return [name for name in _FORMATS if name in Image.OPEN]
 

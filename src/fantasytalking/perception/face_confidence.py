@@ -11,7 +11,9 @@ frames each of the people of the training clips, as they are and in grey, sepia,
 half size, and 38 portrait photos and paintings with heads turned by up to 57 degrees.
 """
 
+import functools
 import math
+import threading
 from dataclasses import dataclass
 
 import cv2
@@ -127,6 +129,7 @@ def check_face(image: np.ndarray, face: Face) -> FaceCheck:
     Raises:
         ImageError: ``image`` is not such an array.
     """
+    tables = _colour_tables()
     points = face_mesh(image, face).points
     detector = _detector_logit(image, face)
     mesh, spread = _mesh_logit(image, points)
@@ -135,6 +138,7 @@ def check_face(image: np.ndarray, face: Face) -> FaceCheck:
     x, y = points[:, 0], points[:, 1]
     outside = float(((x < 0) | (y < 0) | (x > width - 1) | (y > height - 1)).mean())
     confidence = _logistic(_FACE, detector, mesh, math.log(max(norm, 1e-6)), symmetry, _person_share(image, face))
+    tables.join()
     flat = _flat_share(image, points)
     if _is_sideways(face):
         return FaceCheck(confidence, 1.0, outside, flat)
@@ -200,6 +204,14 @@ def _flat_share(image: np.ndarray, points: np.ndarray) -> float:
     lightness = _lightness(crop)
     right, down = (cv2.Sobel(lightness, cv2.CV_32F, x, y) / 8 for x, y in ((1, 0), (0, 1)))
     return float((np.hypot(right, down) < _FLAT_GRADIENT).mean())
+
+
+@functools.cache
+def _colour_tables() -> threading.Thread:
+    """Let OpenCV make its tables of CIELAB, which takes 0.1 s at the first use, while the networks run; only one thread may do so."""
+    thread = threading.Thread(target=_lightness, args=(np.zeros((1, 1, 3), np.uint8),), daemon=True)
+    thread.start()
+    return thread
 
 
 def _lightness(image: np.ndarray) -> np.ndarray:

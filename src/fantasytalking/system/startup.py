@@ -3,36 +3,83 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import ModuleType
 
 from fantasytalking.errors import SettingsError
+from fantasytalking.system.deferred_imports import Kind, deferred_imports, when_loaded
 
-__all__ = ["check_threads", "importing_frameworks"]
+__all__ = ["SELDOM_USED", "check_threads", "importing_frameworks"]
 
 MOST_THREADS = 1024
+
+SELDOM_USED: Mapping[str, Mapping[str, Kind]] = {
+    # diffusers imports it, and with it PyTorch's compiler, before anybody asks for quantised weights
+    "bitsandbytes": {},
+    # diffusers' and accelerate's checks for LoRA
+    "peft": {"PeftModel": "use"},
+    "peft.helpers": {"disable_input_dtype_casting": "use"},
+    "peft.tuners": {},
+    "peft.tuners.tuners_utils": {"BaseTunerLayer": "use"},
+    # reads pictures from the network
+    "requests": {},
+    # noise schedules of diffusers that are not ours, and losses of transformers
+    "scipy.integrate": {},
+    "scipy.optimize": {"linear_sum_assignment": "use"},
+    "scipy.stats": {},
+    # what the frameworks tell the compiler about their functions, in case that someone compiles them
+    "torch._dynamo": {"allow_in_graph": "mark", "assume_constant_result": "mark", "disable": "wrap"},
+    "torch._dynamo._trace_wrapped_higher_order_op": {"TransformGetItemToIndex": "use"},
+    "torch._dynamo.eval_frame": {"OptimizedModule": "use"},
+}
+"""What diffusers and transformers import for features that generating a video with a plain model does not use."""
 
 
 @contextlib.contextmanager
 def importing_frameworks() -> Iterator[None]:
     """Import the frameworks faster within the block, and let threads of PyTorch wait without using a core.
 
-    A sixth of the time of the imports goes into the garbage collector, which looks at millions of new objects again and again, all of which
-    stay. Threads of OpenMP that wait for each other spin by default: where several processes share the cores, each waits for threads that
-    cannot run because others spin. `OMP_WAIT_POLICY`, which is read when PyTorch is loaded, is left as it is where it is set.
+    A third of the time of the imports goes into `SELDOM_USED`, which is imported when it is used, and a sixth into the garbage collector,
+    which looks at millions of new objects again and again, all of which stay. Threads of OpenMP that wait for each other spin by default:
+    where several processes share the cores, each waits for threads that cannot run because others spin. `OMP_WAIT_POLICY`, which is read
+    when PyTorch is loaded, is left as it is where it is set.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     collected, first = gc.isenabled(), "torch" not in sys.modules
     gc.disable()
     try:
-        yield
+        with deferred_imports(SELDOM_USED), _looking_once():
+            yield
     finally:
         if first:
             gc.freeze()
         if collected:
             gc.enable()
+
+
+@contextlib.contextmanager
+def _looking_once() -> Iterator[None]:
+    """Let transformers look through the files of all its models once; it does so for itself, and again for its package `models`."""
+    name, changed = "create_import_structure_from_path", []
+
+    def remember(import_utils: ModuleType) -> None:
+        look = getattr(import_utils, name, None)
+        if look is None:
+            return
+        known = functools.cache(look)
+        setattr(import_utils, name, lambda path: known(os.path.dirname(path) if os.path.isfile(path) else str(path)))
+        changed.append((import_utils, look))
+
+    try:
+        with when_loaded("transformers.utils.import_utils", remember):
+            yield
+    finally:
+        for import_utils, look in changed:
+            setattr(import_utils, name, look)
 
 
 def check_threads(count: int | None) -> None:
