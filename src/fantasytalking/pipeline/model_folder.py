@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import diffusers
 from diffusers.pipelines import pipeline_loading_utils
 
 from fantasytalking.checkpoints.fill_model import expected_shapes
@@ -18,11 +19,13 @@ from fantasytalking.checkpoints.weights_reader import open_weights
 from fantasytalking.errors import CheckpointError
 from fantasytalking.pipeline.model_names import INDEX
 
-__all__ = ["LIBRARY", "TRANSFORMER", "check_folder", "check_weights", "register_components"]
+__all__ = ["LIBRARY", "TRANSFORMER", "check_folder", "check_weights", "register_components", "register_pipeline"]
 
 LIBRARY = "fantasytalking"
 """Name of this package in `model_index.json`, as the library that a component comes from."""
 TRANSFORMER = "FantasyTalkingTransformer3DModel"
+
+Pipeline = TypeVar("Pipeline")
 
 _METHODS = ["save_pretrained", "from_pretrained"]
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
@@ -38,6 +41,12 @@ def register_components(*names: str) -> None:
     table = {name: list(_METHODS) for name in names}
     pipeline_loading_utils.LOADABLE_CLASSES.setdefault(LIBRARY, {}).update(table)
     pipeline_loading_utils.ALL_IMPORTABLE_CLASSES.update(table)
+
+
+def register_pipeline(kind: type[Pipeline]) -> type[Pipeline]:
+    """Let `diffusers.DiffusionPipeline.from_pretrained` open folders of a pipeline class; it looks for the class in diffusers itself."""
+    setattr(diffusers, kind.__name__, kind)
+    return kind
 
 
 def check_folder(folder: Path) -> None:
