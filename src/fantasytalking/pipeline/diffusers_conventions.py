@@ -14,6 +14,8 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
+from fantasytalking.checkpoints.quantised_layers import refuse_quantised
+from fantasytalking.checkpoints.scaled_weights import FLOAT8
 from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.effective_settings import settings_to_store
@@ -88,8 +90,14 @@ def with_dtype(options: dict[str, Any]) -> dict[str, Any]:
     """Options of loading, in which `torch_dtype` is another name for `dtype`.
 
     Raises:
-        SettingsError: Both are given.
+        SettingsError: Both are given, or a type that nothing computes in.
     """
+    wanted = options.get("dtype") or options.get("torch_dtype")
+    if any(one in FLOAT8 for one in (wanted.values() if isinstance(wanted, dict) else [wanted])):
+        raise SettingsError(
+            "dtype is an 8-bit float, in which weights can be stored but nothing computes; load in bfloat16 and call "
+            "transformer.enable_layerwise_casting, or give transformer=load_transformer(..., dtype=torch.float8_e4m3fn)."
+        )
     if options.get("torch_dtype") is None:
         return {name: value for name, value in options.items() if name != "torch_dtype"}
     if options.get("dtype") is not None:
@@ -196,6 +204,7 @@ class DiffusersConventions:
     def save_pretrained(self, save_directory: str | os.PathLike[str], *arguments: Any, **options: Any) -> None:
         """Write a model folder, see diffusers; the shift of a scheduler of the user's becomes the model's default."""
         pipeline: Any = self
+        refuse_quantised(pipeline.transformer)
         defaults = settings_to_store(pipeline)
         if defaults != pipeline.config.defaults:
             pipeline.register_to_config(defaults=defaults)

@@ -42,6 +42,7 @@ from fantasytalking.pipeline.model_folder import (
     check_weights,
     register_components,
     register_pipeline,
+    usual_dtype,
 )
 from fantasytalking.pipeline.model_names import is_cached, resolve_model, unreachable_model
 from fantasytalking.pipeline.model_rules import ModelRules, with_rules
@@ -139,7 +140,7 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
         model = resolve_model(os.fspath(name))
         if isinstance(model, Path):
             check_folder(model)
-        given = {"use_safetensors": True, "dtype": torch.float32, **with_dtype(options)}
+        given = {"use_safetensors": True, "dtype": usual_dtype(model), **with_dtype(options)}
         try:
             pipeline: FantasyTalkingPipeline = super().from_pretrained(os.fspath(model), **given)
         except FantasyTalkingError:
