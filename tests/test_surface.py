@@ -96,8 +96,14 @@ def test_the_call_of_the_pipeline() -> None:
         "settings",
         "progress",
         "callback_on_step_end",
+        "callback_on_step_end_tensor_inputs",
         "previous",
         "output",
+        "generator",
+        "prompt_embeds",
+        "negative_prompt_embeds",
+        "output_type",
+        "return_dict",
         "overrides",
     ]
 

@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import TorchAoConfig
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fantasytalking.cli.__main__ import main
 from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.pipeline.load_pipeline import load_pipeline
+from fantasytalking.pipeline.model_folder import check_weights
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.system.machine import choose_device
+from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 from tests.pipeline.tiny_pipeline import EXAMPLE, embedded_pipeline, portrait, speech, wan_pipeline
 
 
@@ -178,3 +182,55 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(SettingsError, match=r"There is no device 'cuda:99' on this machine; use .*cpu or auto"):
         choose_device("cuda:99")
     assert choose_device("cpu").type == "cpu"
+
+
+def quantised_folder(tmp_path: Path) -> tuple[Path, FantasyTalkingPipeline]:
+    """A folder whose transformer is stored as torchao stores it, and a pipeline of the same shape: each matrix in three tensors."""
+    pipeline = wan_pipeline()
+    pipeline.save_pretrained(tmp_path)
+    weights, names = {}, {"format": "pt"}
+    for key, value in pipeline.transformer.state_dict().items():
+        names[key] = '{"_type": "Tensor"}'
+        if key.startswith("blocks.") and value.ndim == 2:
+            names[key] = '{"_type": "Int8Tensor", "_tensor_data_names": ["qdata", "scale", "zero_point"]}'
+            for part in ("qdata", "scale", "zero_point"):
+                weights[f"{key.removesuffix('.weight')}._weight_{part}"] = torch.zeros(2, 3)
+        else:
+            weights[key] = value.clone()
+    save_file(weights, tmp_path / "transformer" / "diffusion_pytorch_model.safetensors", names)
+    config = tmp_path / "transformer" / "config.json"
+    method = {"quantization_config": {"quant_method": "torchao", "quant_type": {}}}
+    config.write_text(json.dumps(json.loads(config.read_text()) | method))
+    return tmp_path, pipeline
+
+
+def test_the_weights_of_a_quantised_folder_are_compared_by_the_names_that_they_stand_for(tmp_path: Path) -> None:
+    folder, pipeline = quantised_folder(tmp_path)
+    check_weights(folder, "transformer", pipeline.transformer)
+    file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    with safe_open(str(file), "pt") as opened:
+        names = opened.metadata()
+    weights = load_file(file)
+    weights["blocks.0.attn9.to_q._weight_qdata"] = torch.zeros(2, 3)
+    del weights["proj_out.bias"], names["proj_out.bias"]
+    save_file(weights, file, names)
+    with pytest.raises(CheckpointError, match=r"1 missing \(proj_out.bias\), 1 unexpected \(blocks.0.attn9"):
+        check_weights(folder, "transformer", pipeline.transformer)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_pipeline_that_torchao_quantised_is_saved_and_loaded_again(tmp_path: Path) -> None:
+    quantization = pytest.importorskip("torchao.quantization", reason="torchao is not installed")
+    wan_pipeline().save_pretrained(tmp_path / "plain")
+    transformer = FantasyTalkingTransformer3DModel.from_pretrained(
+        tmp_path / "plain",
+        subfolder="transformer",
+        quantization_config=TorchAoConfig(quantization.Int8WeightOnlyConfig()),
+        dtype=torch.bfloat16,
+    )
+    before = FantasyTalkingPipeline.from_pretrained(tmp_path / "plain", transformer=transformer)
+    before.save_pretrained(tmp_path / "quantised")
+    after = FantasyTalkingPipeline.from_pretrained(tmp_path / "quantised")
+    assert type(after.transformer.blocks[0].ffn.net[2].weight).__name__ == "Int8Tensor"
+    outputs: list[Any] = [pipeline(portrait(), speech(0.3), output_type="latent") for pipeline in (before, after)]
+    torch.testing.assert_close(outputs[0].frames, outputs[1].frames, atol=1e-5, rtol=1e-5)

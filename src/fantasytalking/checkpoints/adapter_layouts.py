@@ -14,6 +14,7 @@ the motion part (`motion_network.*`), in every layout.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,9 +24,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
+from fantasytalking.checkpoints.component_files import open_component
 from fantasytalking.checkpoints.fill_model import Source, check_keys, fill_model
 from fantasytalking.checkpoints.key_tables import KeyTable, Rule
-from fantasytalking.checkpoints.weights_reader import TORCH_SUFFIXES, open_weights
+from fantasytalking.checkpoints.weights_reader import TORCH_SUFFIXES
 from fantasytalking.errors import CheckpointError, OutputError
 from fantasytalking.system.files import atomic_path
 from fantasytalking.system.records import nearest_name
@@ -121,12 +123,14 @@ def detect_adapter_layout(keys: Iterable[str], path: str | Path) -> AdapterLayou
 
 
 def open_adapter(path: str | Path) -> Source:
-    """Open an adapter file in any layout; the layout is recognised.
+    """Open an adapter in any layout, which is recognised; of a whole transformer or model folder only the adapter is taken.
 
     Raises:
         CheckpointError: The file cannot be read or is not a FantasyTalking adapter.
     """
-    weights = open_weights(path)
+    weights = open_component(path, "transformer")
+    if "audio_projector.proj.weight" in weights.infos and "patch_embedding.weight" in weights.infos:
+        return Source(weights, dataclasses.replace(ADAPTER_TABLES["model"], ignored=("{tail}",)))
     layout = detect_adapter_layout(weights.infos, path)
     if layout is None:
         names = ", ".join(list(weights.infos)[:3]) or "nothing"

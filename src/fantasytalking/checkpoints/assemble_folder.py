@@ -17,6 +17,7 @@ import diffusers
 import torch
 
 from fantasytalking.checkpoints.adapter_layouts import parts_in
+from fantasytalking.checkpoints.component_files import backbone_config
 from fantasytalking.checkpoints.fill_model import Source, final_dtype
 from fantasytalking.checkpoints.load_models import (
     Planned,
@@ -90,6 +91,7 @@ def assemble_pipeline(
     configs: Mapping[str, Mapping[str, Any]] | None = None,
     report: Callable[[str], None] = lambda line: None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    transformer: str | Path | None = None,
 ) -> Path:
     """Write a pipeline folder.
 
@@ -103,6 +105,7 @@ def assemble_pipeline(
         configs: Overrides of the inferred configuration by name of the component; see `load_transformer`.
         report: Called with a line of progress for each part.
         max_shard_bytes: Largest size of one weights file, in bytes.
+        transformer: File or folder of Wan's transformer in place of the one in `wan`, whose adapter is kept where none is given.
 
     Returns:
         The path of `target`.
@@ -115,7 +118,7 @@ def assemble_pipeline(
     if (target / "model_index.json").exists():
         raise OutputError(f"{target} already holds a pipeline; give another folder, or remove this one first.")
     # All parts are opened and checked before the first byte is written.
-    parts = _plan_parts(wan, adapter, dtype, configs or {})
+    parts = _plan_parts(wan, adapter, dtype, configs or {}, transformer)
     tokenizer = _find_tokenizer(wan)
     speech = _open_speech_encoder(speech_folder)
     sizes = {name: sum(entry.nbytes for entry in _entries(*part, prefix="")) for name, part in parts.items()}
@@ -140,10 +143,17 @@ def assemble_pipeline(
 
 
 def _plan_parts(
-    wan: Path, adapter: str | Path | None, dtype: torch.dtype, configs: Mapping[str, Mapping[str, Any]]
+    wan: Path,
+    adapter: str | Path | None,
+    dtype: torch.dtype,
+    configs: Mapping[str, Mapping[str, Any]],
+    backbone: str | Path | None,
 ) -> dict[str, tuple[Planned, torch.dtype]]:
     """Plan the models that are written tensor by tensor: name of the component -> plan and type of its weights."""
-    transformer = plan_transformer(wan, adapter, configs.get("transformer"))
+    config = configs.get("transformer")
+    if backbone is not None:
+        adapter, config = adapter or _own_adapter(wan), backbone_config(wan) | dict(config or {})
+    transformer = plan_transformer(backbone or wan, adapter, config)
     if "audio" not in parts_in(transformer.model.state_dict()):
         raise CheckpointError(f"{wan} holds no audio weights; give the FantasyTalking adapter as well (--adapter).")
     _require_filled(transformer, wan)
@@ -153,6 +163,13 @@ def _plan_parts(
         "text_encoder": (plan_text_encoder(wan, configs.get("text_encoder")), dtype),
         "image_encoder": (plan_image_encoder(wan, configs.get("image_encoder")), torch.float32),
     }
+
+
+def _own_adapter(wan: Path) -> Path | None:
+    """The folder of a transformer that holds an adapter, or None."""
+    folder = wan / "transformer"
+    held = folder.is_dir() and "audio_projector.proj.weight" in open_weights(folder).infos
+    return folder if held else None
 
 
 def _require_filled(planned: Planned, path: Path) -> None:

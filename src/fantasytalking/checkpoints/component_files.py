@@ -13,7 +13,7 @@ from fantasytalking.checkpoints.weights_reader import Weights, open_weights
 from fantasytalking.errors import CheckpointError
 from fantasytalking.system.records import nearest_name
 
-__all__ = ["merge_config", "open_component", "read_config"]
+__all__ = ["backbone_config", "merge_config", "open_component", "read_config"]
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -36,6 +36,24 @@ def read_config(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{file} is not valid JSON ({error}); download or copy it again.") from error
     return config
+
+
+def backbone_config(folder: Path) -> dict[str, Any]:
+    """Configuration of Wan's part of the transformer in a folder: all that a file of its weights may not tell, such as the number of heads.
+
+    Args:
+        folder: A model folder, a folder in the `-Diffusers` layout, or one of original files.
+
+    Returns:
+        Arguments of `FantasyTalkingTransformer3DModel`, without those of an adapter, whose weights tell them.
+    """
+    inner = folder / "transformer"
+    config = read_config(inner if inner.is_dir() else folder)
+    if not inner.is_dir():
+        heads = config.get("num_heads")
+        return {} if heads is None else {"num_attention_heads": heads}
+    adapter = ("audio_", "identity_", "motion", "_", "quantization_config")
+    return {key: value for key, value in config.items() if not key.startswith(adapter)}
 
 
 def merge_config(

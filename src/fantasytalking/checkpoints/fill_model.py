@@ -7,7 +7,7 @@ never holds more than the finished weights, one tensor of the file and the mappe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -16,7 +16,9 @@ from einops import rearrange
 from torch import nn
 
 from fantasytalking.checkpoints.key_tables import KeyReport, KeyTable, Piece, compare_keys
-from fantasytalking.checkpoints.weights_reader import RELEASE_BYTES, TensorInfo, Weights
+from fantasytalking.checkpoints.scaled_weights import companions, scaled
+from fantasytalking.checkpoints.tensor_info import TensorInfo
+from fantasytalking.checkpoints.weights_reader import RELEASE_BYTES, Weights
 from fantasytalking.errors import CheckpointError
 
 __all__ = [
@@ -46,14 +48,15 @@ class Source:
 
     Attributes:
         plan: Name in the model -> the piece of the file that fills it.
-        unknown: Names in the file that no rule of the table matches.
+        unknown: Names in the file that no rule of the table matches. Scales of weights are neither there nor in the plan.
     """
 
     def __init__(self, weights: Weights, table: KeyTable, prefix: str = "") -> None:
         self.weights = weights
         self.table = table
         self.prefix = prefix
-        stripped = [key.removeprefix(prefix) for key in weights.infos]
+        self._scales, extra = companions(weights.infos, prefix, weights.path)
+        stripped = [key.removeprefix(prefix) for key in weights.infos if key not in extra]
         self.plan, self.unknown = table.plan(stripped)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -74,8 +77,18 @@ class Source:
         return sorted(self.plan, key=lambda key: order[self.prefix + self.plan[key].source])
 
     def get(self, key: str) -> torch.Tensor:
-        """Value of the tensor with the model's name `key`, a view of the mapped file."""
-        return read_piece(self.weights, self.plan[key], self.prefix)
+        """Value of the tensor with the model's name `key`; a view of the mapped file, unless it has a scale or is quantised."""
+        value, scale = read_piece(self.weights, self.plan[key], self.prefix), self.scale(key)
+        return value if scale is None else scaled(value, scale)
+
+    def as_stored(self, key: str) -> torch.Tensor:
+        """The whole tensor that holds the model's tensor `key`, as the file stores it: quantised, not yet scaled."""
+        return self.weights.stored(self.prefix + self.plan[key].source)
+
+    def scale(self, key: str) -> torch.Tensor | None:
+        """Scale of the tensor with the model's name `key`, by which its stored values are multiplied."""
+        name = self._scales.get(self.prefix + self.plan[key].source)
+        return None if name is None else self.weights.get(name)
 
 
 def read_piece(weights: Weights, piece: Piece, prefix: str = "") -> torch.Tensor:
@@ -161,6 +174,7 @@ def fill_model(
     source: Source,
     dtype: torch.dtype,
     device: str | torch.device = "cpu",
+    skip: Collection[str] = (),
 ) -> None:
     """Give a model its values, one tensor at a time.
 
@@ -172,9 +186,12 @@ def fill_model(
         source: The checkpoint, already checked with `check_keys`.
         dtype: Final type; see `final_dtype` for the tensors that keep another one.
         device: Device of the values.
+        skip: Names in the model that are left as they are.
     """
     keep_views = _cast_bytes(model, source, dtype) <= RELEASE_BYTES
     for key in source.ordered():
+        if key in skip:
+            continue
         stored = source.get(key)
         value = stored.to(device=device, dtype=final_dtype(model, key, stored.dtype, dtype))
         if value.data_ptr() == stored.data_ptr() and not (keep_views and value.nbytes >= SMALLEST_VIEW):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -26,6 +26,8 @@ from fantasytalking.checkpoints.fill_model import (
     fill_model,
     require_values,
 )
+from fantasytalking.checkpoints.quantised_layers import is_kept, keep_weight
+from fantasytalking.checkpoints.scaled_weights import FLOAT8
 from fantasytalking.checkpoints.wan_layouts import (
     CLIP_BARE_NAMES,
     CLIP_FILE,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Planned",
+    "Quantised",
     "load_image_encoder",
     "load_text_encoder",
     "load_transformer",
@@ -65,6 +68,10 @@ __all__ = [
 
 COMFYUI_PREFIX = "model.diffusion_model."
 """Prefix of every name in transformer files that ComfyUI's exporters write."""
+
+
+Quantised = Literal["keep", "expand"]
+"""Whether weights that a file stores in blocks or 8-bit floats stay so in memory, or are expanded to the model's type."""
 
 
 @dataclass(frozen=True)
@@ -81,18 +88,26 @@ class Planned:
     sources: tuple[Source, ...]
     fresh: tuple[str, ...] = ()
 
-    def finish(self, dtype: torch.dtype, device: str | torch.device) -> Any:
+    def finish(self, dtype: torch.dtype, device: str | torch.device, quantised: Quantised = "expand") -> Any:
         """Read the values.
 
         Args:
-            dtype: Final type; see `final_dtype` for the tensors that keep another one.
+            dtype: Final type; see `final_dtype` for the tensors that keep another one. A float8 type stores the matrices of the blocks
+                in it, and the model computes in bfloat16.
             device: Device of the finished model.
+            quantised: Whether matrices of the blocks stay as the file stores them.
 
         Returns:
             The model, in evaluation mode.
         """
+        compute = torch.bfloat16 if dtype in FLOAT8 else dtype
         for source in self.sources:
-            fill_model(self.model, source, dtype, device)
+            kept = []
+            if quantised == "keep" or dtype in FLOAT8:
+                kept = [key for key in source.ordered() if is_kept(self.model, source, key, dtype)]
+            for key in kept:
+                keep_weight(self.model, source, key, dtype, compute, device)
+            fill_model(self.model, source, compute, device, kept)
         for name, buffer in list(self.model.named_buffers()):
             module, _, leaf = name.rpartition(".")
             self.model.get_submodule(module)._buffers[leaf] = buffer.to(device)
@@ -150,18 +165,22 @@ def load_transformer(
     adapter: str | Path | None = None,
     config: Mapping[str, Any] | None = None,
     device: str | torch.device = "cpu",
+    quantised: Quantised = "expand",
 ) -> FantasyTalkingTransformer3DModel:
     """Load the transformer, and the FantasyTalking adapter where one is given.
 
     Args:
         path: Wan2.1-I2V as published (folder of shards or one safetensors file), its `-Diffusers` transformer, a
-            FantasyTalking transformer folder, or a pipeline folder.
-        dtype: Final type; norms and the time embedding stay in fp32, as with `from_pretrained`.
+            FantasyTalking transformer folder, a pipeline folder, a GGUF file, or a file of ComfyUI in 8-bit floats.
+        dtype: Final type; norms and the time embedding stay in fp32, as with `from_pretrained`. A float8 type stores the matrices of
+            the blocks in it, and the model computes in bfloat16.
         adapter: The adapter file, in any layout.
         config: Overrides of the inferred configuration; `num_attention_heads` is needed where heads are not 128
             channels wide. Parts that only the config asks for (`audio_dim`, `identity_dim`, `motion`) are initialised
             so that they have no effect until they are trained.
         device: Device of the finished model.
+        quantised: Whether matrices that are stored in GGUF blocks or 8-bit floats stay so in memory and are expanded when they are
+            used, or become plain weights of `dtype`.
 
     Returns:
         The model, in evaluation mode.
@@ -171,8 +190,8 @@ def load_transformer(
     """
     planned = plan_transformer(path, adapter, config)
     if planned.fresh:
-        _start_fresh(planned.model, planned.fresh, dtype, device)
-    model: FantasyTalkingTransformer3DModel = planned.finish(dtype, device)
+        _start_fresh(planned.model, planned.fresh, torch.bfloat16 if dtype in FLOAT8 else dtype, device)
+    model: FantasyTalkingTransformer3DModel = planned.finish(dtype, device, quantised)
     return model
 
 

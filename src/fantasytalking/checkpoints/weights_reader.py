@@ -1,4 +1,4 @@
-"""Memory-mapped reading of weights, tensor by tensor: safetensors (one file or shards) and torch files.
+"""Memory-mapped reading of weights, tensor by tensor: safetensors (one file or shards), torch files and GGUF files.
 
 Opening reads names, shapes and types from the headers; values are read from the mapping when they are asked for. The
 pages of a mapping that have been read count as memory of this process until the mapping is closed, so a reader
@@ -14,11 +14,13 @@ import re
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from fantasytalking.checkpoints.gguf_file import GGUF_SUFFIX, GgufFile
+from fantasytalking.checkpoints.tensor_info import TensorInfo
 from fantasytalking.errors import CheckpointError
 
 __all__ = ["TORCH_SUFFIXES", "TensorInfo", "Weights", "open_weights"]
@@ -41,18 +43,6 @@ _SAFETENSORS_TYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-
-
-class TensorInfo(NamedTuple):
-    """Shape and type of a stored tensor, from the header of its file."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the values in bytes."""
-        return torch.Size(self.shape).numel() * self.dtype.itemsize
 
 
 class _File(Protocol):
@@ -210,6 +200,11 @@ class Weights:
         """Shape of the tensor `key`, from the header."""
         return self.infos[key].shape
 
+    def stored(self, key: str) -> torch.Tensor:
+        """The tensor `key` as it is stored, which differs from `get` where it is quantised in blocks."""
+        file = self._files[key]
+        return file.stored(key) if isinstance(file, GgufFile) else file.get(key)
+
     def get(self, key: str) -> torch.Tensor:
         """The tensor `key`, a view of the mapped file; its values are read from disk when they are used."""
         file = self._files[key]
@@ -244,7 +239,7 @@ def open_weights(path: str | Path, stem: str | None = None) -> Weights:
     path = Path(path)
     if not path.exists():
         raise CheckpointError(
-            f"There are no weights at {path}; give a .safetensors or torch file, or a folder that holds one."
+            f"There are no weights at {path}; give a .safetensors, .gguf or torch file, or a folder that holds one."
         )
     if not os.access(path, os.R_OK):
         raise CheckpointError(f"{path} is not readable for this user; change its permissions.")
@@ -256,8 +251,10 @@ def open_weights(path: str | Path, stem: str | None = None) -> Weights:
         return Weights(path, [_SafetensorsFile(path)])
     if path.suffix in TORCH_SUFFIXES:
         return Weights(path, [_TorchFile(path)])
+    if path.suffix == GGUF_SUFFIX:
+        return Weights(path, [GgufFile(path)])
     raise CheckpointError(
-        f"{path} is not a weights file; accepted are .safetensors, {', '.join(TORCH_SUFFIXES)} and folders of safetensors."
+        f"{path} is not a weights file; accepted are .safetensors, {GGUF_SUFFIX}, {', '.join(TORCH_SUFFIXES)} and folders of safetensors."
     )
 
 

@@ -35,10 +35,13 @@ class Convert:
     layout: Target
     """Layout of the result: released (.ckpt of two dicts), safetensors (prefixed names), comfyui, model (the model's
     own names), or pipeline (a model folder)."""
+    transformer: Path | None = None
+    """For --layout pipeline: file or folder of Wan's transformer in place of the source's: safetensors, GGUF or fp8. Quantised weights are
+    expanded to --dtype."""
     adapter: Path | None = None
-    """For --layout pipeline: the FantasyTalking adapter, in any layout."""
+    """For --layout pipeline: the FantasyTalking adapter, in any layout; by default that of a source which is a model folder."""
     audio_encoder: Path | None = None
-    """For --layout pipeline: the folder of wav2vec2-base-960h."""
+    """For --layout pipeline: the folder of wav2vec2-base-960h; by default that of a source which is a model folder."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """For --layout pipeline: type of the transformer and the text encoder; the other parts stay in float32."""
     config: Path | None = None
@@ -70,12 +73,13 @@ def run(options: Convert) -> int:
     """
     for option, path in (
         ("", options.source),
+        ("--transformer ", options.transformer),
         ("--adapter ", options.adapter),
         ("--audio-encoder ", options.audio_encoder),
     ):
         if path is not None and not path.expanduser().exists():
             raise CheckpointError(
-                f"There are no weights at {option}{path}; give a .safetensors or torch file, or a folder that holds one."
+                f"There are no weights at {option}{path}; give a .safetensors, .gguf or torch file, or a folder that holds one."
             )
     if options.layout != "pipeline":
         check_output(options.target, options.overwrite)
@@ -105,19 +109,27 @@ def _to_pipeline(options: Convert) -> Path:
 
     from fantasytalking.checkpoints.assemble_folder import assemble_pipeline
 
-    if options.audio_encoder is None:
+    source, own = options.source, options.source / "audio_encoder"
+    if not source.is_dir():
+        raise CheckpointError(
+            f"{source} is one file, and a model folder needs the other parts of Wan, too; give the folder of Wan2.1-I2V or a model folder "
+            f"as the source, and --transformer {source}."
+        )
+    audio_encoder = options.audio_encoder or (own if own.is_dir() else None)
+    if audio_encoder is None:
         raise CheckpointError(
             "A pipeline needs a speech encoder and none was given; give the folder of wav2vec2-base-960h with "
             "--audio-encoder ('fantasytalking download' fetches it)."
         )
     return assemble_pipeline(
-        options.source,
+        source,
         options.adapter,
-        options.audio_encoder,
+        audio_encoder,
         options.target,
         getattr(torch, options.dtype),
         _sizes(options.config),
         report=lambda line: print(line, file=sys.stderr),
+        transformer=options.transformer,
     )
 
 

@@ -34,6 +34,7 @@ _PACKAGES = (
 _OPTIONAL = {
     "ray": ("prepare", "preparing data in several processes, on one machine or a cluster"),
     "peft": ("train", "LoRA"),
+    "gguf": ("gguf", "Wan backbones as GGUF files"),
     "tensorboard": ("train", "curves of training"),
     "bitsandbytes": ("train", "the 8-bit optimiser"),
     "insightface": ("perception", "the InsightFace backend of face embeddings"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 import tyro
 
-from fantasytalking.errors import AudioError, ImageError, SettingsError
+from fantasytalking.errors import AudioError, CheckpointError, ImageError, SettingsError
 from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
@@ -75,6 +75,11 @@ class RunOptions:
     """Where to compute: auto, cpu, cuda, cuda:1, mps."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of the weights: auto is bfloat16 on an accelerator, float32 on a CPU."""
+    transformer: Path | None = None
+    """File or folder of Wan's weights to use in place of the model's, which keeps its adapter: safetensors, GGUF, fp8 as ComfyUI's tools
+    write it, or a folder quantised by torchao."""
+    adapter: Path | None = None
+    """With --transformer: the adapter to lay on it in place of the model's."""
     threads: int | None = None
     """CPU threads of each part: networks, OpenCV, video encoder. By default as many as are of use, in a small model one, so that several
     commands share a machine well; OMP_NUM_THREADS is respected."""
@@ -229,6 +234,7 @@ def generate_file(
     existing_file(image, "image", ImageError)
     existing_file(audio, "audio", AudioError)
     resolve_model(model)
+    check_weights_options(run.transformer, run.adapter)
     progress = TerminalProgress()
     portrait, speech = _read(image, audio, model, settings, progress)
     pipeline, encoder_threads = _load(model, run, progress)
@@ -243,6 +249,21 @@ def generate_file(
         print(f"{video.duration:.2f} s of video in {total:.1f} s, seed {video.settings.seed}", file=sys.stderr)
         print(target)
     return 0
+
+
+def check_weights_options(transformer: Path | None, adapter: Path | None) -> None:
+    """Check that the weights named by options exist, before anything is loaded.
+
+    Raises:
+        CheckpointError: There are none, or an adapter was given without a transformer.
+    """
+    if adapter is not None and transformer is None:
+        raise CheckpointError("--adapter goes with --transformer, the weights that it is laid on; give both.")
+    for option, path in (("--transformer", transformer), ("--adapter", adapter)):
+        if path is not None and not path.expanduser().exists():
+            raise CheckpointError(
+                f"There are no weights at {option} {path}; give a .safetensors, .gguf or torch file, or a folder that holds one."
+            )
 
 
 def _read(
@@ -266,5 +287,5 @@ def _load(model: str, run: RunOptions, progress: TerminalProgress) -> tuple[Fant
         quiet_frameworks()
         from fantasytalking.pipeline.load_pipeline import load_pipeline, use_threads
 
-        pipeline = load_pipeline(model, run.device, run.dtype)
+        pipeline = load_pipeline(model, run.device, run.dtype, run.transformer, run.adapter)
         return pipeline, use_threads(pipeline, run.threads)

@@ -24,7 +24,15 @@ from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.progress import quiet_logger
 from fantasytalking.pipeline.settings import GenerationSettings
 
-__all__ = ["Encoders", "encode_conditions", "encode_identity", "encode_image", "encode_speech", "encode_text"]
+__all__ = [
+    "TEXT_TOKENS",
+    "Encoders",
+    "encode_conditions",
+    "encode_identity",
+    "encode_image",
+    "encode_speech",
+    "encode_text",
+]
 
 TEXT_TOKENS = 512
 """Text length that Wan was trained with; shorter prompts are padded with zeros, which the model sees."""
@@ -58,7 +66,12 @@ class Encoders:
 
 
 def encode_conditions(
-    encoders: Encoders, rules: ModelRules, portrait: Portrait, speech: Speech, settings: GenerationSettings
+    encoders: Encoders,
+    rules: ModelRules,
+    portrait: Portrait,
+    speech: Speech,
+    settings: GenerationSettings,
+    text: Tensor | None = None,
 ) -> Conditions:
     """Conditions of the guidance pass with prompt and speech.
 
@@ -68,6 +81,7 @@ def encode_conditions(
         portrait: From `inputs.load_portrait`.
         speech: From `inputs.load_speech`.
         settings: Uses the prompt, the scales, the audio level and the intensities.
+        text: Embeddings [1, l, d] in place of the prompt.
 
     Returns:
         A batch of one in the encoders' type and on their device.
@@ -78,7 +92,7 @@ def encode_conditions(
     audio = None
     if config.audio_dim is not None:
         audio = encode_speech(encoders, speech, rules, settings.audio_scale, settings.audio_level)
-    text = encode_text(encoders, settings.prompt)
+    text = encode_text(encoders, settings.prompt) if text is None else text
     image = encode_image(encoders, portrait.pixels)
     motion = torch.tensor([[settings.w_face, settings.w_body]]) if config.motion else None
     return Conditions(text, image, audio, identity, motion).to(encoders.device, encoders.dtype)
@@ -127,8 +141,8 @@ def _face_backend(width: int) -> Backend:
 
 
 @torch.no_grad()
-def encode_text(encoders: Encoders, text: str) -> Tensor:
-    """Text tokens [1, 512, d]; one zero token [1, 1, d] for a model without text encoder."""
+def encode_text(encoders: Encoders, text: str, length: int = TEXT_TOKENS) -> Tensor:
+    """Text tokens [1, length, d]; one zero token [1, 1, d] for a model without text encoder."""
     if encoders.text_encoder is None or encoders.tokenizer is None:
         return torch.zeros(1, 1, encoders.config.text_dim)
     # Here, as it imports networks that a model without text encoder has no use for. It warns that torchvision is not installed, which
@@ -138,7 +152,7 @@ def encode_text(encoders: Encoders, text: str) -> Tensor:
     tokens = encoders.tokenizer(
         [prompt_clean(text)],
         padding="max_length",
-        max_length=TEXT_TOKENS,
+        max_length=length,
         truncation=True,
         add_special_tokens=True,
         return_attention_mask=True,

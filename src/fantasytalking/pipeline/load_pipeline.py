@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Literal
 
 import torch
 
+from fantasytalking.checkpoints.backbone import load_backbone
+from fantasytalking.errors import CheckpointError
+from fantasytalking.pipeline.model_folder import check_folder
+from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.system.machine import choose_device
 from fantasytalking.system.processes import set_threads
+from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 __all__ = ["DtypeName", "load_pipeline", "use_threads"]
 
@@ -22,7 +28,13 @@ _NARROW = 1024
 """Width of a transformer below which a second thread is of no use: at width 192 two take as long as one, and more of both cores."""
 
 
-def load_pipeline(name: str, device: str = "auto", dtype: DtypeName = "auto") -> FantasyTalkingPipeline:
+def load_pipeline(
+    name: str,
+    device: str = "auto",
+    dtype: DtypeName = "auto",
+    transformer: str | os.PathLike[str] | None = None,
+    adapter: str | os.PathLike[str] | None = None,
+) -> FantasyTalkingPipeline:
     """Load a model onto a device; if it does not fit, its parts wait in main memory until they are needed.
 
     Args:
@@ -30,6 +42,8 @@ def load_pipeline(name: str, device: str = "auto", dtype: DtypeName = "auto") ->
         device: `auto` or a torch device.
         dtype: Type of the transformer and the text encoder; `auto` is bfloat16 on an accelerator, float32 on a
             CPU.
+        transformer: File or folder of Wan's weights in place of the model's; the model's adapter is laid on it.
+        adapter: Adapter in place of the model's; needs `transformer`.
 
     Raises:
         SettingsError: There is no such device.
@@ -37,14 +51,27 @@ def load_pipeline(name: str, device: str = "auto", dtype: DtypeName = "auto") ->
     """
     place = choose_device(device)
     chosen = {"auto": torch.float32 if place.type == "cpu" else torch.bfloat16}.get(dtype) or getattr(torch, dtype)
+    parts = {} if transformer is None else {"transformer": _backbone(name, transformer, adapter, chosen)}
     pipeline = FantasyTalkingPipeline.from_pretrained(
-        name, dtype={"default": chosen, **dict.fromkeys(_PRECISE, torch.float32)}
+        name, dtype={"default": chosen, **dict.fromkeys(_PRECISE, torch.float32)}, **parts
     )
     if place.type == "cuda" and _weight_bytes(pipeline) > 0.8 * torch.cuda.mem_get_info(place)[0]:
         pipeline.enable_model_cpu_offload(device=place)
     else:
         pipeline.to(place)
     return pipeline
+
+
+def _backbone(
+    name: str, path: str | os.PathLike[str], adapter: str | os.PathLike[str] | None, dtype: torch.dtype
+) -> FantasyTalkingTransformer3DModel:
+    folder = resolve_model(name)
+    if not isinstance(folder, Path):
+        raise CheckpointError(
+            f"Another transformer needs a model folder on this machine, and '{name}' is on the hub; download it first."
+        )
+    check_folder(folder)
+    return load_backbone(Path(path), folder, dtype, adapter=None if adapter is None else Path(adapter))
 
 
 def use_threads(pipeline: FantasyTalkingPipeline, count: int | None = None) -> int:

@@ -7,22 +7,36 @@ folder for each component.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import diffusers
+import torch
 from diffusers.pipelines import pipeline_loading_utils
 
+from fantasytalking.checkpoints.backbone import quantisation_of
 from fantasytalking.checkpoints.fill_model import expected_shapes
 from fantasytalking.checkpoints.key_tables import compare_keys
 from fantasytalking.checkpoints.weights_reader import open_weights
 from fantasytalking.errors import CheckpointError
 from fantasytalking.pipeline.model_names import INDEX
 
-__all__ = ["LIBRARY", "TRANSFORMER", "check_folder", "check_weights", "register_components"]
+__all__ = [
+    "LIBRARY",
+    "TRANSFORMER",
+    "check_folder",
+    "check_weights",
+    "register_components",
+    "register_pipeline",
+    "usual_dtype",
+]
 
 LIBRARY = "fantasytalking"
 """Name of this package in `model_index.json`, as the library that a component comes from."""
 TRANSFORMER = "FantasyTalkingTransformer3DModel"
+
+Pipeline = TypeVar("Pipeline")
 
 _METHODS = ["save_pretrained", "from_pretrained"]
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
@@ -38,6 +52,12 @@ def register_components(*names: str) -> None:
     table = {name: list(_METHODS) for name in names}
     pipeline_loading_utils.LOADABLE_CLASSES.setdefault(LIBRARY, {}).update(table)
     pipeline_loading_utils.ALL_IMPORTABLE_CLASSES.update(table)
+
+
+def register_pipeline(kind: type[Pipeline]) -> type[Pipeline]:
+    """Let `diffusers.DiffusionPipeline.from_pretrained` open folders of a pipeline class; it looks for the class in diffusers itself."""
+    setattr(diffusers, kind.__name__, kind)
+    return kind
 
 
 def check_folder(folder: Path) -> None:
@@ -75,8 +95,31 @@ def check_weights(folder: Path, name: str, module: Any) -> None:
     """
     weights = open_weights(folder / name)
     found = {key: info.shape for key, info in weights.infos.items()}
-    report = compare_keys(expected_shapes(module), found)
+    expected = expected_shapes(module)
+    if quantisation_of(folder / name) is not None:
+        found = _quantised_names(expected, found, weights.metadata)
+    report = compare_keys(expected, found)
     report.raise_if_bad(str(folder / name), f"a {type(module).__name__}", "download or convert the model again")
+
+
+def usual_dtype(model: Path | str) -> Any:
+    """Types in which a model is loaded where none is given: float32, but weights that torchao quantised work in bfloat16 alone."""
+    if isinstance(model, Path) and quantisation_of(model / "transformer") == "torchao":
+        return {"default": torch.float32, "transformer": torch.bfloat16}
+    return torch.float32
+
+
+def _quantised_names(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]
+) -> dict[str, tuple[int, ...]]:
+    """The tensors of a quantised part by the names in the model, whose shapes the file need not have.
+
+    torchao stores a weight as several tensors and its name in the metadata; others store what belongs to `X.weight` as `X.weight...`.
+    """
+    whole = {key for key in (*found, *metadata) if key in expected}
+    pieces = {key.rpartition(".")[0] + "._" for key in metadata if key in whole}
+    rest = [key for key in found if key not in whole and not key.startswith((*pieces, *(key + "." for key in whole)))]
+    return {key: expected[key] for key in whole} | {key: found[key] for key in rest}
 
 
 def _index(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from fantasytalking.errors import SettingsError
 from fantasytalking.flow import TIMESTEPS
 from fantasytalking.pipeline.settings import GenerationSettings
 
-__all__ = ["Schedule", "Solver", "make_schedule"]
+__all__ = ["Schedule", "Solver", "make_schedule", "own_shift"]
 
 Solver = Callable[[Tensor, Tensor, Tensor], Tensor]
 """One step: (velocity, timestep, latents) -> float32 latents at the next noise level."""
@@ -85,7 +85,7 @@ def make_schedule(scheduler: Any, settings: GenerationSettings, device: torch.de
         device: Where the timesteps go.
 
     Raises:
-        SettingsError: The scheduler does not predict velocities of flow matching.
+        SettingsError: The scheduler does not predict velocities of flow matching, or shifts by the size of the picture.
     """
     config = scheduler.config
     is_flow = "FlowMatch" in type(scheduler).__name__ or config.get("prediction_type") == "flow_prediction"
@@ -94,8 +94,12 @@ def make_schedule(scheduler: Any, settings: GenerationSettings, device: torch.de
             f"The scheduler {type(scheduler).__name__} is not set up for flow matching; use a FlowMatch scheduler, "
             "or one with prediction_type='flow_prediction' and use_flow_sigmas=True."
         )
-    name = "flow_shift" if "flow_shift" in config else "shift"
-    fresh = type(scheduler).from_config(config, **{name: settings.sigma_shift})
+    if config.get("use_dynamic_shifting"):
+        raise SettingsError(
+            f"The scheduler {type(scheduler).__name__} has use_dynamic_shifting=True, which shifts by the size of the picture and is not "
+            "Wan's schedule; make it with use_dynamic_shifting=False, and give the shift as sigma_shift."
+        )
+    fresh = type(scheduler).from_config(config, **{_shift_name(config): settings.sigma_shift})
     # Euler's base class gives sigmas a meaning of their own in some subclasses, hence the exact type.
     if type(scheduler).__name__ == "FlowMatchEulerDiscreteScheduler":
         sigmas = np.linspace(1, 0, settings.steps + 1)[:-1]
@@ -105,3 +109,18 @@ def make_schedule(scheduler: Any, settings: GenerationSettings, device: torch.de
     if hasattr(fresh, "set_begin_index"):
         fresh.set_begin_index(0)
     return Schedule(fresh, settings.seed)
+
+
+def own_shift(scheduler: Any) -> float | None:
+    """The shift that a scheduler was made with or set to; None where nobody chose one and it has its class's default."""
+    config = scheduler.config
+    name = _shift_name(config)
+    # `set_shift` leaves the configuration as it is. Schedulers without that property give what their config happens to hold.
+    has_property = isinstance(getattr(type(scheduler), "shift", None), property)
+    shift: float | None = scheduler.shift if has_property else config.get(name)
+    is_default = name in config.get("_use_default_values", ()) and shift == config.get(name)
+    return None if shift is None or is_default else float(shift)
+
+
+def _shift_name(config: Any) -> str:
+    return "flow_shift" if "flow_shift" in config else "shift"

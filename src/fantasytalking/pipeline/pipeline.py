@@ -6,12 +6,13 @@ guidance, decode. Whatever differs between models is in the model folder, never 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import numpy as np
 import torch
@@ -20,41 +21,46 @@ from diffusers.loaders import WanLoraLoaderMixin
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasytalking.autoencoder import Beginning, Reference, VideoAutoencoder, WanAutoencoder, from_uint8
-from fantasytalking.conditioning.conditions import Conditions
+from fantasytalking.autoencoder import VideoAutoencoder, WanAutoencoder
 from fantasytalking.errors import CheckpointError, FantasyTalkingError, OutOfMemory
-from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES, last_frames
-from fantasytalking.pipeline.encoders import Encoders, encode_conditions, encode_text
-from fantasytalking.pipeline.guidance_passes import Guidance
-from fantasytalking.pipeline.inputs import (
-    AudioSource,
-    ImageSource,
-    Portrait,
-    Speech,
-    load_portrait,
-    load_speech,
+from fantasytalking.pipeline.call_arguments import Case, Images, Speeches, TextEmbeddings, cases_of, drawn
+from fantasytalking.pipeline.clip_batches import Clip, Run, alike, check_text, decoded, encode_clip, joined
+from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
+from fantasytalking.pipeline.diffusers_conventions import (
+    DiffusersConventions,
+    OutputType,
+    check_output_type,
+    frames_output,
+    with_dtype,
 )
-from fantasytalking.pipeline.model_folder import LIBRARY, check_folder, check_weights, register_components
+from fantasytalking.pipeline.effective_settings import effective_settings
+from fantasytalking.pipeline.encoders import Encoders
+from fantasytalking.pipeline.inputs import ImageSource, Portrait, Speech, load_portrait, load_speech
+from fantasytalking.pipeline.model_folder import (
+    LIBRARY,
+    check_folder,
+    check_weights,
+    register_components,
+    register_pipeline,
+    usual_dtype,
+)
 from fantasytalking.pipeline.model_names import is_cached, resolve_model, unreachable_model
 from fantasytalking.pipeline.model_rules import ModelRules, with_rules
 from fantasytalking.pipeline.noise_schedule import make_schedule
-from fantasytalking.pipeline.portrait_face import held_back
 from fantasytalking.pipeline.progress import Progress, default_progress
 from fantasytalking.pipeline.sampling import Hooks, StepHook, continuation, denoise
 from fantasytalking.pipeline.settings import GenerationSettings
-from fantasytalking.pipeline.talking_video import TalkingVideo, VideoOutput, collect_frames, written
+from fantasytalking.pipeline.step_callback import StepCallback, StepEnd, tensor_inputs
+from fantasytalking.pipeline.talking_video import TalkingVideo, VideoOutput
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 __all__ = ["CONTINUED_FRAMES", "FantasyTalkingPipeline", "StepEnd"]
 
-StepEnd = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
-"""A callback as diffusers has it: (pipeline, step, timestep, {"latents": ...}) -> tensors to replace."""
-
-
 register_components("FantasyTalkingTransformer3DModel", "MeshAutoencoder", "WhisperEncoder")
 
 
-class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
+@register_pipeline
+class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoaderMixin):
     """Makes a portrait speak.
 
     Args:
@@ -80,7 +86,6 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         "audio_encoder",
         "audio_processor",
     ]
-    _callback_tensor_inputs: ClassVar[list[str]] = ["latents"]
 
     def __init__(
         self,
@@ -114,6 +119,8 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         self.rules = ModelRules(**rules)
         GenerationSettings.create(defaults or {})
         self.register_to_config(**dataclasses.asdict(self.rules), defaults=dict(defaults or {}))
+        # Defaults that name a shift are made for the scheduler beside them; any other scheduler has its own say.
+        self._stored_scheduler = scheduler if "sigma_shift" in (defaults or {}) else None
 
     # diffusers reads from the signature which entries of `model_index.json` the constructor takes.
     __init__.__signature__ = with_rules(inspect.signature(__init__))  # type: ignore[attr-defined]
@@ -133,7 +140,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         model = resolve_model(os.fspath(name))
         if isinstance(model, Path):
             check_folder(model)
-        given = {"use_safetensors": True, "dtype": torch.float32, **options}
+        given = {"use_safetensors": True, "dtype": usual_dtype(model), **with_dtype(options)}
         try:
             pipeline: FantasyTalkingPipeline = super().from_pretrained(os.fspath(model), **given)
         except FantasyTalkingError:
@@ -148,6 +155,8 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if isinstance(model, Path) and not {"quantization_config", "variant"} & given.keys():
             for part in {"transformer", "vae"} - given.keys():
                 check_weights(model, part, getattr(pipeline, part))
+        if "scheduler" in given:
+            pipeline._stored_scheduler = None
         return pipeline
 
     def settings(self, **overrides: Any) -> GenerationSettings:
@@ -186,150 +195,151 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             return WanAutoencoder(self.vae)
         return self.vae  # type: ignore[no-any-return]
 
+    @overload
+    def __call__(
+        self, image: list[ImageSource], audio: Speeches, settings: GenerationSettings | None = None, **arguments: Any
+    ) -> list[TalkingVideo]: ...
+
+    @overload
+    def __call__(
+        self, image: Images, audio: Speeches, settings: GenerationSettings | None = None, **arguments: Any
+    ) -> TalkingVideo: ...
+
     @torch.no_grad()
     def __call__(
         self,
-        image: ImageSource,
-        audio: AudioSource,
+        image: Images,
+        audio: Speeches,
         settings: GenerationSettings | None = None,
         *,
         progress: Progress | None = None,
         callback_on_step_end: StepEnd | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         previous: TalkingVideo | NDArray[np.uint8] | None = None,
         output: VideoOutput | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        output_type: OutputType | None = None,
+        return_dict: bool = True,
         **overrides: Any,
-    ) -> TalkingVideo:
+    ) -> Any:
         """Make the portrait speak.
 
         Args:
-            image: The portrait: a file, a PIL image, an array or a tensor, as `media.image.load_image` takes them.
+            image: The portrait: a file, a PIL image, an array or a tensor, as `media.image.load_image` takes them; lists of portraits,
+                speeches, prompts or generators make a batch.
             audio: The speech: a sound file, a video whose sound is used, an `Audio`, or (samples, sample_rate).
             settings: A complete record; None takes the model's defaults.
             progress: Shows stages and notes; None: progress bars where stderr is a terminal, else warnings for notes.
-            callback_on_step_end: Called as diffusers does, `(pipeline, step, timestep, {"latents": ...})`; may return
-                a dict with other latents.
-            previous: A video of the same portrait and size that this one continues, or its frames [n, H, W, 3] uint8. The new video
-                begins with its last `CONTINUED_FRAMES` frames, so the new speech must begin that much before the end of the old one;
-                cut these frames from one of the two videos to join them.
+            callback_on_step_end: A `step_callback.StepEnd`; it may return tensors to go on with, and set `pipeline._interrupt` to stop.
+            callback_on_step_end_tensor_inputs: Tensors that it is given, of `step_callback.TENSOR_INPUTS`.
+            previous: A video of the same portrait and size, or its frames [n, H, W, 3] uint8, whose last `CONTINUED_FRAMES` frames the
+                new one begins with; the new speech must begin that much before the end of the old one.
             output: File that the video is written to while it is decoded; None: none, see `TalkingVideo.save`.
-            overrides: Single settings by name, such as `steps=20`.
+            generator: Where the noise comes from, in place of a seed.
+            prompt_embeds: Embeddings [B, l, d] in place of the prompt, from `encode_prompt`.
+            negative_prompt_embeds: The same for the negative prompt.
+            output_type: None returns `TalkingVideo`; a type of diffusers returns `FramesOutput`.
+            return_dict: With an output type: whether to return a record or the tuple (frames,).
+            overrides: Single settings by name, such as `steps=20`; `prompt` and `negative_prompt` may be lists.
 
         Returns:
-            The video, as long as the speech to within a frame.
+            The video, as long as the speech to within a frame; a list of videos for a batch.
 
         Raises:
-            InputError: Image, speech or a setting cannot be used.
+            InputError: Image, speech, a setting or another argument cannot be used.
             OutputError: The output cannot be written.
             OutOfMemory: The clip does not fit into memory.
         """
-        settings = self.settings(**overrides) if settings is None else settings.replace(**overrides)
+        check_output_type(output_type)
+        names = tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        text = TextEmbeddings(prompt_embeds, negative_prompt_embeds)
+        chosen = self.settings if settings is None else settings.replace
+        cases, is_batch = cases_of(image, audio, chosen, overrides, generator, text)
         progress = progress or default_progress(getattr(self, "_progress_bar_config", {}).get("disable", False))
-        try:
-            return self._generate(image, audio, settings, progress, callback_on_step_end, previous, output)
-        except torch.OutOfMemoryError as error:
-            raise OutOfMemory(
-                "The clip does not fit into the memory of the device; use a smaller --longest-side, "
-                "fewer --max-seconds or --batch-passes off."
-            ) from error
+        shift_given = settings is not None or "sigma_shift" in overrides
+        run = Run(progress, shift_given, callback_on_step_end, names, previous, output, output_type != "latent")
+        run.check(len(cases))
+        with _memory_explained():
+            videos, latents = self._generate(cases, run)
+        if output_type is not None:
+            return frames_output(videos, latents, output_type, return_dict)
+        return videos if is_batch else videos[0]
 
-    def _generate(
-        self,
-        image: ImageSource,
-        audio: AudioSource,
-        settings: GenerationSettings,
-        progress: Progress,
-        callback: StepEnd | None,
-        previous: TalkingVideo | NDArray[np.uint8] | None,
-        output: VideoOutput | None,
-    ) -> TalkingVideo:
-        if isinstance(image, Portrait) and isinstance(audio, Speech):
-            # read before this model was loaded
-            portrait, speech = image, audio
-        else:
-            with progress.stage("reading"):
-                portrait, speech = self._read(image, audio, settings)
-        without_effect = self._without_effect(settings)
-        settings, doubts = held_back(settings, self.settings(), portrait.check, self.transformer.config.motion)
-        for note in (*portrait.notes, *doubts, *speech.notes, *without_effect):
-            progress.note(note)
-        reference = Reference(
-            from_uint8(portrait.pixels)[None].to(self._execution_device),
-            None if portrait.face is None else (portrait.face,),
-        )
-        with progress.stage("encoding"):
-            encoders = self.encoders
-            conditions = encode_conditions(encoders, self.rules, portrait, speech, settings)
-            guidance = self._guidance(encoders, conditions, settings)
-            beginning = None if previous is None else self._beginning(previous, portrait, speech, reference)
-            image_latents = self.autoencoder.condition(reference, speech.num_frames, beginning)
-        shape = self.autoencoder.latent_shape(speech.num_frames, *portrait.pixels.shape[:2])
-        known = None if beginning is None else beginning.latents
-        latents = self._sample(shape, image_latents, guidance, settings, progress, callback, known)
-        write_to = written(output, speech.fps, speech.soundtrack, progress)
-        with write_to as write, progress.stage("decoding", speech.video_frames) as advance:
-            aside = output is None or output.threads != 1
-            decoded = self.autoencoder.decode_frames(latents, reference, beginning is not None, aside)
-            frames = collect_frames(decoded, speech.video_frames, advance, write)
-        self.maybe_free_model_hooks()
-        return TalkingVideo(frames, speech.fps, speech.soundtrack, settings, tuple(progress.notes), progress.seconds)
-
-    def _sample(
-        self,
-        shape: tuple[int, ...],
-        image_latents: Tensor,
-        guidance: Guidance,
-        settings: GenerationSettings,
-        progress: Progress,
-        callback: StepEnd | None,
-        known: Tensor | None,
-    ) -> Tensor:
-        """Draw noise of a shape (C, f, h, w) and denoise it to [1, C, f, h, w]; `known` are the first latents of a continued video."""
-        # Drawn on the CPU, so that a seed means the same video on every device.
-        noise = torch.randn(1, *shape, generator=torch.Generator("cpu").manual_seed(settings.seed))
-        noise = noise.to(self._execution_device)
-        schedule = make_schedule(self.scheduler, settings, noise.device)
-        after_step: list[StepHook] = [] if known is None else [continuation(known, noise, schedule)]
-        if callback is not None:
-            after_step.append(lambda *seen: self._call_back(callback, *seen))
-        hooks = Hooks(progress, tuple(after_step))
-        latents = denoise(self.transformer, schedule, noise, image_latents, guidance, hooks)
-        given = 0 if known is None else known.shape[2]
-        return self.autoencoder.enliven(latents, settings.seed, settings.w_face, given)
-
-    def _call_back(self, callback: StepEnd, step: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
-        return (callback(self, step, timestep, {"latents": latents}) or {}).get("latents")
-
-    def _beginning(
-        self, previous: TalkingVideo | NDArray[np.uint8], portrait: Portrait, speech: Speech, reference: Reference
-    ) -> Beginning:
-        """The last `CONTINUED_FRAMES` frames of the video that is continued, and their latents."""
-        frames = last_frames(previous, portrait.pixels.shape[:2], speech.video_frames)
-        last = from_uint8(frames).movedim(0, 1)[None].to(self._execution_device)
-        return Beginning(last, self.autoencoder.encode(last, reference))
-
-    def _read(self, image: ImageSource, audio: AudioSource, settings: GenerationSettings) -> tuple[Portrait, Speech]:
-        uses_identity = self.transformer.config.identity_dim is not None and settings.identity_scale > 0
-        portrait = load_portrait(image, settings, self.rules, uses_identity or self.rules.needs_face)
-        return portrait, load_speech(audio, settings, self.rules)
-
-    def _guidance(self, encoders: Encoders, conditions: Conditions, settings: GenerationSettings) -> Guidance:
-        """Guidance of a call; without a text encoder the negative prompt is the prompt."""
-        negative = None
-        if encoders.text_encoder is not None and settings.negative_prompt != settings.prompt:
-            negative = encode_text(encoders, settings.negative_prompt).to(conditions.text)
-        return Guidance.of_settings(settings, conditions, negative, self.autoencoder.audio_channels)
-
-    def _without_effect(self, settings: GenerationSettings) -> list[str]:
-        """A sentence for each setting that was changed although this model has no part that uses it."""
-        usual, config = self.settings(), self.transformer.config
-        parts = {
-            "prompt": ("text encoder", self.text_encoder is not None),
-            "w_face": ("motion network", config.motion),
-            "w_body": ("motion network", config.motion),
-            "identity_scale": ("identity module", config.identity_dim is not None),
-        }
-        return [
-            f"This model has no {part}, so {name} has no effect."
-            for name, (part, there) in parts.items()
-            if not there and getattr(settings, name) != getattr(usual, name)
+    def _generate(self, cases: list[Case], run: Run) -> tuple[list[TalkingVideo], list[Tensor]]:
+        """The videos of some cases, and their latents [1, C, f, h, w]."""
+        self._interrupt, progress = False, run.progress
+        # Nothing is left to read where it was read before this model was loaded.
+        is_read = all(isinstance(case.image, Portrait) and isinstance(case.audio, Speech) for case in cases)
+        with contextlib.nullcontext() if is_read else progress.stage("reading"):
+            read = [self._read(case) for case in cases]
+        settled = [
+            self._settle(case, *one, run, f"Video {number}: " if len(cases) > 1 else "")
+            for number, (case, one) in enumerate(zip(cases, read, strict=True), 1)
         ]
+        with progress.stage("encoding"):
+            parts = self.encoders, self.autoencoder, self.rules
+            clips = [
+                encode_clip(*parts, case, portrait, speech, run.previous)
+                for case, (portrait, speech) in zip(settled, read, strict=True)
+            ]
+        latents: dict[int, Tensor] = {}
+        for group in alike(clips):
+            latents.update(zip(map(id, group), self._sample(group, run), strict=True))
+        ordered = [latents[id(clip)] for clip in clips]
+        videos = [decoded(self.autoencoder, clip, one, run) for clip, one in zip(clips, ordered, strict=True)]
+        self.maybe_free_model_hooks()
+        return videos, ordered
+
+    def _settle(self, case: Case, portrait: Portrait, speech: Speech, run: Run, whose: str) -> Case:
+        """A case with the settings that the model can follow; what was changed is told."""
+        check_text(case, self.transformer.config.text_dim)
+        settings, changes = effective_settings(self, case, portrait.check, run.shift_given)
+        for note in (*portrait.notes, *speech.notes, *changes):
+            run.progress.note(whose + note)
+        return dataclasses.replace(case, settings=settings)
+
+    def _sample(self, clips: list[Clip], run: Run) -> list[Tensor]:
+        """Draw noise for clips of one size and denoise it to [1, C, f, h, w] each."""
+        noise = drawn([clip.case for clip in clips], clips[0].shape, run.progress.note).to(self._execution_device)
+        settings, beginning = clips[0].case.settings, clips[0].beginning
+        schedule = make_schedule(self.scheduler, settings, noise.device)
+        guidance, image_latents = joined(clips, self.autoencoder.audio_channels)
+        self._num_timesteps, done = len(schedule.timesteps), list[int]()
+        after_step: list[StepHook] = [lambda step, *_: done.append(step)]
+        if beginning is not None:
+            after_step.append(continuation(beginning.latents, noise, schedule))
+        steer = None
+        if run.callback is not None:
+            seen = StepCallback(self, run.callback, run.tensor_names, guidance)
+            after_step.append(seen.after_step)
+            steer = seen.steer
+        hooks = Hooks(run.progress, tuple(after_step), steer, lambda: self._interrupt)
+        latents = denoise(self.transformer, schedule, noise, image_latents, guidance, hooks)
+        if len(done) < self._num_timesteps:
+            run.progress.note(
+                f"The run was interrupted after {len(done)} of {self._num_timesteps} steps, so the video is unfinished."
+            )
+        given = 0 if beginning is None else beginning.latents.shape[2]
+        return [
+            self.autoencoder.enliven(one, clip.case.settings.seed, clip.case.settings.w_face, given)
+            for one, clip in zip(latents.split(1), clips, strict=True)
+        ]
+
+    def _read(self, case: Case) -> tuple[Portrait, Speech]:
+        uses_identity = self.transformer.config.identity_dim is not None and case.settings.identity_scale > 0
+        portrait = load_portrait(case.image, case.settings, self.rules, uses_identity or self.rules.needs_face)
+        return portrait, load_speech(case.audio, case.settings, self.rules)
+
+
+@contextlib.contextmanager
+def _memory_explained() -> Iterator[None]:
+    """Turn an out-of-memory error into a sentence."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            "The clip does not fit into the memory of the device; use a smaller --longest-side, "
+            "fewer --max-seconds or --batch-passes off."
+        ) from error

@@ -70,8 +70,8 @@ class Progress:
 
     def show_note(self, text: str) -> None:
         """Show a note; subclasses that have a better place for it override this."""
-        # 6: up through this class, the pipeline and its decorator to the line that called the pipeline.
-        warnings.warn(text, UserWarning, stacklevel=6)
+        # 7: up through this class, the pipeline and its decorator to the line that called the pipeline.
+        warnings.warn(text, UserWarning, stacklevel=7)
 
     @contextmanager
     def show_stage(self, name: str, total: int) -> Iterator[Advance]:

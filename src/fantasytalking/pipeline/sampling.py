@@ -29,10 +29,14 @@ class Hooks:
     Attributes:
         progress: Shows the stage "sampling" and its steps.
         after_step: Called after each step, in this order; each sees the latents of the one before.
+        steer: Gives the guidance of the next step, called after those; None: it stays as it is.
+        interrupted: Asked before each step; the run ends there where it says so.
     """
 
     progress: Progress = field(default_factory=Progress)
     after_step: tuple[StepHook, ...] = ()
+    steer: Callable[[Guidance], Guidance] | None = None
+    interrupted: Callable[[], bool] = lambda: False
 
 
 def denoise(
@@ -54,18 +58,22 @@ def denoise(
         hooks: Progress, and what is done after each step; None: nothing.
 
     Returns:
-        Latents at the schedule's last noise level [B, C, f, h, w], float32.
+        Latents at the schedule's last noise level, or where a hook ended the run, [B, C, f, h, w], float32.
     """
     hooks = hooks or Hooks()
     passes, plan, solve = GuidancePasses(model, guidance, image_latents), guidance.plan, schedule.solver()
     latents, count = noise.float(), len(schedule.timesteps)
     with hooks.progress.stage("sampling", count) as advance:
         for step, timestep in enumerate(schedule.timesteps):
+            if hooks.interrupted():
+                break
             velocities = passes.run(plan.passes(step, count), latents, timestep)
             latents = solve(plan.combine(velocities, step, count, guidance.audio_channels), timestep, latents)
             for hook in hooks.after_step:
                 changed = hook(step, timestep, latents)
                 latents = latents if changed is None else changed
+            if hooks.steer is not None:
+                passes.guidance = hooks.steer(passes.guidance)
             advance()
     return latents
 

@@ -5,6 +5,7 @@ Letters: B batch, C channels, f latent frames, h and w latent rows and columns, 
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 from typing import Any, ClassVar
@@ -190,6 +191,13 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
         parameters = inspect.signature(cls.__init__).parameters
         defaults = {name: one.default for name, one in parameters.items() if name != "self"}
         return FrozenDict({**defaults, **cls.load_config(model, subfolder="transformer")})
+
+    @classmethod
+    def from_single_file(cls, path: str | os.PathLike[str], **options: Any) -> FantasyTalkingTransformer3DModel:
+        """Load a file of any layout; `fantasytalking.checkpoints.backbone.load_single_file` explains the options."""
+        # The readers of files build on this class, so they are looked up by name once they are needed.
+        load = importlib.import_module("fantasytalking.checkpoints.backbone").load_single_file
+        return load(path, **options)  # type: ignore[no-any-return]
 
     def reset_new_parts(self) -> None:
         """Initialise the parts that Wan does not have; afterwards the model equals plain Wan exactly.

@@ -1,0 +1,201 @@
+"""The clips of a call, encoded, and those of one size joined to a batch that is denoised together.
+
+Letters: B clips, C latent channels, f latent frames, h and w latent rows and columns, l text tokens, d their width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fantasytalking.autoencoder import Beginning, Reference, VideoAutoencoder, from_uint8
+from fantasytalking.conditioning.conditions import Conditions
+from fantasytalking.errors import InputError
+from fantasytalking.pipeline.call_arguments import Case
+from fantasytalking.pipeline.continued_video import last_frames
+from fantasytalking.pipeline.encoders import TEXT_TOKENS, Encoders, encode_conditions, encode_text
+from fantasytalking.pipeline.guidance_passes import Guidance
+from fantasytalking.pipeline.inputs import Portrait, Speech
+from fantasytalking.pipeline.model_rules import ModelRules
+from fantasytalking.pipeline.progress import Progress
+from fantasytalking.pipeline.step_callback import StepEnd
+from fantasytalking.pipeline.talking_video import TalkingVideo, VideoOutput, collect_frames, written
+
+__all__ = ["Clip", "Run", "alike", "check_text", "decoded", "encode_clip", "joined"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the clips of a call have in common besides settings.
+
+    Attributes:
+        progress: Shows stages and notes.
+        shift_given: Whether the call names `sigma_shift`, and not only the defaults.
+        callback: Called after each step, or None.
+        tensor_names: Tensors that the callback is given.
+        previous: The video that is continued, or None.
+        output: The file to write, or None.
+        decoded: Whether the latents are decoded.
+    """
+
+    progress: Progress
+    shift_given: bool = False
+    callback: StepEnd | None = None
+    tensor_names: tuple[str, ...] = ("latents",)
+    previous: TalkingVideo | NDArray[np.uint8] | None = None
+    output: VideoOutput | None = None
+    decoded: bool = True
+
+    def check(self, count: int) -> None:
+        """Check that all this can be done for a number of clips.
+
+        Raises:
+            InputError: A video to continue or a file to write was given for several clips, or a file for latents.
+        """
+        if (count > 1 and (self.previous is not None or self.output is not None)) or (self.output and not self.decoded):
+            raise InputError("previous and output belong to one decoded video; call the pipeline once for each video.")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip, ready to be sampled.
+
+    Attributes:
+        case: Its arguments, with settings that the model can follow.
+        speech: The speech as read.
+        reference: The portrait.
+        conditions: Conditions of one sample.
+        negative: [1, l, d] embeddings of the negative prompt; None where it does not differ from the prompt.
+        image_latents: [1, 4 + C, f, h, w].
+        shape: (C, f, h, w).
+        beginning: Frames that it begins with, or None.
+    """
+
+    case: Case
+    speech: Speech
+    reference: Reference
+    conditions: Conditions
+    negative: Tensor | None
+    image_latents: Tensor
+    shape: tuple[int, int, int, int]
+    beginning: Beginning | None = None
+
+
+def encode_clip(
+    encoders: Encoders,
+    autoencoder: VideoAutoencoder,
+    rules: ModelRules,
+    case: Case,
+    portrait: Portrait,
+    speech: Speech,
+    previous: TalkingVideo | NDArray[np.uint8] | None,
+) -> Clip:
+    """Encode portrait, speech and prompts of a clip.
+
+    Args:
+        encoders: Encoders of the model.
+        autoencoder: Its autoencoder.
+        rules: Its rules.
+        case: Arguments of the clip, with settings that the model can follow.
+        portrait: The portrait as read.
+        speech: The speech as read.
+        previous: The video that it continues, or None.
+    """
+    reference = Reference(
+        from_uint8(portrait.pixels)[None].to(encoders.device), None if portrait.face is None else (portrait.face,)
+    )
+    conditions = encode_conditions(encoders, rules, portrait, speech, case.settings, case.text.prompt)
+    negative = _negative(encoders, case)
+    beginning = None
+    if previous is not None:
+        # The last frames of the video that is continued, and their latents.
+        frames = from_uint8(last_frames(previous, portrait.pixels.shape[:2], speech.video_frames))
+        last = frames.movedim(0, 1)[None].to(encoders.device)
+        beginning = Beginning(last, autoencoder.encode(last, reference))
+    image_latents = autoencoder.condition(reference, speech.num_frames, beginning)
+    shape = autoencoder.latent_shape(speech.num_frames, *portrait.pixels.shape[:2])
+    return Clip(case, speech, reference, conditions, negative, image_latents, shape, beginning)
+
+
+def _negative(encoders: Encoders, case: Case) -> Tensor | None:
+    """Embeddings of the negative prompt; without them and a text encoder the negative prompt is the prompt."""
+    text, settings = case.text, case.settings
+    if text.negative is not None:
+        return text.negative.to(encoders.device, encoders.dtype)
+    if encoders.text_encoder is None or (text.prompt is None and settings.negative_prompt == settings.prompt):
+        return None
+    length = TEXT_TOKENS if text.prompt is None else text.prompt.shape[1]
+    return encode_text(encoders, settings.negative_prompt, length).to(encoders.device, encoders.dtype)
+
+
+def alike(clips: Sequence[Clip]) -> list[list[Clip]]:
+    """The clips by size: those of one size and length can be denoised together."""
+    groups: dict[tuple[int, ...], list[Clip]] = {}
+    for clip in clips:
+        groups.setdefault(clip.shape, []).append(clip)
+    return list(groups.values())
+
+
+def joined(clips: Sequence[Clip], audio_channels: Tensor | None) -> tuple[Guidance, Tensor]:
+    """Guidance of B clips of one size, and their image latents [B, 4 + C, f, h, w].
+
+    Args:
+        clips: The clips; the scales are those of the first.
+        audio_channels: [C], where guidance of speech beyond 1 acts; None: on all.
+    """
+    conditions, negative = clips[0].conditions, clips[0].negative
+    if len(clips) > 1:
+        conditions = Conditions.cat([clip.conditions for clip in clips])
+        if any(clip.negative is not None for clip in clips):
+            # A prompt that equals its negative prompt is guided away from itself, which changes nothing.
+            rows = [clip.conditions.text if clip.negative is None else clip.negative for clip in clips]
+            negative = torch.cat(rows)
+    guidance = Guidance.of_settings(clips[0].case.settings, conditions, negative, audio_channels)
+    return guidance, torch.cat([clip.image_latents for clip in clips])
+
+
+def check_text(case: Case, width: int) -> None:
+    """Check the embeddings of a case against the model before anything is encoded.
+
+    Raises:
+        InputError: They have another width, or differ in length.
+    """
+    given = [one for one in (case.text.prompt, case.text.negative) if one is not None]
+    for one in given:
+        if one.shape[-1] != width:
+            raise InputError(
+                f"The prompt's embeddings are {one.shape[-1]} wide, and this model takes {width}; make them with its encode_prompt."
+            )
+    if len({one.shape[1] for one in given}) > 1:
+        lengths = " and ".join(str(one.shape[1]) for one in given)
+        raise InputError(
+            f"prompt_embeds and negative_prompt_embeds have {lengths} tokens; pad them to one length, 512 as released."
+        )
+
+
+def decoded(autoencoder: VideoAutoencoder, clip: Clip, latents: Tensor, run: Run) -> TalkingVideo:
+    """The finished video of a clip; without frames where they are not asked for.
+
+    Args:
+        autoencoder: The autoencoder.
+        clip: The clip.
+        latents: [1, C, f, h, w].
+        run: What the clips of the call have in common.
+    """
+    speech, progress = clip.speech, run.progress
+    frames: NDArray[np.uint8] = np.empty((0, *clip.reference.images.shape[-2:], 3), np.uint8)
+    if run.decoded:
+        with (
+            written(run.output, speech.fps, speech.soundtrack, progress) as write,
+            progress.stage("decoding", speech.video_frames) as advance,
+        ):
+            aside = run.output is None or run.output.threads != 1
+            made = autoencoder.decode_frames(latents, clip.reference, clip.beginning is not None, aside)
+            frames = collect_frames(made, speech.video_frames, advance, write)
+    notes = tuple(progress.notes)
+    return TalkingVideo(frames, speech.fps, speech.soundtrack, clip.case.settings, notes, progress.seconds)
