@@ -85,6 +85,8 @@ pipeline.transformer.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q"]), 
 pipeline.set_adapters("speaker", 0.5)
 assert pipeline.get_active_adapters() == ["speaker"]
 pipeline.unload_lora_weights()
+from diffusers.hooks import layerwise_casting
+assert layerwise_casting.BaseTunerLayer is peft.tuners.tuners_utils.BaseTunerLayer
 
 import bitsandbytes
 four_bits = BitsAndBytesConfig(load_in_4bit=True)
