@@ -98,6 +98,8 @@ with TransformGetItemToIndex():
 assert torch._dynamo.trace_rules.is_callable_allowed(WanTransformerBlock)
 compiled = torch.compile(torch.nn.Linear(2, 2), backend="eager")
 assert compiled(torch.ones(1, 2)).shape == (1, 2) and is_compiled_module(compiled)
+import numpy.f2py
+assert callable(numpy.f2py.main)
 print(*[name for name in SELDOM_USED if name not in sys.modules], "all")
 """
     assert after_start(code) == "all"

@@ -22,6 +22,8 @@ MOST_THREADS = 1024
 SELDOM_USED: Mapping[str, Mapping[str, Kind]] = {
     # diffusers imports it, and with it PyTorch's compiler, before anybody asks for quantised weights
     "bitsandbytes": {},
+    # SciPy takes over all names of NumPy, its Fortran compiler among them
+    "numpy.f2py": {},
     # diffusers' and accelerate's checks for LoRA
     "peft": {"PeftModel": "use"},
     "peft.helpers": {"disable_input_dtype_casting": "use"},
