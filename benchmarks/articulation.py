@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from benchmark_run import Record, option_parser, say, table
 from clips import FPS
-from generation import Generator, Speech, add_tree_option
+from generation import Generator, Speech, add_generation_options
 from portraits import CASES, Portrait, add_portrait_options, gather
 
 from fantasytalking.errors import FantasyTalkingError, InputError
@@ -83,7 +83,7 @@ def find_tracks(options: argparse.Namespace) -> list[Path]:
         InputError: There is none, or one has no onsets.
     """
     own = [CASES / "syllables.wav"] if (CASES / "syllables.wav").is_file() else []
-    made = sorted(options.speech.glob("syllables_*.wav")) if options.speech is not None else []
+    made = sorted(options.speech.glob("syllables_*.wav"))
     tracks = [path for path in [*own, *made] if options.tracks is None or path.stem in options.tracks]
     if not tracks:
         raise InputError(
@@ -125,10 +125,8 @@ def main() -> int:
     """Measure and report."""
     parser = option_parser(__doc__)
     add_portrait_options(parser)
-    add_tree_option(parser)
-    parser.add_argument("--speech", type=Path, help="folder of tracks that make_speech.py wrote")
+    add_generation_options(parser, 512)
     parser.add_argument("--tracks", nargs="+", help="names of tracks, for a quick try")
-    parser.add_argument("--longest-side", type=int, default=512, help="size of the rendered frames")
     options = parser.parse_args()
     record = Record("articulation", options, {"seed": options.seed, "longest_side": options.longest_side})
     try:

@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchmark_run import Record, option_parser, say, table
 from clips import FPS
-from generation import Generator, Speech, add_tree_option
+from generation import Generator, Speech, add_generation_options
 from numpy.typing import NDArray
 from portraits import Portrait, add_portrait_options, gather
 
@@ -112,10 +111,8 @@ def main() -> int:
     """Measure and report."""
     parser = option_parser(__doc__)
     add_portrait_options(parser)
-    add_tree_option(parser)
-    parser.add_argument("--speech", type=Path, required=True, help="folder that make_speech.py wrote")
+    add_generation_options(parser, 384)
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the speech")
-    parser.add_argument("--longest-side", type=int, default=384, help="size of the rendered frames")
     parser.add_argument("--piece-frames", type=int, help="longest piece in frames; by default the model's longest clip")
     options = parser.parse_args()
     record = Record("blinks_and_head", options, {"seed": options.seed, "longest_side": options.longest_side})

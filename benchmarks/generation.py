@@ -95,8 +95,10 @@ class Made:
         write_video(path, self.frames(), FPS, Audio(sound.samples, sound.sample_rate), overwrite=True)
 
 
-def add_tree_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names another checkout."""
+def add_generation_options(parser: argparse.ArgumentParser, longest_side: int) -> None:
+    """Add the options of scripts that generate videos: checkout, scratch folder, speech, and size."""
+    parser.add_argument("--speech", type=Path, required=True, help="folder that make_speech.py wrote")
+    parser.add_argument("--longest-side", type=int, default=longest_side, help="size of the rendered frames")
     parser.add_argument("--tree", type=Path, help="another checkout, whose package generates (default: this one)")
     parser.add_argument(
         "--scratch", type=Path, help="folder for frames while they are measured (default: the system's)"

@@ -19,7 +19,7 @@ import numpy as np
 from benchmark_run import Record, option_parser, say, table
 from clips import FPS
 from contact_sheet import check_outside, make_sheet, spread_frames
-from generation import Generator, Speech, add_tree_option
+from generation import Generator, Speech, add_generation_options
 from numpy.typing import NDArray
 from PIL import Image
 from portraits import Portrait, add_portrait_options, gather
@@ -108,10 +108,8 @@ def main() -> int:
     """Measure and report; the exit status is 1 if any frame has a pixel that is folded over or stretched."""
     parser = option_parser(__doc__)
     add_portrait_options(parser)
-    add_tree_option(parser)
-    parser.add_argument("--speech", type=Path, required=True, help="folder that make_speech.py wrote")
+    add_generation_options(parser, 512)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each video")
-    parser.add_argument("--longest-side", type=int, default=512, help="size of the rendered frames")
     parser.add_argument("--w-body", type=float, help="intensity of head motion (default: the model's)")
     parser.add_argument("--groups", nargs="+", default=list(GROUPS), help=f"some of {', '.join(GROUPS)}")
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets, outside the repository")

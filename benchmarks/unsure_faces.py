@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 from benchmark_run import Record, option_parser, say, table
-from generation import Generator, Speech, add_tree_option
+from generation import Generator, Speech, add_generation_options
 from numpy.typing import NDArray
 from portraits import CASES, Portrait, add_portrait_options, gather
 
@@ -99,9 +99,7 @@ def main() -> int:
     """Measure and report; the exit status is 1 if an unsure face passes in silence, or an ordinary one does not."""
     parser = option_parser(__doc__)
     add_portrait_options(parser)
-    add_tree_option(parser)
-    parser.add_argument("--speech", type=Path, required=True, help="folder that make_speech.py wrote")
-    parser.add_argument("--longest-side", type=int, default=256, help="size of the rendered frames")
+    add_generation_options(parser, 256)
     options = parser.parse_args()
     record = Record("unsure_faces", options, {"seed": options.seed, "longest_side": options.longest_side})
     try:
