@@ -112,6 +112,6 @@ TINY_TRANSFORMER = TrainConfig(
 """Configuration that runs for seconds, for trials."""
 
 RECIPES = {
-    "embedded": EmbeddedRecipe(EMBEDDED_TRANSFORMER, painter_steps=3000, painter_batch=8, pairs_per_identity=56),
+    "embedded": EmbeddedRecipe(EMBEDDED_TRANSFORMER, painter_steps=4600, painter_batch=8, pairs_per_identity=56),
     "tiny": EmbeddedRecipe(TINY_TRANSFORMER, painter_steps=2, painter_batch=2, pairs_per_identity=4),
 }
