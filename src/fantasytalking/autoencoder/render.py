@@ -23,6 +23,7 @@ from fantasytalking.autoencoder.soundness import limit_motion
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.perception.body import person_mask
 from fantasytalking.perception.landmarks import mouth_opening
+from fantasytalking.system.execution_device import execution_device
 
 __all__ = ["render", "silhouette"]
 
@@ -96,7 +97,7 @@ class _MouthOf:
         masks = np.stack([draw_masks(moved[i], t, self.side) for i, t in zip(which, transforms, strict=True)])
         portraits, inners = (np.stack([x] * len(which)) for x in (self.portrait, self.inner))
         weight = next(self.painter.parameters())
-        inputs = painter_input(crops, portraits, masks, inners).to(weight.device, weight.dtype)
+        inputs = painter_input(crops, portraits, masks, inners).to(execution_device(self.painter), weight.dtype)
         paint, alpha = self.painter(inputs.contiguous(memory_format=torch.channels_last))
         painted, opacity = to_uint8(paint), alpha[:, 0].float().cpu().numpy() * needed[which, None, None]
         for i, pixels, mask, transform in zip(which, painted, opacity, transforms, strict=True):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fantasytalking.autoencoder.interface import Beginning, Reference, first_frame_mask, to_uint8
 from fantasytalking.geometry import Strides
+from fantasytalking.system.execution_device import execution_device
 
 
 class WanAutoencoder:
@@ -34,8 +35,6 @@ class WanAutoencoder:
         """Shape (C, f, h, w) of the latents of a video."""
         return (self.latent_channels, self.strides.latent_frames(num_frames), *self.strides.latent_size(height, width))
 
-    # Inputs stay on their device: under model offload the VAE is elsewhere until diffusers' hook fetches it.
-
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         shape = (1, -1, 1, 1, 1)
         mean = torch.tensor(self.vae.config.latents_mean, device=like.device, dtype=torch.float32).view(shape)
@@ -44,7 +43,8 @@ class WanAutoencoder:
 
     def encode(self, video: Tensor, reference: Reference | None = None) -> Tensor:
         """Encode videos: [B, 3, F, H, W] in [-1, 1] -> normalised latents [B, C, f, h, w] (the distribution's mode, as released)."""
-        latents = self.vae.encode(video.to(self.vae.dtype)).latent_dist.mode().float()
+        given = video.to(execution_device(self.vae), self.vae.dtype)
+        latents = self.vae.encode(given).latent_dist.mode().float().to(video.device)
         mean, std = self._statistics(latents)
         result: Tensor = (latents - mean) / std
         return result
@@ -75,7 +75,7 @@ class WanAutoencoder:
     def decode(self, latents: Tensor, reference: Reference | None = None) -> Tensor:
         """Decode latents: [B, C, f, h, w] -> [B, 3, F, H, W] in [-1, 1]."""
         mean, std = self._statistics(latents)
-        raw = (latents.float() * std + mean).to(self.vae.dtype)
+        raw = (latents.float() * std + mean).to(execution_device(self.vae), self.vae.dtype)
         video: Tensor = self.vae.decode(raw, return_dict=False)[0]
         return video.float().clamp(-1, 1)
 

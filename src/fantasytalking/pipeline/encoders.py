@@ -23,6 +23,7 @@ from fantasytalking.pipeline.inputs import Portrait, Speech
 from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.progress import quiet_logger
 from fantasytalking.pipeline.settings import GenerationSettings
+from fantasytalking.system.execution_device import execution_device
 
 __all__ = ["Encoders", "encode_conditions", "encode_identity", "encode_image", "encode_speech", "encode_text"]
 
@@ -36,7 +37,7 @@ class Encoders:
 
     Attributes:
         config: Configuration of the transformer, which need not be loaded: widths, and which parts it has.
-        device: Where the encoders compute and the conditions go.
+        device: Where the conditions go: where the transformer computes.
         dtype: Type of the conditions, the transformer's.
         text_encoder: umT5, or None.
         tokenizer: Tokenizer of the text encoder.
@@ -144,10 +145,11 @@ def encode_text(encoders: Encoders, text: str) -> Tensor:
         return_attention_mask=True,
         return_tensors="pt",
     )
-    mask = tokens.attention_mask.to(encoders.device)
-    states: Tensor = encoders.text_encoder(tokens.input_ids.to(encoders.device), mask).last_hidden_state
+    place = execution_device(encoders.text_encoder)
+    mask = tokens.attention_mask.to(place)
+    states: Tensor = encoders.text_encoder(tokens.input_ids.to(place), mask).last_hidden_state
     # As released: the tokens behind the prompt are zero, not what the encoder makes of padding.
-    result: Tensor = states * mask[..., None].to(states.dtype)
+    result: Tensor = states * mask[..., None].to(states)
     return result
 
 
@@ -160,6 +162,6 @@ def encode_image(encoders: Encoders, pixels: NDArray[np.uint8]) -> Tensor | None
     if encoders.image_encoder is None or encoders.image_processor is None:
         return None
     inputs = encoders.image_processor(images=pixels, return_tensors="pt")
-    values = inputs.pixel_values.to(encoders.device, encoders.image_encoder.dtype)
+    values = inputs.pixel_values.to(execution_device(encoders.image_encoder), encoders.image_encoder.dtype)
     tokens: Tensor = encoders.image_encoder(pixel_values=values, output_hidden_states=True).hidden_states[-2]
     return tokens

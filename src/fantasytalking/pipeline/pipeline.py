@@ -20,10 +20,10 @@ from diffusers.loaders import WanLoraLoaderMixin
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasytalking.autoencoder import Beginning, Reference, VideoAutoencoder, WanAutoencoder, from_uint8
+from fantasytalking.autoencoder import Reference, VideoAutoencoder, WanAutoencoder, from_uint8
 from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.errors import CheckpointError, FantasyTalkingError, OutOfMemory
-from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES, last_frames
+from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES, encode_beginning
 from fantasytalking.pipeline.encoders import Encoders, encode_conditions, encode_text
 from fantasytalking.pipeline.guidance_passes import Guidance
 from fantasytalking.pipeline.inputs import (
@@ -43,6 +43,7 @@ from fantasytalking.pipeline.progress import Progress, default_progress
 from fantasytalking.pipeline.sampling import Hooks, StepHook, continuation, denoise
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.pipeline.talking_video import TalkingVideo, VideoOutput, collect_frames, written
+from fantasytalking.system.execution_device import execution_device
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 __all__ = ["CONTINUED_FRAMES", "FantasyTalkingPipeline", "StepEnd"]
@@ -111,6 +112,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if type(audio_encoder).__name__ == "WhisperEncoder":
             # transformers does not export it at its top level, where diffusers would look for it.
             self.register_to_config(audio_encoder=(LIBRARY, "WhisperEncoder"))
+        self._exclude_from_cpu_offload = ["vae"] if getattr(vae, "moves_as_a_whole", False) else []
         self.rules = ModelRules(**rules)
         GenerationSettings.create(defaults or {})
         self.register_to_config(**dataclasses.asdict(self.rules), defaults=dict(defaults or {}))
@@ -172,6 +174,13 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             self.audio_encoder,
             self.audio_processor,
         )
+
+    @property
+    def _execution_device(self) -> torch.device:
+        # diffusers' is that of the first component, which need not be the one that the latents go through.
+        if self.transformer is None:
+            return super()._execution_device  # type: ignore[no-any-return]
+        return execution_device(self.transformer)
 
     def _transformer_config(self) -> Any:
         if self.transformer is not None:
@@ -260,7 +269,9 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             encoders = self.encoders
             conditions = encode_conditions(encoders, self.rules, portrait, speech, settings)
             guidance = self._guidance(encoders, conditions, settings)
-            beginning = None if previous is None else self._beginning(previous, portrait, speech, reference)
+            beginning = None
+            if previous is not None:
+                beginning = encode_beginning(previous, speech.video_frames, reference, self.autoencoder)
             image_latents = self.autoencoder.condition(reference, speech.num_frames, beginning)
         shape = self.autoencoder.latent_shape(speech.num_frames, *portrait.pixels.shape[:2])
         known = None if beginning is None else beginning.latents
@@ -296,14 +307,6 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
     def _call_back(self, callback: StepEnd, step: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
         return (callback(self, step, timestep, {"latents": latents}) or {}).get("latents")
-
-    def _beginning(
-        self, previous: TalkingVideo | NDArray[np.uint8], portrait: Portrait, speech: Speech, reference: Reference
-    ) -> Beginning:
-        """The last `CONTINUED_FRAMES` frames of the video that is continued, and their latents."""
-        frames = last_frames(previous, portrait.pixels.shape[:2], speech.video_frames)
-        last = from_uint8(frames).movedim(0, 1)[None].to(self._execution_device)
-        return Beginning(last, self.autoencoder.encode(last, reference))
 
     def _read(self, image: ImageSource, audio: AudioSource, settings: GenerationSettings) -> tuple[Portrait, Speech]:
         uses_identity = self.transformer.config.identity_dim is not None and settings.identity_scale > 0
