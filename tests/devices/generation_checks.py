@@ -127,6 +127,33 @@ def _offload(device: torch.device, model: str, by_layers: bool) -> None:
     assert pipeline.vae.device.type == (device.type if by_layers and model == "embedded" else by_itself)
 
 
+def _order_of_parts(device: torch.device) -> None:
+    """With parts that wait on the CPU, encoders have left when the transformer comes, and come once each."""
+    pipeline = wan_pipeline()
+    networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    inner = {
+        "text_encoder": pipeline.text_encoder.encoder,
+        "image_encoder": next(pipeline.image_encoder.children()),
+        "audio_encoder": pipeline.audio_encoder.encoder,
+        "transformer": pipeline.transformer.blocks[0],
+        "vae": pipeline.vae.encoder,
+    }
+    seen: list[tuple[str, set[str]]] = []
+
+    def take_down(name: str) -> None:
+        present = {other for other, part in networks.items() if next(part.parameters()).device.type == device.type}
+        if not seen or seen[-1][0] != name:
+            seen.append((name, present))
+
+    for name, module in inner.items():
+        module.register_forward_pre_hook(lambda *_, name=name: take_down(name))
+    pipeline.enable_model_cpu_offload(device=device)
+    generate(pipeline, **guided(3, 3))
+    assert [name for name, _ in seen] == ["text_encoder", "image_encoder", "audio_encoder", "vae", "transformer"]
+    assert dict(seen)["transformer"] == {"transformer", "vae"}
+    assert not any(next(part.parameters()).device.type == device.type for part in networks.values())
+
+
 def _device_map(device: torch.device, model: str, places: dict[str, str | torch.device], main: Any = None) -> None:
     """The transformer's parts in several places, as `from_pretrained(device_map=...)` puts them there.
 
@@ -199,6 +226,7 @@ CHECKS: dict[str, Callable[[torch.device], None]] = {
     "wan, a multistep scheduler": _other_scheduler,
     "wan, a callback that changes latents": _change_latents,
     "wan, parts offloaded to the CPU": lambda device: _offload(device, "wan", by_layers=False),
+    "wan, the order of parts that wait on the CPU": _order_of_parts,
     "wan, layers offloaded to the CPU": lambda device: _offload(device, "wan", by_layers=True),
     "embedded, parts offloaded to the CPU": lambda device: _offload(device, "embedded", by_layers=False),
     "embedded, layers offloaded to the CPU": lambda device: _offload(device, "embedded", by_layers=True),

@@ -25,7 +25,15 @@ from fantasytalking.pipeline.progress import quiet_logger
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.system.execution_device import execution_device
 
-__all__ = ["Encoders", "encode_conditions", "encode_identity", "encode_image", "encode_speech", "encode_text"]
+__all__ = [
+    "Encoders",
+    "encode_conditions",
+    "encode_identity",
+    "encode_image",
+    "encode_prompts",
+    "encode_speech",
+    "encode_text",
+]
 
 TEXT_TOKENS = 512
 """Text length that Wan was trained with; shorter prompts are padded with zeros, which the model sees."""
@@ -58,10 +66,37 @@ class Encoders:
     audio_processor: Any = None
 
 
+def encode_prompts(encoders: Encoders, settings: GenerationSettings) -> tuple[Tensor, Tensor | None]:
+    """Text tokens of the prompt and of the negative prompt [1, l, d], on the encoders' device in their type.
+
+    Both at once, and before all else: with parts that wait in main memory each of them fetches the next and sends the one before it
+    back, so a part that is called twice, or out of order, stays on the device.
+
+    Args:
+        encoders: Encoders of the model.
+        settings: Uses both prompts.
+
+    Returns:
+        The negative prompt is None where it does not differ, or the model has no text encoder.
+    """
+    prompts = [settings.prompt]
+    if encoders.text_encoder is not None and settings.negative_prompt != settings.prompt:
+        prompts.append(settings.negative_prompt)
+    texts = [encode_text(encoders, prompt).to(encoders.device, encoders.dtype) for prompt in prompts]
+    return texts[0], texts[1] if len(texts) > 1 else None
+
+
 def encode_conditions(
-    encoders: Encoders, rules: ModelRules, portrait: Portrait, speech: Speech, settings: GenerationSettings
+    encoders: Encoders,
+    rules: ModelRules,
+    portrait: Portrait,
+    speech: Speech,
+    settings: GenerationSettings,
+    text: Tensor | None = None,
 ) -> Conditions:
     """Conditions of the guidance pass with prompt and speech.
+
+    The order is that in which parts of a pipeline wait in main memory (`model_cpu_offload_seq`): text, image, speech.
 
     Args:
         encoders: Encoders of the model; a condition whose encoder is missing is left out.
@@ -69,18 +104,18 @@ def encode_conditions(
         portrait: From `inputs.load_portrait`.
         speech: From `inputs.load_speech`.
         settings: Uses the prompt, the scales, the audio level and the intensities.
+        text: Text tokens of the prompt [1, l, d]; None encodes it here.
 
     Returns:
         A batch of one in the encoders' type and on their device.
     """
     config = encoders.config
-    # Independent of each other, so that encoders that wait in main memory can be used in any order.
-    identity = encode_identity(encoders, portrait, settings.identity_scale)
+    text = encode_text(encoders, settings.prompt) if text is None else text
+    image = encode_image(encoders, portrait.pixels)
     audio = None
     if config.audio_dim is not None:
         audio = encode_speech(encoders, speech, rules, settings.audio_scale, settings.audio_level)
-    text = encode_text(encoders, settings.prompt)
-    image = encode_image(encoders, portrait.pixels)
+    identity = encode_identity(encoders, portrait, settings.identity_scale)
     motion = torch.tensor([[settings.w_face, settings.w_body]]) if config.motion else None
     return Conditions(text, image, audio, identity, motion).to(encoders.device, encoders.dtype)
 

@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fantasytalking.autoencoder import Reference, VideoAutoencoder, WanAutoencoder, from_uint8
-from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.errors import CheckpointError, FantasyTalkingError, OutOfMemory
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES, encode_beginning
-from fantasytalking.pipeline.encoders import Encoders, encode_conditions, encode_text
+from fantasytalking.pipeline.encoders import Encoders, encode_conditions, encode_prompts
 from fantasytalking.pipeline.guidance_passes import Guidance
 from fantasytalking.pipeline.inputs import (
     AudioSource,
@@ -240,6 +239,8 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
                 "The clip does not fit into the memory of the device; use a smaller --longest-side, "
                 "fewer --max-seconds or --batch-passes off."
             ) from error
+        finally:
+            self.maybe_free_model_hooks()
 
     def _generate(
         self,
@@ -267,8 +268,9 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         )
         with progress.stage("encoding"):
             encoders = self.encoders
-            conditions = encode_conditions(encoders, self.rules, portrait, speech, settings)
-            guidance = self._guidance(encoders, conditions, settings)
+            text, negative = encode_prompts(encoders, settings)
+            conditions = encode_conditions(encoders, self.rules, portrait, speech, settings, text)
+            guidance = Guidance.of_settings(settings, conditions, negative, self.autoencoder.audio_channels)
             beginning = None
             if previous is not None:
                 beginning = encode_beginning(previous, speech.video_frames, reference, self.autoencoder)
@@ -279,7 +281,6 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         write_to = written(output, speech.fps, speech.soundtrack, progress)
         with write_to as write, progress.stage("decoding", speech.video_frames) as advance:
             frames = self._decode(latents, reference, speech.video_frames, advance, beginning is not None, write)
-        self.maybe_free_model_hooks()
         return TalkingVideo(frames, speech.fps, speech.soundtrack, settings, tuple(progress.notes), progress.seconds)
 
     def _sample(
@@ -312,13 +313,6 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         uses_identity = self.transformer.config.identity_dim is not None and settings.identity_scale > 0
         portrait = load_portrait(image, settings, self.rules, uses_identity or self.rules.needs_face)
         return portrait, load_speech(audio, settings, self.rules)
-
-    def _guidance(self, encoders: Encoders, conditions: Conditions, settings: GenerationSettings) -> Guidance:
-        """Guidance of a call; without a text encoder the negative prompt is the prompt."""
-        negative = None
-        if encoders.text_encoder is not None and settings.negative_prompt != settings.prompt:
-            negative = encode_text(encoders, settings.negative_prompt).to(conditions.text)
-        return Guidance.of_settings(settings, conditions, negative, self.autoencoder.audio_channels)
 
     def _decode(
         self,
