@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fantasytalking.autoencoder.interface import Beginning, Reference, first_frame_mask, to_uint8
+from fantasytalking.autoencoder.repeated_chunks import reuse_repeated_chunks
 from fantasytalking.geometry import Strides
 from fantasytalking.system.execution_device import execution_device
 
@@ -66,7 +67,9 @@ class WanAutoencoder:
             images.shape[0], 3, num_frames, *images.shape[-2:], device=images.device, dtype=images.dtype
         )
         video[:, :, : known.shape[2]] = known
-        latents = self.encode(video)
+        # All but the first few frames are black.
+        with reuse_repeated_chunks(self.vae):
+            latents = self.encode(video)
         batch, _, frames, height, width = latents.shape
         given = self.strides.latent_frames(known.shape[2])
         mask = first_frame_mask(batch, frames, height, width, self.strides.time, given).to(latents)
