@@ -3,8 +3,8 @@
 Wan's causal encoder reads a video in chunks of four frames; each causal convolution keeps the last frames of the chunk before. In the video
 that conditions the model, the portrait followed by black frames, every chunk after the first is the same, so layer after layer comes to a
 point from which on what it receives and what it keeps no longer change. From there on its result is the one of the chunk before. At the
-released sizes the portrait reaches 10 frames beyond itself in the first level, 20 in the second, 36 in the third and 112 behind the last layer,
-which is more than the 81 of a clip: the deep, cheap layers run on every chunk, the shallow ones, which cost most, on the first few.
+released sizes the portrait reaches 10 frames beyond itself in the first level, 20 in the second, 36 in the third and 112 behind the last
+layer, which is more than the 81 of a clip: the deep, cheap layers run on every chunk, the shallow ones, which cost most, on the first few.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from fantasytalking.checkpoints.weights_reader import RELEASE_BYTES, TensorInfo,
 from fantasytalking.errors import CheckpointError
 
 __all__ = [
+    "FLOAT8",
     "Source",
     "build_empty",
     "check_keys",
@@ -32,6 +33,9 @@ __all__ = [
 
 SMALLEST_VIEW = 2**20
 """Bytes; smaller tensors are always copied, as a view of them would keep a whole file mapped."""
+
+FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+"""Types that layers are stored in and cannot compute in."""
 
 Model = TypeVar("Model")
 
@@ -111,7 +115,8 @@ def expected_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 def final_dtype(model: nn.Module, key: str, stored: torch.dtype, wanted: torch.dtype) -> torch.dtype:
     """Type in which a tensor is kept.
 
-    Integers keep their type. Modules that diffusers lists in `_keep_in_fp32_modules` (the norms, the time
+    Integers keep their type. In float8 are only the layers that diffusers' layerwise casting casts back for each call, which it has marked
+    by their type; the rest is in bfloat16. Modules that diffusers lists in `_keep_in_fp32_modules` (the norms, the time
     embedding) stay in fp32, as with `from_pretrained`.
 
     Args:
@@ -122,6 +127,8 @@ def final_dtype(model: nn.Module, key: str, stored: torch.dtype, wanted: torch.d
     """
     if not (stored.is_floating_point and wanted.is_floating_point):
         return stored
+    if wanted in FLOAT8 and model.get_parameter(key).dtype != wanted:
+        wanted = torch.bfloat16
     keep = getattr(model, "_keep_in_fp32_modules", None) or ()
     # transformers keeps its own list for fp16 only; see PreTrainedModel._get_dtype_plan.
     applies = wanted == torch.float16 or (wanted == torch.bfloat16 and hasattr(model, "register_to_config"))

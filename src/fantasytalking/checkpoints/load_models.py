@@ -19,6 +19,7 @@ from torch import nn
 from fantasytalking.checkpoints.adapter_layouts import adapter_config, open_adapter, part_of, parts_in
 from fantasytalking.checkpoints.component_files import merge_config, open_component, read_config
 from fantasytalking.checkpoints.fill_model import (
+    FLOAT8,
     Source,
     build_empty,
     check_keys,
@@ -44,6 +45,7 @@ from fantasytalking.checkpoints.wan_layouts import (
     umt5_config,
     vae_config,
 )
+from fantasytalking.errors import SettingsError
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
@@ -90,7 +92,15 @@ class Planned:
 
         Returns:
             The model, in evaluation mode.
+
+        Raises:
+            SettingsError: The type is one of float8, and the model's layers are not prepared to be cast back.
         """
+        if dtype in FLOAT8 and all(weight.dtype != dtype for weight in self.model.parameters()):
+            raise SettingsError(
+                f"A {type(self.model).__name__} cannot be stored in {str(dtype).removeprefix('torch.')}, only the transformer can; "
+                "use torch.bfloat16."
+            )
         for source in self.sources:
             fill_model(self.model, source, dtype, device)
         for name, buffer in list(self.model.named_buffers()):
@@ -156,7 +166,8 @@ def load_transformer(
     Args:
         path: Wan2.1-I2V as published (folder of shards or one safetensors file), its `-Diffusers` transformer, a
             FantasyTalking transformer folder, or a pipeline folder.
-        dtype: Final type; norms and the time embedding stay in fp32, as with `from_pretrained`.
+        dtype: Final type; norms and the time embedding stay in fp32, as with `from_pretrained`. A type of float8 halves the memory of
+            the large layers, each of which is cast to bfloat16 for its calls (diffusers' layerwise casting); LoRA cannot be put on it.
         adapter: The adapter file, in any layout.
         config: Overrides of the inferred configuration; `num_attention_heads` is needed where heads are not 128
             channels wide. Parts that only the config asks for (`audio_dim`, `identity_dim`, `motion`) are initialised
@@ -170,8 +181,11 @@ def load_transformer(
         CheckpointError: Files are missing, damaged or unsafe, keys do not fit, or `config` has an unknown name.
     """
     planned = plan_transformer(path, adapter, config)
+    if dtype in FLOAT8:
+        planned.model.enable_layerwise_casting(storage_dtype=dtype, compute_dtype=torch.bfloat16)
     if planned.fresh:
-        _start_fresh(planned.model, planned.fresh, dtype, device)
+        # What starts fresh in float8 gets there after its first call.
+        _start_fresh(planned.model, planned.fresh, torch.bfloat16 if dtype in FLOAT8 else dtype, device)
     model: FantasyTalkingTransformer3DModel = planned.finish(dtype, device)
     return model
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from diffusers.pipelines import pipeline_loading_utils
 
-from fantasytalking.checkpoints.fill_model import expected_shapes
+from fantasytalking.checkpoints.fill_model import FLOAT8, expected_shapes
 from fantasytalking.checkpoints.key_tables import compare_keys
 from fantasytalking.checkpoints.weights_reader import open_weights
-from fantasytalking.errors import CheckpointError
+from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.pipeline.model_names import INDEX
 
-__all__ = ["LIBRARY", "TRANSFORMER", "check_folder", "check_weights", "register_components"]
+__all__ = ["LIBRARY", "TRANSFORMER", "check_folder", "check_weights", "refuse_float8", "register_components"]
 
 LIBRARY = "fantasytalking"
 """Name of this package in `model_index.json`, as the library that a component comes from."""
@@ -77,6 +77,22 @@ def check_weights(folder: Path, name: str, module: Any) -> None:
     found = {key: info.shape for key, info in weights.infos.items()}
     report = compare_keys(expected_shapes(module), found)
     report.raise_if_bad(str(folder / name), f"a {type(module).__name__}", "download or convert the model again")
+
+
+def refuse_float8(dtype: Any) -> Any:
+    """The type, or dict of types by component, unless there is one that no layer computes in: diffusers would load whole networks in it.
+
+    Raises:
+        SettingsError: There is such a type; the message says how the transformer's large layers are stored in it.
+    """
+    for one in dtype.values() if isinstance(dtype, dict) else (dtype,):
+        if one in FLOAT8:
+            raise SettingsError(
+                f"A pipeline cannot compute in {str(one).removeprefix('torch.')}; load it in torch.bfloat16 with "
+                f"transformer=fantasytalking.checkpoints.load_transformer(folder, dtype={one}), which stores the large layers so and "
+                "casts each for its calls."
+            )
+    return dtype
 
 
 def _index(folder: Path) -> dict[str, Any]:

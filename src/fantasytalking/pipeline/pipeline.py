@@ -33,7 +33,13 @@ from fantasytalking.pipeline.inputs import (
     load_portrait,
     load_speech,
 )
-from fantasytalking.pipeline.model_folder import LIBRARY, check_folder, check_weights, register_components
+from fantasytalking.pipeline.model_folder import (
+    LIBRARY,
+    check_folder,
+    check_weights,
+    refuse_float8,
+    register_components,
+)
 from fantasytalking.pipeline.model_names import is_cached, resolve_model, unreachable_model
 from fantasytalking.pipeline.model_rules import ModelRules, with_rules
 from fantasytalking.pipeline.noise_schedule import make_schedule
@@ -130,11 +136,12 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
         Raises:
             CheckpointError: There is no such model, or its folder is incomplete or does not fit.
+            SettingsError: The type is one that networks are stored in and cannot compute in.
         """
         model = resolve_model(os.fspath(name))
         if isinstance(model, Path):
             check_folder(model)
-        given = {"use_safetensors": True, "dtype": torch.float32, **options}
+        given = {"use_safetensors": True, "dtype": refuse_float8(options.pop("dtype", torch.float32)), **options}
         try:
             pipeline: FantasyTalkingPipeline = super().from_pretrained(os.fspath(model), **given)
         except FantasyTalkingError:
