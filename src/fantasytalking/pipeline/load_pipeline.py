@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
+from fantasytalking.acceleration.apply_plan import SpeedOptions, apply_plan, apply_speed, load_loras
+from fantasytalking.acceleration.memory_plan import GIB, MemoryPlan
+from fantasytalking.acceleration.part_sizes import read_sizes
+from fantasytalking.acceleration.resolve_plan import Machine, resolve_plan
+from fantasytalking.checkpoints import load_text_encoder, load_transformer
+from fantasytalking.errors import FantasyTalkingError
+from fantasytalking.pipeline.model_folder import check_folder
+from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.pipeline.plan_run import dtype_name, longest_clip
 from fantasytalking.system.machine import choose_device
 from fantasytalking.system.processes import set_threads
 
-__all__ = ["DtypeName", "load_pipeline", "use_threads"]
+__all__ = ["DtypeName", "load_pipeline", "local_folder", "use_threads"]
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -21,30 +31,91 @@ _PRECISE = ("vae", "audio_encoder", "image_encoder")
 _NARROW = 1024
 """Width of a transformer below which a second thread is of no use: at width 192 two take as long as one, and more of both cores."""
 
+_LARGE = GIB
+"""Bytes of a transformer from which on it is read tensor by tensor, so that main memory never holds it twice."""
 
-def load_pipeline(name: str, device: str = "auto", dtype: DtypeName = "auto") -> FantasyTalkingPipeline:
-    """Load a model onto a device; if it does not fit, its parts wait in main memory until they are needed.
+
+def load_pipeline(
+    name: str,
+    device: str = "auto",
+    dtype: DtypeName = "auto",
+    plan: MemoryPlan | None = None,
+    speed: SpeedOptions | None = None,
+) -> FantasyTalkingPipeline:
+    """Load a model onto a device; if it does not fit, its parts wait in main memory or in their files until they are needed.
 
     Args:
         name: `embedded`, a model folder, or a hub repository as owner/name.
         device: `auto` or a torch device.
         dtype: Type of the transformer and the text encoder; `auto` is bfloat16 on an accelerator, float32 on a
-            CPU.
+            CPU. A plan has its own.
+        plan: What is stored and where it waits; None: the fastest way that fits the model's longest clip.
+        speed: Attention back-end, compilation, LoRA, scheduler; None: as the model folder has it.
 
     Raises:
-        SettingsError: There is no such device.
+        SettingsError: There is no such device, or a choice cannot be followed.
         CheckpointError: There is no such model, or its folder is incomplete or does not fit.
+        OutOfMemory: No plan fits.
     """
-    place = choose_device(device)
-    chosen = {"auto": torch.float32 if place.type == "cpu" else torch.bfloat16}.get(dtype) or getattr(torch, dtype)
+    place, speed = choose_device(device), speed or SpeedOptions()
+    folder = local_folder(name)
+    if plan is None:
+        plan = _default_plan(folder, place, dtype_name(dtype, place))
+    if isinstance(folder, Path):
+        check_folder(folder)
+    parts = _large_parts(folder, plan, place)
     pipeline = FantasyTalkingPipeline.from_pretrained(
-        name, dtype={"default": chosen, **dict.fromkeys(_PRECISE, torch.float32)}
+        name, dtype={"default": plan.torch_dtype, **dict.fromkeys(_PRECISE, torch.float32)}, **parts
     )
-    if place.type == "cuda" and _weight_bytes(pipeline) > 0.8 * torch.cuda.mem_get_info(place)[0]:
-        pipeline.enable_model_cpu_offload(device=place)
-    else:
-        pipeline.to(place)
+    load_loras(pipeline, speed.loras, plan.quantised)
+    apply_plan(pipeline, plan, place)
+    apply_speed(pipeline, speed, place)
     return pipeline
+
+
+def local_folder(name: str) -> str | Path:
+    """The folder of a model, downloaded from the hub where it is there; its name on the hub where that fails, which its loader explains.
+
+    Raises:
+        CheckpointError: The name is neither a folder nor a possible repository name.
+    """
+    model = resolve_model(name)
+    if isinstance(model, Path):
+        return model
+    try:
+        return Path(FantasyTalkingPipeline.download(model, use_safetensors=True))
+    except Exception:
+        # The hub's client and diffusers raise errors of many kinds.
+        return model
+
+
+def _default_plan(folder: str | Path, place: torch.device, dtype: str) -> MemoryPlan:
+    choices: dict[str, Any] = {"dtype": dtype}
+    try:
+        sizes = read_sizes(Path(folder))
+    except FantasyTalkingError:
+        # Its loader says what is wrong with the folder.
+        return MemoryPlan(**choices)
+    folder = Path(folder)
+    return resolve_plan(sizes, longest_clip(folder), Machine.of(place), overrides=choices).plan
+
+
+def _large_parts(folder: str | Path, plan: MemoryPlan, place: torch.device) -> dict[str, Any]:
+    """Transformer and text encoder, read tensor by tensor: to the device at once, or mapped from their files."""
+    if isinstance(folder, str):
+        return {}
+    try:
+        large = read_sizes(folder).transformer.bytes_in(plan.torch_dtype) > _LARGE
+    except FantasyTalkingError:
+        return {}
+    if not (large or plan.quantised or plan.offload == "disk"):
+        return {}
+    target = place if plan.offload == "none" else torch.device("cpu")
+    stored = torch.float8_e4m3fn if plan.quantised else plan.torch_dtype
+    parts: dict[str, Any] = {"transformer": load_transformer(folder, stored, device=target)}
+    if (folder / "text_encoder").is_dir():
+        parts["text_encoder"] = load_text_encoder(folder, plan.torch_dtype, device=target)
+    return parts
 
 
 def use_threads(pipeline: FantasyTalkingPipeline, count: int | None = None) -> int:
@@ -65,8 +136,3 @@ def use_threads(pipeline: FantasyTalkingPipeline, count: int | None = None) -> i
     if pipeline.device.type == "cpu" and config.num_attention_heads * config.attention_head_dim < _NARROW:
         set_threads(1)
     return 0
-
-
-def _weight_bytes(pipeline: FantasyTalkingPipeline) -> int:
-    modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
-    return sum(weight.numel() * weight.element_size() for module in modules for weight in module.parameters())
