@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import dispatch_model
 from diffusers import UniPCMultistepScheduler
 from numpy.typing import NDArray
 
@@ -118,7 +121,74 @@ def _offload(device: torch.device, model: str, by_layers: bool) -> None:
     else:
         pipeline.enable_model_cpu_offload(device=device)
     close(generate(pipeline, **guided(3, 2)), generate(on_cpu(model), **guided(3, 2)))
-    assert {part.device.type for part in (pipeline.transformer, pipeline.vae)} == {"meta" if by_layers else "cpu"}
+    by_itself = "meta" if by_layers else "cpu"
+    assert pipeline.transformer.device.type == by_itself
+    # the embedded model's autoencoder stays whole: its codec computes on the CPU, wherever the rest is
+    assert pipeline.vae.device.type == (device.type if by_layers and model == "embedded" else by_itself)
+
+
+def _order_of_parts(device: torch.device) -> None:
+    """With parts that wait on the CPU, encoders have left when the transformer comes, and come once each."""
+    pipeline = wan_pipeline()
+    networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    inner = {
+        "text_encoder": pipeline.text_encoder.encoder,
+        "image_encoder": next(pipeline.image_encoder.children()),
+        "audio_encoder": pipeline.audio_encoder.encoder,
+        "transformer": pipeline.transformer.blocks[0],
+        "vae": pipeline.vae.encoder,
+    }
+    seen: list[tuple[str, set[str]]] = []
+
+    def take_down(name: str) -> None:
+        present = {other for other, part in networks.items() if next(part.parameters()).device.type == device.type}
+        if not seen or seen[-1][0] != name:
+            seen.append((name, present))
+
+    for name, module in inner.items():
+        module.register_forward_pre_hook(lambda *_, name=name: take_down(name))
+    pipeline.enable_model_cpu_offload(device=device)
+    generate(pipeline, **guided(3, 3))
+    assert [name for name, _ in seen] == ["text_encoder", "image_encoder", "audio_encoder", "vae", "transformer"]
+    assert dict(seen)["transformer"] == {"transformer", "vae"}
+    assert not any(next(part.parameters()).device.type == device.type for part in networks.values())
+
+
+def _device_map(device: torch.device, model: str, places: dict[str, str | torch.device], main: Any = None) -> None:
+    """The transformer's parts in several places, as `from_pretrained(device_map=...)` puts them there.
+
+    Args:
+        device: The accelerator.
+        model: Name in `MODELS`.
+        places: Place of parts by name: the CPU, the accelerator, or "disk"; "" is the place of all others.
+        main: Where the model's inputs go; with the CPU, what is there computes there, else it waits there for the accelerator.
+    """
+    pipeline = MODELS[model]()
+    if main is None:
+        for name, part in pipeline.components.items():
+            if isinstance(part, torch.nn.Module) and name != "transformer":
+                part.to(device)
+    network = pipeline.transformer
+    names = [name for name, _ in network.named_children() if name != "blocks"]
+    names += [name for name, _ in network.named_parameters(recurse=False)]
+    everything = [*names, *(f"blocks.{i}" for i in range(len(network.blocks)))]
+    with tempfile.TemporaryDirectory() as folder:
+        places_of_all = {name: places.get(name, places[""]) for name in everything}
+        with warnings.catch_warnings():
+            # accelerate itself puts parameters into such maps, and then warns of them
+            warnings.filterwarnings("ignore", message="The following device_map keys do not match any submodules")
+            dispatch_model(network, places_of_all, main_device=main, offload_dir=folder)
+        for _ in range(2):
+            close(generate(pipeline, **guided(3, 2)), generate(on_cpu(model), **guided(3, 2)))
+
+
+def _parts_on_two_devices(device: torch.device, first: int) -> None:
+    """Every second network on the accelerator, without hooks that move inputs."""
+    pipeline = wan_pipeline()
+    networks = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    for network in networks[first::2]:
+        network.to(device)
+    close(generate(pipeline, **guided(3, 2)), generate(on_cpu("wan"), **guided(3, 2)))
 
 
 def _packaged(device: torch.device) -> None:
@@ -156,8 +226,20 @@ CHECKS: dict[str, Callable[[torch.device], None]] = {
     "wan, a multistep scheduler": _other_scheduler,
     "wan, a callback that changes latents": _change_latents,
     "wan, parts offloaded to the CPU": lambda device: _offload(device, "wan", by_layers=False),
+    "wan, the order of parts that wait on the CPU": _order_of_parts,
     "wan, layers offloaded to the CPU": lambda device: _offload(device, "wan", by_layers=True),
     "embedded, parts offloaded to the CPU": lambda device: _offload(device, "embedded", by_layers=False),
+    "embedded, layers offloaded to the CPU": lambda device: _offload(device, "embedded", by_layers=True),
+    "wan, a block on another device": lambda device: _device_map(device, "wan", {"": "cpu", "blocks.1": device}, "cpu"),
+    "embedded, all but a block on another device": lambda device: _device_map(
+        device, "embedded", {"": device, "blocks.0": "cpu", "patch_embedding": "cpu", "rope": "cpu"}, "cpu"
+    ),
+    "wan, a block that waits on the CPU": lambda device: _device_map(device, "wan", {"": device, "blocks.1": "cpu"}),
+    "embedded, blocks that wait on the CPU and on disk": lambda device: _device_map(
+        device, "embedded", {"": device, "blocks.0": "cpu", "blocks.1": "disk"}
+    ),
+    "wan, every second network on the device": lambda device: _parts_on_two_devices(device, 0),
+    "wan, the other networks on the device": lambda device: _parts_on_two_devices(device, 1),
     "the packaged model": _packaged,
     "the packaged model in bfloat16": _packaged_in_bfloat16,
     "latents of a prepared set": _encode_clips,

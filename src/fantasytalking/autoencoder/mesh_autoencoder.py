@@ -50,6 +50,9 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
 
     config_name = "config.json"
     _keep_in_fp32_modules: ClassVar[list[str]] = ["codec"]  # and on the CPU, see `MeshCodec`
+    _group_offload_block_modules: ClassVar[list[str]] = ["painter"]
+    moves_as_a_whole: ClassVar[bool] = True
+    """Whether offload by layers must leave it alone: accelerate would put the codec's buffers on the device one by one."""
 
     @register_to_config
     def __init__(

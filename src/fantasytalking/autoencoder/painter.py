@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fantasytalking.autoencoder.mouth_crops import CROP
+from fantasytalking.system.execution_device import execution_device
 
 FOLDED = 64  # side of the crop after its pixels are folded into channels: the network's own resolution
 INPUT_CHANNELS = 10  # warped RGB, portrait RGB, inner mouth, lips, portrait's inner mouth, region
@@ -83,7 +84,7 @@ class MouthPainter(nn.Module):
         fold, weight = self.fold, next(self.parameters())
         rows, columns = height // fold, width // fold
         blocks = stacked.reshape(batch, rows, fold, columns, fold, INPUT_CHANNELS).transpose(0, 1, 3, 5, 2, 4)
-        x = torch.from_numpy(np.ascontiguousarray(blocks)).to(weight.device, weight.dtype)
+        x = torch.from_numpy(np.ascontiguousarray(blocks)).to(execution_device(self), weight.dtype)
         x[:, :, :, :PICTURES].mul_(1 / 127.5).sub_(1)
         x[:, :, :, PICTURES:].mul_(1 / 255)
         # channels last in memory, which convolutions on a CPU are a seventh faster with

@@ -46,6 +46,7 @@ from fantasytalking.checkpoints.wan_layouts import (
     umt5_config,
     vae_config,
 )
+from fantasytalking.errors import SettingsError
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
@@ -99,12 +100,21 @@ class Planned:
 
         Returns:
             The model, in evaluation mode.
+
+        Raises:
+            SettingsError: A float8 type, and the model has no blocks that can be stored in it.
         """
-        compute = torch.bfloat16 if dtype in FLOAT8 else dtype
-        for source in self.sources:
-            kept = []
-            if quantised == "keep" or dtype in FLOAT8:
-                kept = [key for key in source.ordered() if is_kept(self.model, source, key, dtype)]
+        compute, stored = (torch.bfloat16, True) if dtype in FLOAT8 else (dtype, quantised == "keep")
+        kept_of = [
+            [key for key in source.ordered() if stored and is_kept(self.model, source, key, dtype)]
+            for source in self.sources
+        ]
+        if dtype in FLOAT8 and not any(kept_of):
+            raise SettingsError(
+                f"A {type(self.model).__name__} cannot be stored in {str(dtype).removeprefix('torch.')}, only the transformer can; "
+                "use torch.bfloat16."
+            )
+        for source, kept in zip(self.sources, kept_of, strict=True):
             for key in kept:
                 keep_weight(self.model, source, key, dtype, compute, device)
             fill_model(self.model, source, compute, device, kept)
@@ -173,7 +183,7 @@ def load_transformer(
         path: Wan2.1-I2V as published (folder of shards or one safetensors file), its `-Diffusers` transformer, a
             FantasyTalking transformer folder, a pipeline folder, a GGUF file, or a file of ComfyUI in 8-bit floats.
         dtype: Final type; norms and the time embedding stay in fp32, as with `from_pretrained`. A float8 type stores the matrices of
-            the blocks in it, and the model computes in bfloat16.
+            the blocks in it, each with a scale, which halves their memory; the model computes in bfloat16.
         adapter: The adapter file, in any layout.
         config: Overrides of the inferred configuration; `num_attention_heads` is needed where heads are not 128
             channels wide. Parts that only the config asks for (`audio_dim`, `identity_dim`, `motion`) are initialised

@@ -5,6 +5,7 @@ Only the matrices of the blocks are kept so: they are 98 % of the released trans
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from fantasytalking.checkpoints.fill_model import Source
 from fantasytalking.checkpoints.scaled_weights import FLOAT8
 from fantasytalking.errors import CheckpointError
 
-__all__ = ["Float8Linear", "is_kept", "keep_weight", "quantised_layers", "refuse_quantised"]
+__all__ = ["Float8Linear", "fits_float8", "is_kept", "keep_weight", "quantised_layers", "refuse_quantised"]
 
 
 class Float8Linear(nn.Linear):
@@ -42,15 +43,23 @@ class Float8Linear(nn.Linear):
         return result if self.bias is None else result + self.bias.to(x.dtype)
 
 
+def fits_float8(key: str, shape: Sequence[int]) -> bool:
+    """Whether a plain tensor of the transformer is stored in 8-bit floats where these are wanted.
+
+    Args:
+        key: Name of the tensor in the model.
+        shape: Its shape.
+    """
+    # An adapter is small, and what a video's lips follow: it is quantised only where its file is.
+    return key.startswith("blocks.") and key.endswith(".weight") and len(shape) == 2 and ".processor." not in key
+
+
 def is_kept(model: nn.Module, source: Source, key: str, wanted: torch.dtype) -> bool:
     """Whether a tensor stays as its file stores it, or is stored in 8-bit floats because these are wanted."""
     info = source.stored()[key]
-    if not (info.quantised or info.dtype in FLOAT8 or wanted in FLOAT8):
+    if not (info.quantised or info.dtype in FLOAT8 or (wanted in FLOAT8 and fits_float8(key, info.shape))):
         return False
     name, _, leaf = key.rpartition(".")
-    # An adapter is small, and what a video's lips follow: it is quantised only where its file is.
-    if ".processor." in key and not (info.quantised or info.dtype in FLOAT8):
-        return False
     return key.startswith("blocks.") and leaf == "weight" and isinstance(model.get_submodule(name), nn.Linear)
 
 

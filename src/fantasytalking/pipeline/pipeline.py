@@ -34,7 +34,7 @@ from fantasytalking.pipeline.diffusers_conventions import (
     with_dtype,
 )
 from fantasytalking.pipeline.effective_settings import effective_settings
-from fantasytalking.pipeline.encoders import Encoders
+from fantasytalking.pipeline.encoders import Encoders, encode_prompts
 from fantasytalking.pipeline.inputs import ImageSource, Portrait, Speech, load_portrait, load_speech
 from fantasytalking.pipeline.model_folder import (
     LIBRARY,
@@ -116,6 +116,7 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
         if type(audio_encoder).__name__ == "WhisperEncoder":
             # transformers does not export it at its top level, where diffusers would look for it.
             self.register_to_config(audio_encoder=(LIBRARY, "WhisperEncoder"))
+        self._exclude_from_cpu_offload = ["vae"] if getattr(vae, "moves_as_a_whole", False) else []
         self.rules = ModelRules(**rules)
         GenerationSettings.create(defaults or {})
         self.register_to_config(**dataclasses.asdict(self.rules), defaults=dict(defaults or {}))
@@ -136,6 +137,7 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
 
         Raises:
             CheckpointError: There is no such model, or its folder is incomplete or does not fit.
+            SettingsError: The type is one that networks are stored in and cannot compute in.
         """
         model = resolve_model(os.fspath(name))
         if isinstance(model, Path):
@@ -261,7 +263,7 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
         shift_given = settings is not None or "sigma_shift" in overrides
         run = Run(progress, shift_given, callback_on_step_end, names, previous, output, output_type != "latent")
         run.check(len(cases))
-        with _memory_explained():
+        with self._cleaned_up():
             videos, latents = self._generate(cases, run)
         if output_type is not None:
             return frames_output(videos, latents, output_type, return_dict)
@@ -280,16 +282,17 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
         ]
         with progress.stage("encoding"):
             parts = self.encoders, self.autoencoder, self.rules
+            # All prompts before all else, see `encode_prompts`.
+            texts = [encode_prompts(parts[0], case.settings, case.text.prompt, case.text.negative) for case in settled]
             clips = [
-                encode_clip(*parts, case, portrait, speech, run.previous)
-                for case, (portrait, speech) in zip(settled, read, strict=True)
+                encode_clip(*parts, case, portrait, speech, text, run.previous)
+                for case, (portrait, speech), text in zip(settled, read, texts, strict=True)
             ]
         latents: dict[int, Tensor] = {}
         for group in alike(clips):
             latents.update(zip(map(id, group), self._sample(group, run), strict=True))
         ordered = [latents[id(clip)] for clip in clips]
         videos = [decoded(self.autoencoder, clip, one, run) for clip, one in zip(clips, ordered, strict=True)]
-        self.maybe_free_model_hooks()
         return videos, ordered
 
     def _settle(self, case: Case, portrait: Portrait, speech: Speech, run: Run, whose: str) -> Case:
@@ -332,14 +335,15 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
         portrait = load_portrait(case.image, case.settings, self.rules, uses_identity or self.rules.needs_face)
         return portrait, load_speech(case.audio, case.settings, self.rules)
 
-
-@contextlib.contextmanager
-def _memory_explained() -> Iterator[None]:
-    """Turn an out-of-memory error into a sentence."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(
-            "The clip does not fit into the memory of the device; use a smaller --longest-side, "
-            "fewer --max-seconds or --batch-passes off."
-        ) from error
+    @contextlib.contextmanager
+    def _cleaned_up(self) -> Iterator[None]:
+        """Send parts that wait off the device back there at the end, after an error too; one of too little memory becomes a sentence."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemory(
+                "The clip does not fit into the memory of the device; use a smaller --longest-side, "
+                "fewer --max-seconds or --batch-passes off."
+            ) from error
+        finally:
+            self.maybe_free_model_hooks()

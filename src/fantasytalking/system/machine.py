@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from fantasytalking.errors import SettingsError
@@ -19,6 +20,7 @@ __all__ = [
     "cpu_name",
     "free_memory",
     "git_commit",
+    "host_memory",
     "installed_version",
     "library_versions",
     "machine",
@@ -64,6 +66,11 @@ def free_memory(device: torch.device) -> float:
     if "SC_AVPHYS_PAGES" in names:
         return float(os.sysconf("SC_AVPHYS_PAGES") * page)
     return float(os.sysconf("SC_PHYS_PAGES") * page) / 4 if "SC_PHYS_PAGES" in names else 0.0
+
+
+def host_memory() -> int:
+    """Bytes of main memory that this process can still have without swapping."""
+    return int(psutil.virtual_memory().available)
 
 
 def choose_device(name: str) -> torch.device:

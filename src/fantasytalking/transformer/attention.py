@@ -7,6 +7,7 @@ Letters: B batch, f latent frames, n video tokens of one latent frame, t speech 
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from torch import nn
 
 from fantasytalking.conditioning.audio_windows import select_tokens
 from fantasytalking.errors import SettingsError
+from fantasytalking.system.execution_device import move_tensors
 
 MASKING_BACKENDS = frozenset(
     {
@@ -57,6 +59,10 @@ class AudioTokens:
     positions: torch.Tensor | None = None
     places: torch.Tensor | None = None
 
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> AudioTokens:
+        """Copy on a device."""
+        return dataclasses.replace(self, **move_tensors(self, device, non_blocking))
+
 
 @dataclass(frozen=True)
 class IdentityTokens:
@@ -64,6 +70,10 @@ class IdentityTokens:
 
     tokens: torch.Tensor
     scale: float | torch.Tensor
+
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> IdentityTokens:
+        """Copy on a device."""
+        return dataclasses.replace(self, **move_tensors(self, device, non_blocking))
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,10 @@ class CrossContext:
     image: torch.Tensor | None = None
     audio: AudioTokens | None = None
     identity: IdentityTokens | None = None
+
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> CrossContext:
+        """Copy on a device; the hooks of accelerate and diffusers call it for a block that computes elsewhere than the one before."""
+        return dataclasses.replace(self, **move_tensors(self, device, non_blocking))
 
 
 class FantasyTalkingAttnProcessor(nn.Module):
@@ -121,7 +135,8 @@ class FantasyTalkingAttnProcessor(nn.Module):
         if self.has_identity:
             nn.init.zeros_(self.identity_v_proj.weight)
 
-    def forward(
+    # Not `forward`: hooks wrap that, and bring its arguments to a device, `attn` with its weights among them.
+    def __call__(
         self,
         attn: WanAttention,
         hidden_states: torch.Tensor,

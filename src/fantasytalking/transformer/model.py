@@ -68,6 +68,13 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
         "identity_qformer",
         "motion_network",
     ]
+    # Parts that a device map must not cut: their code mixes what their layers return with parameters of their own.
+    _no_split_modules: ClassVar[list[str]] = [
+        *WanTransformer3DModel._no_split_modules,
+        "AudioProjector",
+        "IdentityQFormer",
+        "MotionNetwork",
+    ]
 
     @register_to_config
     def __init__(
@@ -176,8 +183,9 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
             else:
                 tokens = block(tokens, context, modulation, rotary_emb)
 
-        shift, scale = (self.scale_shift_table.to(temb.device) + temb[:, None]).to(tokens.device).chunk(2, dim=1)
-        tokens = self.proj_out((self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens))
+        shift, scale = (self.scale_shift_table.to(temb.device) + temb[:, None]).chunk(2, dim=1)
+        normed = self.norm_out(tokens.float())
+        tokens = self.proj_out((normed * (1 + scale.to(normed.device)) + shift.to(normed.device)).type_as(tokens))
         output = self._unpatchify(tokens, grid)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
@@ -246,7 +254,7 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
                 raise InputError("This model has no motion network, but motion intensities were given; leave them out.")
             # The paper adds it to the timestep embedding: before Wan's projection to the six modulation vectors, so that
             # all blocks and the output head see it.
-            temb = temb + self.motion_network(conditions.motion.to(temb.dtype))
+            temb = temb + self.motion_network(conditions.motion.to(temb.dtype)).to(temb.device)
             modulation = embedder.time_proj(embedder.act_fn(temb))
         return temb, modulation.unflatten(1, (6, -1)), text, image
 
@@ -268,7 +276,8 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
             return None
         if self.audio_projector is None:
             raise InputError("This model has no audio attention, but an audio condition was given; leave it out.")
-        tokens = self.audio_projector(audio.features.to(dtype))
+        # Back from where a device map may have put the projector.
+        tokens = self.audio_projector(audio.features.to(dtype)).to(audio.features.device)
         batch, count, _ = tokens.shape
         scale = _column(audio.scale, batch, tokens)
         if audio.ranges is None:
