@@ -12,7 +12,7 @@ ROWS = (
     {"cli"},
     {"training", "evaluation"},
     {"data"},
-    {"pipeline"},
+    {"pipeline", "acceleration"},
     {"transformer", "conditioning", "guidance", "checkpoints", "autoencoder", "perception", "models"},
     {"media", "reporting"},
     {"geometry", "flow", "system", "errors"},

@@ -20,20 +20,14 @@ from diffusers.loaders import WanLoraLoaderMixin
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fantasytalking.acceleration.caches import StepCache
 from fantasytalking.autoencoder import Beginning, Reference, VideoAutoencoder, WanAutoencoder, from_uint8
 from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.errors import CheckpointError, FantasyTalkingError, OutOfMemory
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES, last_frames
 from fantasytalking.pipeline.encoders import Encoders, encode_conditions, encode_text
 from fantasytalking.pipeline.guidance_passes import Guidance
-from fantasytalking.pipeline.inputs import (
-    AudioSource,
-    ImageSource,
-    Portrait,
-    Speech,
-    load_portrait,
-    load_speech,
-)
+from fantasytalking.pipeline.inputs import AudioSource, ImageSource, Portrait, Speech, load_portrait, load_speech
 from fantasytalking.pipeline.model_folder import LIBRARY, check_folder, check_weights, register_components
 from fantasytalking.pipeline.model_names import is_cached, resolve_model, unreachable_model
 from fantasytalking.pipeline.model_rules import ModelRules, with_rules
@@ -186,6 +180,11 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             return WanAutoencoder(self.vae)
         return self.vae  # type: ignore[no-any-return]
 
+    @property
+    def current_timestep(self) -> float | None:
+        """Timestep of the step that is computed, 1000 (noise) to 0 (data), as diffusers' caches ask for it; None between calls."""
+        return None if self.transformer is None else self.transformer.current_timestep
+
     @torch.no_grad()
     def __call__(
         self,
@@ -242,6 +241,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         previous: TalkingVideo | NDArray[np.uint8] | None,
         output: VideoOutput | None,
     ) -> TalkingVideo:
+        StepCache(settings.cache, ratios=self.rules.mag_ratios).check(self.transformer)
         if isinstance(image, Portrait) and isinstance(audio, Speech):
             # read before this model was loaded
             portrait, speech = image, audio
@@ -315,7 +315,8 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         negative = None
         if encoders.text_encoder is not None and settings.negative_prompt != settings.prompt:
             negative = encode_text(encoders, settings.negative_prompt).to(conditions.text)
-        return Guidance.of_settings(settings, conditions, negative, self.autoencoder.audio_channels)
+        channels = self.autoencoder.audio_channels
+        return Guidance.of_settings(settings, conditions, negative, channels, self.rules.mag_ratios)
 
     def _decode(
         self,

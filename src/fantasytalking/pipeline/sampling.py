@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fantasytalking.flow import noised
-from fantasytalking.pipeline.guidance_passes import Denoiser, Guidance, GuidancePasses
+from fantasytalking.pipeline.guidance_passes import Denoiser, Guidance, GuidancePasses, Place
 from fantasytalking.pipeline.noise_schedule import Schedule
 from fantasytalking.pipeline.progress import Progress
 
@@ -57,11 +57,12 @@ def denoise(
         Latents at the schedule's last noise level [B, C, f, h, w], float32.
     """
     hooks = hooks or Hooks()
-    passes, plan, solve = GuidancePasses(model, guidance, image_latents), guidance.plan, schedule.solver()
-    latents, count = noise.float(), len(schedule.timesteps)
-    with hooks.progress.stage("sampling", count) as advance:
+    plan, solve, latents, count = guidance.plan, schedule.solver(), noise.float(), len(schedule.timesteps)
+    places = [Place(step, count, value) for step, value in enumerate(schedule.timesteps.tolist())]
+    with hooks.progress.stage("sampling", count) as advance, guidance.cache.enabled(model, count):
+        passes = GuidancePasses(model, guidance, image_latents)
         for step, timestep in enumerate(schedule.timesteps):
-            velocities = passes.run(plan.passes(step, count), latents, timestep)
+            velocities = passes.run(plan.passes(step, count), latents, timestep, places[step])
             latents = solve(plan.combine(velocities, step, count, guidance.audio_channels), timestep, latents)
             for hook in hooks.after_step:
                 changed = hook(step, timestep, latents)

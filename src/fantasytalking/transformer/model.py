@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -17,16 +18,25 @@ from einops import rearrange
 from torch import nn
 
 from fantasytalking.conditioning.audio_windows import WINDOW_MARGIN, attention_mask, window_index
-from fantasytalking.conditioning.conditions import AudioCondition, Conditions, IdentityCondition, Scale, scale_rows
+from fantasytalking.conditioning.conditions import (
+    AudioCondition,
+    Conditions,
+    IdentityCondition,
+    Scale,
+    replace,
+    scale_rows,
+)
 from fantasytalking.conditioning.identity_qformer import IdentityQFormer
 from fantasytalking.conditioning.motion_network import MotionNetwork
 from fantasytalking.conditioning.speech_features import AudioProjector
 from fantasytalking.errors import InputError
 from fantasytalking.geometry import PATCH
 from fantasytalking.transformer.attention import AudioTokens, CrossContext, FantasyTalkingAttnProcessor, IdentityTokens
+from fantasytalking.transformer.constants import Constants, for_blocks
+from fantasytalking.transformer.step_caches import StepCaching
 
 
-class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
+class FantasyTalkingTransformer3DModel(StepCaching, WanTransformer3DModel):
     """Wan's transformer with cross-attention to speech and to a face.
 
     A subclass of diffusers' model with diffusers' own blocks: only the cross-attention processors are ours, so LoRA,
@@ -140,7 +150,12 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
             block.attn2.set_processor(FantasyTalkingAttnProcessor(inner_dim, config.audio_dim, config.identity_dim))
 
     def forward(
-        self, hidden_states: torch.Tensor, timestep: torch.Tensor, conditions: Conditions, return_dict: bool = True
+        self,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        conditions: Conditions,
+        return_dict: bool = True,
+        constants: Constants | None = None,
     ) -> Transformer2DModelOutput | tuple[torch.Tensor]:
         """Predict the velocity (noise - data) of noisy latents.
 
@@ -149,6 +164,8 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
             timestep: [B], 0 (data) to 1000 (noise).
             conditions: Prompt, portrait, speech, face and intensities, in the model's type and on its device.
             return_dict: Whether to return a record with `sample` or a tuple.
+            constants: Filled by the first call with what follows from the conditions alone, and used by the next calls, which must have the
+                same conditions, weights and number of latent frames; None, or with gradients: nothing is kept.
 
         Returns:
             Velocity [B, out_channels, f, h, w].
@@ -160,16 +177,10 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
         rotary_emb = self.rope(hidden_states)
         tokens = self.patch_embedding(hidden_states).flatten(2).transpose(1, 2).contiguous()
 
-        temb, modulation, text, image = self._embed(timestep, conditions)
-        context = CrossContext(
-            text,
-            image,
-            self.audio_tokens(conditions.audio, grid[0], tokens.dtype),
-            self._identity_tokens(conditions.identity, tokens.dtype),
-        )
-
+        kept = None if torch.is_grad_enabled() else constants
+        temb, modulation, contexts = self._embed_and_contexts(timestep, conditions, grid[0], tokens.dtype, kept)
         checkpointed = torch.is_grad_enabled() and self.gradient_checkpointing
-        for block in self.blocks:
+        for block, context in zip(self.blocks, contexts, strict=True):
             if checkpointed:
                 tokens = self._gradient_checkpointing_func(block, tokens, context, modulation, rotary_emb)
             else:
@@ -242,6 +253,27 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
             modulation = embedder.time_proj(embedder.act_fn(temb))
         return temb, modulation.unflatten(1, (6, -1)), text, image
 
+    def _embed_and_contexts(
+        self,
+        timestep: torch.Tensor,
+        conditions: Conditions,
+        frames: int,
+        dtype: torch.dtype,
+        constants: Constants | None,
+    ) -> tuple[torch.Tensor, torch.Tensor, Sequence[CrossContext]]:
+        """Timestep embedding, the blocks' modulation, and what each block attends to."""
+        if constants is not None and constants.contexts:
+            # The embedder does time and text in one call. A single token is the least that every kind of quantised layer takes.
+            temb, modulation, _, _ = self._embed(timestep, replace(conditions, text=conditions.text[:, :1], image=None))
+            return temb, modulation, constants.contexts
+        temb, modulation, text, image = self._embed(timestep, conditions)
+        audio = self.audio_tokens(conditions.audio, frames, dtype)
+        context = CrossContext(text, image, audio, self._identity_tokens(conditions.identity, dtype))
+        if constants is None:
+            return temb, modulation, [context] * len(self.blocks)
+        constants.contexts = for_blocks(context, self.blocks)
+        return temb, modulation, constants.contexts
+
     def audio_tokens(self, audio: AudioCondition | None, frames: int, dtype: torch.dtype) -> AudioTokens | None:
         """Speech as every block's attention reads it: projected and, in frame mode, with each latent frame's window.
 
@@ -275,7 +307,7 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
                 f"The latents have {frames} frames but the audio has windows for {audio.ranges.shape[1]}; "
                 "make the windows for the same number of video frames."
             )
-        index, counts = window_index(audio.ranges, count, audio.lengths)
+        index, counts = window_index(audio.ranges, count, audio.lengths, audio.width)
         mask = rearrange(attention_mask(counts, index.shape[2]), "b f w -> (b f) 1 1 w")
         padded = nn.functional.pad(tokens, (0, 0, 0, 1))
         if self.window_positions is None:
@@ -301,12 +333,7 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
         return rearrange(
             tokens,
             "b (f h w) (pf ph pw c) -> b c (f pf) (h ph) (w pw)",
-            f=frames,
-            h=height,
-            w=width,
-            pf=p_time,
-            ph=p_height,
-            pw=p_width,
+            **{"f": frames, "h": height, "w": width, "pf": p_time, "ph": p_height, "pw": p_width},
         )
 
 
