@@ -21,7 +21,7 @@ from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.system.machine import free_memory
 from fantasytalking.transformer.constants import Constants, constant_bytes
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
-from fantasytalking.transformer.step_caches import decides_by_pass
+from fantasytalking.transformer.step_caches import check_calls, decides_by_pass
 
 __all__ = ["Denoiser", "Guidance", "GuidancePasses", "Place"]
 
@@ -175,6 +175,8 @@ class GuidancePasses:
             self.model._reset_stateful_cache()
         batched = len(which) > 1 and self._batch(len(which), hidden)
         groups = [which] if batched else [(one,) for one in which]
+        if _is_network(self.model):
+            check_calls(self.model, len(groups))
         conditions = {group: self._join(group) for group in groups}
         kept = self._keeps(list(conditions.values()), hidden)
         # What is not needed any more is let go before anything new is computed.

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fantasytalking.errors import SettingsError
 
-__all__ = ["StepCaching", "calibration_ratios", "completed", "decides_by_pass"]
+__all__ = ["StepCaching", "calibration_ratios", "check_calls", "completed", "decides_by_pass"]
 
 ATTENTION_AND_FEED_FORWARD = [r"blocks\.\d+\.attn[12]", r"blocks\.\d+\.ffn"]
 """Parts of a Wan block, for TaylorSeer: its own patterns match the names of no Wan model, and it then does nothing without a word."""
@@ -121,6 +121,21 @@ def _go_to_step(hook: MagCacheHeadHook, step: int, count: int) -> None:
             f"enable it with MagCacheConfig(num_inference_steps={count}, ...)."
         )
     hook.state_manager.get_state().step_index = step
+
+
+def check_calls(model: nn.Module, calls: int) -> None:
+    """Refuse as many calls of the model on a step as the package cache-dit, where it is at work, would take for steps of one pass.
+
+    Raises:
+        SettingsError: cache-dit was told of another number of calls.
+    """
+    separate = getattr(model, "_has_separate_cfg", None)
+    if separate is None or calls == (2 if separate else 1):
+        return
+    raise SettingsError(
+        f"cache-dit is enabled for {'two calls' if separate else 'one call'} of the transformer on each step, but there "
+        f"{'is one' if calls == 1 else f'are {calls}'}, and it would mix them; use batch_passes='on' with has_separate_cfg=False."
+    )
 
 
 def calibration_ratios(model: nn.Module) -> list[float]:
