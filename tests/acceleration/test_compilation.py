@@ -1,4 +1,4 @@
-"""`torch.compile` of the whole transformer, in one graph, and of its blocks; counted by torch's own counters, with its backend that only traces."""
+"""`torch.compile` of the whole transformer and of its blocks, with the backend that only traces; torch's own counters count the graphs."""
 
 from __future__ import annotations
 

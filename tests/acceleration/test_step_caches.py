@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext as no_context
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from diffusers import (
     TaylorSeerCacheConfig,
     WanTransformer3DModel,
 )
-from diffusers.hooks import SeaCacheConfig, TextKVCacheConfig
+from diffusers.hooks import HookRegistry, SeaCacheConfig, TextKVCacheConfig, apply_first_block_cache
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
@@ -76,7 +77,10 @@ def test_a_cache_changes_little_and_passes_batched_or_not_are_one(
         plain, made, computed = latents(pipeline, **settings), [], [rows()]
     pipeline.transformer.enable_cache(config(name, pipeline))
     for batching in ("off", "on"):
-        with counted(pipeline, part) as rows:
+        told = (
+            pytest.warns(UserWarning, match="no effect") if (name, batching) == ("first-block", "on") else no_context()
+        )
+        with counted(pipeline, part) as rows, told:
             made.append(latents(pipeline, batch_passes=batching, **settings))
         computed.append(rows())
     apart_from_plain = apart(made[0], plain)
@@ -173,3 +177,15 @@ def test_a_cache_goes_with_offload_by_blocks() -> None:
     )
     pipeline.transformer.enable_cache(config("magcache", pipeline))
     assert apart(latents(pipeline), expected) < 1e-5
+
+
+def test_a_cache_that_is_applied_by_diffusers_function_finds_its_contexts(pipeline: FantasyTalkingPipeline) -> None:
+    expected = latents(pipeline)
+    apply_first_block_cache(pipeline.transformer, FirstBlockCacheConfig(threshold=0.06))
+    try:
+        assert 0 < apart(latents(pipeline), expected) < BOUNDS["first-block"]
+    finally:
+        registry = HookRegistry.check_if_exists_or_initialize(pipeline.transformer)
+        for name in ("fbc_leader_block_hook", "fbc_block_hook"):
+            registry.remove_hook(name, recurse=True)
+    assert torch.equal(latents(pipeline), expected)

@@ -7,7 +7,7 @@ A step cache skips blocks, or attention, on steps on which little changes, and u
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,13 +34,11 @@ class StepCache:
         name: `none`, or one of the values of the setting `cache`.
         threshold: Change that is overlooked, for the caches that go by one; None: the cache's own.
         interval: Steps of which at least one is computed; None: the cache's own.
-        ratios: Magnitudes of MagCache, from `measure_ratios`; None: not measured.
     """
 
     name: str = "none"
     threshold: float | None = None
     interval: int | None = None
-    ratios: Sequence[float] | None = None
 
     def check(self, model: Any) -> None:
         """Raise if the cache cannot be enabled.
@@ -58,7 +56,7 @@ class StepCache:
                 f"The setting cache is {self.name}, but {type(model._cache_config).__name__} is enabled on the transformer already; "
                 "use one of them: transformer.disable_cache(), or cache='none'."
             )
-        if self.name == "magcache" and not self.ratios:
+        if self.name == "magcache" and not model.mag_ratios:
             raise SettingsError(
                 "The cache magcache needs the magnitude ratios of the model, and this one has none; measure them with "
                 "fantasytalking.acceleration.caches.measure_ratios and enter them as mag_ratios in model_index.json, or use another cache."
@@ -156,10 +154,9 @@ def _first_block(cache: StepCache, model: Any, steps: int) -> Any:
 
 
 def _magcache(cache: StepCache, model: Any, steps: int) -> Any:
-    assert cache.ratios is not None
     skipped = None if cache.interval is None else cache.interval - 1
     given = _given(threshold=cache.threshold, max_skip_steps=skipped)
-    return MagCacheConfig(num_inference_steps=steps, mag_ratios=torch.tensor(cache.ratios), **given)
+    return MagCacheConfig(num_inference_steps=steps, mag_ratios=torch.tensor(model.mag_ratios), **given)
 
 
 def _taylorseer(cache: StepCache, model: Any, steps: int) -> Any:

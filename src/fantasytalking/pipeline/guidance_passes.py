@@ -60,10 +60,9 @@ class Guidance:
         conditions: Conditions,
         negative_text: Tensor | None = None,
         audio_channels: Tensor | None = None,
-        mag_ratios: Sequence[float] | None = None,
     ) -> Guidance:
-        """Guidance by the settings; `mag_ratios` are the model's rule of this name, and the others as in the attributes."""
-        cache = StepCache(settings.cache, settings.cache_threshold, settings.cache_interval, mag_ratios)
+        """Guidance by the settings; the other arguments are attributes."""
+        cache = StepCache(settings.cache, settings.cache_threshold, settings.cache_interval)
         plan = GuidancePlan(
             prompt_scale=settings.prompt_guidance_scale,
             audio_scale=settings.audio_guidance_scale,
@@ -122,17 +121,28 @@ class GuidancePasses:
     """
 
     def __init__(self, model: Denoiser, guidance: Guidance, image_latents: Tensor) -> None:
-        self.model, self.guidance, self.batching = model, guidance, guidance.batching
+        self.model, self.batching = model, guidance.batching
         self.image_latents = image_latents
-        self._conditions = guidance.conditions
         self._state: tuple[object, ...] = ()
         self._calls: dict[tuple[Pass, ...], _Call] = {}
         if _is_network(model):
             self.image_latents = image_latents.to(model.dtype)
-            # A compiled model has one graph for all scales if they are tensors.
-            self._conditions = with_tensor_scales(guidance.conditions)
             if decides_by_pass(model):
                 self.batching = "off"
+        self.guidance = guidance
+
+    @property
+    def guidance(self) -> Guidance:
+        """Conditions of the passes; other ones may be set between two steps."""
+        return self._guidance
+
+    @guidance.setter
+    def guidance(self, guidance: Guidance) -> None:
+        if getattr(self, "_guidance", None) is guidance:
+            return
+        self._guidance, self._state, self._calls = guidance, (), {}
+        # A compiled model has one graph for all scales if they are tensors.
+        self._conditions = with_tensor_scales(guidance.conditions) if _is_network(self.model) else guidance.conditions
 
     def run(
         self, which: Sequence[Pass], latents: Tensor, timestep: Tensor, place: Place | None = None
@@ -196,13 +206,15 @@ class GuidancePasses:
         times = timestep.to(hidden.device).expand(batch)
         if not _is_network(self.model):
             return self.model(repeated, times, call.conditions)
-        if call.constants is not None and not call.constants.contexts and _is_compiled(self.model):
+        compiled = _is_compiled(self.model)
+        if compiled and call.constants is not None and not call.constants.contexts:
             self._fill(call.constants, repeated, times, call.conditions)
         with self.model.cache_context(name, **_context(place)):
             velocity: Tensor = self.model(
                 repeated, times, call.conditions, return_dict=False, constants=call.constants
             )[0]
-        return velocity
+        # A graph that CUDA replays writes each result to the same place, where the next pass would find that of this one.
+        return velocity.clone() if compiled else velocity
 
     def _fill(self, constants: Constants, hidden: Tensor, timestep: Tensor, conditions: Conditions) -> None:
         """Compute the constants by a call without compilation, on one patch of each frame, so that no graph is made for filling them."""
@@ -220,8 +232,10 @@ class GuidancePasses:
         return passes * _activation_bytes(self.model, hidden) < 0.5 * free_memory(hidden.device)
 
     def _keeps(self, calls: Sequence[Conditions], hidden: Tensor) -> bool:
-        if not _is_network(self.model) or torch.is_grad_enabled() or self.guidance.reuse != "auto":
-            return _is_network(self.model) and self.guidance.reuse != "off"
+        if not _is_network(self.model) or torch.is_grad_enabled() or self.guidance.reuse == "off":
+            return False
+        if self.guidance.reuse == "on":
+            return True
         needed = sum(constant_bytes(self.model.config, call, hidden.element_size()) for call in calls)
         return needed < _SMALL * free_memory(hidden.device)
 

@@ -106,6 +106,8 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             # transformers does not export it at its top level, where diffusers would look for it.
             self.register_to_config(audio_encoder=(LIBRARY, "WhisperEncoder"))
         self.rules = ModelRules(**rules)
+        if transformer is not None:
+            transformer.mag_ratios = self.rules.mag_ratios
         GenerationSettings.create(defaults or {})
         self.register_to_config(**dataclasses.asdict(self.rules), defaults=dict(defaults or {}))
 
@@ -241,7 +243,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         previous: TalkingVideo | NDArray[np.uint8] | None,
         output: VideoOutput | None,
     ) -> TalkingVideo:
-        StepCache(settings.cache, ratios=self.rules.mag_ratios).check(self.transformer)
+        StepCache(settings.cache).check(self.transformer)
         if isinstance(image, Portrait) and isinstance(audio, Speech):
             # read before this model was loaded
             portrait, speech = image, audio
@@ -315,8 +317,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         negative = None
         if encoders.text_encoder is not None and settings.negative_prompt != settings.prompt:
             negative = encode_text(encoders, settings.negative_prompt).to(conditions.text)
-        channels = self.autoencoder.audio_channels
-        return Guidance.of_settings(settings, conditions, negative, channels, self.rules.mag_ratios)
+        return Guidance.of_settings(settings, conditions, negative, self.autoencoder.audio_channels)
 
     def _decode(
         self,

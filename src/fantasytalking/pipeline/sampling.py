@@ -61,6 +61,10 @@ def denoise(
     places = [Place(step, count, value) for step, value in enumerate(schedule.timesteps.tolist())]
     with hooks.progress.stage("sampling", count) as advance, guidance.cache.enabled(model, count):
         passes = GuidancePasses(model, guidance, image_latents)
+        if passes.batching != guidance.batching == "on":
+            hooks.progress.note(
+                "batch_passes has no effect with the cache first-block, which decides for each pass whether it is computed."
+            )
         for step, timestep in enumerate(schedule.timesteps):
             velocities = passes.run(plan.passes(step, count), latents, timestep, places[step])
             latents = solve(plan.combine(velocities, step, count, guidance.audio_channels), timestep, latents)

@@ -33,6 +33,7 @@ from fantasytalking.errors import InputError
 from fantasytalking.geometry import PATCH
 from fantasytalking.transformer.attention import AudioTokens, CrossContext, FantasyTalkingAttnProcessor, IdentityTokens
 from fantasytalking.transformer.constants import Constants, for_blocks
+from fantasytalking.transformer.new_parts import reset_new_parts
 from fantasytalking.transformer.step_caches import StepCaching
 
 
@@ -207,18 +208,7 @@ class FantasyTalkingTransformer3DModel(StepCaching, WanTransformer3DModel):
 
         Used for a model that was built on the meta device and filled from a checkpoint of Wan alone.
         """
-        for part in (self.audio_projector, self.identity_qformer):
-            _reset(part)
-        if self.identity_qformer is not None:
-            nn.init.normal_(self.identity_qformer.queries, std=self.config.identity_dim**-0.5)
-        if self.window_positions is not None:
-            nn.init.normal_(self.window_positions)
-        if self.motion_network is not None:
-            _reset(self.motion_network)
-            self.motion_network.reset_output()
-        for block in self.blocks:
-            _reset(block.attn2.processor)
-            block.attn2.processor.reset_values()
+        reset_new_parts(self)
 
     def _token_grid(self, hidden_states: torch.Tensor, conditions: Conditions) -> tuple[int, int, int]:
         """Tokens in (time, height, width) after checking that latents and conditions fit."""
@@ -342,9 +332,3 @@ def _column(scale: Scale, batch: int, like: torch.Tensor) -> float | torch.Tenso
     if not isinstance(scale, torch.Tensor):
         return scale
     return scale_rows(scale, batch, like).to(like.dtype)[:, None, None]
-
-
-def _reset(part: nn.Module | None) -> None:
-    for module in [] if part is None else part.modules():
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.LayerNorm):
-            module.reset_parameters()

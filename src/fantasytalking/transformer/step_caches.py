@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from diffusers import FasterCacheConfig, FirstBlockCacheConfig, MagCacheConfig, TaylorSeerCacheConfig
@@ -70,6 +70,9 @@ class StepCaching(CacheMixin):
     current_timestep: float | None = None
     """Timestep of the step that is computed, 1000 (noise) to 0 (data); None where no cache context says it."""
 
+    mag_ratios: Sequence[float] | None = None
+    """How the change that all blocks make grows from step to step, by which MagCache judges; the pipeline sets its model's."""
+
     def enable_cache(self, config: Any) -> None:
         """Enable a step cache of diffusers.
 
@@ -105,6 +108,8 @@ class StepCaching(CacheMixin):
                 self.current_timestep = None
 
     def _reset_stateful_cache(self, recurse: bool = True) -> None:
+        # diffusers' `apply_...` functions, unlike `enable_cache`, leave a list of hooks behind that lacks the new ones.
+        HookRegistry.check_if_exists_or_initialize(self).invalidate_child_registries_cache()
         super()._reset_stateful_cache(recurse)
         for hook in _hooks(self):
             if isinstance(hook, PyramidAttentionBroadcastHook):
