@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,20 @@ import diffusers
 import torch
 
 from fantasytalking.acceleration.memory_plan import MemoryPlan
-from fantasytalking.errors import CheckpointError, MissingDependencyError, SettingsError
+from fantasytalking.errors import CheckpointError, MissingDependencyError, OutOfMemory, SettingsError
 from fantasytalking.system.machine import installed_version
 from fantasytalking.system.records import nearest_name
 
-__all__ = ["SCHEDULERS", "SpeedOptions", "advice_on_memory", "apply_plan", "apply_speed", "load_loras", "release"]
+__all__ = [
+    "SCHEDULERS",
+    "SpeedOptions",
+    "advice_on_memory",
+    "apply_plan",
+    "apply_speed",
+    "load_loras",
+    "memory_released",
+    "release",
+]
 
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "euler": ("FlowMatchEulerDiscreteScheduler", {}),
@@ -166,6 +176,23 @@ def advice_on_memory(pipeline: Any) -> str:
         f"its weights alone take {weights / 2**30:.1f} GiB: use --memory balanced or low, under which parts wait in main memory; in "
         "Python pipeline.enable_model_cpu_offload or enable_group_offload."
     )
+
+
+@contextlib.contextmanager
+def memory_released(pipeline: Any) -> Iterator[None]:
+    """A call of a pipeline: at its end, after an error too, parts that wait off the device are sent back there.
+
+    Raises:
+        OutOfMemory: The device has too little memory; the sentence says what would help.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            f"The clip does not fit into the memory of the device; {advice_on_memory(pipeline)}"
+        ) from error
+    finally:
+        pipeline.maybe_free_model_hooks()
 
 
 def release(device: torch.device) -> None:

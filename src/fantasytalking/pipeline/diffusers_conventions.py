@@ -131,6 +131,12 @@ class DiffusersConventions:
         return execution_device(transformer)
 
     @property
+    def current_timestep(self) -> float | None:
+        """Timestep of the step that is computed, 1000 (noise) to 0 (data), as diffusers' caches ask for it; None between calls."""
+        transformer: Any = self.transformer  # type: ignore[attr-defined]
+        return None if transformer is None else transformer.current_timestep
+
+    @property
     def num_timesteps(self) -> int:
         """Number of steps of the last run."""
         return self._num_timesteps

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import inspect
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, overload
 
@@ -21,8 +21,9 @@ from diffusers.loaders import WanLoraLoaderMixin
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fantasytalking.acceleration.apply_plan import memory_released
 from fantasytalking.autoencoder import VideoAutoencoder, WanAutoencoder
-from fantasytalking.errors import CheckpointError, FantasyTalkingError, OutOfMemory
+from fantasytalking.errors import CheckpointError, FantasyTalkingError
 from fantasytalking.pipeline.call_arguments import Case, Images, Speeches, TextEmbeddings, cases_of, drawn
 from fantasytalking.pipeline.clip_batches import Clip, Run, alike, check_text, decoded, encode_clip, joined
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
@@ -118,6 +119,8 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
             self.register_to_config(audio_encoder=(LIBRARY, "WhisperEncoder"))
         self._exclude_from_cpu_offload = ["vae"] if getattr(vae, "moves_as_a_whole", False) else []
         self.rules = ModelRules(**rules)
+        if transformer is not None:
+            transformer.mag_ratios = self.rules.mag_ratios
         GenerationSettings.create(defaults or {})
         self.register_to_config(**dataclasses.asdict(self.rules), defaults=dict(defaults or {}))
         # Defaults that name a shift are made for the scheduler beside them; any other scheduler has its own say.
@@ -263,7 +266,7 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
         shift_given = settings is not None or "sigma_shift" in overrides
         run = Run(progress, shift_given, callback_on_step_end, names, previous, output, output_type != "latent")
         run.check(len(cases))
-        with self._cleaned_up():
+        with memory_released(self):
             videos, latents = self._generate(cases, run)
         if output_type is not None:
             return frames_output(videos, latents, output_type, return_dict)
@@ -334,16 +337,3 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
         uses_identity = self.transformer.config.identity_dim is not None and case.settings.identity_scale > 0
         portrait = load_portrait(case.image, case.settings, self.rules, uses_identity or self.rules.needs_face)
         return portrait, load_speech(case.audio, case.settings, self.rules)
-
-    @contextlib.contextmanager
-    def _cleaned_up(self) -> Iterator[None]:
-        """Send parts that wait off the device back there at the end, after an error too; one of too little memory becomes a sentence."""
-        try:
-            yield
-        except torch.OutOfMemoryError as error:
-            raise OutOfMemory(
-                "The clip does not fit into the memory of the device; use a smaller --longest-side, "
-                "fewer --max-seconds or --batch-passes off."
-            ) from error
-        finally:
-            self.maybe_free_model_hooks()
