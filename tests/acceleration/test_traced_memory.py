@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -38,7 +37,7 @@ class Residency:
 
 
 @pytest.fixture
-def residency(monkeypatch: pytest.MonkeyPatch) -> Iterator[Residency]:
+def residency(monkeypatch: pytest.MonkeyPatch) -> Residency:
     """Takes down what diffusers' groups bring; they do their work as ever."""
     seen = Residency()
     bring, send_back = ModuleGroup.onload_, ModuleGroup.offload_
@@ -55,7 +54,7 @@ def residency(monkeypatch: pytest.MonkeyPatch) -> Iterator[Residency]:
     monkeypatch.setattr(torch, "meta", torch.cpu, raising=False)
     monkeypatch.setattr(ModuleGroup, "onload_", onload)
     monkeypatch.setattr(ModuleGroup, "offload_", offload)
-    yield seen
+    return seen
 
 
 class Live(TorchDispatchMode):

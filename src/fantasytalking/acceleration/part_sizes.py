@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fantasytalking.checkpoints.component_files import read_config
 from fantasytalking.checkpoints.weights_reader import TensorInfo, open_weights
 from fantasytalking.errors import CheckpointError
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
@@ -119,8 +120,8 @@ def sizes_of_modules(modules: Mapping[str, nn.Module], stored: torch.dtype | Non
     parts = {}
     for name, module in modules.items():
         # Not the state dict, which holds tied weights twice.
-        values = [*module.named_parameters(), *module.named_buffers()]
-        tensors = {key: TensorInfo(tuple(t.shape), stored or t.dtype) for key, t in values}
+        kept, values = module.state_dict().keys(), [*module.named_parameters(), *module.named_buffers()]
+        tensors = {key: TensorInfo(tuple(t.shape), stored or t.dtype) for key, t in values if key in kept}
         parts[name] = _part(name, tensors)
     configs: Any = [modules[name].config for name in ("transformer", "vae")]
     return ModelSizes(parts, dict(configs[0]), _canvas(configs[1]))

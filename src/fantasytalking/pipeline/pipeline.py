@@ -20,6 +20,7 @@ from diffusers.loaders import WanLoraLoaderMixin
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fantasytalking.acceleration.apply_plan import advice_on_memory
 from fantasytalking.autoencoder import Reference, VideoAutoencoder, WanAutoencoder, from_uint8
 from fantasytalking.errors import CheckpointError, FantasyTalkingError, OutOfMemory
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES, encode_beginning
@@ -243,8 +244,7 @@ class FantasyTalkingPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             return self._generate(image, audio, settings, progress, callback_on_step_end, previous, output)
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(
-                "The clip does not fit into the memory of the device; use a smaller --longest-side, "
-                "fewer --max-seconds or --batch-passes off."
+                f"The clip does not fit into the memory of the device; {advice_on_memory(self)}"
             ) from error
         finally:
             self.maybe_free_model_hooks()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fantasytalking.acceleration.memory_plan import Clip
-from fantasytalking.geometry import fit_size
+from fantasytalking.geometry import fit_size, released_frame_count
 from fantasytalking.guidance import GuidancePlan
 from fantasytalking.pipeline.early_inputs import read_demands
 from fantasytalking.pipeline.inputs import Portrait, Speech
@@ -38,7 +38,7 @@ def longest_clip(folder: Path, given: Mapping[str, Any] | None = None) -> Clip:
     width, height = (side, side) if rules.own_size else fit_size(side, side, side)
     frames = rules.max_frames
     if settings.max_seconds is not None:
-        frames = min(frames, int((settings.fps or rules.native_fps) * settings.max_seconds // 4) * 4 + 5)
+        frames = released_frame_count(settings.max_seconds, settings.fps or rules.native_fps, frames)
     return Clip(frames, height, width, max(count_passes(settings)))
 
 
