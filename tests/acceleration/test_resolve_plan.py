@@ -45,7 +45,7 @@ def test_each_card_gets_a_plan_that_fits(gib: float, host: float, expected: tupl
 @pytest.mark.parametrize("overrides", [{}, {"quantize": "fp8"}, {"quantize": "fp8", "offload": "model"}])
 def test_a_plan_for_24_gb_holds_at_most_22(clip: Clip, overrides: dict[str, Any]) -> None:
     if clip == LARGE and "offload" in overrides:
-        with pytest.raises(OutOfMemory, match="leave out --offload"):
+        with pytest.raises(OutOfMemory, match="do without --offload"):
             resolve_plan(released_sizes(), clip, card(24), overrides=overrides)
         return
     run = resolve_plan(released_sizes(), clip, card(24), overrides=overrides)

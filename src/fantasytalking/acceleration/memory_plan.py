@@ -30,9 +30,10 @@ WORKSPACE = 1.15
 """What the allocator's gaps and the convolutions' workspaces add to activations."""
 VIDEO_COPIES = 4
 """Copies of the video in float32 while it is decoded, clamped and turned into bytes."""
-TEXT_ACTIVATIONS = GIB // 2
-LIBRARIES = int(1.5 * GIB)
-"""Host memory of Python, PyTorch, diffusers and a device's context."""
+TEXT_ACTIVATIONS = GIB // 5
+"""Of umT5 for 512 tokens: three matrices of attention in float32, and a feed-forward network."""
+LIBRARIES, CONTEXT = int(0.4 * GIB), int(1.1 * GIB)
+"""Host memory of Python, PyTorch and diffusers (measured), and of a device's context with its libraries (estimated)."""
 BLOCKS_AT_ONCE = 3
 """Blocks on the device with streamed groups: the one that computes, the next, and one whose memory waits for the stream."""
 
@@ -246,7 +247,7 @@ def _host(sizes: ModelSizes, plan: MemoryPlan, clip: Clip, weights: Mapping[str,
     """Bytes of host memory with an accelerator."""
     large = {"transformer", "text_encoder"}
     small = sum(size for name, size in weights.items() if name not in large)
-    base = LIBRARIES + small + clip.video_bytes // 4
+    base = LIBRARIES + CONTEXT + small + clip.video_bytes // 4
     if plan.offload == "none":
         # The large parts go to the device tensor by tensor.
         return base

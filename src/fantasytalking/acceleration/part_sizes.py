@@ -133,8 +133,8 @@ def sizes_of_modules(modules: Mapping[str, nn.Module], stored: torch.dtype | Non
     parts = {}
     for name, module in modules.items():
         # Not the state dict, which holds tied weights twice.
-        values = [*module.named_parameters(), *module.named_buffers()]
-        tensors = {key: TensorInfo(tuple(t.shape), stored or t.dtype) for key, t in values}
+        kept, values = module.state_dict().keys(), [*module.named_parameters(), *module.named_buffers()]
+        tensors = {key: TensorInfo(tuple(t.shape), stored or t.dtype) for key, t in values if key in kept}
         parts[name] = _part(name, tensors)
     configs: Any = [modules[name].config for name in ("transformer", "vae")]
     return ModelSizes(parts, dict(configs[0]), _canvas(configs[1]))

@@ -125,7 +125,7 @@ def next_plan(
     def taken(peaks: Peaks) -> int:
         return peaks.device_peak if machine.kind == "cuda" else peaks.host
 
-    limit = 0.95 * taken(expected_peaks(sizes, plan, clip, machine.kind != "cuda"))
+    limit = taken(expected_peaks(sizes, plan, clip, machine.kind != "cuda"))
     names = list(PLANS)
     for name in names[names.index(plan.name) :]:
         for run in _runs(name, sizes, clip, machine, dict(overrides or {})):
@@ -136,10 +136,10 @@ def next_plan(
 
 def _runs(name: str, sizes: ModelSizes, clip: Clip, machine: Machine, given: Mapping[str, Any]) -> Iterator[PlannedRun]:
     """A plan by name, from the fastest way to follow it to the smallest."""
-    fixed = PLANS[name] | ({} if machine.kind == "cuda" else {"offload": "none"}) | dict(given)
+    fixed = {"name": name, **PLANS[name], **({} if machine.kind == "cuda" else {"offload": "none"}), **given}
     seen: set[MemoryPlan] = set()
     for choices in _SPEED_FIRST:
-        plan = MemoryPlan(**{"name": name, **choices, **fixed})
+        plan = MemoryPlan(**{**choices, **fixed})
         if plan in seen:
             continue
         seen.add(plan)
@@ -155,7 +155,7 @@ def _too_little(least: PlannedRun, machine: Machine, chosen: bool) -> str:
         return (
             f"Even with --memory {least.plan.name} this clip is expected to need {least.peaks.device_peak / GIB:.1f} GiB on the device "
             f"({phase}), but {max(0, machine.usable) / GIB:.1f} GiB of it can be used; "
-            + ("leave out --offload, " if chosen else "")
+            + ("do without --offload, " if chosen else "")
             + "use a smaller --longest-side or fewer --max-seconds, or free the device."
         )
     return (
