@@ -64,8 +64,8 @@ def read_inputs(
 def _demands(folder: Path, given: Mapping[str, Any]) -> _Demands | None:
     """What a model folder demands; None if its files do not say, which the loader tells."""
     try:
-        index = json.loads((folder / INDEX).read_text())
-        config = json.loads((folder / "transformer" / "config.json").read_text())
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        config = json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
         names = {field.name for field in dataclasses.fields(ModelRules)}
         rules = ModelRules(**{name: value for name, value in index.items() if name in names})
         defaults = GenerationSettings.create(index.get("defaults") or {})
