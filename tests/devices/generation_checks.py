@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,11 @@ import torch
 from diffusers import UniPCMultistepScheduler
 from numpy.typing import NDArray
 
+from fantasytalking.checkpoints import load_backbone
 from fantasytalking.data.preparation.clip_latents import LatentEncoder
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress
+from tests.checkpoints.backbone_files import write_scaled_fp8
 from tests.pipeline.tiny_pipeline import EXAMPLE, embedded_pipeline, portrait, speech, wan_pipeline
 from tests.training.latent_set import made_up
 
@@ -121,6 +125,31 @@ def _offload(device: torch.device, model: str, by_layers: bool) -> None:
     assert {part.device.type for part in (pipeline.transformer, pipeline.vae)} == {"meta" if by_layers else "cpu"}
 
 
+def _batch(device: torch.device) -> None:
+    """Two videos together, with embeddings made on the CPU and a generator of the CPU."""
+    wanted = [generate(on_cpu("wan"), seed=seed, **guided(3, 2)) for seed in (3, 4)]
+    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+    text, negative = on_cpu("wan").encode_prompt("a woman speaks", "blurry")
+    given = {"generator": generators, "prompt_embeds": text, "negative_prompt_embeds": negative, **guided(3, 2)}
+    pipeline = wan_pipeline().to(device)
+    videos = pipeline([portrait(), portrait()], speech(SECONDS), progress=Quiet(), **given)
+    for video, frames in zip(videos, wanted, strict=True):
+        close(video.frames, frames)
+
+
+def _float8_backbone(device: torch.device) -> None:
+    """Weights that stay in 8-bit floats, with scales, beside the adapter in float32."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        on_cpu("wan").save_pretrained(folder / "model")
+        file = write_scaled_fp8(on_cpu("wan").transformer, folder / "wan.safetensors")
+        made, wanted = (
+            wan_pipeline(transformer=load_backbone(file, folder / "model", torch.float32, place)).to(place)
+            for place in (device, torch.device("cpu"))
+        )
+    close(generate(made, **guided(3, 2)), generate(wanted, **guided(3, 2)))
+
+
 def _packaged(device: torch.device) -> None:
     """The model that comes with the package, at its own sizes."""
     pipeline = FantasyTalkingPipeline.from_pretrained("embedded").to(device)
@@ -161,5 +190,7 @@ CHECKS: dict[str, Callable[[torch.device], None]] = {
     "the packaged model": _packaged,
     "the packaged model in bfloat16": _packaged_in_bfloat16,
     "latents of a prepared set": _encode_clips,
+    "wan, a batch with embeddings and generators": _batch,
+    "wan, a backbone in 8-bit floats": _float8_backbone,
 }
 """Name -> what else generation does."""
