@@ -46,6 +46,7 @@ from fantasytalking.checkpoints.wan_layouts import (
     umt5_config,
     vae_config,
 )
+from fantasytalking.errors import CheckpointError
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
@@ -129,6 +130,12 @@ def open_transformer(path: str | Path) -> tuple[Source, dict[str, Any]]:
     """
     weights = open_component(path, "transformer")
     config = read_config(weights.path)
+    method = (config.pop("quantization_config", None) or {}).get("quant_method")
+    if method is not None:
+        raise CheckpointError(
+            f"{weights.path} is quantised by {method}, which only diffusers' own loading reads; give it as --transformer (load_backbone), "
+            "or give the weights that it was made from."
+        )
     prefix = COMFYUI_PREFIX if any(key.startswith(COMFYUI_PREFIX) for key in weights.infos) else ""
     original = prefix + "head.modulation" in weights.infos
     table = TRANSFORMER_ORIGINAL if original else same_names("diffusers transformer")
