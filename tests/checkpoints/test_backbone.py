@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,19 @@ def test_every_type_of_gguf_that_diffusers_reads_is_read(model: Any, folder: Pat
     file = write_gguf(model, tmp_path / "wan.gguf", kind)
     pipeline = wan_pipeline(transformer=load_backbone(file, folder, torch.float32))
     assert (latents(pipeline) - latents(wan_pipeline(transformer=model))).abs().max() < 2
+
+
+def test_weights_that_torchao_quantised_are_not_converted(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder / "transformer", tmp_path / "quantised")
+    config = tmp_path / "quantised" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"quantization_config": {"quant_method": "torchao"}}))
+    words = ["convert", str(folder), str(tmp_path / "made"), "--layout", "pipeline"]
+    assert main([*words, "--transformer", str(config.parent)]) == 2
+    assert "is quantised by torchao, which only diffusers' own loading reads" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match="is quantised by torchao and cannot be expanded"):
+        load_backbone(config.parent, folder, quantised="expand")
 
 
 def test_the_backbone_of_another_size_is_refused_with_its_shapes(folder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from accelerate import dispatch_model
 from diffusers import UniPCMultistepScheduler
 from numpy.typing import NDArray
 
+from fantasytalking.checkpoints import load_backbone
 from fantasytalking.data.preparation.clip_latents import LatentEncoder
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress
+from tests.checkpoints.backbone_files import write_scaled_fp8
 from tests.pipeline.tiny_pipeline import EXAMPLE, embedded_pipeline, portrait, speech, wan_pipeline
 from tests.training.latent_set import made_up
 
@@ -191,6 +194,31 @@ def _parts_on_two_devices(device: torch.device, first: int) -> None:
     close(generate(pipeline, **guided(3, 2)), generate(on_cpu("wan"), **guided(3, 2)))
 
 
+def _batch(device: torch.device) -> None:
+    """Two videos together, with embeddings made on the CPU and a generator of the CPU."""
+    wanted = [generate(on_cpu("wan"), seed=seed, **guided(3, 2)) for seed in (3, 4)]
+    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+    text, negative = on_cpu("wan").encode_prompt("a woman speaks", "blurry")
+    given = {"generator": generators, "prompt_embeds": text, "negative_prompt_embeds": negative, **guided(3, 2)}
+    pipeline = wan_pipeline().to(device)
+    videos = pipeline([portrait(), portrait()], speech(SECONDS), progress=Quiet(), **given)
+    for video, frames in zip(videos, wanted, strict=True):
+        close(video.frames, frames)
+
+
+def _float8_backbone(device: torch.device) -> None:
+    """Weights that stay in 8-bit floats, with scales, beside the adapter in float32."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        on_cpu("wan").save_pretrained(folder / "model")
+        file = write_scaled_fp8(on_cpu("wan").transformer, folder / "wan.safetensors")
+        made, wanted = (
+            wan_pipeline(transformer=load_backbone(file, folder / "model", torch.float32, place)).to(place)
+            for place in (device, torch.device("cpu"))
+        )
+    close(generate(made, **guided(3, 2)), generate(wanted, **guided(3, 2)))
+
+
 def _packaged(device: torch.device) -> None:
     """The model that comes with the package, at its own sizes."""
     pipeline = FantasyTalkingPipeline.from_pretrained("embedded").to(device)
@@ -243,5 +271,7 @@ CHECKS: dict[str, Callable[[torch.device], None]] = {
     "the packaged model": _packaged,
     "the packaged model in bfloat16": _packaged_in_bfloat16,
     "latents of a prepared set": _encode_clips,
+    "wan, a batch with embeddings and generators": _batch,
+    "wan, a backbone in 8-bit floats": _float8_backbone,
 }
 """Name -> what else generation does."""

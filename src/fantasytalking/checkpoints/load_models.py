@@ -26,7 +26,7 @@ from fantasytalking.checkpoints.fill_model import (
     fill_model,
     require_values,
 )
-from fantasytalking.checkpoints.quantised_layers import is_kept, keep_weight
+from fantasytalking.checkpoints.quantised_layers import keep_weight, kept_weights
 from fantasytalking.checkpoints.scaled_weights import FLOAT8
 from fantasytalking.checkpoints.wan_layouts import (
     CLIP_BARE_NAMES,
@@ -46,7 +46,7 @@ from fantasytalking.checkpoints.wan_layouts import (
     umt5_config,
     vae_config,
 )
-from fantasytalking.errors import SettingsError
+from fantasytalking.errors import CheckpointError
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
@@ -105,15 +105,7 @@ class Planned:
             SettingsError: A float8 type, and the model has no blocks that can be stored in it.
         """
         compute, stored = (torch.bfloat16, True) if dtype in FLOAT8 else (dtype, quantised == "keep")
-        kept_of = [
-            [key for key in source.ordered() if stored and is_kept(self.model, source, key, dtype)]
-            for source in self.sources
-        ]
-        if dtype in FLOAT8 and not any(kept_of):
-            raise SettingsError(
-                f"A {type(self.model).__name__} cannot be stored in {str(dtype).removeprefix('torch.')}, only the transformer can; "
-                "use torch.bfloat16."
-            )
+        kept_of = kept_weights(self.model, self.sources, dtype) if stored else [[] for _ in self.sources]
         for source, kept in zip(self.sources, kept_of, strict=True):
             for key in kept:
                 keep_weight(self.model, source, key, dtype, compute, device)
@@ -139,6 +131,12 @@ def open_transformer(path: str | Path) -> tuple[Source, dict[str, Any]]:
     """
     weights = open_component(path, "transformer")
     config = read_config(weights.path)
+    method = (config.pop("quantization_config", None) or {}).get("quant_method")
+    if method is not None:
+        raise CheckpointError(
+            f"{weights.path} is quantised by {method}, which only diffusers' own loading reads; give it as --transformer (load_backbone), "
+            "or give the weights that it was made from."
+        )
     prefix = COMFYUI_PREFIX if any(key.startswith(COMFYUI_PREFIX) for key in weights.infos) else ""
     original = prefix + "head.modulation" in weights.infos
     table = TRANSFORMER_ORIGINAL if original else same_names("diffusers transformer")

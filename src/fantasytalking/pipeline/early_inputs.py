@@ -77,8 +77,8 @@ def read_demands(folder: Path, given: Mapping[str, Any]) -> Demands | None:
         given: Settings of the call by name.
     """
     try:
-        index = json.loads((folder / INDEX).read_text())
-        config = json.loads((folder / "transformer" / "config.json").read_text())
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        config = json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
         names = {field.name for field in dataclasses.fields(ModelRules)}
         rules = ModelRules(**{name: value for name, value in index.items() if name in names})
         defaults = GenerationSettings.create(index.get("defaults") or {})
