@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from fantasytalking.acceleration.caches import cache_dit_adapter
-from fantasytalking.errors import MissingDependencyError, SettingsError
+from fantasytalking.errors import SettingsError
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from tests.acceleration.cached_runs import HALF, SCALES, apart, counted, latents
 from tests.pipeline.tiny_pipeline import transformer, wan_pipeline
@@ -56,21 +55,19 @@ def test_passes_that_cache_dit_would_mix_are_refused(
         latents(pipeline, batch_passes=batching)
 
 
-def test_without_cache_dit_the_adapter_says_what_to_install(
-    pipeline: FantasyTalkingPipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "cache_dit", None)
-    with pytest.raises(MissingDependencyError, match="pip install cache-dit"):
-        cache_dit_adapter(pipeline)
-
-
 @pytest.fixture
 def cached(pipeline: FantasyTalkingPipeline) -> Iterator[FantasyTalkingPipeline]:
     if importlib.util.find_spec("cache_dit") is None:
         pytest.skip("cache-dit is not installed")
     import cache_dit
 
-    adapter = cache_dit_adapter(pipeline)
+    adapter = cache_dit.BlockAdapter(
+        pipe=pipeline,
+        transformer=pipeline.transformer,
+        blocks=pipeline.transformer.blocks,
+        forward_pattern=cache_dit.ForwardPattern.Pattern_3,
+        has_separate_cfg=False,
+    )
     plan = cache_dit.DBCacheConfig(
         Fn_compute_blocks=1, Bn_compute_blocks=0, max_warmup_steps=2, residual_diff_threshold=0.1
     )

@@ -20,10 +20,10 @@ from diffusers import (
 )
 from diffusers.hooks import SeaCacheConfig
 
-from fantasytalking.errors import MissingDependencyError, SettingsError
+from fantasytalking.errors import SettingsError
 from fantasytalking.transformer.step_caches import calibration_ratios
 
-__all__ = ["NO_CACHE", "StepCache", "cache_dit_adapter", "measure_ratios"]
+__all__ = ["NO_CACHE", "StepCache", "measure_ratios"]
 
 
 @dataclass(frozen=True)
@@ -126,27 +126,6 @@ def measure_ratios(pipeline: Any, image: Any, audio: Any, **settings: Any) -> li
 
 
 _ENDLESS = 10**6
-
-
-def cache_dit_adapter(pipeline: Any, **options: Any) -> Any:
-    """What the package cache-dit needs to know about a pipeline: `cache_dit.enable_cache(cache_dit_adapter(pipeline), ...)`.
-
-    It keeps one state for all calls, so the passes of a step must be one call: `batch_passes="on"`.
-
-    Args:
-        pipeline: A `FantasyTalkingPipeline`.
-        options: Further options of `cache_dit.BlockAdapter`.
-
-    Raises:
-        MissingDependencyError: cache-dit is not installed.
-    """
-    try:
-        from cache_dit import BlockAdapter, ForwardPattern
-    except ImportError as error:
-        raise MissingDependencyError("cache-dit is not installed; 'pip install cache-dit' installs it.") from error
-    blocks, pattern = pipeline.transformer.blocks, ForwardPattern.Pattern_3
-    given = {"forward_pattern": pattern, "has_separate_cfg": False, **options}
-    return BlockAdapter(pipe=pipeline, transformer=pipeline.transformer, blocks=blocks, **given)
 
 
 def _first_block(cache: StepCache, model: Any, steps: int) -> Any:

@@ -25,8 +25,8 @@ from fantasytalking.errors import SettingsError
 
 __all__ = ["StepCaching", "calibration_ratios", "check_calls", "completed", "decides_by_pass"]
 
-ATTENTION_AND_FEED_FORWARD = [r"blocks\.\d+\.attn[12]", r"blocks\.\d+\.ffn"]
-"""Parts of a Wan block, for TaylorSeer: its own patterns match the names of no Wan model, and it then does nothing without a word."""
+ATTENTION = [r"blocks\.\d+\.attn[12]"]
+"""Attention layers of a Wan block, for TaylorSeer, whose own patterns match the names of no Wan model: it then does nothing without a word."""
 
 
 def completed(config: Any, model: nn.Module) -> Any:
@@ -55,7 +55,7 @@ def completed(config: Any, model: nn.Module) -> Any:
     if isinstance(config, SeaCacheConfig) and config.raw_vision_callback is None:
         return dataclasses.replace(config, raw_vision_callback=_noisy_latents)
     if isinstance(config, TaylorSeerCacheConfig) and not config.use_lite_mode and config.cache_identifiers is None:
-        return dataclasses.replace(config, cache_identifiers=ATTENTION_AND_FEED_FORWARD)
+        return dataclasses.replace(config, cache_identifiers=ATTENTION)
     return config
 
 
