@@ -13,7 +13,8 @@ from fantasytalking.acceleration.memory_plan import GIB, MemoryPlan
 from fantasytalking.acceleration.part_sizes import read_sizes
 from fantasytalking.acceleration.resolve_plan import Machine, resolve_plan
 from fantasytalking.checkpoints import load_text_encoder, load_transformer
-from fantasytalking.errors import FantasyTalkingError
+from fantasytalking.checkpoints.component_files import read_config
+from fantasytalking.errors import FantasyTalkingError, SettingsError
 from fantasytalking.pipeline.model_folder import check_folder
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
@@ -108,12 +109,16 @@ def _large_parts(folder: str | Path, plan: MemoryPlan, place: torch.device) -> d
         large = read_sizes(folder).transformer.bytes_in(plan.torch_dtype) > _LARGE
     except FantasyTalkingError:
         return {}
-    if not (large or plan.quantised or plan.offload == "disk"):
+    # Quantised files hold other tensors than the model, which only their own library reads.
+    plain = "quantization_config" not in read_config(folder / "transformer")
+    if not plain and plan.quantised:
+        raise SettingsError(f"The transformer of '{folder}' is quantised already; do without --quantize.")
+    if not plain or not (large or plan.quantised or plan.offload == "disk"):
         return {}
     target = place if plan.offload == "none" else torch.device("cpu")
     stored = torch.float8_e4m3fn if plan.quantised else plan.torch_dtype
     parts: dict[str, Any] = {"transformer": load_transformer(folder, stored, device=target)}
-    if (folder / "text_encoder").is_dir():
+    if "UMT5EncoderModel" in read_config(folder / "text_encoder").get("architectures", ()):
         parts["text_encoder"] = load_text_encoder(folder, plan.torch_dtype, device=target)
     return parts
 
