@@ -8,11 +8,12 @@ pixels, so the result has the photo's size and sharpness.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.hooks import apply_group_offloading
 from diffusers.models.modeling_utils import ModelMixin
 from numpy.typing import NDArray
 from torch import Tensor
@@ -49,7 +50,6 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
 
     config_name = "config.json"
     _keep_in_fp32_modules: ClassVar[list[str]] = ["codec"]  # and on the CPU, see `MeshCodec`
-    _group_offload_block_modules: ClassVar[list[str]] = ["painter"]
     moves_as_a_whole: ClassVar[bool] = True
     """Whether offload by layers must leave it alone: accelerate would put the codec's buffers on the device one by one."""
 
@@ -71,6 +71,15 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         super().__init__()
         self.codec = MeshCodec(coefficients, latent_height, latent_width, stride)
         self.painter = MouthPainter(tuple(painter_widths), painter_crop)
+
+    def enable_group_offload(self, onload_device: torch.device, **choices: Any) -> None:
+        """Offload the painter by groups, as diffusers does; the codec stays on the CPU, with its values.
+
+        Args:
+            onload_device: Where the painter computes.
+            choices: Of `diffusers.hooks.apply_group_offloading`.
+        """
+        apply_group_offloading(self.painter, onload_device, **choices)
 
     @property
     def strides(self) -> Strides:

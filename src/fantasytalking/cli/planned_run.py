@@ -122,6 +122,8 @@ def _generate_planned(request: _Request, progress: TerminalProgress) -> TalkingV
         planned, lower = _plans(request, settings, place)
     for note in _notes(planned, request.memory):
         progress.note(note)
+    if request.profile.compile == "on" and place.type != "cuda":
+        progress.note(f"Blocks are compiled on CUDA devices only, so --compile on has no effect on {place.type}.")
 
     def attempt(plan: MemoryPlan | None, batching: dict[str, Any]) -> TalkingVideo:
         from fantasytalking.pipeline.talking_video import VideoOutput
