@@ -16,6 +16,7 @@ from fantasytalking.checkpoints.quantised_layers import Float8Linear
 from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.pipeline.load_pipeline import load_pipeline
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 from tests.devices.pretended import pretended_device
 from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech, wan_pipeline
 
@@ -52,11 +53,31 @@ def test_whole_models_that_wait_give_the_same_frames() -> None:
         assert pipeline.transformer.device.type == "cpu"
 
 
-def test_the_embedded_kind_of_model_can_be_streamed() -> None:
+def test_the_embedded_kind_of_model_can_be_streamed_from_disk_too(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"audio_guidance_scale": 2.0, "seed": 1}
     expected = embedded_pipeline()(portrait(), speech(0.4), **settings).frames
-    pipeline = embedded_pipeline()
-    apply_plan(pipeline, MemoryPlan(dtype="float32", offload="groups"), CPU)
+    planned, by_blocks = embedded_pipeline(), embedded_pipeline()
+    apply_plan(planned, MemoryPlan(dtype="float32", offload="groups"), CPU)
+    by_blocks.enable_group_offload(
+        CPU, CPU, offload_type="block_level", num_blocks_per_group=2, offload_to_disk_path=str(tmp_path)
+    )
+    for pipeline in (planned, by_blocks):
+        assert np.array_equal(pipeline(portrait(), speech(0.4), **settings).frames, expected)
+
+
+@pytest.mark.parametrize("make", [wan_pipeline, embedded_pipeline], ids=["wan", "embedded"])
+def test_a_device_map_lets_parts_wait_on_disk(make: Any, tmp_path: Path) -> None:
+    make().save_pretrained(tmp_path / "model")
+    options: dict[str, Any] = {
+        "device_map": "auto",
+        "max_memory": {"cpu": 200_000},
+        "offload_folder": tmp_path / "disk",
+    }
+    transformer = FantasyTalkingTransformer3DModel.from_pretrained(tmp_path / "model" / "transformer", **options)
+    assert "disk" in transformer.hf_device_map.values()
+    pipeline = FantasyTalkingPipeline.from_pretrained(tmp_path / "model", transformer=transformer)
+    settings: dict[str, Any] = {"audio_guidance_scale": 2.0, "seed": 1}
+    expected = make()(portrait(), speech(0.4), **settings).frames
     assert np.array_equal(pipeline(portrait(), speech(0.4), **settings).frames, expected)
 
 

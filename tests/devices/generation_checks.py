@@ -15,6 +15,8 @@ from accelerate import dispatch_model
 from diffusers import UniPCMultistepScheduler
 from numpy.typing import NDArray
 
+from fantasytalking.acceleration.apply_plan import apply_plan
+from fantasytalking.acceleration.memory_plan import MemoryPlan
 from fantasytalking.checkpoints import load_backbone
 from fantasytalking.data.preparation.clip_latents import LatentEncoder
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
@@ -23,7 +25,7 @@ from tests.checkpoints.backbone_files import write_scaled_fp8
 from tests.pipeline.tiny_pipeline import EXAMPLE, embedded_pipeline, portrait, speech, wan_pipeline
 from tests.training.latent_set import made_up
 
-__all__ = ["CASES", "CHECKS", "generate", "generate_as_on_the_cpu"]
+__all__ = ["CASES", "CHECKS", "GPU_CHECKS", "generate", "generate_as_on_the_cpu"]
 
 Frames = NDArray[np.uint8]
 MODELS: dict[str, Callable[..., FantasyTalkingPipeline]] = {"wan": wan_pipeline, "embedded": embedded_pipeline}
@@ -275,3 +277,20 @@ CHECKS: dict[str, Callable[[torch.device], None]] = {
     "wan, a backbone in 8-bit floats": _float8_backbone,
 }
 """Name -> what else generation does."""
+
+
+def _streamed(device: torch.device, model: str, offload: Any) -> None:
+    """Blocks that wait on the CPU or in files and come while others compute, twice: order is traced at first, then used."""
+    pipeline = MODELS[model]()
+    apply_plan(pipeline, MemoryPlan(dtype="float32", offload=offload), device)
+    for _ in range(2):
+        close(generate(pipeline, **guided(3, 2)), generate(on_cpu(model), **guided(3, 2)))
+    assert pipeline.transformer.blocks[0].ffn.net[2].weight.device.type == "cpu"
+
+
+GPU_CHECKS: dict[str, Callable[[torch.device], None]] = {
+    "wan, blocks streamed from main memory": lambda device: _streamed(device, "wan", "groups"),
+    "wan, blocks streamed from where they are mapped": lambda device: _streamed(device, "wan", "disk"),
+    "embedded, blocks streamed from main memory": lambda device: _streamed(device, "embedded", "groups"),
+}
+"""Name -> what only a real device can do: diffusers gives parameters the data of another device, which the pretended one cannot."""

@@ -97,8 +97,8 @@ def load_backbone(
         return load_transformer(path, dtype, adapter or own, config, device, quantised)
     if dtype in FLOAT8:
         raise SettingsError(
-            f"{path} is quantised by {method} already, and cannot be stored in fp8 besides; leave out --quantize, or give the weights that "
-            "it was made from."
+            f"{path} is quantised by {method} already, and cannot be stored in fp8 besides; do without --quantize, or give the weights "
+            "that it was made from."
         )
     if quantised == "expand":
         raise CheckpointError(

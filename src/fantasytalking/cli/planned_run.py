@@ -15,7 +15,7 @@ from fantasytalking.errors import AudioError, ImageError, OutOfMemory
 from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
-from fantasytalking.pipeline.settings import GenerationSettings
+from fantasytalking.pipeline.settings import DECIDING_BY_PASS, GenerationSettings
 from fantasytalking.system.files import check_output, existing_file
 from fantasytalking.system.startup import check_threads, importing_frameworks
 
@@ -123,6 +123,8 @@ def _generate_planned(request: _Request, progress: TerminalProgress) -> TalkingV
         planned, lower = _plans(request, settings, place)
     for note in _notes(planned, request.memory):
         progress.note(note)
+    if request.profile.compile == "on" and place.type != "cuda":
+        progress.note(f"Blocks are compiled on CUDA devices only, so --compile on has no effect on {place.type}.")
 
     def attempt(plan: MemoryPlan | None, batching: dict[str, Any]) -> TalkingVideo:
         from fantasytalking.pipeline.talking_video import VideoOutput
@@ -139,7 +141,7 @@ def _generate_planned(request: _Request, progress: TerminalProgress) -> TalkingV
         return video
 
     try:
-        return attempt(None if planned is None else planned.plan, _batching(planned, place.type != "cpu"))
+        return attempt(None if planned is None else planned.plan, _batching(planned, place.type != "cpu", settings))
     except (OutOfMemory, torch.OutOfMemoryError) as error:
         # Before the except clause ends, its traceback holds the pipeline and with it the memory.
         if lower is None and isinstance(error, OutOfMemory):
@@ -151,7 +153,7 @@ def _generate_planned(request: _Request, progress: TerminalProgress) -> TalkingV
             ) from error
     release(place)
     progress.note(f"The memory plan {_label(planned)} ran out of memory; once more by the plan {_label(lower)}.")
-    return attempt(lower.plan, _batching(lower, True))
+    return attempt(lower.plan, _batching(lower, True, settings))
 
 
 def _plans(request: _Request, settings: dict[str, Any], place: Any) -> tuple[PlannedRun | None, PlannedRun | None]:
@@ -174,9 +176,11 @@ def _plans(request: _Request, settings: dict[str, Any], place: Any) -> tuple[Pla
     return planned, next_plan(sizes, clip, machine, planned.plan, overrides)
 
 
-def _batching(planned: PlannedRun | None, follow: bool) -> dict[str, Any]:
-    # On a CPU the sampler looks at free memory itself.
-    return {"batch_passes": planned.plan.batch_passes} if planned is not None and follow else {}
+def _batching(planned: PlannedRun | None, follow: bool, settings: dict[str, Any]) -> dict[str, Any]:
+    # On a CPU the sampler looks at free memory itself, and a cache that decides for each pass has no batches.
+    if planned is None or not follow or settings.get("cache") in DECIDING_BY_PASS:
+        return {}
+    return {"batch_passes": planned.plan.batch_passes}
 
 
 def _label(planned: PlannedRun | None) -> str:

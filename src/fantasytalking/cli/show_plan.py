@@ -55,7 +55,7 @@ def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, An
     from fantasytalking.acceleration.resolve_plan import Machine, as_record, describe_run, resolve_plan
     from fantasytalking.pipeline.early_inputs import read_demands
     from fantasytalking.pipeline.plan_run import count_passes, dtype_name, longest_clip
-    from fantasytalking.pipeline.settings import GenerationSettings
+    from fantasytalking.pipeline.settings import DECIDING_BY_PASS, GenerationSettings
     from fantasytalking.system.machine import choose_device
 
     for name in ("device_memory", "host_memory"):
@@ -69,7 +69,7 @@ def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, An
             f"A plan needs the files of '{question.model}' on this machine; download it, or give a model folder."
         )
     place = torch.device("cuda") if question.device_memory is not None else choose_device(question.device)
-    _, settings = profile_settings(question.profile, GenerationSettings().to_dict(), question.profile == "turbo")
+    profile, settings = profile_settings(question.profile, GenerationSettings().to_dict(), question.profile == "turbo")
     settings |= {
         name: value for name in ("longest_side", "max_seconds") if (value := getattr(question, name)) is not None
     }
@@ -80,7 +80,7 @@ def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, An
         sizes, clip, machine, options.memory, overrides_of(options, dtype_name(question.dtype, place), {})
     )
     passes = count_passes((demands.settings if demands else GenerationSettings()), "text_encoder" in sizes.parts)
-    batched = run.plan.batch_passes == "on"
+    batched = run.plan.batch_passes == "on" and profile.cache not in DECIDING_BY_PASS
     return {
         "model": question.model,
         "profile": question.profile,
@@ -89,6 +89,8 @@ def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, An
         "passes": sum(passes),
         "calls": sum(min(1, count) if batched else count for count in passes),
         "plan": as_record(run),
+        "cache": profile.cache,
+        "compile": profile.compile and machine.kind == "cuda",
         "lines": describe_run(run, machine, sizes),
     }
 
@@ -100,7 +102,10 @@ def plan_text(facts: dict[str, Any]) -> str:
         f"{facts['model']}: {clip['frames']} frames of {clip['width']} x {clip['height']}, memory plan {plan['name']}"
     )
     lines = [head + ("" if plan["fits"] else ", which is expected not to fit"), *facts["lines"]]
-    lines.append(
-        f"  {'network passes':<30}{facts['passes']} in {facts['steps']} steps, {facts['calls']} calls of the network"
-    )
+    compiled = "blocks are compiled" if facts["compile"] else "nothing is compiled"
+    rows = {
+        f"profile {facts['profile']}": f"step cache: {facts['cache']}; {compiled}",
+        "network passes": f"{facts['passes']} in {facts['steps']} steps, {facts['calls']} calls of the network",
+    }
+    lines += [f"  {name:<30}{text}" for name, text in rows.items()]
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from fantasytalking.acceleration.part_sizes import read_sizes
 from fantasytalking.acceleration.resolve_plan import Machine, resolve_plan
 from fantasytalking.checkpoints import load_text_encoder, load_transformer
 from fantasytalking.checkpoints.backbone import load_backbone, quantisation_of
+from fantasytalking.checkpoints.component_files import read_config
 from fantasytalking.errors import CheckpointError, FantasyTalkingError, SettingsError
 from fantasytalking.pipeline.model_folder import check_folder
 from fantasytalking.pipeline.model_names import resolve_model
@@ -138,13 +139,11 @@ def _large_parts(folder: str | Path, plan: MemoryPlan, place: torch.device, back
         return parts
     method = quantisation_of(folder / "transformer")
     if method is not None and plan.quantised and not parts:
-        raise SettingsError(
-            f"The transformer of '{folder}' is quantised by {method} already, and cannot be stored in fp8 besides; leave out --quantize."
-        )
+        raise SettingsError(f"The transformer of '{folder}' is quantised already; do without --quantize.")
     if method is None and not parts:
         # What is quantised is for diffusers to read, as `from_pretrained` does.
         parts["transformer"] = load_transformer(folder, stored, device=target)
-    if (folder / "text_encoder").is_dir():
+    if "UMT5EncoderModel" in read_config(folder / "text_encoder").get("architectures", ()):
         parts["text_encoder"] = load_text_encoder(folder, plan.torch_dtype, device=target)
     return parts
 

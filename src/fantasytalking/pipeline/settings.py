@@ -14,7 +14,10 @@ from typing import Annotated, Any, Literal
 from fantasytalking.errors import SettingsError
 from fantasytalking.system.records import FieldDescription, describe, field, plain, record
 
-__all__ = ["NEGATIVE_PROMPT", "GenerationSettings", "settings_list", "settings_table"]
+__all__ = ["DECIDING_BY_PASS", "NEGATIVE_PROMPT", "GenerationSettings", "settings_list", "settings_table"]
+
+DECIDING_BY_PASS = ("first-block",)
+"""Caches that decide for each guidance pass whether it is computed, so that passes never run as one batch."""
 
 # The negative prompt that the Wan models are released with, and that FantasyTalking uses.
 NEGATIVE_PROMPT = (
