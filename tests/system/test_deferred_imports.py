@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -65,12 +65,25 @@ def test_a_module_is_loaded_when_something_of_it_is_used(packages: Path) -> None
         user = run(packages, "import heavy\nfrom heavy.parts import Layer, build\ndef size(): return heavy.SIZE\n")
         assert not loaded("heavy") and not loaded("heavy.parts")
     assert not loaded("heavy")
+    kept = user.Layer
     made = user.build(4)
-    assert loaded("heavy.parts") and made.width == 4 and user.Layer(2).width == 2
+    assert loaded("heavy.parts") and made.width == 4 and kept(2).width == 2
     assert user.size() == 3
     from heavy.parts import Layer  # type: ignore[import-not-found]
 
-    assert isinstance(made, Layer) and isinstance(made, user.Layer) and issubclass(Layer, user.Layer)
+    assert isinstance(made, Layer) and isinstance(made, kept) and issubclass(Layer, kept)
+    assert not isinstance(made, Mapping) and not issubclass(dict, kept)
+
+
+def test_what_was_imported_gives_way_to_what_it_stands_for(packages: Path) -> None:
+    with deferred_imports(TABLE):
+        user = run(
+            packages, "import compiler\nimport heavy.parts\nfrom heavy.parts import Layer, build\nstay = [build]\n"
+        )
+    parts, compiler = importlib.import_module("heavy.parts"), importlib.import_module("compiler")
+    assert user.Layer is parts.Layer and user.build is parts.build and user.compiler is compiler
+    assert user.heavy is sys.modules["heavy"] and user.heavy.parts is parts
+    assert user.stay[0](6).width == 6
 
 
 def test_asking_whether_something_is_an_instance_loads_nothing(packages: Path) -> None:

@@ -85,6 +85,8 @@ pipeline.transformer.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q"]), 
 pipeline.set_adapters("speaker", 0.5)
 assert pipeline.get_active_adapters() == ["speaker"]
 pipeline.unload_lora_weights()
+from diffusers.hooks import layerwise_casting
+assert layerwise_casting.BaseTunerLayer is peft.tuners.tuners_utils.BaseTunerLayer
 
 import bitsandbytes
 four_bits = BitsAndBytesConfig(load_in_4bit=True)
@@ -96,6 +98,8 @@ with TransformGetItemToIndex():
 assert torch._dynamo.trace_rules.is_callable_allowed(WanTransformerBlock)
 compiled = torch.compile(torch.nn.Linear(2, 2), backend="eager")
 assert compiled(torch.ones(1, 2)).shape == (1, 2) and is_compiled_module(compiled)
+import numpy.f2py
+assert callable(numpy.f2py.main)
 print(*[name for name in SELDOM_USED if name not in sys.modules], "all")
 """
     assert after_start(code) == "all"

@@ -23,6 +23,9 @@ Kind: TypeAlias = Literal["use", "mark", "wrap"]
 """What a name is. `use`: a class or function that is used later, if at all. `mark`: a decorator that notes its argument in the module and
 returns it. `wrap`: a decorator whose result behaves like its argument as long as the module is not loaded."""
 
+_Act: TypeAlias = Callable[[ModuleType], Any]
+"""What is done with a module that has been loaded."""
+
 
 @contextlib.contextmanager
 def deferred_imports(modules: Mapping[str, Mapping[str, Kind]]) -> Iterator[None]:
@@ -44,19 +47,18 @@ def deferred_imports(modules: Mapping[str, Mapping[str, Kind]]) -> Iterator[None
 
 
 @contextlib.contextmanager
-def when_loaded(name: str, act: Callable[[ModuleType], None]) -> Iterator[None]:
+def when_loaded(name: str, act: Callable[[ModuleType], Any]) -> Iterator[None]:
     """Call a function on a module as soon as it is loaded, if that happens within the block.
 
     Args:
         name: Dotted name of the module.
         act: Gets the module.
     """
-    observer = _Observer(name, act)
-    sys.meta_path.insert(0, observer)
+    _OBSERVER.add(name, act)
     try:
         yield
     finally:
-        observer.stop()
+        _OBSERVER.discard(name, act)
 
 
 def _loaded(name: str) -> ModuleType | None:
@@ -100,7 +102,9 @@ class _Finder(MetaPathFinder, Loader):
         return PathFinder.find_spec(fullname, location)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _StandIn(spec.name, self)
+        stand_in = _StandIn(spec.name, self)
+        _OBSERVER.add(spec.name, stand_in.give_way)
+        return stand_in
 
     def exec_module(self, module: ModuleType) -> None:
         pass
@@ -131,7 +135,7 @@ class _StandIn(ModuleType):
     def __getattr__(self, name: str) -> Any:
         finder: _Finder = self.__dict__["_finder"]
         if _loaded(self.__name__) is None:
-            kind = finder.names[self.__name__].get(name)
+            kind = self._names().get(name)
             if kind is not None:
                 self.__dict__[name] = found = _MAKERS[kind](finder, self.__name__, name)
                 return found
@@ -141,6 +145,19 @@ class _StandIn(ModuleType):
             if name.startswith("__") and name != "__version__":
                 raise AttributeError(f"module {self.__name__!r} has no attribute {name!r} before it is loaded")
         return getattr(finder.load(self.__name__), name)
+
+    def give_way(self, loaded: ModuleType) -> None:
+        """Put the module, and what it is asked for, into the modules that imported the stand-in and its names."""
+        given = {id(found): getattr(loaded, name, found) for name, found in vars(self).items() if name in self._names()}
+        given[id(self)] = loaded
+        for module in [one for one in sys.modules.values() if isinstance(one, ModuleType)]:
+            names = vars(module)
+            for name in [name for name, value in names.items() if id(value) in given]:
+                names[name] = given[id(names[name])]
+
+    def _names(self) -> Mapping[str, Kind]:
+        finder: _Finder = self.__dict__["_finder"]
+        return finder.names[self.__name__]
 
 
 class _Present(Loader):
@@ -194,7 +211,7 @@ def _mark(finder: _Finder, module: str, name: str) -> Callable[[Any], Any]:
     def decorator(marked: Any) -> Any:
         if _loaded(module) is not None:
             return getattr(finder.load(module), name)(marked)
-        _when_loaded_later(module, lambda loaded: getattr(loaded, name)(marked))
+        _OBSERVER.add(module, lambda loaded: getattr(loaded, name)(marked))
         return marked
 
     return decorator
@@ -219,7 +236,7 @@ def _wrap(finder: _Finder, module: str, name: str) -> Callable[..., Any]:
             # with what the module knows its wrappers by
             vars(wrapped).update(vars(current[0]))
 
-        _when_loaded_later(module, wrap)
+        _OBSERVER.add(module, wrap)
         return wrapped
 
     return decorator
@@ -229,28 +246,43 @@ _MAKERS: dict[Kind, Callable[[_Finder, str, str], Any]] = {"use": _Use, "mark": 
 
 
 class _Observer(MetaPathFinder):
-    """Acts on one module when it is loaded, once."""
+    """Acts on modules when they are loaded, each time once; on `sys.meta_path` while there is anything to wait for."""
 
-    def __init__(self, name: str, act: Callable[[ModuleType], None]) -> None:
-        self.name, self.acts = name, [act]
+    def __init__(self) -> None:
+        self.acts: dict[str, list[_Act]] = {}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != self.name:
+        if fullname not in self.acts:
             return None
         spec = PathFinder.find_spec(fullname, path)
         if spec is not None and spec.loader is not None:
             spec.loader = _Followed(spec.loader, self)
         return spec
 
-    def stop(self) -> None:
-        with contextlib.suppress(ValueError):
+    def add(self, name: str, act: _Act) -> None:
+        self.acts.setdefault(name, []).append(act)
+        if self not in sys.meta_path:
+            # behind the finders of stand-ins, which let a module pass once it is wanted itself
+            last = max((place for place, one in enumerate(sys.meta_path) if isinstance(one, _Finder)), default=-1)
+            sys.meta_path.insert(last + 1, self)
+
+    def discard(self, name: str, act: _Act) -> None:
+        if act in self.acts.get(name, ()):
+            self.acts[name].remove(act)
+            if not self.acts[name]:
+                self.take(name)
+
+    def take(self, name: str) -> list[_Act]:
+        acts = self.acts.pop(name, [])
+        if not self.acts and self in sys.meta_path:
             sys.meta_path.remove(self)
+        return acts
 
 
 class _Followed(Loader):
-    """The loader of a module, followed by what an observer does."""
+    """The loader of a module, followed by what the observer does."""
 
     def __init__(self, loader: Any, observer: _Observer) -> None:
         self.loader, self.observer = loader, observer
@@ -264,17 +296,8 @@ class _Followed(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
         self.loader.exec_module(module)
-        self.observer.stop()
-        for act in self.observer.acts:
+        for act in self.observer.take(module.__name__):
             act(module)
 
 
-def _when_loaded_later(name: str, act: Callable[[ModuleType], None]) -> None:
-    """Act on a module when it is loaded, at any time."""
-    # behind the finder of stand-ins, which passes once the module itself is wanted
-    waiting = next((one for one in sys.meta_path if isinstance(one, _Observer) and one.name == name), None)
-    if waiting is not None:
-        waiting.acts.append(act)
-        return
-    place = 1 + max((at for at, one in enumerate(sys.meta_path) if isinstance(one, _Finder)), default=-1)
-    sys.meta_path.insert(place, _Observer(name, act))
+_OBSERVER = _Observer()

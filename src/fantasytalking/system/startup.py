@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import importlib.metadata
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
+from typing import Any
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.system.deferred_imports import Kind, deferred_imports, when_loaded
@@ -20,6 +22,8 @@ MOST_THREADS = 1024
 SELDOM_USED: Mapping[str, Mapping[str, Kind]] = {
     # diffusers imports it, and with it PyTorch's compiler, before anybody asks for quantised weights
     "bitsandbytes": {},
+    # SciPy takes over all names of NumPy, its Fortran compiler among them
+    "numpy.f2py": {},
     # diffusers' and accelerate's checks for LoRA
     "peft": {"PeftModel": "use"},
     "peft.helpers": {"disable_input_dtype_casting": "use"},
@@ -52,7 +56,7 @@ def importing_frameworks() -> Iterator[None]:
     collected, first = gc.isenabled(), "torch" not in sys.modules
     gc.disable()
     try:
-        with deferred_imports(SELDOM_USED), _looking_once():
+        with deferred_imports(SELDOM_USED), _looking_once(), _listing_packages_later():
             yield
     finally:
         if first:
@@ -80,6 +84,33 @@ def _looking_once() -> Iterator[None]:
     finally:
         for import_utils, look in changed:
             setattr(import_utils, name, look)
+
+
+@contextlib.contextmanager
+def _listing_packages_later() -> Iterator[None]:
+    """Read the list of all files of all installed packages, which diffusers asks for, when something is looked up in it."""
+    listed = importlib.metadata.packages_distributions
+    importlib.metadata.packages_distributions = lambda: _Later(listed)
+    try:
+        yield
+    finally:
+        importlib.metadata.packages_distributions = listed
+
+
+class _Later(Mapping[str, Any]):
+    """What a function returns, which is called when it is needed."""
+
+    def __init__(self, make: Callable[[], Mapping[str, Any]]) -> None:
+        self._made = functools.cache(make)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._made()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made())
+
+    def __len__(self) -> int:
+        return len(self._made())
 
 
 def check_threads(count: int | None) -> None:
