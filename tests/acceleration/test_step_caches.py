@@ -90,7 +90,7 @@ def test_a_cache_changes_little_and_passes_batched_or_not_are_one(
 
 
 def test_a_broken_generation_leaves_nothing_to_the_next(pipeline: FantasyTalkingPipeline) -> None:
-    pipeline.transformer.enable_cache(config("magcache", pipeline))
+    pipeline.transformer.enable_cache(config("taylorseer", pipeline))
     expected = latents(pipeline, seed=1)
 
     def stop(pipeline: Any, step: int, timestep: torch.Tensor, tensors: dict[str, torch.Tensor]) -> Any:
