@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import MagCacheConfig
 from torch._dynamo.utils import counters
 
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
@@ -77,10 +76,17 @@ def test_blocks_share_their_graphs_and_keep_their_constants() -> None:
     assert graphs() == 1
 
 
-def test_a_cache_goes_with_compiled_blocks() -> None:
-    pipeline = wan_pipeline(transformer=transformer(num_layers=3))
-    plan = MagCacheConfig(threshold=0.1, num_inference_steps=STEPS, mag_ratios=[1.0] * STEPS)
-    pipeline.transformer.enable_cache(plan)
-    expected = latents(pipeline, batch_passes="on")
+@pytest.mark.parametrize(
+    "cache",
+    [
+        {"cache": "magcache", "cache_threshold": 0.1},
+        pytest.param({"cache": "first-block", "cache_threshold": 0.06}, marks=pytest.mark.slow),
+        {"cache": "taylorseer", "cache_interval": 2},
+    ],
+    ids=["magcache", "first-block", "taylorseer"],
+)
+def test_a_cache_goes_with_compiled_blocks(cache: dict[str, Any]) -> None:
+    pipeline = wan_pipeline(transformer=transformer(num_layers=3), mag_ratios=[1.0] * STEPS)
+    expected = latents(pipeline, reuse_conditions="on", **cache)
     pipeline.transformer.compile_repeated_blocks(backend="eager")
-    assert apart(latents(pipeline, batch_passes="on"), expected) < 1e-5
+    assert apart(latents(pipeline, reuse_conditions="on", **cache), expected) < 1e-5

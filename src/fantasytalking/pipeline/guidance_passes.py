@@ -208,7 +208,7 @@ class GuidancePasses:
             return self.model(repeated, times, call.conditions)
         compiled = _is_compiled(self.model)
         if compiled and call.constants is not None and not call.constants.contexts:
-            self._fill(call.constants, repeated, times, call.conditions)
+            self._fill(call, repeated, times, place)
         with self.model.cache_context(name, **_context(place)):
             velocity: Tensor = self.model(
                 repeated, times, call.conditions, return_dict=False, constants=call.constants
@@ -216,13 +216,13 @@ class GuidancePasses:
         # A graph that CUDA replays writes each result to the same place, where the next pass would find that of this one.
         return velocity.clone() if compiled else velocity
 
-    def _fill(self, constants: Constants, hidden: Tensor, timestep: Tensor, conditions: Conditions) -> None:
+    def _fill(self, call: _Call, hidden: Tensor, timestep: Tensor, place: Place | None) -> None:
         """Compute the constants by a call without compilation, on one patch of each frame, so that no graph is made for filling them."""
         assert _is_network(self.model)
         _, height, width = self.model.config.patch_size
-        stance = torch.compiler.set_stance("force_eager")
-        with stance, self.model.cache_context("constants"):
-            self.model(hidden[..., :height, :width], timestep, conditions, return_dict=False, constants=constants)
+        patch, told = hidden[..., :height, :width], call.conditions
+        with torch.compiler.set_stance("force_eager"), self.model.cache_context("constants", **_context(place)):
+            self.model(patch, timestep, told, return_dict=False, constants=call.constants)
 
     def _batch(self, passes: int, hidden: Tensor) -> bool:
         if self.batching != "auto":

@@ -26,7 +26,7 @@ from fantasytalking.errors import SettingsError
 __all__ = ["StepCaching", "calibration_ratios", "check_calls", "completed", "decides_by_pass"]
 
 ATTENTION = [r"blocks\.\d+\.attn[12]"]
-"""Attention layers of a Wan block, for TaylorSeer, whose own patterns match the names of no Wan model: it then does nothing, silently."""
+"""Attention layers of a Wan block, for TaylorSeer, whose own patterns match no name in a Wan model: it then does nothing, silently."""
 
 
 def completed(config: Any, model: nn.Module) -> Any:
