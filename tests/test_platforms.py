@@ -110,6 +110,29 @@ def test_nothing_posix_is_needed(path: Path) -> None:
     assert list(uses(path)) == []
 
 
+def test_processes_are_started_by_spawn_alone() -> None:
+    """The one way that every system has; its context is made in one place."""
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            owner = getattr(node.func.value, "id", "") if isinstance(node.func, ast.Attribute) else ""
+            pool = name == "ProcessPoolExecutor" and "spawning" not in ast.dump(node)
+            bare = owner in ("multiprocessing", "mp") and name in (
+                "Process",
+                "Pool",
+                "Queue",
+                "Pipe",
+                "Manager",
+                "set_start_method",
+            )
+            if pool or bare or (name == "get_context" and ast.unparse(node) != "get_context('spawn')"):
+                found.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {ast.unparse(node)}")
+    assert found == []
+
+
 def paths_in(path: Path) -> Iterator[tuple[int, str]]:
     """Absolute paths of one kind of system in a file, but for docstrings and what is looked up before it is used."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
