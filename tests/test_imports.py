@@ -13,6 +13,7 @@ ROWS = (
     {"training", "evaluation"},
     {"data"},
     {"pipeline"},
+    {"acceleration"},
     {"transformer", "conditioning", "guidance", "checkpoints", "autoencoder", "perception", "models"},
     {"media", "reporting"},
     {"geometry", "flow", "system", "errors"},

@@ -76,6 +76,10 @@ def test_the_knobs() -> None:
         "prompt",
         "negative_prompt",
         "batch_passes",
+        "reuse_conditions",
+        "cache",
+        "cache_threshold",
+        "cache_interval",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ from tests.pipeline.tiny_pipeline import portrait, speech, transformer, wan_pipe
 
 WIDE = {"num_attention_heads": 2, "attention_head_dim": 16, "ffn_dim": 64, "added_kv_proj_dim": 32}
 """Widths that are multiples of 32, the length of a GGUF block."""
-BOUNDS = {"single": 1e-5, "fp8": 0.5, "scaled": 0.5, "scaled-new": 0.5, "gguf": 0.15, "gguf-flat": 0.15}
-"""Largest difference of the latents, which reach 8, from those of the plain weights."""
+BOUNDS = {"single": 1e-5, "fp8": 0.4, "scaled": 0.4, "scaled-new": 0.4, "gguf": 0.05, "gguf-flat": 0.05}
+"""Largest difference of the latents, which reach 9.8, from those of the plain weights."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_a_backbone_of_any_layout_makes_the_video_of_its_plain_weights(
     assert len(kept) == (0 if layout == "single" else 24) and not any("processor" in name for name in kept)
     plain = load_backbone(file, folder, torch.float32, quantised="expand")
     assert not quantised_layers(plain) and {value.dtype for value in plain.parameters()} == {torch.float32}
-    torch.testing.assert_close(latents(wan_pipeline(transformer=plain)), made, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(latents(wan_pipeline(transformer=plain)), made, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("layout", ["single", "fp8", "scaled", "gguf"])
@@ -103,8 +104,6 @@ def test_weights_are_stored_in_8_bit_floats_where_these_are_asked_for(model: Any
     )
     made = latents(wan_pipeline(transformer=stored))
     assert (made - latents(wan_pipeline(transformer=model))).abs().max() < 0.5
-    with pytest.raises(SettingsError, match="dtype is an 8-bit float"):
-        FantasyTalkingPipeline.from_pretrained(folder, dtype=torch.float8_e4m3fn)
 
 
 @pytest.mark.parametrize("layout", ["scaled", "gguf"])
@@ -119,7 +118,8 @@ def test_kept_weights_go_with_offload_lora_and_compilation(
     expected, cpu = latents(wan_pipeline(transformer=plain)), torch.device("cpu")
     grouped.enable_group_offload(onload_device=cpu, offload_device=cpu, offload_type="leaf_level")
     low_rank.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_v"]))
-    compiled.compile_repeated_blocks(backend="eager", fullgraph=True)
+    if layout == "scaled":  # diffusers' own layer of the other layout compiles as it does there
+        compiled.compile_repeated_blocks(backend="eager", fullgraph=True)
     for changed in (grouped, low_rank, compiled):
         torch.testing.assert_close(latents(wan_pipeline(transformer=changed)), expected, atol=1e-5, rtol=1e-5)
     for name, parameter in low_rank.named_parameters():
@@ -238,6 +238,19 @@ def test_every_type_of_gguf_that_diffusers_reads_is_read(model: Any, folder: Pat
     file = write_gguf(model, tmp_path / "wan.gguf", kind)
     pipeline = wan_pipeline(transformer=load_backbone(file, folder, torch.float32))
     assert (latents(pipeline) - latents(wan_pipeline(transformer=model))).abs().max() < 2
+
+
+def test_weights_that_torchao_quantised_are_not_converted(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder / "transformer", tmp_path / "quantised")
+    config = tmp_path / "quantised" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"quantization_config": {"quant_method": "torchao"}}))
+    words = ["convert", str(folder), str(tmp_path / "made"), "--layout", "pipeline"]
+    assert main([*words, "--transformer", str(config.parent)]) == 2
+    assert "is quantised by torchao, which only diffusers' own loading reads" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match="is quantised by torchao and cannot be expanded"):
+        load_backbone(config.parent, folder, quantised="expand")
 
 
 def test_the_backbone_of_another_size_is_refused_with_its_shapes(folder: Path, tmp_path: Path) -> None:

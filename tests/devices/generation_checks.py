@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import tempfile
+import warnings
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import dispatch_model
 from diffusers import UniPCMultistepScheduler
 from numpy.typing import NDArray
 
+from fantasytalking.acceleration.apply_plan import apply_plan
+from fantasytalking.acceleration.memory_plan import MemoryPlan
+from fantasytalking.checkpoints import load_backbone
 from fantasytalking.data.preparation.clip_latents import LatentEncoder
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress
+from tests.checkpoints.backbone_files import write_scaled_fp8
 from tests.pipeline.tiny_pipeline import EXAMPLE, embedded_pipeline, portrait, speech, wan_pipeline
 from tests.training.latent_set import made_up
 
-__all__ = ["CASES", "CHECKS", "generate", "generate_as_on_the_cpu"]
+__all__ = ["CASES", "CHECKS", "GPU_CHECKS", "generate", "generate_as_on_the_cpu"]
 
 Frames = NDArray[np.uint8]
 MODELS: dict[str, Callable[..., FantasyTalkingPipeline]] = {"wan": wan_pipeline, "embedded": embedded_pipeline}
@@ -118,7 +126,99 @@ def _offload(device: torch.device, model: str, by_layers: bool) -> None:
     else:
         pipeline.enable_model_cpu_offload(device=device)
     close(generate(pipeline, **guided(3, 2)), generate(on_cpu(model), **guided(3, 2)))
-    assert {part.device.type for part in (pipeline.transformer, pipeline.vae)} == {"meta" if by_layers else "cpu"}
+    by_itself = "meta" if by_layers else "cpu"
+    assert pipeline.transformer.device.type == by_itself
+    # the embedded model's autoencoder stays whole: its codec computes on the CPU, wherever the rest is
+    assert pipeline.vae.device.type == (device.type if by_layers and model == "embedded" else by_itself)
+
+
+def _order_of_parts(device: torch.device) -> None:
+    """With parts that wait on the CPU, encoders have left when the transformer comes, and come once each."""
+    pipeline = wan_pipeline()
+    networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    inner = {
+        "text_encoder": pipeline.text_encoder.encoder,
+        "image_encoder": next(pipeline.image_encoder.children()),
+        "audio_encoder": pipeline.audio_encoder.encoder,
+        "transformer": pipeline.transformer.blocks[0],
+        "vae": pipeline.vae.encoder,
+    }
+    seen: list[tuple[str, set[str]]] = []
+
+    def take_down(name: str) -> None:
+        present = {other for other, part in networks.items() if next(part.parameters()).device.type == device.type}
+        if not seen or seen[-1][0] != name:
+            seen.append((name, present))
+
+    for name, module in inner.items():
+        module.register_forward_pre_hook(lambda *_, name=name: take_down(name))
+    pipeline.enable_model_cpu_offload(device=device)
+    generate(pipeline, **guided(3, 3))
+    assert [name for name, _ in seen] == ["text_encoder", "image_encoder", "audio_encoder", "vae", "transformer"]
+    assert dict(seen)["transformer"] == {"transformer", "vae"}
+    assert not any(next(part.parameters()).device.type == device.type for part in networks.values())
+
+
+def _device_map(device: torch.device, model: str, places: dict[str, str | torch.device], main: Any = None) -> None:
+    """The transformer's parts in several places, as `from_pretrained(device_map=...)` puts them there.
+
+    Args:
+        device: The accelerator.
+        model: Name in `MODELS`.
+        places: Place of parts by name: the CPU, the accelerator, or "disk"; "" is the place of all others.
+        main: Where the model's inputs go; with the CPU, what is there computes there, else it waits there for the accelerator.
+    """
+    pipeline = MODELS[model]()
+    if main is None:
+        for name, part in pipeline.components.items():
+            if isinstance(part, torch.nn.Module) and name != "transformer":
+                part.to(device)
+    network = pipeline.transformer
+    names = [name for name, _ in network.named_children() if name != "blocks"]
+    names += [name for name, _ in network.named_parameters(recurse=False)]
+    everything = [*names, *(f"blocks.{i}" for i in range(len(network.blocks)))]
+    with tempfile.TemporaryDirectory() as folder:
+        places_of_all = {name: places.get(name, places[""]) for name in everything}
+        with warnings.catch_warnings():
+            # accelerate itself puts parameters into such maps, and then warns of them
+            warnings.filterwarnings("ignore", message="The following device_map keys do not match any submodules")
+            dispatch_model(network, places_of_all, main_device=main, offload_dir=folder)
+        for _ in range(2):
+            close(generate(pipeline, **guided(3, 2)), generate(on_cpu(model), **guided(3, 2)))
+
+
+def _parts_on_two_devices(device: torch.device, first: int) -> None:
+    """Every second network on the accelerator, without hooks that move inputs."""
+    pipeline = wan_pipeline()
+    networks = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    for network in networks[first::2]:
+        network.to(device)
+    close(generate(pipeline, **guided(3, 2)), generate(on_cpu("wan"), **guided(3, 2)))
+
+
+def _batch(device: torch.device) -> None:
+    """Two videos together, with embeddings made on the CPU and a generator of the CPU."""
+    wanted = [generate(on_cpu("wan"), seed=seed, **guided(3, 2)) for seed in (3, 4)]
+    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+    text, negative = on_cpu("wan").encode_prompt("a woman speaks", "blurry")
+    given = {"generator": generators, "prompt_embeds": text, "negative_prompt_embeds": negative, **guided(3, 2)}
+    pipeline = wan_pipeline().to(device)
+    videos = pipeline([portrait(), portrait()], speech(SECONDS), progress=Quiet(), **given)
+    for video, frames in zip(videos, wanted, strict=True):
+        close(video.frames, frames)
+
+
+def _float8_backbone(device: torch.device) -> None:
+    """Weights that stay in 8-bit floats, with scales, beside the adapter in float32."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        on_cpu("wan").save_pretrained(folder / "model")
+        file = write_scaled_fp8(on_cpu("wan").transformer, folder / "wan.safetensors")
+        made, wanted = (
+            wan_pipeline(transformer=load_backbone(file, folder / "model", torch.float32, place)).to(place)
+            for place in (device, torch.device("cpu"))
+        )
+    close(generate(made, **guided(3, 2)), generate(wanted, **guided(3, 2)))
 
 
 def _packaged(device: torch.device) -> None:
@@ -156,10 +256,41 @@ CHECKS: dict[str, Callable[[torch.device], None]] = {
     "wan, a multistep scheduler": _other_scheduler,
     "wan, a callback that changes latents": _change_latents,
     "wan, parts offloaded to the CPU": lambda device: _offload(device, "wan", by_layers=False),
+    "wan, the order of parts that wait on the CPU": _order_of_parts,
     "wan, layers offloaded to the CPU": lambda device: _offload(device, "wan", by_layers=True),
     "embedded, parts offloaded to the CPU": lambda device: _offload(device, "embedded", by_layers=False),
+    "embedded, layers offloaded to the CPU": lambda device: _offload(device, "embedded", by_layers=True),
+    "wan, a block on another device": lambda device: _device_map(device, "wan", {"": "cpu", "blocks.1": device}, "cpu"),
+    "embedded, all but a block on another device": lambda device: _device_map(
+        device, "embedded", {"": device, "blocks.0": "cpu", "patch_embedding": "cpu", "rope": "cpu"}, "cpu"
+    ),
+    "wan, a block that waits on the CPU": lambda device: _device_map(device, "wan", {"": device, "blocks.1": "cpu"}),
+    "embedded, blocks that wait on the CPU and on disk": lambda device: _device_map(
+        device, "embedded", {"": device, "blocks.0": "cpu", "blocks.1": "disk"}
+    ),
+    "wan, every second network on the device": lambda device: _parts_on_two_devices(device, 0),
+    "wan, the other networks on the device": lambda device: _parts_on_two_devices(device, 1),
     "the packaged model": _packaged,
     "the packaged model in bfloat16": _packaged_in_bfloat16,
     "latents of a prepared set": _encode_clips,
+    "wan, a batch with embeddings and generators": _batch,
+    "wan, a backbone in 8-bit floats": _float8_backbone,
 }
 """Name -> what else generation does."""
+
+
+def _streamed(device: torch.device, model: str, offload: Any) -> None:
+    """Blocks that wait on the CPU or in files and come while others compute, twice: order is traced at first, then used."""
+    pipeline = MODELS[model]()
+    apply_plan(pipeline, MemoryPlan(dtype="float32", offload=offload), device)
+    for _ in range(2):
+        close(generate(pipeline, **guided(3, 2)), generate(on_cpu(model), **guided(3, 2)))
+    assert pipeline.transformer.blocks[0].ffn.net[2].weight.device.type == "cpu"
+
+
+GPU_CHECKS: dict[str, Callable[[torch.device], None]] = {
+    "wan, blocks streamed from main memory": lambda device: _streamed(device, "wan", "groups"),
+    "wan, blocks streamed from where they are mapped": lambda device: _streamed(device, "wan", "disk"),
+    "embedded, blocks streamed from main memory": lambda device: _streamed(device, "embedded", "groups"),
+}
+"""Name -> what only a real device can do: diffusers gives parameters the data of another device, which the pretended one cannot."""

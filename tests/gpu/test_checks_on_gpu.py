@@ -38,6 +38,11 @@ def test_on_the_gpu_as_on_the_cpu(name: str, device: torch.device) -> None:
     generation_checks.CHECKS[name](device)
 
 
+@pytest.mark.parametrize("name", generation_checks.GPU_CHECKS)
+def test_what_only_a_gpu_can_do(name: str, device: torch.device) -> None:
+    generation_checks.GPU_CHECKS[name](device)
+
+
 @pytest.mark.parametrize("network", evaluation_checks.NETWORKS)
 def test_a_network_of_the_evaluation_on_the_gpu_gives_the_numbers_of_the_cpu(
     network: str, device: torch.device

@@ -250,7 +250,7 @@ def test_running_out_of_memory_is_one_sentence_with_the_way_out(wan: FantasyTalk
 
     hook = wan.transformer.register_forward_pre_hook(full)
     try:
-        with pytest.raises(OutOfMemory, match=r"does not fit into the memory .* --longest-side"):
+        with pytest.raises(OutOfMemory, match=r"does not fit into the memory .* --memory balanced or low"):
             wan(portrait(), speech(0.3))
     finally:
         hook.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -20,7 +21,7 @@ from fantasytalking.conditioning.audio_windows import window_ranges
 from fantasytalking.conditioning.conditions import AudioCondition, Conditions, replace
 from fantasytalking.errors import SettingsError
 from fantasytalking.flow import shifted
-from fantasytalking.pipeline.guidance_passes import Guidance
+from fantasytalking.pipeline.guidance_passes import Guidance, GuidancePasses
 from fantasytalking.pipeline.noise_schedule import Schedule, make_schedule
 from fantasytalking.pipeline.sampling import Hooks, continuation, denoise
 from fantasytalking.pipeline.settings import GenerationSettings
@@ -286,3 +287,19 @@ def test_known_latents_stand_at_their_noise_level_after_each_step(model: Any) ->
     with torch.no_grad():
         free = denoise(model, schedule, noise, image_latents, guidance)
     assert not torch.equal(made[:, :, 1:], free[:, :, 1:])
+
+
+@pytest.mark.parametrize("batching", ["on", "off"])
+def test_guidance_that_changes_between_steps_is_followed(model: Any, batching: Any) -> None:
+    told, words, noise, image_latents = two_clips()
+    settings = GenerationSettings(batch_passes=batching, prompt_guidance_scale=4.0, reuse_conditions="on")
+    first = Guidance.of_settings(settings, told, words)
+    other = dataclasses.replace(first, conditions=replace(told, text=told.text.flip(0)))
+    passes, time = GuidancePasses(model, first, image_latents), torch.tensor(600.0)
+    which = first.plan.passes(0, 1)
+    with torch.no_grad():
+        passes.run(which, noise, time)
+        passes.guidance = other
+        followed = passes.run(which, noise, time)
+        fresh = GuidancePasses(model, other, image_latents).run(which, noise, time)
+    assert all(torch.equal(followed[one], fresh[one]) for one in which)

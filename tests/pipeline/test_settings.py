@@ -58,6 +58,17 @@ def batch_sizes(pipeline: FantasyTalkingPipeline, **settings: Any) -> list[int]:
     return seen
 
 
+def calls_of(pipeline: FantasyTalkingPipeline, part: str, **settings: Any) -> int:
+    """How often a part of the transformer ran."""
+    seen: list[int] = []
+    hook = pipeline.transformer.get_submodule(part).register_forward_hook(lambda *_: seen.append(1))
+    try:
+        run(pipeline, **settings)
+    finally:
+        hook.remove()
+    return len(seen)
+
+
 def refuses_a_face_that_is_not_there(pipeline: FantasyTalkingPipeline) -> bool:
     with pytest.raises(FaceError, match="no face 7"):
         run(pipeline, face=7)
@@ -97,6 +108,18 @@ REACHES: dict[str, Reaches] = {
     "negative_prompt": lambda wan, embedded: changes_the_latents(wan, negative_prompt="blurry"),
     "batch_passes": lambda wan, embedded: (
         batch_sizes(wan, batch_passes="on") == [3, 3] and batch_sizes(wan, batch_passes="off") == [1] * 6
+    ),
+    "reuse_conditions": lambda wan, embedded: (
+        calls_of(wan, "audio_projector", reuse_conditions="on") == 1
+        and calls_of(wan, "audio_projector", reuse_conditions="off") == 2
+    ),
+    "cache": lambda wan, embedded: calls_of(wan, "blocks.1.ffn", steps=4, cache="first-block", cache_threshold=1) == 3,
+    "cache_threshold": lambda wan, embedded: (
+        calls_of(wan, "blocks.1.ffn", steps=4, cache="first-block", cache_threshold=0) == 12
+    ),
+    "cache_interval": lambda wan, embedded: (
+        calls_of(wan, "blocks.1.ffn", steps=8, batch_passes="on", cache="taylorseer", cache_interval=2) == 5
+        and calls_of(wan, "blocks.1.ffn", steps=8, batch_passes="on", cache="taylorseer", cache_interval=4) == 4
     ),
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import re
@@ -93,10 +92,10 @@ def record(folder: Path, **changes: object) -> Path:
 def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system that has no locks, as some clusters' have none."""
 
-    def refuse(number: int, how: int) -> None:
+    def refuse(number: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(folder_owner, "lock", refuse)
 
 
 @pytest.mark.usefixtures("no_locks")

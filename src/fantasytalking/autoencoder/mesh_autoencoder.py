@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.hooks import apply_group_offloading
 from diffusers.models.modeling_utils import ModelMixin
 from numpy.typing import NDArray
 from torch import Tensor
@@ -50,6 +51,8 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
 
     config_name = "config.json"
     _keep_in_fp32_modules: ClassVar[list[str]] = ["codec"]  # and on the CPU, see `MeshCodec`
+    moves_as_a_whole: ClassVar[bool] = True
+    """Whether offload by layers must leave it alone: accelerate would put the codec's buffers on the device one by one."""
 
     @register_to_config
     def __init__(
@@ -73,6 +76,15 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             None,
             [],
         )
+
+    def enable_group_offload(self, onload_device: torch.device, **choices: Any) -> None:
+        """Offload the painter by groups, as diffusers does; the codec stays on the CPU, with its values.
+
+        Args:
+            onload_device: Where the painter computes.
+            choices: Of `diffusers.hooks.apply_group_offloading`.
+        """
+        apply_group_offloading(self.painter, onload_device, **choices)
 
     @property
     def strides(self) -> Strides:

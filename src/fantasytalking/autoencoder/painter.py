@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fantasytalking.autoencoder.mouth_crops import CROP
+from fantasytalking.system.execution_device import execution_device
 
 FOLDED = 64  # side of the crop after its pixels are folded into channels: the network's own resolution
 INPUT_CHANNELS = 10  # warped RGB, portrait RGB, inner mouth, lips, portrait's inner mouth, region
@@ -64,8 +65,18 @@ class MouthPainter(nn.Module):
             self.leave.bias.zero_()
             self.leave.bias[3 * block :] = -1.0  # begin by showing the warp as it is
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Paint windows; x [B, 10, h, w] as `painter_input` stacks it, h and w multiples of S / 8, see the class for the results."""
+    def forward(self, x: Tensor, folded: bool = False) -> tuple[Tensor, Tensor]:
+        """Paint windows.
+
+        Args:
+            x: [B, 10, h, w] as `painter_input` stacks it, h and w multiples of S / 8.
+            folded: Whether x and the results have blocks of pixels folded into channels already.
+
+        Returns:
+            See the class.
+        """
+        if folded:
+            return self._paint(x)
         paint, opacity = self._paint(F.pixel_unshuffle(x, self.fold))
         return F.pixel_shuffle(paint, self.fold), F.pixel_shuffle(opacity, self.fold)
 
@@ -83,11 +94,12 @@ class MouthPainter(nn.Module):
         fold, weight = self.fold, next(self.parameters())
         rows, columns = height // fold, width // fold
         blocks = stacked.reshape(batch, rows, fold, columns, fold, INPUT_CHANNELS).transpose(0, 1, 3, 5, 2, 4)
-        x = torch.from_numpy(np.ascontiguousarray(blocks)).to(weight.device, weight.dtype)
+        x = torch.from_numpy(np.ascontiguousarray(blocks)).to(execution_device(self), weight.dtype)
         x[:, :, :, :PICTURES].mul_(1 / 127.5).sub_(1)
         x[:, :, :, PICTURES:].mul_(1 / 255)
         # channels last in memory, which convolutions on a CPU are a seventh faster with
-        paint, opacity = self._paint(x.reshape(batch, rows, columns, -1).permute(0, 3, 1, 2))
+        # Not `_paint`: hooks that bring the weights are on `forward`.
+        paint, opacity = self(x.reshape(batch, rows, columns, -1).permute(0, 3, 1, 2), folded=True)
         levels = paint.add(1).mul_(127.5).round_().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         pixels = levels.reshape(batch, rows, columns, 3, fold, fold).transpose(0, 1, 4, 2, 5, 3)
         shares = opacity.float().permute(0, 2, 3, 1).cpu().numpy().reshape(batch, rows, columns, fold, fold)

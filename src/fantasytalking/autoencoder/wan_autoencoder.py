@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fantasytalking.autoencoder.interface import Beginning, Reference, first_frame_mask, to_uint8
+from fantasytalking.autoencoder.repeated_chunks import reuse_repeated_chunks
 from fantasytalking.geometry import Strides
+from fantasytalking.system.execution_device import execution_device
 
 
 class WanAutoencoder:
@@ -34,8 +36,6 @@ class WanAutoencoder:
         """Shape (C, f, h, w) of the latents of a video."""
         return (self.latent_channels, self.strides.latent_frames(num_frames), *self.strides.latent_size(height, width))
 
-    # Inputs stay on their device: under model offload the VAE is elsewhere until diffusers' hook fetches it.
-
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         shape = (1, -1, 1, 1, 1)
         mean = torch.tensor(self.vae.config.latents_mean, device=like.device, dtype=torch.float32).view(shape)
@@ -44,7 +44,8 @@ class WanAutoencoder:
 
     def encode(self, video: Tensor, reference: Reference | None = None) -> Tensor:
         """Encode videos: [B, 3, F, H, W] in [-1, 1] -> normalised latents [B, C, f, h, w] (the distribution's mode, as released)."""
-        latents = self.vae.encode(video.to(self.vae.dtype)).latent_dist.mode().float()
+        given = video.to(execution_device(self.vae), self.vae.dtype)
+        latents = self.vae.encode(given).latent_dist.mode().float().to(video.device)
         mean, std = self._statistics(latents)
         result: Tensor = (latents - mean) / std
         return result
@@ -66,7 +67,9 @@ class WanAutoencoder:
             images.shape[0], 3, num_frames, *images.shape[-2:], device=images.device, dtype=images.dtype
         )
         video[:, :, : known.shape[2]] = known
-        latents = self.encode(video)
+        # All but the first few frames are black.
+        with reuse_repeated_chunks(self.vae):
+            latents = self.encode(video)
         batch, _, frames, height, width = latents.shape
         given = self.strides.latent_frames(known.shape[2])
         mask = first_frame_mask(batch, frames, height, width, self.strides.time, given).to(latents)
@@ -75,7 +78,7 @@ class WanAutoencoder:
     def decode(self, latents: Tensor, reference: Reference | None = None) -> Tensor:
         """Decode latents: [B, C, f, h, w] -> [B, 3, F, H, W] in [-1, 1]."""
         mean, std = self._statistics(latents)
-        raw = (latents.float() * std + mean).to(self.vae.dtype)
+        raw = (latents.float() * std + mean).to(execution_device(self.vae), self.vae.dtype)
         video: Tensor = self.vae.decode(raw, return_dict=False)[0]
         return video.float().clamp(-1, 1)
 

@@ -9,14 +9,17 @@ import torch
 
 from fantasytalking.checkpoints.adapter_layouts import adapter_config, open_adapter, part_of, parts_in
 from fantasytalking.checkpoints.component_files import backbone_config, read_config
-from fantasytalking.checkpoints.fill_model import check_keys, fill_model, require_values
-from fantasytalking.checkpoints.load_models import Quantised, load_transformer
+from fantasytalking.checkpoints.fill_model import Source, check_keys, fill_model, require_values
+from fantasytalking.checkpoints.load_models import Quantised, load_transformer, open_transformer
+from fantasytalking.checkpoints.scaled_weights import FLOAT8
+from fantasytalking.checkpoints.tensor_info import TensorInfo
+from fantasytalking.checkpoints.weights_reader import open_weights
 from fantasytalking.errors import CheckpointError, SettingsError
 
 if TYPE_CHECKING:
     from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-__all__ = ["load_backbone", "load_single_file", "quantisation_of"]
+__all__ = ["backbone_tensors", "load_backbone", "load_single_file", "quantisation_of"]
 
 
 def quantisation_of(folder: Path) -> str | None:
@@ -24,6 +27,39 @@ def quantisation_of(folder: Path) -> str | None:
     config = read_config(folder) if folder.is_dir() else {}
     method: str | None = (config.get("quantization_config") or {}).get("quant_method")
     return method
+
+
+def backbone_tensors(
+    path: str | Path, model: str | Path, adapter: str | Path | None = None
+) -> tuple[dict[str, TensorInfo], bool]:
+    """What `load_backbone` would read, from the headers of the files.
+
+    Args:
+        path: As for `load_backbone`.
+        model: As for `load_backbone`.
+        adapter: As for `load_backbone`.
+
+    Returns:
+        The tensors, by their name in the model as far as they have one; and whether a library quantised the backbone, so that it stays as
+        it is stored.
+
+    Raises:
+        CheckpointError: Files are missing or damaged.
+    """
+    path, own = Path(path), Path(model) / "transformer"
+    part = _part_of_folder(path)
+    quantised = quantisation_of(part) is not None
+    base = open_weights(part).infos if quantised else _tensors(open_transformer(path)[0])
+    return base | _tensors(open_adapter(adapter or own)), quantised
+
+
+def _part_of_folder(path: Path) -> Path:
+    return path / "transformer" if (path / "transformer").is_dir() else path
+
+
+def _tensors(source: Source) -> dict[str, TensorInfo]:
+    stored = source.stored()
+    return {key: stored[key]._replace(shape=shape) for key, shape in source.shapes().items()}
 
 
 def load_backbone(
@@ -46,6 +82,7 @@ def load_backbone(
 
     Raises:
         CheckpointError: Files are missing, damaged or unsafe, or keys do not fit; the message names them.
+        SettingsError: A float8 type, and the weights are quantised in another way.
     """
     path, folder = Path(path), Path(model)
     own = folder / "transformer"
@@ -54,10 +91,15 @@ def load_backbone(
             f"The model folder '{folder}' has no transformer, whose adapter is laid on {path}; give a model folder."
         )
     config = backbone_config(folder)
-    part = path / "transformer" if (path / "transformer").is_dir() else path
+    part = _part_of_folder(path)
     method = quantisation_of(part)
     if method is None:
         return load_transformer(path, dtype, adapter or own, config, device, quantised)
+    if dtype in FLOAT8:
+        raise SettingsError(
+            f"{path} is quantised by {method} already, and cannot be stored in fp8 besides; do without --quantize, or give the weights "
+            "that it was made from."
+        )
     if quantised == "expand":
         raise CheckpointError(
             f"{path} is quantised by {method} and cannot be expanded to plain weights; give the weights that it was made from."

@@ -15,7 +15,7 @@ import torch
 from fantasytalking.checkpoints.tensor_info import TensorInfo
 from fantasytalking.errors import CheckpointError, MissingDependencyError
 
-__all__ = ["GGUF_SUFFIX", "GgufFile"]
+__all__ = ["GGUF_SUFFIX", "GgufFile", "stored_bytes"]
 
 GGUF_SUFFIX = ".gguf"
 ORIGINAL_SHAPE = "comfy.gguf.orig_shape."
@@ -95,6 +95,16 @@ class GgufFile:
     def release(self) -> None:
         """Close the mapping."""
         self._reader = None
+
+
+def stored_bytes(info: TensorInfo) -> int:
+    """Size of a tensor as its file stores it, which is less than that of its values where it is quantised."""
+    if info.quantised is None:
+        return info.nbytes
+    import gguf
+
+    values, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[info.quantised]]
+    return int(torch.Size(info.shape).numel() // values * size)
 
 
 def _expanders() -> Any:

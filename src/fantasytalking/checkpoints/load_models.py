@@ -26,7 +26,7 @@ from fantasytalking.checkpoints.fill_model import (
     fill_model,
     require_values,
 )
-from fantasytalking.checkpoints.quantised_layers import is_kept, keep_weight
+from fantasytalking.checkpoints.quantised_layers import keep_weight, kept_weights
 from fantasytalking.checkpoints.scaled_weights import FLOAT8
 from fantasytalking.checkpoints.wan_layouts import (
     CLIP_BARE_NAMES,
@@ -46,6 +46,7 @@ from fantasytalking.checkpoints.wan_layouts import (
     umt5_config,
     vae_config,
 )
+from fantasytalking.errors import CheckpointError
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
@@ -99,12 +100,13 @@ class Planned:
 
         Returns:
             The model, in evaluation mode.
+
+        Raises:
+            SettingsError: A float8 type, and the model has no blocks that can be stored in it.
         """
-        compute = torch.bfloat16 if dtype in FLOAT8 else dtype
-        for source in self.sources:
-            kept = []
-            if quantised == "keep" or dtype in FLOAT8:
-                kept = [key for key in source.ordered() if is_kept(self.model, source, key, dtype)]
+        compute, stored = (torch.bfloat16, True) if dtype in FLOAT8 else (dtype, quantised == "keep")
+        kept_of = kept_weights(self.model, self.sources, dtype) if stored else [[] for _ in self.sources]
+        for source, kept in zip(self.sources, kept_of, strict=True):
             for key in kept:
                 keep_weight(self.model, source, key, dtype, compute, device)
             fill_model(self.model, source, compute, device, kept)
@@ -129,6 +131,12 @@ def open_transformer(path: str | Path) -> tuple[Source, dict[str, Any]]:
     """
     weights = open_component(path, "transformer")
     config = read_config(weights.path)
+    method = (config.pop("quantization_config", None) or {}).get("quant_method")
+    if method is not None:
+        raise CheckpointError(
+            f"{weights.path} is quantised by {method}, which only diffusers' own loading reads; give it as --transformer (load_backbone), "
+            "or give the weights that it was made from."
+        )
     prefix = COMFYUI_PREFIX if any(key.startswith(COMFYUI_PREFIX) for key in weights.infos) else ""
     original = prefix + "head.modulation" in weights.infos
     table = TRANSFORMER_ORIGINAL if original else same_names("diffusers transformer")
@@ -173,7 +181,7 @@ def load_transformer(
         path: Wan2.1-I2V as published (folder of shards or one safetensors file), its `-Diffusers` transformer, a
             FantasyTalking transformer folder, a pipeline folder, a GGUF file, or a file of ComfyUI in 8-bit floats.
         dtype: Final type; norms and the time embedding stay in fp32, as with `from_pretrained`. A float8 type stores the matrices of
-            the blocks in it, and the model computes in bfloat16.
+            the blocks in it, each with a scale, which halves their memory; the model computes in bfloat16.
         adapter: The adapter file, in any layout.
         config: Overrides of the inferred configuration; `num_attention_heads` is needed where heads are not 128
             channels wide. Parts that only the config asks for (`audio_dim`, `identity_dim`, `motion`) are initialised

@@ -5,6 +5,7 @@ Only the matrices of the blocks are kept so: they are 98 % of the released trans
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,9 +13,9 @@ from torch import nn
 
 from fantasytalking.checkpoints.fill_model import Source
 from fantasytalking.checkpoints.scaled_weights import FLOAT8
-from fantasytalking.errors import CheckpointError
+from fantasytalking.errors import CheckpointError, SettingsError
 
-__all__ = ["Float8Linear", "is_kept", "keep_weight", "quantised_layers", "refuse_quantised"]
+__all__ = ["Float8Linear", "fits_float8", "keep_weight", "kept_weights", "quantised_layers", "refuse_quantised"]
 
 
 class Float8Linear(nn.Linear):
@@ -42,15 +43,42 @@ class Float8Linear(nn.Linear):
         return result if self.bias is None else result + self.bias.to(x.dtype)
 
 
-def is_kept(model: nn.Module, source: Source, key: str, wanted: torch.dtype) -> bool:
-    """Whether a tensor stays as its file stores it, or is stored in 8-bit floats because these are wanted."""
+def fits_float8(key: str, shape: Sequence[int]) -> bool:
+    """Whether a plain tensor of the transformer is stored in 8-bit floats where these are wanted.
+
+    Args:
+        key: Name of the tensor in the model.
+        shape: Its shape.
+    """
+    # An adapter is small, and what a video's lips follow: it is quantised only where its file is.
+    return key.startswith("blocks.") and key.endswith(".weight") and len(shape) == 2 and ".processor." not in key
+
+
+def kept_weights(model: nn.Module, sources: Sequence[Source], wanted: torch.dtype) -> list[list[str]]:
+    """Names of the tensors of each source that stay as the files store them, or are stored in 8-bit floats because these are wanted.
+
+    Args:
+        model: The model.
+        sources: The checkpoints that fill it.
+        wanted: A float8 type to store weights in, or the type that the model computes in.
+
+    Raises:
+        SettingsError: A float8 type, and the model has no blocks that can be stored in it.
+    """
+    kept = [[key for key in source.ordered() if _is_kept(model, source, key, wanted)] for source in sources]
+    if wanted in FLOAT8 and not any(kept):
+        raise SettingsError(
+            f"A {type(model).__name__} cannot be stored in {str(wanted).removeprefix('torch.')}, only the transformer can; "
+            "use torch.bfloat16."
+        )
+    return kept
+
+
+def _is_kept(model: nn.Module, source: Source, key: str, wanted: torch.dtype) -> bool:
     info = source.stored()[key]
-    if not (info.quantised or info.dtype in FLOAT8 or wanted in FLOAT8):
+    if not (info.quantised or info.dtype in FLOAT8 or (wanted in FLOAT8 and fits_float8(key, info.shape))):
         return False
     name, _, leaf = key.rpartition(".")
-    # An adapter is small, and what a video's lips follow: it is quantised only where its file is.
-    if ".processor." in key and not (info.quantised or info.dtype in FLOAT8):
-        return False
     return key.startswith("blocks.") and leaf == "weight" and isinstance(model.get_submodule(name), nn.Linear)
 
 

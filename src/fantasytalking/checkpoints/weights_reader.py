@@ -285,7 +285,7 @@ def _folder_shards(folder: Path, stem: str | None) -> list[Path]:
 
 def _indexed_shards(index: Path) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise _damaged(index, error) from error
     _require_shards(index.parent, names)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fantasytalking.cli.options import RunOptions, SettingOptions, generate_file, given_settings, parse
+from fantasytalking.cli.options import RunOptions, SettingOptions, given_settings, parse
+from fantasytalking.cli.planned_run import generate_file
 from fantasytalking.pipeline.model_names import EMBEDDED, embedded_folder
 
 __all__ = ["main"]

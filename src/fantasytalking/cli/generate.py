@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fantasytalking.cli.options import RunOptions, SettingOptions, generate_file, given_settings, parse
+from fantasytalking.cli.options import RunOptions, SettingOptions, given_settings, parse
+from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
+from fantasytalking.cli.planned_run import generate_file
 
 __all__ = ["main"]
 
@@ -25,6 +27,10 @@ class Generate:
     """embedded (comes with the package), a model folder, or the name of a repository on the Hugging Face hub."""
     run: RunOptions = field(default_factory=RunOptions)
     """How and where the command runs."""
+    memory: MemoryOptions = field(default_factory=MemoryOptions)
+    """How much memory it takes."""
+    speed: ProfileOptions = field(default_factory=ProfileOptions)
+    """How exact and how fast it is."""
     settings: SettingOptions = field(default_factory=SettingOptions)
     """How the video is generated. A model folder may have defaults of its own; options given here take precedence."""
 
@@ -33,4 +39,5 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; see `fantasytalking generate --help`."""
     options = parse(Generate, "generate", arguments)
     settings = given_settings(options.settings)
-    return generate_file(options.image, options.audio, options.output, options.model, options.run, settings)
+    plan = options.memory, options.speed
+    return generate_file(options.image, options.audio, options.output, options.model, options.run, settings, plan)

@@ -1,4 +1,4 @@
-"""`fantasytalking info`: versions, devices and installed parts, for bug reports and to see what this installation can do."""
+"""`fantasytalking info`: versions, devices and installed parts, for bug reports and to see what this installation can do; plans."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import importlib.util
 import json as json_module
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fantasytalking import __version__
 from fantasytalking.cli.options import parse
+from fantasytalking.cli.plan_options import MemoryOptions
+from fantasytalking.cli.show_plan import PlanQuestion, collect_plan, plan_text
 from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.system.machine import installed_version, usable_cores
 
@@ -49,11 +51,22 @@ class Info:
 
     json: bool = False
     """Print one JSON object, for programs."""
+    plan: bool = False
+    """Show instead how a model would run: what is stored in which type, what waits where, and the memory that this is expected to take."""
+    question: PlanQuestion = field(default_factory=PlanQuestion)
+    """With --plan: model, machine and clip."""
+    memory: MemoryOptions = field(default_factory=MemoryOptions)
+    """With --plan: choices about memory, as for generate."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; see `fantasytalking info --help`."""
     options = parse(Info, "info", arguments)
+    if options.plan:
+        facts = collect_plan(options.question, options.memory)
+        shown = {name: value for name, value in facts.items() if name != "lines"}
+        print(json_module.dumps(shown, indent=2) if options.json else plan_text(facts))
+        return 0
     facts = collect()
     print(json_module.dumps(facts, indent=2) if options.json else _text(facts))
     return 0

@@ -1,4 +1,4 @@
-"""Parts that commands share: parsing options, the options made from settings, loading a model, printing the result."""
+"""Parts that commands share: parsing options, and the options made from settings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import contextlib
 import dataclasses
 import io
 import itertools
-import json
-import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 import tyro
 
-from fantasytalking.errors import AudioError, CheckpointError, ImageError, SettingsError
-from fantasytalking.media.video_formats import ENDINGS
-from fantasytalking.pipeline.model_names import resolve_model
-from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
+from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list
-from fantasytalking.system.files import check_name, check_output, existing_file
+from fantasytalking.system.files import check_name
 from fantasytalking.system.records import FieldDescription, closest_name
-from fantasytalking.system.startup import check_threads, importing_frameworks
 
-if TYPE_CHECKING:
-    from fantasytalking.pipeline.inputs import AudioSource, ImageSource
-    from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
-
-__all__ = ["RunOptions", "SettingOptions", "generate_file", "given_settings", "parse", "parse_words", "refuse_unknown"]
+__all__ = [
+    "RunOptions",
+    "SettingOptions",
+    "check_weights_options",
+    "given_settings",
+    "parse",
+    "parse_words",
+    "refuse_unknown",
+]
 
 T = TypeVar("T")
 _HEADINGS = ("Value error", "Invalid choice", "Parsing error", "Required options", "Unrecognized options")
@@ -217,40 +214,6 @@ def given_settings(options: Any) -> dict[str, Any]:
     return values
 
 
-def generate_file(
-    image: str | os.PathLike[str],
-    audio: str | os.PathLike[str],
-    output: Path,
-    model: str,
-    run: RunOptions,
-    settings: dict[str, Any],
-) -> int:
-    """Generate one video and print its path: the shared body of `generate` and `demo`.
-
-    Everything that can be checked is checked before the model is loaded.
-    """
-    check_threads(run.threads)
-    target = check_output(output, run.overwrite, ENDINGS)
-    existing_file(image, "image", ImageError)
-    existing_file(audio, "audio", AudioError)
-    resolve_model(model)
-    check_weights_options(run.transformer, run.adapter)
-    progress = TerminalProgress()
-    portrait, speech = _read(image, audio, model, settings, progress)
-    pipeline, encoder_threads = _load(model, run, progress)
-    from fantasytalking.pipeline.talking_video import VideoOutput
-
-    written_to = VideoOutput(target, run.overwrite, encoder_threads)
-    video = pipeline(portrait, speech, progress=progress, output=written_to, **settings)
-    if run.json:
-        print(json.dumps({"output": str(target), "model": model, **video.summary()}, ensure_ascii=False))
-    else:
-        total = sum(progress.seconds.values())
-        print(f"{video.duration:.2f} s of video in {total:.1f} s, seed {video.settings.seed}", file=sys.stderr)
-        print(target)
-    return 0
-
-
 def check_weights_options(transformer: Path | None, adapter: Path | None) -> None:
     """Check that the weights named by options exist, before anything is loaded.
 
@@ -264,28 +227,3 @@ def check_weights_options(transformer: Path | None, adapter: Path | None) -> Non
             raise CheckpointError(
                 f"There are no weights at {option} {path}; give a .safetensors, .gguf or torch file, or a folder that holds one."
             )
-
-
-def _read(
-    image: str | os.PathLike[str],
-    audio: str | os.PathLike[str],
-    model: str,
-    settings: dict[str, Any],
-    progress: TerminalProgress,
-) -> tuple[ImageSource, AudioSource]:
-    with progress.stage("reading"):
-        # Imported here, so that --help does not wait for the readers.
-        from fantasytalking.pipeline.early_inputs import read_inputs
-
-        return read_inputs(image, audio, model, settings)
-
-
-def _load(model: str, run: RunOptions, progress: TerminalProgress) -> tuple[FantasyTalkingPipeline, int]:
-    """The model, and the number of threads for the video encoder; PyTorch and OpenCV have theirs set."""
-    # Imported here, so that --help and a mistyped option do not wait for the frameworks.
-    with progress.stage("loading"), importing_frameworks():
-        quiet_frameworks()
-        from fantasytalking.pipeline.load_pipeline import load_pipeline, use_threads
-
-        pipeline = load_pipeline(model, run.device, run.dtype, run.transformer, run.adapter)
-        return pipeline, use_threads(pipeline, run.threads)

@@ -54,8 +54,17 @@ def window_ranges(num_tokens: int, num_frames: int) -> torch.Tensor:
     return torch.tensor(ranges, dtype=torch.int64)
 
 
+def window_width(ranges: torch.Tensor) -> int:
+    """Tokens of the widest window before windows are cut to the clip; reading it from a device waits for that device.
+
+    Args:
+        ranges: int64 [B, f, 2] from `window_ranges`.
+    """
+    return int((ranges[..., 1] - ranges[..., 0]).max()) + 1 + 2 * WINDOW_MARGIN
+
+
 def window_index(
-    ranges: torch.Tensor, num_tokens: int, lengths: torch.Tensor | None = None
+    ranges: torch.Tensor, num_tokens: int, lengths: torch.Tensor | None = None, width: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Positions of the tokens of every window: each range widened by `WINDOW_MARGIN` on both sides and cut to its clip.
 
@@ -63,6 +72,7 @@ def window_index(
         ranges: int64 [B, f, 2] from `window_ranges`.
         num_tokens: t, the number of tokens that the batch is padded to.
         lengths: int64 [B], real tokens of each clip; None: all t.
+        width: `window_width(ranges)` where it is known already.
 
     Returns:
         index int64 [B, f, w], where t (one past the end) stands for padding, and lengths int64 [B, f] of the windows.
@@ -73,8 +83,7 @@ def window_index(
     last = torch.minimum(ranges[..., 1] + WINDOW_MARGIN, ends - 1)
     counts = (last - first + 1).clamp(min=0)
     # The width before windows are cut to the clip, as released: it is the same for all windows, however short the clip is.
-    width = int((ranges[..., 1] - ranges[..., 0]).max()) + 1 + 2 * WINDOW_MARGIN
-    steps = torch.arange(width, device=ranges.device)
+    steps = torch.arange(window_width(ranges) if width is None else width, device=ranges.device)
     index = torch.where(steps < counts[..., None], first[..., None] + steps, num_tokens)
     return index, counts
 

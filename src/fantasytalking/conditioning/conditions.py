@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from fantasytalking.conditioning.audio_windows import window_width
 from fantasytalking.errors import InputError
 
 Scale = float | torch.Tensor
@@ -27,14 +28,19 @@ class AudioCondition:
             mode, stage 2 and inference). None: all video tokens listen to the whole clip (clip mode, stage 1).
         lengths: int64 [B], number of real features of each clip; the rest is masked. None: all are real.
         scale: Weight of the audio attention, a number or [B]; 1 as trained, 0 is exactly "no audio".
+        width: `audio_windows.window_width` of the ranges, found here while they are on the CPU: a model that reads it from its device
+            waits for that device on each call, and is not compiled as one graph. None: not known, or clip mode.
     """
 
     features: torch.Tensor
     ranges: torch.Tensor | None = None
     lengths: torch.Tensor | None = None
     scale: Scale = 1.0
+    width: int | None = None
 
     def __post_init__(self) -> None:
+        if self.ranges is not None and self.ranges.device.type == "cpu" and self.ranges.numel():
+            object.__setattr__(self, "width", window_width(self.ranges))
         batch = self.features.shape[0]
         _check("audio.features [B, t, d]", self.features, (batch, None, None))
         _check("audio.ranges [B, f, 2]", self.ranges, (batch, None, 2))
@@ -113,7 +119,8 @@ class Conditions:
             changes["image"] = cast(self.image)
         if self.audio is not None:
             moved = {name: move(getattr(self.audio, name)) for name in ("ranges", "lengths", "scale")}
-            changes["audio"] = AudioCondition(cast(self.audio.features), **moved)  # type: ignore[arg-type]
+            features = cast(self.audio.features)
+            changes["audio"] = AudioCondition(features, width=self.audio.width, **moved)  # type: ignore[arg-type]
         if self.identity is not None:
             scale = move(self.identity.scale)
             changes["identity"] = IdentityCondition(cast(self.identity.embedding), scale)  # type: ignore[arg-type]
@@ -148,6 +155,18 @@ def replace(conditions: Conditions, **changes: object) -> Conditions:
     return dataclasses.replace(conditions, **changes)  # type: ignore[arg-type]
 
 
+def with_tensor_scales(conditions: Conditions) -> Conditions:
+    """The same with scales [B] as tensors; audio and identity whose scale is the number 0 are left out."""
+    changes: dict[str, object] = {}
+    for name, features in (("audio", "features"), ("identity", "embedding")):
+        part = getattr(conditions, name)
+        if part is not None:
+            scale = scale_rows(part.scale, conditions.batch_size, getattr(part, features))
+            is_absent = isinstance(part.scale, int | float) and part.scale == 0
+            changes[name] = None if is_absent else dataclasses.replace(part, scale=scale)
+    return replace(conditions, **changes)
+
+
 def scale_rows(scale: Scale, batch: int, like: torch.Tensor) -> torch.Tensor:
     """A scale as float32 [B] on the device of `like`."""
     return torch.as_tensor(scale, dtype=torch.float32, device=like.device).expand(batch)
@@ -162,13 +181,14 @@ def _cat_audio(parts: Sequence[Conditions]) -> AudioCondition | None:
         raise InputError(
             f"Joined audio must have one mode and one number of latent frames, but has {frames} (None is clip mode)."
         )
-    longest = max(audio.features.shape[1] for audio in present)
+    longest, widths = max(audio.features.shape[1] for audio in present), [audio.width for audio in present]
     rows = [_audio_rows(part, present[0], longest) for part in parts]
     return AudioCondition(
         features=torch.cat([row.features for row in rows]),
         ranges=_cat_or_none("audio.ranges", [row.ranges for row in rows]),
         lengths=_cat_or_none("audio.lengths", [row.lengths for row in rows]),
         scale=torch.cat([scale_rows(row.scale, row.features.shape[0], row.features) for row in rows]),
+        width=None if None in widths else max(width for width in widths if width is not None),
     )
 
 

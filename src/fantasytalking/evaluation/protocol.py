@@ -135,7 +135,7 @@ def load_protocol(name: str) -> Protocol:
             "A JSON file of fields and the folder of a report are accepted as well."
         )
     try:
-        raw = json.loads(path.read_text())
+        raw = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"The protocol '{path}' is not JSON ({error}); give an object of fields.") from error
     if isinstance(raw, dict) and isinstance(raw.get("protocol"), dict):

@@ -51,5 +51,7 @@ RIGID_POINTS = (
 
 # int64 [898, 3], all with the same orientation; the first 852 are skin and lips, then 18 mouth, 14 right eye, 14 left
 # eye.
-TRIANGLES = np.array(json.loads((Path(__file__).parent / "mesh_triangles.json").read_text()), dtype=np.int64)
+TRIANGLES = np.array(
+    json.loads((Path(__file__).parent / "mesh_triangles.json").read_text(encoding="utf-8")), dtype=np.int64
+)
 NUM_SKIN_TRIANGLES = 852

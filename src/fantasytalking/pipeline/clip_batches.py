@@ -17,8 +17,8 @@ from fantasytalking.autoencoder import Beginning, Reference, VideoAutoencoder, f
 from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.errors import InputError
 from fantasytalking.pipeline.call_arguments import Case
-from fantasytalking.pipeline.continued_video import last_frames
-from fantasytalking.pipeline.encoders import TEXT_TOKENS, Encoders, encode_conditions, encode_text
+from fantasytalking.pipeline.continued_video import encode_beginning
+from fantasytalking.pipeline.encoders import Encoders, encode_conditions
 from fantasytalking.pipeline.guidance_passes import Guidance
 from fantasytalking.pipeline.inputs import Portrait, Speech
 from fantasytalking.pipeline.model_rules import ModelRules
@@ -93,9 +93,10 @@ def encode_clip(
     case: Case,
     portrait: Portrait,
     speech: Speech,
+    prompts: tuple[Tensor, Tensor | None],
     previous: TalkingVideo | NDArray[np.uint8] | None,
 ) -> Clip:
-    """Encode portrait, speech and prompts of a clip.
+    """Encode portrait and speech of a clip.
 
     Args:
         encoders: Encoders of the model.
@@ -104,33 +105,20 @@ def encode_clip(
         case: Arguments of the clip, with settings that the model can follow.
         portrait: The portrait as read.
         speech: The speech as read.
+        prompts: Text tokens of its prompt and negative prompt, from `encode_prompts`.
         previous: The video that it continues, or None.
     """
     reference = Reference(
         from_uint8(portrait.pixels)[None].to(encoders.device), None if portrait.face is None else (portrait.face,)
     )
-    conditions = encode_conditions(encoders, rules, portrait, speech, case.settings, case.text.prompt)
-    negative = _negative(encoders, case)
+    text, negative = prompts
+    conditions = encode_conditions(encoders, rules, portrait, speech, case.settings, text)
     beginning = None
     if previous is not None:
-        # The last frames of the video that is continued, and their latents.
-        frames = from_uint8(last_frames(previous, portrait.pixels.shape[:2], speech.video_frames))
-        last = frames.movedim(0, 1)[None].to(encoders.device)
-        beginning = Beginning(last, autoencoder.encode(last, reference))
+        beginning = encode_beginning(previous, speech.video_frames, reference, autoencoder)
     image_latents = autoencoder.condition(reference, speech.num_frames, beginning)
     shape = autoencoder.latent_shape(speech.num_frames, *portrait.pixels.shape[:2])
     return Clip(case, speech, reference, conditions, negative, image_latents, shape, beginning)
-
-
-def _negative(encoders: Encoders, case: Case) -> Tensor | None:
-    """Embeddings of the negative prompt; without them and a text encoder the negative prompt is the prompt."""
-    text, settings = case.text, case.settings
-    if text.negative is not None:
-        return text.negative.to(encoders.device, encoders.dtype)
-    if encoders.text_encoder is None or (text.prompt is None and settings.negative_prompt == settings.prompt):
-        return None
-    length = TEXT_TOKENS if text.prompt is None else text.prompt.shape[1]
-    return encode_text(encoders, settings.negative_prompt, length).to(encoders.device, encoders.dtype)
 
 
 def alike(clips: Sequence[Clip]) -> list[list[Clip]]:

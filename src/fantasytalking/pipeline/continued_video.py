@@ -5,13 +5,35 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fantasytalking.autoencoder import Beginning, Reference, VideoAutoencoder, from_uint8
 from fantasytalking.errors import AudioError, VideoError
 from fantasytalking.pipeline.talking_video import TalkingVideo
 
-__all__ = ["CONTINUED_FRAMES", "last_frames"]
+__all__ = ["CONTINUED_FRAMES", "encode_beginning", "last_frames"]
 
 CONTINUED_FRAMES = 9
 """Frames (4 k - 3) of a previous video that a continued one begins with: a third of a second."""
+
+
+def encode_beginning(
+    previous: TalkingVideo | NDArray[np.uint8], video_frames: int, reference: Reference, autoencoder: VideoAutoencoder
+) -> Beginning:
+    """The last `CONTINUED_FRAMES` frames of the video that is continued, and their latents.
+
+    Args:
+        previous: A video, or its frames [n, H, W, 3] uint8.
+        video_frames: Frames that the new video's speech lasts.
+        reference: The portrait of both videos.
+        autoencoder: Encodes the frames.
+
+    Raises:
+        VideoError: The previous video has another size or type, or too few frames.
+        AudioError: The speech is no longer than the frames that are taken over.
+    """
+    height, width = reference.images.shape[-2:]
+    frames = last_frames(previous, (height, width), video_frames)
+    last = from_uint8(frames).movedim(0, 1)[None].to(reference.images.device)
+    return Beginning(last, autoencoder.encode(last, reference))
 
 
 def last_frames(

@@ -22,6 +22,7 @@ from fantasytalking.pipeline.effective_settings import settings_to_store
 from fantasytalking.pipeline.encoders import TEXT_TOKENS, encode_text
 from fantasytalking.pipeline.step_callback import TENSOR_INPUTS
 from fantasytalking.pipeline.talking_video import TalkingVideo
+from fantasytalking.system.execution_device import execution_device
 from fantasytalking.system.records import nearest_name
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
@@ -93,11 +94,13 @@ def with_dtype(options: dict[str, Any]) -> dict[str, Any]:
         SettingsError: Both are given, or a type that nothing computes in.
     """
     wanted = options.get("dtype") or options.get("torch_dtype")
-    if any(one in FLOAT8 for one in (wanted.values() if isinstance(wanted, dict) else [wanted])):
-        raise SettingsError(
-            "dtype is an 8-bit float, in which weights can be stored but nothing computes; load in bfloat16 and call "
-            "transformer.enable_layerwise_casting, or give transformer=load_transformer(..., dtype=torch.float8_e4m3fn)."
-        )
+    for one in wanted.values() if isinstance(wanted, dict) else [wanted]:
+        if one in FLOAT8:
+            raise SettingsError(
+                f"A pipeline cannot compute in {str(one).removeprefix('torch.')}; load it in torch.bfloat16 with "
+                f"transformer=fantasytalking.checkpoints.load_transformer(folder, dtype={one}), which stores the matrices of the blocks so "
+                "and widens each when it is used, or call transformer.enable_layerwise_casting."
+            )
     if options.get("torch_dtype") is None:
         return {name: value for name, value in options.items() if name != "torch_dtype"}
     if options.get("dtype") is not None:
@@ -118,6 +121,20 @@ class DiffusersConventions:
     def interrupt(self) -> bool:
         """Whether the run in progress is to stop; a callback sets `_interrupt`."""
         return self._interrupt
+
+    @property
+    def _execution_device(self) -> torch.device:
+        # diffusers' is that of the first component, which need not be the one that the latents go through.
+        transformer = self.transformer  # type: ignore[attr-defined]
+        if transformer is None:
+            return super()._execution_device  # type: ignore[misc, no-any-return]
+        return execution_device(transformer)
+
+    @property
+    def current_timestep(self) -> float | None:
+        """Timestep of the step that is computed, 1000 (noise) to 0 (data), as diffusers' caches ask for it; None between calls."""
+        transformer: Any = self.transformer  # type: ignore[attr-defined]
+        return None if transformer is None else transformer.current_timestep
 
     @property
     def num_timesteps(self) -> int:

@@ -21,11 +21,19 @@ from fantasytalking.pipeline.model_names import INDEX, resolve_model
 from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.settings import GenerationSettings
 
-__all__ = ["read_inputs"]
+__all__ = ["Demands", "read_demands", "read_inputs"]
 
 
 @dataclass(frozen=True)
-class _Demands:
+class Demands:
+    """What a model folder demands of a call.
+
+    Attributes:
+        rules: Its rules.
+        settings: Settings of the call: its defaults, replaced by what is given.
+        uses_identity: Whether it has an identity module.
+    """
+
     rules: ModelRules
     settings: GenerationSettings
     uses_identity: bool
@@ -51,7 +59,7 @@ def read_inputs(
         CheckpointError: There is no such model.
     """
     folder = resolve_model(model)
-    demands = _demands(folder, given) if isinstance(folder, Path) else None
+    demands = read_demands(folder, given) if isinstance(folder, Path) else None
     if demands is None:
         load_image(image)
         load_audio(audio, from_picture=False)
@@ -61,15 +69,20 @@ def read_inputs(
     return load_portrait(image, settings, rules, find_face), load_speech(audio, settings, rules)
 
 
-def _demands(folder: Path, given: Mapping[str, Any]) -> _Demands | None:
-    """What a model folder demands; None if its files do not say, which the loader tells."""
+def read_demands(folder: Path, given: Mapping[str, Any]) -> Demands | None:
+    """What a model folder demands; None if its files do not say, which the loader tells.
+
+    Args:
+        folder: The model folder.
+        given: Settings of the call by name.
+    """
     try:
-        index = json.loads((folder / INDEX).read_text())
-        config = json.loads((folder / "transformer" / "config.json").read_text())
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        config = json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
         names = {field.name for field in dataclasses.fields(ModelRules)}
         rules = ModelRules(**{name: value for name, value in index.items() if name in names})
         defaults = GenerationSettings.create(index.get("defaults") or {})
         uses_identity = config.get("identity_dim") is not None
     except (OSError, ValueError, AttributeError, TypeError, FantasyTalkingError):
         return None
-    return _Demands(rules, defaults.replace(**given), uses_identity)
+    return Demands(rules, defaults.replace(**given), uses_identity)

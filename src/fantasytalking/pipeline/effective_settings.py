@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fantasytalking.acceleration.caches import StepCache
 from fantasytalking.perception.face_confidence import FaceCheck
 from fantasytalking.pipeline.call_arguments import Case
 from fantasytalking.pipeline.noise_schedule import own_shift
@@ -27,7 +28,11 @@ def effective_settings(
 
     Returns:
         The settings, and a sentence about each thing that differs from what was asked for.
+
+    Raises:
+        SettingsError: The model cannot follow the step cache asked for.
     """
+    StepCache(case.settings.cache).check(pipeline.transformer)
     settings, usual = case.settings, pipeline.settings()
     scheduler = None if pipeline.scheduler is pipeline._stored_scheduler else pipeline.scheduler
     no_effect = _without_effect(pipeline, settings)

@@ -23,6 +23,7 @@ from fantasytalking.pipeline.inputs import Portrait, Speech
 from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.progress import quiet_logger
 from fantasytalking.pipeline.settings import GenerationSettings
+from fantasytalking.system.execution_device import execution_device
 
 __all__ = [
     "TEXT_TOKENS",
@@ -30,6 +31,7 @@ __all__ = [
     "encode_conditions",
     "encode_identity",
     "encode_image",
+    "encode_prompts",
     "encode_speech",
     "encode_text",
 ]
@@ -44,7 +46,7 @@ class Encoders:
 
     Attributes:
         config: Configuration of the transformer, which need not be loaded: widths, and which parts it has.
-        device: Where the encoders compute and the conditions go.
+        device: Where the conditions go: where the transformer computes.
         dtype: Type of the conditions, the transformer's.
         text_encoder: umT5, or None.
         tokenizer: Tokenizer of the text encoder.
@@ -65,6 +67,31 @@ class Encoders:
     audio_processor: Any = None
 
 
+def encode_prompts(
+    encoders: Encoders, settings: GenerationSettings, prompt: Tensor | None = None, negative: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Text tokens of the prompt and of the negative prompt [1, l, d], on the encoders' device in their type.
+
+    Both at once, and before all else: with parts that wait in main memory each of them fetches the next and sends the one before it
+    back, so a part that is called twice, or out of order, stays on the device.
+
+    Args:
+        encoders: Encoders of the model.
+        settings: Uses both prompts.
+        prompt: Embeddings [1, l, d] in place of the prompt.
+        negative: Embeddings [1, l, d] in place of the negative prompt.
+
+    Returns:
+        The negative prompt is None where it does not differ, or where it is not given and the model has no text encoder.
+    """
+    text = encode_text(encoders, settings.prompt) if prompt is None else prompt
+    differs = prompt is not None or settings.negative_prompt != settings.prompt
+    if negative is None and differs and encoders.text_encoder is not None:
+        negative = encode_text(encoders, settings.negative_prompt, text.shape[1])
+    place = encoders.device, encoders.dtype
+    return text.to(*place), None if negative is None else negative.to(*place)
+
+
 def encode_conditions(
     encoders: Encoders,
     rules: ModelRules,
@@ -75,25 +102,26 @@ def encode_conditions(
 ) -> Conditions:
     """Conditions of the guidance pass with prompt and speech.
 
+    The order is that in which parts of a pipeline wait in main memory (`model_cpu_offload_seq`): text, image, speech.
+
     Args:
         encoders: Encoders of the model; a condition whose encoder is missing is left out.
         rules: Rules of the model.
         portrait: From `inputs.load_portrait`.
         speech: From `inputs.load_speech`.
         settings: Uses the prompt, the scales, the audio level and the intensities.
-        text: Embeddings [1, l, d] in place of the prompt.
+        text: Text tokens of the prompt [1, l, d], from `encode_prompts`; None encodes it here.
 
     Returns:
         A batch of one in the encoders' type and on their device.
     """
     config = encoders.config
-    # Independent of each other, so that encoders that wait in main memory can be used in any order.
-    identity = encode_identity(encoders, portrait, settings.identity_scale)
+    text = encode_text(encoders, settings.prompt) if text is None else text
+    image = encode_image(encoders, portrait.pixels)
     audio = None
     if config.audio_dim is not None:
         audio = encode_speech(encoders, speech, rules, settings.audio_scale, settings.audio_level)
-    text = encode_text(encoders, settings.prompt) if text is None else text
-    image = encode_image(encoders, portrait.pixels)
+    identity = encode_identity(encoders, portrait, settings.identity_scale)
     motion = torch.tensor([[settings.w_face, settings.w_body]]) if config.motion else None
     return Conditions(text, image, audio, identity, motion).to(encoders.device, encoders.dtype)
 
@@ -158,10 +186,11 @@ def encode_text(encoders: Encoders, text: str, length: int = TEXT_TOKENS) -> Ten
         return_attention_mask=True,
         return_tensors="pt",
     )
-    mask = tokens.attention_mask.to(encoders.device)
-    states: Tensor = encoders.text_encoder(tokens.input_ids.to(encoders.device), mask).last_hidden_state
+    place = execution_device(encoders.text_encoder)
+    mask = tokens.attention_mask.to(place)
+    states: Tensor = encoders.text_encoder(tokens.input_ids.to(place), mask).last_hidden_state
     # As released: the tokens behind the prompt are zero, not what the encoder makes of padding.
-    result: Tensor = states * mask[..., None].to(states.dtype)
+    result: Tensor = states * mask[..., None].to(states)
     return result
 
 
@@ -174,6 +203,6 @@ def encode_image(encoders: Encoders, pixels: NDArray[np.uint8]) -> Tensor | None
     if encoders.image_encoder is None or encoders.image_processor is None:
         return None
     inputs = encoders.image_processor(images=pixels, return_tensors="pt")
-    values = inputs.pixel_values.to(encoders.device, encoders.image_encoder.dtype)
+    values = inputs.pixel_values.to(execution_device(encoders.image_encoder), encoders.image_encoder.dtype)
     tokens: Tensor = encoders.image_encoder(pixel_values=values, output_hidden_states=True).hidden_states[-2]
     return tokens

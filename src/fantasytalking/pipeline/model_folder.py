@@ -130,7 +130,7 @@ def _index(folder: Path) -> dict[str, Any]:
             "give one that 'fantasytalking convert' made, or the folder of a trained model."
         )
     try:
-        index: dict[str, Any] = json.loads(path.read_text())
+        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"'{path}' is not valid JSON ({error}); download or convert the model again.") from error
     return index
@@ -166,7 +166,7 @@ def _check_motion(folder: Path) -> None:
 
 def _shards(listing: Path) -> list[Path]:
     try:
-        names = set(json.loads(listing.read_text())["weight_map"].values())
+        names = set(json.loads(listing.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"'{listing}' is not a list of weight files; download the model again.") from error
     return sorted(listing.parent / name for name in names)

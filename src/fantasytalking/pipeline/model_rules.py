@@ -42,6 +42,12 @@ class ModelRules:
         float | None,
         field("Loudness that speech is brought to before the speech encoder; nothing leaves it as it is.", unit="dBFS"),
     ] = None
+    mag_ratios: Annotated[
+        list[float] | None,
+        field(
+            "Ratios for the cache magcache, a step each, from `acceleration.caches.measure_ratios`; nothing: not measured."
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         Strides().latent_frames(self.max_frames)

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import inspect
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, overload
 
@@ -21,8 +21,9 @@ from diffusers.loaders import WanLoraLoaderMixin
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fantasytalking.acceleration.apply_plan import memory_released
 from fantasytalking.autoencoder import VideoAutoencoder, WanAutoencoder
-from fantasytalking.errors import CheckpointError, FantasyTalkingError, OutOfMemory
+from fantasytalking.errors import CheckpointError, FantasyTalkingError
 from fantasytalking.pipeline.call_arguments import Case, Images, Speeches, TextEmbeddings, cases_of, drawn
 from fantasytalking.pipeline.clip_batches import Clip, Run, alike, check_text, decoded, encode_clip, joined
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
@@ -34,7 +35,7 @@ from fantasytalking.pipeline.diffusers_conventions import (
     with_dtype,
 )
 from fantasytalking.pipeline.effective_settings import effective_settings
-from fantasytalking.pipeline.encoders import Encoders
+from fantasytalking.pipeline.encoders import Encoders, encode_prompts
 from fantasytalking.pipeline.inputs import ImageSource, Portrait, Speech, load_portrait, load_speech
 from fantasytalking.pipeline.model_folder import (
     LIBRARY,
@@ -116,7 +117,10 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
         if type(audio_encoder).__name__ == "WhisperEncoder":
             # transformers does not export it at its top level, where diffusers would look for it.
             self.register_to_config(audio_encoder=(LIBRARY, "WhisperEncoder"))
+        self._exclude_from_cpu_offload = ["vae"] if getattr(vae, "moves_as_a_whole", False) else []
         self.rules = ModelRules(**rules)
+        if transformer is not None:
+            transformer.mag_ratios = self.rules.mag_ratios
         GenerationSettings.create(defaults or {})
         self.register_to_config(**dataclasses.asdict(self.rules), defaults=dict(defaults or {}))
         # Defaults that name a shift are made for the scheduler beside them; any other scheduler has its own say.
@@ -136,6 +140,7 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
 
         Raises:
             CheckpointError: There is no such model, or its folder is incomplete or does not fit.
+            SettingsError: The type is one that networks are stored in and cannot compute in.
         """
         model = resolve_model(os.fspath(name))
         if isinstance(model, Path):
@@ -261,7 +266,7 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
         shift_given = settings is not None or "sigma_shift" in overrides
         run = Run(progress, shift_given, callback_on_step_end, names, previous, output, output_type != "latent")
         run.check(len(cases))
-        with _memory_explained():
+        with memory_released(self):
             videos, latents = self._generate(cases, run)
         if output_type is not None:
             return frames_output(videos, latents, output_type, return_dict)
@@ -280,16 +285,17 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
         ]
         with progress.stage("encoding"):
             parts = self.encoders, self.autoencoder, self.rules
+            # All prompts before all else, see `encode_prompts`.
+            texts = [encode_prompts(parts[0], case.settings, case.text.prompt, case.text.negative) for case in settled]
             clips = [
-                encode_clip(*parts, case, portrait, speech, run.previous)
-                for case, (portrait, speech) in zip(settled, read, strict=True)
+                encode_clip(*parts, case, portrait, speech, text, run.previous)
+                for case, (portrait, speech), text in zip(settled, read, texts, strict=True)
             ]
         latents: dict[int, Tensor] = {}
         for group in alike(clips):
             latents.update(zip(map(id, group), self._sample(group, run), strict=True))
         ordered = [latents[id(clip)] for clip in clips]
         videos = [decoded(self.autoencoder, clip, one, run) for clip, one in zip(clips, ordered, strict=True)]
-        self.maybe_free_model_hooks()
         return videos, ordered
 
     def _settle(self, case: Case, portrait: Portrait, speech: Speech, run: Run, whose: str) -> Case:
@@ -331,15 +337,3 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
         uses_identity = self.transformer.config.identity_dim is not None and case.settings.identity_scale > 0
         portrait = load_portrait(case.image, case.settings, self.rules, uses_identity or self.rules.needs_face)
         return portrait, load_speech(case.audio, case.settings, self.rules)
-
-
-@contextlib.contextmanager
-def _memory_explained() -> Iterator[None]:
-    """Turn an out-of-memory error into a sentence."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(
-            "The clip does not fit into the memory of the device; use a smaller --longest-side, "
-            "fewer --max-seconds or --batch-passes off."
-        ) from error

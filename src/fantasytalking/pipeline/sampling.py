@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fantasytalking.flow import noised
-from fantasytalking.pipeline.guidance_passes import Denoiser, Guidance, GuidancePasses
+from fantasytalking.pipeline.guidance_passes import Denoiser, Guidance, GuidancePasses, Place
 from fantasytalking.pipeline.noise_schedule import Schedule
 from fantasytalking.pipeline.progress import Progress
 
@@ -61,13 +61,18 @@ def denoise(
         Latents at the schedule's last noise level, or where a hook ended the run, [B, C, f, h, w], float32.
     """
     hooks = hooks or Hooks()
-    passes, plan, solve = GuidancePasses(model, guidance, image_latents), guidance.plan, schedule.solver()
-    latents, count = noise.float(), len(schedule.timesteps)
-    with hooks.progress.stage("sampling", count) as advance:
+    plan, solve, latents, count = guidance.plan, schedule.solver(), noise.float(), len(schedule.timesteps)
+    places = [Place(step, count, value) for step, value in enumerate(schedule.timesteps.tolist())]
+    with hooks.progress.stage("sampling", count) as advance, guidance.cache.enabled(model, count):
+        passes = GuidancePasses(model, guidance, image_latents)
+        if passes.batching != guidance.batching == "on":
+            hooks.progress.note(
+                "batch_passes has no effect with the cache first-block, which decides for each pass whether it is computed."
+            )
         for step, timestep in enumerate(schedule.timesteps):
             if hooks.interrupted():
                 break
-            velocities = passes.run(plan.passes(step, count), latents, timestep)
+            velocities = passes.run(plan.passes(step, count), latents, timestep, places[step])
             latents = solve(plan.combine(velocities, step, count, guidance.audio_channels), timestep, latents)
             for hook in hooks.after_step:
                 changed = hook(step, timestep, latents)

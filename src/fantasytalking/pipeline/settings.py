@@ -14,7 +14,10 @@ from typing import Annotated, Any, Literal
 from fantasytalking.errors import SettingsError
 from fantasytalking.system.records import FieldDescription, describe, field, plain, record
 
-__all__ = ["NEGATIVE_PROMPT", "GenerationSettings", "settings_list", "settings_table"]
+__all__ = ["DECIDING_BY_PASS", "NEGATIVE_PROMPT", "GenerationSettings", "settings_list", "settings_table"]
+
+DECIDING_BY_PASS = ("first-block",)
+"""Caches that decide for each guidance pass whether it is computed, so that passes never run as one batch."""
 
 # The negative prompt that the Wan models are released with, and that FantasyTalking uses.
 NEGATIVE_PROMPT = (
@@ -124,6 +127,33 @@ class GenerationSettings:
         Literal["auto", "on", "off"],
         field("Whether the guidance passes of a step run as one batch: faster, but needs more memory."),
     ] = "auto"
+    reuse_conditions: Annotated[
+        Literal["auto", "on", "off"],
+        field(
+            "Whether keys and values of prompt, portrait and speech are computed once for all steps: exact and faster, but needs memory."
+        ),
+    ] = "auto"
+    cache: Annotated[
+        Literal["none", "first-block", "magcache", "sea", "taylorseer", "pab"],
+        field("Step cache: skips blocks, or with pab attention, on steps that change little; faster and less exact."),
+    ] = "none"
+    cache_threshold: Annotated[
+        float | None,
+        field(
+            "Change that the caches first-block, magcache and sea overlook: more is faster; nothing means the cache's own.",
+            minimum=0,
+            maximum=1,
+        ),
+    ] = None
+    cache_interval: Annotated[
+        int | None,
+        field(
+            "Of so many steps, the caches magcache, sea, taylorseer and pab compute at least one; nothing means the cache's own.",
+            minimum=2,
+            maximum=100,
+            unit="steps",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         if self.audio_start_percent > self.audio_end_percent:
@@ -131,6 +161,15 @@ class GenerationSettings:
                 f"audio_start_percent must not exceed audio_end_percent, but {plain(self.audio_start_percent)} and "
                 f"{plain(self.audio_end_percent)} were given; swap them."
             )
+        for name, caches, other in (
+            ("cache_threshold", ("taylorseer", "pab"), "cache_interval"),
+            ("cache_interval", ("first-block",), "cache_threshold"),
+        ):
+            if self.cache in caches and getattr(self, name) is not None:
+                raise SettingsError(
+                    f"{name} has no effect with the cache {self.cache}, but {plain(getattr(self, name))} was given; "
+                    f"use {other}, and none for {name}."
+                )
 
     @classmethod
     def create(cls, *layers: Mapping[str, Any]) -> GenerationSettings:

@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import nn
 
-__all__ = ["execution_device"]
+__all__ = ["execution_device", "move_tensors"]
 
 
 def execution_device(network: nn.Module) -> torch.device:
     """The device that a network's inputs belong on.
 
-    That is the device of its weights. Under accelerate's offload by layers (`enable_sequential_cpu_offload` of diffusers) the weights are
-    on the meta device between calls; its hooks on the layers say where each of them will be.
+    That is the device of its weights, unless hooks bring these to another device for each call: accelerate's (offload of whole models or
+    of layers, device maps), or those of diffusers' group offloading. Between calls such weights wait on the CPU or on disk, and may be
+    without values, on the meta device.
     """
-    found = next((weight.device for weight in network.parameters()), torch.device("cpu"))
-    if found.type != "meta":
-        return found
-    hooks = (getattr(module, "_hf_hook", None) for module in network.modules())
-    devices = (getattr(hook, "execution_device", None) for hook in hooks)
-    return next((torch.device(device) for device in devices if device is not None), found)
+    for module in network.modules():
+        for hook in _hooks(module):
+            device = getattr(hook, "execution_device", None)
+            if device is not None:
+                return torch.device(device)
+    return next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
+
+
+def move_tensors(record: Any, device: torch.device | str | int, non_blocking: bool = False) -> dict[str, Any]:
+    """Fields of a dataclass on a device, as far as they are tensors or records that have a `to` themselves: name -> value."""
+    values = {name: getattr(record, name) for name in record.__dataclass_fields__}
+    return {
+        name: value.to(device=device, non_blocking=non_blocking) if hasattr(value, "to") else value
+        for name, value in values.items()
+    }
+
+
+def _hooks(module: nn.Module) -> Iterator[Any]:
+    """Hooks of a module that know where it computes."""
+    outer = getattr(module, "_hf_hook", None)
+    yield from getattr(outer, "hooks", (outer,))  # several hooks of accelerate are one that holds them
+    registry = getattr(module, "_diffusers_hook", None)
+    for hook in getattr(registry, "hooks", {}).values():
+        group = getattr(hook, "group", None)
+        if group is not None:
+            yield _Onload(group.onload_device)
+
+
+class _Onload:
+    """A hook of diffusers under the name that accelerate gives the device."""
+
+    def __init__(self, execution_device: torch.device) -> None:
+        self.execution_device = execution_device

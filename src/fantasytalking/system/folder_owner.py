@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import socket
@@ -23,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from fantasytalking.errors import OutputError
+from fantasytalking.system.file_locks import lock, open_to_lock, remove_locked, touch
 
 __all__ = ["Owner", "owned"]
 
@@ -97,14 +97,14 @@ def owned(
     missing = [place for place in (path.parent, *path.parent.parents) if not place.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _locked(path)
+        held = _locked(path)
         try:
             left = _read(path)
-            if left is not None and _is_alive(left, path, lock.holds, tell):
+            if left is not None and _is_alive(left, path, held.holds, tell):
                 raise _refusal(folder, left)
             _write(path, Owner.this_process(doing))
         except BaseException:
-            os.close(lock.number)
+            os.close(held.number)
             raise
     except _HeldError as error:
         raise _refusal(folder, _read(path, patience=1.0), doing) from error
@@ -116,17 +116,14 @@ def owned(
     if left is not None:
         tell(f"Who was {left.doing} '{folder}' before ({left.name}) was stopped on the way; this process takes over.")
     stop = threading.Event()
-    heart = threading.Thread(target=_beat, args=(lock.number, stop), daemon=True)
+    heart = threading.Thread(target=_beat, args=(path, held.number, stop), daemon=True)
     heart.start()
     try:
         yield
     finally:
         stop.set()
         heart.join()
-        # While the lock is still held, so that nobody can lock the file that is going away (see `_locked`).
-        with contextlib.suppress(OSError):
-            path.unlink()
-        os.close(lock.number)
+        remove_locked(path, held.number)
         _remove_empty(missing)
 
 
@@ -145,11 +142,11 @@ class _Lock:
 def _locked(path: Path) -> _Lock:
     """Open a lock file and lock it, where the file system can."""
     while True:
-        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        number = open_to_lock(path)
         holds = True
         try:
             try:
-                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(number)
             except BlockingIOError as error:
                 raise _HeldError from error
             except OSError as error:
@@ -177,7 +174,7 @@ def _read(path: Path, patience: float = 0.0) -> Owner | None:
     until = time.monotonic() + patience
     while True:
         with contextlib.suppress(OSError, ValueError, TypeError):
-            return Owner(**json.loads(path.read_text()))
+            return Owner(**json.loads(path.read_text(encoding="utf-8")))
         if time.monotonic() >= until:
             return None
         time.sleep(0.05)
@@ -186,7 +183,7 @@ def _read(path: Path, patience: float = 0.0) -> Owner | None:
 def _write(path: Path, owner: Owner) -> None:
     # In place, as the lock is on this very file.
     try:
-        with path.open("r+") as file:
+        with path.open("r+", encoding="utf-8") as file:
             file.write(json.dumps(asdict(owner)) + "\n")
             file.truncate()
     except OSError:
@@ -208,7 +205,7 @@ def _is_alive(owner: Owner, path: Path, holds: bool, tell: Callable[[str], None]
     while time.monotonic() < until:
         time.sleep(min(1.0, BEAT))
         # Opening a file makes a network file system ask for its present times.
-        with path.open() as file:
+        with path.open("rb") as file:
             if os.fstat(file.fileno()).st_mtime_ns != seen:
                 return True
     return False
@@ -229,10 +226,10 @@ def _refusal(folder: Path, owner: Owner | None, doing: str = "working in") -> Ou
     )
 
 
-def _beat(number: int, stop: threading.Event) -> None:
+def _beat(path: Path, number: int, stop: threading.Event) -> None:
     while not stop.wait(BEAT):
         with contextlib.suppress(OSError):
-            os.utime(number)
+            touch(path, number)
 
 
 def _remove_empty(folders: list[Path]) -> None:
@@ -245,5 +242,5 @@ def _remove_empty(folders: list[Path]) -> None:
 def _boot() -> str:
     """Identifies the running system: the same in all its containers, another one after a restart."""
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return f"{socket.gethostname()} {round(psutil.boot_time() / 60)}"

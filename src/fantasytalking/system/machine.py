@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from fantasytalking.errors import SettingsError
@@ -19,6 +20,7 @@ __all__ = [
     "cpu_name",
     "free_memory",
     "git_commit",
+    "host_memory",
     "installed_version",
     "library_versions",
     "machine",
@@ -42,7 +44,7 @@ def machine() -> dict[str, Any]:
 def cpu_name() -> str:
     """Model name of the CPU, or "unknown"."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or "unknown"
 
@@ -55,15 +57,18 @@ def usable_cores() -> int:
 def free_memory(device: torch.device) -> float:
     """Free memory in bytes: that of a CUDA device, or the machine's for any other device.
 
-    On macOS, which tells only how much memory there is, a quarter of that; 0 where nothing is known.
+    Linux says how much of it is free; elsewhere it is what psutil takes for available.
     """
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    names = os.sysconf_names if hasattr(os, "sysconf_names") else {}
-    page = os.sysconf("SC_PAGE_SIZE") if "SC_PAGE_SIZE" in names else 0
-    if "SC_AVPHYS_PAGES" in names:
-        return float(os.sysconf("SC_AVPHYS_PAGES") * page)
-    return float(os.sysconf("SC_PHYS_PAGES") * page) / 4 if "SC_PHYS_PAGES" in names else 0.0
+    if hasattr(os, "sysconf_names") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return float(psutil.virtual_memory().available)
+
+
+def host_memory() -> int:
+    """Bytes of main memory that this process can still have without swapping."""
+    return int(psutil.virtual_memory().available)
 
 
 def choose_device(name: str) -> torch.device:

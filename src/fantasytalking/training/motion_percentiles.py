@@ -17,7 +17,7 @@ PERCENTILES = "motion_percentiles.json"
 
 def write_percentiles(folder: Path, percentiles: Mapping[str, Sequence[float]]) -> None:
     """Write the raw motion `w_face` and `w_body` at evenly spaced ranks to a model folder."""
-    (folder / PERCENTILES).write_text(json.dumps(percentiles) + "\n")
+    (folder / PERCENTILES).write_text(json.dumps(percentiles) + "\n", encoding="utf-8")
 
 
 def read_percentiles(folder: Path) -> IntensityScale | None:

@@ -7,6 +7,7 @@ Letters: B batch, f latent frames, n video tokens of one latent frame, t speech 
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from torch import nn
 
 from fantasytalking.conditioning.audio_windows import select_tokens
 from fantasytalking.errors import SettingsError
+from fantasytalking.system.execution_device import move_tensors
 
 MASKING_BACKENDS = frozenset(
     {
@@ -57,6 +59,10 @@ class AudioTokens:
     positions: torch.Tensor | None = None
     places: torch.Tensor | None = None
 
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> AudioTokens:
+        """Copy on a device."""
+        return dataclasses.replace(self, **move_tensors(self, device, non_blocking))
+
 
 @dataclass(frozen=True)
 class IdentityTokens:
@@ -64,6 +70,40 @@ class IdentityTokens:
 
     tokens: torch.Tensor
     scale: float | torch.Tensor
+
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> IdentityTokens:
+        """Copy on a device."""
+        return dataclasses.replace(self, **move_tensors(self, device, non_blocking))
+
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values."""
+
+
+@dataclass(frozen=True)
+class KeysValues:
+    """What one block's cross-attention computes from a context alone: the same for each step of a sampling.
+
+    Attributes:
+        text: [B, l, heads, d / heads] each, like image and identity.
+        image: of the image tokens, or None.
+        audio: [B, t, heads, d / heads] in clip mode; [B, t, d] in frame mode, in which windows are gathered from them; or None.
+        positions: [p + 1, d] of the learned positions in a window, or None.
+        identity: of the identity tokens, or None.
+    """
+
+    text: Pair
+    image: Pair | None = None
+    audio: Pair | None = None
+    positions: Pair | None = None
+    identity: Pair | None = None
+
+
+@dataclass(eq=False)
+class Kept:
+    """A place for the keys and values of one block and one context, filled by the first call that needs them."""
+
+    keys_values: KeysValues | None = None
 
 
 @dataclass(frozen=True)
@@ -78,12 +118,18 @@ class CrossContext:
         image: [B, li, d] embedded image tokens, or None.
         audio: projected speech, or None.
         identity: identity tokens, or None.
+        kept: where one block keeps its keys and values for the next steps; None: it computes them each time.
     """
 
     text: torch.Tensor
     image: torch.Tensor | None = None
     audio: AudioTokens | None = None
     identity: IdentityTokens | None = None
+    kept: Kept | None = None
+
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> CrossContext:
+        """Copy on a device; the hooks of accelerate and diffusers call it for a block that computes elsewhere than the one before."""
+        return dataclasses.replace(self, **move_tensors(self, device, non_blocking))
 
 
 class FantasyTalkingAttnProcessor(nn.Module):
@@ -121,7 +167,8 @@ class FantasyTalkingAttnProcessor(nn.Module):
         if self.has_identity:
             nn.init.zeros_(self.identity_v_proj.weight)
 
-    def forward(
+    # Not `forward`: hooks wrap that, and bring its arguments to a device, `attn` with its weights among them.
+    def __call__(
         self,
         attn: WanAttention,
         hidden_states: torch.Tensor,
@@ -135,28 +182,52 @@ class FantasyTalkingAttnProcessor(nn.Module):
         """
         context = encoder_hidden_states
         query = _heads(attn, attn.norm_q(attn.to_q(hidden_states)))
+        known = self._keys_values(attn, context)
 
-        key, value = _text_keys_values(attn, context.text)
-        attended = self._attend(query, _heads(attn, attn.norm_k(key)), _heads(attn, value))
-        if context.image is not None:
-            key, value = _image_keys_values(attn, context.image)
-            attended = attended + self._attend(query, _heads(attn, attn.norm_added_k(key)), _heads(attn, value))
-        if context.audio is not None:
-            attended = attended + context.audio.scale * self._attend_to_audio(attn, query, context.audio)
-        if context.identity is not None:
-            key = self.identity_k_proj(context.identity.tokens)
-            value = self.identity_v_proj(context.identity.tokens)
-            heard = self._attend(query, _heads(attn, key), _heads(attn, value))
-            attended = attended + context.identity.scale * heard
+        attended = self._attend(query, *known.text)
+        if known.image is not None:
+            attended = attended + self._attend(query, *known.image)
+        if context.audio is not None and known.audio is not None:
+            heard = self._attend_to_audio(attn, query, context.audio, known.audio, known.positions)
+            attended = attended + context.audio.scale * heard
+        if context.identity is not None and known.identity is not None:
+            attended = attended + context.identity.scale * self._attend(query, *known.identity)
 
         result: torch.Tensor = attn.to_out[1](attn.to_out[0](attended))
         return result
 
-    def _attend_to_audio(self, attn: WanAttention, query: torch.Tensor, audio: AudioTokens) -> torch.Tensor:
-        # Keys and values are computed once per token and then gathered, because neighbouring windows share most tokens.
-        key, value = self.audio_k_proj(audio.tokens), self.audio_v_proj(audio.tokens)
+    def _keys_values(self, attn: WanAttention, context: CrossContext) -> KeysValues:
+        """Those that are kept, else new ones, which are kept where the context has a place for them."""
+        if context.kept is None:
+            return self._new_keys_values(attn, context)
+        if context.kept.keys_values is None:
+            context.kept.keys_values = self._new_keys_values(attn, context)
+        return context.kept.keys_values
+
+    def _new_keys_values(self, attn: WanAttention, context: CrossContext) -> KeysValues:
+        key, value = _text_keys_values(attn, context.text)
+        text = (_heads(attn, attn.norm_k(key)), _heads(attn, value))
+        image = audio = positions = identity = None
+        if context.image is not None:
+            key, value = _image_keys_values(attn, context.image)
+            image = (_heads(attn, attn.norm_added_k(key)), _heads(attn, value))
+        if context.audio is not None:
+            # Computed once per token and gathered later, because neighbouring windows share most tokens.
+            audio = (self.audio_k_proj(context.audio.tokens), self.audio_v_proj(context.audio.tokens))
+            if context.audio.index is None:
+                audio = (_heads(attn, audio[0]), _heads(attn, audio[1]))
+            elif context.audio.positions is not None:
+                positions = (self.audio_k_proj(context.audio.positions), self.audio_v_proj(context.audio.positions))
+        if context.identity is not None:
+            tokens = context.identity.tokens
+            identity = (_heads(attn, self.identity_k_proj(tokens)), _heads(attn, self.identity_v_proj(tokens)))
+        return KeysValues(text, image, audio, positions, identity)
+
+    def _attend_to_audio(
+        self, attn: WanAttention, query: torch.Tensor, audio: AudioTokens, known: Pair, positions: Pair | None
+    ) -> torch.Tensor:
         if audio.index is None:
-            return self._attend(query, _heads(attn, key), _heads(attn, value), audio.mask)
+            return self._attend(query, *known, audio.mask)
         if self._parallel_config is not None:
             raise SettingsError(
                 "Context parallelism splits latent frames between devices, and speech by frame needs them whole; "
@@ -164,10 +235,9 @@ class FantasyTalkingAttnProcessor(nn.Module):
             )
         batch, frames, _ = audio.index.shape
         query = rearrange(query, "b (f n) heads d -> (b f) n heads d", f=frames)
-        key, value = select_tokens(key, audio.index), select_tokens(value, audio.index)
-        if audio.positions is not None and audio.places is not None:
-            key = key + F.embedding(audio.places, self.audio_k_proj(audio.positions))
-            value = value + F.embedding(audio.places, self.audio_v_proj(audio.positions))
+        key, value = (select_tokens(states, audio.index) for states in known)
+        if positions is not None and audio.places is not None:
+            key, value = key + F.embedding(audio.places, positions[0]), value + F.embedding(audio.places, positions[1])
         key, value = (rearrange(x, "b f w (heads d) -> (b f) w heads d", heads=attn.heads) for x in (key, value))
         return rearrange(self._attend(query, key, value, audio.mask), "(b f) n d -> b (f n) d", b=batch)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -18,16 +19,26 @@ from einops import rearrange
 from torch import nn
 
 from fantasytalking.conditioning.audio_windows import WINDOW_MARGIN, attention_mask, window_index
-from fantasytalking.conditioning.conditions import AudioCondition, Conditions, IdentityCondition, Scale, scale_rows
+from fantasytalking.conditioning.conditions import (
+    AudioCondition,
+    Conditions,
+    IdentityCondition,
+    Scale,
+    replace,
+    scale_rows,
+)
 from fantasytalking.conditioning.identity_qformer import IdentityQFormer
 from fantasytalking.conditioning.motion_network import MotionNetwork
 from fantasytalking.conditioning.speech_features import AudioProjector
 from fantasytalking.errors import InputError
 from fantasytalking.geometry import PATCH
 from fantasytalking.transformer.attention import AudioTokens, CrossContext, FantasyTalkingAttnProcessor, IdentityTokens
+from fantasytalking.transformer.constants import Constants, for_blocks
+from fantasytalking.transformer.new_parts import reset_new_parts
+from fantasytalking.transformer.step_caches import StepCaching
 
 
-class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
+class FantasyTalkingTransformer3DModel(StepCaching, WanTransformer3DModel):
     """Wan's transformer with cross-attention to speech and to a face.
 
     A subclass of diffusers' model with diffusers' own blocks: only the cross-attention processors are ours, so LoRA,
@@ -67,6 +78,13 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
         "audio_projector",
         "identity_qformer",
         "motion_network",
+    ]
+    # Parts that a device map must not cut: their code mixes what their layers return with parameters of their own.
+    _no_split_modules: ClassVar[list[str]] = [
+        *WanTransformer3DModel._no_split_modules,
+        "AudioProjector",
+        "IdentityQFormer",
+        "MotionNetwork",
     ]
 
     @register_to_config
@@ -141,7 +159,12 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
             block.attn2.set_processor(FantasyTalkingAttnProcessor(inner_dim, config.audio_dim, config.identity_dim))
 
     def forward(
-        self, hidden_states: torch.Tensor, timestep: torch.Tensor, conditions: Conditions, return_dict: bool = True
+        self,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        conditions: Conditions,
+        return_dict: bool = True,
+        constants: Constants | None = None,
     ) -> Transformer2DModelOutput | tuple[torch.Tensor]:
         """Predict the velocity (noise - data) of noisy latents.
 
@@ -150,6 +173,8 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
             timestep: [B], 0 (data) to 1000 (noise).
             conditions: Prompt, portrait, speech, face and intensities, in the model's type and on its device.
             return_dict: Whether to return a record with `sample` or a tuple.
+            constants: Filled by the first call with what follows from the conditions alone, and used by the next calls, which must have the
+                same conditions, weights and number of latent frames; None, or with gradients: nothing is kept.
 
         Returns:
             Velocity [B, out_channels, f, h, w].
@@ -161,23 +186,18 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
         rotary_emb = self.rope(hidden_states)
         tokens = self.patch_embedding(hidden_states).flatten(2).transpose(1, 2).contiguous()
 
-        temb, modulation, text, image = self._embed(timestep, conditions)
-        context = CrossContext(
-            text,
-            image,
-            self.audio_tokens(conditions.audio, grid[0], tokens.dtype),
-            self._identity_tokens(conditions.identity, tokens.dtype),
-        )
-
+        kept = None if torch.is_grad_enabled() else constants
+        temb, modulation, contexts = self._embed_and_contexts(timestep, conditions, grid[0], tokens.dtype, kept)
         checkpointed = torch.is_grad_enabled() and self.gradient_checkpointing
-        for block in self.blocks:
+        for block, context in zip(self.blocks, contexts, strict=True):
             if checkpointed:
                 tokens = self._gradient_checkpointing_func(block, tokens, context, modulation, rotary_emb)
             else:
                 tokens = block(tokens, context, modulation, rotary_emb)
 
-        shift, scale = (self.scale_shift_table.to(temb.device) + temb[:, None]).to(tokens.device).chunk(2, dim=1)
-        tokens = self.proj_out((self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens))
+        shift, scale = (self.scale_shift_table.to(temb.device) + temb[:, None]).chunk(2, dim=1)
+        normed = self.norm_out(tokens.float())
+        tokens = self.proj_out((normed * (1 + scale.to(normed.device)) + shift.to(normed.device)).type_as(tokens))
         output = self._unpatchify(tokens, grid)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
@@ -204,18 +224,7 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
 
         Used for a model that was built on the meta device and filled from a checkpoint of Wan alone.
         """
-        for part in (self.audio_projector, self.identity_qformer):
-            _reset(part)
-        if self.identity_qformer is not None:
-            nn.init.normal_(self.identity_qformer.queries, std=self.config.identity_dim**-0.5)
-        if self.window_positions is not None:
-            nn.init.normal_(self.window_positions)
-        if self.motion_network is not None:
-            _reset(self.motion_network)
-            self.motion_network.reset_output()
-        for block in self.blocks:
-            _reset(block.attn2.processor)
-            block.attn2.processor.reset_values()
+        reset_new_parts(self)
 
     def _token_grid(self, hidden_states: torch.Tensor, conditions: Conditions) -> tuple[int, int, int]:
         """Tokens in (time, height, width) after checking that latents and conditions fit."""
@@ -246,9 +255,30 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
                 raise InputError("This model has no motion network, but motion intensities were given; leave them out.")
             # The paper adds it to the timestep embedding: before Wan's projection to the six modulation vectors, so that
             # all blocks and the output head see it.
-            temb = temb + self.motion_network(conditions.motion.to(temb.dtype))
+            temb = temb + self.motion_network(conditions.motion.to(temb.dtype)).to(temb.device)
             modulation = embedder.time_proj(embedder.act_fn(temb))
         return temb, modulation.unflatten(1, (6, -1)), text, image
+
+    def _embed_and_contexts(
+        self,
+        timestep: torch.Tensor,
+        conditions: Conditions,
+        frames: int,
+        dtype: torch.dtype,
+        constants: Constants | None,
+    ) -> tuple[torch.Tensor, torch.Tensor, Sequence[CrossContext]]:
+        """Timestep embedding, the blocks' modulation, and what each block attends to."""
+        if constants is not None and constants.contexts:
+            # The embedder does time and text in one call. A single token is the least that every kind of quantised layer takes.
+            temb, modulation, _, _ = self._embed(timestep, replace(conditions, text=conditions.text[:, :1], image=None))
+            return temb, modulation, constants.contexts
+        temb, modulation, text, image = self._embed(timestep, conditions)
+        audio = self.audio_tokens(conditions.audio, frames, dtype)
+        context = CrossContext(text, image, audio, self._identity_tokens(conditions.identity, dtype))
+        if constants is None:
+            return temb, modulation, [context] * len(self.blocks)
+        constants.contexts = for_blocks(context, self.blocks)
+        return temb, modulation, constants.contexts
 
     def audio_tokens(self, audio: AudioCondition | None, frames: int, dtype: torch.dtype) -> AudioTokens | None:
         """Speech as every block's attention reads it: projected and, in frame mode, with each latent frame's window.
@@ -268,7 +298,8 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
             return None
         if self.audio_projector is None:
             raise InputError("This model has no audio attention, but an audio condition was given; leave it out.")
-        tokens = self.audio_projector(audio.features.to(dtype))
+        # Back from where a device map may have put the projector.
+        tokens = self.audio_projector(audio.features.to(dtype)).to(audio.features.device)
         batch, count, _ = tokens.shape
         scale = _column(audio.scale, batch, tokens)
         if audio.ranges is None:
@@ -283,7 +314,7 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
                 f"The latents have {frames} frames but the audio has windows for {audio.ranges.shape[1]}; "
                 "make the windows for the same number of video frames."
             )
-        index, counts = window_index(audio.ranges, count, audio.lengths)
+        index, counts = window_index(audio.ranges, count, audio.lengths, audio.width)
         mask = rearrange(attention_mask(counts, index.shape[2]), "b f w -> (b f) 1 1 w")
         padded = nn.functional.pad(tokens, (0, 0, 0, 1))
         if self.window_positions is None:
@@ -304,18 +335,8 @@ class FantasyTalkingTransformer3DModel(WanTransformer3DModel):
         return IdentityTokens(tokens, _column(identity.scale, tokens.shape[0], tokens))
 
     def _unpatchify(self, tokens: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
-        frames, height, width = grid
-        p_time, p_height, p_width = self.config.patch_size
-        return rearrange(
-            tokens,
-            "b (f h w) (pf ph pw c) -> b c (f pf) (h ph) (w pw)",
-            f=frames,
-            h=height,
-            w=width,
-            pf=p_time,
-            ph=p_height,
-            pw=p_width,
-        )
+        sizes = dict(zip(("f", "h", "w", "pf", "ph", "pw"), (*grid, *self.config.patch_size), strict=True))
+        return rearrange(tokens, "b (f h w) (pf ph pw c) -> b c (f pf) (h ph) (w pw)", **sizes)
 
 
 def _column(scale: Scale, batch: int, like: torch.Tensor) -> float | torch.Tensor:
@@ -323,9 +344,3 @@ def _column(scale: Scale, batch: int, like: torch.Tensor) -> float | torch.Tenso
     if not isinstance(scale, torch.Tensor):
         return scale
     return scale_rows(scale, batch, like).to(like.dtype)[:, None, None]
-
-
-def _reset(part: nn.Module | None) -> None:
-    for module in [] if part is None else part.modules():
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.LayerNorm):
-            module.reset_parameters()

@@ -24,5 +24,5 @@ def caption_of(video: SourceVideo, settings: PreparationSettings) -> str:
     text = video.caption
     beside = Path(video.path).with_suffix(".txt")
     if not text and beside.is_file():
-        text = beside.read_text(errors="replace")[:_LONGEST]
+        text = beside.read_text(encoding="utf-8", errors="replace")[:_LONGEST]
     return " ".join(text.split())

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import psutil
+
 import fantasytalking.errors
 from fantasytalking.errors import FantasyTalkingError, InputError, MissingDependencyError, ResourceError
 from fantasytalking.pipeline.progress import quiet_frameworks
@@ -142,6 +144,19 @@ def _actor_class(task: Callable[..., Task], arguments: Arguments) -> Any:
     return BoundActor
 
 
+def _end_with_helpers(process: int) -> None:
+    """End a process that joined a cluster, and the helpers that Ray started for it."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        whole = psutil.Process(process)
+        for one in [*whole.children(recursive=True), whole]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+
+
 @functools.cache
 def check_cluster(address: str) -> None:
     """Check that there is a Ray cluster at an address, in half a minute at most.
@@ -170,17 +185,17 @@ def check_cluster(address: str) -> None:
         "GRPC_VERBOSITY": "NONE",
     }
     words = [sys.executable, "-c", _JOIN, address]
+    # A session of its own, which ends as a whole; Windows has no sessions.
+    apart: dict[str, Any] = {"start_new_session": True} if hasattr(os, "killpg") else {}
     with subprocess.Popen(
-        words, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        words, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **apart
     ) as joining:
         try:
             joined = joining.wait(_ANSWER_SECONDS) == 0
         except subprocess.TimeoutExpired:
             joined = False
         finally:
-            # Ray starts helpers of its own
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(joining.pid, signal.SIGKILL)
+            _end_with_helpers(joining.pid)
     if not joined:
         raise InputError(f"{told}; {way_out}")
 

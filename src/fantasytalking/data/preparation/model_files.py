@@ -48,7 +48,7 @@ def read_model_file(source: str | Path, name: str) -> dict[str, Any]:
     try:
         if isinstance(source, str):
             path = _from_hub(source, name)
-        found = json.loads(Path(path).read_text())
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
     except Exception as error:
         # whatever a missing repository or network makes the hub's client raise
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -112,7 +112,7 @@ def find_model(name: str) -> Model:
         except Exception as error:
             raise unreachable_model(name, error) from error
     check_folder(place)
-    defaults = json.loads((place / INDEX).read_text()).get("defaults") or {}
+    defaults = json.loads((place / INDEX).read_text(encoding="utf-8")).get("defaults") or {}
     total = hashlib.sha256()
     for path in sorted(path for path in place.rglob("*") if path.suffix in _DECIDING and path.is_file()):
         total.update(f"{path.relative_to(place).as_posix()}={file_digest(path)}\n".encode())

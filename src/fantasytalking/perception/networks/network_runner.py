@@ -82,7 +82,8 @@ def _interpreter(name: str, process: int) -> _Interpreter:
     except ImportError as error:
         raise MissingDependencyError(
             "Face and body perception needs the package ai-edge-litert, which cannot be imported "
-            f"({error}); install it with: pip install ai-edge-litert"
+            f"({error}); install it with pip install ai-edge-litert, which has wheels for Windows, macOS on Apple silicon, and Linux "
+            "with glibc on x86-64 and ARM."
         ) from error
     # it tells of its delegate, and has no switch for that
     with quiet_stderr():

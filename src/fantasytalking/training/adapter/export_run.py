@@ -243,7 +243,7 @@ def _write_pipeline(
     trained: _Trained, folder: Path, parts: Path, write: Callable[[Path], None], report: Callable[[str], None]
 ) -> None:
     index = parts / INDEX
-    if not index.is_file() or "audio_encoder" not in json.loads(index.read_text()):
+    if not index.is_file() or "audio_encoder" not in json.loads(index.read_text(encoding="utf-8")):
         raise CheckpointError(
             f"{parts} is no pipeline folder with a speech encoder, so VAE and encoders are missing; name one with --pipeline "
             "('fantasytalking convert' makes it), or export the transformer alone."
@@ -260,13 +260,13 @@ def _write_pipeline(
     write(folder / "transformer")
     if trained.description["percentiles"]:
         write_percentiles(folder, trained.description["percentiles"])
-    content: Mapping[str, Any] = json.loads(index.read_text())
+    content: Mapping[str, Any] = json.loads(index.read_text(encoding="utf-8"))
     text = json.dumps(
         {**content, "_class_name": "FantasyTalkingPipeline", "transformer": [LIBRARY, TRANSFORMER]},
         indent=2,
         sort_keys=True,
     )
-    (folder / INDEX).write_text(text + "\n")
+    (folder / INDEX).write_text(text + "\n", encoding="utf-8")
 
 
 def _export_embedded(run: Path, target: Path, layout: str) -> Path:

@@ -103,9 +103,9 @@ def export_student(student: Any, config: DistillConfig, teacher: Path, target: P
     with atomic_folder(target) as temporary:
         shutil.copytree(teacher, temporary, ignore=shutil.ignore_patterns("transformer"), dirs_exist_ok=True)
         copy.deepcopy(student).half().save_pretrained(temporary / "transformer")
-        index = json.loads((temporary / INDEX).read_text())
+        index = json.loads((temporary / INDEX).read_text(encoding="utf-8"))
         index["defaults"] = {**(index.get("defaults") or {}), **student_defaults(config)}
-        (temporary / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+        (temporary / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         write_json(temporary / "distillation.json", config.method(), indent=1)
     return target
 

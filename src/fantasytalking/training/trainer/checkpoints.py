@@ -215,7 +215,7 @@ class _Job:
         # Sorted, as the optimiser of a resumed run holds its values in another order, and the same content has the same checksum.
         save_file(mine, unfinished, metadata={"places": json.dumps(places, sort_keys=True)})
         _sync(unfinished)
-        file.with_suffix(_CHECKSUM).write_text(file_sha256(unfinished))
+        file.with_suffix(_CHECKSUM).write_text(file_sha256(unfinished), encoding="utf-8")
         os.replace(unfinished, file)
         if rank == 0:
             self._finish(temporary, target, count)
@@ -227,11 +227,14 @@ class _Job:
                 raise TimeoutError(f"another process did not write its part of step {self.step} in {_PATIENCE} s")
             time.sleep(_POLL)
         files = [temporary / rank_file(rank, count) for rank in range(count)]
-        whole = {**self.meta, "sha256": {file.name: file.with_suffix(_CHECKSUM).read_text() for file in files}}
+        whole = {
+            **self.meta,
+            "sha256": {file.name: file.with_suffix(_CHECKSUM).read_text(encoding="utf-8") for file in files},
+        }
         for file in files:
             file.with_suffix(_CHECKSUM).unlink()
         meta = temporary / META
-        meta.write_text(json.dumps({**whole, DIGEST: json_sha256(whole)}))
+        meta.write_text(json.dumps({**whole, DIGEST: json_sha256(whole)}), encoding="utf-8")
         _sync(meta)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
@@ -241,7 +244,10 @@ class _Job:
 
 
 def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    """Wait until a file or folder is on the disk; Windows cannot do that for folders, and for files only where they can be written."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

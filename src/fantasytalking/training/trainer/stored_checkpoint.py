@@ -42,7 +42,7 @@ class Stored:
     """
 
     def __init__(self, path: Path, reader: int = 0, readers: int = 1) -> None:
-        meta = json.loads((path / META).read_text())
+        meta = json.loads((path / META).read_text(encoding="utf-8"))
         digest = meta.pop(DIGEST, None)
         if digest is not None and digest != json_sha256(meta):
             raise ValueError(f"{META} does not have the checksum that was stored with it")

@@ -1,0 +1,1 @@
+"""Choices of memory and speed over what diffusers and PyTorch can do; no kernels."""

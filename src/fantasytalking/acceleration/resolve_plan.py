@@ -1,0 +1,190 @@
+"""From a machine, a model's sizes and a clip to a memory plan: the fastest one that is expected to fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fantasytalking.acceleration.memory_plan import GIB, Clip, MemoryPlan, Peaks, expected_peaks
+from fantasytalking.acceleration.part_sizes import ModelSizes
+from fantasytalking.errors import OutOfMemory, SettingsError
+from fantasytalking.system.machine import free_memory, host_memory
+from fantasytalking.system.records import nearest_name
+
+__all__ = ["MEMORY", "Machine", "PlannedRun", "as_record", "describe_run", "next_plan", "resolve_plan"]
+
+PLANS: dict[str, dict[str, Any]] = {
+    "high": {"offload": "none"},
+    "balanced": {"offload": "model"},
+    "low": {"offload": "groups"},
+    "minimal": {"offload": "disk", "batch_passes": "off", "vae_tiling": True},
+}
+"""Name -> choices, from the fastest to the one that needs least; what a plan leaves open is chosen by memory."""
+MEMORY = ("auto", *PLANS)
+"""Names that a user may give."""
+USABLE, RESERVED = 0.92, GIB // 2
+"""Share of a device's memory that a plan may take, and what is left for the context."""
+USABLE_HOST = 0.95
+_SPEED_FIRST = tuple(
+    {"batch_passes": batch, "vae_tiling": tiling} for tiling in (False, True) for batch in ("on", "off")
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The memory that a plan is for.
+
+    Attributes:
+        kind: Type of the device: cuda, cpu, mps.
+        device_bytes: Free memory of the device; with a CPU or a device that shares it, main memory.
+        host_bytes: Free main memory.
+    """
+
+    kind: str
+    device_bytes: int
+    host_bytes: int
+
+    @classmethod
+    def of(cls, device: torch.device, device_gib: float | None = None, host_gib: float | None = None) -> Machine:
+        """This machine as it is now, or with other sizes, in GiB."""
+        host = host_memory() if host_gib is None else int(host_gib * GIB)
+        if device_gib is not None:
+            return cls("cuda", int(device_gib * GIB), host)
+        own = int(free_memory(device)) if device.type == "cuda" else host
+        return cls(device.type, own, host)
+
+    @property
+    def usable(self) -> int:
+        """Bytes that a plan may take on the device."""
+        return int(USABLE * self.device_bytes) - RESERVED
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A plan for a clip on a machine.
+
+    Attributes:
+        plan: The choices.
+        peaks: Memory that they are expected to take.
+        fits: Whether that is there.
+    """
+
+    plan: MemoryPlan
+    peaks: Peaks
+    fits: bool
+
+
+def resolve_plan(
+    sizes: ModelSizes, clip: Clip, machine: Machine, memory: str = "auto", overrides: Mapping[str, Any] | None = None
+) -> PlannedRun:
+    """The fastest plan that is expected to fit.
+
+    Args:
+        sizes: Sizes of the model's parts.
+        clip: What is generated.
+        machine: Memory that there is.
+        memory: Name of a plan, which is then taken even if it is not expected to fit, or `auto`.
+        overrides: Fields of `MemoryPlan` that are given.
+
+    Raises:
+        SettingsError: There is no such plan, or a choice that this device cannot follow.
+        OutOfMemory: No plan fits, with `auto`.
+    """
+    if memory not in MEMORY:
+        raise SettingsError(f"There is no memory plan {memory!r}; {nearest_name(memory, MEMORY, 'plans')}")
+    given = dict(overrides or {})
+    if machine.kind != "cuda" and given.get("offload", "none") != "none":
+        raise SettingsError(
+            f"offload is {given['offload']!r}, but on {machine.kind} all parts compute where they wait; leave it out."
+        )
+    runs = [
+        run for name in (PLANS if memory == "auto" else (memory,)) for run in _runs(name, sizes, clip, machine, given)
+    ]
+    fitting = next((run for run in runs if run.fits), None)
+    if fitting is not None:
+        return fitting
+    least = min(reversed(runs), key=lambda run: (run.peaks.device_peak, run.peaks.host))
+    # Only there is what a plan needs known well enough to refuse it.
+    if memory == "auto" and machine.kind == "cuda":
+        raise OutOfMemory(_too_little(least, machine, "offload" in given))
+    return least
+
+
+def next_plan(
+    sizes: ModelSizes, clip: Clip, machine: Machine, plan: MemoryPlan, overrides: Mapping[str, Any] | None = None
+) -> PlannedRun | None:
+    """The next plan after one that ran out of memory: the first below it that takes less; None where there is none.
+
+    Arguments are those of `resolve_plan`.
+    """
+
+    def taken(peaks: Peaks) -> int:
+        return peaks.device_peak if machine.kind == "cuda" else peaks.host
+
+    limit = taken(expected_peaks(sizes, plan, clip, machine.kind != "cuda"))
+    names = list(PLANS)
+    for name in names[names.index(plan.name) :]:
+        for run in _runs(name, sizes, clip, machine, dict(overrides or {})):
+            if taken(run.peaks) < limit:
+                return run
+    return None
+
+
+def _runs(name: str, sizes: ModelSizes, clip: Clip, machine: Machine, given: Mapping[str, Any]) -> Iterator[PlannedRun]:
+    """A plan by name, from the fastest way to follow it to the smallest."""
+    fixed = {"name": name, **PLANS[name], **({} if machine.kind == "cuda" else {"offload": "none"}), **given}
+    seen: set[MemoryPlan] = set()
+    for choices in _SPEED_FIRST:
+        plan = MemoryPlan(**{**choices, **fixed})
+        if plan in seen:
+            continue
+        seen.add(plan)
+        peaks = expected_peaks(sizes, plan, clip, machine.kind != "cuda")
+        enough = peaks.device_peak <= machine.usable if machine.kind == "cuda" else True
+        yield PlannedRun(plan, peaks, enough and peaks.host <= USABLE_HOST * machine.host_bytes)
+
+
+def _too_little(least: PlannedRun, machine: Machine, chosen: bool) -> str:
+    """What is missing, and what would help: the sentence of an error; `chosen` is whether the user says what waits where."""
+    phase = max(least.peaks.device, key=lambda name: least.peaks.device[name])
+    if machine.kind == "cuda" and least.peaks.device_peak > machine.usable:
+        return (
+            f"Even with --memory {least.plan.name} this clip is expected to need {least.peaks.device_peak / GIB:.1f} GiB on the device "
+            f"({phase}), but {max(0, machine.usable) / GIB:.1f} GiB of it can be used; "
+            + ("do without --offload, " if chosen else "")
+            + "use a smaller --longest-side or fewer --max-seconds, or free the device."
+        )
+    return (
+        f"Even with --memory {least.plan.name} this model is expected to need {least.peaks.host / GIB:.1f} GiB of main memory, but "
+        f"{USABLE_HOST * machine.host_bytes / GIB:.1f} GiB of it can be used; close other programs, or store the transformer in the type "
+        "in which it computes (fantasytalking convert --dtype bfloat16), so that it can stay in its files."
+    )
+
+
+def describe_run(run: PlannedRun, machine: Machine, sizes: ModelSizes) -> list[str]:
+    """The plan in lines of text: choices, then expected memory."""
+    choices = run.plan.describe()
+    if "text_encoder" not in sizes.parts:
+        del choices["text encoder"]
+    lines = [f"  {what:<30}{choice}" for what, choice in choices.items()]
+    if machine.kind == "cuda":
+        lines += [f"  {'device memory: ' + phase:<30}{size / GIB:.1f} GiB" for phase, size in run.peaks.device.items()]
+        lines.append(
+            f"  {'device memory: peak':<30}{run.peaks.device_peak / GIB:.1f} GiB of {machine.usable / GIB:.1f} usable"
+        )
+    lines.append(f"  {'main memory: peak':<30}{run.peaks.host / GIB:.1f} GiB of {machine.host_bytes / GIB:.1f} free")
+    return lines
+
+
+def as_record(run: PlannedRun) -> dict[str, Any]:
+    """The plan as plain values, for JSON."""
+    return {
+        **dataclasses.asdict(run.plan),
+        "device_gib": {phase: round(size / GIB, 2) for phase, size in run.peaks.device.items()},
+        "host_gib": round(run.peaks.host / GIB, 2),
+        "fits": run.fits,
+    }

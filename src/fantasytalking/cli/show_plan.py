@@ -1,0 +1,111 @@
+"""`fantasytalking info --plan`: how a model would run here, or on another machine, before anything of it is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fantasytalking.cli.options import check_weights_options
+from fantasytalking.cli.plan_options import MemoryOptions, overrides_of
+from fantasytalking.errors import CheckpointError, SettingsError
+from fantasytalking.pipeline.model_names import resolve_model
+
+__all__ = ["PlanQuestion", "collect_plan", "plan_text"]
+
+
+@dataclass(frozen=True)
+class PlanQuestion:
+    """What the plan is for."""
+
+    model: str = "embedded"
+    """embedded, or a model folder."""
+    transformer: Path | None = None
+    """File or folder of Wan's weights to use in place of the model's, as for generate."""
+    adapter: Path | None = None
+    """With --transformer: the adapter to lay on it in place of the model's."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1, mps."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the transformer and the text encoder: auto is bfloat16 on an accelerator, float32 on a CPU."""
+    device_memory: float | None = None
+    """Plan for a CUDA device with so many GiB instead of this machine's."""
+    host_memory: float | None = None
+    """Plan for so many GiB of free main memory instead of this machine's."""
+    longest_side: int | None = None
+    """Longest side of the video in pixels; by default the model's own."""
+    max_seconds: float | None = None
+    """Length of the video in seconds; by default the model's longest clip."""
+    profile: Literal["exact", "balanced", "fast", "turbo"] = "exact"
+    """Profile of speed, of which steps and guidance count."""
+
+
+def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, Any]:
+    """Collect everything that `info --plan` prints, as plain values for JSON.
+
+    Raises:
+        CheckpointError: There is no such model folder.
+        SettingsError: An option cannot be used.
+        OutOfMemory: No plan fits.
+    """
+    import torch
+
+    from fantasytalking.acceleration.part_sizes import read_sizes
+    from fantasytalking.acceleration.profiles import profile_settings
+    from fantasytalking.acceleration.resolve_plan import Machine, as_record, describe_run, resolve_plan
+    from fantasytalking.pipeline.early_inputs import read_demands
+    from fantasytalking.pipeline.plan_run import count_passes, dtype_name, longest_clip
+    from fantasytalking.pipeline.settings import DECIDING_BY_PASS, GenerationSettings
+    from fantasytalking.system.machine import choose_device
+
+    for name in ("device_memory", "host_memory"):
+        given = getattr(question, name)
+        if given is not None and not 0 < given <= 1e5:
+            raise SettingsError(f"--{name.replace('_', '-')} must be a number of GiB above 0, but {given:g} was given.")
+    check_weights_options(question.transformer, question.adapter)
+    folder = resolve_model(question.model)
+    if not isinstance(folder, Path):
+        raise CheckpointError(
+            f"A plan needs the files of '{question.model}' on this machine; download it, or give a model folder."
+        )
+    place = torch.device("cuda") if question.device_memory is not None else choose_device(question.device)
+    profile, settings = profile_settings(question.profile, GenerationSettings().to_dict(), question.profile == "turbo")
+    settings |= {
+        name: value for name in ("longest_side", "max_seconds") if (value := getattr(question, name)) is not None
+    }
+    demands = read_demands(folder, settings)
+    sizes, clip = read_sizes(folder, question.transformer, question.adapter), longest_clip(folder, settings)
+    machine = Machine.of(place, question.device_memory, question.host_memory)
+    run = resolve_plan(
+        sizes, clip, machine, options.memory, overrides_of(options, dtype_name(question.dtype, place), {})
+    )
+    passes = count_passes((demands.settings if demands else GenerationSettings()), "text_encoder" in sizes.parts)
+    batched = run.plan.batch_passes == "on" and profile.cache not in DECIDING_BY_PASS
+    return {
+        "model": question.model,
+        "profile": question.profile,
+        "clip": {"frames": clip.frames, "height": clip.height, "width": clip.width},
+        "steps": len(passes),
+        "passes": sum(passes),
+        "calls": sum(min(1, count) if batched else count for count in passes),
+        "plan": as_record(run),
+        "cache": profile.cache,
+        "compile": profile.compile and machine.kind == "cuda",
+        "lines": describe_run(run, machine, sizes),
+    }
+
+
+def plan_text(facts: dict[str, Any]) -> str:
+    """The plan as text."""
+    clip, plan = facts["clip"], facts["plan"]
+    head = (
+        f"{facts['model']}: {clip['frames']} frames of {clip['width']} x {clip['height']}, memory plan {plan['name']}"
+    )
+    lines = [head + ("" if plan["fits"] else ", which is expected not to fit"), *facts["lines"]]
+    compiled = "blocks are compiled" if facts["compile"] else "nothing is compiled"
+    rows = {
+        f"profile {facts['profile']}": f"step cache: {facts['cache']}; {compiled}",
+        "network passes": f"{facts['passes']} in {facts['steps']} steps, {facts['calls']} calls of the network",
+    }
+    lines += [f"  {name:<30}{text}" for name, text in rows.items()]
+    return "\n".join(lines)

@@ -1,0 +1,35 @@
+"""The table of `docs/performance.md` is what the resolver says of the released shapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fantasytalking.acceleration.memory_plan import GIB, Clip
+from fantasytalking.acceleration.resolve_plan import Machine, resolve_plan
+from fantasytalking.errors import OutOfMemory
+from tests.acceleration.released_shapes import released_sizes
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+MACHINES = ((12, 64), (12, 32), (16, 64), (24, 64), (24, 32), (32, 64), (48, 64), (80, 64), (141, 64))
+CLIPS = (Clip(81, 512, 512, 2), Clip(81, 720, 1280, 2))
+
+
+def row(device: int, host: int) -> str:
+    cells = [f"{device} GB", f"{host} GB"]
+    for clip in CLIPS:
+        try:
+            run = resolve_plan(released_sizes(), clip, Machine("cuda", device * GIB, host * GIB))
+        except OutOfMemory:
+            cells.append("does not fit")
+            continue
+        batched = "" if run.plan.batch_passes == "on" else ", passes one by one"
+        tiled = ", VAE in tiles" if run.plan.vae_tiling else ""
+        peaks = f"{run.peaks.device_peak / GIB:.1f} + {run.peaks.host / GIB:.1f} GiB"
+        cells.append(f"`{run.plan.name}`{batched}{tiled}: {peaks}")
+    return "| " + " | ".join(cells) + " |"
+
+
+def test_the_documented_plans_are_those_that_are_chosen() -> None:
+    page = PAGE.read_text()
+    missing = [line for line in (row(*machine) for machine in MACHINES) if line not in page]
+    assert not missing, "\n".join(missing)
