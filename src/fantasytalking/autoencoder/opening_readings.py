@@ -27,7 +27,7 @@ OPEN = 0.07
 """Gap between the lips of a portrait from which on its openings are read as they are drawn (50 training portraits)."""
 FACE = 224
 """Height of the face in pixels at which they are tried; the network itself looks at 192."""
-MOST, FARTHEST = 2.2, 0.125
+MOST, FARTHEST = 3.0, 0.17
 """An opening is drawn at most this many times, and by this much, wider than it is meant."""
 
 

@@ -29,7 +29,7 @@ DEFAULTS = {
     "audio_guidance_scale": 2.0,
     "sigma_shift": 3.0,
     # livelier than the median person of the footage, most of whom read sentences before a camera
-    "w_face": 0.7,
+    "w_face": 0.6,
 }
 
 
