@@ -52,6 +52,8 @@ def here(tmp_path_factory: pytest.TempPathFactory, talking: Path) -> Path:
     embedded_pipeline().save_pretrained(made / "model")
     wan_pipeline().save_pretrained(made / "wan")
     save_adapter(tiny.transformer(**tiny.AUDIO), made / "adapter.ckpt", "released")
+    case = {"image": "face.png", "audio": str(EXAMPLE / "speech.wav")}
+    (made / "batch.jsonl").write_text(json.dumps(case) + "\n")
     write_set(made / "latents", wan_pipeline(), {f"clip{i}": made_up(9, seed=i) for i in range(2)})
     for index in range(2):
         talking_video(made / "footage" / f"person{index}.mp4", 1.4, 200 + 100 * index)
@@ -89,6 +91,7 @@ def test_every_other_command_prints_one_object(
         "convert": ("adapter.ckpt", "there.safetensors", "--layout", "safetensors"),
         "generate": (*generating, "--max-seconds", "0.4", "--steps", "1"),
         "demo": ("--output", "demo.mp4", "--max-seconds", "0.4", "--steps", "1"),
+        "batch": ("batch.jsonl", "--model", "model", "--output", "batch", "--max-seconds", "0.4", "--steps", "1"),
         "evaluate": ("--generated", "ours", "--reference", "real", "--output", "one", *METRICS),
         "manifest": ("footage", "--name", "mine", "--clips", "2", "--seconds", "1", "--output", "mine.json"),
         "benchmark": ("--list",),

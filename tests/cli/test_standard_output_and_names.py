@@ -24,6 +24,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "generate --output in a folder": (*GENERATE, "--output", f"{LONG}/o.mp4"),
     "generate --model": (*GENERATE, "--output", "o.mp4", "--model", LONG),
     "demo --output": ("demo", "--output", f"{LONG}.mp4"),
+    "batch": ("batch", f"{LONG}.jsonl", "--output", "o"),
+    "batch --output": ("batch", "here.txt", "--output", LONG),
     "download": ("download", LONG),
     "convert, source": ("convert", f"{LONG}.safetensors", "o.safetensors", "--layout", "released"),
     "convert, target": ("convert", "here.txt", LONG, "--layout", "released"),

@@ -41,6 +41,7 @@ class Command:
 COMMANDS = {
     "demo": Command("fantasytalking.cli.demo", "Animate the example portrait with the example speech."),
     "generate": Command("fantasytalking.cli.generate", "Animate a portrait with speech: image and sound to a video."),
+    "batch": Command("fantasytalking.cli.batch", "Generate the videos of a manifest on all devices; resumable.", True),
     "info": Command("fantasytalking.cli.info", "Show versions, devices, optional packages and what they enable."),
     "download": Command("fantasytalking.cli.download", "Download the released weights from the hub; resumable.", True),
     "convert": Command(

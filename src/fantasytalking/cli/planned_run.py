@@ -1,4 +1,4 @@
-"""Generate a clip as a memory plan says, and one plan lower where memory runs out: the shared body of `generate` and `demo`."""
+"""Generate a clip as a memory plan says, and one plan lower where memory runs out: the shared body of `generate`, `demo` and `batch`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from fantasytalking.system.startup import check_threads, importing_frameworks
 
 if TYPE_CHECKING:
     from fantasytalking.acceleration.memory_plan import MemoryPlan
-    from fantasytalking.acceleration.resolve_plan import PlannedRun
+    from fantasytalking.acceleration.resolve_plan import Machine, PlannedRun
     from fantasytalking.pipeline.inputs import AudioSource, ImageSource
+    from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+    from fantasytalking.pipeline.progress import Progress
     from fantasytalking.pipeline.talking_video import TalkingVideo
 
-__all__ = ["generate_file"]
+__all__ = ["LoadedModel", "Request", "generate_file", "generate_planned"]
 
 
 def generate_file(
@@ -52,7 +54,7 @@ def generate_file(
     progress = TerminalProgress()
     portrait, speech = _read(image, audio, model, settings, progress)
     memory, profile = plan or (MemoryOptions(), ProfileOptions())
-    video = _generate_planned(_Request(model, portrait, speech, target, run, settings, memory, profile), progress)
+    video = generate_planned(Request(model, portrait, speech, target, run, settings, memory, profile), progress)
     if run.json:
         print(json.dumps({"output": str(target), "model": model, **video.summary()}, ensure_ascii=False))
     else:
@@ -77,7 +79,7 @@ def _read(
 
 
 @dataclass(frozen=True)
-class _Request:
+class Request:
     """What a command was asked for.
 
     Attributes:
@@ -101,8 +103,56 @@ class _Request:
     profile: ProfileOptions
 
 
-def _generate_planned(request: _Request, progress: TerminalProgress) -> TalkingVideo:
+class LoadedModel:
+    """The model of the last clip, which the next one uses again if its plan is the same; of one model and its options."""
+
+    def __init__(self) -> None:
+        self._machine: Machine | None = None
+        self._choices: Any = None
+        self._pipeline: FantasyTalkingPipeline | None = None
+        self._encoder_threads = 0
+
+    def machine(self, place: Any) -> Machine:
+        """The memory of the machine before a model was loaded: a plan for the next clip counts the loaded one's as free."""
+        from fantasytalking.acceleration.resolve_plan import Machine
+
+        if self._machine is None:
+            self._machine = Machine.of(place)
+        return self._machine
+
+    def load(self, request: Request, plan: MemoryPlan | None, speed: Any) -> tuple[FantasyTalkingPipeline, int]:
+        """The pipeline for a plan, and the threads of its video encoder.
+
+        Raises:
+            FantasyTalkingError: Whatever loading raises.
+        """
+        from fantasytalking.acceleration.apply_plan import release
+        from fantasytalking.pipeline.load_pipeline import load_pipeline, use_threads
+        from fantasytalking.system.machine import choose_device
+
+        if self._pipeline is None or self._choices != (plan, speed):
+            if self._pipeline is not None:
+                # Both may not fit.
+                self.drop()
+                release(choose_device(request.run.device))
+            run = request.run
+            pipeline = load_pipeline(request.model, run.device, run.dtype, plan, speed, run.transformer, run.adapter)
+            self._encoder_threads = use_threads(pipeline, run.threads)
+            self._pipeline, self._choices = pipeline, (plan, speed)
+        return self._pipeline, self._encoder_threads
+
+    def drop(self) -> None:
+        """Refer to the model no longer."""
+        self._pipeline = None
+
+
+def generate_planned(request: Request, progress: Progress, loaded: LoadedModel | None = None) -> TalkingVideo:
     """Generate the clip of a request; after an error of too little memory once more, by the next plan below.
+
+    Args:
+        request: What is generated.
+        progress: Shows stages and notes.
+        loaded: Keeps the model for the next clip.
 
     Raises:
         FantasyTalkingError: Whatever loading and generating raise.
@@ -115,12 +165,13 @@ def _generate_planned(request: _Request, progress: TerminalProgress) -> TalkingV
         from fantasytalking.acceleration.profiles import profile_settings
         from fantasytalking.system.machine import choose_device
 
+        loaded = loaded or LoadedModel()
         place = choose_device(request.run.device)
         known = GenerationSettings().to_dict()
         profile, changes = profile_settings(request.profile.profile, known, bool(request.profile.lora))
         settings = {**changes, **request.settings}
         speed = speed_of(request.profile, profile.compile)
-        planned, lower = _plans(request, settings, place)
+        planned, lower = _plans(request, settings, place, loaded)
     for note in _notes(planned, request.memory):
         progress.note(note)
     if request.profile.compile == "on" and place.type != "cuda":
@@ -130,11 +181,7 @@ def _generate_planned(request: _Request, progress: TerminalProgress) -> TalkingV
         from fantasytalking.pipeline.talking_video import VideoOutput
 
         with progress.stage("loading"), importing_frameworks():
-            from fantasytalking.pipeline.load_pipeline import load_pipeline, use_threads
-
-            run = request.run
-            pipeline = load_pipeline(request.model, run.device, run.dtype, plan, speed, run.transformer, run.adapter)
-            encoder_threads = use_threads(pipeline, run.threads)
+            pipeline, encoder_threads = loaded.load(request, plan, speed)
         output = VideoOutput(request.target, request.run.overwrite, encoder_threads)
         given = {**settings, **batching}
         video: TalkingVideo = pipeline(request.portrait, request.speech, progress=progress, output=output, **given)
@@ -151,15 +198,18 @@ def _generate_planned(request: _Request, progress: TerminalProgress) -> TalkingV
                 f"The model does not fit into the memory of the device by the plan {_label(planned)}, and there is none below it; use a "
                 "device with more memory."
             ) from error
+    loaded.drop()
     release(place)
     progress.note(f"The memory plan {_label(planned)} ran out of memory; once more by the plan {_label(lower)}.")
     return attempt(lower.plan, _batching(lower, True, settings))
 
 
-def _plans(request: _Request, settings: dict[str, Any], place: Any) -> tuple[PlannedRun | None, PlannedRun | None]:
+def _plans(
+    request: Request, settings: dict[str, Any], place: Any, loaded: LoadedModel
+) -> tuple[PlannedRun | None, PlannedRun | None]:
     """The plan of a request and the one below it; None where the model's sizes are not known."""
     from fantasytalking.acceleration.part_sizes import read_sizes
-    from fantasytalking.acceleration.resolve_plan import Machine, next_plan, resolve_plan
+    from fantasytalking.acceleration.resolve_plan import next_plan, resolve_plan
     from fantasytalking.errors import CheckpointError
     from fantasytalking.pipeline.load_pipeline import local_folder
     from fantasytalking.pipeline.plan_run import clip_of, dtype_name
@@ -171,7 +221,7 @@ def _plans(request: _Request, settings: dict[str, Any], place: Any) -> tuple[Pla
         # Its loader says what is wrong with the folder or the weights.
         return None, None
     overrides = overrides_of(request.memory, dtype_name(request.run.dtype, place), settings)
-    clip, machine = clip_of(Path(folder), settings, request.portrait, request.speech), Machine.of(place)
+    clip, machine = clip_of(Path(folder), settings, request.portrait, request.speech), loaded.machine(place)
     planned = resolve_plan(sizes, clip, machine, request.memory.memory, overrides)
     return planned, next_plan(sizes, clip, machine, planned.plan, overrides)
 

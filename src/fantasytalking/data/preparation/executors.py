@@ -107,7 +107,7 @@ class RayExecutor:
                 yield _unwrap(json.loads(row["result"]))
         except ray.exceptions.RayError as error:
             raise ResourceError(
-                f"Ray failed ({_first_line(error)}); finished shards are kept, so run the same command again."
+                f"Ray failed ({_first_line(error)}); what is finished is kept, so run the same command again."
             ) from error
 
 
@@ -201,13 +201,17 @@ def check_cluster(address: str) -> None:
 
 
 @contextmanager
-def ray_executor(workers: int | None, address: str | None, gpus: float) -> Iterator[RayExecutor]:
+def ray_executor(
+    workers: int | None, address: str | None, gpus: float, doing: str = "Preparing", alone: str = "--workers 0"
+) -> Iterator[RayExecutor]:
     """Start Ray on this machine, or join a cluster, for the duration of the block.
 
     Args:
         workers: Number of actors; None means one per CPU core.
         address: Address of a cluster: "auto", host:port or ray://host:port; None starts Ray on this machine alone.
         gpus: Share of a GPU that each actor takes.
+        doing: What the workers do, for messages.
+        alone: The option with which the command works without Ray, for messages.
 
     Raises:
         MissingDependencyError: Ray is not installed.
@@ -226,7 +230,7 @@ def ray_executor(workers: int | None, address: str | None, gpus: float) -> Itera
         import ray.data
     except ImportError as error:
         raise MissingDependencyError(
-            'Preparing with worker processes needs Ray; install it with pip install "fantasytalking[prepare]", or pass --workers 0.'
+            f'{doing} with worker processes needs Ray; install it with pip install "fantasytalking[prepare]", or pass {alone}.'
         ) from error
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
@@ -242,7 +246,7 @@ def ray_executor(workers: int | None, address: str | None, gpus: float) -> Itera
             f"There is no Ray cluster at '{address}' ({_first_line(error)}); start one with ray start --head."
         ) from error
     except (RuntimeError, OSError, ValueError) as error:
-        raise ResourceError(f"Ray cannot start ({_first_line(error)}); pass --workers 0 to work without it.") from error
+        raise ResourceError(f"Ray cannot start ({_first_line(error)}); pass {alone} to work without it.") from error
     try:
         _silence_libraries()
         yield RayExecutor(worker_count(workers, gpus, ray.cluster_resources()), gpus)
