@@ -20,6 +20,10 @@ import pytest
 from PIL import Image
 
 from fantasytalking.cli.__main__ import main
+from fantasytalking.cli.batch_cases import read_cases
+from fantasytalking.cli.batch_worker import BatchModel, BatchWorker, to_job
+from fantasytalking.cli.options import RunOptions
+from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
 from fantasytalking.media.video import probe_video
 from fantasytalking.system.json import read_json_lines
 from tests.pipeline.tiny_pipeline import EXAMPLE, embedded_pipeline, portrait
@@ -189,11 +193,21 @@ def test_bad_options_are_one_sentence(
     assert not (here / "out").exists()
 
 
+def test_a_case_that_ended_two_workers_is_not_given_to_a_third(here: Path) -> None:
+    model = BatchModel("model", RunOptions(), MemoryOptions(), ProfileOptions(), "this-run")
+    (case,) = read_cases(write_manifest(here, {"name": "one"}), here / "out", {}, {})
+    case.tries.parent.mkdir(parents=True)
+    case.tries.write_text("earlier-run\n" + "this-run\n" * 2)
+    row = BatchWorker(model)(to_job(case))
+    assert row["status"] == "failed" and "was ended from outside 2 times" in row["error"]["message"]
+    assert not case.video.exists()
+
+
 def start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "fantasytalking.cli", "batch", "manifest.jsonl", "--output", "out", *QUICK, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    log = (folder / "log.txt").open("ab")
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
 def wait_until(happened: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
@@ -232,7 +246,7 @@ def test_a_command_that_is_killed_goes_on_where_it_was(here: Path, capsys: pytes
 @POSIX
 @pytest.mark.slow
 def test_a_worker_that_is_killed_gives_its_case_back(here: Path) -> None:
-    write_manifest(here, *({"name": f"case{number}", "seed": number, "steps": 20} for number in range(4)))
+    write_manifest(here, *({"name": f"case{number}", "seed": number, "steps": 4} for number in range(3)))
     process = start(here, "--workers", "2")
     wait_until(lambda: len(list((here / "out" / ".cases").glob("*.tries"))) >= 2, process)
     actors = [one for one in family(process) if "BoundActor" in " ".join(one.cmdline()) or "MapWorker" in one.name()]
@@ -242,6 +256,6 @@ def test_a_worker_that_is_killed_gives_its_case_back(here: Path) -> None:
         one.kill()
     assert process.wait(120) == 0, (here / "log.txt").read_text()
     rows = read_json_lines(here / "out" / "report.jsonl")
-    assert [(row["name"], row["status"]) for row in rows] == [(f"case{number}", "done") for number in range(4)]
+    assert [(row["name"], row["status"]) for row in rows] == [(f"case{number}", "done") for number in range(3)]
     tries = [path.read_text().split() for path in sorted((here / "out" / ".cases").glob("*.tries"))]
-    assert sum(map(len, tries)) == 5, tries
+    assert sum(map(len, tries)) == 4, tries

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from fantasytalking.cli.batch_cases import BatchCase, check_batch_folder, read_cases
+from fantasytalking.cli.batch_cases import WORK, BatchCase, check_batch_folder, read_cases
 from fantasytalking.cli.options import RunOptions, SettingOptions, check_weights_options, given_settings, parse
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, parse_loras
 from fantasytalking.errors import FantasyTalkingError, OutputError, SettingsError
@@ -90,8 +90,12 @@ def run(options: Batch) -> int:
 
         places = _Places.choose(options, progress)
     with owned(options.output, "generating a batch into", tell=progress.note):
-        (options.output / ".cases").mkdir(exist_ok=True)
-        remove_unfinished(options.output)
+        work = options.output / WORK
+        work.mkdir(exist_ok=True)
+        remove_unfinished(work)
+        # The folder is the user's, who may keep half-written files of other programs in it.
+        for part in options.output.glob(".report.*.part.jsonl"):
+            part.unlink(missing_ok=True)
         rows = _generate(options, cases, places, progress)
     return _print(options, rows, progress)
 

@@ -25,10 +25,11 @@ from fantasytalking.system.files import check_name, existing_file
 from fantasytalking.system.json import read_json_object
 from fantasytalking.system.records import nearest_name
 
-__all__ = ["BatchCase", "check_batch_folder", "read_cases"]
+__all__ = ["WORK", "BatchCase", "check_batch_folder", "read_cases"]
 
 _OWN_KEYS = ("name", "image", "audio")
-_WORK = ".cases"
+WORK = ".cases"
+"""Subfolder of the records."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +60,17 @@ class BatchCase:
     @property
     def staged(self) -> Path:
         """Where the complete video lies until its record is written."""
-        return self.output / _WORK / f"{self.name}.mp4"
+        return self.output / WORK / f"{self.name}.mp4"
 
     @property
     def record(self) -> Path:
         """The record that vouches for the video."""
-        return self.output / _WORK / f"{self.name}.json"
+        return self.output / WORK / f"{self.name}.json"
 
     @property
     def tries(self) -> Path:
         """The list of tries."""
-        return self.output / _WORK / f"{self.name}.tries"
+        return self.output / WORK / f"{self.name}.tries"
 
     def is_made(self) -> bool:
         """Whether the video is there, complete and as the line says; one that waits for its place is put there."""
@@ -168,7 +169,8 @@ def _name(name: Any, output: Path) -> str:
         raise InputError(
             f"the name must be usable as a file name, but {name!r} was given; use letters, digits, dashes and underscores."
         )
-    check_name(output / f"{name}.mp4", OutputError)
+    # The longest ending of a case's files.
+    check_name(output / f"{name}.tries", OutputError)
     return name
 
 

@@ -90,10 +90,9 @@ class BatchWorker:
             OutputError: The output folder takes no more.
         """
         case, begin = to_case(job), time.perf_counter()
-        row: dict[str, Any] = {"name": case.name, "status": "failed", "output": str(case.video)}
+        row: dict[str, Any] = {"name": case.name, "status": "failed"}
         try:
-            row |= self._generate(case)
-            row["status"] = "done"
+            row |= {**self._generate(case), "status": "done", "output": str(case.video)}
         except (CheckpointError, MissingDependencyError, OutputError):
             raise
         except FantasyTalkingError as error:
