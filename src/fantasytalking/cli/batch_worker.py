@@ -114,7 +114,7 @@ class BatchWorker:
         if self._count_try(case) > MOST_TRIES:
             raise ResourceError(
                 f"The process that generated it was ended from outside {MOST_TRIES} times, perhaps for lack of memory; try fewer "
-                "--workers, a lower --memory plan or a shorter clip."
+                "--workers, --memory low or a shorter clip."
             )
         model, progress = self._model, _Quiet()
         settings = dict(case.settings)
