@@ -9,12 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from kill_preparation import kill_after, run
+import psutil
+from kill_preparation import run
 
 from fantasytalking.media.video import probe_video
 from fantasytalking.pipeline.model_names import embedded_folder
@@ -29,6 +33,35 @@ def videos(output: Path) -> dict[str, tuple[int, int]]:
     return {path.stem: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
+def begun(output: Path) -> int:
+    """Number of times that a worker began a case, in all runs."""
+    return sum(len(path.read_text().splitlines()) for path in (output / ".cases").glob("*.tries"))
+
+
+def kill_within(words: Sequence[str], output: Path, seconds: float, log: Path) -> bool:
+    """Start a command, and kill it with all its children some time after its first case began; False if it had finished by then."""
+    before = begun(output)
+    with open(log, "ab") as file:
+        process = subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True)
+    while begun(output) == before and process.poll() is None:
+        time.sleep(0.01)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+        for member in family:
+            try:
+                member.send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue
+        process.wait()
+        psutil.wait_procs(family, timeout=30)
+        return True
+    if process.returncode:
+        raise SystemExit(f"The command failed with {process.returncode}:\n{log.read_text(errors='replace')[-2000:]}")
+    return False
+
+
 def main() -> None:
     """Kill and resume, print a line per kill, and the record as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -37,8 +70,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--steps", default="1")
-    parser.add_argument("--earliest", type=float, default=5.0, help="seconds after which a kill may come")
-    parser.add_argument("--latest", type=float, default=15.0)
+    parser.add_argument(
+        "--within", type=float, default=6.0, help="seconds after the first case began in which a kill comes"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)
@@ -54,7 +88,7 @@ def main() -> None:
         before: dict[str, tuple[int, int]] = {}
         kills, repeated, began = 0, 0, time.monotonic()
         while kills < options.kills:
-            if not kill_after(words, rng.uniform(options.earliest, options.latest), log):
+            if not kill_within(words, output, rng.uniform(0, options.within), log):
                 break
             kills += 1
             now = videos(output)
