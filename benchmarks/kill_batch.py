@@ -38,12 +38,12 @@ def begun(output: Path) -> int:
     return sum(len(path.read_text().splitlines()) for path in (output / ".cases").glob("*.tries"))
 
 
-def kill_within(words: Sequence[str], output: Path, seconds: float, log: Path) -> bool:
-    """Start a command, and kill it with all its children some time after its first case began; False if it had finished by then."""
+def kill_within(words: Sequence[str], output: Path, cases: int, seconds: float, log: Path) -> bool:
+    """Start a command, and kill it with all its children some time after it began so many cases; False if it had finished by then."""
     before = begun(output)
     with open(log, "ab") as file:
         process = subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True)
-    while begun(output) == before and process.poll() is None:
+    while begun(output) < before + cases and process.poll() is None:
         time.sleep(0.01)
     try:
         process.wait(seconds)
@@ -66,13 +66,11 @@ def main() -> None:
     """Kill and resume, print a line per kill, and the record as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--cases", type=int, default=40)
+    parser.add_argument("--cases", type=int, default=30)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--steps", default="1")
-    parser.add_argument(
-        "--within", type=float, default=6.0, help="seconds after the first case began in which a kill comes"
-    )
+    parser.add_argument("--within", type=float, default=1.5, help="seconds after a case began in which a kill comes")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)
@@ -88,7 +86,7 @@ def main() -> None:
         before: dict[str, tuple[int, int]] = {}
         kills, repeated, began = 0, 0, time.monotonic()
         while kills < options.kills:
-            if not kill_within(words, output, rng.uniform(0, options.within), log):
+            if not kill_within(words, output, rng.randint(1, 4), rng.uniform(0, options.within), log):
                 break
             kills += 1
             now = videos(output)
