@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from fantasytalking.cli.__main__ import main
+from fantasytalking.evaluation.benchmark.benchmark_manifest import Same, save_manifest
 from fantasytalking.evaluation.benchmark.parse_manifest import load_manifest, read_manifest
+from fantasytalking.evaluation.pairing import GROUND_TRUTH
 from fantasytalking.evaluation.results import load_report
-from tests.evaluation.benchmark.samples import talking_video
+from tests.evaluation.benchmark.samples import case, manifest, method, talking_video
 from tests.pipeline.tiny_pipeline import embedded_pipeline
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmark.md"
@@ -69,6 +71,7 @@ def test_the_format_that_the_page_shows_can_be_read() -> None:
 
 def test_the_shipped_manifests_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert [m["name"] for m in answer(capsys, "benchmark", "--list")["manifests"]] == [
+        "authors",
         "identity",
         "intensity",
         "stages",
@@ -97,6 +100,8 @@ RUN = ("--data", "videos", "--output", "out")
         (("benchmark", "validation", *RUN, "--protocol", "mine"), "There is no protocol 'mine'"),
         (("benchmark", "validation", *RUN, "--devices", "cuda:99"), "There is no device 'cuda:99'"),
         (("benchmark", "validation", "--data", "gone", "--output", "out"), "The data folder 'gone' does not exist"),
+        (("benchmark", "validation", "--output", "out"), "does not say where its footage is published"),
+        (("benchmark", "authors", "--output", "out"), "pass --models MODEL=FOLDER"),
         (("benchmark", "validation", *RUN), "No case of 'validation' can be used"),
         (("manifest", "videos", "--output", "m.json", "--name", "a b"), "--name must be letters, digits"),
         (("manifest", "videos", "--output", "m.json", "--name", "a", "--seconds", "9"), "None of 3 videos can be used"),
@@ -135,3 +140,33 @@ def test_models_that_are_asked_for_are_taken(folder: Path, capsys: pytest.Captur
     models = asked[1].replace("FOLDER", "runs/mine").split()
     found = answer(capsys, "benchmark", "stages", *RUN, "--models", *models)
     assert "No case of 'stages' can be used" in found["error"]["message"]
+
+
+@pytest.mark.slow
+def test_published_videos_are_fetched_made_again_and_compared_with_themselves(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FANTASYTALKING_CACHE", str(folder / "cache"))
+    files = [f"person{index}.mp4" for index in range(2)]
+    cases = [case(folder / "videos", file, 0.8, settings={"seed": 0, "longest_side": 96}) for file in files]
+    expected = (
+        Same("as sharp", "sharpness", ("released", GROUND_TRUTH), 9.0),
+        Same("as wide", "lip_spread", ("released", GROUND_TRUTH), "30 %"),
+    )
+    sources = {file: (folder / "videos" / file).as_uri() for file in files}
+    made = manifest(
+        *cases, methods=(method("released", model="$MODEL"),), expectations=expected, name="page", sources=sources
+    )
+    save_manifest(made, Path("page.json"))
+    words = ("--models", "MODEL=runs/mine", "--metrics", "sharpness", "articulation", "--baselines", "none")
+    found = answer(
+        capsys, "benchmark", "page.json", "--output", "runs/page", *words, "--devices", "cpu", "--workers", "1"
+    )
+    assert (found["made"], found["left_out"]) == (2, [])
+    assert sorted(file.name for file in Path("cache/footage/page").iterdir()) == files
+    sharp, wide = found["trends"]
+    assert sharp["expected"] == "|released - ground truth| <= 9" and sharp["clips"] == 2
+    rows = found["methods"]
+    gap = rows["released"]["sharpness"] - rows[GROUND_TRUTH]["sharpness"]
+    assert sharp["difference"] == pytest.approx(gap, abs=1e-6), "the row of the real clips is the second"
+    assert wide["column"] == "lip_spread" and wide["verdict"] != "not measured"

@@ -42,7 +42,9 @@ CROP = 256  # S of new painters
 CROP_WIDTH = 1.5  # side of the crop in units of the eye distance; a wide open mouth fits
 FIRST_CROP, FIRST_CROP_WIDTH = 128, 1.9  # the same of models of the first version
 SMALLEST = 0.35  # least scale at which a mouth is drawn in its crop
-FINER = 2.3  # crop pixels for a pixel of the picture, at most: where full size would be finer, the mouth is drawn smaller
+FINER = (
+    2.3  # crop pixels for a pixel of the picture, at most: where full size would be finer, the mouth is drawn smaller
+)
 WINDOW_STEPS = 8  # a window's sides are multiples of an eighth of the crop's, which the painter's levels need
 # how far the mouth region goes beyond the lips, and its softness, in sides of a crop at scale 1
 REGION_REACH, REGION_BLUR = 1 / 32, 3 / 128

@@ -36,7 +36,7 @@ class Benchmark:
     manifest: Annotated[str | None, tyro.conf.Positional] = None
     """Name of a shipped manifest (see --list), or a JSON file."""
     data: Path | None = None
-    """Folder that the manifest's file names are relative to."""
+    """Folder that the manifest's file names are relative to; by default published footage is fetched."""
     output: Path | None = None
     """Folder of the run: references, generated videos, report."""
     models: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ def run(options: Benchmark, command: str = "") -> int:
     """
     if options.list:
         return _list(options.json)
-    if options.manifest is None or options.data is None or options.output is None:
+    if options.manifest is None or options.output is None:
         missing = [n for n in ("manifest", "data", "output") if getattr(options, n) is None]
         names = ", ".join("a manifest" if name == "manifest" else f"--{name}" for name in missing)
         raise SettingsError(f"The benchmark lacks {names}; give it, or --list for the shipped manifests.")
@@ -101,6 +101,7 @@ def run(options: Benchmark, command: str = "") -> int:
     progress = TerminalProgress()
     scoring = _scoring(options, command)
     manifest = _checked_manifest(options, models)
+    data = options.data or _fetched(manifest, options, progress)
     # Imported here: --help and a mistake must not wait for the frameworks, whose messages about missing packages are silenced first.
     with progress.stage("loading"):
         quiet_frameworks()
@@ -116,20 +117,23 @@ def run(options: Benchmark, command: str = "") -> int:
         score=not options.generate_only,
         scoring=scoring,
     )
-    outcome = run_benchmark(manifest, options.data, options.output, running, progress)
+    outcome = run_benchmark(manifest, data, options.output, running, progress)
     return _print(outcome, options, progress)
 
 
 def _checked_manifest(options: Benchmark, models: dict[str, str]) -> Manifest:
     """Read the manifest, and check what can be checked without a framework."""
+    from fantasytalking.evaluation.benchmark.fetch_footage import footage_folder
     from fantasytalking.evaluation.benchmark.output_folder import check_output_folder
     from fantasytalking.evaluation.benchmark.parse_manifest import load_manifest
     from fantasytalking.pipeline.model_names import resolve_model
 
-    assert options.manifest is not None and options.data is not None and options.output is not None
+    assert options.manifest is not None and options.output is not None
     manifest = load_manifest(options.manifest)
     chosen = manifest.resolved(options.methods, models)
-    if not options.data.is_dir():
+    if options.data is None:
+        footage_folder(manifest)
+    elif not options.data.is_dir():
         raise InputError(
             f"The data folder '{options.data}' does not exist; give the folder that the manifest's files are in."
         )
@@ -137,6 +141,13 @@ def _checked_manifest(options: Benchmark, models: dict[str, str]) -> Manifest:
         resolve_model(name)
     check_output_folder(options.output, chosen.name)
     return manifest
+
+
+def _fetched(manifest: Manifest, options: Benchmark, progress: Progress) -> Path:
+    from fantasytalking.evaluation.benchmark.fetch_footage import fetch_footage
+
+    with progress.stage("fetching"):
+        return fetch_footage(manifest, options.limit, progress.note)
 
 
 def _scoring(options: Benchmark, command: str) -> EvaluationOptions:

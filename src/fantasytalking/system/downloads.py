@@ -15,9 +15,10 @@ __all__ = ["transfer"]
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0
+_ADVICE = "give a mirror in the variable FANTASYTALKING_WEIGHTS_MIRROR"
 
 
-def transfer(source: str, target: Path, size: int | None, sha256: str | None) -> None:
+def transfer(source: str, target: Path, size: int | None, sha256: str | None, advice: str = _ADVICE) -> None:
     """Download a file, continuing where an earlier attempt stopped.
 
     Args:
@@ -25,6 +26,7 @@ def transfer(source: str, target: Path, size: int | None, sha256: str | None) ->
         target: Path of the finished file; until it is complete, its name ends in ``.part``.
         size: Expected size in bytes; None where it is not known.
         sha256: Expected SHA-256, all digits or the first ones; None where it is not known.
+        advice: What else can be done where the source cannot be reached, for the message.
 
     Raises:
         CheckpointError: The source cannot be reached, or the content is not the expected one.
@@ -42,7 +44,7 @@ def transfer(source: str, target: Path, size: int | None, sha256: str | None) ->
         if size is not None and stream.tell() > size:
             stream.truncate(0)
         if size is None or stream.tell() < size:
-            _append(source if "://" in source else Path(source).absolute().as_uri(), stream, target)
+            _append(source if "://" in source else Path(source).absolute().as_uri(), stream, target, advice)
     found = part.stat().st_size
     digest = file_sha256(part)
     if (size is not None and found != size) or (sha256 is not None and not digest.startswith(sha256)):
@@ -54,7 +56,7 @@ def transfer(source: str, target: Path, size: int | None, sha256: str | None) ->
     os.replace(part, target)
 
 
-def _append(url: str, stream: BinaryIO, target: Path) -> None:
+def _append(url: str, stream: BinaryIO, target: Path, advice: str) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "fantasytalking"})
     start = stream.tell()
     if start and not url.startswith("file:"):
@@ -73,13 +75,13 @@ def _append(url: str, stream: BinaryIO, target: Path) -> None:
         if error.code == 416 and start:  # all of it had arrived
             return
         raise CheckpointError(
-            f"{target.name} cannot be fetched: {url} answered with status {error.code}; try again later."
+            f"{target.name} cannot be fetched: {url} answered with status {error.code}; try again later, or {advice}."
         ) from error
     except (urllib.error.URLError, TimeoutError, ConnectionError, EOFError) as error:
         reason = getattr(error, "reason", error)
         raise CheckpointError(
-            f"{target.name} cannot be fetched from {url} ({reason}); check the connection or give a mirror in the variable "
-            "FANTASYTALKING_WEIGHTS_MIRROR, what has arrived is kept."
+            f"{target.name} cannot be fetched from {url} ({reason}); check the connection or {advice}; "
+            "what has arrived is kept."
         ) from error
     except OSError as error:
         raise OutputError(f"{target} cannot be written ({error.strerror or error}); free some space.") from error

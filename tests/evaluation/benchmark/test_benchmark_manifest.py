@@ -22,8 +22,10 @@ from fantasytalking.evaluation.benchmark.benchmark_manifest import (
     save_manifest,
 )
 from fantasytalking.evaluation.benchmark.parse_manifest import load_manifest, read_manifest, shipped_names
+from fantasytalking.evaluation.pairing import GROUND_TRUTH
+from fantasytalking.pipeline.settings import GenerationSettings
 
-SHIPPED = ("identity", "intensity", "stages", "training", "validation", "validation-tame", "validation-wild")
+SHIPPED = ("authors", "identity", "intensity", "stages", "training", "validation", "validation-tame", "validation-wild")
 
 
 def example() -> Manifest:
@@ -100,6 +102,10 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda raw: raw["expectations"][1].update(within="0 %"),
         r"or a share such as '5 %', but '0 %' was given",
     ),
+    "source": (
+        lambda raw: raw.update(sources={"x.mp4": "https://a.org/x.mp4"}),
+        r"source of the file 'x.mp4', which no",
+    ),
     "pair": (lambda raw: raw["expectations"][1].update(same=["one"]), r"must name two methods"),
 }
 
@@ -129,7 +135,26 @@ def test_the_shipped_manifests() -> None:
         found = load_manifest(name)
         assert found.name == name and "not part of the project" in found.description
         assert not any(Path(file).is_absolute() for case in found.cases for file in case.inputs)
-        assert all(case.settings == {"longest_side": 256, "seed": 0} for case in found.cases)
+        usual = {"seed": 0} if name == "authors" else {"longest_side": 256, "seed": 0}
+        assert all(case.settings == usual for case in found.cases)
+
+
+def test_the_authors_videos_are_listed_with_hash_and_address_and_compared_with_their_own() -> None:
+    found = load_manifest("authors")
+    files = [case.reference.file for case in found.cases]
+    assert len(files) == 12 and sorted(found.sources) == sorted(files)
+    for case in found.cases:
+        number = str(int(Path(case.reference.file).stem))
+        assert found.sources[case.reference.file].startswith("https://raw.githubusercontent.com/Fantasy-AMAP/")
+        assert found.sources[case.reference.file].endswith(f"/assets/{number}.mp4")
+        assert (case.portrait, case.audio, case.prompt) == (None, None, "")
+        # 81 frames at 23 a second, the most that the released model makes
+        assert case.reference.seconds <= 81 / 23
+    released = GenerationSettings.create(found.methods[0].settings)
+    usual = GenerationSettings(longest_side=512, fps=23.0, face_check="warn")
+    assert released == usual, "the released settings are the defaults"
+    assert all(isinstance(e, Same) and e.same == ("released", GROUND_TRUTH) for e in found.expectations)
+    assert len(found.resolved(models={"MODEL": "embedded"}).expectations) == len(found.expectations)
 
 
 def test_the_clip_whose_picture_is_frozen_is_in_no_shipped_manifest() -> None:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import pydantic
 
 from fantasytalking.errors import InputError
+from fantasytalking.evaluation.pairing import GROUND_TRUTH
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.system.json import write_json
 from fantasytalking.system.records import field, nearest_name, record
@@ -266,7 +267,8 @@ class Manifest:
         terms: Terms under which the footage may be used.
         cases: At least one, with different names.
         methods: At least one, with different names.
-        expectations: Statements about pairs of the methods.
+        expectations: Statements about pairs of the methods, of which one may be `ground truth`, the real clips.
+        sources: File of a case -> address that publishes it; files without one must be given.
     """
 
     name: _Name
@@ -281,6 +283,7 @@ class Manifest:
         ],
         ...,
     ]
+    sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for what, names in (("case", [c.name for c in self.cases]), ("method", [m.name for m in self.methods])):
@@ -291,12 +294,14 @@ class Manifest:
                 raise ValueError(f"It has the {what} {', '.join(twice)} more than once; names must differ.")
             if not names:
                 raise ValueError(f"It has no {what}; give at least one.")
-        known = [method.name for method in self.methods]
+        known = [*(method.name for method in self.methods), GROUND_TRUTH]
         for name in (name for expectation in self.expectations for name in expectation.methods):
             if name not in known:
                 raise ValueError(
                     f"It expects something of the method {name!r}, which it does not have; {nearest_name(name, known, 'methods')}"
                 )
+        for file in self.sources.keys() - {file for case in self.cases for file in case.inputs}:
+            raise ValueError(f"It has a source of the file {file!r}, which no case uses; take it out.")
 
     def resolved(self, methods: Sequence[str] = (), models: Mapping[str, str] | None = None) -> Manifest:
         """The manifest of one run: the chosen methods, with every `$NAME` replaced.
@@ -328,7 +333,7 @@ class Manifest:
                 "or choose methods that need none with --methods."
             )
         named = tuple(dataclasses.replace(m, model=models[m.model[1:]]) if m.model[0] == "$" else m for m in chosen)
-        kept = {method.name for method in named}
+        kept = {GROUND_TRUTH, *(method.name for method in named)}
         expectations = tuple(e for e in self.expectations if kept.issuperset(e.methods))
         return dataclasses.replace(self, methods=named, expectations=expectations)
 
