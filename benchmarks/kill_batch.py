@@ -9,16 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
-from kill_preparation import run
+from kill_preparation import end_after, run, start_logged
 
 from fantasytalking.media.video import probe_video
 from fantasytalking.pipeline.model_names import embedded_folder
@@ -41,25 +38,10 @@ def begun(output: Path) -> int:
 def kill_within(words: Sequence[str], output: Path, cases: int, seconds: float, log: Path) -> bool:
     """Start a command, and kill it with all its children some time after it began so many cases; False if it had finished by then."""
     before = begun(output)
-    with open(log, "ab") as file:
-        process = subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True)
+    process = start_logged(words, log)
     while begun(output) < before + cases and process.poll() is None:
         time.sleep(0.01)
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-        for member in family:
-            try:
-                member.send_signal(signal.SIGKILL)
-            except psutil.NoSuchProcess:
-                continue
-        process.wait()
-        psutil.wait_procs(family, timeout=30)
-        return True
-    if process.returncode:
-        raise SystemExit(f"The command failed with {process.returncode}:\n{log.read_text(errors='replace')[-2000:]}")
-    return False
+    return end_after(process, seconds, log)
 
 
 def main() -> None:

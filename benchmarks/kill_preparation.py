@@ -100,20 +100,29 @@ def run(words: Sequence[str], log: Path) -> float:
 
 def kill_after(words: Sequence[str], seconds: float, log: Path) -> bool:
     """Start a command, and kill it with all its children after some time; False if it had finished by then."""
+    return end_after(start_logged(words, log), seconds, log)
+
+
+def start_logged(words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own, with what it prints added to a file."""
     with open(log, "ab") as file:
-        process = subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True)
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-            for member in family:
-                try:
-                    member.send_signal(signal.SIGKILL)
-                except psutil.NoSuchProcess:
-                    continue
-            process.wait()
-            psutil.wait_procs(family, timeout=30)
-            return True
+        return subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True)
+
+
+def end_after(process: subprocess.Popen[bytes], seconds: float, log: Path) -> bool:
+    """Kill a command of `start_logged` with all its children after some time; False if it had finished by then."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+        for member in family:
+            try:
+                member.send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue
+        process.wait()
+        psutil.wait_procs(family, timeout=30)
+        return True
     if process.returncode:
         raise SystemExit(f"The command failed with {process.returncode}:\n{log.read_text(errors='replace')[-2000:]}")
     return False

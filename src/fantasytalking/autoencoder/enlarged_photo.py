@@ -11,11 +11,8 @@ __all__ = ["EnlargedPhoto"]
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
-FACTORS = (
-    5,
-    3,
-    1,
-)  # odd, so that every pixel of the photo is one of the enlarged picture, and motion of 0 changes nothing
+# odd, so that every pixel of the photo is one of the enlarged picture, and motion of 0 changes nothing
+FACTORS = (5, 3, 1)
 LONGEST_SIDE = 4096  # of the enlarged part: at most 64 MB
 MARGIN = 4  # pixels around the part, as much as Lanczos' filter reaches
 

@@ -72,11 +72,9 @@ class PortraitWarper:
 
         Each map is found from the one before, so that frames are begun one after another, by one thread.
         """
-        still = whole_motion(self.mesh, self.field.shown(moved))
-        return [
-            Begun(self._upper(sheets), points, sheets, s)
-            for (points, sheets), s in zip(self.motions(moved), still, strict=True)
-        ]
+        shown = self.field.shown(moved)
+        motions = zip(shown, self.field(moved), whole_motion(self.mesh, shown), strict=True)
+        return [Begun(self._upper(sheets), points, sheets, skull) for points, sheets, skull in motions]
 
     def finish(self, begun: Begun) -> Pixels:
         """Draw mouth and eyes into a frame [H, W, 3] that `begin` began."""
