@@ -30,6 +30,13 @@ def test_a_catalogue_is_read_and_other_keys_are_ignored(tmp_path: Path) -> None:
     ]
 
 
+def test_a_catalogue_of_a_windows_editor_and_with_other_separators_in_its_texts_is_read(tmp_path: Path) -> None:
+    line = json.dumps(ROW | {"identity": "one\u2028two"}, ensure_ascii=False)
+    path = tmp_path / "catalogue.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + f"{line}\r\n\r\n{line}\r\n".encode())
+    assert [row.identity for row in read_catalogue(path)] == ["one\u2028two"] * 2
+
+
 def test_a_null_counts_as_left_out_and_other_splits_are_read(tmp_path: Path) -> None:
     path = write(tmp_path, json.dumps(ROW | {"split": "test", "source": None, "terms": None}))
     assert read_catalogue(path) == [CatalogueRow("a.mp4", "one", "real", "test")]
@@ -46,7 +53,7 @@ def test_a_missing_catalogue_is_one_sentence(tmp_path: Path) -> None:
         ('{"file": "b.mp4", "kind": "real", "split": "val"}', "Line 2 of .*catalogue.jsonl: identity is missing"),
         ('{"file": "b.mp4", "identity": "a", "kind": "real"}', "Line 2 .*: split is missing"),
         ("{broken", "Line 2 .* is not JSON"),
-        ("[1, 2]", "Line 2 .* is a list"),
+        ("[1, 2]", "Line 2 .* must be a JSON object, but .1, 2. was given; each row is one JSON object"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, line: str, reason: str) -> None:

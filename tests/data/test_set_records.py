@@ -44,7 +44,7 @@ def test_what_has_no_field_of_its_own_is_a_measure(tmp_path: Path) -> None:
         ('{"key": "a", "split": "train"}', "Line 2 of .*: kept is missing .true or false.; give it"),
         ('{"key": "a", "kept": 1, "split": "train"}', "kept must be true or false, but 1 was given"),
         ('{"key": "a", "kept": true, "split": "train", "start": -1}', "start must be a number of at least 0 .seconds."),
-        ("[]", "Line 2 of .* is damaged .a list and no JSON object"),
+        ("[]", "Line 2 of .* must be a JSON object, but \\[\\] was given; the set is damaged: give the command"),
     ],
 )
 def test_a_bad_row_is_named_with_its_line(tmp_path: Path, line: str, reason: str) -> None:

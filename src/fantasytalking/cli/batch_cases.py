@@ -11,7 +11,6 @@ OUTPUT/.cases/NAME.tries    one line for each time that a worker began the case
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from fantasytalking.errors import AudioError, FantasyTalkingError, ImageError, I
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list
 from fantasytalking.system.digests import file_fingerprint, json_sha256
 from fantasytalking.system.files import check_name, existing_file
-from fantasytalking.system.json import read_json_object
+from fantasytalking.system.json import numbered_lines, parse_json_row, read_json_object
 from fantasytalking.system.records import nearest_name
 
 __all__ = ["WORK", "BatchCase", "check_batch_folder", "read_cases"]
@@ -99,15 +98,13 @@ def read_cases(manifest: Path, output: Path, given: Mapping[str, Any], model: Ma
     """
     file = existing_file(manifest, "manifest", InputError)
     try:
-        lines = file.read_text("utf-8-sig").splitlines()
+        lines = numbered_lines(file)
     except (UnicodeDecodeError, OSError) as error:
         raise InputError(f"The manifest '{file}' is not a text file in UTF-8 ({error}); give JSON lines.") from error
     cases: list[BatchCase] = []
     seen: dict[str, int] = {}
     faults: list[FantasyTalkingError] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in lines:
         where = f"Line {number} of '{file}'"
         try:
             case = _read_case(line, where, file.parent, output, given, model)
@@ -131,12 +128,7 @@ def read_cases(manifest: Path, output: Path, given: Mapping[str, Any], model: Ma
 def _read_case(
     line: str, where: str, folder: Path, output: Path, given: Mapping[str, Any], model: Mapping[str, Any]
 ) -> BatchCase:
-    try:
-        values = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where} is not JSON ({error}); give one object a line.") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{where} must be a JSON object, but {line.strip()[:80]} was given; write it in braces.")
+    values = parse_json_row(line, where, "give one object a line, in braces")
     known = (*_OWN_KEYS, *(setting.name for setting in settings_list()))
     for key in values:
         if key not in known:

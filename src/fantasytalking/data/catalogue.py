@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import fields
@@ -10,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from fantasytalking.errors import InputError, SettingsError
+from fantasytalking.system.json import numbered_lines, parse_json_row
 from fantasytalking.system.records import closest_name, field, read_record, record
 
 __all__ = ["CATALOGUE", "SPLITS", "CatalogueRow", "Kind", "read_catalogue"]
@@ -73,22 +73,17 @@ def read_catalogue(path: Path) -> list[CatalogueRow]:
     if not path.is_file():
         raise InputError(f"There is no catalogue at {path}; give the folder that holds {CATALOGUE}.")
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = numbered_lines(path)
     except (OSError, ValueError) as error:
         raise InputError(f"The catalogue {path} cannot be read ({error}); it is a text file in UTF-8.") from error
-    rows = [_row(line, f"Line {number} of {path}") for number, line in enumerate(lines, 1) if line.strip()]
+    rows = [_row(line, f"Line {number} of {path}") for number, line in lines]
     if not rows:
         raise InputError(f"The catalogue {path} is empty; give it one JSON object a line for each video.")
     return rows
 
 
 def _row(line: str, where: str) -> CatalogueRow:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise SettingsError(f"{where} is not JSON ({error}); each row is one JSON object.") from error
-    if not isinstance(row, dict):
-        raise SettingsError(f"{where} is a {type(row).__name__}; each row is one JSON object.")
+    row = parse_json_row(line, where, "each row is one JSON object")
     names = [known.name for known in fields(CatalogueRow)]
     given = {name: row[name] for name in names if row.get(name) is not None}
     _check_misspelt(row, [name for name in names if name not in given], where)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fantasytalking.data.catalogue import Kind
-from fantasytalking.errors import InputError, SettingsError
+from fantasytalking.errors import InputError
+from fantasytalking.system.json import numbered_lines, parse_json_row
 from fantasytalking.system.records import field, read_record, record
 
 __all__ = [
@@ -153,10 +154,10 @@ def read_clips(folder: Path) -> list[ClipRow]:
     """
     path = folder / CLIPS
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = numbered_lines(path)
     except (OSError, ValueError) as error:
         raise InputError(f"The prepared set '{folder}' is damaged ({error!r}); {AGAIN}.") from error
-    return [parse_clip(line, f"Line {number} of '{path}'") for number, line in enumerate(lines, 1) if line]
+    return [parse_clip(line, f"Line {number} of '{path}'") for number, line in lines]
 
 
 _KNOWN = frozenset(one.name for one in dataclasses.fields(ClipRow)) - {"measures"}
@@ -172,11 +173,6 @@ def parse_clip(line: str, where: str) -> ClipRow:
     Raises:
         InputError: The row is damaged.
     """
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where} is damaged ({error}); {AGAIN}.") from error
-    if not isinstance(row, dict):
-        raise SettingsError(f"{where} is damaged (a {type(row).__name__} and no JSON object); {AGAIN}.")
+    row = parse_json_row(line, where, f"the set is damaged: {AGAIN}")
     known = {name: value for name, value in row.items() if name in _KNOWN}
     return read_record(ClipRow, known | {"measures": {k: v for k, v in row.items() if k not in _KNOWN}}, where)

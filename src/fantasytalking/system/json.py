@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fantasytalking.errors import SettingsError
 from fantasytalking.system.files import atomic_path, full_disk_error
 
 __all__ = [
     "append_json_line",
     "json_text",
+    "numbered_lines",
+    "parse_json_row",
     "read_json",
     "read_json_lines",
     "read_json_object",
@@ -69,7 +72,7 @@ def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines; lines that were cut off are left out, and a missing file has no lines."""
     found = []
-    for line in path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []:
+    for line in path.read_text("utf-8", errors="replace").split("\n") if path.exists() else []:
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
@@ -77,6 +80,40 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         if isinstance(record, dict):
             found.append(record)
     return found
+
+
+def numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, numbered from 1.
+
+    Only line feeds end a line: JSON texts may hold the other separators of Unicode. A byte-order mark, as editors on Windows write it,
+    is no part of the text.
+
+    Raises:
+        OSError: The file cannot be read.
+        UnicodeDecodeError: It is not in UTF-8.
+    """
+    lines = enumerate(path.read_text("utf-8-sig").split("\n"), start=1)
+    return [(number, line) for number, line in lines if line.strip()]
+
+
+def parse_json_row(line: str, where: str, advice: str) -> dict[str, Any]:
+    """The object in a line of a file from outside.
+
+    Args:
+        line: The line.
+        where: Its place, which begins the sentence of an error.
+        advice: What to do, which ends it.
+
+    Raises:
+        SettingsError: The line is not a JSON object.
+    """
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise SettingsError(f"{where} is not JSON ({error}); {advice}.") from error
+    if not isinstance(row, dict):
+        raise SettingsError(f"{where} must be a JSON object, but {line.strip()[:80]} was given; {advice}.")
+    return row
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
