@@ -92,7 +92,8 @@ def figures(told: Mapping[str, Any], ended: Mapping[str, float], cpu: float) -> 
 
     Args:
         told: The JSON object that the command printed.
-        ended: Stage -> when it ended, in seconds since the command was started.
+        ended: Stage -> when it ended, in seconds since the command was started. The model is loaded after the inputs are read, which does
+            not count; versions that read afterwards are counted in the same way.
         cpu: CPU seconds of the whole command.
 
     Returns:
@@ -100,7 +101,8 @@ def figures(told: Mapping[str, Any], ended: Mapping[str, float], cpu: float) -> 
     """
     rows = {FIRST_STEP: ended["encoding"]}
     rows |= {stage: told["seconds"].get(stage, 0.0) / told["duration"] for stage in STAGES}
-    rows[WHOLE] = (ended["writing"] - ended["loading"]) / told["duration"]
+    loaded = max(ended["loading"], ended.get("reading", 0.0))
+    rows[WHOLE] = rows["reading"] + (ended["writing"] - loaded) / told["duration"]
     rows[CPU] = cpu
     return rows
 

@@ -101,6 +101,24 @@ def test_a_batch_is_decoded_sample_by_sample() -> None:
     assert torch.equal(both[1:], autoencoder().decode(latents[1:], reference()))
 
 
+def test_a_portrait_prepared_in_the_background_gives_the_same_frames_once_and_again() -> None:
+    made, given = autoencoder(), reference()
+    plain = np.stack(list(made.decode_frames(motion(5), reference())))
+    made.prepare(given)
+    for _ in range(2):
+        assert np.array_equal(np.stack(list(made.decode_frames(motion(5), given))), plain)
+
+
+def test_what_was_prepared_serves_its_own_portrait_alone() -> None:
+    made, given = autoencoder(), reference()
+    made.prepare(given)
+    mirrored = reference(np.ascontiguousarray(portrait()[:, ::-1]))
+    plain = list(made.decode_frames(still(), mirrored))
+    assert np.abs(plain[0].astype(int) - portrait()[:, ::-1]).mean() < 1
+    with pytest.raises(FaceError):
+        made.prepare(reference(np.zeros((64, 64, 3), np.uint8)))
+
+
 def test_zero_latents_begin_with_the_photo_and_close_its_lips() -> None:
     frames = list(autoencoder().decode_frames(torch.zeros(1, 16, 6, 6, 4), reference()))
     assert np.abs(frames[0].astype(int) - portrait()).mean() < 0.1

@@ -21,6 +21,7 @@ from fantasytalking.cli.options import SettingOptions, given_settings
 from fantasytalking.media.video import probe_video, write_video
 from fantasytalking.pipeline.load_pipeline import use_threads
 from fantasytalking.pipeline.settings import settings_list
+from fantasytalking.system.machine import usable_cores
 from fantasytalking.system.processes import set_threads, threads
 from tests.pipeline.tiny_pipeline import EXAMPLE, embedded_pipeline, portrait, speech
 
@@ -98,6 +99,20 @@ def test_a_small_model_takes_one_thread_unless_the_environment_says_otherwise(
     assert use_threads(embedded_pipeline()) == 2 and torch.get_num_threads() == 2
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert use_threads(embedded_pipeline()) == 0 and (torch.get_num_threads(), cv2.getNumThreads()) == (1, 1)
+
+
+@pytest.mark.parametrize(("count", "seen"), [(None, min(2, usable_cores())), (1, 1)])
+def test_speech_is_encoded_on_two_threads_where_nobody_said_how_many(
+    restored: None, monkeypatch: pytest.MonkeyPatch, count: int | None, seen: int
+) -> None:
+    """Before, the second core waited while it was encoded."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    pipeline = embedded_pipeline()
+    use_threads(pipeline, count)
+    used: list[int] = []
+    pipeline.audio_encoder.register_forward_hook(lambda *_: used.append(torch.get_num_threads()))
+    pipeline(portrait(), speech(0.4), steps=1)
+    assert used == [seen] and torch.get_num_threads() == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux lists the threads of a process")

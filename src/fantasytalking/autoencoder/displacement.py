@@ -6,6 +6,7 @@ motion: what lies beyond the visible outline continues smoothly, near it (hair, 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -96,12 +97,12 @@ class FaceField:
         height: Height of the portrait in pixels.
         width: Width of the portrait in pixels.
         person: [height, width], 0 (background) to 1 (person); None where it is unknown.
-        travel: Largest displacement of the head to allow for, in pixels: how wide the seam towards the background must be.
     """
 
-    def __init__(self, mesh: Array, height: int, width: int, person: Array | None = None, travel: float = 0.0) -> None:
+    def __init__(self, mesh: Array, height: int, width: int, person: Array | None = None) -> None:
         self.mesh = mesh.astype(np.float32)
         self.size = (height, width)
+        self._person, self._travel = person, 0.0
         self.eyes = eye_distance(mesh)
         visible = visible_triangles(self.mesh)
         # A mesh seen from behind or squashed flat: better all of it than nothing.
@@ -119,7 +120,12 @@ class FaceField:
         x0, y0 = int(low[0]), int(low[1])
         self.raster = Raster((x0, y0, max(int(high[0]), x0 + 1), max(int(high[1]), y0 + 1)), self.eyes)
         self.openings = [o for o in (PlacedOpening(opening, self.mesh) for opening in OPENINGS) if self._is_seen(o)]
-        self._fill(person, travel)
+        self._fill()
+
+    def allow_for(self, travel: float) -> None:
+        """Make the seam towards the background wide enough for a head that is displaced by at most `travel` pixels; without it, none is."""
+        self._travel = travel
+        vars(self).pop("keep", None)
 
     def _is_seen(self, placed: PlacedOpening) -> bool:
         """Whether an opening is seen from the front, wide enough to be taken apart."""
@@ -140,7 +146,7 @@ class FaceField:
                 cv2.fillConvexPoly(canvas, corners[number], int(number), cv2.LINE_8, 4)
         return canvas
 
-    def _fill(self, person: Array | None, travel: float) -> None:
+    def _fill(self) -> None:
         raster = self.raster
         columns = NUM_POINTS + len(RING_GROWTH) * SECTORS
         places = raster.places()
@@ -167,7 +173,6 @@ class FaceField:
         self.sheets = tuple(smoothed(self._sheet(whole, spots, upper), steep, spacing) for upper in (True, False))
         self.lower_rows = np.flatnonzero(np.diff((abs(self.sheets[0] - self.sheets[1])).tocsr().indptr))
         self.lower = self.sheets[1][self.lower_rows]
-        self.keep = self._kept(places, labels, person, travel)
 
     def _sheet(self, whole: Any, places: Array, is_upper: bool) -> Any:
         """Weights of one sheet of all openings: `whole` on its own side, continued smoothly past its edge."""
@@ -218,9 +223,10 @@ class FaceField:
         away = cv2.distanceTransform(1 - edges, cv2.DIST_L2, 5) / (self.eyes * float(self.raster.scale.mean()))
         return np.asarray(share * smoothstep((away - 0.01) / 0.05), np.float32)
 
-    def _kept(self, places: Array, labels: NDArray[np.int32], person: Array | None, travel: float) -> Array:
+    @cached_property
+    def keep(self) -> Array:
         """Share of its motion in x and y that each place keeps [h, w, 2]: none beyond the seam or across the photo's border."""
-        height, width = self.size
+        (height, width), places, labels, person = self.size, self.raster.places(), self.labels, self._person
         growth = self.surroundings.growth(places.reshape(-1, 2))[0].reshape(labels.shape)
         kept = np.repeat(smoothstep((RING_GROWTH[-1] - growth) / 0.2)[..., None], 2, -1)
         if person is not None:
@@ -230,7 +236,7 @@ class FaceField:
             )
             away = cv2.distanceTransform(((small < 0.3) & (labels < 0)).astype(np.uint8), cv2.DIST_L2, 5)
             away = cv2.GaussianBlur(away, (0, 0), 1.0) / float(self.raster.scale.mean())
-            band = max(SEAM * self.eyes, 2.0 * travel)
+            band = max(SEAM * self.eyes, 2.0 * self._travel)
             kept *= (1 - smoothstep((away - 0.02 * self.eyes) / band))[..., None]
         band = BORDER * self.eyes
         for axis, last in ((0, width - 1), (1, height - 1)):

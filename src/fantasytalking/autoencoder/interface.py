@@ -63,6 +63,9 @@ class VideoAutoencoder(Protocol):
     def audio_channels(self) -> Tensor | None:
         """Latent channels on which guidance of speech beyond a scale of 1 acts: [C], 1 or 0; None stands for all."""
 
+    def prepare(self, reference: Reference) -> None:
+        """Begin in the background what decoding a video of the first portrait needs; without it, `decode_frames` does it."""
+
     def condition(self, reference: Reference, num_frames: int, beginning: Beginning | None = None) -> Tensor:
         """Make the image latents that the transformer is given: [B, 4 + C, f, h, w], four mask channels first.
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from concurrent.futures import Future
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -24,12 +25,26 @@ from fantasytalking.autoencoder.lids import draw_blinks
 from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec, smooth_over_time
 from fantasytalking.autoencoder.opening_readings import drawn_openings
 from fantasytalking.autoencoder.painter import MouthPainter
-from fantasytalking.autoencoder.render import render
+from fantasytalking.autoencoder.render import render, warper_of
+from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.geometry import Strides
 from fantasytalking.perception.landmarks import face_mesh, track_mesh
+from fantasytalking.system.prefetching import in_background
 
 FADE_FRAMES = 5
 LID_NOISE = 0.04  # of a closure: lids that are closed or open to within this are so
+
+
+class _Prepared(NamedTuple):
+    """What decoding needs of a portrait, however it moves.
+
+    Attributes:
+        warper: Moves its pixels; for one video, as each frame's map is found from that of the frame before.
+        openings: How wide its mouth must be drawn, see `drawn_openings`.
+    """
+
+    warper: PortraitWarper
+    openings: tuple[Tensor, Tensor]
 
 
 class MeshAutoencoder(ModelMixin, ConfigMixin):
@@ -76,6 +91,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             None,
             [],
         )
+        self._prepared: tuple[weakref.ref[Reference], Future[_Prepared]] | None = None
 
     def enable_group_offload(self, onload_device: torch.device, **choices: Any) -> None:
         """Offload the painter by groups, as diffusers does; the codec stays on the CPU, with its values.
@@ -109,6 +125,30 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             found = [(image, face_mesh(image, face).points) for image, face in zip(images, faces, strict=True)]
             self._known = weakref.ref(reference), found
         return found
+
+    def prepare(self, reference: Reference) -> None:
+        """Begin what decoding a video of the first portrait needs, in a thread, while speech is encoded and latents are sampled.
+
+        Raises:
+            FaceError: There is no face in a portrait.
+        """
+        image, mesh = self._portraits(reference)[0]
+        # what is not used goes with its portrait: the enlarged photo takes up to 64 MB
+        self._prepared = weakref.ref(reference, self._forget), in_background(lambda: self._prepare(image, mesh))
+
+    def _forget(self, _: object) -> None:
+        self._prepared = None
+
+    @torch.no_grad()
+    def _prepare(self, image: NDArray[np.uint8], mesh: NDArray[np.float32]) -> _Prepared:
+        return _Prepared(warper_of(image, mesh), drawn_openings(image, mesh, self.codec, self.painter))
+
+    def _take_prepared(self, reference: Reference) -> _Prepared:
+        """What decoding needs of a portrait, as it was prepared, or made here."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None and prepared[0]() is reference:
+            return prepared[1].result()
+        return self._prepare(*self._portraits(reference)[0])
 
     @torch.no_grad()
     def encode(self, video: Tensor, reference: Reference) -> Tensor:
@@ -187,9 +227,10 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             left = parameters[:1] - self.codec.still(torch.from_numpy(mesh))
             left[:, -LIDS:] = 0.0
             parameters = parameters - torch.exp(-torch.arange(len(parameters)) / FADE_FRAMES)[:, None] * left
-        parameters = self.codec.with_openings(parameters, *drawn_openings(image, mesh, self.codec, self.painter))
+        prepared = self._take_prepared(reference)
+        parameters = self.codec.with_openings(parameters, *prepared.openings)
         moved = self.codec.points_of(parameters, torch.from_numpy(mesh)).numpy()
-        yield from render(image, mesh, moved, self.painter, aside)
+        yield from render(image, mesh, moved, self.painter, aside, prepared.warper)
 
     def _limit(self, parameters: Tensor) -> Tensor:
         """Limit motion to what the training set and a single photo allow, and smooth out jitter."""

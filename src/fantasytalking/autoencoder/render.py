@@ -26,7 +26,7 @@ from fantasytalking.perception.body import person_mask
 from fantasytalking.perception.landmarks import mouth_opening
 from fantasytalking.system.prefetching import Prefetcher
 
-__all__ = ["render", "silhouette"]
+__all__ = ["render", "silhouette", "warper_of"]
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -36,7 +36,14 @@ RENDER_BATCH = 8  # frames warped and painted at once
 
 
 @torch.no_grad()
-def render(image: Pixels, mesh: Array, moved: Array, painter: MouthPainter, aside: bool = False) -> Iterator[Pixels]:
+def render(
+    image: Pixels,
+    mesh: Array,
+    moved: Array,
+    painter: MouthPainter,
+    aside: bool = False,
+    warper: PortraitWarper | None = None,
+) -> Iterator[Pixels]:
     """Render a portrait whose face moves.
 
     Args:
@@ -45,12 +52,14 @@ def render(image: Pixels, mesh: Array, moved: Array, painter: MouthPainter, asid
         moved: The mesh of each frame, [F, 468, 3] in pixels. Where inner lips or lids coincide, mouth or eye is closed.
         painter: The mouth painter.
         aside: Whether the next frames are begun in a second thread, while these are finished.
+        warper: What `warper_of` made of the portrait already; None: it is made here.
 
     Yields:
         uint8 [H, W, 3].
     """
     mesh, moved = mesh.astype(np.float32), moved.astype(np.float32)
-    warper = PortraitWarper(image, mesh, silhouette(image, mesh), _travel(mesh, moved))
+    warper = warper or warper_of(image, mesh)
+    warper.field.allow_for(_travel(mesh, moved))
     moved = limit_motion(warper.field, moved)
     mouth = _MouthOf(image, mesh, warper.field.shown(moved), painter)
     count = -(-len(moved) // RENDER_BATCH)
@@ -59,6 +68,14 @@ def render(image: Pixels, mesh: Array, moved: Array, painter: MouthPainter, asid
             frames = [warper.finish(begun) for begun in batches.take(number)]
             mouth.paint(frames, number * RENDER_BATCH)
             yield from frames
+
+
+def warper_of(image: Pixels, mesh: Array) -> PortraitWarper:
+    """Everything about a portrait [H, W, 3] and its mesh [468, 3] that does not depend on how it moves."""
+    mesh = mesh.astype(np.float32)
+    warper = PortraitWarper(image, mesh, silhouette(image, mesh))
+    warper.photo  # noqa: B018 - made when it is first asked for
+    return warper
 
 
 def silhouette(image: Pixels, mesh: Array) -> Array | None:

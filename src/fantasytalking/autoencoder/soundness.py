@@ -123,32 +123,52 @@ def limit_motion(field: FaceField, moved: Array) -> Array:
     if not len(moved):
         return moved
     face, around = _Gradients(field, True), _Gradients(field, False)
+    sound = face.sound(moved, _ALLOWED)
+    if sound.all() and around.sound(moved, _ALLOWED_AROUND).all():
+        return moved
     everything = np.arange(len(moved))
-    still = field.mesh[None]
 
-    def hold(part: Callable[[Array, NDArray[np.int64]], Array], is_last: bool = False) -> Array:
-        """Meshes with the largest sound share of one part of their motion."""
+    def hold(part: _Part, sound: NDArray[np.bool_], is_last: bool = False) -> Array:
+        """Meshes with the largest sound share of one part of their motion; `sound` tells which are so with all of it."""
 
         def is_sound(share: Array, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
             meshes = part(share, frames)
             good = face.sound(meshes, _ALLOWED)
             return good & around.sound(meshes, _ALLOWED_AROUND) if is_last else good
 
-        return part(_shares(is_sound, len(moved), is_last), everything)
+        return part(_shares(is_sound, sound, is_last), everything)
 
-    held = hold(_Turns(field.mesh, moved))
-    whole = whole_motion(field.mesh, held)
-    held = hold(lambda share, frames: whole[frames] + share[:, None, None] * (held[frames] - whole[frames]))
-    return hold(lambda share, frames: still + share[:, None, None] * (held[frames] - still), is_last=True)
+    def still_sound(held: Array, before: Array, sound: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which of the held meshes are sound in the face, looking again only at those that are not as before."""
+        changed, result = (held != before).any((1, 2)), sound.copy()
+        result[changed] = face.sound(held[changed], _ALLOWED)
+        return result
+
+    turned = hold(_Turns(field.mesh, moved), sound)
+    sound = still_sound(turned, moved, sound)
+    spoken = hold(_Towards(whole_motion(field.mesh, turned), turned), sound)
+    sound = still_sound(spoken, turned, sound) & around.sound(spoken, _ALLOWED_AROUND)
+    return hold(_Towards(np.broadcast_to(field.mesh, spoken.shape), spoken), sound, is_last=True)
 
 
-def _shares(is_sound: Callable[[Array, NDArray[np.int64]], NDArray[np.bool_]], frames: int, is_last: bool) -> Array:
+# shares of some frames [n], their numbers [n] -> meshes [n, 468, 3]
+_Part = Callable[[Array, NDArray[np.int64]], Array]
+
+
+def _shares(
+    is_sound: Callable[[Array, NDArray[np.int64]], NDArray[np.bool_]], sound: NDArray[np.bool_], is_last: bool
+) -> Array:
     """Largest share of each frame's motion [F] that is sound, eased over time, never beyond it.
 
     Where none is, another part of the motion is to blame, and the share is 1; with the last part it is 0.
+
+    Args:
+        is_sound: Which frames are sound with a share of their motion: shares [n], numbers of the frames [n] -> [n].
+        sound: Which frames are sound with all of it [F].
+        is_last: Whether this is the last part.
     """
-    shares = np.ones(frames, np.float32)
-    left = np.flatnonzero(~is_sound(shares, np.arange(frames)))
+    shares = np.ones(len(sound), np.float32)
+    left = np.flatnonzero(~sound)
     for step in _STEPS:
         if not len(left):
             break
@@ -162,6 +182,18 @@ def _shares(is_sound: Callable[[Array, NDArray[np.int64]], NDArray[np.bool_]], f
     least = np.lib.stride_tricks.sliding_window_view(np.pad(shares, _EASE, "edge"), 2 * _EASE + 1).min(1)
     weights = np.hanning(2 * _EASE + 3)[1:-1]
     return np.asarray(np.convolve(np.pad(least, _EASE, "edge"), weights / weights.sum(), "valid"), np.float32)
+
+
+class _Towards:
+    """Moved meshes with part of the way from other meshes to them taken back."""
+
+    def __init__(self, start: Array, moved: Array) -> None:
+        self.start, self.moved = start, moved
+
+    def __call__(self, shares: Array, frames: NDArray[np.int64]) -> Array:
+        """Meshes of some frames with these shares of the way, [n, 468, 3]."""
+        start, moved, share = self.start[frames], self.moved[frames], shares[:, None, None]
+        return np.where(share == 1, moved, start + share * (moved - start)).astype(np.float32)
 
 
 class _Turns:

@@ -52,12 +52,11 @@ class PortraitWarper:
         image: [H, W, 3] uint8 RGB.
         mesh: [468, 3] the portrait's face mesh in pixels.
         person: [H, W], 0 (background) to 1 (person); None where it is unknown: the background near the head moves with it then.
-        travel: Largest displacement of the head to allow for, in pixels.
     """
 
-    def __init__(self, image: Pixels, mesh: Array, person: Array | None = None, travel: float = 0.0) -> None:
+    def __init__(self, image: Pixels, mesh: Array, person: Array | None = None) -> None:
         self.image = image
-        self.field = FaceField(mesh, image.shape[0], image.shape[1], person, travel)
+        self.field = FaceField(mesh, image.shape[0], image.shape[1], person)
         self.mesh = self.field.mesh
         self.layers = [_Layer(self, placed) for placed in self.field.openings]
         self.upper = _Inverse()

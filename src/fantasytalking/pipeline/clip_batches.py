@@ -60,6 +60,11 @@ class Run:
         if (count > 1 and (self.previous is not None or self.output is not None)) or (self.output and not self.decoded):
             raise InputError("previous and output belong to one decoded video; call the pipeline once for each video.")
 
+    @property
+    def aside(self) -> bool:
+        """Whether a second thread may work beside this one."""
+        return self.output is None or self.output.threads != 1
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -94,7 +99,8 @@ def encode_clip(
     portrait: Portrait,
     speech: Speech,
     prompts: tuple[Tensor, Tensor | None],
-    previous: TalkingVideo | NDArray[np.uint8] | None,
+    run: Run,
+    is_only: bool,
 ) -> Clip:
     """Encode portrait and speech of a clip.
 
@@ -106,16 +112,19 @@ def encode_clip(
         portrait: The portrait as read.
         speech: The speech as read.
         prompts: Text tokens of its prompt and negative prompt, from `encode_prompts`.
-        previous: The video that it continues, or None.
+        run: What the clips of the call have in common.
+        is_only: Whether it is the only clip of the call.
     """
     reference = Reference(
         from_uint8(portrait.pixels)[None].to(encoders.device), None if portrait.face is None else (portrait.face,)
     )
+    if is_only and run.decoded and run.aside:
+        autoencoder.prepare(reference)
     text, negative = prompts
     conditions = encode_conditions(encoders, rules, portrait, speech, case.settings, text)
     beginning = None
-    if previous is not None:
-        beginning = encode_beginning(previous, speech.video_frames, reference, autoencoder)
+    if run.previous is not None:
+        beginning = encode_beginning(run.previous, speech.video_frames, reference, autoencoder)
     image_latents = autoencoder.condition(reference, speech.num_frames, beginning)
     shape = autoencoder.latent_shape(speech.num_frames, *portrait.pixels.shape[:2])
     return Clip(case, speech, reference, conditions, negative, image_latents, shape, beginning)
@@ -182,8 +191,7 @@ def decoded(autoencoder: VideoAutoencoder, clip: Clip, latents: Tensor, run: Run
             written(run.output, speech.fps, speech.soundtrack, progress) as write,
             progress.stage("decoding", speech.video_frames) as advance,
         ):
-            aside = run.output is None or run.output.threads != 1
-            made = autoencoder.decode_frames(latents, clip.reference, clip.beginning is not None, aside)
+            made = autoencoder.decode_frames(latents, clip.reference, clip.beginning is not None, run.aside)
             frames = collect_frames(made, speech.video_frames, advance, write)
     notes = tuple(progress.notes)
     return TalkingVideo(frames, speech.fps, speech.soundtrack, clip.case.settings, notes, progress.seconds)

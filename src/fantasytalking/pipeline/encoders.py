@@ -24,6 +24,7 @@ from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.progress import quiet_logger
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.system.execution_device import execution_device
+from fantasytalking.system.processes import second_thread
 
 __all__ = [
     "TEXT_TOKENS",
@@ -152,7 +153,8 @@ def encode_speech(
         features [1, t, d], ranges [1, f, 2] or, at clip level, None.
     """
     encoder = SpeechEncoder(encoders.audio_encoder, encoders.audio_processor)
-    features = encoder.encode(speech.samples)
+    with second_thread():
+        features = encoder.encode(speech.samples)
     if speech.fps != rules.native_fps:
         count = max(1, round(speech.num_frames / rules.native_fps * AUDIO_TOKEN_RATE))
         features = resample_features(features, count)

@@ -21,7 +21,7 @@ from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.plan_run import dtype_name, longest_clip
 from fantasytalking.system.machine import choose_device
-from fantasytalking.system.processes import set_threads
+from fantasytalking.system.processes import choose_one_thread, set_threads
 
 __all__ = ["DtypeName", "load_pipeline", "local_folder", "use_threads"]
 
@@ -153,7 +153,8 @@ def use_threads(pipeline: FantasyTalkingPipeline, count: int | None = None) -> i
 
     Args:
         pipeline: The model that will run.
-        count: Threads of each; None: what `OMP_NUM_THREADS` says, else one for a narrow transformer on a CPU, else PyTorch's choice.
+        count: Threads of each; None: what `OMP_NUM_THREADS` says, else one for a narrow transformer on a CPU (two while speech is
+            encoded), else PyTorch's choice.
 
     Returns:
         Threads for the video encoder: the same number, or 0 (as many as it likes) where nobody gave one.
@@ -164,5 +165,5 @@ def use_threads(pipeline: FantasyTalkingPipeline, count: int | None = None) -> i
         return given
     config = pipeline.transformer.config
     if pipeline.device.type == "cpu" and config.num_attention_heads * config.attention_head_dim < _NARROW:
-        set_threads(1)
+        choose_one_thread()
     return 0

@@ -288,7 +288,7 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
             # All prompts before all else, see `encode_prompts`.
             texts = [encode_prompts(parts[0], case.settings, case.text.prompt, case.text.negative) for case in settled]
             clips = [
-                encode_clip(*parts, case, portrait, speech, text, run.previous)
+                encode_clip(*parts, case, portrait, speech, text, run, len(settled) == 1)
                 for case, (portrait, speech), text in zip(settled, read, texts, strict=True)
             ]
         latents: dict[int, Tensor] = {}

@@ -37,9 +37,10 @@ def move_tensors(record: Any, device: torch.device | str | int, non_blocking: bo
 
 def _hooks(module: nn.Module) -> Iterator[Any]:
     """Hooks of a module that know where it computes."""
-    outer = getattr(module, "_hf_hook", None)
+    own = vars(module)  # a module that is asked for an attribute that it lacks looks through its weights first
+    outer = own.get("_hf_hook")
     yield from getattr(outer, "hooks", (outer,))  # several hooks of accelerate are one that holds them
-    registry = getattr(module, "_diffusers_hook", None)
+    registry = own.get("_diffusers_hook")
     for hook in getattr(registry, "hooks", {}).values():
         group = getattr(hook, "group", None)
         if group is not None:

@@ -1,4 +1,4 @@
-"""Preparation of the next values in threads while the current one is worked on."""
+"""Work in threads beside the caller's: a value that is needed later, or the next values while the current one is worked on."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-__all__ = ["Prefetcher"]
+__all__ = ["Prefetcher", "in_background"]
 
 T = TypeVar("T")
+
+
+def in_background(work: Callable[[], T]) -> Future[T]:
+    """Begin work in a thread of its own, which ends with it; the future gives its result, or raises its error."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="background")
+    try:
+        return pool.submit(work)
+    finally:
+        pool.shutdown(wait=False)
 
 
 class Prefetcher(Generic[T]):
