@@ -10,7 +10,6 @@ from diffusers import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
 from fantasytalking.conditioning.conditions import Conditions
-from fantasytalking.errors import SettingsError
 from fantasytalking.transformer.attention import MASKING_BACKENDS
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 from tests.tiny import tiny_conditions, tiny_latents, tiny_transformer
@@ -109,15 +108,6 @@ def test_blocks_compile_without_a_graph_break() -> None:
     expected = run(model, conditions)
     model.compile_repeated_blocks(backend="eager", fullgraph=True)
     torch.testing.assert_close(run(model, conditions), expected, atol=1e-5, rtol=1e-5)
-
-
-def test_context_parallelism_is_refused_where_it_would_be_wrong() -> None:
-    model = tiny_transformer()
-    for block in model.blocks:
-        block.attn2.processor._parallel_config = object()
-    with pytest.raises(SettingsError, match="clip mode"):
-        run(model, tiny_conditions(2))
-    assert torch.isfinite(run(model, tiny_conditions(2, clip_mode=True))).all()
 
 
 def test_projections_can_be_fused_and_parted_again() -> None:

@@ -19,7 +19,7 @@ from fantasytalking.errors import (
     OutputError,
     ResourceError,
 )
-from fantasytalking.pipeline.progress import Progress
+from fantasytalking.pipeline.progress import QuietProgress
 from fantasytalking.system.digests import file_fingerprint
 from fantasytalking.system.files import full_disk_error
 from fantasytalking.system.json import write_json
@@ -58,13 +58,6 @@ def to_case(job: dict[str, Any]) -> BatchCase:
     """The inverse of `to_job`."""
     paths = {key: Path(job[key]) for key in ("image", "audio", "output")}
     return BatchCase(**{**job, **paths})
-
-
-class _Quiet(Progress):
-    """Progress without output: notes go into the report, bars would disturb the one line of the batch."""
-
-    def show_note(self, text: str) -> None:
-        """Not shown."""
 
 
 class BatchWorker:
@@ -116,7 +109,8 @@ class BatchWorker:
                 f"The process that generated it was ended from outside {MOST_TRIES} times, perhaps for lack of memory; try fewer "
                 "--workers, --memory low or a shorter clip."
             )
-        model, progress = self._model, _Quiet()
+        # Notes go into the report, bars would disturb the one line of the batch.
+        model, progress = self._model, QuietProgress()
         settings = dict(case.settings)
         portrait, speech = read_inputs(case.image, case.audio, model.name, settings)
         run = dataclasses.replace(model.run, overwrite=True)

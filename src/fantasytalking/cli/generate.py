@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fantasytalking.cli.options import RunOptions, SettingOptions, given_settings, parse
+from fantasytalking.cli.parallel_run import Job, ParallelOptions, generate_together
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
-from fantasytalking.cli.planned_run import generate_file
 
 __all__ = ["main"]
 
@@ -31,6 +31,8 @@ class Generate:
     """How much memory it takes."""
     speed: ProfileOptions = field(default_factory=ProfileOptions)
     """How exact and how fast it is."""
+    several: ParallelOptions = field(default_factory=ParallelOptions)
+    """How many devices make it."""
     settings: SettingOptions = field(default_factory=SettingOptions)
     """How the video is generated. A model folder may have defaults of its own; options given here take precedence."""
 
@@ -40,4 +42,5 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(Generate, "generate", arguments)
     settings = given_settings(options.settings)
     plan = options.memory, options.speed
-    return generate_file(options.image, options.audio, options.output, options.model, options.run, settings, plan)
+    job = Job(options.image, options.audio, options.output, options.model, options.run, settings, plan)
+    return generate_together(job, options.several.parallel)

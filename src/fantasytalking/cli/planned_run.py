@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -14,13 +16,14 @@ from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, overr
 from fantasytalking.errors import AudioError, ImageError, OutOfMemory
 from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.pipeline.model_names import resolve_model
-from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
+from fantasytalking.pipeline.progress import QuietProgress, TerminalProgress, quiet_frameworks
 from fantasytalking.pipeline.settings import DECIDING_BY_PASS, GenerationSettings
 from fantasytalking.system.files import check_output, existing_file
 from fantasytalking.system.startup import check_threads, importing_frameworks
 
 if TYPE_CHECKING:
-    from fantasytalking.acceleration.memory_plan import MemoryPlan
+    from fantasytalking.acceleration.memory_plan import Clip, MemoryPlan
+    from fantasytalking.acceleration.ranks import Ranks
     from fantasytalking.acceleration.resolve_plan import Machine, PlannedRun
     from fantasytalking.pipeline.inputs import AudioSource, ImageSource
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
@@ -38,23 +41,27 @@ def generate_file(
     run: RunOptions,
     settings: dict[str, Any],
     plan: tuple[MemoryOptions, ProfileOptions] | None = None,
+    ranks: Ranks | None = None,
 ) -> int:
     """Generate one video and print its path: the shared body of `generate` and `demo`.
 
-    Everything that can be checked is checked before the model is loaded.
+    Everything that can be checked is checked before the model is loaded. Of several processes, the first alone writes and prints.
     """
-    check_threads(run.threads)
-    target = check_output(output, run.overwrite, ENDINGS)
-    existing_file(image, "image", ImageError)
-    existing_file(audio, "audio", AudioError)
-    resolve_model(model)
-    check_weights_options(run.transformer, run.adapter)
-    if plan is not None:
-        parse_loras(plan[1].lora)
-    progress = TerminalProgress()
-    portrait, speech = _read(image, audio, model, settings, progress)
+    progress: Progress = TerminalProgress() if ranks is None or ranks.is_first else QuietProgress()
+    with _together(ranks):
+        check_threads(run.threads)
+        target = check_output(output, run.overwrite, ENDINGS)
+        existing_file(image, "image", ImageError)
+        existing_file(audio, "audio", AudioError)
+        resolve_model(model)
+        check_weights_options(run.transformer, run.adapter)
+        if plan is not None:
+            parse_loras(plan[1].lora)
+        portrait, speech = _read(image, audio, model, settings, progress)
     memory, profile = plan or (MemoryOptions(), ProfileOptions())
-    video = generate_planned(Request(model, portrait, speech, target, run, settings, memory, profile), progress)
+    video = generate_planned(Request(model, portrait, speech, target, run, settings, memory, profile, ranks), progress)
+    if ranks is not None and not ranks.is_first:
+        return 0
     if run.json:
         print(json.dumps({"output": str(target), "model": model, **video.summary()}, ensure_ascii=False))
     else:
@@ -69,7 +76,7 @@ def _read(
     audio: str | os.PathLike[str],
     model: str,
     settings: dict[str, Any],
-    progress: TerminalProgress,
+    progress: Progress,
 ) -> tuple[ImageSource, AudioSource]:
     with progress.stage("reading"):
         # Imported here, so that --help does not wait for the readers.
@@ -91,6 +98,7 @@ class Request:
         settings: Settings that were given, by name.
         memory: Options about memory.
         profile: Options about speed.
+        ranks: Processes that share the work, of which this is one; None: it works alone.
     """
 
     model: str
@@ -101,6 +109,7 @@ class Request:
     settings: dict[str, Any]
     memory: MemoryOptions
     profile: ProfileOptions
+    ranks: Ranks | None = None
 
 
 class LoadedModel:
@@ -138,6 +147,8 @@ class LoadedModel:
             run = request.run
             pipeline = load_pipeline(request.model, run.device, run.dtype, plan, speed, run.transformer, run.adapter)
             self._encoder_threads = use_threads(pipeline, run.threads)
+            if request.ranks is not None:
+                pipeline.enable_parallel(ranks=request.ranks)
             self._pipeline, self._choices = pipeline, (plan, speed)
         return self._pipeline, self._encoder_threads
 
@@ -157,7 +168,7 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
     Raises:
         FantasyTalkingError: Whatever loading and generating raise.
     """
-    with progress.stage("loading"), importing_frameworks():
+    with _together(request.ranks), progress.stage("loading"), importing_frameworks():
         quiet_frameworks()
         import torch
 
@@ -172,18 +183,19 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
         settings = {**changes, **request.settings}
         speed = speed_of(request.profile, profile.compile)
         planned, lower = _plans(request, settings, place, loaded)
-    for note in _notes(planned, request.memory):
+    for note in _notes(planned, request, place):
         progress.note(note)
-    if request.profile.compile == "on" and place.type != "cuda":
-        progress.note(f"Blocks are compiled on CUDA devices only, so --compile on has no effect on {place.type}.")
 
     def attempt(plan: MemoryPlan | None, batching: dict[str, Any]) -> TalkingVideo:
         from fantasytalking.pipeline.talking_video import VideoOutput
 
-        with progress.stage("loading"), importing_frameworks():
+        with _together(request.ranks), progress.stage("loading"), importing_frameworks():
             pipeline, encoder_threads = loaded.load(request, plan, speed)
         output = VideoOutput(request.target, request.run.overwrite, encoder_threads)
         given = {**settings, **batching}
+        if request.ranks is not None and not request.ranks.is_first:
+            given["output_type"] = "latent"
+            output = None
         video: TalkingVideo = pipeline(request.portrait, request.speech, progress=progress, output=output, **given)
         return video
 
@@ -194,9 +206,11 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
         if lower is None and isinstance(error, OutOfMemory):
             raise
         if lower is None:
+            way_out = "and there is none below it; use a device with more memory."
+            if request.ranks is not None:
+                way_out = "which several processes cannot change in the middle; use --memory low or minimal."
             raise OutOfMemory(
-                f"The model does not fit into the memory of the device by the plan {_label(planned)}, and there is none below it; use a "
-                "device with more memory."
+                f"The model does not fit into the memory of the device by the plan {_label(planned)}, {way_out}"
             ) from error
     loaded.drop()
     release(place)
@@ -222,8 +236,25 @@ def _plans(
         return None, None
     overrides = overrides_of(request.memory, dtype_name(request.run.dtype, place), settings)
     clip, machine = clip_of(Path(folder), settings, request.portrait, request.speech), loaded.machine(place)
+    if request.ranks is not None:
+        clip, machine = _share_of(request.ranks, clip, machine)
     planned = resolve_plan(sizes, clip, machine, request.memory.memory, overrides)
+    if request.ranks is not None:
+        # One process alone cannot begin again.
+        return planned, None
     return planned, next_plan(sizes, clip, machine, planned.plan, overrides)
+
+
+def _share_of(ranks: Ranks, clip: Clip, machine: Machine) -> tuple[Clip, Machine]:
+    """What one of several processes has to do, and the memory that it has for it: of main memory, an equal share."""
+    passes = -(-clip.passes // (1 if ranks.plan is None else ranks.plan.guidance))
+    host = machine.host_bytes // ranks.on_this_machine
+    own = machine.device_bytes if machine.kind == "cuda" else machine.device_bytes // ranks.on_this_machine
+    return dataclasses.replace(clip, passes=passes), dataclasses.replace(machine, device_bytes=own, host_bytes=host)
+
+
+def _together(ranks: Ranks | None) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext() if ranks is None else ranks.together()
 
 
 def _batching(planned: PlannedRun | None, follow: bool, settings: dict[str, Any]) -> dict[str, Any]:
@@ -240,14 +271,16 @@ def _label(planned: PlannedRun | None) -> str:
     return f"{planned.plan.name} ({choices['offload']}; passes {choices['guidance passes']}; VAE {choices['VAE']})"
 
 
-def _notes(planned: PlannedRun | None, memory: MemoryOptions) -> list[str]:
+def _notes(planned: PlannedRun | None, request: Request, place: Any) -> list[str]:
     """What a user should know before it begins."""
-    if planned is None:
-        return []
-    notes = [] if planned.plan.name == "high" else [f"Memory plan {_label(planned)}."]
-    if not planned.fits and memory.memory != "auto":
+    notes = []
+    if planned is not None and planned.plan.name != "high":
+        notes.append(f"Memory plan {_label(planned)}.")
+    if planned is not None and not planned.fits and request.memory.memory != "auto":
         notes.append(
-            f"The memory plan {memory.memory} is expected not to fit: {planned.peaks.device_peak / 2**30:.1f} GiB on the device and "
+            f"The memory plan {request.memory.memory} is expected not to fit: {planned.peaks.device_peak / 2**30:.1f} GiB on the device and "
             f"{planned.peaks.host / 2**30:.1f} GiB of main memory; --memory auto chooses one that does."
         )
+    if request.profile.compile == "on" and place.type != "cuda":
+        notes.append(f"Blocks are compiled on CUDA devices only, so --compile on has no effect on {place.type}.")
     return notes

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fantasytalking.acceleration.ranks import Ranks
 from fantasytalking.autoencoder import Beginning, Reference, VideoAutoencoder, from_uint8
 from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.errors import InputError
@@ -138,12 +139,13 @@ def alike(clips: Sequence[Clip]) -> list[list[Clip]]:
     return list(groups.values())
 
 
-def joined(clips: Sequence[Clip], audio_channels: Tensor | None) -> tuple[Guidance, Tensor]:
+def joined(clips: Sequence[Clip], audio_channels: Tensor | None, ranks: Ranks | None = None) -> tuple[Guidance, Tensor]:
     """Guidance of B clips of one size, and their image latents [B, 4 + C, f, h, w].
 
     Args:
         clips: The clips; the scales are those of the first.
         audio_channels: [C], where guidance of speech beyond 1 acts; None: on all.
+        ranks: Processes that share the guidance passes, or None.
     """
     conditions, negative = clips[0].conditions, clips[0].negative
     if len(clips) > 1:
@@ -152,7 +154,7 @@ def joined(clips: Sequence[Clip], audio_channels: Tensor | None) -> tuple[Guidan
             # A prompt that equals its negative prompt is guided away from itself, which changes nothing.
             rows = [clip.conditions.text if clip.negative is None else clip.negative for clip in clips]
             negative = torch.cat(rows)
-    guidance = Guidance.of_settings(clips[0].case.settings, conditions, negative, audio_channels)
+    guidance = Guidance.of_settings(clips[0].case.settings, conditions, negative, audio_channels, ranks)
     return guidance, torch.cat([clip.image_latents for clip in clips])
 
 

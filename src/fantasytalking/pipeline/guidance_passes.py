@@ -12,14 +12,17 @@ from typing import Any, Literal, TypeAlias, TypeGuard
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from fantasytalking.acceleration.caches import NO_CACHE, StepCache
+from fantasytalking.acceleration.ranks import Ranks, together
 from fantasytalking.conditioning.conditions import Conditions, with_tensor_scales
 from fantasytalking.flow import TIMESTEPS
 from fantasytalking.guidance import GuidancePlan, Pass, branch
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.system.machine import free_memory
 from fantasytalking.transformer.constants import Constants, constant_bytes
+from fantasytalking.transformer.context_parallel import agreed
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 from fantasytalking.transformer.step_caches import check_calls, decides_by_pass
 
@@ -43,6 +46,7 @@ class Guidance:
         reuse: Whether what follows from the conditions alone is kept over the steps: "on", "off", or "auto", where it is small beside the
             free memory.
         cache: Step cache of the sampling.
+        ranks: Processes that share the passes; None: this one runs all of them.
     """
 
     conditions: Conditions
@@ -52,6 +56,7 @@ class Guidance:
     batching: Literal["auto", "on", "off"] = "auto"
     reuse: Literal["auto", "on", "off"] = "auto"
     cache: StepCache = NO_CACHE
+    ranks: Ranks | None = None
 
     @classmethod
     def of_settings(
@@ -60,6 +65,7 @@ class Guidance:
         conditions: Conditions,
         negative_text: Tensor | None = None,
         audio_channels: Tensor | None = None,
+        ranks: Ranks | None = None,
     ) -> Guidance:
         """Guidance by the settings; the other arguments are attributes."""
         cache = StepCache(settings.cache, settings.cache_threshold, settings.cache_interval)
@@ -71,9 +77,8 @@ class Guidance:
             has_audio=conditions.audio is not None and settings.audio_scale > 0,
             has_negative=negative_text is not None,
         )
-        return cls(
-            conditions, plan, negative_text, audio_channels, settings.batch_passes, settings.reuse_conditions, cache
-        )
+        choices = settings.batch_passes, settings.reuse_conditions, cache, ranks
+        return cls(conditions, plan, negative_text, audio_channels, *choices)
 
     def branch(self, which: Pass, conditions: Conditions | None = None) -> Conditions:
         """Conditions of one pass, out of these or given ones with prompt and speech."""
@@ -147,7 +152,7 @@ class GuidancePasses:
     def run(
         self, which: Sequence[Pass], latents: Tensor, timestep: Tensor, place: Place | None = None
     ) -> dict[Pass, Tensor]:
-        """Predict the velocities of some passes.
+        """Predict the velocities of some passes; of those of other processes, too, where several share them.
 
         Args:
             which: The passes.
@@ -158,8 +163,19 @@ class GuidancePasses:
         Returns:
             Pass -> velocity [B, C, f, h, w].
         """
+        ranks = self.guidance.ranks
+        if ranks is None:
+            return self._run(tuple(which), tuple(which), latents, timestep, place)
+        with together(ranks if ranks.fails_together else None):
+            own = self._run(tuple(which), ranks.own(which), latents, timestep, place)
+        return ranks.exchanged(which, own, latents)
+
+    def _run(
+        self, which: tuple[Pass, ...], own: tuple[Pass, ...], latents: Tensor, timestep: Tensor, place: Place | None
+    ) -> dict[Pass, Tensor]:
+        """Velocities of this process's passes, out of all passes of the step."""
         hidden = torch.cat([latents.to(self.image_latents.dtype), self.image_latents], 1)
-        self._prepare(tuple(which), hidden)
+        self._prepare(which, own, hidden)
         try:
             velocities: dict[Pass, Tensor] = {}
             for passes, call in self._calls.items():
@@ -167,13 +183,14 @@ class GuidancePasses:
                 velocities.update(zip(passes, velocity.split(len(hidden)), strict=True))
             return velocities
         except torch.OutOfMemoryError:
-            if self.batching != "auto" or len(self._calls) == len(which):
+            # Where processes share the tokens, the others wait in the middle of this pass.
+            if self.batching != "auto" or len(self._calls) == len(own) or _token_mesh(self.model) is not None:
                 raise
         self.batching = "off"
         torch.cuda.empty_cache()
-        return self.run(which, latents, timestep, place)
+        return self._run(which, own, latents, timestep, place)
 
-    def _prepare(self, which: tuple[Pass, ...], hidden: Tensor) -> None:
+    def _prepare(self, which: tuple[Pass, ...], own: tuple[Pass, ...], hidden: Tensor) -> None:
         """Set up the calls of a step, which are those of the last step as long as passes, batching and LoRA are the same."""
         state = (which, self.batching, adapters_of(self.model))
         if state == self._state:
@@ -183,17 +200,22 @@ class GuidancePasses:
         self._state = state
         if _is_network(self.model):
             self.model._reset_stateful_cache()
-        batched = len(which) > 1 and self._batch(len(which), hidden)
-        groups = [which] if batched else [(one,) for one in which]
-        if _is_network(self.model):
+        batched = len(own) > 1 and self._agreed(self._batch(len(own), hidden), hidden.device)
+        groups = ([own] if batched else [(one,) for one in own]) if own else []
+        if _is_network(self.model) and groups:
             check_calls(self.model, len(groups))
         conditions = {group: self._join(group) for group in groups}
-        kept = self._keeps(list(conditions.values()), hidden)
+        kept = bool(groups) and self._agreed(self._keeps(list(conditions.values()), hidden), hidden.device)
         # What is not needed any more is let go before anything new is computed.
         self._calls = {
             group: self._calls.get(group) or _Call(told, Constants() if kept else None)
             for group, told in conditions.items()
         }
+
+    def _agreed(self, choice: bool, device: torch.device) -> bool:
+        """A choice as all processes make it that share the tokens of a call; each would make it by its own free memory."""
+        mesh = _token_mesh(self.model)
+        return choice if mesh is None else agreed(choice, mesh, device)
 
     def _join(self, passes: tuple[Pass, ...]) -> Conditions:
         parts = [self.guidance.branch(one, self._conditions) for one in passes]
@@ -220,7 +242,9 @@ class GuidancePasses:
         """Compute the constants by a call without compilation, on one patch of each frame, so that no graph is made for filling them."""
         assert _is_network(self.model)
         _, height, width = self.model.config.patch_size
-        patch, told = hidden[..., :height, :width], call.conditions
+        told = call.conditions
+        # Processes that share the tokens need some for each of them.
+        patch = hidden[..., :height, :width] if _token_mesh(self.model) is None else hidden
         with torch.compiler.set_stance("force_eager"), self.model.cache_context("constants", **_context(place)):
             self.model(patch, timestep, told, return_dict=False, constants=call.constants)
 
@@ -279,6 +303,11 @@ def _is_compiled(model: nn.Module) -> bool:
 def _is_network(model: Denoiser) -> TypeGuard[FantasyTalkingTransformer3DModel]:
     """Whether a model is a transformer, which may be wrapped (compiled, sharded), and no plain function."""
     return isinstance(model, nn.Module)
+
+
+def _token_mesh(model: Denoiser) -> DeviceMesh | None:
+    """The processes that share the tokens of each call, or None."""
+    return getattr(model, "token_mesh", None)
 
 
 def _activation_bytes(transformer: FantasyTalkingTransformer3DModel, hidden: Tensor) -> float:

@@ -48,6 +48,7 @@ from fantasytalking.pipeline.model_folder import (
 from fantasytalking.pipeline.model_names import is_cached, resolve_model, unreachable_model
 from fantasytalking.pipeline.model_rules import ModelRules, with_rules
 from fantasytalking.pipeline.noise_schedule import make_schedule
+from fantasytalking.pipeline.parallel_calls import ParallelCalls
 from fantasytalking.pipeline.progress import Progress, default_progress
 from fantasytalking.pipeline.sampling import Hooks, StepHook, continuation, denoise
 from fantasytalking.pipeline.settings import GenerationSettings
@@ -61,7 +62,7 @@ register_components("FantasyTalkingTransformer3DModel", "MeshAutoencoder", "Whis
 
 
 @register_pipeline
-class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoaderMixin):
+class FantasyTalkingPipeline(DiffusersConventions, ParallelCalls, DiffusionPipeline, WanLoraLoaderMixin):
     """Makes a portrait speak.
 
     Args:
@@ -257,15 +258,15 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
             OutputError: The output cannot be written.
             OutOfMemory: The clip does not fit into memory.
         """
-        check_output_type(output_type)
-        names = tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        text = TextEmbeddings(prompt_embeds, negative_prompt_embeds)
-        chosen = self.settings if settings is None else settings.replace
-        cases, is_batch = cases_of(image, audio, chosen, overrides, generator, text)
-        progress = progress or default_progress(getattr(self, "_progress_bar_config", {}).get("disable", False))
-        shift_given = settings is not None or "sigma_shift" in overrides
-        run = Run(progress, shift_given, callback_on_step_end, names, previous, output, output_type != "latent")
-        run.check(len(cases))
+        with self._together():
+            check_output_type(output_type)
+            names = tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
+            text = TextEmbeddings(prompt_embeds, negative_prompt_embeds)
+            chosen = self.settings if settings is None else settings.replace
+            cases, is_batch = cases_of(image, audio, chosen, overrides, generator, text)
+            progress = progress or default_progress(getattr(self, "_progress_bar_config", {}).get("disable", False))
+            shift_given = settings is not None or "sigma_shift" in overrides
+            run = Run(progress, shift_given, callback_on_step_end, names, previous, output, output_type != "latent")
         with memory_released(self):
             videos, latents = self._generate(cases, run)
         if output_type is not None:
@@ -274,6 +275,20 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
 
     def _generate(self, cases: list[Case], run: Run) -> tuple[list[TalkingVideo], list[Tensor]]:
         """The videos of some cases, and their latents [1, C, f, h, w]."""
+        with self._together():
+            clips = self._encode(cases, run)
+        latents: dict[int, Tensor] = {}
+        for group in alike(clips):
+            latents.update(zip(map(id, group), self._sample(group, run), strict=True))
+        ordered = [latents[id(clip)] for clip in clips]
+        with self._together():
+            run = run if self._writes else dataclasses.replace(run, output=None)
+            videos = [decoded(self.autoencoder, clip, one, run) for clip, one in zip(clips, ordered, strict=True)]
+        return videos, ordered
+
+    def _encode(self, cases: list[Case], run: Run) -> list[Clip]:
+        """Read and encode what the cases need."""
+        run.check(len(cases))
         self._interrupt, progress = False, run.progress
         # Nothing is left to read where it was read before this model was loaded.
         is_read = all(isinstance(case.image, Portrait) and isinstance(case.audio, Speech) for case in cases)
@@ -287,16 +302,10 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
             parts = self.encoders, self.autoencoder, self.rules
             # All prompts before all else, see `encode_prompts`.
             texts = [encode_prompts(parts[0], case.settings, case.text.prompt, case.text.negative) for case in settled]
-            clips = [
+            return [
                 encode_clip(*parts, case, portrait, speech, text, run, len(settled) == 1)
                 for case, (portrait, speech), text in zip(settled, read, texts, strict=True)
             ]
-        latents: dict[int, Tensor] = {}
-        for group in alike(clips):
-            latents.update(zip(map(id, group), self._sample(group, run), strict=True))
-        ordered = [latents[id(clip)] for clip in clips]
-        videos = [decoded(self.autoencoder, clip, one, run) for clip, one in zip(clips, ordered, strict=True)]
-        return videos, ordered
 
     def _settle(self, case: Case, portrait: Portrait, speech: Speech, run: Run, whose: str) -> Case:
         """A case with the settings that the model can follow; what was changed is told."""
@@ -309,9 +318,10 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
     def _sample(self, clips: list[Clip], run: Run) -> list[Tensor]:
         """Draw noise for clips of one size and denoise it to [1, C, f, h, w] each."""
         noise = drawn([clip.case for clip in clips], clips[0].shape, run.progress.note).to(self._execution_device)
+        noise = self._of_first(noise)
         settings, beginning = clips[0].case.settings, clips[0].beginning
         schedule = make_schedule(self.scheduler, settings, noise.device)
-        guidance, image_latents = joined(clips, self.autoencoder.audio_channels)
+        guidance, image_latents = joined(clips, self.autoencoder.audio_channels, self.ranks)
         self._num_timesteps, done = len(schedule.timesteps), list[int]()
         after_step: list[StepHook] = [lambda step, *_: done.append(step)]
         if beginning is not None:
@@ -321,7 +331,8 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
             seen = StepCallback(self, run.callback, run.tensor_names, guidance)
             after_step.append(seen.after_step)
             steer = seen.steer
-        hooks = Hooks(run.progress, tuple(after_step), steer, lambda: self._interrupt)
+        after_step.append(lambda step, timestep, latents: self._of_first(latents))
+        hooks = Hooks(run.progress, tuple(after_step), steer, self._is_stopped)
         latents = denoise(self.transformer, schedule, noise, image_latents, guidance, hooks)
         if len(done) < self._num_timesteps:
             run.progress.note(

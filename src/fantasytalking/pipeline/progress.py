@@ -26,6 +26,7 @@ from rich.progress import Progress as Bars
 __all__ = [
     "Lines",
     "Progress",
+    "QuietProgress",
     "TerminalProgress",
     "default_progress",
     "print_line",
@@ -77,6 +78,13 @@ class Progress:
     def show_stage(self, name: str, total: int) -> Iterator[Advance]:
         """Show a stage while it lasts; subclasses that have a better place for it override this."""
         yield lambda steps=1: None
+
+
+class QuietProgress(Progress):
+    """Stages and notes without output, for processes beside the one that speaks to the user."""
+
+    def show_note(self, text: str) -> None:
+        """Not shown."""
 
 
 class TerminalProgress(Progress):

@@ -18,8 +18,9 @@ from einops import rearrange
 from torch import nn
 
 from fantasytalking.conditioning.audio_windows import select_tokens
-from fantasytalking.errors import SettingsError
+from fantasytalking.conditioning.conditions import Scale, scale_rows
 from fantasytalking.system.execution_device import move_tensors
+from fantasytalking.transformer.context_parallel import FrameShare
 
 MASKING_BACKENDS = frozenset(
     {
@@ -50,6 +51,7 @@ class AudioTokens:
         positions: [p + 1, d] learned positions in a window, the last one zero for padding; None: a window is a set, as
             released.
         places: int64 [B, f, w], the row of `positions` of each window token.
+        share: the latent frames of the video tokens that attend, where other ranks have the other tokens; None: all frames.
     """
 
     tokens: torch.Tensor
@@ -58,6 +60,7 @@ class AudioTokens:
     scale: float | torch.Tensor
     positions: torch.Tensor | None = None
     places: torch.Tensor | None = None
+    share: FrameShare | None = None
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> AudioTokens:
         """Copy on a device."""
@@ -176,7 +179,7 @@ class FantasyTalkingAttnProcessor(nn.Module):
         attention_mask: torch.Tensor | None = None,
         rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Attend from video tokens [B, f * n, d] to everything in the context.
+        """Attend from video tokens [B, f * n, d], or a rank's share of them, to everything in the context.
 
         The last two arguments are unused; they belong to the signature by which diffusers' blocks call a processor.
         """
@@ -228,18 +231,18 @@ class FantasyTalkingAttnProcessor(nn.Module):
     ) -> torch.Tensor:
         if audio.index is None:
             return self._attend(query, *known, audio.mask)
-        if self._parallel_config is not None:
-            raise SettingsError(
-                "Context parallelism splits latent frames between devices, and speech by frame needs them whole; "
-                "run without `enable_parallelism`, or with speech in clip mode."
-            )
-        batch, frames, _ = audio.index.shape
-        query = rearrange(query, "b (f n) heads d -> (b f) n heads d", f=frames)
+        batch, tokens, share = audio.index.shape[0], query.shape[1], audio.share
+        if share is not None:
+            # Frames that this rank shares with others are filled up with tokens whose result is dropped.
+            query, audio = F.pad(query, (0, 0, 0, 0, share.before, share.after)), _of_frames(audio, share)
+        assert audio.index is not None
+        query = rearrange(query, "b (f n) heads d -> (b f) n heads d", f=audio.index.shape[1])
         key, value = (select_tokens(states, audio.index) for states in known)
         if positions is not None and audio.places is not None:
             key, value = key + F.embedding(audio.places, positions[0]), value + F.embedding(audio.places, positions[1])
         key, value = (rearrange(x, "b f w (heads d) -> (b f) w heads d", heads=attn.heads) for x in (key, value))
-        return rearrange(self._attend(query, key, value, audio.mask), "(b f) n d -> b (f n) d", b=batch)
+        heard = rearrange(self._attend(query, key, value, audio.mask), "(b f) n d -> b (f n) d", b=batch)
+        return heard if share is None else heard[:, share.before : share.before + tokens]
 
     def _attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
@@ -251,6 +254,32 @@ class FantasyTalkingAttnProcessor(nn.Module):
         attended = dispatch_attention_fn(query, key, value, attn_mask=mask, backend=backend)
         result: torch.Tensor = attended.flatten(2, 3).type_as(query)
         return result
+
+
+def scale_column(scale: Scale, batch: int, like: torch.Tensor) -> float | torch.Tensor:
+    """A scale that multiplies [B, tokens, d]: the number itself, or [B, 1, 1]."""
+    if not isinstance(scale, torch.Tensor):
+        return scale
+    return scale_rows(scale, batch, like).to(like.dtype)[:, None, None]
+
+
+def with_share(context: CrossContext, share: FrameShare) -> CrossContext:
+    """The context for a rank's share of the video tokens; it keeps its keys and values where the given one does."""
+    if context.audio is None:
+        return context
+    return dataclasses.replace(context, audio=dataclasses.replace(context.audio, share=share))
+
+
+def _of_frames(audio: AudioTokens, share: FrameShare) -> AudioTokens:
+    """The windows of some latent frames."""
+    assert audio.index is not None
+    batch, frames, _ = audio.index.shape
+    index, mask, places = (
+        None if x is None else x[:, share.first : share.end]
+        for x in (audio.index, None if audio.mask is None else audio.mask.unflatten(0, (batch, frames)), audio.places)
+    )
+    mask = None if mask is None else mask.flatten(0, 1)
+    return dataclasses.replace(audio, index=index, mask=mask, places=places)
 
 
 def _heads(attn: WanAttention, states: torch.Tensor) -> torch.Tensor:

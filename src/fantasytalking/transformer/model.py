@@ -19,26 +19,27 @@ from einops import rearrange
 from torch import nn
 
 from fantasytalking.conditioning.audio_windows import WINDOW_MARGIN, attention_mask, window_index
-from fantasytalking.conditioning.conditions import (
-    AudioCondition,
-    Conditions,
-    IdentityCondition,
-    Scale,
-    replace,
-    scale_rows,
-)
+from fantasytalking.conditioning.conditions import AudioCondition, Conditions, IdentityCondition, replace
 from fantasytalking.conditioning.identity_qformer import IdentityQFormer
 from fantasytalking.conditioning.motion_network import MotionNetwork
 from fantasytalking.conditioning.speech_features import AudioProjector
 from fantasytalking.errors import InputError
 from fantasytalking.geometry import PATCH
-from fantasytalking.transformer.attention import AudioTokens, CrossContext, FantasyTalkingAttnProcessor, IdentityTokens
+from fantasytalking.transformer.attention import (
+    AudioTokens,
+    CrossContext,
+    FantasyTalkingAttnProcessor,
+    IdentityTokens,
+    scale_column,
+    with_share,
+)
 from fantasytalking.transformer.constants import Constants, for_blocks
+from fantasytalking.transformer.context_parallel import ContextParallel
 from fantasytalking.transformer.new_parts import reset_new_parts
 from fantasytalking.transformer.step_caches import StepCaching
 
 
-class FantasyTalkingTransformer3DModel(StepCaching, WanTransformer3DModel):
+class FantasyTalkingTransformer3DModel(StepCaching, ContextParallel, WanTransformer3DModel):
     """Wan's transformer with cross-attention to speech and to a face.
 
     A subclass of diffusers' model with diffusers' own blocks: only the cross-attention processors are ours, so LoRA,
@@ -188,6 +189,10 @@ class FantasyTalkingTransformer3DModel(StepCaching, WanTransformer3DModel):
 
         kept = None if torch.is_grad_enabled() else constants
         temb, modulation, contexts = self._embed_and_contexts(timestep, conditions, grid[0], tokens.dtype, kept)
+        share = self.token_share(grid)
+        if share is not None:
+            tokens, rotary_emb = share.of(tokens), tuple(map(share.of, rotary_emb))
+            contexts = [with_share(context, share.frames) for context in contexts]
         checkpointed = torch.is_grad_enabled() and self.gradient_checkpointing
         for block, context in zip(self.blocks, contexts, strict=True):
             if checkpointed:
@@ -198,7 +203,7 @@ class FantasyTalkingTransformer3DModel(StepCaching, WanTransformer3DModel):
         shift, scale = (self.scale_shift_table.to(temb.device) + temb[:, None]).chunk(2, dim=1)
         normed = self.norm_out(tokens.float())
         tokens = self.proj_out((normed * (1 + scale.to(normed.device)) + shift.to(normed.device)).type_as(tokens))
-        output = self._unpatchify(tokens, grid)
+        output = self._unpatchify(tokens if share is None else share.gathered(tokens), grid)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
     def plain_config(self) -> dict[str, Any]:
@@ -301,7 +306,7 @@ class FantasyTalkingTransformer3DModel(StepCaching, WanTransformer3DModel):
         # Back from where a device map may have put the projector.
         tokens = self.audio_projector(audio.features.to(dtype)).to(audio.features.device)
         batch, count, _ = tokens.shape
-        scale = _column(audio.scale, batch, tokens)
+        scale = scale_column(audio.scale, batch, tokens)
         if audio.ranges is None:
             if audio.lengths is None:
                 return AudioTokens(tokens, None, None, scale)
@@ -332,15 +337,8 @@ class FantasyTalkingTransformer3DModel(StepCaching, WanTransformer3DModel):
         if self.identity_qformer is None:
             raise InputError("This model has no identity attention, but an identity condition was given; leave it out.")
         tokens = self.identity_qformer(identity.embedding.to(dtype))
-        return IdentityTokens(tokens, _column(identity.scale, tokens.shape[0], tokens))
+        return IdentityTokens(tokens, scale_column(identity.scale, tokens.shape[0], tokens))
 
     def _unpatchify(self, tokens: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
         sizes = dict(zip(("f", "h", "w", "pf", "ph", "pw"), (*grid, *self.config.patch_size), strict=True))
         return rearrange(tokens, "b (f h w) (pf ph pw c) -> b c (f pf) (h ph) (w pw)", **sizes)
-
-
-def _column(scale: Scale, batch: int, like: torch.Tensor) -> float | torch.Tensor:
-    """A scale that multiplies [B, tokens, d]: the number itself, or [B, 1, 1]."""
-    if not isinstance(scale, torch.Tensor):
-        return scale
-    return scale_rows(scale, batch, like).to(like.dtype)[:, None, None]

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from diffusers import FasterCacheConfig, FirstBlockCacheConfig, MagCacheConfig, TaylorSeerCacheConfig
 from diffusers.hooks import HookRegistry, SeaCacheConfig, TextKVCacheConfig
 from diffusers.hooks.first_block_cache import FBCHeadBlockHook
@@ -20,6 +22,7 @@ from diffusers.hooks.mag_cache import MagCacheHeadHook
 from diffusers.hooks.pyramid_attention_broadcast import PyramidAttentionBroadcastHook, PyramidAttentionBroadcastState
 from diffusers.models.cache_utils import CacheMixin
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from fantasytalking.errors import SettingsError
 
@@ -101,6 +104,8 @@ class StepCaching(CacheMixin):
                     hook.state = _states(hook).setdefault(name, PyramidAttentionBroadcastState())
                 elif isinstance(hook, MagCacheHeadHook) and "step_index" in where:
                     _go_to_step(hook, where["step_index"], where["num_inference_steps"])
+                elif isinstance(hook, FBCHeadBlockHook):
+                    _decide_together(hook, getattr(self, "token_mesh", None))
             self.current_timestep = where.get("timestep")
             try:
                 yield
@@ -115,6 +120,24 @@ class StepCaching(CacheMixin):
             if isinstance(hook, PyramidAttentionBroadcastHook):
                 _states(hook).clear()
                 hook.state = PyramidAttentionBroadcastState()
+
+
+def _decide_together(hook: FBCHeadBlockHook, mesh: DeviceMesh | None) -> None:
+    """Let first-block decide by the tokens of all ranks that share them: if one rank skipped the blocks, the others would wait for it."""
+    hook.__dict__.pop("_should_compute_remaining_blocks", None)
+    if mesh is not None:
+        hook._should_compute_remaining_blocks = functools.partial(_changed_much, hook, mesh)
+
+
+@torch.compiler.disable
+def _changed_much(hook: FBCHeadBlockHook, mesh: DeviceMesh, residual: Tensor) -> bool:
+    before = hook.state_manager.get_state().head_block_residual
+    if before is None:
+        return True
+    change, size = (residual - before).float().abs().sum(), before.float().abs().sum()
+    sums = torch.stack([change, size])
+    torch.distributed.all_reduce(sums, group=mesh.get_group())
+    return bool(sums[0] / sums[1] > hook.threshold)
 
 
 def _go_to_step(hook: MagCacheHeadHook, step: int, count: int) -> None:
@@ -132,9 +155,13 @@ def check_calls(model: nn.Module, calls: int) -> None:
     """Refuse as many calls of the model on a step as the package cache-dit, where it is at work, would take for steps of one pass.
 
     Raises:
-        SettingsError: cache-dit was told of another number of calls.
+        SettingsError: cache-dit was told of another number of calls, or works on tokens that several ranks share.
     """
     separate = getattr(model, "_has_separate_cfg", None)
+    if separate is not None and getattr(model, "token_mesh", None) is not None:
+        raise SettingsError(
+            "cache-dit decides by the tokens of one process, and here several share them; use the setting cache instead."
+        )
     if separate is None or calls == (2 if separate else 1):
         return
     raise SettingsError(

@@ -1,0 +1,123 @@
+"""Processes that make videos together, each a real process with gloo: what each of them gets, case by case.
+
+All cases of a number of processes run in one start of them, as a start takes seconds.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from diffusers import ContextParallelConfig
+
+from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+from tests.acceleration.cached_runs import SCALES
+from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech, transformer, wan_pipeline
+
+BY_DIFFUSERS = "enable_parallelism"
+"""A plan that stands for diffusers' own call."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A generation.
+
+    Attributes:
+        plan: How the processes share it, see `enable_parallel`, or `BY_DIFFUSERS`.
+        settings: Settings of the call.
+        parts: Changes to the transformer.
+        embedded: Whether the model is like the embedded one, with identity and motion.
+        size: Height and width of the portrait.
+        prepare: Called with the pipeline before it is shared.
+        arguments: Further arguments of the call of a process, by its rank.
+    """
+
+    plan: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, Any] = field(default_factory=dict)
+    embedded: bool = False
+    size: tuple[int, int] = (64, 64)
+    prepare: Callable[[FantasyTalkingPipeline], None] | None = None
+    arguments: Callable[[int], dict[str, Any]] | None = None
+
+
+Result = dict[str, torch.Tensor | str]
+"""Case -> latents, or the class and message of an error."""
+
+
+def latents_of(
+    case: Case, rank: int = 0, share: Callable[[FantasyTalkingPipeline], Any] = lambda pipeline: None
+) -> torch.Tensor:
+    """The latents of a case; `share` is called with the pipeline before the call."""
+    if case.embedded:
+        pipeline, picture = embedded_pipeline(), portrait(256)
+    else:
+        pipeline = wan_pipeline(transformer=transformer(**case.parts), longest_side=max(case.size))
+        picture = portrait(max(case.size))[: case.size[0], : case.size[1]]
+    if case.prepare is not None:
+        case.prepare(pipeline)
+    share(pipeline)
+    given = {"image": picture, "audio": speech(0.3), **SCALES, "steps": 4, "output_type": "latent", **case.settings}
+    if case.arguments is not None:
+        given |= case.arguments(rank)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        frames: torch.Tensor = pipeline(**given).frames
+    return frames
+
+
+def run_together(count: int, cases: dict[str, Case]) -> list[Result]:
+    """The results of some processes, by rank."""
+    kind = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context: Any = multiprocessing.get_context(kind)
+    if kind == "forkserver":
+        # One import for all processes.
+        context.set_forkserver_preload([__name__])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    queue = context.Queue()
+    workers = [context.Process(target=_work, args=(rank, count, port, cases, queue)) for rank in range(count)]
+    for worker in workers:
+        worker.start()
+    try:
+        found = dict(queue.get(timeout=240) for _ in workers)
+        for worker in workers:
+            worker.join(30)
+            assert worker.exitcode == 0
+    finally:
+        for worker in workers:
+            worker.kill()
+    return [
+        {name: one if isinstance(one, str) else torch.from_numpy(one) for name, one in found[rank].items()}
+        for rank in range(count)
+    ]
+
+
+def _work(rank: int, count: int, port: int, cases: dict[str, Case], queue: Any) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(count))
+    torch.set_num_threads(1)
+    queue.put((rank, {name: _outcome(case, rank, count) for name, case in cases.items()}))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def _outcome(case: Case, rank: int, count: int) -> Any:
+    def share(pipeline: FantasyTalkingPipeline) -> None:
+        if case.plan != BY_DIFFUSERS:
+            pipeline.enable_parallel(case.plan)
+            return
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("gloo")
+        pipeline.transformer.enable_parallelism(config=ContextParallelConfig(ulysses_degree=count))
+
+    try:
+        return latents_of(case, rank, share).numpy()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
