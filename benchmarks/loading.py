@@ -22,17 +22,20 @@ from pathlib import Path
 
 import torch
 
+from fantasytalking.system.startup import importing_frameworks
+
 ALLOWED_BYTES = 2 * 10**9
 HEAD = 128
 
 
 def write_files(folder: Path, gigabytes: float, width: int) -> int:
     """Write the synthetic files and return their size in bytes."""
-    from fantasytalking.checkpoints.adapter_layouts import ADAPTER_TABLES, part_of
-    from fantasytalking.checkpoints.fill_model import build_empty
-    from fantasytalking.checkpoints.wan_layouts import TRANSFORMER_ORIGINAL
-    from fantasytalking.checkpoints.weights_writer import Entry, write_checkpoint
-    from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
+    with importing_frameworks():
+        from fantasytalking.checkpoints.adapter_layouts import ADAPTER_TABLES, part_of
+        from fantasytalking.checkpoints.fill_model import build_empty
+        from fantasytalking.checkpoints.wan_layouts import TRANSFORMER_ORIGINAL
+        from fantasytalking.checkpoints.weights_writer import Entry, write_checkpoint
+        from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
     feed_forward, audio = 3 * width, width // 4
     block = 10 * width**2 + 2 * width * feed_forward + 2 * width * audio
@@ -64,8 +67,9 @@ def write_files(folder: Path, gigabytes: float, width: int) -> int:
 def load(folder: Path, dtype: str) -> None:
     """Load and print time and memory; run in a separate process, because a peak never goes down."""
     # Imported first, so that the libraries are not counted as memory of loading.
-    import fantasytalking.transformer.model  # noqa: F401
-    from fantasytalking.checkpoints import load_transformer
+    with importing_frameworks():
+        import fantasytalking.transformer.model  # noqa: F401
+        from fantasytalking.checkpoints import load_transformer
 
     before = peak_bytes()
     started = time.perf_counter()

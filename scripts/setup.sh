@@ -68,7 +68,7 @@ fi
 
 # Errors only: with several package sources configured, pip's warnings bury everything else.
 pip_install() {
-  "$venv_python" -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt "$@"
+  "$venv_python" -m pip install --quiet --quiet --disable-pip-version-check --no-compile --constraint constraints.txt "$@"
 }
 
 if [ -n "${TORCH_INDEX:-}" ]; then
@@ -83,4 +83,6 @@ fi
 rm -f "$stamp"
 echo "Installing the package${extra:+ with the extra '$extra'} (a few minutes the first time)"
 pip_install --editable ".${extra:+[$extra]}"
+# What pip would do itself, on one core, file by file. Some packages hold files for other versions of Python, which do not compile.
+"$venv_python" -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
 wanted_stamp > "$stamp"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the files that have the most slow tests, so that no worker is left alone with one of them at the end."""
+    """Begin with the files that have the most slow tests, then the longest, so that no worker is left alone with one of them at the end."""
     if not hasattr(config, "workerinput"):
         return
-    slow: dict[Path, int] = {}
+    slow, count = Counter[Path](), Counter[Path]()
     for item in items:
-        slow[item.path] = slow.get(item.path, 0) + (item.get_closest_marker("slow") is not None)
-    items.sort(key=lambda item: -slow[item.path])
+        slow[item.path] += item.get_closest_marker("slow") is not None
+        count[item.path] += 1
+    items.sort(key=lambda item: (-slow[item.path], -count[item.path]))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Spare the garbage collector what is there for good: modules and tests, millions of objects that it would look at again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,15 +16,20 @@ import torch
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
-from fantasytalking.data.samples import Sample
-from fantasytalking.training.flow_matching import FlowMatching
-from fantasytalking.training.trainer.callbacks import Callback, Validate
-from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
-from fantasytalking.training.trainer.loop import Trainer
-from fantasytalking.training.trainer.run_folder import RunFolder
-from fantasytalking.training.trainer.sources import BucketPlan
-from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
-from tests.tiny import AUDIO_FEATURE_DIM, FACE_DIM, IMAGE_DIM, PARTS, TEXT_DIM, WAN_CONFIG, tiny_conditions
+from fantasytalking.system.startup import importing_frameworks
+
+# half the time of a process that trains a few steps
+with importing_frameworks():
+    from fantasytalking.data.samples import Sample
+    from fantasytalking.training.flow_matching import FlowMatching
+    from fantasytalking.training.trainer.callbacks import Callback, Validate
+    from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
+    from fantasytalking.training.trainer.loop import Trainer
+    from fantasytalking.training.trainer.run_folder import RunFolder
+    from fantasytalking.training.trainer.sources import BucketPlan
+    from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
+    from tests.tiny import AUDIO_FEATURE_DIM, FACE_DIM, IMAGE_DIM, PARTS, TEXT_DIM, WAN_CONFIG, tiny_conditions
+
 
 SIZES = ((3, 2, 2), (2, 4, 2))
 """Latent sizes (f, h, w) of the two buckets."""

@@ -17,6 +17,7 @@ from fantasytalking.cli.options import parse
 from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.evaluation.metrics.registry import Backend, metrics_help
 from fantasytalking.pipeline.progress import Progress, TerminalProgress, quiet_frameworks
+from fantasytalking.system.startup import importing_frameworks
 
 if TYPE_CHECKING:
     from fantasytalking.evaluation.benchmark.benchmark_manifest import Manifest
@@ -103,7 +104,7 @@ def run(options: Benchmark, command: str = "") -> int:
     manifest = _checked_manifest(options, models)
     data = options.data or _fetched(manifest, options, progress)
     # Imported here: --help and a mistake must not wait for the frameworks, whose messages about missing packages are silenced first.
-    with progress.stage("loading"):
+    with progress.stage("loading"), importing_frameworks():
         quiet_frameworks()
         from fantasytalking.evaluation.benchmark.run_benchmark import BenchmarkOptions, run_benchmark
 

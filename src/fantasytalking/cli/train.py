@@ -19,7 +19,7 @@ from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import quiet_frameworks, stage
 from fantasytalking.system.records import nearest_name
-from fantasytalking.system.startup import check_threads
+from fantasytalking.system.startup import check_threads, importing_frameworks
 from fantasytalking.training.check_folders import DataKind, check_data, check_output_folder
 
 __all__ = ["FAMILIES", "Family", "Train", "main", "run"]
@@ -107,28 +107,32 @@ class Family:
 
 
 def _embedded(recipe: Any, options: Any) -> Path:
-    from fantasytalking.evaluation.video_figures import video_figures
-    from fantasytalking.training.embedded.train_embedded import train_embedded
+    with importing_frameworks():
+        from fantasytalking.evaluation.video_figures import video_figures
+        from fantasytalking.training.embedded.train_embedded import train_embedded
 
     return train_embedded(recipe, options.data, options.output, video_figures, options.verify)
 
 
 def _adapter(recipe: Any, options: Any) -> Path:
-    from fantasytalking.training.adapter.train_adapter import train_adapter
+    with importing_frameworks():
+        from fantasytalking.training.adapter.train_adapter import train_adapter
 
     return train_adapter(recipe, options.data, options.output, options.base, options.verify)
 
 
 def _student(recipe: Any, options: Any) -> Path:
-    if recipe.lora is None:
-        from fantasytalking.training.distillation.distil_embedded import distil_embedded as distil
-    else:
-        from fantasytalking.training.distillation.distil_adapter import distil_released as distil
+    with importing_frameworks():
+        if recipe.lora is None:
+            from fantasytalking.training.distillation.distil_embedded import distil_embedded as distil
+        else:
+            from fantasytalking.training.distillation.distil_adapter import distil_released as distil
     return distil(recipe, options.teacher, options.data, options.output, options.verify)
 
 
 def _lip_sync(recipe: Any, options: Any) -> Path:
-    from fantasytalking.training.lip_sync.train_lip_sync import train_lip_sync
+    with importing_frameworks():
+        from fantasytalking.training.lip_sync.train_lip_sync import train_lip_sync
 
     return train_lip_sync(recipe, options.data, options.output)
 
@@ -224,7 +228,7 @@ def run(name: str, options: Any) -> int:
         except SettingsError as error:
             raise SettingsError(f"--{error}") from None
     _check_folders(family, recipe, options)
-    with stage("loading"):
+    with stage("loading"), importing_frameworks():
         if options.threads is not None:
             import torch
 

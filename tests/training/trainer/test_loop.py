@@ -102,9 +102,11 @@ def test_a_run_in_two_parts_equals_a_run_in_one(material: Material, tmp_path: Pa
 KILLED = """
 import sys, torch
 from pathlib import Path
-from fantasytalking.training.trainer.config import TrainConfig, load_config
-from fantasytalking.training.embedded.train_embedded import fresh_transformer, make_trainer, window_source
-from fantasytalking.training.embedded.training_tracks import load_material
+from fantasytalking.system.startup import importing_frameworks
+with importing_frameworks():
+    from fantasytalking.training.trainer.config import TrainConfig, load_config
+    from fantasytalking.training.embedded.train_embedded import fresh_transformer, make_trainer, window_source
+    from fantasytalking.training.embedded.training_tracks import load_material
 torch.set_num_threads(1)
 cache, run, config = map(Path, sys.argv[1:])
 make_trainer(load_material(cache), load_config(TrainConfig, config), run).train()

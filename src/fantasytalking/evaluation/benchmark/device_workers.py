@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
 
@@ -18,8 +18,9 @@ import torch
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.evaluation.benchmark.generate_case import VideoGenerator, VideoJob
+from fantasytalking.evaluation.benchmark.generation_process import serve
 from fantasytalking.system.machine import choose_device
-from fantasytalking.system.processes import spawning, start_worker
+from fantasytalking.system.processes import spawning
 
 __all__ = ["Failure", "choose_places", "run_jobs"]
 
@@ -81,7 +82,7 @@ class _Worker:
     def _start(self) -> None:
         self.connection, end = self._context.Pipe()
         arguments = (end, self._place, self._threads)
-        self._process: BaseProcess = self._context.Process(target=_serve, args=arguments, daemon=True)
+        self._process: BaseProcess = self._context.Process(target=serve, args=arguments, daemon=True)
         self._process.start()
         # once this copy is closed, the death of the process ends the connection
         end.close()
@@ -134,15 +135,3 @@ def _run_in_processes(jobs: Sequence[VideoJob], places: Sequence[str], advance: 
         for worker in workers:
             worker.stop()
     return failures
-
-
-def _serve(connection: Connection, place: str, threads: int) -> None:
-    """Run in a process: receive jobs and send reasons, until the connection ends."""
-    start_worker(threads)
-    generator = VideoGenerator(place)
-    while True:
-        try:
-            job = connection.recv()
-        except EOFError:
-            return
-        connection.send(generator.generate(job))

@@ -14,6 +14,7 @@ from fantasytalking.perception.mobilenet import WEIGHTS as MOBILENET
 from fantasytalking.perception.mobilenet import MobileNetV2, load
 from fantasytalking.perception.networks.network_runner import FOLDER
 from fantasytalking.pipeline.model_names import embedded_folder
+from fantasytalking.system.startup import importing_frameworks
 
 __all__ = ["bundled_digest", "expressions", "mesh_digest", "mobilenet", "mobilenet_digest"]
 
@@ -48,7 +49,8 @@ def mesh_digest() -> dict[str, str]:
 @functools.cache
 def _codec() -> MeshCodec:
     # brings diffusers, which most metrics do not need
-    from fantasytalking.autoencoder.mesh_autoencoder import MeshAutoencoder
+    with importing_frameworks():
+        from fantasytalking.autoencoder.mesh_autoencoder import MeshAutoencoder
 
     return MeshAutoencoder.from_pretrained(_VAE).codec  # type: ignore[no-any-return]
 
