@@ -43,6 +43,7 @@ def render(
     painter: MouthPainter,
     aside: bool = False,
     warper: PortraitWarper | None = None,
+    end: int | None = None,
 ) -> Iterator[Pixels]:
     """Render a portrait whose face moves.
 
@@ -53,6 +54,7 @@ def render(
         painter: The mouth painter.
         aside: Whether the next frames are begun in a second thread, while these are finished.
         warper: What `warper_of` made of the portrait already; None: it is made here.
+        end: One past the last frame that is rendered; None: all are. What is the same for all frames does not depend on it.
 
     Yields:
         uint8 [H, W, 3].
@@ -62,6 +64,7 @@ def render(
     warper.field.allow_for(_travel(mesh, moved))
     moved = limit_motion(warper.field, moved)
     mouth = _MouthOf(image, mesh, warper.field.shown(moved), painter)
+    moved = moved[:end]
     count = -(-len(moved) // RENDER_BATCH)
     with Prefetcher(lambda i: warper.begin(moved[i * RENDER_BATCH :][:RENDER_BATCH]), int(aside), count) as batches:
         for number in range(count):
