@@ -53,6 +53,7 @@ from fantasytalking.pipeline.sampling import Hooks, StepHook, continuation, deno
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.pipeline.step_callback import StepCallback, StepEnd, tensor_inputs
 from fantasytalking.pipeline.talking_video import TalkingVideo, VideoOutput
+from fantasytalking.system.prefetching import quick_switches
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 __all__ = ["CONTINUED_FRAMES", "FantasyTalkingPipeline", "StepEnd"]
@@ -266,7 +267,7 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
         shift_given = settings is not None or "sigma_shift" in overrides
         run = Run(progress, shift_given, callback_on_step_end, names, previous, output, output_type != "latent")
         run.check(len(cases))
-        with memory_released(self):
+        with memory_released(self), quick_switches():
             videos, latents = self._generate(cases, run)
         if output_type is not None:
             return frames_output(videos, latents, output_type, return_dict)
