@@ -109,6 +109,13 @@ def test_a_portrait_prepared_in_the_background_gives_the_same_frames_once_and_ag
         assert np.array_equal(np.stack(list(made.decode_frames(motion(5), given))), plain)
 
 
+def test_frames_that_nobody_asks_for_are_not_rendered_and_the_others_stay_the_same() -> None:
+    made = autoencoder()
+    first = list(made.decode_frames(motion(9), reference(), count=5))
+    assert len(first) == 5
+    assert np.array_equal(np.stack(list(made.decode_frames(motion(9), reference())))[:5], np.stack(first))
+
+
 def test_what_was_prepared_serves_its_own_portrait_alone() -> None:
     made, given = autoencoder(), reference()
     made.prepare(given)

@@ -87,8 +87,9 @@ def test_the_number_of_threads_reaches_networks_opencv_and_encoder(
 ) -> None:
     assert main(["generate", *given, "--steps", "1", "--max-seconds", "0.4", "--threads", str(count)]) == 0
     assert (torch.get_num_threads(), cv2.getNumThreads()) == (count, count)
-    # x264 writes its options into the file
-    assert f"threads={count} ".encode() in (tmp_path / "out.mp4").read_bytes()
+    # x264 writes its options into the file: it must not wait for the last 40 frames, nor take as long as the frames do
+    options = (tmp_path / "out.mp4").read_bytes()
+    assert f"threads={count} ".encode() in options and b"rc_lookahead=10 " in options and b"crf=15.0 " in options
 
 
 def test_a_small_model_takes_one_thread_unless_the_environment_says_otherwise(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
 
-from fantasytalking.system.prefetching import Prefetcher
+from fantasytalking.system.prefetching import SWITCH_INTERVAL, Prefetcher, in_background, quick_switches
 
 
 def threads() -> list[str]:
@@ -56,3 +57,26 @@ def test_an_error_of_the_preparation_is_raised_where_the_value_is_taken_and_ends
         with pytest.raises(ValueError, match="no such sample"):
             ahead.take(1)
     assert threads() == []
+
+
+def test_work_in_the_background_ends_with_its_thread_and_gives_its_result_or_its_error() -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def work() -> int:
+        begun.set()
+        assert go.wait(30)
+        return 7
+
+    future = in_background(work)
+    assert begun.wait(30) and not future.done()
+    go.set()
+    assert future.result() == 7
+    with pytest.raises(ZeroDivisionError):
+        in_background(lambda: 1 // 0).result()
+
+
+def test_switches_are_quick_within_the_block_alone() -> None:
+    before = sys.getswitchinterval()
+    with quick_switches():
+        assert sys.getswitchinterval() == pytest.approx(min(before, SWITCH_INTERVAL))
+    assert sys.getswitchinterval() == before

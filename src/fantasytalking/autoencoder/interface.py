@@ -89,7 +89,12 @@ class VideoAutoencoder(Protocol):
         """Decode latents: [B, C, f, h, w] -> [B, 3, F, H, W] in [-1, 1]."""
 
     def decode_frames(
-        self, latents: Tensor, reference: Reference, continued: bool = False, aside: bool = True
+        self,
+        latents: Tensor,
+        reference: Reference,
+        continued: bool = False,
+        aside: bool = True,
+        count: int | None = None,
     ) -> Iterator[NDArray[np.uint8]]:
         """Decode one sample and give its frames as they are made.
 
@@ -98,6 +103,7 @@ class VideoAutoencoder(Protocol):
             reference: The portrait.
             continued: Whether the video continues another one, so that its first frame is not the portrait.
             aside: Whether a second thread may work on the next frames meanwhile.
+            count: How many of the frames are asked for, from the first on; None: all. More may be given.
 
         Yields:
             uint8 [H, W, 3].

@@ -210,7 +210,12 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def decode_frames(
-        self, latents: Tensor, reference: Reference, continued: bool = False, aside: bool = True
+        self,
+        latents: Tensor,
+        reference: Reference,
+        continued: bool = False,
+        aside: bool = True,
+        count: int | None = None,
     ) -> Iterator[NDArray[np.uint8]]:
         """Decode one sample and give its frames as they are made; the first is the portrait, unless the video is `continued`.
 
@@ -230,7 +235,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         prepared = self._take_prepared(reference)
         parameters = self.codec.with_openings(parameters, *prepared.openings)
         moved = self.codec.points_of(parameters, torch.from_numpy(mesh)).numpy()
-        yield from render(image, mesh, moved, self.painter, aside, prepared.warper)
+        yield from render(image, mesh, moved, self.painter, aside, prepared.warper, count)
 
     def _limit(self, parameters: Tensor) -> Tensor:
         """Limit motion to what the training set and a single photo allow, and smooth out jitter."""

@@ -43,6 +43,7 @@ def render(
     painter: MouthPainter,
     aside: bool = False,
     warper: PortraitWarper | None = None,
+    end: int | None = None,
 ) -> Iterator[Pixels]:
     """Render a portrait whose face moves.
 
@@ -51,8 +52,9 @@ def render(
         mesh: Its face mesh, [468, 3] in pixels.
         moved: The mesh of each frame, [F, 468, 3] in pixels. Where inner lips or lids coincide, mouth or eye is closed.
         painter: The mouth painter.
-        aside: Whether the next frames are begun in a second thread, while these are finished.
+        aside: Whether the next frames are warped in further threads, while these are painted.
         warper: What `warper_of` made of the portrait already; None: it is made here.
+        end: One past the last frame that is rendered; None: all are. What is the same for all frames does not depend on it.
 
     Yields:
         uint8 [H, W, 3].
@@ -62,10 +64,15 @@ def render(
     warper.field.allow_for(_travel(mesh, moved))
     moved = limit_motion(warper.field, moved)
     mouth = _MouthOf(image, mesh, warper.field.shown(moved), painter)
+    moved = moved[:end]
     count = -(-len(moved) // RENDER_BATCH)
-    with Prefetcher(lambda i: warper.begin(moved[i * RENDER_BATCH :][:RENDER_BATCH]), int(aside), count) as batches:
+    # Three steps, each in a thread of its own, one batch behind the one before: no core waits while another one has work.
+    with (
+        Prefetcher(lambda i: warper.begin(moved[i * RENDER_BATCH :][:RENDER_BATCH]), int(aside), count) as begun,
+        Prefetcher(lambda i: [warper.finish(one) for one in begun.take(i)], int(aside), count) as finished,
+    ):
         for number in range(count):
-            frames = [warper.finish(begun) for begun in batches.take(number)]
+            frames = finished.take(number)
             mouth.paint(frames, number * RENDER_BATCH)
             yield from frames
 

@@ -86,7 +86,12 @@ class WanAutoencoder:
         return video.float().clamp(-1, 1)
 
     def decode_frames(
-        self, latents: Tensor, reference: Reference | None = None, continued: bool = False, aside: bool = True
+        self,
+        latents: Tensor,
+        reference: Reference | None = None,
+        continued: bool = False,
+        aside: bool = True,
+        count: int | None = None,
     ) -> Iterator[NDArray[np.uint8]]:
         """Decode one sample: frames, [H, W, 3] uint8 each."""
         yield from to_uint8(self.decode(latents, reference)[0].movedim(1, 0))

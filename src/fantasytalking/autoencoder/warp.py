@@ -76,7 +76,7 @@ class PortraitWarper:
         return [Begun(self._upper(sheets), points, sheets, skull) for points, sheets, skull in motions]
 
     def finish(self, begun: Begun) -> Pixels:
-        """Draw mouth and eyes into a frame [H, W, 3] that `begin` began."""
+        """Draw mouth and eyes into a frame [H, W, 3] that `begin` began; one after another, by one thread, which may be another one."""
         for layer in self.layers:
             layer.draw(begun.frame, begun.points, begun.sheets, begun.skull)
         return begun.frame

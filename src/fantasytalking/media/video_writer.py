@@ -26,7 +26,11 @@ from fantasytalking.media.python_inputs import audio_of
 from fantasytalking.media.video_formats import ENDINGS, FORMATS
 from fantasytalking.system.files import atomic_path, check_output
 
-__all__ = ["VideoWriter", "exact_rate", "write_video"]
+__all__ = ["QUICK_CRF", "QUICK_PRESET", "VideoWriter", "exact_rate", "write_video"]
+
+QUICK_CRF, QUICK_PRESET = 15, "veryfast"
+"""How generated videos are encoded: in little more than half the time of the defaults and without their wait for the last 40 frames, at
+0.6 dB less (luma of the example video: 42.0 instead of 42.6 dB) and with 8 % more bytes."""
 
 _NTSC = {round(1000 * n / 1001, 3): Fraction(1000 * n, 1001) for n in (24, 30, 48, 60, 120)}
 # One rate for every sound: all players know it, and the encoder needs no table of rates.

@@ -193,7 +193,8 @@ def decoded(autoencoder: VideoAutoencoder, clip: Clip, latents: Tensor, run: Run
             written(run.output, speech.fps, speech.soundtrack, progress) as write,
             progress.stage("decoding", speech.video_frames) as advance,
         ):
-            made = autoencoder.decode_frames(latents, clip.reference, clip.beginning is not None, run.aside)
-            frames = collect_frames(made, speech.video_frames, advance, write)
+            count = speech.video_frames
+            made = autoencoder.decode_frames(latents, clip.reference, clip.beginning is not None, run.aside, count)
+            frames = collect_frames(made, count, advance, write)
     notes = tuple(progress.notes)
     return TalkingVideo(frames, speech.fps, speech.soundtrack, clip.case.settings, notes, progress.seconds)

@@ -54,6 +54,7 @@ from fantasytalking.pipeline.sampling import Hooks, StepHook, continuation, deno
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.pipeline.step_callback import StepCallback, StepEnd, tensor_inputs
 from fantasytalking.pipeline.talking_video import TalkingVideo, VideoOutput
+from fantasytalking.system.prefetching import quick_switches
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
 __all__ = ["CONTINUED_FRAMES", "FantasyTalkingPipeline", "StepEnd"]
@@ -267,7 +268,8 @@ class FantasyTalkingPipeline(DiffusersConventions, ParallelCalls, DiffusionPipel
             progress = progress or default_progress(getattr(self, "_progress_bar_config", {}).get("disable", False))
             shift_given = settings is not None or "sigma_shift" in overrides
             run = Run(progress, shift_given, callback_on_step_end, names, previous, output, output_type != "latent")
-        with memory_released(self):
+            run.check(len(cases))
+        with memory_released(self), quick_switches():
             videos, latents = self._generate(cases, run)
         if output_type is not None:
             return frames_output(videos, latents, output_type, return_dict)
@@ -288,7 +290,6 @@ class FantasyTalkingPipeline(DiffusersConventions, ParallelCalls, DiffusionPipel
 
     def _encode(self, cases: list[Case], run: Run) -> list[Clip]:
         """Read and encode what the cases need."""
-        run.check(len(cases))
         self._interrupt, progress = False, run.progress
         # Nothing is left to read where it was read before this model was loaded.
         is_read = all(isinstance(case.image, Portrait) and isinstance(case.audio, Speech) for case in cases)

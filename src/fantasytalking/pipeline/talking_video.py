@@ -17,6 +17,7 @@ from fantasytalking.media.audio import Audio
 from fantasytalking.media.background_writer import BackgroundWriter
 from fantasytalking.media.video import VideoWriter, write_video
 from fantasytalking.media.video_formats import ENDINGS
+from fantasytalking.media.video_writer import QUICK_CRF, QUICK_PRESET
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.system.files import check_output
@@ -46,7 +47,7 @@ class VideoOutput:
 
     def open(self, fps: float, audio: Audio) -> VideoWriter | BackgroundWriter:
         """A writer of the frames, for a `with` block, which completes the file or leaves nothing."""
-        writer = VideoWriter(self.path, fps, audio, self.overwrite, threads=self.threads)
+        writer = VideoWriter(self.path, fps, audio, self.overwrite, QUICK_CRF, QUICK_PRESET, threads=self.threads)
         return writer if self.threads == 1 else BackgroundWriter(writer)
 
 
@@ -114,7 +115,7 @@ class TalkingVideo:
         Raises:
             OutputError: The file cannot be written, or exists and `overwrite` is false.
         """
-        return write_video(path, self.frames, self.fps, self.audio, overwrite)
+        return write_video(path, self.frames, self.fps, self.audio, overwrite, QUICK_CRF, QUICK_PRESET)
 
     def summary(self) -> dict[str, Any]:
         """Everything except pixels and samples, as plain values for JSON."""

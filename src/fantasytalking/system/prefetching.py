@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-__all__ = ["Prefetcher", "in_background"]
+__all__ = ["Prefetcher", "in_background", "quick_switches"]
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds; Python's own is 0.005."""
 
 T = TypeVar("T")
 
@@ -18,6 +23,21 @@ def in_background(work: Callable[[], T]) -> Future[T]:
         return pool.submit(work)
     finally:
         pool.shutdown(wait=False)
+
+
+@contextmanager
+def quick_switches() -> Iterator[None]:
+    """Let threads of this process hand over Python's interpreter ten times as often within the block.
+
+    A thread that comes back from a network or from OpenCV waits for up to one interval until another one lets it go on. With several
+    threads that call many short functions, that is a tenth of the time of decoding.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, SWITCH_INTERVAL))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 class Prefetcher(Generic[T]):
