@@ -242,9 +242,8 @@ def _reports(workers: Sequence[BaseProcess], ends: Sequence[Connection]) -> dict
     while running and time.monotonic() < deadline:
         for end in wait(list(running.values()), timeout=0.2):
             rank = next(rank for rank, one in running.items() if one is end)
-            del running[rank]
             try:
-                reports[rank] = end.recv()  # type: ignore[union-attr]
+                reports[rank] = running.pop(rank).recv()
             except EOFError:
                 workers[rank].join()
             if reports.get(rank, ("", "")) is not None:

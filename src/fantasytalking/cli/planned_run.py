@@ -191,12 +191,12 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
 
         with _together(request.ranks), progress.stage("loading"), importing_frameworks():
             pipeline, encoder_threads = loaded.load(request, plan, speed)
-        output = VideoOutput(request.target, request.run.overwrite, encoder_threads)
         given = {**settings, **batching}
-        if request.ranks is not None and not request.ranks.is_first:
+        if request.ranks is None or request.ranks.is_first:
+            given["output"] = VideoOutput(request.target, request.run.overwrite, encoder_threads)
+        else:
             given["output_type"] = "latent"
-            output = None
-        video: TalkingVideo = pipeline(request.portrait, request.speech, progress=progress, output=output, **given)
+        video: TalkingVideo = pipeline(request.portrait, request.speech, progress=progress, **given)
         return video
 
     try:
@@ -278,8 +278,8 @@ def _notes(planned: PlannedRun | None, request: Request, place: Any) -> list[str
         notes.append(f"Memory plan {_label(planned)}.")
     if planned is not None and not planned.fits and request.memory.memory != "auto":
         notes.append(
-            f"The memory plan {request.memory.memory} is expected not to fit: {planned.peaks.device_peak / 2**30:.1f} GiB on the device and "
-            f"{planned.peaks.host / 2**30:.1f} GiB of main memory; --memory auto chooses one that does."
+            f"The memory plan {request.memory.memory} is expected not to fit: {planned.peaks.device_peak / 2**30:.1f} GiB on the device "
+            f"and {planned.peaks.host / 2**30:.1f} GiB of main memory; --memory auto chooses one that does."
         )
     if request.profile.compile == "on" and place.type != "cuda":
         notes.append(f"Blocks are compiled on CUDA devices only, so --compile on has no effect on {place.type}.")
