@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fantasytalking.pipeline.progress import Progress
     from fantasytalking.pipeline.talking_video import TalkingVideo
 
-__all__ = ["LoadedModel", "Request", "generate_file", "generate_planned"]
+__all__ = ["LoadedModel", "Request", "check_request", "generate_file", "generate_planned"]
 
 
 def generate_file(
@@ -49,14 +49,7 @@ def generate_file(
     """
     progress: Progress = TerminalProgress() if ranks is None or ranks.is_first else QuietProgress()
     with _together(ranks):
-        check_threads(run.threads)
-        target = check_output(output, run.overwrite, ENDINGS)
-        existing_file(image, "image", ImageError)
-        existing_file(audio, "audio", AudioError)
-        resolve_model(model)
-        check_weights_options(run.transformer, run.adapter)
-        if plan is not None:
-            parse_loras(plan[1].lora)
+        target = check_request(image, audio, output, model, run, plan)
         portrait, speech = _read(image, audio, model, settings, progress)
     memory, profile = plan or (MemoryOptions(), ProfileOptions())
     video = generate_planned(Request(model, portrait, speech, target, run, settings, memory, profile, ranks), progress)
@@ -69,6 +62,30 @@ def generate_file(
         print(f"{video.duration:.2f} s of video in {total:.1f} s, seed {video.settings.seed}", file=sys.stderr)
         print(target)
     return 0
+
+
+def check_request(
+    image: str | os.PathLike[str],
+    audio: str | os.PathLike[str],
+    output: Path,
+    model: str,
+    run: RunOptions,
+    plan: tuple[MemoryOptions, ProfileOptions] | None = None,
+) -> Path:
+    """Check what takes no time; gives the path of the video.
+
+    Raises:
+        FantasyTalkingError: A file is missing, the output exists, or an option cannot be followed.
+    """
+    check_threads(run.threads)
+    target = check_output(output, run.overwrite, ENDINGS)
+    existing_file(image, "image", ImageError)
+    existing_file(audio, "audio", AudioError)
+    resolve_model(model)
+    check_weights_options(run.transformer, run.adapter)
+    if plan is not None:
+        parse_loras(plan[1].lora)
+    return target
 
 
 def _read(
