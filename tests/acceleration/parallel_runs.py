@@ -5,6 +5,7 @@ All cases of a number of processes run in one start of them, as a start takes se
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import socket
@@ -47,6 +48,11 @@ class Case:
     arguments: Callable[[int], dict[str, Any]] | None = None
 
 
+@functools.cache
+def _usual_parts() -> FantasyTalkingPipeline:
+    return wan_pipeline()
+
+
 Result = dict[str, torch.Tensor | str]
 """Case -> latents, or the class and message of an error."""
 
@@ -58,7 +64,8 @@ def latents_of(
     if case.embedded:
         pipeline, picture = embedded_pipeline(), portrait(256)
     else:
-        pipeline = wan_pipeline(transformer=transformer(**case.parts), longest_side=max(case.size))
+        changes = {"transformer": transformer(**case.parts), "longest_side": max(case.size)}
+        pipeline = FantasyTalkingPipeline.from_pipe(_usual_parts(), **changes)
         picture = portrait(max(case.size))[: case.size[0], : case.size[1]]
     if case.prepare is not None:
         case.prepare(pipeline)
@@ -74,16 +81,28 @@ def latents_of(
 
 def run_together(count: int, cases: dict[str, Case]) -> list[Result]:
     """The results of some processes, by rank."""
+    return [
+        {name: one if isinstance(one, str) else torch.from_numpy(one) for name, one in found.items()}
+        for found in in_processes(count, _outcomes, cases)
+    ]
+
+
+def in_processes(count: int, work: Callable[[int, int, Any], Any], what: Any) -> list[Any]:
+    """What some processes return that can be connected, by rank.
+
+    Args:
+        count: Number of processes.
+        work: Called in each with its rank, their number and `what`.
+        what: For all of them.
+    """
     kind = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context: Any = multiprocessing.get_context(kind)
     if kind == "forkserver":
         # One import for all processes.
         context.set_forkserver_preload([__name__])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     queue = context.Queue()
-    workers = [context.Process(target=_work, args=(rank, count, port, cases, queue)) for rank in range(count)]
+    port = free_port()
+    workers = [context.Process(target=_run, args=(rank, count, port, work, what, queue)) for rank in range(count)]
     for worker in workers:
         worker.start()
     try:
@@ -94,18 +113,29 @@ def run_together(count: int, cases: dict[str, Case]) -> list[Result]:
     finally:
         for worker in workers:
             worker.kill()
-    return [
-        {name: one if isinstance(one, str) else torch.from_numpy(one) for name, one in found[rank].items()}
-        for rank in range(count)
-    ]
+    return [found[rank] for rank in range(count)]
 
 
-def _work(rank: int, count: int, port: int, cases: dict[str, Case], queue: Any) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(count))
+def free_port() -> int:
+    """A port that no process listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def _run(rank: int, count: int, port: int, work: Callable[[int, int, Any], Any], what: Any, queue: Any) -> None:
+    named = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in named.items()}, MASTER_ADDR="127.0.0.1")
     torch.set_num_threads(1)
-    queue.put((rank, {name: _outcome(case, rank, count) for name, case in cases.items()}))
+    queue.put((rank, work(rank, count, what)))
+
+
+def _outcomes(rank: int, count: int, cases: dict[str, Case]) -> dict[str, Any]:
+    found = {name: _outcome(case, rank, count) for name, case in cases.items()}
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+    return found
 
 
 def _outcome(case: Case, rank: int, count: int) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fantasytalking.cli.options import RunOptions, SettingOptions, given_settings, parse
-from fantasytalking.cli.parallel_run import Job, ParallelOptions, generate_together
+from fantasytalking.cli.parallel_run import Job, ParallelOptions, alike, generate_together
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
 
 __all__ = ["main"]
@@ -39,8 +39,9 @@ class Generate:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; see `fantasytalking generate --help`."""
-    options = parse(Generate, "generate", arguments)
-    settings = given_settings(options.settings)
+    with alike():
+        options = parse(Generate, "generate", arguments)
+        settings = given_settings(options.settings)
     plan = options.memory, options.speed
     job = Job(options.image, options.audio, options.output, options.model, options.run, settings, plan)
     return generate_together(job, options.several.parallel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -9,17 +10,17 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import fantasytalking.errors
 from fantasytalking.cli.options import RunOptions
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
-from fantasytalking.cli.planned_run import generate_file
+from fantasytalking.cli.planned_run import check_request, generate_file
 from fantasytalking.errors import FantasyTalkingError, ResourceError, SettingsError
 from fantasytalking.pipeline.progress import show_note
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from fantasytalking.acceleration.parallel_plan import ParallelPlan
     from fantasytalking.acceleration.ranks import Ranks
 
-__all__ = ["Job", "ParallelOptions", "generate_together", "started_by_torchrun"]
+__all__ = ["Job", "ParallelOptions", "alike", "generate_together", "started_by_torchrun"]
 
 GRACE = 10.0
 """Seconds that the other processes get to end after one has failed; those that wait for it in an exchange never would."""
@@ -76,6 +77,17 @@ def started_by_torchrun() -> bool:
     return {"RANK", "LOCAL_RANK"} <= os.environ.keys() and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+@contextlib.contextmanager
+def alike() -> Iterator[None]:
+    """A block that goes the same way in all processes that torchrun has started: of an error in it, the first alone tells."""
+    try:
+        yield
+    except FantasyTalkingError as error:
+        if started_by_torchrun() and os.environ["RANK"] != "0":
+            raise SystemExit(error.exit_code) from None
+        raise
+
+
 def generate_together(job: Job, text: str | None) -> int:
     """Generate a video by several processes.
 
@@ -86,31 +98,37 @@ def generate_together(job: Job, text: str | None) -> int:
     Raises:
         FantasyTalkingError: Whatever generating raises, in whichever process.
     """
-    if started_by_torchrun():
-        return _as_one_of_torchrun(job, text)
-    if text is None:
+    if text is None and not started_by_torchrun():
         return job.generate()
     from fantasytalking.acceleration.parallel_plan import parse_parallel
 
-    plan = parse_parallel(text)
-    count = _check_devices(job.run.device, plan)
-    if count == 1:
-        show_note("There is one device for --parallel, so the video is made as without it.")
-        return job.generate()
-    return _start(job, text, count)
+    with alike():
+        if text is None:
+            raise SettingsError(
+                f"torchrun has started this command {os.environ['WORLD_SIZE']} times, and each of them would make the whole video; add "
+                "--parallel auto."
+            )
+        if ":" in job.run.device:
+            raise SettingsError(
+                f"With --parallel each process has a device of its own, but --device {job.run.device} was given; leave it out, and choose "
+                "among GPUs with CUDA_VISIBLE_DEVICES."
+            )
+        plan = parse_parallel(text)
+    if started_by_torchrun():
+        return _as_one_of_torchrun(job, plan)
+    count = _count_devices(job.run.device, plan)
+    if count > 1:
+        return _start(job, plan, count)
+    show_note("There is one device for --parallel, so the video is made as without it.")
+    return job.generate()
 
 
-def _check_devices(device: str, plan: ParallelPlan | None) -> int:
+def _count_devices(device: str, plan: ParallelPlan | None) -> int:
     """The number of processes, after checking that this machine has a device for each."""
     import torch
 
     from fantasytalking.system.machine import choose_device
 
-    if ":" in device:
-        raise SettingsError(
-            f"With --parallel each process has a device of its own, but --device {device} was given; leave it out, and choose among GPUs "
-            "with CUDA_VISIBLE_DEVICES."
-        )
     kind, devices = choose_device(device).type, torch.cuda.device_count()
     if kind == "cuda":
         count = devices if plan is None else plan.processes
@@ -124,20 +142,14 @@ def _check_devices(device: str, plan: ParallelPlan | None) -> int:
     return 1 if plan is None else plan.processes
 
 
-def _as_one_of_torchrun(job: Job, text: str | None) -> int:
-    """Take part in the work; of an error that all processes have, the first alone tells."""
-    first = os.environ["RANK"] == "0"
+def _as_one_of_torchrun(job: Job, plan: ParallelPlan | None) -> int:
+    """Take part in the work; of an error that all processes know, the first alone tells."""
     try:
-        if text is None:
-            raise SettingsError(
-                f"torchrun has started this command {os.environ['WORLD_SIZE']} times, and each of them would make the whole video; add "
-                "--parallel auto."
-            )
-        return _take_part(job, text)
+        return _take_part(job, plan)
     except FantasyTalkingError as error:
         from fantasytalking.acceleration.ranks import told_by
 
-        if first or (text is not None and told_by(error) is None):
+        if os.environ["RANK"] == "0" or told_by(error) is None:
             raise
         return error.exit_code
     except Exception as error:
@@ -147,13 +159,12 @@ def _as_one_of_torchrun(job: Job, text: str | None) -> int:
         return FantasyTalkingError.exit_code
 
 
-def _take_part(job: Job, text: str) -> int:
+def _take_part(job: Job, plan: ParallelPlan | None) -> int:
     """Generate the video as one of the processes that the environment names."""
-    from fantasytalking.acceleration.parallel_plan import parse_parallel
     from fantasytalking.acceleration.ranks import connect
     from fantasytalking.system.machine import choose_device
 
-    plan, device = parse_parallel(text), choose_device(job.run.device)
+    device = choose_device(job.run.device)
     if device.type == "cuda":
         device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
     ranks = connect(device)
@@ -167,51 +178,50 @@ def _take_part(job: Job, text: str) -> int:
 
 def _fastest(job: Job, count: int) -> ParallelPlan:
     """The fastest division of the work between some processes."""
+    from fantasytalking.acceleration.profiles import profile_settings
     from fantasytalking.checkpoints.component_files import read_config
     from fantasytalking.pipeline.early_inputs import read_demands
     from fantasytalking.pipeline.load_pipeline import local_folder
     from fantasytalking.pipeline.parallel_calls import plan_for
     from fantasytalking.pipeline.settings import GenerationSettings
 
-    folder = local_folder(job.model, job.run.transformer)
-    demands = read_demands(Path(folder), job.settings)
-    settings = GenerationSettings.create(job.settings) if demands is None else demands.settings
+    folder, speed = local_folder(job.model, job.run.transformer), job.plan[1]
+    _, changes = profile_settings(speed.profile, GenerationSettings().to_dict(), bool(speed.lora))
+    demands = read_demands(Path(folder), {**changes, **job.settings})
+    settings = GenerationSettings.create(changes, job.settings) if demands is None else demands.settings
     # A folder whose files do not say it is refused by its loader.
     heads = read_config(Path(folder) / "transformer").get("num_attention_heads", count)
     return plan_for(count, settings, heads, (Path(folder) / "text_encoder").is_dir())
 
 
-def _start(job: Job, text: str, count: int) -> int:
+def _start(job: Job, plan: ParallelPlan | None, count: int) -> int:
     """Start the processes, and end with them."""
     from fantasytalking.system.processes import spawning
 
+    check_request(job.image, job.audio, job.output, job.model, job.run, job.plan)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = spawning()
     workers: list[BaseProcess] = []
     ends: list[Connection] = []
-    signal.signal(signal.SIGTERM, _interrupt)
+    patience = 0.0
     try:
         for rank in range(count):
             mine, theirs = context.Pipe(duplex=False)
-            worker = context.Process(target=_run_rank, args=(job, text, rank, count, port, theirs))
+            worker = context.Process(target=_run_rank, args=(job, plan, rank, count, port, theirs))
             worker.start()
             theirs.close()
             workers.append(worker)
             ends.append(mine)
-        reports = _reports(workers, ends)
+        reports, patience = _reports(workers, ends), GRACE
     finally:
-        _end(workers)
-    _raise_first(reports, workers)
+        _end(workers, patience)
+    _raise_first(reports, count)
     return 0
 
 
-def _interrupt(number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _run_rank(job: Job, text: str, rank: int, count: int, port: int, end: Connection) -> None:
+def _run_rank(job: Job, plan: ParallelPlan | None, rank: int, count: int, port: int, end: Connection) -> None:
     """The life of a process."""
     from fantasytalking.system.machine import usable_cores
     from fantasytalking.system.processes import start_worker
@@ -227,7 +237,7 @@ def _run_rank(job: Job, text: str, rank: int, count: int, port: int, end: Connec
         for stream in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     try:
-        _take_part(job, text)
+        _take_part(job, plan)
         end.send(None)
     except FantasyTalkingError as error:
         end.send((type(error).__name__, str(error)))
@@ -236,51 +246,55 @@ def _run_rank(job: Job, text: str, rank: int, count: int, port: int, end: Connec
 
 
 def _reports(workers: Sequence[BaseProcess], ends: Sequence[Connection]) -> dict[int, tuple[str, str] | None]:
-    """What the processes say at their end, in the order in which they say it; those that say nothing have died."""
+    """What the processes say at their end: None, or an error's class and message. Of one that died, the class is empty.
+
+    They come in the order in which they end; once one has failed, those that do not end soon are left out.
+    """
     reports: dict[int, tuple[str, str] | None] = {}
     running, deadline = dict(enumerate(ends)), float("inf")
     while running and time.monotonic() < deadline:
         for end in wait(list(running.values()), timeout=0.2):
             rank = next(rank for rank, one in running.items() if one is end)
-            del running[rank]
             try:
-                reports[rank] = end.recv()  # type: ignore[union-attr]
+                reports[rank] = running.pop(rank).recv()
             except EOFError:
                 workers[rank].join()
-            if reports.get(rank, ("", "")) is not None:
+                reports[rank] = "", str(workers[rank].exitcode)
+            if reports[rank] is not None:
                 deadline = min(deadline, time.monotonic() + GRACE)
     return reports
 
 
-def _end(workers: Sequence[BaseProcess]) -> None:
-    """End the processes that are left, in turn by asking and by force."""
+def _end(workers: Sequence[BaseProcess], patience: float) -> None:
+    """End the processes that do not end by themselves for so many seconds, by asking and then by force."""
+    for act in (BaseProcess.terminate, BaseProcess.kill):
+        deadline = time.monotonic() + patience
+        for worker in workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
+        for worker in workers:
+            act(worker)
+        patience = GRACE
     for worker in workers:
-        worker.join(0.5)
-        worker.terminate()
-    for worker in workers:
-        worker.join(GRACE)
-        worker.kill()
         worker.join()
 
 
-def _raise_first(reports: dict[int, tuple[str, str] | None], workers: Sequence[BaseProcess]) -> None:
+def _raise_first(reports: dict[int, tuple[str, str] | None], count: int) -> None:
     """Raise the error that came first; those of processes that only lost the connection to another come last."""
     failed = {rank: report for rank, report in reports.items() if report is not None}
     for kind, message in failed.values():
         if hasattr(fantasytalking.errors, kind):
             raise getattr(fantasytalking.errors, kind)(message)
     for rank, (kind, message) in failed.items():
-        if message:
+        if kind and message:
             print(message, file=sys.stderr)
-            raise ResourceError(f"Process {rank} of {len(workers)} failed with a {kind}, which is shown above.")
-    dead = [(rank, worker.exitcode) for rank, worker in enumerate(workers) if rank not in reports and worker.exitcode]
-    for rank, code in dead:
-        if code not in (-signal.SIGTERM, 128 + signal.SIGTERM):
+            raise ResourceError(f"Process {rank} of {count} failed with a {kind}, which is shown above.")
+    for rank, (kind, message) in failed.items():
+        if not kind:
             raise ResourceError(
-                f"Process {rank} of {len(workers)} was ended from outside (exit status {code}), perhaps for lack of main memory; try "
-                "fewer processes, --memory minimal or a shorter clip."
+                f"Process {rank} of {count} was ended from outside (exit status {message}), perhaps for lack of main memory; try fewer "
+                "processes, --memory minimal or a shorter clip."
             )
-    if failed or dead:
+    if failed:
         raise ResourceError("The processes lost the connection to each other; run the command again.")
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fantasytalking.pipeline.progress import Progress
     from fantasytalking.pipeline.talking_video import TalkingVideo
 
-__all__ = ["LoadedModel", "Request", "generate_file", "generate_planned"]
+__all__ = ["LoadedModel", "Request", "check_request", "generate_file", "generate_planned"]
 
 
 def generate_file(
@@ -50,14 +50,7 @@ def generate_file(
     """
     progress: Progress = TerminalProgress() if ranks is None or ranks.is_first else QuietProgress()
     with _together(ranks):
-        check_threads(run.threads)
-        target = check_output(output, run.overwrite, ENDINGS)
-        existing_file(image, "image", ImageError)
-        existing_file(audio, "audio", AudioError)
-        resolve_model(model)
-        check_weights_options(run.transformer, run.adapter)
-        if plan is not None:
-            parse_loras(plan[1].lora)
+        target = check_request(image, audio, output, model, run, plan)
         portrait, speech = _read(image, audio, model, settings, progress)
     memory, profile = plan or (MemoryOptions(), ProfileOptions())
     video = generate_planned(Request(model, portrait, speech, target, run, settings, memory, profile, ranks), progress)
@@ -70,6 +63,30 @@ def generate_file(
         print(f"{video.duration:.2f} s of video in {total:.1f} s, seed {video.settings.seed}", file=sys.stderr)
         print(target)
     return 0
+
+
+def check_request(
+    image: str | os.PathLike[str],
+    audio: str | os.PathLike[str],
+    output: Path,
+    model: str,
+    run: RunOptions,
+    plan: tuple[MemoryOptions, ProfileOptions] | None = None,
+) -> Path:
+    """Check what takes no time; gives the path of the video.
+
+    Raises:
+        FantasyTalkingError: A file is missing, the output exists, or an option cannot be followed.
+    """
+    check_threads(run.threads)
+    target = check_output(output, run.overwrite, ENDINGS)
+    existing_file(image, "image", ImageError)
+    existing_file(audio, "audio", AudioError)
+    resolve_model(model)
+    check_weights_options(run.transformer, run.adapter)
+    if plan is not None:
+        parse_loras(plan[1].lora)
+    return target
 
 
 def _read(
@@ -190,12 +207,12 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
 
         with _together(request.ranks), progress.stage("loading"), importing_frameworks():
             pipeline, encoder_threads = loaded.load(request, plan, speed)
-        output = VideoOutput(request.target, request.run.overwrite, encoder_threads)
         given = {**settings, **batching}
-        if request.ranks is not None and not request.ranks.is_first:
+        if request.ranks is None or request.ranks.is_first:
+            given["output"] = VideoOutput(request.target, request.run.overwrite, encoder_threads)
+        else:
             given["output_type"] = "latent"
-            output = None
-        video: TalkingVideo = pipeline(request.portrait, request.speech, progress=progress, output=output, **given)
+        video: TalkingVideo = pipeline(request.portrait, request.speech, progress=progress, **given)
         return video
 
     try:
@@ -289,8 +306,8 @@ def _notes(planned: PlannedRun | None, request: Request, place: Any) -> list[str
         notes.append(f"Memory plan {_label(planned)}.")
     if planned is not None and not planned.fits and request.memory.memory != "auto":
         notes.append(
-            f"The memory plan {request.memory.memory} is expected not to fit: {planned.peaks.device_peak / 2**30:.1f} GiB on the device and "
-            f"{planned.peaks.host / 2**30:.1f} GiB of main memory; --memory auto chooses one that does."
+            f"The memory plan {request.memory.memory} is expected not to fit: {planned.peaks.device_peak / 2**30:.1f} GiB on the device "
+            f"and {planned.peaks.host / 2**30:.1f} GiB of main memory; --memory auto chooses one that does."
         )
     if request.profile.compile == "on" and place.type != "cuda":
         notes.append(f"Blocks are compiled on CUDA devices only, so --compile on has no effect on {place.type}.")
