@@ -72,7 +72,12 @@ CACHES: dict[str, dict[str, Any]] = {
     "sea 0.4": {"cache": "sea", "cache_threshold": 0.4},
     **{f"{steps} steps": {"steps": steps} for steps in (8, 6, 4)},
 }
-VARIANTS: dict[str, dict[str, dict[str, Any]]] = {"windows": WINDOWS, "caches": CACHES, "all": WINDOWS | CACHES, "none": {}}
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "windows": WINDOWS,
+    "caches": CACHES,
+    "all": WINDOWS | CACHES,
+    "none": {},
+}
 """What can be compared: windows of guidance, step caches and fewer steps, and nothing but the model itself."""
 
 
