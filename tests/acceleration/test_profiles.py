@@ -151,6 +151,10 @@ def test_turbo_follows_a_file_of_lightx2v(lora: Path, tmp_path: Path, capsys: py
     assert any("4 steps without guidance, shift 5, scheduler lcm, as its name says." in note for note in facts["notes"])
     given = generated(tmp_path, capsys, tmp_path / "model", *words, "--steps", "2", "--sigma-shift", "4")["settings"]
     assert (given["steps"], given["sigma_shift"], given["audio_guidance_scale"]) == (2, 4.0, 1.0)
+    for profile, steps, passes, cache in (("balanced", 12, 24, "taylorseer"), ("turbo", 4, 4, "none")):
+        assert main(["info", "--plan", "--model", str(tmp_path / "model"), "--profile", profile, "--json"]) == 0
+        plan = json.loads(capsys.readouterr().out)
+        assert (plan["steps"], plan["passes"], plan["cache"]) == (steps, passes, cache)
 
 
 def test_the_file_of_lightx2v_acts_under_its_scheduler(lora: Path) -> None:
