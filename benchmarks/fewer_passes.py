@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from benchmark_run import Quiet, Record, load_model, option_parser, say, table
 from clips import FPS
+from passes_plot import write_plot
 from portraits import add_portrait_options
 from speaking_cases import SETS, SpeakingCase, speaking_cases
 from step_caches import counted
@@ -58,14 +59,26 @@ WINDOWS: dict[str, dict[str, Any]] = {
     "never": window(0, 0),
     **{
         f"{start}-{end}": window(start, end)
-        for start in (0, 20, 40, 60)
-        for end in (20, 40, 60, 80, 100)
-        if start < end
+        for start in (0, 20, 40)
+        for end in (40, 60, 80, 100)
+        if 0 < end - start < 100
     },
-    **{f"heard {start}-{end}": heard(start, end) for start, end in ((0, 40), (0, 60), (0, 80), (20, 100), (40, 100))},
+    **{f"heard {start}-{end}": heard(start, end) for start, end in ((0, 60), (0, 80), (20, 100), (40, 100))},
 }
-del WINDOWS["0-100"]
-VARIANTS: dict[str, dict[str, dict[str, Any]]] = {"windows": WINDOWS}
+CACHES: dict[str, dict[str, Any]] = {
+    **{f"taylorseer {interval}": taylor(interval) for interval in (2, 3, 4)},
+    **{f"taylorseer {interval}, {end}": taylor(interval, **window(0, end)) for interval in (2, 3) for end in (60, 80)},
+    "first-block 0.2": {"cache": "first-block", "cache_threshold": 0.2},
+    "sea 0.4": {"cache": "sea", "cache_threshold": 0.4},
+    **{f"{steps} steps": {"steps": steps} for steps in (8, 6, 4)},
+}
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "windows": WINDOWS,
+    "caches": CACHES,
+    "all": WINDOWS | CACHES,
+    "none": {},
+}
+"""What can be compared: windows of guidance, step caches and fewer steps, and nothing but the model itself."""
 
 
 def generate(pipeline: Any, inputs: tuple[Any, Any], case: SpeakingCase, **settings: Any) -> dict[str, Any]:
@@ -198,6 +211,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--names", nargs="+", help="variants by name, for a quick try")
     parser.add_argument("--kept", type=Path, help="folder of figures by case; what lies there is used again")
     parser.add_argument("--seconds", type=float, default=4.0, help="most seconds of speech")
+    parser.add_argument("--plot", type=Path, help="SVG file of sync over the computed blocks")
     parser.add_argument("--longest-side", type=int, default=256, help="size of the rendered frames")
 
 
@@ -221,6 +235,8 @@ def main() -> int:
     found = summarise(runs)
     print(f"\n{len(runs[FULL])} cases; in brackets the 95 % interval of the difference from full guidance\n")
     print(shown(found) + "\n")
+    if options.plot is not None:
+        write_plot(options.plot, found, "sync_c", "sync-proxy-C", aside="heard")
     record.results = {"variants": variants, "summary": found, "per_case": runs}
     record.finish()
     return 0

@@ -7,8 +7,9 @@ truth; other portraits, which no model was trained on, speak a validation clip's
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,9 @@ class SpeakingCase:
     sound: NDArray[np.float32]
     truth: Footage | None = None
     onsets: list[tuple[float, str]] | None = None
+    _speech: dict[int, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
-    @property
+    @functools.cached_property
     def still(self) -> Footage:
         """The portrait as footage of two frames, for likeness."""
         protocol = load_protocol("small")
@@ -67,7 +69,12 @@ class SpeakingCase:
         """Generated frames with the sound that they were generated for."""
         seconds = len(frames) / FPS
         sound = fit_length(self.sound, round(seconds * SAMPLE_RATE))
-        return Footage(self.name, frames, sound, load_protocol("small"), seconds, self.onsets)
+        made = Footage(self.name, frames, sound, load_protocol("small"), seconds, self.onsets)
+        # The features of the sound are the same for all videos of the case.
+        if len(frames) in self._speech:
+            made.__dict__["speech"] = self._speech[len(frames)]
+        self._speech[len(frames)] = made.speech
+        return made
 
 
 def speaking_cases(which: str, options: argparse.Namespace) -> list[SpeakingCase]:
@@ -80,8 +87,12 @@ def speaking_cases(which: str, options: argparse.Namespace) -> list[SpeakingCase
     Raises:
         InputError: Footage or portraits are missing.
     """
-    made = _training(options) if which == "training" else _validation(options)
-    return list(made)[: options.limit]
+    made = list(_training(options) if which == "training" else _validation(options))
+    kinds = [[case for case in made if (case.onsets is None) == spoken] for spoken in (True, False)]
+    # Mixed, so that a few of them are of each kind.
+    order = sorted((number / len(kind), case.name) for kind in kinds for number, case in enumerate(kind))
+    by_name = {case.name: case for case in made}
+    return [by_name[name] for _, name in order][: options.limit]
 
 
 def _training(options: argparse.Namespace) -> Iterator[SpeakingCase]:

@@ -11,7 +11,7 @@ from fantasytalking.acceleration.few_step_lora import FewStepSchedule, few_step_
 from fantasytalking.errors import SettingsError
 from fantasytalking.system.records import field, nearest_name, record
 
-__all__ = ["FEW_STEPS", "PROFILES", "Profile", "ResolvedProfile", "resolve_profile"]
+__all__ = ["FEW_STEPS", "PROFILES", "Profile", "ResolvedProfile", "profile_settings", "resolve_profile"]
 
 FEW_STEPS = 8
 """Steps up to which nothing is skipped: each of them changes the video too much, and a model of so few is fast already."""
@@ -28,10 +28,8 @@ class Profile:
     name: Annotated[Literal["exact", "balanced", "fast", "turbo"], field("Name of the profile.")]
     cache: Annotated[str, field("Step cache, a value of the setting of that name.")] = "none"
     cache_interval: Annotated[int | None, field("The cache's interval; nothing means its own.", minimum=2)] = None
-    guidance_end_percent: Annotated[
-        float | None, field("Where in the steps guidance ends; nothing means the model's own.", minimum=0, maximum=100)
-    ] = None
     compile: Annotated[bool, field("Whether the transformer's blocks are compiled, on a device of CUDA.")] = False
+    needs_lora: Annotated[bool, field("Whether it is meant for a LoRA that was distilled to few steps.")] = False
     steps: Annotated[
         int | None,
         field("Denoising steps, with a LoRA that was distilled to few; nothing means the model's own.", minimum=1),
@@ -40,9 +38,9 @@ class Profile:
 
 PROFILES = {
     "exact": Profile("exact"),
-    "balanced": Profile("balanced", cache="taylorseer", cache_interval=2),
+    "balanced": Profile("balanced", cache="taylorseer", cache_interval=3),
     "fast": Profile("fast", cache="taylorseer", cache_interval=3, compile=True),
-    "turbo": Profile("turbo", compile=True, steps=4),
+    "turbo": Profile("turbo", compile=True, needs_lora=True, steps=4),
 }
 """Name -> choices, from the released arithmetic to the fastest."""
 
@@ -87,7 +85,7 @@ def resolve_profile(
         raise SettingsError(f"There is no profile {name!r}; {nearest_name(name, PROFILES, 'profiles')}")
     profile, given = PROFILES[name], dict(given or {})
     told = next(((file, found) for file in loras if (found := few_step_schedule(file)) is not None), None)
-    if profile.steps is not None:
+    if profile.needs_lora:
         return _turbo(profile, usual, given, told, loras[0].name if loras else None, expects_lora)
     notes: tuple[str, ...] = ()
     if told is not None and given.get("steps", usual["steps"]) > FEW_STEPS:
@@ -101,9 +99,22 @@ def resolve_profile(
     changes: dict[str, Any] = {}
     if profile.cache != "none" and "cache" not in given:
         changes = {"cache": profile.cache, "cache_interval": profile.cache_interval}
-    changes["guidance_end_percent"] = profile.guidance_end_percent
-    changes = {key: value for key, value in changes.items() if value is not None}
     return ResolvedProfile(profile, changes, notes=notes)
+
+
+def profile_settings(name: str, usual: Mapping[str, Any], has_lora: bool) -> tuple[Profile, dict[str, Any]]:
+    """A profile and the settings that it changes, where nothing else is given and no LoRA tells its schedule.
+
+    Args:
+        name: Name of the profile.
+        usual: The model's own settings by name.
+        has_lora: Whether there is a LoRA that was distilled for few steps.
+
+    Raises:
+        SettingsError: As for `resolve_profile`.
+    """
+    resolved = resolve_profile(name, usual, expects_lora=has_lora)
+    return resolved.profile, dict(resolved.settings)
 
 
 def _turbo(
