@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fantasytalking.cli.options import RunOptions, check_weights_options
-from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, overrides_of, parse_loras, speed_of
+from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, left_out, overrides_of, parse_loras, speed_of
 from fantasytalking.errors import AudioError, ImageError, OutOfMemory
 from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
-from fantasytalking.pipeline.settings import DECIDING_BY_PASS, GenerationSettings
+from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.system.files import check_output, existing_file
 from fantasytalking.system.startup import check_threads, importing_frameworks
 
@@ -171,83 +171,81 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
         profile, changes = profile_settings(request.profile.profile, known, bool(request.profile.lora))
         settings = {**changes, **request.settings}
         speed = speed_of(request.profile, profile.compile)
-        planned, lower = _plans(request, settings, place, loaded)
-    for note in _notes(planned, request.memory):
+        planned = _plans(request, settings, place, loaded)
+        lower = None if planned is None else planned.lower
+    for note in () if planned is None else planned.notes:
         progress.note(note)
     if request.profile.compile == "on" and place.type != "cuda":
         progress.note(f"Blocks are compiled on CUDA devices only, so --compile on has no effect on {place.type}.")
 
-    def attempt(plan: MemoryPlan | None, batching: dict[str, Any]) -> TalkingVideo:
+    def attempt(plan: MemoryPlan | None) -> TalkingVideo:
+        from fantasytalking.pipeline.plan_run import settings_by_plan
         from fantasytalking.pipeline.talking_video import VideoOutput
 
         with progress.stage("loading"), importing_frameworks():
             pipeline, encoder_threads = loaded.load(request, plan, speed)
         output = VideoOutput(request.target, request.run.overwrite, encoder_threads)
-        given = {**settings, **batching}
+        given = {**settings, **({} if plan is None else settings_by_plan(plan))}
         video: TalkingVideo = pipeline(request.portrait, request.speech, progress=progress, output=output, **given)
         return video
 
     try:
-        return attempt(None if planned is None else planned.plan, _batching(planned, place.type != "cpu", settings))
+        return attempt(None if planned is None else planned.run.plan)
     except (OutOfMemory, torch.OutOfMemoryError) as error:
         # Before the except clause ends, its traceback holds the pipeline and with it the memory.
         if lower is None and isinstance(error, OutOfMemory):
             raise
         if lower is None:
             raise OutOfMemory(
-                f"The model does not fit into the memory of the device by the plan {_label(planned)}, and there is none below it; use a "
-                "device with more memory."
+                f"The model does not fit into the memory of the device{'' if planned is None else f' by the plan {_label(planned.run)}'}, "
+                "and there is no plan below it; use a device with more memory."
             ) from error
     loaded.drop()
     release(place)
-    progress.note(f"The memory plan {_label(planned)} ran out of memory; once more by the plan {_label(lower)}.")
-    return attempt(lower.plan, _batching(lower, True, settings))
+    assert planned is not None
+    progress.note(f"The memory plan {_label(planned.run)} ran out of memory; once more by the plan {_label(lower)}.")
+    return attempt(lower.plan)
 
 
-def _plans(
-    request: Request, settings: dict[str, Any], place: Any, loaded: LoadedModel
-) -> tuple[PlannedRun | None, PlannedRun | None]:
-    """The plan of a request and the one below it; None where the model's sizes are not known."""
+@dataclass(frozen=True)
+class _Planned:
+    """The plan of a request.
+
+    Attributes:
+        run: The plan.
+        lower: The plan after it, where memory runs out; None where there is none.
+        notes: What a user should know before it begins.
+    """
+
+    run: PlannedRun
+    lower: PlannedRun | None
+    notes: tuple[str, ...]
+
+
+def _plans(request: Request, settings: dict[str, Any], place: Any, loaded: LoadedModel) -> _Planned | None:
+    """The plan of a request; None where the model's sizes are not known."""
     from fantasytalking.acceleration.part_sizes import read_sizes
-    from fantasytalking.acceleration.resolve_plan import next_plan, resolve_plan
+    from fantasytalking.acceleration.resolve_plan import next_plan, resolve_plan, too_little
     from fantasytalking.errors import CheckpointError
     from fantasytalking.pipeline.load_pipeline import local_folder
-    from fantasytalking.pipeline.plan_run import clip_of, dtype_name
+    from fantasytalking.pipeline.plan_run import clip_of, settings_of
 
-    folder = local_folder(request.model, request.run.transformer)
+    folder = Path(local_folder(request.model, request.run.transformer))
     try:
-        sizes = read_sizes(Path(folder), request.run.transformer, request.run.adapter)
+        sizes = read_sizes(folder, request.run.transformer, request.run.adapter)
     except CheckpointError:
         # Its loader says what is wrong with the folder or the weights.
-        return None, None
-    overrides = overrides_of(request.memory, dtype_name(request.run.dtype, place), settings)
-    clip, machine = clip_of(Path(folder), settings, request.portrait, request.speech), loaded.machine(place)
-    planned = resolve_plan(sizes, clip, machine, request.memory.memory, overrides)
-    return planned, next_plan(sizes, clip, machine, planned.plan, overrides)
+        return None
+    given = overrides_of(request.memory, request.run.dtype, settings_of(folder, settings))
+    clip, machine = clip_of(folder, settings, request.portrait, request.speech), loaded.machine(place)
+    planned = resolve_plan(sizes, clip, machine, request.memory.memory, given)
+    notes = [] if planned.plan.name == "high" else [f"Memory plan {_label(planned)}."]
+    if not planned.fits:
+        notes.append(too_little(planned, sizes, clip, machine, given))
+    notes += left_out(planned.plan, given)
+    return _Planned(planned, next_plan(sizes, clip, machine, planned.plan, given), tuple(notes))
 
 
-def _batching(planned: PlannedRun | None, follow: bool, settings: dict[str, Any]) -> dict[str, Any]:
-    # On a CPU the sampler looks at free memory itself, and a cache that decides for each pass has no batches.
-    if planned is None or not follow or settings.get("cache") in DECIDING_BY_PASS:
-        return {}
-    return {"batch_passes": planned.plan.batch_passes}
-
-
-def _label(planned: PlannedRun | None) -> str:
-    if planned is None:
-        return "of the model"
+def _label(planned: PlannedRun) -> str:
     choices = planned.plan.describe()
     return f"{planned.plan.name} ({choices['offload']}; passes {choices['guidance passes']}; VAE {choices['VAE']})"
-
-
-def _notes(planned: PlannedRun | None, memory: MemoryOptions) -> list[str]:
-    """What a user should know before it begins."""
-    if planned is None:
-        return []
-    notes = [] if planned.plan.name == "high" else [f"Memory plan {_label(planned)}."]
-    if not planned.fits and memory.memory != "auto":
-        notes.append(
-            f"The memory plan {memory.memory} is expected not to fit: {planned.peaks.device_peak / 2**30:.1f} GiB on the device and "
-            f"{planned.peaks.host / 2**30:.1f} GiB of main memory; --memory auto chooses one that does."
-        )
-    return notes

@@ -67,7 +67,7 @@ def load_pipeline(
     backbone = _Backbone(*(None if path is None else Path(path) for path in (transformer, adapter)))
     folder = local_folder(name, backbone.transformer)
     if plan is None:
-        plan = _default_plan(folder, place, dtype_name(dtype, place), backbone)
+        plan = _default_plan(folder, place, dtype, backbone)
     if isinstance(folder, Path):
         check_folder(folder)
     parts = _large_parts(folder, plan, place, backbone)
@@ -111,13 +111,13 @@ class _Backbone(NamedTuple):
     adapter: Path | None = None
 
 
-def _default_plan(folder: str | Path, place: torch.device, dtype: str, backbone: _Backbone) -> MemoryPlan:
-    choices: dict[str, Any] = {"dtype": dtype}
+def _default_plan(folder: str | Path, place: torch.device, dtype: DtypeName, backbone: _Backbone) -> MemoryPlan:
+    choices: dict[str, Any] = {} if dtype == "auto" else {"dtype": dtype}
     try:
         sizes = read_sizes(Path(folder), *backbone)
     except FantasyTalkingError:
         # Its loader says what is wrong with the folder or the weights.
-        return MemoryPlan(**choices)
+        return MemoryPlan(dtype=dtype_name(dtype, place))  # type: ignore[arg-type]
     folder = Path(folder)
     return resolve_plan(sizes, longest_clip(folder), Machine.of(place), overrides=choices).plan
 
