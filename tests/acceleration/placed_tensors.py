@@ -8,19 +8,18 @@ the bytes of the storages that are alive on the device.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter, tree_map
 
+from fantasytalking.checkpoints.fill_model import final_dtype
 from tests.devices.pretended import DEVICE
 
 __all__ = ["Placed", "Residence", "placed"]
 
-HOST = torch.device("cpu")
+HOST, META = torch.device("cpu"), torch.device("meta")
 SMALL = 2**16
 """Numbers up to which a new tensor has values."""
 
@@ -80,45 +79,59 @@ class Placed(torch.Tensor):
 
 def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Run an operation on what its tensors hold."""
-    given = [value for value in tree_iter((args, kwargs)) if isinstance(value, Tensor)]
+    given: list[Tensor] = []
+    _collect((args, kwargs), given)
     there = [value for value in given if isinstance(value, Placed)]
     target = kwargs.get("device")
     place = _place(there, target)
-    if (
-        func in _COPIES
-        and there
-        and args[0].device == place
-        and kwargs.get("dtype", args[0].dtype) in (None, args[0].dtype)
-    ):
+    dtype = kwargs.get("dtype")
+    if func in _COPIES and there and args[0].device == place and dtype in (None, args[0].dtype):
         return args[0]
     if func is torch.ops.aten.equal.default and any(one.inner.is_meta for one in there):
         return args[0].shape == args[1].shape
     valueless = any(one.inner.is_meta for one in there) or (not given and place != HOST and not _is_small(args))
-    inner = torch.device("meta") if valueless else HOST
+    inner = META if valueless else HOST
     known: dict[int, tuple[Tensor, Placed]] = {}
-
-    def unwrapped(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        held = value.inner if isinstance(value, Placed) else value
-        held = held.to(inner) if held.device != inner else held
-        if isinstance(value, Placed):
-            known[id(held)] = held, value
-        return held
-
     if target is not None:
         kwargs = {**kwargs, "device": inner}
     kwargs = {name: value for name, value in kwargs.items() if name not in ("pin_memory", "non_blocking")}
-    result = func(*tree_map(unwrapped, args), **tree_map(unwrapped, kwargs))
-    if place == HOST and not valueless and not there:
-        return result
+    result = func(*_unwrapped(args, inner, known), **_unwrapped(kwargs, inner, known))
+    return result if place == HOST and not valueless and not there else _wrapped(result, place, known)
 
-    def wrapped(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
+
+def _collect(value: Any, found: list[Tensor]) -> None:
+    if isinstance(value, Tensor):
+        found.append(value)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _collect(item, found)
+    elif isinstance(value, dict):
+        for item in value.values():
+            _collect(item, found)
+
+
+def _unwrapped(value: Any, inner: torch.device, known: dict[int, tuple[Tensor, Placed]]) -> Any:
+    """What tensors hold, on one device, in any nesting; `known` takes down which belongs to which."""
+    if isinstance(value, Tensor):
+        held = value.inner if isinstance(value, Placed) else value
+        held = held if held.device == inner else held.to(inner)
+        if isinstance(value, Placed):
+            known[id(held)] = held, value
+        return held
+    if isinstance(value, list | tuple):
+        return type(value)([_unwrapped(item, inner, known) for item in value])
+    if isinstance(value, dict):
+        return {name: _unwrapped(item, inner, known) for name, item in value.items()}
+    return value
+
+
+def _wrapped(value: Any, place: torch.device, known: dict[int, tuple[Tensor, Placed]]) -> Any:
+    """The inverse; an operation in place gives back the tensor that it was given."""
+    if isinstance(value, Tensor):
         return known[id(value)][1] if id(value) in known else Placed(value, place)
-
-    return tree_map(wrapped, result)
+    if isinstance(value, list | tuple):
+        return type(value)([_wrapped(item, place, known) for item in value])
+    return value
 
 
 _COPIES = {torch.ops.aten._to_copy.default}
@@ -148,7 +161,9 @@ class Residence(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = run(func, args, kwargs or {})
-        for tensor in tree_iter(result):
+        made: list[Tensor] = []
+        _collect(result, made)
+        for tensor in made:
             if isinstance(tensor, Placed) and tensor.place == DEVICE:
                 self.count(tensor)
         return result
@@ -167,24 +182,17 @@ class Residence(TorchDispatchMode):
         self.live -= self.sizes.pop(key)
 
 
-def placed(module: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
-    """Put a module of the meta device on the host, as it would be after loading."""
-
-    def tensors() -> Iterator[tuple[nn.Module, str, Tensor, bool]]:
-        for part in module.modules():
-            for name, value in [*part._parameters.items()]:
-                if value is not None:
-                    yield part, name, value, True
-            for name, value in [*part._buffers.items()]:
-                if value is not None:
-                    yield part, name, value, False
-
+def placed(module: nn.Module, dtype: torch.dtype = torch.float32) -> Any:
+    """Put a module of the meta device on the host in a type, as loading does."""
     made: dict[int, Tensor] = {}
-    for part, name, value, trained in tensors():
-        # Tied weights are one tensor.
-        if id(value) not in made:
-            kind = dtype if dtype is not None and value.is_floating_point() else value.dtype
-            held = Placed(torch.empty(value.shape, dtype=kind, device="meta"))
-            made[id(value)] = nn.Parameter(held, requires_grad=False) if trained else held
-        (part._parameters if trained else part._buffers)[name] = made[id(value)]
+    for prefix, part in module.named_modules():
+        for name, value in [*part._parameters.items(), *part._buffers.items()]:
+            if value is None:
+                continue
+            # Tied weights are one tensor.
+            if id(value) not in made:
+                kind = final_dtype(module, f"{prefix}.{name}", value.dtype, dtype)
+                held = Placed(torch.empty(value.shape, dtype=kind, device="meta"))
+                made[id(value)] = nn.Parameter(held, requires_grad=False) if name in part._parameters else held
+            (part._parameters if name in part._parameters else part._buffers)[name] = made[id(value)]  # type: ignore[assignment]
     return module.eval()

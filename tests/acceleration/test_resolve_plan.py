@@ -113,9 +113,7 @@ def test_options_that_are_in_the_way_are_told() -> None:
         resolve_plan(released_sizes(), LARGE, card(24), overrides={"offload": "model"})
     with pytest.raises(OutOfMemory, match="do without --batch-passes"):
         resolve_plan(released_sizes(), LARGE, card(16), overrides={"batch_passes": "on"})
-    with pytest.raises(
-        OutOfMemory, match=r"minimal .* \(sampling\).*2\.\d GiB.*no other option.*machine with 7 GiB free"
-    ):
+    with pytest.raises(OutOfMemory, match=r"minimal .* \(sampling\).* 2\.\d GiB.*no other option.*with 8 GiB free"):
         resolve_plan(released_sizes(), CLIP, card(3))
 
 
@@ -156,6 +154,11 @@ def test_short_memory_turns_off_what_is_kept_and_then_the_cache() -> None:
 def test_a_named_plan_is_taken_even_where_it_is_not_expected_to_fit() -> None:
     run = resolve_plan(released_sizes(), CLIP, card(24), "high")
     assert run.plan.offload == "none" and not run.fits
+    told = too_little(run, released_sizes(), CLIP, card(24), {})
+    assert (
+        told.startswith("By the memory plan high this clip is expected to need")
+        and "use --memory auto, or free" in told
+    )
 
 
 def test_without_an_accelerator_nothing_waits_elsewhere() -> None:

@@ -23,12 +23,16 @@ the chunk before, see `autoencoder.repeated_chunks`."""
 TILE_PIXELS = 256 * 256
 WORKSPACE = 1.15
 """What the allocator's gaps and the convolutions' workspaces add to activations."""
+COMPRESSION, LATENT_COPIES = 48, 8
+"""How much smaller latents are than the video, and how many copies of them, each in float32, a step holds with their mask and portrait."""
 VIDEO_COPIES = 4
 """Copies of the video in float32 while it is decoded, clamped and turned into bytes."""
 TEXT_MATRICES = 3
 """Matrices of attention of all heads of umT5, in float32, that are there at once."""
-LIBRARIES, CONTEXT = int(0.4 * GIB), int(1.1 * GIB)
+LIBRARIES, CONTEXT = int(0.42 * GIB), int(1.1 * GIB)
 """Host memory of Python, PyTorch and diffusers (measured), and of a device's context with its libraries (estimated)."""
+CONVOLUTIONS = int(0.13 * GIB)
+"""What the convolutions of a CPU take besides for any size (measured)."""
 BLOCKS_AT_ONCE = 3
 """Blocks on the device with streamed groups: the one that computes, the next, and one whose memory waits for the stream."""
 
@@ -64,10 +68,11 @@ def expected_peaks(sizes: ModelSizes, plan: MemoryPlan, clip: Clip, on_cpu: bool
     resident = _resident(sizes, plan, weights)
     used = {phase: resident[phase] + extra for phase, extra in _activations(sizes, plan, clip).items()}
     if on_cpu:
-        mapped = _mapped(sizes, plan)
-        own = sum(size for name, size in weights.items() if name not in mapped)
-        peak = max(_activations(sizes, plan, clip).values())
-        return Peaks(dict.fromkeys(used, 0), LIBRARIES + own + peak + clip.video_bytes // 4)
+        extra = _activations(sizes, plan, clip)
+        if sizes.canvas is None:
+            extra |= {phase: extra[phase] + CONVOLUTIONS for phase in ("condition", "decoding")}
+        host = LIBRARIES + _own(sizes, plan, weights) + max(extra.values()) + clip.video_bytes // 4
+        return Peaks(dict.fromkeys(used, 0), host)
     return Peaks(used, _host(sizes, plan, clip, weights))
 
 
@@ -109,7 +114,7 @@ def _resident(sizes: ModelSizes, plan: MemoryPlan, weights: Mapping[str, int]) -
         3 * sizes.parts[name].largest_layer * 4 for name in ("image_encoder", "audio_encoder") if name in sizes.parts
     ]
     # The vocabulary is one layer of the text encoder, and far larger than the others.
-    text_layers = 2 * sizes.parts["text_encoder"].largest_layer * plan.torch_dtype.itemsize if text else 0
+    text_layers = sizes.parts["text_encoder"].largest_layer * plan.torch_dtype.itemsize if text else 0
     return {
         "text": vae + text_layers,
         "image and speech": vae + max(layers, default=0),
@@ -128,6 +133,7 @@ def _activations(sizes: ModelSizes, plan: MemoryPlan, clip: Clip) -> dict[str, i
     sampling += sizes.transformer.largest_layer * plan.torch_dtype.itemsize if expanded else 0
     encode = decode = 0.0
     if sizes.canvas is None:
+        sampling += LATENT_COPIES * clip.video_bytes / COMPRESSION
         pixels = clip.height * clip.width
         seen = min(pixels, TILE_PIXELS) if plan.vae_tiling else pixels
         held = VIDEO_COPIES * clip.video_bytes
@@ -141,6 +147,19 @@ def _activations(sizes: ModelSizes, plan: MemoryPlan, clip: Clip) -> dict[str, i
         "sampling": int(WORKSPACE * sampling) + kept_bytes(sizes, plan, clip),
         "decoding": int(WORKSPACE * decode),
     }
+
+
+def _own(sizes: ModelSizes, plan: MemoryPlan, weights: Mapping[str, int]) -> int:
+    """Bytes of weights on a CPU that are no pages of their files: what is stored in another type than it computes in."""
+    computed = {"transformer", "text_encoder"}
+    own = {
+        name: size
+        for name, size in weights.items()
+        if not sizes.parts[name].mapped_in(plan.torch_dtype if name in computed else torch.float32)
+    }
+    if plan.quantised and "transformer" not in own:
+        own["transformer"] = sizes.transformer.castable
+    return sum(own.values())
 
 
 def _mapped(sizes: ModelSizes, plan: MemoryPlan) -> set[str]:

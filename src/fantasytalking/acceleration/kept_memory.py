@@ -22,22 +22,28 @@ others change; the first block's input and what all change; the same with two ch
 
 def kept_bytes(sizes: ModelSizes, plan: MemoryPlan, clip: Clip) -> int:
     """Bytes that stay on the device over the steps."""
-    kept = cache_bytes(sizes, plan, clip)
+    tokens, itemsize = clip.passes * _seen_tokens(sizes), plan.torch_dtype.itemsize
+    # Prompt and portrait, as the encoders give them and as the blocks take them.
+    kept = cache_bytes(sizes, plan, clip) + 2 * tokens * sizes.width * itemsize
     if plan.reuse_conditions == "on":
         tokens, layers = constant_tokens(sizes, plan, clip), sizes.config["num_layers"]
-        kept += keys_values_bytes(layers, sizes.width, tokens, plan.torch_dtype.itemsize)
+        kept += keys_values_bytes(layers, sizes.width, tokens, itemsize)
     return kept
+
+
+def _seen_tokens(sizes: ModelSizes) -> int:
+    """Tokens of prompt and portrait of a pass."""
+    text = TEXT_TOKENS if "text_encoder" in sizes.parts else 1
+    return text + (IMAGE_TOKENS if "image_encoder" in sizes.parts else 0)
 
 
 def constant_tokens(sizes: ModelSizes, plan: MemoryPlan, clip: Clip) -> int:
     """Tokens of all passes whose keys and values each block keeps; one pass hears the speech, a batch is padded to it."""
     config = sizes.config
-    text = TEXT_TOKENS if "text_encoder" in sizes.parts else 1
-    image = IMAGE_TOKENS if "image_encoder" in sizes.parts else 0
     identity = config["identity_tokens"] if config.get("identity_dim") is not None else 0
     heard = 0 if config.get("audio_dim") is None else clip.audio_tokens + 1
     hearing = clip.passes if plan.batch_passes == "on" else 1
-    return int(clip.passes * (text + image + identity) + hearing * heard)
+    return int(clip.passes * (_seen_tokens(sizes) + identity) + hearing * heard)
 
 
 def cache_bytes(sizes: ModelSizes, plan: MemoryPlan, clip: Clip) -> int:

@@ -213,7 +213,7 @@ def too_little(least: PlannedRun, sizes: ModelSizes, clip: Clip, machine: Machin
         enough = math.ceil((needed / USABLE + RESERVED if on_device else needed / USABLE_HOST) / GIB)
         free = f"no other option is enough, so use a machine with {enough} GiB free for this"
     return (
-        f"Even with --memory {least.plan.name} this clip is expected to need {needed / GIB:.1f} GiB {where}, but "
+        f"By the memory plan {least.plan.name} this clip is expected to need {needed / GIB:.1f} GiB {where}, but "
         f"{max(0, there) / GIB:.1f} GiB of it can be used; {', or '.join([*ways, free])}."
     )
 

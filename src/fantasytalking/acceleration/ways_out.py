@@ -31,10 +31,12 @@ def ways_out(clip: Clip, given: Mapping[str, Any], fits: Fits) -> list[str]:
     """Each single change of a command that makes its clip fit, as "do without --offload" or "use --longest-side 512"; possibly none.
 
     Args:
-        clip: The clip, which does not fit.
+        clip: The clip, which does not fit by the plan that was asked for.
         given: Fields of a plan that the user gave.
-        fits: Whether a clip fits.
+        fits: Whether a clip fits by any plan.
     """
+    if fits(clip, given):
+        return ["use --memory auto"]
     found = []
     for name, option in _GIVEN.items():
         if name in given and fits(clip, {key: value for key, value in given.items() if key != name}):

@@ -20,6 +20,7 @@ from fantasytalking.pipeline.model_folder import check_folder
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.plan_run import dtype_name, longest_clip
+from fantasytalking.system.heap import return_large_blocks
 from fantasytalking.system.machine import choose_device
 from fantasytalking.system.processes import set_threads
 
@@ -129,13 +130,16 @@ def _large_parts(folder: str | Path, plan: MemoryPlan, place: torch.device, back
     target = place if plan.offload == "none" else torch.device("cpu")
     stored = torch.float8_e4m3fn if plan.quantised else plan.torch_dtype
     parts: dict[str, Any] = {}
-    if backbone.transformer is not None:
-        parts["transformer"] = load_backbone(backbone.transformer, folder, stored, target, backbone.adapter)
     try:
         large = read_sizes(folder, *backbone).transformer.bytes_in(plan.torch_dtype) > _LARGE
     except FantasyTalkingError:
-        return parts
-    if not (large or plan.quantised or plan.offload == "disk"):
+        # What is wrong is told by the readers below, or by `from_pretrained`.
+        large = None
+    if large:
+        return_large_blocks()
+    if backbone.transformer is not None:
+        parts["transformer"] = load_backbone(backbone.transformer, folder, stored, target, backbone.adapter)
+    if large is None or not (large or plan.quantised or plan.offload == "disk"):
         return parts
     method = quantisation_of(folder / "transformer")
     if method is not None and plan.quantised and not parts:
