@@ -24,11 +24,11 @@ UMT5: dict[str, Any] = {"vocab_size": 256384, "d_model": 4096, "d_ff": 10240, "n
 CLIP: dict[str, Any] = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "patch_size": 14}
 
 
-def released_modules() -> dict[str, nn.Module]:
-    """Component -> network of the released sizes."""
+def released_modules(**transformer: Any) -> dict[str, nn.Module]:
+    """Component -> network of the released sizes, with other arguments of the transformer as given."""
     with torch.device("meta"):
         return {
-            "transformer": FantasyTalkingTransformer3DModel(image_dim=1280, added_kv_proj_dim=5120),
+            "transformer": FantasyTalkingTransformer3DModel(image_dim=1280, added_kv_proj_dim=5120, **transformer),
             "vae": AutoencoderKLWan(),
             "text_encoder": UMT5EncoderModel(UMT5Config(**UMT5)),
             "image_encoder": CLIPVisionModel(CLIPVisionConfig(num_attention_heads=16, **CLIP)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from fantasytalking.acceleration.memory_plan import GIB, Clip
@@ -12,6 +13,7 @@ from tests.acceleration.released_shapes import released_sizes
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 MACHINES = ((12, 64), (12, 32), (16, 64), (24, 64), (24, 32), (32, 64), (48, 64), (80, 64), (141, 64))
 CLIPS = (Clip(81, 512, 512, 2), Clip(81, 720, 1280, 2))
+OPTION = re.compile(r"use (--\S+ [\d.]*\d)")
 
 
 def row(device: int, host: int) -> str:
@@ -19,8 +21,10 @@ def row(device: int, host: int) -> str:
     for clip in CLIPS:
         try:
             run = resolve_plan(released_sizes(), clip, Machine("cuda", device * GIB, host * GIB))
-        except OutOfMemory:
-            cells.append("does not fit")
+        except OutOfMemory as error:
+            cells.append(
+                "does not fit, but with " + " or ".join(f"`{option}`" for option in OPTION.findall(str(error)))
+            )
             continue
         batched = "" if run.plan.batch_passes == "on" else ", passes one by one"
         tiled = ", VAE in tiles" if run.plan.vae_tiling else ""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from typing import Any
 
 import pytest
+import torch
 
-from fantasytalking.acceleration.memory_plan import GIB, Clip, MemoryPlan, expected_peaks
-from fantasytalking.acceleration.resolve_plan import MEMORY, Machine, next_plan, resolve_plan
+from fantasytalking.acceleration.expected_peaks import expected_peaks
+from fantasytalking.acceleration.memory_plan import GIB, Clip, MemoryPlan
+from fantasytalking.acceleration.part_sizes import sizes_of_modules
+from fantasytalking.acceleration.resolve_plan import MEMORY, Machine, next_plan, resolve_plan, too_little
 from fantasytalking.errors import OutOfMemory, SettingsError
-from tests.acceleration.released_shapes import released_sizes
+from fantasytalking.geometry import fit_size, released_frame_count
+from tests.acceleration.released_shapes import released_modules, released_sizes
 
 CLIP = Clip(81, 512, 512, 2)
 LARGE = Clip(81, 720, 1280, 2)
@@ -76,16 +82,83 @@ def test_below_a_plan_that_ran_out_of_memory_is_one_that_takes_less() -> None:
     assert list(dict.fromkeys(names)) == ["high", "balanced", "low"] or names[-1] == "minimal"
 
 
-def test_where_nothing_fits_the_sentence_says_what_is_missing_and_what_helps() -> None:
-    with pytest.raises(OutOfMemory, match=r"minimal .* GiB on the device \(sampling\).*2\.\d GiB.*--longest-side"):
+def with_advice(clip: Clip, told: str, option: str) -> Clip:
+    """The clip as the sentence of an error advises it."""
+    found = re.search(rf"use --{option} ([\d.]+)", told)
+    assert found is not None, told
+    if option == "longest-side":
+        width, height = fit_size(clip.width, clip.height, int(found[1]))
+        return dataclasses.replace(clip, width=width, height=height)
+    return dataclasses.replace(clip, frames=released_frame_count(float(found[1]), clip.fps, clip.frames))
+
+
+@pytest.mark.parametrize("gib", [8, 10, 12])
+@pytest.mark.parametrize("option", ["longest-side", "max-seconds"])
+def test_the_largest_clip_that_fits_is_told_and_the_next_larger_does_not(gib: float, option: str) -> None:
+    with pytest.raises(OutOfMemory, match=r"expected to need .* GiB on the device") as raised:
+        resolve_plan(released_sizes(), LARGE, card(gib))
+    smaller = with_advice(LARGE, str(raised.value), option)
+    assert smaller.tokens() < LARGE.tokens() and resolve_plan(released_sizes(), smaller, card(gib)).fits
+    larger = (
+        dataclasses.replace(smaller, frames=smaller.frames + 4)
+        if option == "max-seconds"
+        else dataclasses.replace(smaller, width=smaller.width + 16, height=smaller.height + 16)
+    )
+    with pytest.raises(OutOfMemory):
+        resolve_plan(released_sizes(), larger, card(gib))
+
+
+def test_options_that_are_in_the_way_are_told() -> None:
+    with pytest.raises(OutOfMemory, match="can be used; do without --offload, or free the device"):
+        resolve_plan(released_sizes(), LARGE, card(24), overrides={"offload": "model"})
+    with pytest.raises(OutOfMemory, match="do without --batch-passes"):
+        resolve_plan(released_sizes(), LARGE, card(16), overrides={"batch_passes": "on"})
+    with pytest.raises(OutOfMemory, match=r"minimal .* \(sampling\).* 2\.\d GiB.*no other option.*with 8 GiB free"):
         resolve_plan(released_sizes(), CLIP, card(3))
-    with pytest.raises(OutOfMemory, match=r"main memory.*convert --dtype bfloat16"):
+
+
+def test_too_little_main_memory_is_told_with_what_takes_less() -> None:
+    with pytest.raises(OutOfMemory, match=r"GiB of main memory.*no other option .*machine with 7 GiB free"):
         resolve_plan(released_sizes(), CLIP, card(24, host=4))
+    as_float32 = sizes_of_modules(released_modules(), torch.float32)
+    with pytest.raises(OutOfMemory, match=r"main memory.*use --quantize fp8, or .*convert --dtype bfloat16") as raised:
+        resolve_plan(as_float32, CLIP, card(12, host=40))
+    assert "--longest-side" not in str(raised.value)
+    assert resolve_plan(as_float32, CLIP, card(12, host=40), overrides={"quantize": "fp8"}).fits
+    assert resolve_plan(released_sizes(), CLIP, card(12, host=40)).fits
+
+
+def test_a_cpu_is_refused_nothing_and_told_what_would_fit() -> None:
+    machine = Machine("cpu", 12 * GIB, 12 * GIB)
+    run = resolve_plan(released_sizes(), LARGE, machine)
+    assert not run.fits and run.plan.dtype == "bfloat16"
+    told = too_little(run, released_sizes(), LARGE, machine, {})
+    for option in ("longest-side", "max-seconds"):
+        assert resolve_plan(released_sizes(), with_advice(LARGE, told, option), machine).fits
+
+
+def test_short_memory_turns_off_what_is_kept_and_then_the_cache() -> None:
+    sizes = released_sizes()
+    plenty = resolve_plan(sizes, CLIP, card(80), overrides={"cache": "magcache"})
+    assert (plenty.plan.reuse_conditions, plenty.plan.cache, plenty.plan.batch_passes) == ("on", "magcache", "on")
+    short = resolve_plan(
+        sizes, CLIP, card((plenty.peaks.device_peak + 0.5 * GIB) / 0.92 / GIB - 0.5), "high", {"cache": "magcache"}
+    )
+    assert (short.plan.reuse_conditions, short.plan.cache) == ("off", "magcache") and short.fits
+    assert short.peaks.device["sampling"] < plenty.peaks.device["sampling"] - 1.4 * GIB
+    without = resolve_plan(sizes, CLIP, card(60), "high", {"cache": "pab"})
+    assert without.plan.cache == "none" and without.fits
+    assert resolve_plan(sizes, CLIP, card(141), "high", {"cache": "pab"}).plan.cache == "pab"
 
 
 def test_a_named_plan_is_taken_even_where_it_is_not_expected_to_fit() -> None:
     run = resolve_plan(released_sizes(), CLIP, card(24), "high")
     assert run.plan.offload == "none" and not run.fits
+    told = too_little(run, released_sizes(), CLIP, card(24), {})
+    assert (
+        told.startswith("By the memory plan high this clip is expected to need")
+        and "use --memory auto, or free" in told
+    )
 
 
 def test_without_an_accelerator_nothing_waits_elsewhere() -> None:

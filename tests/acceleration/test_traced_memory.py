@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fantasytalking.acceleration.memory_plan import GIB, Clip, MemoryPlan, expected_peaks
+from fantasytalking.acceleration.expected_peaks import expected_peaks
+from fantasytalking.acceleration.memory_plan import GIB, Clip, MemoryPlan
 from fantasytalking.checkpoints.quantised_layers import Float8Linear, fits_float8
 from fantasytalking.conditioning.audio_windows import window_ranges
 from fantasytalking.conditioning.conditions import AudioCondition, Conditions

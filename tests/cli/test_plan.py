@@ -62,7 +62,7 @@ def test_the_plan_of_another_machine_is_shown_before_anything_is_loaded(
     [
         (("--model", "someone/model"), "needs the files of 'someone/model' on this machine"),
         (("--device-memory", "0"), "--device-memory must be a number of GiB above 0, but 0 was given"),
-        (("--device-memory", "1", "--host-memory", "64", "--longest-side", "8192"), "--longest-side or fewer"),
+        (("--device-memory", "1", "--host-memory", "64", "--longest-side", "8192"), "; use --longest-side "),
         (("--offload", "groups", "--device", "cpu"), "on cpu all parts compute where they wait"),
         (("--memory", "small"), "'small'"),
     ],

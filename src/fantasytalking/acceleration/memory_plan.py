@@ -1,41 +1,21 @@
-"""A memory plan: what is stored in which type, where it waits, and how the clip is cut; and the memory that it is expected to take."""
+"""A memory plan: what is stored in which type, where it waits, what is kept over the steps, and how the clip is cut."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
 
-from fantasytalking.acceleration.part_sizes import ModelSizes
-from fantasytalking.geometry import Strides
+from fantasytalking.geometry import NATIVE_FPS, Strides
 from fantasytalking.system.records import field, record
 
-__all__ = ["GIB", "Clip", "MemoryPlan", "Peaks", "expected_peaks"]
+__all__ = ["GIB", "Clip", "MemoryPlan"]
 
 GIB = 2**30
 
 Dtype = Literal["bfloat16", "float16", "float32"]
 Offload = Literal["none", "model", "groups", "disk"]
-
-TOKEN_BYTES = 11.1
-"""Bytes that a block holds at its peak for each token and unit of width, for each byte of the type. Traced over the tensors that are alive
-in one call of the 14B model without values (22.1 in bfloat16 at 11,264 and at 75,600 tokens)."""
-ENCODER_BYTES, DECODER_BYTES = 15_100, 20_450
-"""The same for each pixel of a frame in Wan's VAE in float32, at 81 frames; they hardly depend on the number of frames."""
-TILE_PIXELS = 256 * 256
-WORKSPACE = 1.15
-"""What the allocator's gaps and the convolutions' workspaces add to activations."""
-VIDEO_COPIES = 4
-"""Copies of the video in float32 while it is decoded, clamped and turned into bytes."""
-TEXT_ACTIVATIONS = GIB // 5
-"""Of umT5 for 512 tokens: three matrices of attention in float32, and a feed-forward network."""
-LIBRARIES, CONTEXT = int(0.4 * GIB), int(1.1 * GIB)
-"""Host memory of Python, PyTorch and diffusers (measured), and of a device's context with its libraries (estimated)."""
-BLOCKS_AT_ONCE = 3
-"""Blocks on the device with streamed groups: the one that computes, the next, and one whose memory waits for the stream."""
 
 
 @record
@@ -68,6 +48,11 @@ class MemoryPlan:
     vae_tiling: Annotated[
         bool, field("Whether frames are encoded and decoded in tiles: less memory, slower, and seams are possible.")
     ] = False
+    reuse_conditions: Annotated[
+        Literal["on", "off"],
+        field("Whether keys and values of prompt, portrait and speech are kept over the steps: exact and faster."),
+    ] = "on"
+    cache: Annotated[str, field("Step cache, a value of the setting of that name, or none.")] = "none"
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -95,6 +80,7 @@ class MemoryPlan:
             "offload": places[self.offload],
             "guidance passes": "one batch" if self.batch_passes == "on" else "one after another",
             "VAE": "in tiles" if self.vae_tiling else "whole frames",
+            "keys and values": "kept over the steps" if self.reuse_conditions == "on" else "computed on each step",
         }
 
 
@@ -107,12 +93,16 @@ class Clip:
         height: Pixels.
         width: Pixels.
         passes: Guidance passes of a step with the most.
+        fps: Frames per second.
+        audio_tokens: Features of the speech.
     """
 
     frames: int
     height: int
     width: int
     passes: int = 2
+    fps: float = NATIVE_FPS
+    audio_tokens: int = 176
 
     def tokens(self, canvas: tuple[int, int] | None = None) -> int:
         """Tokens of the transformer, for latents of h x w, or None: of the picture's size."""
@@ -125,135 +115,3 @@ class Clip:
     def video_bytes(self) -> int:
         """The video in float32."""
         return self.frames * self.height * self.width * 3 * 4
-
-
-@dataclass(frozen=True)
-class Peaks:
-    """Expected memory of a run.
-
-    Attributes:
-        device: Phase -> bytes on the device.
-        host: Bytes in host memory that are the process's own. Pages of mapped files are not: the system can drop them.
-    """
-
-    device: Mapping[str, int]
-    host: int
-
-    @property
-    def device_peak(self) -> int:
-        """Bytes on the device in the phase with the most."""
-        return max(self.device.values())
-
-
-def expected_peaks(sizes: ModelSizes, plan: MemoryPlan, clip: Clip, on_cpu: bool = False) -> Peaks:
-    """Expected memory of generating a clip.
-
-    Args:
-        sizes: Sizes of the model's parts.
-        plan: The choices.
-        clip: What is generated.
-        on_cpu: Whether the CPU computes: then there is no device, and all of it is host memory.
-    """
-    weights = _weights(sizes, plan)
-    resident = _resident(sizes, plan, weights)
-    used = {phase: resident[phase] + extra for phase, extra in _activations(sizes, plan, clip).items()}
-    if on_cpu:
-        mapped = _mapped(sizes, plan)
-        own = sum(size for name, size in weights.items() if name not in mapped)
-        peak = max(_activations(sizes, plan, clip).values())
-        return Peaks(dict.fromkeys(used, 0), LIBRARIES + own + peak + clip.video_bytes // 4)
-    return Peaks(used, _host(sizes, plan, clip, weights))
-
-
-def _weights(sizes: ModelSizes, plan: MemoryPlan) -> dict[str, int]:
-    """Component -> bytes of its weights."""
-    computed = {"transformer", "text_encoder"}
-    return {
-        name: part.bytes_in(plan.torch_dtype if name in computed else torch.float32, plan.quantised)
-        for name, part in sizes.parts.items()
-    }
-
-
-def _resident(sizes: ModelSizes, plan: MemoryPlan, weights: Mapping[str, int]) -> dict[str, int]:
-    """Phase -> bytes of weights on the device."""
-    text, image, audio = (weights.get(f"{name}_encoder", 0) for name in ("text", "image", "audio"))
-    vae, transformer = weights["vae"], weights["transformer"]
-    if plan.offload == "none":
-        return dict.fromkeys(("text", "image and speech", "condition", "sampling", "decoding"), sum(weights.values()))
-    if plan.offload == "model":
-        return {
-            "text": text,
-            "image and speech": max(image, audio),
-            "condition": audio + vae,
-            "sampling": transformer + vae,
-            "decoding": vae,
-        }
-    part = sizes.transformer
-    blocks = part.blocks * part.block_parameters
-    outer = dataclasses.replace(
-        part,
-        parameters=part.parameters - blocks,
-        castable=0,
-        precise=min(part.precise, part.parameters - blocks),
-        kept=0,
-        kept_bytes=0,
-    ).bytes_in(plan.torch_dtype)
-    block = -(-(transformer - outer) // max(1, part.blocks))
-    layers = [
-        3 * sizes.parts[name].largest_layer * 4 for name in ("image_encoder", "audio_encoder") if name in sizes.parts
-    ]
-    # The vocabulary is one layer of the text encoder, and far larger than the others.
-    text_layers = 2 * sizes.parts["text_encoder"].largest_layer * plan.torch_dtype.itemsize if text else 0
-    return {
-        "text": vae + text_layers,
-        "image and speech": vae + max(layers, default=0),
-        "condition": vae,
-        "sampling": vae + outer + min(BLOCKS_AT_ONCE, part.blocks) * block,
-        "decoding": vae,
-    }
-
-
-def _activations(sizes: ModelSizes, plan: MemoryPlan, clip: Clip) -> dict[str, int]:
-    """Phase -> bytes besides the weights."""
-    batch = clip.passes if plan.batch_passes == "on" else 1
-    sampling = batch * clip.tokens(sizes.canvas) * sizes.width * TOKEN_BYTES * plan.torch_dtype.itemsize
-    # A quantised layer is expanded as a whole, and the biggest belongs to the feed-forward network.
-    expanded = plan.quantised or sizes.transformer.kept > 0
-    sampling += sizes.transformer.largest_layer * plan.torch_dtype.itemsize if expanded else 0
-    encode = decode = 0.0
-    if sizes.canvas is None:
-        pixels = clip.height * clip.width
-        seen = min(pixels, TILE_PIXELS) if plan.vae_tiling else pixels
-        held = VIDEO_COPIES * clip.video_bytes
-        encode = ENCODER_BYTES * seen + clip.video_bytes
-        decode = max(DECODER_BYTES * seen + (held if plan.vae_tiling else clip.video_bytes), held)
-    text = TEXT_ACTIVATIONS if "text_encoder" in sizes.parts else 0
-    return {
-        "text": text,
-        "image and speech": text,
-        "condition": int(WORKSPACE * encode),
-        "sampling": int(WORKSPACE * sampling),
-        "decoding": int(WORKSPACE * decode),
-    }
-
-
-def _mapped(sizes: ModelSizes, plan: MemoryPlan) -> set[str]:
-    """Components whose weights are pages of their files."""
-    names = {"text_encoder"} if plan.quantised else {"text_encoder", "transformer"}
-    return {name for name in names & sizes.parts.keys() if sizes.parts[name].mapped_in(plan.torch_dtype)}
-
-
-def _host(sizes: ModelSizes, plan: MemoryPlan, clip: Clip, weights: Mapping[str, int]) -> int:
-    """Bytes of host memory with an accelerator."""
-    large = {"transformer", "text_encoder"}
-    small = sum(size for name, size in weights.items() if name not in large)
-    base = LIBRARIES + CONTEXT + small + clip.video_bytes // 4
-    if plan.offload == "none":
-        # The large parts go to the device tensor by tensor.
-        return base
-    if plan.offload == "disk":
-        part = sizes.transformer
-        own = sum(weights[name] for name in large & weights.keys() if name not in _mapped(sizes, plan))
-        return base + own + 2 * part.block_parameters * plan.torch_dtype.itemsize
-    # What has been on the device comes back into memory of its own; streamed blocks wait in pinned memory.
-    return base + sum(weights.get(name, 0) for name in large)

@@ -24,6 +24,8 @@ from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 __all__ = ["ModelSizes", "PartSize", "read_sizes", "sizes_of_modules"]
 
 INDEX = "model_index.json"
+RELEASED_CHANNELS = 96
+"""Channels of the first level of Wan's VAE."""
 _BLOCK = re.compile(r"^blocks\.(\d+)\.")
 
 
@@ -74,11 +76,15 @@ class ModelSizes:
         config: Configuration of the transformer: widths, layers.
         canvas: (h, w) of the latents where they do not depend on the picture's size, as the embedded model's; None with Wan's VAE, whose
             activations are large besides.
+        vae_share: Channels of Wan's VAE beside the released one's.
+        text_heads: Attention heads of the text encoder; 0 without one.
     """
 
     parts: Mapping[str, PartSize]
     config: Mapping[str, Any]
     canvas: tuple[int, int] | None = None
+    vae_share: float = 1.0
+    text_heads: int = 0
 
     @property
     def transformer(self) -> PartSize:
@@ -120,7 +126,7 @@ def read_sizes(folder: Path, transformer: Path | None = None, adapter: Path | No
             f"The model folder '{folder}' holds no weights of a transformer; download or convert it again."
         )
     config = FantasyTalkingTransformer3DModel.complete_config(folder)
-    return ModelSizes(parts, config, _canvas(read_config(folder / "vae")))
+    return _model_sizes(parts, config, read_config(folder / "vae"), read_config(folder / "text_encoder"))
 
 
 def sizes_of_modules(modules: Mapping[str, nn.Module], stored: torch.dtype | None = None) -> ModelSizes:
@@ -137,12 +143,18 @@ def sizes_of_modules(modules: Mapping[str, nn.Module], stored: torch.dtype | Non
         tensors = {key: TensorInfo(tuple(t.shape), stored or t.dtype) for key, t in values if key in kept}
         parts[name] = _part(name, tensors)
     configs: Any = [modules[name].config for name in ("transformer", "vae")]
-    return ModelSizes(parts, dict(configs[0]), _canvas(configs[1]))
+    text = modules.get("text_encoder")
+    return _model_sizes(parts, dict(configs[0]), configs[1], {} if text is None else text.config.to_dict())  # type: ignore[operator, union-attr]
 
 
-def _canvas(config: Mapping[str, Any]) -> tuple[int, int] | None:
-    sides = config.get("latent_height"), config.get("latent_width")
-    return None if None in sides else (int(sides[0]), int(sides[1]))  # type: ignore[arg-type]
+def _model_sizes(
+    parts: Mapping[str, PartSize], transformer: Mapping[str, Any], vae: Mapping[str, Any], text: Mapping[str, Any]
+) -> ModelSizes:
+    """Sizes of a model, from those of its parts and from their configurations."""
+    sides = vae.get("latent_height"), vae.get("latent_width")
+    canvas = None if None in sides else (int(sides[0]), int(sides[1]))  # type: ignore[arg-type]
+    share = vae.get("base_dim", RELEASED_CHANNELS) / RELEASED_CHANNELS
+    return ModelSizes(parts, transformer, canvas, share, int(text.get("num_heads", 0)))
 
 
 def _part(name: str, tensors: Mapping[str, TensorInfo], quantised: bool = False) -> PartSize:

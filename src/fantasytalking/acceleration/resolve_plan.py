@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from fantasytalking.acceleration.memory_plan import GIB, Clip, MemoryPlan, Peaks, expected_peaks
+from fantasytalking.acceleration.expected_peaks import Peaks, expected_peaks
+from fantasytalking.acceleration.kept_memory import UNBATCHED
+from fantasytalking.acceleration.memory_plan import GIB, Clip, MemoryPlan
 from fantasytalking.acceleration.part_sizes import ModelSizes
+from fantasytalking.acceleration.ways_out import ways_out
 from fantasytalking.errors import OutOfMemory, SettingsError
 from fantasytalking.system.machine import free_memory, host_memory
 from fantasytalking.system.records import nearest_name
 
-__all__ = ["MEMORY", "Machine", "PlannedRun", "as_record", "describe_run", "next_plan", "resolve_plan"]
+__all__ = ["MEMORY", "Machine", "PlannedRun", "as_record", "describe_run", "next_plan", "resolve_plan", "too_little"]
 
 PLANS: dict[str, dict[str, Any]] = {
     "high": {"offload": "none"},
     "balanced": {"offload": "model"},
     "low": {"offload": "groups"},
-    "minimal": {"offload": "disk", "batch_passes": "off", "vae_tiling": True},
+    "minimal": {"offload": "disk", "batch_passes": "off", "vae_tiling": True, "reuse_conditions": "off"},
 }
 """Name -> choices, from the fastest to the one that needs least; what a plan leaves open is chosen by memory."""
 MEMORY = ("auto", *PLANS)
@@ -30,7 +35,8 @@ USABLE, RESERVED = 0.92, GIB // 2
 """Share of a device's memory that a plan may take, and what is left for the context."""
 USABLE_HOST = 0.95
 _SPEED_FIRST = tuple(
-    {"batch_passes": batch, "vae_tiling": tiling} for tiling in (False, True) for batch in ("on", "off")
+    {"vae_tiling": tiling, "batch_passes": batch, "reuse_conditions": reuse}
+    for tiling, batch, reuse in itertools.product((False, True), ("on", "off"), ("on", "off"))
 )
 
 
@@ -101,8 +107,12 @@ def resolve_plan(
         raise SettingsError(
             f"offload is {given['offload']!r}, but on {machine.kind} all parts compute where they wait; leave it out."
         )
+    names = tuple(PLANS) if memory == "auto" else (memory,)
     runs = [
-        run for name in (PLANS if memory == "auto" else (memory,)) for run in _runs(name, sizes, clip, machine, given)
+        run
+        for choices in _with_less_cache(given)
+        for name in names
+        for run in _runs(name, sizes, clip, machine, choices)
     ]
     fitting = next((run for run in runs if run.fits), None)
     if fitting is not None:
@@ -110,8 +120,13 @@ def resolve_plan(
     least = min(reversed(runs), key=lambda run: (run.peaks.device_peak, run.peaks.host))
     # Only there is what a plan needs known well enough to refuse it.
     if memory == "auto" and machine.kind == "cuda":
-        raise OutOfMemory(_too_little(least, machine, "offload" in given))
+        raise OutOfMemory(too_little(least, sizes, clip, machine, given))
     return least
+
+
+def _with_less_cache(given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is given, and the same without the step cache, which only makes a run faster."""
+    return [dict(given)] if given.get("cache", "none") == "none" else [dict(given), {**given, "cache": "none"}]
 
 
 def next_plan(
@@ -127,16 +142,22 @@ def next_plan(
 
     limit = taken(expected_peaks(sizes, plan, clip, machine.kind != "cuda"))
     names = list(PLANS)
-    for name in names[names.index(plan.name) :]:
-        for run in _runs(name, sizes, clip, machine, dict(overrides or {})):
-            if taken(run.peaks) < limit:
-                return run
+    # A cache that the plan before had to leave out stays out.
+    given = {**(overrides or {}), "cache": plan.cache}
+    for choices in _with_less_cache(given):
+        for name in names[names.index(plan.name) :]:
+            for run in _runs(name, sizes, clip, machine, choices):
+                if taken(run.peaks) < limit:
+                    return run
     return None
 
 
 def _runs(name: str, sizes: ModelSizes, clip: Clip, machine: Machine, given: Mapping[str, Any]) -> Iterator[PlannedRun]:
     """A plan by name, from the fastest way to follow it to the smallest."""
-    fixed = {"name": name, **PLANS[name], **({} if machine.kind == "cuda" else {"offload": "none"}), **given}
+    own = {"dtype": _usual_dtype(name, sizes, machine), "name": name, **PLANS[name]}
+    fixed = {**own, **({} if machine.kind == "cuda" else {"offload": "none"}), **given}
+    if fixed.get("cache") in UNBATCHED:
+        fixed["batch_passes"] = "off"
     seen: set[MemoryPlan] = set()
     for choices in _SPEED_FIRST:
         plan = MemoryPlan(**{**choices, **fixed})
@@ -148,20 +169,52 @@ def _runs(name: str, sizes: ModelSizes, clip: Clip, machine: Machine, given: Map
         yield PlannedRun(plan, peaks, enough and peaks.host <= USABLE_HOST * machine.host_bytes)
 
 
-def _too_little(least: PlannedRun, machine: Machine, chosen: bool) -> str:
-    """What is missing, and what would help: the sentence of an error; `chosen` is whether the user says what waits where."""
-    phase = max(least.peaks.device, key=lambda name: least.peaks.device[name])
-    if machine.kind == "cuda" and least.peaks.device_peak > machine.usable:
-        return (
-            f"Even with --memory {least.plan.name} this clip is expected to need {least.peaks.device_peak / GIB:.1f} GiB on the device "
-            f"({phase}), but {max(0, machine.usable) / GIB:.1f} GiB of it can be used; "
-            + ("do without --offload, " if chosen else "")
-            + "use a smaller --longest-side or fewer --max-seconds, or free the device."
+def _usual_dtype(name: str, sizes: ModelSizes, machine: Machine) -> str:
+    """Type that a plan computes in where none is given.
+
+    bfloat16 on an accelerator. On a CPU float32, and under the plan that takes least the type of the files, which then need no copy.
+    """
+    if machine.kind != "cpu" or (name == "minimal" and sizes.transformer.mapped_in(torch.bfloat16)):
+        return "bfloat16"
+    return "float32"
+
+
+def too_little(least: PlannedRun, sizes: ModelSizes, clip: Clip, machine: Machine, given: Mapping[str, Any]) -> str:
+    """What is missing, and what would help: a sentence.
+
+    Args:
+        least: The plan that needs least.
+        sizes: Sizes of the model's parts.
+        clip: What is generated.
+        machine: Memory that there is.
+        given: Fields of `MemoryPlan` that are given.
+    """
+
+    def fits(other: Clip, choices: Mapping[str, Any]) -> bool:
+        return any(
+            run.fits for name in PLANS for run in _runs(name, sizes, other, machine, {**choices, "cache": "none"})
         )
+
+    phase = max(least.peaks.device, key=lambda name: least.peaks.device[name])
+    on_device = machine.kind == "cuda" and least.peaks.device_peak > machine.usable
+    if on_device:
+        needed, there = least.peaks.device_peak, machine.usable
+        where, free = f"on the device ({phase})", "free the device"
+    else:
+        needed, there = least.peaks.host, int(USABLE_HOST * machine.host_bytes)
+        where, free = "of main memory", "close other programs"
+    ways = ways_out(clip, given, fits)
+    if not on_device and not sizes.transformer.mapped_in(least.plan.torch_dtype):
+        ways.append(
+            f"store the transformer in the type in which it computes (fantasytalking convert --dtype {least.plan.dtype}), so that it can "
+            "stay in its files"
+        )
+    if not ways:
+        enough = math.ceil((needed / USABLE + RESERVED if on_device else needed / USABLE_HOST) / GIB)
+        free = f"no other option is enough, so use a machine with {enough} GiB free for this"
     return (
-        f"Even with --memory {least.plan.name} this model is expected to need {least.peaks.host / GIB:.1f} GiB of main memory, but "
-        f"{USABLE_HOST * machine.host_bytes / GIB:.1f} GiB of it can be used; close other programs, or store the transformer in the type "
-        "in which it computes (fantasytalking convert --dtype bfloat16), so that it can stay in its files."
+        f"By the memory plan {least.plan.name} this clip is expected to need {needed / GIB:.1f} GiB {where}, but "
+        f"{max(0, there) / GIB:.1f} GiB of it can be used; {', or '.join([*ways, free])}."
     )
 
 

@@ -17,6 +17,9 @@ from fantasytalking.errors import CheckpointError, SettingsError
 
 __all__ = ["Float8Linear", "fits_float8", "keep_weight", "kept_weights", "quantised_layers", "refuse_quantised"]
 
+_CHUNK = 2**18
+"""Numbers that are brought to 8 bits at once."""
+
 
 class Float8Linear(nn.Linear):
     """A linear layer whose weight is stored in 8-bit floats and computes in the type of its input.
@@ -119,9 +122,14 @@ def keep_weight(
 
 def _in_float8(weight: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """A matrix in 8-bit floats and the scale that uses their whole range."""
-    weight = weight.float()
-    scale = (weight.abs().amax() / torch.finfo(dtype).max).clamp_min(torch.finfo(torch.float32).tiny)
-    return (weight / scale).to(dtype), scale
+    low, high = torch.aminmax(weight)
+    scale = (torch.maximum(-low, high).float() / torch.finfo(dtype).max).clamp_min(torch.finfo(torch.float32).tiny)
+    result = torch.empty(weight.shape, dtype=dtype, device=weight.device)
+    # Row by row: what is freed between two matrices that stay would be of no use to anyone.
+    rows = max(1, _CHUNK // weight.shape[1])
+    for part, into in zip(weight.split(rows), result.split(rows), strict=True):
+        into.copy_(part.float() / scale)
+    return result, scale
 
 
 def quantised_layers(model: nn.Module) -> list[str]:

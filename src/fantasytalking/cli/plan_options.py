@@ -13,8 +13,10 @@ from fantasytalking.errors import SettingsError
 
 if TYPE_CHECKING:
     from fantasytalking.acceleration.apply_plan import SpeedOptions
+    from fantasytalking.acceleration.memory_plan import MemoryPlan
+    from fantasytalking.pipeline.settings import GenerationSettings
 
-__all__ = ["MemoryOptions", "ProfileOptions", "overrides_of", "parse_loras", "speed_of"]
+__all__ = ["MemoryOptions", "ProfileOptions", "left_out", "overrides_of", "parse_loras", "speed_of"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class ProfileOptions:
     """How exact and how fast."""
 
     profile: Literal["exact", "balanced", "fast", "turbo"] = "exact"
-    """exact computes every step as released; balanced skips what changes little; fast does so, too, and compiles; turbo takes few steps without
-    guidance, as --lora was distilled for: its folder or its name says how many."""
+    """exact computes every step as released; balanced skips what changes little; fast does so, too, and compiles; turbo takes few steps
+    without guidance, as --lora was distilled for: its folder or its name says how many."""
     attention: str | None = None
     """Attention back-end of diffusers, such as native, flash, sage or xformers; the package that it needs must be installed."""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -51,24 +53,46 @@ class ProfileOptions:
     """Solver of the sampling; auto is the model's own."""
 
 
-def overrides_of(options: MemoryOptions, dtype: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a memory plan that the options give.
+def overrides_of(options: MemoryOptions, dtype: str, settings: GenerationSettings) -> dict[str, Any]:
+    """Fields of a memory plan that a command gives.
 
     Args:
         options: Options of the command.
-        dtype: Type of transformer and text encoder.
-        settings: Settings of the call by name; uses the batching of passes.
+        dtype: Type of transformer and text encoder, or `auto`.
+        settings: Settings of the call.
     """
-    given: dict[str, Any] = {"dtype": dtype}
+    from fantasytalking.pipeline.plan_run import overrides_of_settings
+
+    given = overrides_of_settings(settings)
+    if dtype != "auto":
+        given["dtype"] = dtype
     if options.quantize != "none":
         given["quantize"] = options.quantize
     if options.offload != "auto":
         given["offload"] = options.offload
     if options.vae_tiling != "auto":
         given["vae_tiling"] = options.vae_tiling == "on"
-    if settings.get("batch_passes", "auto") != "auto":
-        given["batch_passes"] = settings["batch_passes"]
     return given
+
+
+def left_out(plan: MemoryPlan, given: Mapping[str, Any]) -> list[str]:
+    """What a plan does without for want of memory, a sentence each.
+
+    Args:
+        plan: The plan.
+        given: Fields of a plan that the command gives.
+    """
+    notes = []
+    if plan.cache != given.get("cache", "none"):
+        notes.append(
+            f"The step cache {given['cache']} is left out, as there is too little memory for what it remembers; every step is computed."
+        )
+    # The plan that takes least does without them anyway.
+    if plan.reuse_conditions == "off" and "reuse_conditions" not in given and plan.name != "minimal":
+        notes.append(
+            "Keys and values of prompt, portrait and speech are computed on each step, as there is too little memory to keep them."
+        )
+    return notes
 
 
 def parse_loras(texts: tuple[str, ...]) -> tuple[tuple[Path, float], ...]:

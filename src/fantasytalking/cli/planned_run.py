@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fantasytalking.cli.options import RunOptions, check_weights_options
-from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, overrides_of, parse_loras, speed_of
+from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, left_out, overrides_of, parse_loras, speed_of
 from fantasytalking.errors import AudioError, ImageError, OutOfMemory
 from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import QuietProgress, TerminalProgress, quiet_frameworks
-from fantasytalking.pipeline.settings import DECIDING_BY_PASS, GenerationSettings
+from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.system.files import check_output, existing_file
 from fantasytalking.system.startup import check_threads, importing_frameworks
 
@@ -198,16 +198,19 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
         resolved = _profile(request)
         settings = {**resolved.settings, **request.settings}
         speed = speed_of(request.profile, resolved.profile.compile, resolved.scheduler)
-        planned, lower = _plans(request, settings, place, loaded)
-    for note in (*resolved.notes, *_notes(planned, request, place)):
+        planned = _plans(request, settings, place, loaded)
+        lower = None if planned is None else planned.lower
+    notes = () if planned is None else planned.notes
+    for note in (*resolved.notes, *notes, *_about_compiling(request, place)):
         progress.note(note)
 
-    def attempt(plan: MemoryPlan | None, batching: dict[str, Any]) -> TalkingVideo:
+    def attempt(plan: MemoryPlan | None) -> TalkingVideo:
+        from fantasytalking.pipeline.plan_run import settings_by_plan
         from fantasytalking.pipeline.talking_video import VideoOutput
 
         with _together(request.ranks), progress.stage("loading"), importing_frameworks():
             pipeline, encoder_threads = loaded.load(request, plan, speed)
-        given = {**settings, **batching}
+        given = {**settings, **({} if plan is None else settings_by_plan(plan))}
         if request.ranks is None or request.ranks.is_first:
             given["output"] = VideoOutput(request.target, request.run.overwrite, encoder_threads)
         else:
@@ -216,7 +219,7 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
         return video
 
     try:
-        return attempt(None if planned is None else planned.plan, _batching(planned, place.type != "cpu", settings))
+        return attempt(None if planned is None else planned.run.plan)
     except (OutOfMemory, torch.OutOfMemoryError) as error:
         # Before the except clause ends, its traceback holds the pipeline and with it the memory.
         if lower is None and isinstance(error, OutOfMemory):
@@ -226,12 +229,14 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
             if request.ranks is not None:
                 way_out = "which several processes cannot change in the middle; use --memory low or minimal."
             raise OutOfMemory(
-                f"The model does not fit into the memory of the device by the plan {_label(planned)}, {way_out}"
+                f"The model does not fit into the memory of the device{'' if planned is None else f' by the plan {_label(planned.run)}'}, "
+                f"{way_out}"
             ) from error
     loaded.drop()
     release(place)
-    progress.note(f"The memory plan {_label(planned)} ran out of memory; once more by the plan {_label(lower)}.")
-    return attempt(lower.plan, _batching(lower, True, settings))
+    assert planned is not None
+    progress.note(f"The memory plan {_label(planned.run)} ran out of memory; once more by the plan {_label(lower)}.")
+    return attempt(lower.plan)
 
 
 def _profile(request: Request) -> ResolvedProfile:
@@ -246,31 +251,47 @@ def _profile(request: Request) -> ResolvedProfile:
     return resolve_profile(request.profile.profile, usual.to_dict(), request.settings, loras)
 
 
-def _plans(
-    request: Request, settings: dict[str, Any], place: Any, loaded: LoadedModel
-) -> tuple[PlannedRun | None, PlannedRun | None]:
-    """The plan of a request and the one below it; None where the model's sizes are not known."""
+@dataclass(frozen=True)
+class _Planned:
+    """The plan of a request.
+
+    Attributes:
+        run: The plan.
+        lower: The plan after it, where memory runs out; None where there is none.
+        notes: What a user should know before it begins.
+    """
+
+    run: PlannedRun
+    lower: PlannedRun | None
+    notes: tuple[str, ...]
+
+
+def _plans(request: Request, settings: dict[str, Any], place: Any, loaded: LoadedModel) -> _Planned | None:
+    """The plan of a request; None where the model's sizes are not known."""
     from fantasytalking.acceleration.part_sizes import read_sizes
-    from fantasytalking.acceleration.resolve_plan import next_plan, resolve_plan
+    from fantasytalking.acceleration.resolve_plan import next_plan, resolve_plan, too_little
     from fantasytalking.errors import CheckpointError
     from fantasytalking.pipeline.load_pipeline import local_folder
-    from fantasytalking.pipeline.plan_run import clip_of, dtype_name
+    from fantasytalking.pipeline.plan_run import clip_of, settings_of
 
-    folder = local_folder(request.model, request.run.transformer)
+    folder = Path(local_folder(request.model, request.run.transformer))
     try:
-        sizes = read_sizes(Path(folder), request.run.transformer, request.run.adapter)
+        sizes = read_sizes(folder, request.run.transformer, request.run.adapter)
     except CheckpointError:
         # Its loader says what is wrong with the folder or the weights.
-        return None, None
-    overrides = overrides_of(request.memory, dtype_name(request.run.dtype, place), settings)
-    clip, machine = clip_of(Path(folder), settings, request.portrait, request.speech), loaded.machine(place)
+        return None
+    given = overrides_of(request.memory, request.run.dtype, settings_of(folder, settings))
+    clip, machine = clip_of(folder, settings, request.portrait, request.speech), loaded.machine(place)
     if request.ranks is not None:
         clip, machine = _share_of(request.ranks, clip, machine)
-    planned = resolve_plan(sizes, clip, machine, request.memory.memory, overrides)
-    if request.ranks is not None:
-        # One process alone cannot begin again.
-        return planned, None
-    return planned, next_plan(sizes, clip, machine, planned.plan, overrides)
+    planned = resolve_plan(sizes, clip, machine, request.memory.memory, given)
+    notes = [] if planned.plan.name == "high" else [f"Memory plan {_label(planned)}."]
+    if not planned.fits:
+        notes.append(too_little(planned, sizes, clip, machine, given))
+    notes += left_out(planned.plan, given)
+    # One of several processes cannot begin again alone.
+    lower = None if request.ranks is not None else next_plan(sizes, clip, machine, planned.plan, given)
+    return _Planned(planned, lower, tuple(notes))
 
 
 def _share_of(ranks: Ranks, clip: Clip, machine: Machine) -> tuple[Clip, Machine]:
@@ -285,30 +306,12 @@ def _together(ranks: Ranks | None) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if ranks is None else ranks.together()
 
 
-def _batching(planned: PlannedRun | None, follow: bool, settings: dict[str, Any]) -> dict[str, Any]:
-    # On a CPU the sampler looks at free memory itself, and a cache that decides for each pass has no batches.
-    if planned is None or not follow or settings.get("cache") in DECIDING_BY_PASS:
-        return {}
-    return {"batch_passes": planned.plan.batch_passes}
-
-
-def _label(planned: PlannedRun | None) -> str:
-    if planned is None:
-        return "of the model"
+def _label(planned: PlannedRun) -> str:
     choices = planned.plan.describe()
     return f"{planned.plan.name} ({choices['offload']}; passes {choices['guidance passes']}; VAE {choices['VAE']})"
 
 
-def _notes(planned: PlannedRun | None, request: Request, place: Any) -> list[str]:
-    """What a user should know before it begins."""
-    notes = []
-    if planned is not None and planned.plan.name != "high":
-        notes.append(f"Memory plan {_label(planned)}.")
-    if planned is not None and not planned.fits and request.memory.memory != "auto":
-        notes.append(
-            f"The memory plan {request.memory.memory} is expected not to fit: {planned.peaks.device_peak / 2**30:.1f} GiB on the device "
-            f"and {planned.peaks.host / 2**30:.1f} GiB of main memory; --memory auto chooses one that does."
-        )
+def _about_compiling(request: Request, place: Any) -> list[str]:
     if request.profile.compile == "on" and place.type != "cuda":
-        notes.append(f"Blocks are compiled on CUDA devices only, so --compile on has no effect on {place.type}.")
-    return notes
+        return [f"Blocks are compiled on CUDA devices only, so --compile on has no effect on {place.type}."]
+    return []

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fantasytalking.cli.options import check_weights_options
-from fantasytalking.cli.plan_options import MemoryOptions, overrides_of
+from fantasytalking.cli.plan_options import MemoryOptions, left_out, overrides_of
 from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.pipeline.model_names import resolve_model
 
@@ -52,10 +52,10 @@ def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, An
 
     from fantasytalking.acceleration.part_sizes import read_sizes
     from fantasytalking.acceleration.profiles import resolve_profile
-    from fantasytalking.acceleration.resolve_plan import Machine, as_record, describe_run, resolve_plan
+    from fantasytalking.acceleration.resolve_plan import Machine, as_record, describe_run, resolve_plan, too_little
     from fantasytalking.pipeline.early_inputs import read_demands
-    from fantasytalking.pipeline.plan_run import count_passes, dtype_name, longest_clip
-    from fantasytalking.pipeline.settings import DECIDING_BY_PASS, GenerationSettings
+    from fantasytalking.pipeline.plan_run import count_passes, longest_clip
+    from fantasytalking.pipeline.settings import GenerationSettings
     from fantasytalking.system.machine import choose_device
 
     for name in ("device_memory", "host_memory"):
@@ -75,14 +75,14 @@ def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, An
     settings = dict(resolved.settings) | {
         name: value for name in ("longest_side", "max_seconds") if (value := getattr(question, name)) is not None
     }
+    chosen = usual.replace(**settings)
     sizes, clip = read_sizes(folder, question.transformer, question.adapter), longest_clip(folder, settings)
     machine = Machine.of(place, question.device_memory, question.host_memory)
-    run = resolve_plan(
-        sizes, clip, machine, options.memory, overrides_of(options, dtype_name(question.dtype, place), {})
-    )
-    followed = usual.replace(**settings)
-    passes = count_passes(followed, "text_encoder" in sizes.parts)
-    batched = run.plan.batch_passes == "on" and followed.cache not in DECIDING_BY_PASS
+    given = overrides_of(options, question.dtype, chosen)
+    run = resolve_plan(sizes, clip, machine, options.memory, given)
+    passes = count_passes(chosen, "text_encoder" in sizes.parts)
+    batched = run.plan.batch_passes == "on"
+    notes = [] if run.fits else [too_little(run, sizes, clip, machine, given)]
     return {
         "model": question.model,
         "profile": question.profile,
@@ -91,7 +91,8 @@ def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, An
         "passes": sum(passes),
         "calls": sum(min(1, count) if batched else count for count in passes),
         "plan": as_record(run),
-        "cache": followed.cache,
+        "cache": run.plan.cache,
+        "notes": [*notes, *left_out(run.plan, given)],
         "compile": resolved.profile.compile and machine.kind == "cuda",
         "lines": describe_run(run, machine, sizes),
     }
@@ -110,4 +111,5 @@ def plan_text(facts: dict[str, Any]) -> str:
         "network passes": f"{facts['passes']} in {facts['steps']} steps, {facts['calls']} calls of the network",
     }
     lines += [f"  {name:<30}{text}" for name, text in rows.items()]
+    lines += [f"note: {note}" for note in facts["notes"]]
     return "\n".join(lines)

@@ -20,6 +20,7 @@ from fantasytalking.pipeline.model_folder import check_folder
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.plan_run import dtype_name, longest_clip
+from fantasytalking.system.heap import return_large_blocks
 from fantasytalking.system.machine import choose_device
 from fantasytalking.system.processes import choose_one_thread, set_threads
 
@@ -67,7 +68,7 @@ def load_pipeline(
     backbone = _Backbone(*(None if path is None else Path(path) for path in (transformer, adapter)))
     folder = local_folder(name, backbone.transformer)
     if plan is None:
-        plan = _default_plan(folder, place, dtype_name(dtype, place), backbone)
+        plan = _default_plan(folder, place, dtype, backbone)
     if isinstance(folder, Path):
         check_folder(folder)
     parts = _large_parts(folder, plan, place, backbone)
@@ -111,13 +112,13 @@ class _Backbone(NamedTuple):
     adapter: Path | None = None
 
 
-def _default_plan(folder: str | Path, place: torch.device, dtype: str, backbone: _Backbone) -> MemoryPlan:
-    choices: dict[str, Any] = {"dtype": dtype}
+def _default_plan(folder: str | Path, place: torch.device, dtype: DtypeName, backbone: _Backbone) -> MemoryPlan:
+    choices: dict[str, Any] = {} if dtype == "auto" else {"dtype": dtype}
     try:
         sizes = read_sizes(Path(folder), *backbone)
     except FantasyTalkingError:
         # Its loader says what is wrong with the folder or the weights.
-        return MemoryPlan(**choices)
+        return MemoryPlan(dtype=dtype_name(dtype, place))  # type: ignore[arg-type]
     folder = Path(folder)
     return resolve_plan(sizes, longest_clip(folder), Machine.of(place), overrides=choices).plan
 
@@ -129,13 +130,16 @@ def _large_parts(folder: str | Path, plan: MemoryPlan, place: torch.device, back
     target = place if plan.offload == "none" else torch.device("cpu")
     stored = torch.float8_e4m3fn if plan.quantised else plan.torch_dtype
     parts: dict[str, Any] = {}
-    if backbone.transformer is not None:
-        parts["transformer"] = load_backbone(backbone.transformer, folder, stored, target, backbone.adapter)
     try:
         large = read_sizes(folder, *backbone).transformer.bytes_in(plan.torch_dtype) > _LARGE
     except FantasyTalkingError:
-        return parts
-    if not (large or plan.quantised or plan.offload == "disk"):
+        # What is wrong is told by the readers below, or by `from_pretrained`.
+        large = None
+    if large:
+        return_large_blocks()
+    if backbone.transformer is not None:
+        parts["transformer"] = load_backbone(backbone.transformer, folder, stored, target, backbone.adapter)
+    if large is None or not (large or plan.quantised or plan.offload == "disk"):
         return parts
     method = quantisation_of(folder / "transformer")
     if method is not None and plan.quantised and not parts:

@@ -17,7 +17,7 @@ from torch import nn
 from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.transformer.attention import CrossContext, Kept
 
-__all__ = ["Constants", "constant_bytes", "for_blocks"]
+__all__ = ["Constants", "constant_bytes", "for_blocks", "keys_values_bytes"]
 
 
 @dataclass(eq=False)
@@ -62,4 +62,16 @@ def constant_bytes(config: Any, conditions: Conditions, element_size: int) -> in
     if conditions.identity is not None:
         tokens += config.identity_tokens
     width = config.num_attention_heads * config.attention_head_dim
-    return int(2 * config.num_layers * width * tokens * conditions.batch_size * element_size)
+    return keys_values_bytes(config.num_layers, width, tokens * conditions.batch_size, element_size)
+
+
+def keys_values_bytes(layers: int, width: int, tokens: int, element_size: int) -> int:
+    """Bytes of the keys and values that all blocks make of some tokens.
+
+    Args:
+        layers: Number of blocks.
+        width: Their width.
+        tokens: Tokens of all passes and conditions.
+        element_size: Bytes of a number.
+    """
+    return 2 * layers * width * tokens * element_size
