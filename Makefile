@@ -61,7 +61,7 @@ bench-gpu: $(if $(filter $(VENV_PYTHON),$(BENCH_PYTHON)),setup)
 	  $(BENCH_OPTIONS)
 
 bench-gpu-bundle: setup
-	@$(VENV_PYTHON) benchmarks/pack_speed.py --output dist/bench-gpu.tar.gz
+	@$(VENV_PYTHON) benchmarks/pack_speed.py --output dist/bench-gpu.tar.xz
 
 lint: setup-dev
 	$(VENV_PYTHON) -m ruff check .

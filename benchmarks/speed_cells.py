@@ -11,8 +11,9 @@ from fantasytalking.acceleration.resolve_plan import PLANS
 
 Kind = Literal["loop", "pass", "profile", "plan"]
 LOOP = "plain loop"
+PASS = "pass without speech"
 PASSES = ("diffusers", "ours, as diffusers", "ours, as usual")
-"""Passes without speech: in diffusers' pipeline, in our sampler one by one and with nothing kept over the steps, and by our defaults."""
+"""Ways of it: in diffusers' pipeline, in our sampler one by one and with nothing kept over the steps, and by our defaults."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Cell:
         model: Name of the model.
         shape: What is generated.
         kind: Sampling loop, pass without speech, profile or memory plan.
-        name: Of `LOOP`, `PASSES`, the profiles or the plans.
+        name: `LOOP`, `PASS`, or of the profiles or the plans.
     """
 
     model: str
@@ -92,8 +93,8 @@ def cells_of(model: str, shapes: Iterable[Shape], plans_at: Shape | None = None)
 
     Args:
         model: Name of the model.
-        shapes: Shapes for all profiles; the first one is also that of the passes without speech, unless `plans_at` is given.
-        plans_at: Shape for plans and passes without speech; None: the first of the others.
+        shapes: Shapes for all profiles; the first one is also that of the pass without speech, unless `plans_at` is given.
+        plans_at: Shape for the plans and the pass without speech; None: the first of the others.
     """
     shapes = list(shapes)
     plans_at = plans_at or shapes[0]
@@ -101,7 +102,7 @@ def cells_of(model: str, shapes: Iterable[Shape], plans_at: Shape | None = None)
     for shape in dict.fromkeys([plans_at, *shapes]):
         cells.append(Cell(model, shape, "loop", LOOP))
         if shape == plans_at:
-            cells += [Cell(model, shape, "pass", name) for name in PASSES]
+            cells.append(Cell(model, shape, "pass", PASS))
             cells += [Cell(model, shape, "plan", name) for name in PLANS]
         if shape in shapes:
             cells += [Cell(model, shape, "profile", name) for name in PROFILES]

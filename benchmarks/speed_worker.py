@@ -47,6 +47,8 @@ from fantasytalking.training.trainer.flops import sample_flops
 from fantasytalking.training.trainer.throughput import measure_peak_flops
 
 EXAMPLE = embedded_folder() / "example"
+PASS_STEPS, PASS_ROUNDS = 4, 5
+"""Of the comparison with diffusers' pipeline."""
 FRESH = 120.0
 """Seconds after the beginning of an invocation until which a cell that the deadline cuts would be cut the next time, too."""
 
@@ -363,15 +365,27 @@ def _operations(loaded: Loaded, cell: Cell, settings: Mapping[str, Any], run: Ge
 
 
 def measure_pass(job: Job, loaded: Loaded, cell: Cell) -> dict[str, Any]:
-    """Seconds of a step of two passes without speech."""
-    pipeline = loaded.pipeline
-    side = (cell.shape.side, cell.shape.side)
+    """Seconds of a step of two passes without speech, in diffusers' pipeline and in ours, which take turns."""
+    pipeline, side = loaded.pipeline, (cell.shape.side, cell.shape.side)
     # Of a square picture; the portrait of the other cells is as wide or narrower.
-    shape = pipeline.autoencoder.latent_shape(cell.shape.frames // 4 * 4 + 1, *side)
-    run = SilentRun(pipeline, shape[1:], max(4, min(cell.shape.steps, 8)))
-    way = {PASSES[0]: run.theirs, PASSES[1]: lambda: run.ours(kept=False), PASSES[2]: lambda: run.ours(kept=True)}
-    steps = [step for _ in range(job.rounds) for step in way[cell.name]()]
-    return {"latent_size": list(shape[1:]), "step_seconds": statistics.median(steps), "steps": steps}
+    _, *size = pipeline.autoencoder.latent_shape(cell.shape.frames // 4 * 4 + 1, *side)
+    run = SilentRun(pipeline, (size[0], size[1], size[2]), PASS_STEPS)
+    ways = {PASSES[0]: run.theirs, PASSES[1]: lambda: run.ours(kept=False), PASSES[2]: lambda: run.ours(kept=True)}
+    rounds: dict[str, list[float]] = {name: [] for name in ways}
+    for name, way in [*ways.items()] * (1 + PASS_ROUNDS):
+        rounds[name].append(statistics.median(way()))
+    # The first round warms up.
+    ratios = {
+        name: [mine / theirs for mine, theirs in zip(rounds[name][1:], rounds[PASSES[0]][1:], strict=True)]
+        for name in ways
+    }
+    return {
+        "latent_size": size,
+        "step_seconds": statistics.median(rounds[PASSES[0]][1:]),
+        "ways": {name: statistics.median(rounds[name][1:]) for name in ways},
+        "of_diffusers": {name: statistics.median(values) for name, values in ratios.items()},
+        "ratios": ratios,
+    }
 
 
 def warm_up(job: Job, loaded: Loaded) -> float:

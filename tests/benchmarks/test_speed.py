@@ -17,7 +17,7 @@ import pytest
 import torch
 from other_loops import ReleasedLoop, SilentRun, wan_network
 from speed import LEFT, SHAPES, expected_cells, main, pending, result_of, sessions
-from speed_cells import LOOP, PASSES, Cell, Session, Shape, session_of
+from speed_cells import LOOP, PASS, PASSES, Cell, Session, Shape, session_of
 from speed_report import computed, drawing, ratio, tables, target_lines
 from speed_worker import Job, load, measure_generation, released, work
 
@@ -78,7 +78,7 @@ def test_the_cells_are_all_profiles_plans_and_passes_each_after_what_it_is_compa
     ]
     assert [(cell.kind, cell.name) for cell in cells if cell.shape == short] == [
         ("loop", LOOP),
-        *(("pass", name) for name in PASSES),
+        ("pass", PASS),
         *(("plan", name) for name in PLANS),
     ]
     assert len({cell.key for cell in cells}) == len(cells)
@@ -107,20 +107,19 @@ def result(seconds: float, **more: Any) -> dict[str, Any]:
 
 
 def test_figures_are_shares_of_the_plain_loop() -> None:
-    loop, *passes = (cell for cell in expected_cells(["wide"]) if cell.kind in ("loop", "pass"))
+    loop, silent = expected_cells(["wide"])[:2]
     exact, fast = (replace(loop, kind="profile", name=name) for name in ("exact", "fast"))
     settings = {"cache": "taylorseer", "steps": 12}
     found = {
         loop: result(10.0, passes=36, rows=360),
         exact: result(5.0, passes=24, rows=120, settings=settings),
         fast: result(2.0, passes=24, rows=None, settings=settings),
-        passes[0]: {"step_seconds": 1.0},
-        passes[1]: {"step_seconds": 1.04},
+        silent: {"ways": {PASSES[0]: 1.0, PASSES[1]: 1.04}, "of_diffusers": {PASSES[0]: 1.0, PASSES[1]: 1.04}},
     }
     assert ratio(found, exact) == 0.5 == ratio(found, exact, "cpu")
     assert computed(found, loop) == 1.0 and computed(found, exact) == 0.5 == computed(found, fast)
     told = {name.split(", ", 1)[1]: (limit, met) for name, limit, _, met in target_lines(found)}
-    assert told == {"exact": ("0.6", "yes"), "ours, as diffusers": ("1.03", "NO")}
+    assert told == {"exact": ("0.6", "yes"), PASS: ("1.03", "NO")}
     picture = ElementTree.fromstring(drawing(found))
     bars = [bar for bar in picture.iter("{http://www.w3.org/2000/svg}rect")]
     assert [float(bar.attrib["width"]) for bar in bars] == pytest.approx([380, 190, 76])
@@ -140,6 +139,7 @@ def test_every_kind_of_cell_is_measured(tmp_path: Path) -> None:
     found = {cell: result_of(tmp_path, cell) for cell in cells}
     for cell, told in found.items():
         assert told["step_seconds"] > 0, cell
+        assert (cell.kind == "pass") == ("of_diffusers" in told)
         if cell.kind == "plan" or cell.name == "exact":
             assert told["rms_error"] < 1e-5 and told["plan"]["name"] == (cell.name if cell.kind == "plan" else "high")
     turbo = next(cell for cell in cells if cell.name == "turbo")
