@@ -75,6 +75,26 @@ def test_audio_guidance_acts_only_between_its_start_and_end() -> None:
     assert all(A in GuidancePlan().passes(step, 30) for step in range(30))
 
 
+def test_outside_its_window_guidance_counts_as_one_and_a_single_pass_is_left() -> None:
+    plan = GuidancePlan(5, 4.5, guidance_start_percent=25, guidance_end_percent=75)
+    assert [len(plan.passes(step, 4)) for step in range(4)] == [1, 3, 3, 1]
+    assert plan.passes(0, 4) == (A,)
+    v = velocities()
+    assert torch.equal(plan.combine({A: v[A]}, 0, 4), v[A])
+    assert GuidancePlan(5, 4.5, has_audio=False, guidance_end_percent=0).passes(0, 4) == (T,)
+    silent = GuidancePlan(5, 4.5, audio_end_percent=50, guidance_end_percent=75)
+    assert [silent.passes(step, 4) for step in range(4)] == [(N, T, A), (N, T, A), (N, T), (T,)]
+
+
+def test_a_scale_below_one_acts_outside_the_window_too() -> None:
+    plan = GuidancePlan(0.5, 3.0, guidance_end_percent=50)
+    assert plan.weights(3, 4) == pass_weights(0.5, 1.0)
+    generator = torch.Generator().manual_seed(1)
+    v = {which: torch.randn(2, 4, 1, 2, 2, generator=generator) for which in Pass}
+    made = plan.combine(v, 3, 4, torch.zeros(4))
+    torch.testing.assert_close(made, three_way(v[N], v[T], v[A], 0.5, 1.0))
+
+
 def test_a_branch_differs_only_in_prompt_and_speech() -> None:
     conditions, negative = tiny_conditions(), torch.zeros(1, 7, 12)
     assert branch(conditions, A) is conditions
@@ -93,6 +113,8 @@ def test_a_branch_differs_only_in_prompt_and_speech() -> None:
         {"audio_scale": -0.1},
         {"audio_start_percent": 80, "audio_end_percent": 70},
         {"audio_end_percent": 101},
+        {"guidance_start_percent": 80, "guidance_end_percent": 70},
+        {"guidance_start_percent": -1},
     ],
 )
 def test_scales_and_percentages_out_of_range_are_refused(wrong: dict[str, Any]) -> None:

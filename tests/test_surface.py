@@ -61,6 +61,8 @@ def test_the_knobs() -> None:
         "audio_guidance_scale",
         "audio_start_percent",
         "audio_end_percent",
+        "guidance_start_percent",
+        "guidance_end_percent",
         "audio_scale",
         "audio_level",
         "identity_scale",

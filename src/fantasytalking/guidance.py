@@ -78,6 +78,9 @@ class GuidancePlan:
     is 0 and the prompt alone guides the video. The authors advise at least 70 % of the steps; if it acts on all of
     them, the first frame may shift in colour.
 
+    All guidance acts from `guidance_start_percent` up to `guidance_end_percent`; on the other steps scales above 1 count as 1, so that
+    a single pass is left, with prompt and speech. This is the interval of diffusers' guiders (`start` and `stop`).
+
     Attributes:
         prompt_scale: g_prompt, 0 or more.
         audio_scale: g_audio, 0 or more.
@@ -85,6 +88,8 @@ class GuidancePlan:
         audio_end_percent: End of audio guidance, in percent of the steps, 0 to 100, not before its start.
         has_audio: Whether there is speech.
         has_negative: Whether the negative prompt differs from the prompt.
+        guidance_start_percent: First step with scales above 1, in percent of the steps, 0 to 100.
+        guidance_end_percent: End of those steps, in percent of the steps, 0 to 100, not before their start.
 
     Raises:
         SettingsError: A number is out of range.
@@ -96,6 +101,8 @@ class GuidancePlan:
     audio_end_percent: float = 100.0
     has_audio: bool = True
     has_negative: bool = True
+    guidance_start_percent: float = 0.0
+    guidance_end_percent: float = 100.0
 
     def __post_init__(self) -> None:
         if min(self.prompt_scale, self.audio_scale) < 0:
@@ -103,20 +110,30 @@ class GuidancePlan:
                 f"Guidance scales must be 0 or more, but are {self.prompt_scale} for the prompt "
                 f"and {self.audio_scale} for the audio."
             )
-        if not 0 <= self.audio_start_percent <= self.audio_end_percent <= 100:
-            raise SettingsError(
-                "Audio guidance must start and end between 0 and 100 percent of the steps and end after its start, "
-                f"but goes from {self.audio_start_percent} to {self.audio_end_percent}."
-            )
+        for whose, start, end in (
+            ("Audio guidance", self.audio_start_percent, self.audio_end_percent),
+            ("Guidance", self.guidance_start_percent, self.guidance_end_percent),
+        ):
+            if not 0 <= start <= end <= 100:
+                raise SettingsError(
+                    f"{whose} must start and end between 0 and 100 percent of the steps and end after its start, "
+                    f"but goes from {start} to {end}."
+                )
 
     def audio_acts(self, step: int, num_steps: int) -> bool:
         """Whether audio guidance acts on a step, counted from 0."""
         return self.audio_start_percent <= 100 * step / num_steps < self.audio_end_percent
 
+    def scales(self, step: int, num_steps: int) -> tuple[float, float]:
+        """Scales of prompt and speech on a step, counted from 0."""
+        if self.guidance_start_percent <= 100 * step / num_steps < self.guidance_end_percent:
+            return self.prompt_scale, self.audio_scale
+        return min(self.prompt_scale, 1.0), min(self.audio_scale, 1.0)
+
     def weights(self, step: int, num_steps: int) -> dict[Pass, float]:
         """Weight of each pass that has to run on a step, counted from 0."""
         audible = self.has_audio and self.audio_acts(step, num_steps)
-        return pass_weights(self.prompt_scale, self.audio_scale, audible, self.has_negative)
+        return pass_weights(*self.scales(step, num_steps), audible, self.has_negative)
 
     def passes(self, step: int, num_steps: int) -> tuple[Pass, ...]:
         """The passes that have to run on a step, counted from 0."""
@@ -140,7 +157,8 @@ class GuidancePlan:
         """
         weighted = [weight * velocities[which].float() for which, weight in self.weights(step, num_steps).items()]
         velocity = torch.stack(weighted).sum(0)
-        if audio_channels is None or self.audio_scale <= 1 or not {Pass.TEXT, Pass.AUDIO} <= velocities.keys():
+        _, audio_scale = self.scales(step, num_steps)
+        if audio_channels is None or audio_scale <= 1 or not {Pass.TEXT, Pass.AUDIO} <= velocities.keys():
             return velocity
-        beyond = (self.audio_scale - 1) * (1 - audio_channels.to(velocity)).view(1, -1, 1, 1, 1)
+        beyond = (audio_scale - 1) * (1 - audio_channels.to(velocity)).view(1, -1, 1, 1, 1)
         return velocity - beyond * (velocities[Pass.AUDIO].float() - velocities[Pass.TEXT].float())

@@ -19,6 +19,9 @@ SCALES: dict[str, Any] = {"steps": STEPS, "prompt_guidance_scale": 4.0, "audio_g
 HALF: dict[str, Any] = {**SCALES, "audio_guidance_scale": 4.0, "audio_start_percent": 25, "audio_end_percent": 75}
 """Negative and text, then negative and audio, then negative and text again."""
 
+WINDOW: dict[str, Any] = {**SCALES, "guidance_start_percent": 25, "guidance_end_percent": 75}
+"""The pass with speech alone, then three passes, then again the one."""
+
 
 def latents(pipeline: FantasyTalkingPipeline, **settings: Any) -> torch.Tensor:
     """The latents after the last step."""

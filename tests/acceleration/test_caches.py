@@ -18,7 +18,7 @@ from fantasytalking.errors import SettingsError
 from fantasytalking.media.video import write_video
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.settings import GenerationSettings
-from tests.acceleration.cached_runs import HALF, SCALES, STEPS, apart, counted, latents
+from tests.acceleration.cached_runs import HALF, SCALES, STEPS, WINDOW, apart, counted, latents
 from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech, transformer, wan_pipeline
 
 CACHES: dict[str, tuple[dict[str, Any], float]] = {
@@ -36,7 +36,9 @@ def pipeline() -> FantasyTalkingPipeline:
     return wan_pipeline(transformer=transformer(num_layers=4), mag_ratios=[1.0] * STEPS)
 
 
-@pytest.mark.parametrize("scales", [SCALES, HALF], ids=["one set of passes", "passes change in mid-run"])
+@pytest.mark.parametrize(
+    "scales", [SCALES, HALF, WINDOW], ids=["one set of passes", "passes change in mid-run", "guidance in a window"]
+)
 @pytest.mark.parametrize("name", CACHES)
 def test_each_cache_skips_work_and_changes_little(
     pipeline: FantasyTalkingPipeline, name: str, scales: dict[str, Any]

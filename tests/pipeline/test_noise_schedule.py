@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from diffusers import (
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
+    FlowMatchLCMScheduler,
     UniPCMultistepScheduler,
 )
 
 from fantasytalking.errors import SettingsError
+from fantasytalking.flow import shifted
+from fantasytalking.pipeline.noise_schedule import make_schedule
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.pipeline.talking_video import TalkingVideo
@@ -82,3 +86,9 @@ def test_a_shift_by_the_size_of_the_picture_is_refused() -> None:
     pipeline = wan_pipeline(scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True))
     with pytest.raises(SettingsError, match="use_dynamic_shifting=False"):
         run(pipeline)
+
+
+def test_the_four_steps_of_lcm_are_those_of_distilled_models_and_none_is_wasted_beside_zero() -> None:
+    schedule = make_schedule(FlowMatchLCMScheduler(), GenerationSettings(steps=4), torch.device("cpu"))
+    levels = shifted(torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0]), 5.0)
+    torch.testing.assert_close(schedule.sigmas.float(), levels)

@@ -90,6 +90,12 @@ REACHES: dict[str, Reaches] = {
     "audio_guidance_scale": lambda wan, embedded: changes_the_latents(wan, audio_guidance_scale=4.0),
     "audio_start_percent": lambda wan, embedded: changes_the_latents(wan, audio_start_percent=40),
     "audio_end_percent": lambda wan, embedded: changes_the_latents(wan, audio_end_percent=50),
+    "guidance_start_percent": lambda wan, embedded: (
+        batch_sizes(wan, steps=4, batch_passes="on", guidance_start_percent=50) == [1, 1, 3, 3]
+    ),
+    "guidance_end_percent": lambda wan, embedded: (
+        batch_sizes(wan, steps=4, batch_passes="on", guidance_end_percent=50) == [3, 3, 1, 1]
+    ),
     "audio_scale": lambda wan, embedded: changes_the_latents(wan, audio_scale=0.5),
     "audio_level": lambda wan, embedded: (
         changes_the_latents(wan, audio_level="clip") and changes_the_latents(embedded, audio_level="clip")
@@ -158,7 +164,7 @@ def test_a_value_outside_its_range_is_refused_in_one_sentence(setting: Any) -> N
 @pytest.mark.parametrize("setting", settings_list(), ids=lambda setting: setting.name)
 def test_the_ends_of_a_range_are_accepted(setting: Any) -> None:
     for value in (setting.minimum, setting.maximum):
-        if value is not None and setting.name not in ("audio_start_percent", "audio_end_percent"):
+        if value is not None and not setting.name.endswith(("_start_percent", "_end_percent")):
             assert getattr(GenerationSettings(**{setting.name: value}), setting.name) == value
 
 
@@ -167,9 +173,10 @@ def test_whole_numbers_may_be_given_as_floats_and_floats_as_whole_numbers() -> N
     assert settings.steps == 4 and isinstance(settings.steps, int) and isinstance(settings.fps, float)
 
 
-def test_an_audio_schedule_that_ends_before_it_starts_is_refused() -> None:
-    with pytest.raises(SettingsError, match="must not exceed"):
-        GenerationSettings(audio_start_percent=60, audio_end_percent=40)
+@pytest.mark.parametrize("what", ["audio", "guidance"])
+def test_a_window_that_ends_before_it_starts_is_refused(what: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{what}_start_percent must not exceed {what}_end_percent"):
+        GenerationSettings(**{f"{what}_start_percent": 60, f"{what}_end_percent": 40})  # type: ignore[arg-type]
 
 
 def test_what_is_given_wins_over_the_model_and_the_model_over_the_library() -> None:

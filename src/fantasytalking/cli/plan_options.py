@@ -39,8 +39,8 @@ class ProfileOptions:
     """How exact and how fast."""
 
     profile: Literal["exact", "balanced", "fast", "turbo"] = "exact"
-    """exact computes every step as released; balanced and fast skip what changes little, fast also compiles; turbo takes four steps without
-    guidance and needs a LoRA that was distilled for it."""
+    """exact computes every step as released; balanced and fast skip what changes little, fast also compiles; turbo takes few steps without
+    guidance, as --lora was distilled for: its folder or its name says how many."""
     attention: str | None = None
     """Attention back-end of diffusers, such as native, flash, sage or xformers; the package that it needs must be installed."""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -95,7 +95,9 @@ def parse_loras(texts: tuple[str, ...]) -> tuple[tuple[Path, float], ...]:
     return tuple(found)
 
 
-def speed_of(options: ProfileOptions, compile_by_profile: bool) -> SpeedOptions:
+def speed_of(
+    options: ProfileOptions, compile_by_profile: bool, scheduler_by_profile: str | None = None
+) -> SpeedOptions:
     """Single choices about speed, after the profile's."""
     from fantasytalking.acceleration.apply_plan import SpeedOptions
 
@@ -103,5 +105,5 @@ def speed_of(options: ProfileOptions, compile_by_profile: bool) -> SpeedOptions:
         options.attention,
         compile_by_profile if options.compile == "auto" else options.compile == "on",
         parse_loras(options.lora),
-        None if options.scheduler == "auto" else options.scheduler,
+        scheduler_by_profile if options.scheduler == "auto" else options.scheduler,
     )

@@ -21,6 +21,7 @@ from fantasytalking.system.startup import check_threads, importing_frameworks
 
 if TYPE_CHECKING:
     from fantasytalking.acceleration.memory_plan import MemoryPlan
+    from fantasytalking.acceleration.profiles import ResolvedProfile
     from fantasytalking.acceleration.resolve_plan import Machine, PlannedRun
     from fantasytalking.pipeline.inputs import AudioSource, ImageSource
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
@@ -162,17 +163,15 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
         import torch
 
         from fantasytalking.acceleration.apply_plan import release
-        from fantasytalking.acceleration.profiles import profile_settings
         from fantasytalking.system.machine import choose_device
 
         loaded = loaded or LoadedModel()
         place = choose_device(request.run.device)
-        known = GenerationSettings().to_dict()
-        profile, changes = profile_settings(request.profile.profile, known, bool(request.profile.lora))
-        settings = {**changes, **request.settings}
-        speed = speed_of(request.profile, profile.compile)
+        resolved = _profile(request)
+        settings = {**resolved.settings, **request.settings}
+        speed = speed_of(request.profile, resolved.profile.compile, resolved.scheduler)
         planned, lower = _plans(request, settings, place, loaded)
-    for note in _notes(planned, request.memory):
+    for note in (*resolved.notes, *_notes(planned, request.memory)):
         progress.note(note)
     if request.profile.compile == "on" and place.type != "cuda":
         progress.note(f"Blocks are compiled on CUDA devices only, so --compile on has no effect on {place.type}.")
@@ -202,6 +201,18 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
     release(place)
     progress.note(f"The memory plan {_label(planned)} ran out of memory; once more by the plan {_label(lower)}.")
     return attempt(lower.plan, _batching(lower, True, settings))
+
+
+def _profile(request: Request) -> ResolvedProfile:
+    """The profile of a request, for its model and its LoRA files."""
+    from fantasytalking.acceleration.profiles import resolve_profile
+    from fantasytalking.pipeline.early_inputs import read_demands
+    from fantasytalking.pipeline.load_pipeline import local_folder
+
+    demands = read_demands(Path(local_folder(request.model, request.run.transformer)), {})
+    usual = demands.settings if demands else GenerationSettings()
+    loras = tuple(path for path, _ in parse_loras(request.profile.lora))
+    return resolve_profile(request.profile.profile, usual.to_dict(), request.settings, loras)
 
 
 def _plans(

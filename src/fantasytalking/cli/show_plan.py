@@ -51,7 +51,7 @@ def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, An
     import torch
 
     from fantasytalking.acceleration.part_sizes import read_sizes
-    from fantasytalking.acceleration.profiles import profile_settings
+    from fantasytalking.acceleration.profiles import resolve_profile
     from fantasytalking.acceleration.resolve_plan import Machine, as_record, describe_run, resolve_plan
     from fantasytalking.pipeline.early_inputs import read_demands
     from fantasytalking.pipeline.plan_run import count_passes, dtype_name, longest_clip
@@ -69,18 +69,20 @@ def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, An
             f"A plan needs the files of '{question.model}' on this machine; download it, or give a model folder."
         )
     place = torch.device("cuda") if question.device_memory is not None else choose_device(question.device)
-    profile, settings = profile_settings(question.profile, GenerationSettings().to_dict(), question.profile == "turbo")
-    settings |= {
+    demands = read_demands(folder, {})
+    usual = demands.settings if demands else GenerationSettings()
+    resolved = resolve_profile(question.profile, usual.to_dict(), expects_lora=True)
+    settings = dict(resolved.settings) | {
         name: value for name in ("longest_side", "max_seconds") if (value := getattr(question, name)) is not None
     }
-    demands = read_demands(folder, settings)
     sizes, clip = read_sizes(folder, question.transformer, question.adapter), longest_clip(folder, settings)
     machine = Machine.of(place, question.device_memory, question.host_memory)
     run = resolve_plan(
         sizes, clip, machine, options.memory, overrides_of(options, dtype_name(question.dtype, place), {})
     )
-    passes = count_passes((demands.settings if demands else GenerationSettings()), "text_encoder" in sizes.parts)
-    batched = run.plan.batch_passes == "on" and profile.cache not in DECIDING_BY_PASS
+    followed = usual.replace(**settings)
+    passes = count_passes(followed, "text_encoder" in sizes.parts)
+    batched = run.plan.batch_passes == "on" and followed.cache not in DECIDING_BY_PASS
     return {
         "model": question.model,
         "profile": question.profile,
@@ -89,8 +91,8 @@ def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, An
         "passes": sum(passes),
         "calls": sum(min(1, count) if batched else count for count in passes),
         "plan": as_record(run),
-        "cache": profile.cache,
-        "compile": profile.compile and machine.kind == "cuda",
+        "cache": followed.cache,
+        "compile": resolved.profile.compile and machine.kind == "cuda",
         "lines": describe_run(run, machine, sizes),
     }
 

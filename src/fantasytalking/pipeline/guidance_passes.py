@@ -23,11 +23,31 @@ from fantasytalking.transformer.constants import Constants, constant_bytes
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 from fantasytalking.transformer.step_caches import check_calls, decides_by_pass
 
-__all__ = ["Denoiser", "Guidance", "GuidancePasses", "Place"]
+__all__ = ["Denoiser", "Guidance", "GuidancePasses", "Place", "plan_of"]
 
 Denoiser: TypeAlias = FantasyTalkingTransformer3DModel | Callable[[Tensor, Tensor, Conditions], Tensor]
 """The transformer, or a function of (hidden states [B, C_in, f, h, w], timesteps [B], conditions) that returns the velocity
 [B, C, f, h, w]."""
+
+
+def plan_of(settings: GenerationSettings, has_audio: bool, has_negative: bool) -> GuidancePlan:
+    """Guidance over the steps, by the settings.
+
+    Args:
+        settings: Uses the scales and the percentages.
+        has_audio: Whether there is speech.
+        has_negative: Whether the negative prompt differs from the prompt.
+    """
+    return GuidancePlan(
+        prompt_scale=settings.prompt_guidance_scale,
+        audio_scale=settings.audio_guidance_scale,
+        audio_start_percent=settings.audio_start_percent,
+        audio_end_percent=settings.audio_end_percent,
+        has_audio=has_audio and settings.audio_scale > 0,
+        has_negative=has_negative,
+        guidance_start_percent=settings.guidance_start_percent,
+        guidance_end_percent=settings.guidance_end_percent,
+    )
 
 
 @dataclass(frozen=True)
@@ -63,14 +83,7 @@ class Guidance:
     ) -> Guidance:
         """Guidance by the settings; the other arguments are attributes."""
         cache = StepCache(settings.cache, settings.cache_threshold, settings.cache_interval)
-        plan = GuidancePlan(
-            prompt_scale=settings.prompt_guidance_scale,
-            audio_scale=settings.audio_guidance_scale,
-            audio_start_percent=settings.audio_start_percent,
-            audio_end_percent=settings.audio_end_percent,
-            has_audio=conditions.audio is not None and settings.audio_scale > 0,
-            has_negative=negative_text is not None,
-        )
+        plan = plan_of(settings, conditions.audio is not None, negative_text is not None)
         return cls(
             conditions, plan, negative_text, audio_channels, settings.batch_passes, settings.reuse_conditions, cache
         )

@@ -77,7 +77,8 @@ def make_schedule(scheduler: Any, settings: GenerationSettings, device: torch.de
     """The schedule of a generation; the pipeline's own scheduler stays as it is, so that no call changes the next.
 
     diffusers' Euler is given evenly spaced levels, linspace(1, 0, steps + 1) without the 0, and shifts them itself by the
-    formula of `flow.shifted`, as released. Other flow schedulers choose their own levels under the same shift.
+    formula of `flow.shifted`, as released. So is its LCM: of its own levels, the last one is next to 0, a step that distilled models have
+    not. Other flow schedulers choose their own levels under the same shift.
 
     Args:
         scheduler: Any flow scheduler of diffusers.
@@ -101,7 +102,7 @@ def make_schedule(scheduler: Any, settings: GenerationSettings, device: torch.de
         )
     fresh = type(scheduler).from_config(config, **{_shift_name(config): settings.sigma_shift})
     # Euler's base class gives sigmas a meaning of their own in some subclasses, hence the exact type.
-    if type(scheduler).__name__ == "FlowMatchEulerDiscreteScheduler":
+    if type(scheduler).__name__ in ("FlowMatchEulerDiscreteScheduler", "FlowMatchLCMScheduler"):
         sigmas = np.linspace(1, 0, settings.steps + 1)[:-1]
         fresh.set_timesteps(sigmas=sigmas.tolist(), device=device)
     else:

@@ -11,8 +11,8 @@ import torch
 
 from fantasytalking.acceleration.memory_plan import Clip
 from fantasytalking.geometry import fit_size, released_frame_count
-from fantasytalking.guidance import GuidancePlan
 from fantasytalking.pipeline.early_inputs import read_demands
+from fantasytalking.pipeline.guidance_passes import plan_of
 from fantasytalking.pipeline.inputs import Portrait, Speech
 from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.settings import GenerationSettings
@@ -60,12 +60,5 @@ def count_passes(settings: GenerationSettings, has_prompt: bool = True) -> list[
         settings: Uses the steps, the scales, the percentages and the prompts.
         has_prompt: Whether the model has a text encoder; without it the negative prompt is the prompt.
     """
-    plan = GuidancePlan(
-        prompt_scale=settings.prompt_guidance_scale,
-        audio_scale=settings.audio_guidance_scale,
-        audio_start_percent=settings.audio_start_percent,
-        audio_end_percent=settings.audio_end_percent,
-        has_audio=settings.audio_scale > 0,
-        has_negative=has_prompt and settings.negative_prompt != settings.prompt,
-    )
+    plan = plan_of(settings, True, has_prompt and settings.negative_prompt != settings.prompt)
     return [len(plan.passes(step, settings.steps)) for step in range(settings.steps)]

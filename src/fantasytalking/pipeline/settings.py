@@ -62,6 +62,24 @@ class GenerationSettings:
             unit="percent of the steps",
         ),
     ] = 100.0
+    guidance_start_percent: Annotated[
+        float,
+        field(
+            "Where in the steps guidance begins; before it, guidance scales above 1 count as 1, which takes one network pass.",
+            minimum=0,
+            maximum=100,
+            unit="percent of the steps",
+        ),
+    ] = 0.0
+    guidance_end_percent: Annotated[
+        float,
+        field(
+            "Where in the steps guidance ends; after it, guidance scales above 1 count as 1, which takes one network pass.",
+            minimum=0,
+            maximum=100,
+            unit="percent of the steps",
+        ),
+    ] = 100.0
     audio_scale: Annotated[
         float,
         field("Weight of the audio cross-attention (lambda 1 of the paper); 0 disables audio.", minimum=0, maximum=10),
@@ -156,11 +174,12 @@ class GenerationSettings:
     ] = None
 
     def __post_init__(self) -> None:
-        if self.audio_start_percent > self.audio_end_percent:
-            raise SettingsError(
-                f"audio_start_percent must not exceed audio_end_percent, but {plain(self.audio_start_percent)} and "
-                f"{plain(self.audio_end_percent)} were given; swap them."
-            )
+        for what in ("audio", "guidance"):
+            start, end = getattr(self, f"{what}_start_percent"), getattr(self, f"{what}_end_percent")
+            if start > end:
+                raise SettingsError(
+                    f"{what}_start_percent must not exceed {what}_end_percent, but {plain(start)} and {plain(end)} were given; swap them."
+                )
         for name, caches, other in (
             ("cache_threshold", ("taylorseer", "pab"), "cache_interval"),
             ("cache_interval", ("first-block",), "cache_threshold"),

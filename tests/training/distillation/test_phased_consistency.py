@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from fantasytalking import FantasyTalkingPipeline
+from fantasytalking.cli.__main__ import main
 from fantasytalking.cli.train import main as train_command
 from fantasytalking.conditioning.audio_windows import window_ranges
 from fantasytalking.conditioning.conditions import AudioCondition, Conditions
@@ -22,6 +24,7 @@ from fantasytalking.data.condition_dropout import Dropout
 from fantasytalking.data.samples import Sample
 from fantasytalking.errors import CheckpointError, InputError, SettingsError
 from fantasytalking.guidance import GuidancePlan, pass_weights
+from fantasytalking.media.video import write_video
 from fantasytalking.pipeline.guidance_passes import Guidance
 from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.pipeline.noise_schedule import make_schedule
@@ -45,12 +48,20 @@ from fantasytalking.training.distillation.phased_consistency import (
     rows,
     target_point,
 )
-from fantasytalking.training.lora import LoraSettings
+from fantasytalking.training.lora import LORA_FILE, LoraSettings
 from fantasytalking.training.trainer.config import StageSchedule, TrainConfig
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.random_draws import StepDraws
 from fantasytalking.training.trainer.run_folder import RunFolder
-from tests.pipeline.tiny_pipeline import WIDTH, embedded_pipeline, scheduler, transformer, wan_pipeline
+from tests.pipeline.tiny_pipeline import (
+    WIDTH,
+    embedded_pipeline,
+    portrait,
+    scheduler,
+    speech,
+    transformer,
+    wan_pipeline,
+)
 from tests.test_docs import blocks
 from tests.training.latent_set import WINDOW, made_up, write_set
 from tests.training.synthetic import FACE_DIM, SPEECH_DIM, write_cache
@@ -480,6 +491,17 @@ def test_a_prepared_set_becomes_few_step_lora_weights(tmp_path: Path, capsys: py
     assert any("audio_v_proj" in k for k in loaded if "lora_B" in k)
     assert any(bool(v.count_nonzero()) for v in up)
     assert torch.equal(loaded["blocks.0.attn1.to_q.base_layer.weight"], before["blocks.0.attn1.to_q.weight"])
+    Image.fromarray(portrait()).save(tmp_path / "face.png")
+    write_video(tmp_path / "voice.mp4", [portrait(64)] * 10, 25, speech(0.4))
+    lent = ["--image", str(tmp_path / "face.png"), "--audio", str(tmp_path / "voice.mp4"), "--profile", "turbo"]
+    lent += ["--model", str(tmp_path / "teacher"), "--lora", str(Path(made) / LORA_FILE), "--device", "cpu", "--json"]
+    assert main(["generate", *lent, "--output", str(tmp_path / "out.mp4")]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    told = json.loads((Path(made) / "defaults.json").read_text())
+    assert told["steps"] == 4 and {name: facts["settings"][name] for name in told} == told
+    assert any(
+        "4 steps without guidance, shift" in note and "defaults.json in its folder" in note for note in facts["notes"]
+    )
 
 
 def test_a_run_is_not_continued_with_another_method(tmp_path: Path) -> None:
