@@ -25,6 +25,7 @@ SCRIPTS = (
     "other_loops",
     "speed",
     "speed_cells",
+    "speed_loading",
     "speed_models",
     "speed_quality",
     "speed_report",

@@ -23,9 +23,9 @@ from typing import Any
 
 from benchmark_run import plain, say
 from speed_cells import Cell, Session, Shape, cells_of, session_of
+from speed_loading import Job
 from speed_quality import measure_quality
 from speed_report import drawing, tables, target_lines
-from speed_worker import Job
 
 from fantasytalking.system.files import atomic_path
 from fantasytalking.system.json import read_json_object, write_json
@@ -36,7 +36,7 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
     "embedded": (Shape(512, 75, 12), Shape(512, 25, 12), Shape(512, 75, 24)),
     "wide": (Shape(128, 33, 12), Shape(256, 33, 12), Shape(128, 81, 12), Shape(128, 33, 24)),
     "14b": (Shape(512, 81, 30),),
-    "tiny": (Shape(64, 9, 6),),
+    "tiny": (Shape(64, 9, 10),),
 }
 """Model -> shapes in which all profiles are run; the first is that of the passes without speech and of the plans, too."""
 PLANS_AT = {"14b": Shape(512, 81, 4), "tiny": Shape(64, 9, 4)}
@@ -47,16 +47,17 @@ LEAST = 20.0
 """Seconds below which no process is started."""
 
 
-def expected_cells(models: Iterable[str], steps: int | None = None) -> list[Cell]:
+def expected_cells(models: Iterable[str], steps: int | None = None, count: int | None = None) -> list[Cell]:
     """All cells of some models, in the order of their measurement.
 
     Args:
         models: Keys of `SHAPES`.
         steps: Denoising steps in place of those of the shapes for profiles.
+        count: Number of shapes of each model; None: all.
     """
     cells = []
     for model in models:
-        shapes = [shape if steps is None else replace(shape, steps=steps) for shape in SHAPES[model]]
+        shapes = [shape if steps is None else replace(shape, steps=steps) for shape in SHAPES[model][:count]]
         cells += cells_of(model, dict.fromkeys(shapes), PLANS_AT.get(model))
     return cells
 
@@ -169,11 +170,14 @@ def option_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
     parser.add_argument("--steps", type=int, help="denoising steps of the profiles, in place of the usual ones")
+    parser.add_argument("--shapes", type=int, help="number of sizes and lengths of each model; nothing: all")
     parser.add_argument("--minutes", type=float, default=9.0, help="time after which a run ends by itself")
     parser.add_argument(
         "--grace", type=float, default=30.0, help="seconds after it until a process is killed that does not end"
     )
-    parser.add_argument("--rounds", type=int, default=1, help="runs of each cell, of which the fastest counts")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="runs of each cell of the first size, of which the fastest counts"
+    )
     parser.add_argument(
         "--threads", type=int, help="CPU threads; nothing: as the command line of the project chooses them"
     )
@@ -187,7 +191,7 @@ def main() -> int:
     options.output = options.output.resolve()
     for folder in ("cells", "work"):
         (options.output / folder).mkdir(parents=True, exist_ok=True)
-    cells = expected_cells(options.models, options.steps)[: options.limit]
+    cells = expected_cells(options.models, options.steps, options.shapes)[: options.limit]
     measure(cells, options, begun)
     left = pending(options.output, cells)
     if not left and "embedded" in options.models and not (options.output / "quality.json").exists():

@@ -53,7 +53,8 @@ class Cell:
     @property
     def key(self) -> str:
         """A name for files."""
-        return "-".join((self.model, str(self.shape), self.kind, *self.name.replace(",", "").split()))
+        kind = [] if self.kind in self.name else [self.kind]
+        return "-".join((self.model, str(self.shape), *kind, *self.name.split()))
 
 
 @dataclass(frozen=True)

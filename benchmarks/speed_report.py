@@ -88,7 +88,7 @@ def row(found: Results, cell: Cell) -> tuple[Any, ...]:
         return (f"{name}: {result['failed']}", *[None] * (len(HEADER) - 1))
     if "cut_after" in result:
         name = f"{name} (cut after {result['cut_after']} steps)"
-    steps, share = result.get("settings", {}).get("steps"), utilisation(found, cell)
+    steps, share = result.get("steps"), utilisation(found, cell)
     return (
         name,
         steps,
@@ -121,11 +121,11 @@ def tables(found: Results, record: Mapping[str, Any]) -> str:
     lines = [f"{computer['cpu']}, {computer['cores']} cores{accelerator}, PyTorch {computer['torch']}\n"]
     for model, shape in dict.fromkeys((cell.model, cell.shape) for cell in found):
         group = [cell for cell in found if (cell.model, cell.shape) == (model, shape)]
-        lines += [
-            f"### {_title(model, shape, found[group[0]])}\n",
-            table(HEADER, [row(found, cell) for cell in group]),
-            "",
-        ]
+        rows = [row(found, cell) for cell in group if cell.kind != "pass"]
+        lines += [f"### {_title(model, shape, found[group[0]])}\n", table(HEADER, rows), ""]
+        for result in (found[cell] for cell in group if "ways" in found[cell]):
+            told = [(name, _digits(s), f"{result['of_diffusers'][name]:.3f}") for name, s in result["ways"].items()]
+            lines += [table(("two passes without speech", "s a step", "of diffusers'"), told), ""]
     if record["targets"]:
         lines += [table(("target", "at most", "measured", "met"), record["targets"]), ""]
     quality = record.get("quality") or {}

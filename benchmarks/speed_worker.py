@@ -6,8 +6,6 @@ python benchmarks/speed_worker.py JOB.json
 from __future__ import annotations
 
 import contextlib
-import json
-import shutil
 import statistics
 import sys
 import threading
@@ -22,150 +20,28 @@ from benchmark_run import Quiet, plain, say
 from diffusers.utils import logging as diffusers_logging
 from other_loops import ReleasedLoop, SilentRun
 from safetensors.torch import load_file, save_file
-from speed_cells import PASSES, Cell, Session, Shape, loop_of
-from speed_models import LAYOUTS, random_model, write_random_lora
+from speed_cells import PASSES, Cell, loop_of
+from speed_loading import Job, Loaded, load
 from step_caches import counted
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from fantasytalking.acceleration.apply_plan import SpeedOptions, apply_plan, apply_speed, load_loras
-from fantasytalking.acceleration.memory_plan import Clip, MemoryPlan
-from fantasytalking.acceleration.part_sizes import ModelSizes, read_sizes, sizes_of_modules
-from fantasytalking.acceleration.profiles import profile_settings
-from fantasytalking.acceleration.resolve_plan import Machine, resolve_plan
+from fantasytalking.acceleration.profiles import PROFILES, resolve_profile
 from fantasytalking.errors import OutOfMemory
-from fantasytalking.guidance import GuidancePlan
-from fantasytalking.pipeline.load_pipeline import load_pipeline, use_threads
-from fantasytalking.pipeline.model_names import embedded_folder, resolve_model
+from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
-from fantasytalking.pipeline.settings import DECIDING_BY_PASS, GenerationSettings
+from fantasytalking.pipeline.plan_run import count_passes
+from fantasytalking.pipeline.settings import DECIDING_BY_PASS
 from fantasytalking.pipeline.talking_video import VideoOutput
-from fantasytalking.system.files import atomic_folder
 from fantasytalking.system.json import write_json
-from fantasytalking.system.machine import choose_device, machine
+from fantasytalking.system.machine import machine
 from fantasytalking.training.trainer.flops import sample_flops
-from fantasytalking.training.trainer.throughput import measure_peak_flops
 
 EXAMPLE = embedded_folder() / "example"
 PASS_STEPS, PASS_ROUNDS = 4, 5
 """Of the comparison with diffusers' pipeline."""
 FRESH = 120.0
 """Seconds after the beginning of an invocation until which a cell that the deadline cuts would be cut the next time, too."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker does.
-
-    Attributes:
-        cells: Cells of one session.
-        session: How the model is loaded.
-        model: Folder of the model, `embedded`, or a name in `speed_models.LAYOUTS`.
-        student: Few-step model in place of a LoRA, or None.
-        output: Folder of the results.
-        device: Name of the device.
-        rounds: How often each cell is run; the fastest counts.
-        threads: CPU threads; None: as the command line chooses them.
-        begun: When the invocation began, by `time.time`.
-        deadline: When it ends.
-    """
-
-    cells: tuple[Cell, ...]
-    session: Session
-    model: str
-    student: str | None
-    output: Path
-    device: str
-    rounds: int
-    threads: int | None
-    begun: float
-    deadline: float
-
-    @classmethod
-    def read(cls, path: Path) -> Job:
-        """A job from its file."""
-        told = json.loads(path.read_text("utf-8"))
-        cells = tuple(Cell(**{**cell, "shape": Shape(**cell["shape"])}) for cell in told["cells"])
-        return cls(**{**told, "cells": cells, "session": Session(**told["session"]), "output": Path(told["output"])})
-
-    def write(self, path: Path) -> None:
-        """Write it to a file."""
-        write_json(path, {**asdict(self), "output": str(self.output)})
-
-    @property
-    def place(self) -> torch.device:
-        """The device."""
-        return choose_device(self.device)
-
-
-@dataclass
-class Loaded:
-    """A model that waits where its plan says.
-
-    Attributes:
-        pipeline: The pipeline.
-        plan: The plan.
-        seconds: What loading took.
-        peak: Operations per second of the device.
-    """
-
-    pipeline: FantasyTalkingPipeline
-    plan: MemoryPlan
-    seconds: float
-    peak: float
-
-
-def load(job: Job) -> Loaded:
-    """Load the session's model from a folder; a random one for a device of CUDA is made there instead, unless its plan reads from files."""
-    begun, place = time.perf_counter(), job.place
-    dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
-    name = job.student if job.session.distilled and job.student else job.model
-    in_memory = name in LAYOUTS and place.type == "cuda" and job.session.plan != "minimal"
-    loras = _loras(job, name)
-    if in_memory:
-        empty = random_model(name, torch.device("meta"), dtype).components
-        networks = {part: network for part, network in empty.items() if isinstance(network, nn.Module)}
-        plan = _plan(job, sizes_of_modules(networks, dtype), dtype)
-        waiting = None if plan.offload == "none" else torch.device("cpu")
-        pipeline = random_model(name, place, dtype, waiting)
-        load_loras(pipeline, loras)
-        apply_plan(pipeline, plan, place)
-    else:
-        folder = _folder(job, name, dtype) if name in LAYOUTS else Path(resolve_model(name))
-        plan = _plan(job, read_sizes(folder), dtype)
-        pipeline = load_pipeline(str(folder), job.device, plan=plan, speed=SpeedOptions(loras=loras))
-    apply_speed(pipeline, SpeedOptions(compile=job.session.compiled), place)
-    use_threads(pipeline, job.threads)
-    return Loaded(pipeline, plan, time.perf_counter() - begun, measure_peak_flops(place, dtype))
-
-
-def _plan(job: Job, sizes: ModelSizes, dtype: torch.dtype) -> MemoryPlan:
-    shape = max((cell.shape for cell in job.cells), key=lambda one: one.frames * one.side**2)
-    clip = Clip(shape.frames, shape.side, shape.side, 2)
-    overrides = {"dtype": str(dtype).removeprefix("torch.")}
-    return resolve_plan(sizes, clip, Machine.of(job.place), job.session.plan, overrides).plan
-
-
-def _folder(job: Job, name: str, dtype: torch.dtype) -> Path:
-    """A folder with a random model's weights, written once."""
-    folder = job.output / "work" / f"model-{name}"
-    if not (folder / "model_index.json").is_file():
-        say(f"writing the model {name} to {folder}")
-        shutil.rmtree(folder, ignore_errors=True)
-        with atomic_folder(folder) as unfinished:
-            random_model(name, job.place, dtype, torch.device("cpu")).save_pretrained(unfinished)
-    return folder
-
-
-def _loras(job: Job, name: str) -> tuple[tuple[Path, float], ...]:
-    """A LoRA of random weights for a profile that takes one; none for a student, which is a model of its own."""
-    if not job.session.distilled or name not in LAYOUTS:
-        return ()
-    path = job.output / "work" / f"lora-{name}.safetensors"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_random_lora(path, random_model(name, torch.device("meta"), torch.bfloat16).transformer)
-    return ((path, 1.0),)
 
 
 class SamplingClock(Quiet):
@@ -228,14 +104,18 @@ def released(pipeline: FantasyTalkingPipeline) -> Iterator[None]:
 
 def settings_of(cell: Cell, loaded: Loaded, place: torch.device) -> dict[str, Any]:
     """Settings of a generation, by name."""
+    rules, frames = loaded.pipeline.rules, cell.shape.frames
     settings: dict[str, Any] = {"steps": cell.shape.steps}
     if cell.kind == "profile":
-        _, changes = profile_settings(cell.name, GenerationSettings().to_dict(), has_lora=True)
-        settings |= changes
+        usual = loaded.pipeline.settings().to_dict()
+        few = PROFILES[cell.name].needs_lora
+        settings = dict(
+            resolve_profile(cell.name, usual, {} if few else settings, loaded.loras, expects_lora=True).settings
+        )
+        settings = settings if few else {"steps": cell.shape.steps, **settings}
     # As the command line does: on a CPU the sampler looks at free memory itself.
     if place.type != "cpu" and settings.get("cache") not in DECIDING_BY_PASS:
         settings["batch_passes"] = loaded.plan.batch_passes
-    rules, frames = loaded.pipeline.rules, cell.shape.frames
     settings["max_seconds"] = (frames - 3) / rules.native_fps if rules.max_frames < 100 else frames / rules.native_fps
     if not rules.own_size:
         settings |= {"longest_side": cell.shape.side, "prompt": "a person speaks", "face_check": "off"}
@@ -251,6 +131,7 @@ class Generated:
         seconds: Stage -> seconds, and `total`, from the call to the written file.
         cpu: CPU seconds of sampling.
         done: Steps that were done.
+        steps: Steps that were asked for.
         rows: Rows that went through the blocks' feed-forward networks; None where they are not counted.
         frames: Frames of the video.
     """
@@ -259,6 +140,7 @@ class Generated:
     seconds: dict[str, float]
     cpu: float
     done: int
+    steps: int
     rows: int | None
     frames: int
 
@@ -290,14 +172,16 @@ def generate(job: Job, loaded: Loaded, cell: Cell, settings: Mapping[str, Any]) 
             **settings,
         )
     seconds = {**clock.seconds, "total": time.perf_counter() - begun}
-    return Generated(seen[-1].float().cpu(), seconds, clock.cpu, done, rows and rows[0], len(video.frames))
+    return Generated(
+        seen[-1].float().cpu(), seconds, clock.cpu, done, video.settings.steps, rows and rows[0], len(video.frames)
+    )
 
 
 def measure_generation(job: Job, loaded: Loaded, cell: Cell) -> dict[str, Any]:
     """Figures of a cell that generates a clip."""
     place, settings = job.place, settings_of(cell, loaded, job.place)
     runs: list[Generated] = []
-    for _ in range(job.rounds):
+    for _ in range(job.rounds if cell.shape == job.cells[0].shape else 1):
         if place.type == "cuda":
             torch.cuda.reset_peak_memory_stats(place)
         with HostPeak() as host:
@@ -305,7 +189,7 @@ def measure_generation(job: Job, loaded: Loaded, cell: Cell) -> dict[str, Any]:
         if time.time() > job.deadline:
             break
     best = min(runs, key=lambda run: run.seconds["sampling"])
-    if best.done < settings["steps"]:
+    if best.done < best.steps:
         return {"cut_after": best.done, "step_seconds": best.seconds["sampling"] / best.done, "settings": settings}
     figures: dict[str, Any] = {
         "settings": settings,
@@ -314,7 +198,8 @@ def measure_generation(job: Job, loaded: Loaded, cell: Cell) -> dict[str, Any]:
         "seconds": best.seconds,
         "sampling_seconds": [run.seconds["sampling"] for run in runs],
         "cpu_seconds": min(run.cpu for run in runs),
-        "step_seconds": best.seconds["sampling"] / settings["steps"],
+        "steps": best.steps,
+        "step_seconds": best.seconds["sampling"] / best.steps,
         "rows": best.rows,
         "host_peak": host.bytes,
         **_on_device(place),
@@ -349,18 +234,10 @@ def _operations(loaded: Loaded, cell: Cell, settings: Mapping[str, Any], run: Ge
     config = loaded.pipeline.transformer.config
     has_text = loaded.pipeline.text_encoder is not None
     chosen = loaded.pipeline.settings(**settings)
-    plan = GuidancePlan(
-        chosen.prompt_guidance_scale,
-        chosen.audio_guidance_scale,
-        chosen.audio_start_percent,
-        chosen.audio_end_percent,
-        has_negative=has_text,
-    )
-    passes = sum(len(plan.passes(step, chosen.steps)) for step in range(chosen.steps))
+    passes = 3 * chosen.steps if cell.kind == "loop" else sum(count_passes(chosen, has_text))
     size, speech = tuple(run.latents.shape[2:]), round(50 * run.frames / loaded.pipeline.rules.native_fps)
     image = 257 if config.image_dim is not None else 0
     one = sample_flops(config, size, 512 if has_text else 1, speech, image).forward  # type: ignore[arg-type]
-    passes = 3 * chosen.steps if cell.kind == "loop" else passes
     return {"passes": passes, "operations_of_a_pass": one, "peak_operations": loaded.peak}
 
 

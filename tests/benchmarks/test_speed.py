@@ -18,8 +18,9 @@ import torch
 from other_loops import ReleasedLoop, SilentRun, wan_network
 from speed import LEFT, SHAPES, expected_cells, main, pending, result_of, sessions
 from speed_cells import LOOP, PASS, PASSES, Cell, Session, Shape, session_of
+from speed_loading import Job, load
 from speed_report import computed, drawing, ratio, tables, target_lines
-from speed_worker import Job, load, measure_generation, released, work
+from speed_worker import measure_generation, released, work
 
 from fantasytalking.acceleration.profiles import PROFILES
 from fantasytalking.acceleration.resolve_plan import PLANS
