@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -80,45 +81,43 @@ def sessions(cells: Iterable[Cell], compiles: bool) -> dict[Session, list[Cell]]
     return found
 
 
-def run_session(session: Session, cells: list[Cell], options: argparse.Namespace, begun: float) -> int:
-    """Measure the cells of a session in a process of its own; what that process had measured when it died is kept."""
-    model = options.model if session.model == "embedded" else session.model
-    deadline = begun + 60 * options.minutes
-    student = options.student if session.model == "embedded" else None
-    job = Job(
-        tuple(cells),
-        session,
-        model,
-        student,
-        options.output,
-        options.device,
-        options.rounds,
-        options.threads,
-        begun,
-        deadline,
-    )
-    file = options.output / "work" / "job.json"
+def run_session(job: Job, limit: float) -> int | None:
+    """Measure the cells of a job in a process of its own, and return its exit status; None where it was killed after some seconds."""
+    file = job.output / "work" / "job.json"
     job.write(file)
-    # Loading cannot be asked to end, so there is a hard limit a little later.
-    limit = max(1.0, deadline + options.grace - time.time())
     try:
         return subprocess.run([sys.executable, "-W", "ignore", str(WORKER), str(file)], timeout=limit).returncode
     except subprocess.TimeoutExpired:
-        return LEFT
+        return None
 
 
 def measure(cells: list[Cell], options: argparse.Namespace, begun: float) -> None:
     """Measure what is not measured yet, until the time is over."""
-    compiles = choose_device(options.device).type == "cuda"
-    for session, group in sessions(pending(options.output, cells), compiles).items():
-        if options.minutes * 60 - (time.time() - begun) < LEAST:
+    compiles, deadline = choose_device(options.device).type == "cuda", begun + 60 * options.minutes
+    for number, (session, group) in enumerate(sessions(pending(options.output, cells), compiles).items()):
+        if deadline - time.time() < LEAST:
             return
-        status = run_session(session, group, options, begun)
+        is_embedded = session.model == "embedded"
+        job = Job(
+            cells=tuple(group),
+            session=session,
+            model=options.model if is_embedded else session.model,
+            student=options.student if is_embedded else None,
+            output=options.output,
+            device=options.device,
+            rounds=options.rounds,
+            threads=options.threads,
+            deadline=deadline,
+            is_first=number == 0,
+        )
+        # What loads or computes cannot be asked to end, so there is a hard limit a little later.
+        status = run_session(job, deadline + options.grace - time.time())
         left = pending(options.output, group)
-        if status not in (0, LEFT) and left:
-            # A process that dies, of too little main memory say, would die again: the cell that it was at is given up.
-            say(f"the process of {session} ended with {status} at {left[0].key}")
-            write_json(options.output / "cells" / f"{left[0].key}.json", {"failed": f"exit status {status}"})
+        if left and (status or (status is None and number == 0)):
+            # A process that died, of too little main memory say, would die again, and one that had all the time will not have more.
+            reason = "it took longer than a whole run" if status is None else f"its process ended with {status}"
+            say(f"{left[0].key}: {reason}")
+            write_json(options.output / "cells" / f"{left[0].key}.json", {"failed": reason})
 
 
 def write_report(cells: list[Cell], options: argparse.Namespace, begun: float) -> dict[str, Any]:
@@ -173,7 +172,7 @@ def option_parser() -> argparse.ArgumentParser:
     parser.add_argument("--shapes", type=int, help="number of sizes and lengths of each model; nothing: all")
     parser.add_argument("--minutes", type=float, default=9.0, help="time after which a run ends by itself")
     parser.add_argument(
-        "--grace", type=float, default=30.0, help="seconds after it until a process is killed that does not end"
+        "--grace", type=float, default=40.0, help="seconds after it until a process is killed that does not end"
     )
     parser.add_argument(
         "--rounds", type=int, default=1, help="runs of each cell of the first size, of which the fastest counts"
@@ -197,6 +196,10 @@ def main() -> int:
     if not left and "embedded" in options.models and not (options.output / "quality.json").exists():
         measure_quality([cell for cell in cells if cell.model == "embedded"], options.output)
     record = write_report(cells, options, begun)
+    for written in (
+        [] if left else [*(options.output / "work").glob("model-*"), *(options.output / "work").glob("lora-*")]
+    ):
+        shutil.rmtree(written) if written.is_dir() else written.unlink()
     print(tables({cell: result_of(options.output, cell) for cell in cells if cell not in left}, record))
     say(f"{len(cells) - len(left)} of {len(cells)} cells are measured; the report is {options.output / 'report.md'}")
     if left:

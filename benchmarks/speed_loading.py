@@ -18,6 +18,7 @@ from fantasytalking.acceleration.apply_plan import SpeedOptions, apply_plan, app
 from fantasytalking.acceleration.memory_plan import Clip, MemoryPlan
 from fantasytalking.acceleration.part_sizes import ModelSizes, read_sizes, sizes_of_modules
 from fantasytalking.acceleration.resolve_plan import Machine, resolve_plan
+from fantasytalking.errors import OutputError
 from fantasytalking.pipeline.load_pipeline import load_pipeline, use_threads
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
@@ -40,8 +41,8 @@ class Job:
         device: Name of the device.
         rounds: How often cells of the first cell's shape are run; the fastest counts.
         threads: CPU threads; None: as the command line chooses them.
-        begun: When the invocation began, by `time.time`.
-        deadline: When it ends.
+        deadline: When the run ends, by `time.time`.
+        is_first: Whether the run begins with this job: a cell that has too little time in it has too little in any.
     """
 
     cells: tuple[Cell, ...]
@@ -52,8 +53,8 @@ class Job:
     device: str
     rounds: int
     threads: int | None
-    begun: float
     deadline: float
+    is_first: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Job:
@@ -99,9 +100,7 @@ def load(job: Job) -> Loaded:
     in_memory = name in LAYOUTS and place.type == "cuda" and job.session.plan != "minimal"
     loras = _loras(job, name)
     if in_memory:
-        empty = random_model(name, torch.device("meta"), dtype).components
-        networks = {part: network for part, network in empty.items() if isinstance(network, nn.Module)}
-        plan = _plan(job, sizes_of_modules(networks, dtype), dtype)
+        plan = _plan(job, sizes_of_modules(_networks(random_model(name, torch.device("meta"), dtype)), dtype), dtype)
         waiting = None if plan.offload == "none" else torch.device("cpu")
         pipeline = random_model(name, place, dtype, waiting)
         load_loras(pipeline, loras)
@@ -127,11 +126,24 @@ def _folder(job: Job, name: str, dtype: torch.dtype) -> Path:
     """A folder with a random model's weights, written once."""
     folder = job.output / "work" / f"model-{name}"
     if not (folder / "model_index.json").is_file():
+        needed, free = _stored_bytes(name, dtype), shutil.disk_usage(job.output).free
+        if needed > 0.95 * free:
+            raise OutputError(
+                f"The model's files take {needed / 1e9:.0f} GB, and {free / 1e9:.0f} GB are free at '{job.output}'; give another --output."
+            )
         say(f"writing the model {name} to {folder}")
-        shutil.rmtree(folder, ignore_errors=True)
         with atomic_folder(folder) as unfinished:
             random_model(name, job.place, dtype, torch.device("cpu")).save_pretrained(unfinished)
     return folder
+
+
+def _stored_bytes(name: str, dtype: torch.dtype) -> int:
+    networks = _networks(random_model(name, torch.device("meta"), dtype))
+    return sum(weight.numel() * weight.element_size() for one in networks.values() for weight in one.parameters())
+
+
+def _networks(pipeline: FantasyTalkingPipeline) -> dict[str, nn.Module]:
+    return {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
 
 
 def _loras(job: Job, name: str) -> tuple[tuple[Path, float], ...]:

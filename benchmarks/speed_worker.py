@@ -27,7 +27,7 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from fantasytalking.acceleration.profiles import PROFILES, resolve_profile
-from fantasytalking.errors import OutOfMemory
+from fantasytalking.errors import FantasyTalkingError, OutOfMemory
 from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.plan_run import count_passes
@@ -40,8 +40,6 @@ from fantasytalking.training.trainer.flops import sample_flops
 EXAMPLE = embedded_folder() / "example"
 PASS_STEPS, PASS_ROUNDS = 4, 5
 """Of the comparison with diffusers' pipeline."""
-FRESH = 120.0
-"""Seconds after the beginning of an invocation until which a cell that the deadline cuts would be cut the next time, too."""
 
 
 class SamplingClock(Quiet):
@@ -244,6 +242,8 @@ def _operations(loaded: Loaded, cell: Cell, settings: Mapping[str, Any], run: Ge
 def measure_pass(job: Job, loaded: Loaded, cell: Cell) -> dict[str, Any]:
     """Seconds of a step of two passes without speech, in diffusers' pipeline and in ours, which take turns."""
     pipeline, side = loaded.pipeline, (cell.shape.side, cell.shape.side)
+    if loaded.plan.offload != "none":
+        raise OutOfMemory("This comparison needs the whole model on the device, which does not hold it.")
     # Of a square picture; the portrait of the other cells is as wide or narrower.
     _, *size = pipeline.autoencoder.latent_shape(cell.shape.frames // 4 * 4 + 1, *side)
     run = SilentRun(pipeline, (size[0], size[1], size[2]), PASS_STEPS)
@@ -279,29 +279,38 @@ def warm_up(job: Job, loaded: Loaded) -> float:
 def work(job: Job) -> None:
     """Measure all cells of the job until its deadline."""
     computer = machine()
-    loaded = load(job)
+    try:
+        loaded = load(job)
+        warm_up_seconds = warm_up(job, loaded)
+    except (FantasyTalkingError, torch.OutOfMemoryError) as error:
+        for cell in job.cells:
+            _write(job, cell, {"failed": " ".join(str(error).split())})
+        return
     about = {
         "machine": computer,
-        "device": str(job.place),
+        "device": job.place.type,
         "plan": loaded.plan.describe() | {"name": loaded.plan.name},
         "loading_seconds": loaded.seconds,
-        "warm_up_seconds": warm_up(job, loaded),
+        "warm_up_seconds": warm_up_seconds,
         "threads": torch.get_num_threads(),
         "compiled": job.session.compiled,
     }
-    for cell in job.cells:
+    for number, cell in enumerate(job.cells):
         if time.time() > job.deadline:
             return
         begun = time.time()
         try:
             figures = (measure_pass if cell.kind == "pass" else measure_generation)(job, loaded, cell)
-        except (OutOfMemory, torch.OutOfMemoryError) as error:
+        except (FantasyTalkingError, torch.OutOfMemoryError) as error:
             figures = {"failed": " ".join(str(error).split())}
-        if "cut_after" in figures and begun > job.begun + FRESH:
-            return  # The next invocation begins with it, and has more time.
-        figures |= {"cell": asdict(cell), **about, "minutes": (time.time() - begun) / 60}
-        write_json(job.output / "cells" / f"{cell.key}.json", plain(figures), indent=1)
+        if "cut_after" in figures and not (job.is_first and number == 0):
+            return  # The next run begins with it, and has more time.
+        _write(job, cell, figures | about | {"minutes": (time.time() - begun) / 60})
         say(f"{cell.key}: {figures.get('step_seconds', figures.get('failed'))}")
+
+
+def _write(job: Job, cell: Cell, figures: dict[str, Any]) -> None:
+    write_json(job.output / "cells" / f"{cell.key}.json", plain({"cell": asdict(cell), **figures}), indent=1)
 
 
 if __name__ == "__main__":

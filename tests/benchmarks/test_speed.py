@@ -128,8 +128,7 @@ def test_figures_are_shares_of_the_plain_loop() -> None:
 
 def job(output: Path, cells: list[Cell], session: Session, deadline: float) -> Job:
     (output / "cells").mkdir(exist_ok=True)
-    now = time.time()
-    return Job(tuple(cells), session, "tiny", None, output, "cpu", 1, 1, now, now + deadline)
+    return Job(tuple(cells), session, "tiny", None, output, "cpu", 1, 1, time.time() + deadline)
 
 
 def test_every_kind_of_cell_is_measured(tmp_path: Path) -> None:
@@ -149,13 +148,19 @@ def test_every_kind_of_cell_is_measured(tmp_path: Path) -> None:
     assert told.count("| plan ") == 4 and "14b" not in told
 
 
-def test_a_cell_that_the_deadline_cuts_is_left_for_the_next_run_unless_it_began_with_this_one(tmp_path: Path) -> None:
+def test_a_cell_that_the_deadline_cuts_is_left_for_the_next_run(tmp_path: Path) -> None:
     cells = expected_cells(["tiny"])[:1]
     late = job(tmp_path, cells, Session("tiny"), deadline=-1)
     loaded = load(late)
     assert measure_generation(late, loaded, cells[0])["cut_after"] == 1
     work(late)
     assert pending(tmp_path, cells) == cells
+
+
+def test_a_model_that_cannot_be_loaded_fails_its_cells_in_a_sentence(tmp_path: Path) -> None:
+    cells = expected_cells(["tiny"])[:2]
+    work(replace(job(tmp_path, cells, Session("tiny"), deadline=60), model=str(tmp_path)))
+    assert all("model_index.json" in result_of(tmp_path, cell)["failed"] for cell in cells)
 
 
 @pytest.mark.slow
