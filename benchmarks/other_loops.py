@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import statistics
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -117,8 +118,8 @@ class SilentRun:
     steps: int
     seed: int = 0
 
-    def ours(self, kept: bool) -> list[float]:
-        """Seconds of each step after the first in our sampler; with `kept` as it is by default, else pass by pass and nothing kept."""
+    def ours(self, kept: bool) -> StepClock:
+        """Times of each step after the first in our sampler; with `kept` as it is by default, else pass by pass and nothing kept."""
         network, clock = self.pipeline.transformer, StepClock(self.pipeline._execution_device)
         channels = network.config.out_channels
         prompt, negative = self._prompts()
@@ -132,9 +133,9 @@ class SilentRun:
         schedule = make_schedule(FlowMatchEulerDiscreteScheduler(), GenerationSettings(steps=self.steps), clock.device)
         with torch.no_grad():
             denoise(network, schedule, noise, portrait, guidance, Hooks(after_step=(lambda *_: clock.tick(),)))
-        return clock.steps
+        return clock
 
-    def theirs(self) -> list[float]:
+    def theirs(self) -> StepClock:
         """The same in diffusers' `WanImageToVideoPipeline`."""
         clock, (prompt, negative) = StepClock(self.pipeline._execution_device), self._prompts()
         frames, height, width = self.latent_size
@@ -149,7 +150,7 @@ class SilentRun:
             output_type="latent",
             callback_on_step_end=lambda *_: clock.tick() or {},
         )
-        return clock.steps
+        return clock
 
     def _stock(self) -> WanImageToVideoPipeline:
         ours = self.pipeline
@@ -189,19 +190,26 @@ class StepClock:
 
     Attributes:
         device: Where the steps run.
-        ends: Times in seconds.
+        ends: When steps ended, in seconds.
+        cpu: CPU seconds of all threads by then.
     """
 
     device: torch.device
     ends: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
 
     def tick(self) -> None:
         """Note the time."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.ends.append(time.perf_counter())
+        self.cpu.append(time.process_time())
 
     @property
-    def steps(self) -> list[float]:
-        """Seconds between neighbouring times."""
-        return [after - before for before, after in itertools.pairwise(self.ends)]
+    def step(self) -> tuple[float, float]:
+        """Median seconds of a step but the first, by the clock and by the time of all threads."""
+        wall, cpu = (
+            statistics.median(after - before for before, after in itertools.pairwise(times))
+            for times in (self.ends, self.cpu)
+        )
+        return wall, cpu

@@ -126,8 +126,11 @@ def tables(found: Results, record: Mapping[str, Any]) -> str:
         rows = [row(found, cell) for cell in group if cell.kind != "pass"]
         lines += [f"### {_title(model, shape, found[group[0]])}\n", table(HEADER, rows), ""]
         for result in (found[cell] for cell in group if "ways" in found[cell]):
-            told = [(name, _digits(s), f"{result['of_diffusers'][name]:.3f}") for name, s in result["ways"].items()]
-            lines += [table(("two passes without speech", "s a step", "of diffusers'"), told), ""]
+            shares, by_cpu = result["of_diffusers"], result["of_diffusers_by_cpu_time"]
+            told = [
+                (name, _digits(s), f"{shares[name]:.3f}", f"{by_cpu[name]:.3f}") for name, s in result["ways"].items()
+            ]
+            lines += [table(("two passes without speech", "s a step", "of diffusers'", "by CPU time"), told), ""]
     if record["targets"]:
         lines += [table(("target", "at most", "measured", "met"), record["targets"]), ""]
     quality = record.get("quality") or {}

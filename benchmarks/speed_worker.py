@@ -248,21 +248,23 @@ def measure_pass(job: Job, loaded: Loaded, cell: Cell) -> dict[str, Any]:
     _, *size = pipeline.autoencoder.latent_shape(cell.shape.frames // 4 * 4 + 1, *side)
     run = SilentRun(pipeline, (size[0], size[1], size[2]), PASS_STEPS)
     ways = {PASSES[0]: run.theirs, PASSES[1]: lambda: run.ours(kept=False), PASSES[2]: lambda: run.ours(kept=True)}
-    rounds: dict[str, list[float]] = {name: [] for name in ways}
+    rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for name, way in [*ways.items()] * (1 + PASS_ROUNDS):
-        rounds[name].append(statistics.median(way()))
-    # The first round warms up.
-    ratios = {
-        name: [mine / theirs for mine, theirs in zip(rounds[name][1:], rounds[PASSES[0]][1:], strict=True)]
-        for name in ways
-    }
+        rounds[name].append(way().step)
+    # The first round warms up. Ratios are of neighbouring runs.
+    wall, cpu = ({name: [step[clock] for step in rounds[name][1:]] for name in ways} for clock in (0, 1))
     return {
         "latent_size": size,
-        "step_seconds": statistics.median(rounds[PASSES[0]][1:]),
-        "ways": {name: statistics.median(rounds[name][1:]) for name in ways},
-        "of_diffusers": {name: statistics.median(values) for name, values in ratios.items()},
-        "ratios": ratios,
+        "step_seconds": statistics.median(wall[PASSES[0]]),
+        "ways": {name: statistics.median(wall[name]) for name in ways},
+        "of_diffusers": {name: _ratio(wall[name], wall[PASSES[0]]) for name in ways},
+        "of_diffusers_by_cpu_time": {name: _ratio(cpu[name], cpu[PASSES[0]]) for name in ways},
+        "rounds": wall,
     }
+
+
+def _ratio(mine: list[float], theirs: list[float]) -> float:
+    return statistics.median(one / other for one, other in zip(mine, theirs, strict=True))
 
 
 def warm_up(job: Job, loaded: Loaded) -> float:

@@ -66,8 +66,8 @@ def test_diffusers_network_is_ours_without_speech_over_the_same_tensors() -> Non
 
 def test_a_pass_is_timed_in_both_pipelines() -> None:
     run = SilentRun(embedded_pipeline(), (3, 4, 4), steps=3)
-    for steps in (run.theirs(), run.ours(kept=False), run.ours(kept=True)):
-        assert len(steps) == 2 and min(steps) > 0
+    for clock in (run.theirs(), run.ours(kept=False), run.ours(kept=True)):
+        assert len(clock.ends) == 3 and min(clock.step) > 0
 
 
 def test_the_cells_are_all_profiles_plans_and_passes_each_after_what_it_is_compared_with() -> None:
