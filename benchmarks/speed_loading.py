@@ -97,14 +97,9 @@ def load(job: Job) -> Loaded:
     begun, place = time.perf_counter(), job.place
     dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
     name = job.student if job.session.distilled and job.student else job.model
-    in_memory = name in LAYOUTS and place.type == "cuda" and job.session.plan != "minimal"
     loras = _loras(job, name)
-    if in_memory:
-        plan = _plan(job, sizes_of_modules(_networks(random_model(name, torch.device("meta"), dtype)), dtype), dtype)
-        waiting = None if plan.offload == "none" else torch.device("cpu")
-        pipeline = random_model(name, place, dtype, waiting)
-        load_loras(pipeline, loras)
-        apply_plan(pipeline, plan, place)
+    if name in LAYOUTS and place.type == "cuda" and job.session.plan != "minimal":
+        pipeline, plan = made_here(job, name, dtype, loras)
     else:
         folder = _folder(job, name, dtype) if name in LAYOUTS else Path(resolve_model(name))
         plan = _plan(job, read_sizes(folder), dtype)
@@ -113,6 +108,25 @@ def load(job: Job) -> Loaded:
     use_threads(pipeline, job.threads)
     seconds, peak = time.perf_counter() - begun, measure_peak_flops(place, dtype)
     return Loaded(pipeline, plan, seconds, peak, tuple(path for path, _ in loras))
+
+
+def made_here(
+    job: Job, name: str, dtype: torch.dtype, loras: tuple[tuple[Path, float], ...] = ()
+) -> tuple[FantasyTalkingPipeline, MemoryPlan]:
+    """A random model, made on the device, where its plan says.
+
+    Args:
+        job: Device and session.
+        name: Key of `speed_models.LAYOUTS`.
+        dtype: Type of transformer and text encoder.
+        loras: LoRA files and their weights.
+    """
+    plan = _plan(job, sizes_of_modules(_networks(random_model(name, torch.device("meta"), dtype)), dtype), dtype)
+    waiting = None if plan.offload == "none" else torch.device("cpu")
+    pipeline = random_model(name, job.place, dtype, waiting)
+    load_loras(pipeline, loras)
+    apply_plan(pipeline, plan, job.place)
+    return pipeline, plan
 
 
 def _plan(job: Job, sizes: ModelSizes, dtype: torch.dtype) -> MemoryPlan:

@@ -13,15 +13,12 @@ from typing import Any, TypeVar
 import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
 from torch import nn
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
     CLIPVisionModel,
-    PreTrainedTokenizerFast,
+    T5Tokenizer,
     UMT5Config,
     UMT5EncoderModel,
     Wav2Vec2Config,
@@ -175,13 +172,10 @@ def fill(values: torch.Tensor, name: str) -> None:
         values.fill_(0.0 if name.endswith("bias") else 1.0)
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def _tokenizer() -> T5Tokenizer:
     """A tokenizer of a few words, as umT5's own would have to be downloaded; the prompt is padded to 512 tokens with either."""
-    core = Tokenizer(
-        WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "a": 3, "person": 4, "speaks": 5}, unk_token="<unk>")
-    )
-    core.pre_tokenizer = Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    words = ("<pad>", "</s>", "<unk>", "▁a", "▁person", "▁speaks")
+    return T5Tokenizer(vocab=[(word, -float(number)) for number, word in enumerate(words)], extra_ids=0)
 
 
 def write_random_lora(path: Path, transformer: nn.Module, rank: int = 32, seed: int = 0) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,10 @@ import torch
 from other_loops import ReleasedLoop, SilentRun, wan_network
 from speed import LEFT, SHAPES, expected_cells, main, pending, result_of, sessions
 from speed_cells import LOOP, PASS, PASSES, Cell, Session, Shape, session_of
-from speed_loading import Job, load
+from speed_loading import Job, Loaded, load, made_here
+from speed_quality import measure_quality
 from speed_report import computed, drawing, ratio, tables, target_lines
-from speed_worker import measure_generation, released, work
+from speed_worker import measure_generation, measure_pass, released, work
 
 from fantasytalking.acceleration.profiles import PROFILES
 from fantasytalking.acceleration.resolve_plan import PLANS
@@ -148,6 +150,18 @@ def test_every_kind_of_cell_is_measured(tmp_path: Path) -> None:
     assert told.count("| plan ") == 4 and "14b" not in told
 
 
+def test_a_model_that_is_made_on_its_device_is_measured_like_one_from_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    cells = expected_cells(["tiny"])[:3]
+    told = job(tmp_path, cells, Session("tiny"), deadline=60)
+    loaded = Loaded(*made_here(told, "tiny", torch.bfloat16), 0.0, 1.0)
+    assert loaded.pipeline.transformer.dtype == torch.bfloat16 and loaded.plan.name == "high"
+    loop, silent, plan = cells
+    assert measure_generation(told, loaded, loop)["rms_error"] == 0
+    assert measure_generation(told, loaded, plan)["rms_error"] < 0.05  # rounding to bfloat16
+    assert measure_pass(told, loaded, silent)["of_diffusers"]["diffusers"] == 1
+
+
 def test_a_cell_that_the_deadline_cuts_is_left_for_the_next_run(tmp_path: Path) -> None:
     cells = expected_cells(["tiny"])[:1]
     late = job(tmp_path, cells, Session("tiny"), deadline=-1)
@@ -161,6 +175,18 @@ def test_a_model_that_cannot_be_loaded_fails_its_cells_in_a_sentence(tmp_path: P
     cells = expected_cells(["tiny"])[:2]
     work(replace(job(tmp_path, cells, Session("tiny"), deadline=60), model=str(tmp_path)))
     assert all("model_index.json" in result_of(tmp_path, cell)["failed"] for cell in cells)
+
+
+def test_videos_are_measured_beside_the_still_portrait(tmp_path: Path, talking: Path) -> None:
+    loop, *others = (cell for cell in expected_cells(["embedded"]) if cell.kind != "pass")
+    folder = tmp_path / "work" / "videos" / loop.key
+    folder.mkdir(parents=True)
+    shutil.copy(talking / "lively.mp4", folder / "example.mp4")
+    measure_quality([loop, *others], tmp_path)
+    told = json.loads((tmp_path / "quality.json").read_text())
+    assert told["labels"]["sync_c"] == "sync-proxy-C" and told["labels"]["csim"] == "CSIM-mobilefacenet"
+    figures = told["cells"]
+    assert figures[loop.key]["csim"] > 0.6 and figures[loop.key]["sync_c"] > figures["ground truth"]["sync_c"]
 
 
 @pytest.mark.slow
