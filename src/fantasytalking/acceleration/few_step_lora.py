@@ -53,7 +53,7 @@ class FewStepSchedule:
 
 def without_guidance(settings: Mapping[str, Any]) -> bool:
     """Whether no scale of some settings, by name, takes a second network pass."""
-    return max(settings.get("prompt_guidance_scale", 5.0), settings.get("audio_guidance_scale", 5.0)) <= 1
+    return all(settings.get(name, 5.0) <= 1 for name in ("prompt_guidance_scale", "audio_guidance_scale"))
 
 
 def few_step_schedule(file: Path) -> FewStepSchedule | None:

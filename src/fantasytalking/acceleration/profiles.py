@@ -28,9 +28,6 @@ class Profile:
     name: Annotated[Literal["exact", "balanced", "fast", "turbo"], field("Name of the profile.")]
     cache: Annotated[str, field("Step cache, a value of the setting of that name.")] = "none"
     cache_interval: Annotated[int | None, field("The cache's interval; nothing means its own.", minimum=2)] = None
-    guidance_end_percent: Annotated[
-        float | None, field("Where in the steps guidance ends; nothing means the model's own.", minimum=0, maximum=100)
-    ] = None
     compile: Annotated[bool, field("Whether the transformer's blocks are compiled, on a device of CUDA.")] = False
     needs_lora: Annotated[bool, field("Whether it is meant for a LoRA that was distilled to few steps.")] = False
     steps: Annotated[
@@ -41,8 +38,8 @@ class Profile:
 
 PROFILES = {
     "exact": Profile("exact"),
-    "balanced": Profile("balanced", cache="taylorseer", cache_interval=2),
-    "fast": Profile("fast", cache="taylorseer", cache_interval=3, compile=True),
+    "balanced": Profile("balanced", cache="taylorseer", cache_interval=3),
+    "fast": Profile("fast", cache="taylorseer", cache_interval=4, compile=True),
     "turbo": Profile("turbo", compile=True, needs_lora=True, steps=4),
 }
 """Name -> choices, from the released arithmetic to the fastest."""
@@ -102,8 +99,6 @@ def resolve_profile(
     changes: dict[str, Any] = {}
     if profile.cache != "none" and "cache" not in given:
         changes = {"cache": profile.cache, "cache_interval": profile.cache_interval}
-    changes["guidance_end_percent"] = profile.guidance_end_percent
-    changes = {key: value for key, value in changes.items() if value is not None}
     return ResolvedProfile(profile, changes, notes=notes)
 
 
