@@ -28,10 +28,12 @@ from speed_loading import Job
 from speed_quality import measure_quality
 from speed_report import drawing, tables, target_lines
 
+import fantasytalking
 from fantasytalking.system.files import atomic_path
 from fantasytalking.system.json import read_json_object, write_json
-from fantasytalking.system.machine import choose_device, machine
+from fantasytalking.system.machine import choose_device, git_commit, machine
 
+PACKAGE = Path(fantasytalking.__file__).parent
 WORKER = Path(__file__).with_name("speed_worker.py")
 SHAPES: dict[str, tuple[Shape, ...]] = {
     "embedded": (Shape(512, 75, 12), Shape(512, 25, 12), Shape(512, 75, 24)),
@@ -133,6 +135,7 @@ def write_report(cells: list[Cell], options: argparse.Namespace, begun: float) -
         "command": shlex.join(["python", *sys.argv]),
         "runs": runs,
         "machine": machine(),
+        "commit": git_commit(PACKAGE),
         "complete": len(found) == len(cells),
         "missing": [cell.key for cell in cells if cell not in found],
         "targets": target_lines(found),

@@ -94,17 +94,17 @@ def row(found: Results, cell: Cell) -> tuple[Any, ...]:
     return (
         name,
         steps,
-        _digits(result.get("step_seconds")),
-        _digits(_sampling(result)),
-        _digits(ratio(found, cell)),
-        _digits(ratio(found, cell, "cpu")),
-        _digits(result.get("seconds", {}).get("total")),
-        _digits(computed(found, cell)),
-        _digits(_gib(result.get("host_peak"))),
-        _digits(_gib(result.get("device_peak"))),
-        _digits(share),
-        _digits(result.get("rms_error")),
-        _digits(result.get("max_error")),
+        shown(result.get("step_seconds")),
+        shown(_sampling(result)),
+        shown(ratio(found, cell)),
+        shown(ratio(found, cell, "cpu")),
+        shown(result.get("seconds", {}).get("total")),
+        shown(computed(found, cell)),
+        shown(_gib(result.get("host_peak"))),
+        shown(_gib(result.get("device_peak"))),
+        shown(share),
+        shown(result.get("rms_error")),
+        shown(result.get("max_error")),
     )
 
 
@@ -112,8 +112,9 @@ def _gib(size: int | None) -> float | None:
     return None if size is None else size / GIB
 
 
-def _digits(value: float | None) -> str | None:
-    return None if value is None else f"{value:.3g}"
+def shown(value: float | None, digits: int = 3) -> str | None:
+    """A number in so many digits; None stays None."""
+    return None if value is None else f"{value:.{digits}g}"
 
 
 def tables(found: Results, record: Mapping[str, Any]) -> str:
@@ -124,11 +125,11 @@ def tables(found: Results, record: Mapping[str, Any]) -> str:
     for model, shape in dict.fromkeys((cell.model, cell.shape) for cell in found):
         group = [cell for cell in found if (cell.model, cell.shape) == (model, shape)]
         rows = [row(found, cell) for cell in group if cell.kind != "pass"]
-        lines += [f"### {_title(model, shape, found[group[0]])}\n", table(HEADER, rows), ""]
+        lines += [f"### {latents_title(model, shape, found[group[0]])}\n", table(HEADER, rows), ""]
         for result in (found[cell] for cell in group if "ways" in found[cell]):
             shares, by_cpu = result["of_diffusers"], result["of_diffusers_by_cpu_time"]
             told = [
-                (name, _digits(s), f"{shares[name]:.3f}", f"{by_cpu[name]:.3f}") for name, s in result["ways"].items()
+                (name, shown(s), f"{shares[name]:.3f}", f"{by_cpu[name]:.3f}") for name, s in result["ways"].items()
             ]
             lines += [table(("two passes without speech", "s a step", "of diffusers'", "by CPU time"), told), ""]
     if record["targets"]:
@@ -136,12 +137,13 @@ def tables(found: Results, record: Mapping[str, Any]) -> str:
     quality = record.get("quality") or {}
     if quality:
         columns = list(quality["labels"])
-        rows = [(key, *(_digits(values.get(c)) for c in columns)) for key, values in quality["cells"].items()]
+        rows = [(key, *(shown(values.get(c)) for c in columns)) for key, values in quality["cells"].items()]
         lines += [table(("video", *quality["labels"].values()), rows), ""]
     return "\n".join(lines)
 
 
-def _title(model: str, shape: Shape, result: Mapping[str, Any]) -> str:
+def latents_title(model: str, shape: Shape, result: Mapping[str, Any]) -> str:
+    """A model and a shape in words, with the size of the latents."""
     size = result.get("latent_size")
     latents = "" if not size else f", latents of {' x '.join(map(str, size))}"
     return f"{model}: {shape.frames} frames, {shape.side} pixels{latents}, {shape.steps} steps"
@@ -189,12 +191,12 @@ def drawing(found: Results) -> str:
     x, y = Scale(0.0, 1.0, _LEFT, _WIDTH - 50), 30
     for model, shape in dict.fromkeys((cell.model, cell.shape) for cell in found):
         group = [cell for cell in found if (cell.model, cell.shape) == (model, shape)]
-        shown = [(cell, share) for cell in group if (share := ratio(found, cell)) is not None]
-        if not shown:
+        bars_of = [(cell, share) for cell in group if (share := ratio(found, cell)) is not None]
+        if not bars_of:
             continue
-        bars.append(element("text", _title(model, shape, found[group[0]]), css="title", x=8, y=y))
+        bars.append(element("text", latents_title(model, shape, found[group[0]]), css="title", x=8, y=y))
         y += 8
-        for cell, share in shown:
+        for cell, share in bars_of:
             bars += list(_bar(cell, share, x, y))
             y += _BAR
         y += 26

@@ -19,6 +19,7 @@ import torch
 from other_loops import ReleasedLoop, SilentRun, wan_network
 from speed import LEFT, SHAPES, expected_cells, main, pending, result_of, sessions
 from speed_cells import LOOP, PASS, PASSES, Cell, Session, Shape, session_of
+from speed_docs import BEGIN, END, put, summary
 from speed_loading import Job, Loaded, load, made_here
 from speed_quality import measure_quality
 from speed_report import computed, drawing, ratio, tables, target_lines
@@ -231,4 +232,10 @@ def test_a_run_that_is_killed_after_a_cell_goes_on_with_the_next(
     assert all(path.stat().st_mtime_ns == when for path, when in seen.items())
     record = json.loads((tmp_path / "report.json").read_text())
     assert list(record["cells"]) == [cell.key for cell in cells] and record["complete"] and len(record["runs"]) == 2
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    put(page, summary(record))
+    told = page.read_text()
+    assert told.startswith("before\n") and told.endswith("after\n") and "old" not in told
+    assert "| plain loop |" in told and "| plan `high` |" in told and "Two passes without speech take" in told
     assert "### tiny: 9 frames" in (tmp_path / "report.md").read_text() and (tmp_path / "speed.svg").is_file()
