@@ -3,12 +3,14 @@
 # make lint     ruff: rules and format; `make format` fixes what it can
 # make types    mypy, strict for the package
 # make test-gpu the tests that need a GPU; without one the same checks run on a simulated device
+# make bench-gpu measures speed and memory on a CUDA card with random weights; each call goes on where the last stopped
+# make bench-gpu-bundle packs what `make bench-gpu` needs for a machine without network that has PyTorch
 # PYTHON=/path/to/python3.12 picks the interpreter, TORCH_INDEX=URL the index torch comes from (docs/install.md),
 # WORKERS=4 how many processes run the tests (2 unless given), COVERAGE=1 measures the coverage on Python 3.11 too, COVERAGE= nowhere.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-gpu lint format types docs-check clean
+.PHONY: help setup setup-dev demo test test-gpu lint format types docs-check bench-gpu bench-gpu-bundle clean
 
 export PYTHON TORCH_INDEX
 
@@ -44,6 +46,21 @@ test-gpu: setup-dev
 	  echo "There is no CUDA GPU: running the same checks on a simulated device (tests/devices)."; \
 	  $(VENV_PYTHON) -m pytest tests/devices; \
 	fi
+
+# make bench-gpu DEVICE=cpu SIZE=tiny rehearses it in a minute or two.
+DEVICE ?= cuda
+SIZE ?= 14b
+MINUTES ?= 9
+OUTPUT ?= outputs/bench-gpu-$(SIZE)
+BENCH_PYTHON ?= $(VENV_PYTHON)
+BENCH_OPTIONS ?=
+
+bench-gpu: $(if $(filter $(VENV_PYTHON),$(BENCH_PYTHON)),setup)
+	@$(BENCH_PYTHON) -W ignore benchmarks/speed.py --models $(SIZE) --device $(DEVICE) --minutes $(MINUTES) --output $(OUTPUT) \
+	  $(BENCH_OPTIONS)
+
+bench-gpu-bundle: setup
+	@$(VENV_PYTHON) benchmarks/pack_speed.py --output dist/bench-gpu.tar.xz
 
 lint: setup-dev
 	$(VENV_PYTHON) -m ruff check .
