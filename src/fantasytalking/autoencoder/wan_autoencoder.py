@@ -10,6 +10,7 @@ from diffusers import AutoencoderKLWan
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fantasytalking.autoencoder.decode_in_turn import decode_in_turn
 from fantasytalking.autoencoder.interface import Beginning, Reference, first_frame_mask, to_uint8
 from fantasytalking.autoencoder.repeated_chunks import reuse_repeated_chunks
 from fantasytalking.geometry import Strides
@@ -52,7 +53,7 @@ class WanAutoencoder:
 
     audio_channels: Tensor | None = None
 
-    def enliven(self, latents: Tensor, seed: int, w_face: float, given: int) -> Tensor:
+    def enliven(self, latents: Tensor, seed: int, w_face: float, given: int, first: int = 0) -> Tensor:
         """Return the latents as they are: a model of this size draws blinks itself."""
         return latents
 
@@ -85,5 +86,11 @@ class WanAutoencoder:
     def decode_frames(
         self, latents: Tensor, reference: Reference | None = None, continued: bool = False, aside: bool = True
     ) -> Iterator[NDArray[np.uint8]]:
-        """Decode one sample: frames, [H, W, 3] uint8 each."""
-        yield from to_uint8(self.decode(latents, reference)[0].movedim(1, 0))
+        """Decode one sample: frames, [H, W, 3] uint8 each, as one latent frame after the other is decoded."""
+        if self.vae.use_tiling or self.vae.config.patch_size is not None:
+            yield from to_uint8(self.decode(latents, reference)[0].movedim(1, 0))
+            return
+        mean, std = self._statistics(latents)
+        raw = (latents.float() * std + mean).to(execution_device(self.vae), self.vae.dtype)
+        for frames in decode_in_turn(self.vae, raw):
+            yield from to_uint8(frames.float().clamp(-1, 1)[0].movedim(1, 0))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fantasytalking.cli.options import RunOptions, check_weights_options
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, overrides_of, parse_loras, speed_of
+from fantasytalking.cli.stream_run import STANDARD_OUTPUT, Streamed, StreamTarget, check_stream
 from fantasytalking.errors import AudioError, ImageError, OutOfMemory
 from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.pipeline.model_names import resolve_model
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from fantasytalking.pipeline.progress import Progress
     from fantasytalking.pipeline.talking_video import TalkingVideo
 
+    Made = TalkingVideo | Streamed
+
 __all__ = ["LoadedModel", "Request", "generate_file", "generate_planned"]
 
 
@@ -38,13 +41,15 @@ def generate_file(
     run: RunOptions,
     settings: dict[str, Any],
     plan: tuple[MemoryOptions, ProfileOptions] | None = None,
+    stream: bool = False,
 ) -> int:
     """Generate one video and print its path: the shared body of `generate` and `demo`.
 
     Everything that can be checked is checked before the model is loaded.
     """
     check_threads(run.threads)
-    target = check_output(output, run.overwrite, ENDINGS)
+    overwrite = run.overwrite
+    target = check_stream(output, overwrite, run.json) if stream else check_output(output, overwrite, ENDINGS)
     existing_file(image, "image", ImageError)
     existing_file(audio, "audio", AudioError)
     resolve_model(model)
@@ -54,13 +59,17 @@ def generate_file(
     progress = TerminalProgress()
     portrait, speech = _read(image, audio, model, settings, progress)
     memory, profile = plan or (MemoryOptions(), ProfileOptions())
-    video = generate_planned(Request(model, portrait, speech, target, run, settings, memory, profile), progress)
+    place = StreamTarget(target, run.overwrite) if stream else None
+    video = generate_planned(Request(model, portrait, speech, target, run, settings, memory, profile, place), progress)
     if run.json:
         print(json.dumps({"output": str(target), "model": model, **video.summary()}, ensure_ascii=False))
     else:
         total = sum(progress.seconds.values())
         print(f"{video.duration:.2f} s of video in {total:.1f} s, seed {video.settings.seed}", file=sys.stderr)
-        print(target)
+        if isinstance(video, Streamed):
+            print(video.pace.summary(video.fps), file=sys.stderr)
+        if target != STANDARD_OUTPUT:
+            print(target)
     return 0
 
 
@@ -91,6 +100,7 @@ class Request:
         settings: Settings that were given, by name.
         memory: Options about memory.
         profile: Options about speed.
+        stream: Where the video is streamed to; None: `target` is complete or not there.
     """
 
     model: str
@@ -101,6 +111,7 @@ class Request:
     settings: dict[str, Any]
     memory: MemoryOptions
     profile: ProfileOptions
+    stream: StreamTarget | None = None
 
 
 class LoadedModel:
@@ -146,7 +157,7 @@ class LoadedModel:
         self._pipeline = None
 
 
-def generate_planned(request: Request, progress: Progress, loaded: LoadedModel | None = None) -> TalkingVideo:
+def generate_planned(request: Request, progress: Progress, loaded: LoadedModel | None = None) -> Made:
     """Generate the clip of a request; after an error of too little memory once more, by the next plan below.
 
     Args:
@@ -177,13 +188,15 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
     if request.profile.compile == "on" and place.type != "cuda":
         progress.note(f"Blocks are compiled on CUDA devices only, so --compile on has no effect on {place.type}.")
 
-    def attempt(plan: MemoryPlan | None, batching: dict[str, Any]) -> TalkingVideo:
+    def attempt(plan: MemoryPlan | None, batching: dict[str, Any]) -> Made:
         from fantasytalking.pipeline.talking_video import VideoOutput
 
         with progress.stage("loading"), importing_frameworks():
             pipeline, encoder_threads = loaded.load(request, plan, speed)
-        output = VideoOutput(request.target, request.run.overwrite, encoder_threads)
         given = {**settings, **batching}
+        if request.stream is not None:
+            return request.stream.write(pipeline, (request.portrait, request.speech), given, encoder_threads, progress)
+        output = VideoOutput(request.target, request.run.overwrite, encoder_threads)
         video: TalkingVideo = pipeline(request.portrait, request.speech, progress=progress, output=output, **given)
         return video
 
