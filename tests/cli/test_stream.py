@@ -45,8 +45,8 @@ def test_a_video_goes_to_standard_output_and_all_else_to_standard_error(
 ) -> None:
     assert main(["generate", *given, "--output", "-"]) == 0
     shown = capfdbinary.readouterr()
-    with av.open(io.BytesIO(shown.out)) as container:
-        assert sum(1 for _ in container.decode(video=0)) == 40
+    with av.open(io.BytesIO(shown.out), "r") as container:
+        assert len(list(container.decode(video=0))) == 40
     assert b"First frame after" in shown.err and b"times the video's own rate" in shown.err
 
 

@@ -202,7 +202,8 @@ def test_an_interrupted_run_goes_on_from_its_last_finished_segment(
 ) -> None:
     pipeline = request.getfixturevalue(kind)
     settings = {"long_video": "continue", "seed": 3}
-    whole = shown(pipeline, 3.0, **settings)
+    usual = pipeline(portrait(), speech(3.0), progress=Quiet(), **settings)
+    whole = usual.frames
     path, folder = tmp_path / "out.mp4", tmp_path / "out.mp4.unfinished"
     with pytest.raises(KeyboardInterrupt):
         pipeline(portrait(), speech(3.0), progress=Stopping(len(whole) - 5), output=VideoOutput(path), **settings)
@@ -216,7 +217,7 @@ def test_an_interrupted_run_goes_on_from_its_last_finished_segment(
     with watched_frames(made):
         video = pipeline(portrait(), speech(3.0), progress=Quiet(), output=VideoOutput(path), **settings)
     assert len(made) == len(whole) - sum(done) and np.array_equal(np.stack(made), whole[sum(done) :])
-    assert any("goes on from there" in note for note in video.notes)
+    assert any("goes on from there" in note for note in video.notes) and video.seams == usual.seams
     info = probe_video(path)
     assert (info.frames, info.has_audio) == (len(whole), True) and list(tmp_path.iterdir()) == [path]
     assert len(video.frames) == len(whole)

@@ -65,7 +65,10 @@ def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, ru
                     release_pages(speech.soundtrack.samples, speech.samples)
 
     source = FrameSource(count, (height, width), make)
-    return TalkingVideo(source, speech.fps, speech.soundtrack, case.settings, run.progress.notes, run.progress.seconds)
+    progress = run.progress
+    return TalkingVideo(
+        source, speech.fps, speech.soundtrack, case.settings, progress.notes, progress.seconds, video.seams
+    )
 
 
 def _write(video: LongVideo, speech: Speech, run: Run) -> int:
