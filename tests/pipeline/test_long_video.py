@@ -21,7 +21,7 @@ from fantasytalking.media.video import probe_video, read_frames
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.talking_video import VideoOutput
-from tests.pipeline.tiny_pipeline import embedded_pipeline, speech, wan_pipeline
+from tests.pipeline.tiny_pipeline import EXAMPLE, embedded_pipeline, speech, wan_pipeline
 from tests.pipeline.tiny_pipeline import portrait as portrait_of
 
 
@@ -325,3 +325,17 @@ def test_a_stream_is_read_while_it_grows(embedded: FantasyTalkingPipeline, tmp_p
     assert 20 <= grown[0] <= 31 < 50 <= grown[1] <= 61
     info = probe_video(path)
     assert (info.frames, info.has_audio) == (75, True)
+
+
+def test_the_example_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[2] / "docs" / "long-video.md"
+    (code,) = page.read_text().split("```python\n")[1:]
+    for name in ("portrait.png", "speech.wav"):
+        (tmp_path / "examples").mkdir(exist_ok=True)
+        shutil.copy(EXAMPLE / name, tmp_path / "examples" / name)
+    monkeypatch.chdir(tmp_path)
+    code = code.split("```")[0].replace(
+        '"examples/speech.wav")', '"examples/speech.wav", max_seconds=0.6, longest_side=160)'
+    )
+    exec(code, {})
+    assert probe_video(tmp_path / "growing.mp4").frames == 15
