@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import weakref
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -289,6 +291,36 @@ def test_gradients_are_as_they_were_while_frames_are_taken(embedded: FantasyTalk
     for frames in (embedded(portrait(), speech(1.5), progress=Quiet()), short, stream):
         for _ in itertools.islice(frames, 2):
             assert torch.is_grad_enabled()
+
+
+def test_memory_is_flat_over_twenty_segments(
+    wan: FantasyTalkingPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither frames nor the state that segments hand on pile up."""
+    from fantasytalking.media.video_writer import VideoWriter
+    from fantasytalking.pipeline.unfinished_run import UnfinishedRun
+
+    states, alive = list[int](), list[int]()
+    refs: deque[weakref.ref[Any]] = deque(maxlen=400)
+
+    def write(self: VideoWriter, frame: NDArray[np.uint8]) -> None:
+        refs.append(weakref.ref(frame))
+        alive.append(sum(ref() is not None for ref in refs))
+        self.frames += 1
+
+    def finished(self: UnfinishedRun, part: Any, state: dict[str, torch.Tensor], seed: int, is_last: bool) -> None:
+        states.append(sum(value.numel() for value in state.values()))
+        self.parts.append(part)
+
+    monkeypatch.setattr(VideoWriter, "write", write)
+    monkeypatch.setattr(VideoWriter, "_finish", lambda self: None)
+    monkeypatch.setattr(UnfinishedRun, "finished", finished)
+    monkeypatch.setattr("fantasytalking.pipeline.long_output.join_parts", lambda *_: None)
+    output = VideoOutput(tmp_path / "out.mp4", threads=1)
+    video = wan(portrait(), speech(15.0), progress=Quiet(), output=output, long_video="continue")
+    assert len(video.seams) >= 19 and len(alive) == len(video)
+    assert max(alive[-100:]) <= max(alive[:100]) <= 40
+    assert len(set(states[2:-1])) == 1
 
 
 def test_the_latents_of_a_long_video_are_refused(wan: FantasyTalkingPipeline) -> None:

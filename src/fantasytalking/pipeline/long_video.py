@@ -259,9 +259,10 @@ class LongVideo:
                 self._heard(Segment(number, start * strides.time, num_frames, 0, False), 0)
                 for number, start in enumerate(starts)
             ]
-            image_latents = autoencoder.condition(self._reference, num_frames, self._beginning)
+            image_latents = autoencoder.condition(self._reference, num_frames)
+            first = autoencoder.condition(self._reference, num_frames, self._beginning) if self._beginning else None
         windows = [
-            Window(start, torch.from_numpy(row), one.audio)
+            Window(start, torch.from_numpy(row), one.audio, None if start else first)
             for start, row, one in zip(starts, weights, heard, strict=True)
         ]
         shape = autoencoder.latent_shape(self._speech.num_frames, *self._reference.images.shape[-2:])
