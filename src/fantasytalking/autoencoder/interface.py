@@ -75,7 +75,7 @@ class VideoAutoencoder(Protocol):
             beginning: First frames of a video that continues another one; None where only the portrait is given.
         """
 
-    def enliven(self, latents: Tensor, seed: int, w_face: float, given: int) -> Tensor:
+    def enliven(self, latents: Tensor, seed: int, w_face: float, given: int, first: int = 0) -> Tensor:
         """Add motion that speech does not determine and that this autoencoder's latents can hold, such as blinks: [B, C, f, h, w].
 
         Args:
@@ -83,6 +83,7 @@ class VideoAutoencoder(Protocol):
             seed: Seed of what is drawn.
             w_face: Intensity of facial motion, 0..1.
             given: Number of latent frames that a continued video begins with, which stay as they are; 0 for a new video.
+            first: Number of the first video frame, for a later part of a long video.
         """
 
     def decode(self, latents: Tensor, reference: Reference) -> Tensor:

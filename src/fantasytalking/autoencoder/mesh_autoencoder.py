@@ -23,15 +23,16 @@ from torch import Tensor
 from fantasytalking.autoencoder.interface import Beginning, Reference, from_uint8, to_uint8
 from fantasytalking.autoencoder.lids import draw_blinks
 from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec, smooth_over_time
+from fantasytalking.autoencoder.mesh_segments import FADE_FRAMES, TRAVEL, MeshSegmentDecoder
 from fantasytalking.autoencoder.opening_readings import drawn_openings
 from fantasytalking.autoencoder.painter import MouthPainter
-from fantasytalking.autoencoder.render import render, warper_of
+from fantasytalking.autoencoder.render import Renderer, render, warper_of
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.geometry import Strides
 from fantasytalking.perception.landmarks import face_mesh, track_mesh
+from fantasytalking.perception.mouth_view import eye_distance
 from fantasytalking.system.prefetching import in_background
 
-FADE_FRAMES = 5
 LID_NOISE = 0.04  # of a closure: lids that are closed or open to within this are so
 
 
@@ -191,10 +192,10 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         rows = [self.codec.condition(shape, own, given) for shape, own in zip(shapes, latents, strict=True)]
         return torch.stack(rows).to(reference.images.device)
 
-    def enliven(self, latents: Tensor, seed: int, w_face: float, given: int) -> Tensor:
+    def enliven(self, latents: Tensor, seed: int, w_face: float, given: int, first: int = 0) -> Tensor:
         """Draw blinks, at a person's rate, in place of what the transformer made of the lids; see `autoencoder.lids`."""
         frames = self.strides.num_frames(latents.shape[2])
-        blinks = torch.from_numpy(draw_blinks(frames, self.config.fps, seed, w_face))
+        blinks = torch.from_numpy(draw_blinks(frames, self.config.fps, seed, w_face, first))
         closure = blinks[:, None].expand(-1, 2)
         rows = torch.stack([self.codec.with_lids(row.float().cpu(), closure) for row in latents]).to(latents)
         return torch.cat([latents[:, :, :given], rows[:, :, given:]], 2)
@@ -226,7 +227,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             FaceError: There is no face in the portrait.
         """
         ((image, mesh),) = self._portraits(reference)
-        parameters = self._limit(self.codec.shown(self.codec.from_latents(latents.float().cpu())[0]))
+        parameters = self.limited(self.codec.shown(self.codec.from_latents(latents.float().cpu())[0]))
         if not continued:
             # The video begins with the portrait: what the sampler left on the given frame fades out.
             left = parameters[:1] - self.codec.still(torch.from_numpy(mesh))
@@ -237,7 +238,20 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         moved = self.codec.points_of(parameters, torch.from_numpy(mesh)).numpy()
         yield from render(image, mesh, moved, self.painter, aside, prepared.warper, count)
 
-    def _limit(self, parameters: Tensor) -> Tensor:
+    def segment_decoder(self, reference: Reference, overlap: int, continued: bool, aside: bool) -> MeshSegmentDecoder:
+        """A decoder of one long video; see `autoencoder.segment_decoder`.
+
+        Raises:
+            FaceError: There is no face in the portrait.
+        """
+        ((image, mesh),) = self._portraits(reference)
+        prepared = self._take_prepared(reference)
+        renderer = Renderer(image, mesh, self.painter, TRAVEL * eye_distance(mesh), prepared.warper)
+        return MeshSegmentDecoder(
+            self.codec, renderer, prepared.openings, self.limited, mesh, overlap, continued, aside
+        )
+
+    def limited(self, parameters: Tensor) -> Tensor:
         """Limit motion to what the training set and a single photo allow, and smooth out jitter."""
         k = self.config.coefficients
         bound = self.config.max_deviations * self.codec.coefficient_std

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fantasytalking.cli.options import RunOptions, SettingOptions, given_settings, parse
-from fantasytalking.cli.planned_run import generate_file
+from fantasytalking.cli.planned_run import Job, generate_file
 from fantasytalking.pipeline.model_names import EMBEDDED, embedded_folder
 
 __all__ = ["main"]
@@ -31,4 +31,4 @@ def main(arguments: Sequence[str]) -> int:
     settings = given_settings(options.settings)
     example = embedded_folder() / "example"
     portrait, speech = example / "portrait.png", example / "speech.wav"
-    return generate_file(portrait, speech, options.output, EMBEDDED, options.run, settings)
+    return generate_file(Job(portrait, speech, options.output, EMBEDDED, options.run, settings))

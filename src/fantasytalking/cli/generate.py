@@ -7,22 +7,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fantasytalking.cli.options import RunOptions, SettingOptions, given_settings, parse
-from fantasytalking.cli.parallel_run import Job, ParallelOptions, alike, generate_together
+from fantasytalking.cli.parallel_run import ParallelOptions, alike, generate_together
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
+from fantasytalking.cli.planned_run import Job
+from fantasytalking.cli.stream_run import STANDARD_OUTPUT
 
 __all__ = ["main"]
 
 
 @dataclass(frozen=True)
 class Generate:
-    """Animate a portrait with speech. The path of the video is the last line of the output."""
+    """Animate a portrait with speech of any length. The path of the video is the last line of the output."""
 
     image: Path
     """The portrait: any common picture format."""
     audio: Path
     """The speech: a sound file, or a video whose sound is used."""
     output: Path
-    """The video to write: mp4, mov or mkv."""
+    """The video to write: mp4, mov or mkv; - for standard output, with the progress on standard error."""
+    stream: bool = False
+    """Write an mp4 that plays while it grows, from the first second on; with --output - always so."""
     model: str = "embedded"
     """embedded (comes with the package), a model folder, or the name of a repository on the Hugging Face hub."""
     run: RunOptions = field(default_factory=RunOptions)
@@ -43,5 +47,6 @@ def main(arguments: Sequence[str]) -> int:
         options = parse(Generate, "generate", arguments)
         settings = given_settings(options.settings)
     plan = options.memory, options.speed
-    job = Job(options.image, options.audio, options.output, options.model, options.run, settings, plan)
+    stream = options.stream or options.output == STANDARD_OUTPUT
+    job = Job(options.image, options.audio, options.output, options.model, options.run, settings, plan, stream)
     return generate_together(job, options.several.parallel)

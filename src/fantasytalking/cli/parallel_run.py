@@ -15,20 +15,17 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import fantasytalking.errors
-from fantasytalking.cli.options import RunOptions
-from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
-from fantasytalking.cli.planned_run import check_request, generate_file
+from fantasytalking.cli.planned_run import Job, check_job, generate_file
 from fantasytalking.errors import FantasyTalkingError, ResourceError, SettingsError
 from fantasytalking.pipeline.progress import show_note
 
 if TYPE_CHECKING:
     from fantasytalking.acceleration.parallel_plan import ParallelPlan
-    from fantasytalking.acceleration.ranks import Ranks
 
-__all__ = ["Job", "ParallelOptions", "alike", "generate_together", "started_by_torchrun"]
+__all__ = ["ParallelOptions", "alike", "generate_together", "started_by_torchrun"]
 
 GRACE = 10.0
 """Seconds that the other processes get to end after one has failed; those that wait for it in an exchange never would."""
@@ -43,33 +40,6 @@ class ParallelOptions:
     parallel: str | None = None
     """Make the video on several GPUs: auto (all of this machine), guidance=2 or 3 (the guidance passes of a step side by side), ulysses=N
     (each pass on N GPUs), or both, such as guidance=2,ulysses=2. Each GPU holds a copy of the model, or of what --memory leaves there."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a command was asked for, as words: it goes to other processes.
-
-    Attributes:
-        image: The portrait.
-        audio: The speech.
-        output: The video to write.
-        model: Name of the model.
-        run: Where and how the command runs.
-        settings: Settings that were given, by name.
-        plan: Options about memory and speed.
-    """
-
-    image: Path
-    audio: Path
-    output: Path
-    model: str
-    run: RunOptions
-    settings: dict[str, Any]
-    plan: tuple[MemoryOptions, ProfileOptions]
-
-    def generate(self, ranks: Ranks | None = None) -> int:
-        """Generate the video, alone or as one of several processes."""
-        return generate_file(self.image, self.audio, self.output, self.model, self.run, self.settings, self.plan, ranks)
 
 
 def started_by_torchrun() -> bool:
@@ -99,7 +69,7 @@ def generate_together(job: Job, text: str | None) -> int:
         FantasyTalkingError: Whatever generating raises, in whichever process.
     """
     if text is None and not started_by_torchrun():
-        return job.generate()
+        return generate_file(job)
     from fantasytalking.acceleration.parallel_plan import parse_parallel
 
     with alike():
@@ -107,6 +77,10 @@ def generate_together(job: Job, text: str | None) -> int:
             raise SettingsError(
                 f"torchrun has started this command {os.environ['WORLD_SIZE']} times, and each of them would make the whole video; add "
                 "--parallel auto."
+            )
+        if job.stream:
+            raise SettingsError(
+                "Streams are made by one process, but --parallel was given; leave it out, or --stream and --output -."
             )
         if ":" in job.run.device:
             raise SettingsError(
@@ -120,7 +94,7 @@ def generate_together(job: Job, text: str | None) -> int:
     if count > 1:
         return _start(job, plan, count)
     show_note("There is one device for --parallel, so the video is made as without it.")
-    return job.generate()
+    return generate_file(job)
 
 
 def _count_devices(device: str, plan: ParallelPlan | None) -> int:
@@ -171,7 +145,7 @@ def _take_part(job: Job, plan: ParallelPlan | None) -> int:
     with ranks.together():
         ranks.plan = plan or _fastest(job, ranks.count)
     run = dataclasses.replace(job.run, device=str(device))
-    code = dataclasses.replace(job, run=run).generate(ranks)
+    code = generate_file(dataclasses.replace(job, run=run), ranks)
     ranks.leave()
     return code
 
@@ -198,7 +172,7 @@ def _start(job: Job, plan: ParallelPlan | None, count: int) -> int:
     """Start the processes, and end with them."""
     from fantasytalking.system.processes import spawning
 
-    check_request(job.image, job.audio, job.output, job.model, job.run, job.plan)
+    check_job(job)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

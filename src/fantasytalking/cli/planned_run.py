@@ -9,10 +9,11 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fantasytalking.cli.options import RunOptions, check_weights_options
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, left_out, overrides_of, parse_loras, speed_of
+from fantasytalking.cli.stream_run import STANDARD_OUTPUT, Streamed, StreamTarget, check_stream
 from fantasytalking.errors import AudioError, ImageError, OutOfMemory
 from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.pipeline.model_names import resolve_model
@@ -31,62 +32,108 @@ if TYPE_CHECKING:
     from fantasytalking.pipeline.progress import Progress
     from fantasytalking.pipeline.talking_video import TalkingVideo
 
-__all__ = ["LoadedModel", "Request", "check_request", "generate_file", "generate_planned"]
+    Made = TalkingVideo | Streamed
+
+__all__ = ["Job", "LoadedModel", "Request", "check_choices", "check_job", "generate_file", "generate_planned", "report"]
 
 
-def generate_file(
-    image: str | os.PathLike[str],
-    audio: str | os.PathLike[str],
-    output: Path,
-    model: str,
-    run: RunOptions,
-    settings: dict[str, Any],
-    plan: tuple[MemoryOptions, ProfileOptions] | None = None,
-    ranks: Ranks | None = None,
-) -> int:
+class Place(Protocol):
+    """Where a video goes that the pipeline's call does not write, such as a `StreamTarget`."""
+
+    def write(
+        self,
+        pipeline: FantasyTalkingPipeline,
+        inputs: tuple[Any, Any],
+        settings: dict[str, Any],
+        threads: int,
+        progress: Progress,
+    ) -> Made:
+        """Generate and write; the arguments are those of `StreamTarget.write`."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a command was asked for, as words: it may go to other processes.
+
+    Attributes:
+        image: The portrait.
+        audio: The speech.
+        output: The video to write.
+        model: Name of the model.
+        run: Where and how the command runs.
+        settings: Settings that were given, by name.
+        plan: Options about memory and speed.
+        stream: Whether the video is to play while it is written.
+    """
+
+    image: str | os.PathLike[str]
+    audio: str | os.PathLike[str]
+    output: Path
+    model: str
+    run: RunOptions
+    settings: dict[str, Any]
+    plan: tuple[MemoryOptions, ProfileOptions] = (MemoryOptions(), ProfileOptions())
+    stream: bool = False
+
+
+def generate_file(job: Job, ranks: Ranks | None = None) -> int:
     """Generate one video and print its path: the shared body of `generate` and `demo`.
 
     Everything that can be checked is checked before the model is loaded. Of several processes, the first alone writes and prints.
     """
     progress: Progress = TerminalProgress() if ranks is None or ranks.is_first else QuietProgress()
     with _together(ranks):
-        target = check_request(image, audio, output, model, run, plan)
-        portrait, speech = _read(image, audio, model, settings, progress)
-    memory, profile = plan or (MemoryOptions(), ProfileOptions())
-    video = generate_planned(Request(model, portrait, speech, target, run, settings, memory, profile, ranks), progress)
-    if ranks is not None and not ranks.is_first:
-        return 0
-    if run.json:
-        print(json.dumps({"output": str(target), "model": model, **video.summary()}, ensure_ascii=False))
-    else:
-        total = sum(progress.seconds.values())
-        print(f"{video.duration:.2f} s of video in {total:.1f} s, seed {video.settings.seed}", file=sys.stderr)
-        print(target)
+        target = check_job(job)
+        portrait, speech = _read(job.image, job.audio, job.model, job.settings, progress)
+    place = StreamTarget(target, job.run.overwrite) if job.stream else None
+    request = Request(job.model, portrait, speech, target, job.run, job.settings, *job.plan, place, ranks)
+    video = generate_planned(request, progress)
+    if ranks is None or ranks.is_first:
+        report(video, target, job.model, job.run, progress)
     return 0
 
 
-def check_request(
-    image: str | os.PathLike[str],
-    audio: str | os.PathLike[str],
-    output: Path,
-    model: str,
-    run: RunOptions,
-    plan: tuple[MemoryOptions, ProfileOptions] | None = None,
-) -> Path:
+def check_job(job: Job) -> Path:
     """Check what takes no time; gives the path of the video.
 
     Raises:
         FantasyTalkingError: A file is missing, the output exists, or an option cannot be followed.
     """
-    check_threads(run.threads)
-    target = check_output(output, run.overwrite, ENDINGS)
-    existing_file(image, "image", ImageError)
-    existing_file(audio, "audio", AudioError)
+    check_threads(job.run.threads)
+    overwrite = job.run.overwrite
+    target = (
+        check_stream(job.output, overwrite, job.run.json)
+        if job.stream
+        else check_output(job.output, overwrite, ENDINGS)
+    )
+    existing_file(job.image, "image", ImageError)
+    existing_file(job.audio, "audio", AudioError)
+    check_choices(job.model, job.run, job.plan)
+    return target
+
+
+def check_choices(model: str, run: RunOptions, plan: tuple[MemoryOptions, ProfileOptions]) -> None:
+    """Check the model's name and the options about how it runs.
+
+    Raises:
+        FantasyTalkingError: There is no such model, or an option cannot be followed.
+    """
     resolve_model(model)
     check_weights_options(run.transformer, run.adapter)
-    if plan is not None:
-        parse_loras(plan[1].lora)
-    return target
+    parse_loras(plan[1].lora)
+
+
+def report(video: Made, target: Path, model: str, run: RunOptions, progress: Progress) -> None:
+    """Print what was made: one JSON object, or the file's path as the last line."""
+    if run.json:
+        print(json.dumps({"output": str(target), "model": model, **video.summary()}, ensure_ascii=False))
+        return
+    total = sum(progress.seconds.values())
+    print(f"{video.duration:.2f} s of video in {total:.1f} s, seed {video.settings.seed}", file=sys.stderr)
+    if isinstance(video, Streamed):
+        print(video.pace.summary(video.fps), file=sys.stderr)
+    if target != STANDARD_OUTPUT:
+        print(target)
 
 
 def _read(
@@ -116,6 +163,7 @@ class Request:
         settings: Settings that were given, by name.
         memory: Options about memory.
         profile: Options about speed.
+        place: Where the video goes that the pipeline's call does not write; None: `target` is complete or not there.
         ranks: Processes that share the work, of which this is one; None: it works alone.
     """
 
@@ -127,6 +175,7 @@ class Request:
     settings: dict[str, Any]
     memory: MemoryOptions
     profile: ProfileOptions
+    place: Place | None = None
     ranks: Ranks | None = None
 
 
@@ -175,7 +224,7 @@ class LoadedModel:
         self._pipeline = None
 
 
-def generate_planned(request: Request, progress: Progress, loaded: LoadedModel | None = None) -> TalkingVideo:
+def generate_planned(request: Request, progress: Progress, loaded: LoadedModel | None = None) -> Made:
     """Generate the clip of a request; after an error of too little memory once more, by the next plan below.
 
     Args:
@@ -204,13 +253,15 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
     for note in (*resolved.notes, *notes, *_about_compiling(request, place)):
         progress.note(note)
 
-    def attempt(plan: MemoryPlan | None) -> TalkingVideo:
+    def attempt(plan: MemoryPlan | None) -> Made:
         from fantasytalking.pipeline.plan_run import settings_by_plan
         from fantasytalking.pipeline.talking_video import VideoOutput
 
         with _together(request.ranks), progress.stage("loading"), importing_frameworks():
             pipeline, encoder_threads = loaded.load(request, plan, speed)
         given = {**settings, **({} if plan is None else settings_by_plan(plan))}
+        if request.place is not None:
+            return request.place.write(pipeline, (request.portrait, request.speech), given, encoder_threads, progress)
         if request.ranks is None or request.ranks.is_first:
             given["output"] = VideoOutput(request.target, request.run.overwrite, encoder_threads)
         else:

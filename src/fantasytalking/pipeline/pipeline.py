@@ -23,9 +23,9 @@ from torch import Tensor
 
 from fantasytalking.acceleration.apply_plan import memory_released
 from fantasytalking.autoencoder import VideoAutoencoder, WanAutoencoder
-from fantasytalking.errors import CheckpointError, FantasyTalkingError
-from fantasytalking.pipeline.call_arguments import Case, Images, Speeches, TextEmbeddings, cases_of, drawn
-from fantasytalking.pipeline.clip_batches import Clip, Run, alike, check_text, decoded, encode_clip, joined
+from fantasytalking.errors import CheckpointError, FantasyTalkingError, SettingsError
+from fantasytalking.pipeline.call_arguments import Case, Images, Speeches, TextEmbeddings, cases_of
+from fantasytalking.pipeline.clip_batches import Run, check_text
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
 from fantasytalking.pipeline.diffusers_conventions import (
     DiffusersConventions,
@@ -35,8 +35,9 @@ from fantasytalking.pipeline.diffusers_conventions import (
     with_dtype,
 )
 from fantasytalking.pipeline.effective_settings import effective_settings
-from fantasytalking.pipeline.encoders import Encoders, encode_prompts
+from fantasytalking.pipeline.encoders import Encoders
 from fantasytalking.pipeline.inputs import ImageSource, Portrait, Speech, load_portrait, load_speech
+from fantasytalking.pipeline.long_output import is_long, long_video
 from fantasytalking.pipeline.model_folder import (
     LIBRARY,
     check_folder,
@@ -47,12 +48,12 @@ from fantasytalking.pipeline.model_folder import (
 )
 from fantasytalking.pipeline.model_names import is_cached, resolve_model, unreachable_model
 from fantasytalking.pipeline.model_rules import ModelRules, with_rules
-from fantasytalking.pipeline.noise_schedule import make_schedule
 from fantasytalking.pipeline.parallel_calls import ParallelCalls
 from fantasytalking.pipeline.progress import Progress, default_progress
-from fantasytalking.pipeline.sampling import Hooks, StepHook, continuation, denoise
+from fantasytalking.pipeline.sample_clips import make_clips
 from fantasytalking.pipeline.settings import GenerationSettings
-from fantasytalking.pipeline.step_callback import StepCallback, StepEnd, tensor_inputs
+from fantasytalking.pipeline.step_callback import StepEnd, tensor_inputs
+from fantasytalking.pipeline.stream_calls import StreamCalls
 from fantasytalking.pipeline.talking_video import TalkingVideo, VideoOutput
 from fantasytalking.system.prefetching import quick_switches
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
@@ -63,7 +64,7 @@ register_components("FantasyTalkingTransformer3DModel", "MeshAutoencoder", "Whis
 
 
 @register_pipeline
-class FantasyTalkingPipeline(DiffusersConventions, ParallelCalls, DiffusionPipeline, WanLoraLoaderMixin):
+class FantasyTalkingPipeline(DiffusersConventions, ParallelCalls, StreamCalls, DiffusionPipeline, WanLoraLoaderMixin):
     """Makes a portrait speak.
 
     Args:
@@ -278,18 +279,23 @@ class FantasyTalkingPipeline(DiffusersConventions, ParallelCalls, DiffusionPipel
     def _generate(self, cases: list[Case], run: Run) -> tuple[list[TalkingVideo], list[Tensor]]:
         """The videos of some cases, and their latents [1, C, f, h, w]."""
         with self._together():
-            clips = self._encode(cases, run)
-        latents: dict[int, Tensor] = {}
-        for group in alike(clips):
-            latents.update(zip(map(id, group), self._sample(group, run), strict=True))
-        ordered = [latents[id(clip)] for clip in clips]
-        with self._together():
-            run = run if self._writes else dataclasses.replace(run, output=None)
-            videos = [decoded(self.autoencoder, clip, one, run) for clip, one in zip(clips, ordered, strict=True)]
-        return videos, ordered
+            pairs = self._read_all(cases, run)
+            short = [(case, parts) for case, parts in pairs if not is_long(self, case, parts[1])]
+            if self.ranks is not None and len(short) < len(pairs):
+                raise SettingsError(
+                    f"Several processes share clips of at most {self.rules.max_frames} frames, and this speech is longer; leave out "
+                    "--parallel, or use max_seconds."
+                )
+        videos, latents = make_clips(self, short, run) if short else ([], [])
+        clips = iter(videos)
+        made = [
+            long_video(self, case, *parts, run) if is_long(self, case, parts[1]) else next(clips)
+            for case, parts in pairs
+        ]
+        return made, latents
 
-    def _encode(self, cases: list[Case], run: Run) -> list[Clip]:
-        """Read and encode what the cases need."""
+    def _read_all(self, cases: list[Case], run: Run) -> list[tuple[Case, tuple[Portrait, Speech]]]:
+        """Read what the cases need, and settle their settings."""
         self._interrupt, progress = False, run.progress
         # Nothing is left to read where it was read before this model was loaded.
         is_read = all(isinstance(case.image, Portrait) and isinstance(case.audio, Speech) for case in cases)
@@ -299,14 +305,7 @@ class FantasyTalkingPipeline(DiffusersConventions, ParallelCalls, DiffusionPipel
             self._settle(case, *one, run, f"Video {number}: " if len(cases) > 1 else "")
             for number, (case, one) in enumerate(zip(cases, read, strict=True), 1)
         ]
-        with progress.stage("encoding"):
-            parts = self.encoders, self.autoencoder, self.rules
-            # All prompts before all else, see `encode_prompts`.
-            texts = [encode_prompts(parts[0], case.settings, case.text.prompt, case.text.negative) for case in settled]
-            return [
-                encode_clip(*parts, case, portrait, speech, text, run, len(settled) == 1)
-                for case, (portrait, speech), text in zip(settled, read, texts, strict=True)
-            ]
+        return list(zip(settled, read, strict=True))
 
     def _settle(self, case: Case, portrait: Portrait, speech: Speech, run: Run, whose: str) -> Case:
         """A case with the settings that the model can follow; what was changed is told."""
@@ -315,35 +314,6 @@ class FantasyTalkingPipeline(DiffusersConventions, ParallelCalls, DiffusionPipel
         for note in (*portrait.notes, *speech.notes, *changes):
             run.progress.note(whose + note)
         return dataclasses.replace(case, settings=settings)
-
-    def _sample(self, clips: list[Clip], run: Run) -> list[Tensor]:
-        """Draw noise for clips of one size and denoise it to [1, C, f, h, w] each."""
-        noise = drawn([clip.case for clip in clips], clips[0].shape, run.progress.note).to(self._execution_device)
-        noise = self._of_first(noise)
-        settings, beginning = clips[0].case.settings, clips[0].beginning
-        schedule = make_schedule(self.scheduler, settings, noise.device)
-        guidance, image_latents = joined(clips, self.autoencoder.audio_channels, self.ranks)
-        self._num_timesteps, done = len(schedule.timesteps), list[int]()
-        after_step: list[StepHook] = [lambda step, *_: done.append(step)]
-        if beginning is not None:
-            after_step.append(continuation(beginning.latents, noise, schedule))
-        steer = None
-        if run.callback is not None:
-            seen = StepCallback(self, run.callback, run.tensor_names, guidance)
-            after_step.append(seen.after_step)
-            steer = seen.steer
-        after_step.append(lambda step, timestep, latents: self._of_first(latents))
-        hooks = Hooks(run.progress, tuple(after_step), steer, self._is_stopped)
-        latents = denoise(self.transformer, schedule, noise, image_latents, guidance, hooks)
-        if len(done) < self._num_timesteps:
-            run.progress.note(
-                f"The run was interrupted after {len(done)} of {self._num_timesteps} steps, so the video is unfinished."
-            )
-        given = 0 if beginning is None else beginning.latents.shape[2]
-        return [
-            self.autoencoder.enliven(one, clip.case.settings.seed, clip.case.settings.w_face, given)
-            for one, clip in zip(latents.split(1), clips, strict=True)
-        ]
 
     def _read(self, case: Case) -> tuple[Portrait, Speech]:
         uses_identity = self.transformer.config.identity_dim is not None and case.settings.identity_scale > 0

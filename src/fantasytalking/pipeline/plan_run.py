@@ -63,7 +63,9 @@ def clip_of(folder: Path, given: Mapping[str, Any], portrait: Any, speech: Any) 
         changes |= {"height": portrait.pixels.shape[0], "width": portrait.pixels.shape[1]}
     if isinstance(speech, Speech):
         rules = ModelRules() if demands is None else demands.rules
-        changes |= {"frames": speech.num_frames, "audio_tokens": _features(speech.num_frames, rules)}
+        # A longer video is sampled in stretches of that length.
+        frames = min(speech.num_frames, largest.frames)
+        changes |= {"frames": frames, "audio_tokens": _features(frames, rules)}
     return dataclasses.replace(largest, **changes)
 
 

@@ -25,6 +25,7 @@ from rich.progress import Progress as Bars
 
 __all__ = [
     "Lines",
+    "Nested",
     "Progress",
     "QuietProgress",
     "TerminalProgress",
@@ -85,6 +86,23 @@ class QuietProgress(Progress):
 
     def show_note(self, text: str) -> None:
         """Not shown."""
+
+
+class Nested(Progress):
+    """Progress within a stage that is shown already: times and notes go to the outer one, and nothing more is shown.
+
+    Args:
+        outer: Keeps the times and shows the notes.
+    """
+
+    def __init__(self, outer: Progress) -> None:
+        super().__init__()
+        self._outer = outer
+        self.seconds, self.notes = outer.seconds, outer.notes
+
+    def show_note(self, text: str) -> None:
+        """Show a note as the outer one does."""
+        self._outer.show_note(text)
 
 
 class TerminalProgress(Progress):
