@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ParallelOptions", "alike", "generate_together", "started_by_torchrun"]
 
-GRACE = 10.0
+GRACE = 5.0
 """Seconds that the other processes get to end after one has failed; those that wait for it in an exchange never would."""
 BROKEN = ("gloo", "nccl", "connection closed by peer", "connection reset", "broken pipe")
 """What errors of an exchange whose other side has gone away have in common."""
@@ -188,7 +188,8 @@ def _start(job: Job, plan: ParallelPlan | None, count: int) -> int:
             theirs.close()
             workers.append(worker)
             ends.append(mine)
-        reports, patience = _reports(workers, ends), GRACE
+        reports = _reports(workers, ends)
+        patience = GRACE if list(reports.values()) == [None] * count else 0.0
     finally:
         _end(workers, patience)
     _raise_first(reports, count)
@@ -200,7 +201,9 @@ def _run_rank(job: Job, plan: ParallelPlan | None, rank: int, count: int, port: 
     from fantasytalking.system.machine import usable_cores
     from fantasytalking.system.processes import start_worker
 
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    if rank == 0:
+        # It may be writing, and leaves nothing half-written behind.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     named = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in named.items()}, MASTER_ADDR="127.0.0.1")
     threads = job.run.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, usable_cores() // count)

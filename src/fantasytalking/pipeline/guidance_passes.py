@@ -243,6 +243,8 @@ class GuidancePasses:
         if not _is_network(self.model):
             return self.model(repeated, times, call.conditions)
         compiled = _is_compiled(self.model)
+        if compiled:
+            self.model.check_compilable(hidden)
         if compiled and call.constants is not None and not call.constants.contexts:
             self._fill(call, repeated, times, place)
         with self.model.cache_context(name, **_context(place)):

@@ -8,6 +8,7 @@ Letters: B batch, f latent frames, n video tokens of one latent frame, d width o
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -138,6 +139,20 @@ class ContextParallel:
         """The ranks that share the tokens of a call; None: each has all of them."""
         config = None if self._parallel_config is None else self._parallel_config.context_parallel_config
         return None if config is None else config._flattened_mesh
+
+    def check_compilable(self, hidden_states: Tensor) -> None:
+        """Check that a compiled model can share the tokens of latents [B, C, f, h, w]: diffusers' uneven exchange cannot be compiled.
+
+        Raises:
+            SettingsError: It cannot.
+        """
+        mesh, heads = self.token_mesh, self.config.num_attention_heads
+        tokens = hidden_states[0, 0].numel() // math.prod(self.config.patch_size)
+        if mesh is not None and (tokens % mesh.size() or heads % mesh.size()):
+            raise SettingsError(
+                f"{tokens} tokens and {heads} attention heads cannot be shared evenly by {mesh.size()} processes, which compiled blocks "
+                "need; use --compile off, or another size or number of processes."
+            )
 
     def token_share(self, grid: tuple[int, int, int]) -> TokenShare | None:
         """The tokens of this rank.
