@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ from markupsafe import Markup
 from fantasytalking.reporting.svg import Scale, element, tick_label, ticks, x_axis, y_axis
 from fantasytalking.system.files import atomic_path
 
-SIZE, LEFT, RIGHT, TOP, BOTTOM = (560, 300), 60, 545, 30, 255
+SIZE, LEFT, RIGHT, TOP, BOTTOM, NEXT = (560, 340), 60, 545, 95, 295, 9.0
 STYLE = (
     "text { font: 11px sans-serif; fill: #57606a } .grid { stroke: #d0d7de } .full { stroke: #57606a; stroke-dasharray: 3 3 } "
-    ".interval { stroke: #0969da } .point { fill: #0969da } .aside .interval, .aside { stroke: #bc4c00 } .aside .point { fill: #bc4c00 }"
+    ".interval { stroke: #0969da } .point { fill: #0969da } .aside .interval { stroke: #bc4c00 } .aside .point { fill: #bc4c00 }"
 )
 
 
@@ -33,18 +34,22 @@ def plot_variants(summary: Mapping[str, Mapping[str, Any]], figure: str, label: 
     low, high = min(span[0] for span in spans.values()), max(span[1] for span in spans.values())
     room = 0.08 * ((high - low) or 1.0)
     works = [row["work"] for row in shown.values()]
-    x, y = Scale(0.0, 1.05 * max(works), LEFT, RIGHT), Scale(low - room, high + room, BOTTOM, TOP)
-    across, up = ticks(0.0, max(works)), ticks(low, high)
+    x, y = Scale(min(works) - 0.05, max(works) + 0.05, LEFT, RIGHT), Scale(low - room, high + room, BOTTOM, TOP)
+    across, up = ticks(min(works) - 0.05, max(works) + 0.05), ticks(low, high)
     parts = [element("style", STYLE), element("title", f"{label} over the share of computed blocks")]
     parts += x_axis([(value, tick_label(value, across)) for value in across], x, BOTTOM, TOP)
     parts += y_axis([(value, tick_label(value, up)) for value in up], y, LEFT, RIGHT)
     parts.append(element("line", css="full", x1=LEFT, x2=RIGHT, y1=y(full[figure]), y2=y(full[figure])))
+    beside: Counter[str] = Counter()
     for name, row in shown.items():
-        at = x(row["work"])
+        # Variants of the same work stand side by side.
+        at = x(row["work"]) + NEXT * beside[f"{row['work']:.2f}"]
+        beside[f"{row['work']:.2f}"] += 1
+        top = y(spans[name][1]) - 5
         group = [
             element("line", css="interval", x1=at, x2=at, y1=y(spans[name][0]), y2=y(spans[name][1])),
             element("circle", css="point", cx=at, cy=y(row[figure]), r=3.0),
-            element("text", name, x=at + 5, y=y(row[figure]) - 4),
+            element("text", name, x=at + 4, y=top, transform=f"rotate(-90 {at + 4:.1f} {top:.1f})"),
         ]
         parts.append(element("g", *group, css="aside" if aside and name.startswith(aside) else "variant"))
     parts.append(element("text", "computed blocks, of the plain loop of three passes", x=LEFT, y=float(SIZE[1] - 12)))
