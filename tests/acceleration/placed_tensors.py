@@ -34,7 +34,7 @@ class Placed(torch.Tensor):
     @staticmethod
     def __new__(cls, inner: Tensor, place: torch.device = HOST) -> Placed:  # type: ignore[misc]
         made: Placed = torch.Tensor._make_wrapper_subclass(
-            cls, inner.shape, strides=inner.stride(), dtype=inner.dtype, device="meta"
+            cls, inner.shape, strides=inner.stride(), dtype=inner.dtype, device=META
         )
         made.inner, made.place = inner, place
         return made
@@ -56,7 +56,8 @@ class Placed(torch.Tensor):
         return self.detach()
 
     @data.setter
-    def data(self, value: Placed) -> None:
+    def data(self, value: Tensor) -> None:
+        assert isinstance(value, Placed)
         torch.Tensor.data.__set__(self, value)  # type: ignore[attr-defined]
         self.inner, self.place = value.inner, value.place
 

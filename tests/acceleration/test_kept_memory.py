@@ -127,7 +127,7 @@ def test_the_command_line_leaves_out_what_memory_is_short_of_and_says_so(
     clip, sizes = dataclasses.replace(CLIP, passes=2), read_sizes(tmp_path / "model")
 
     def needed(**choices: Any) -> int:
-        return expected_peaks(sizes, MemoryPlan(dtype="float32", **choices), clip, on_cpu=True).host
+        return expected_peaks(sizes, MemoryPlan(dtype="float32", **choices), clip, "cpu").host
 
     for choices, is_short in (({}, False), ({"reuse_conditions": "off"}, True)):
         free = math.ceil(needed(**choices) / USABLE_HOST) + 1024  # type: ignore[arg-type]

@@ -137,6 +137,16 @@ def test_a_cpu_is_refused_nothing_and_told_what_would_fit() -> None:
         assert resolve_plan(released_sizes(), with_advice(LARGE, told, option), machine).fits
 
 
+def test_a_mac_copies_the_model_and_needs_64_gb() -> None:
+    enough = resolve_plan(released_sizes(), CLIP, Machine("mps", 60 * GIB, 60 * GIB))
+    assert enough.fits and enough.plan.dtype == "bfloat16" and enough.peaks.host > 46 * GIB
+    short = Machine("mps", 34 * GIB, 34 * GIB)
+    run = resolve_plan(released_sizes(), CLIP, short)
+    assert not run.fits and "use --quantize fp8" not in too_little(run, released_sizes(), CLIP, short, {})
+    cpu = resolve_plan(released_sizes(), CLIP, Machine("cpu", 30 * GIB, 30 * GIB))
+    assert cpu.fits and (cpu.plan.name, cpu.plan.dtype) == ("minimal", "bfloat16") and cpu.peaks.host < 8 * GIB
+
+
 def test_short_memory_turns_off_what_is_kept_and_then_the_cache() -> None:
     sizes = released_sizes()
     plenty = resolve_plan(sizes, CLIP, card(80), overrides={"cache": "magcache"})

@@ -122,6 +122,7 @@ def test_a_run_by_each_plan_holds_what_is_expected_and_never_more(name: str) -> 
         assert there[stage] <= max(expected.device[phase] for phase in PHASES[stage]), stage
 
 
+@pytest.mark.slow  # every tile twice; 6 seconds
 def test_frames_more_or_less_change_tiled_coding_by_copies_of_the_video_alone() -> None:
     plan = MemoryPlan(**CHOICES["minimal"])
     short, long = (traced(plan, Clip(frames, 272, 272, 2), blocks=1)[0] for frames in (9, 17))

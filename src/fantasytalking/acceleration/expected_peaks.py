@@ -29,9 +29,9 @@ VIDEO_COPIES = 4
 """Copies of the video in float32 while it is decoded, clamped and turned into bytes."""
 TEXT_MATRICES = 3
 """Matrices of attention of all heads of umT5, in float32, that are there at once."""
-LIBRARIES, CONTEXT = int(0.42 * GIB), int(1.1 * GIB)
+LIBRARIES, CONTEXT = int(0.35 * GIB), int(1.1 * GIB)
 """Host memory of Python, PyTorch and diffusers (measured), and of a device's context with its libraries (estimated)."""
-CONVOLUTIONS = int(0.13 * GIB)
+CONVOLUTIONS = int(0.1 * GIB)
 """What the convolutions of a CPU take besides for any size (measured)."""
 BLOCKS_AT_ONCE = 3
 """Blocks on the device with streamed groups: the one that computes, the next, and one whose memory waits for the stream."""
@@ -55,23 +55,25 @@ class Peaks:
         return max(self.device.values())
 
 
-def expected_peaks(sizes: ModelSizes, plan: MemoryPlan, clip: Clip, on_cpu: bool = False) -> Peaks:
+def expected_peaks(sizes: ModelSizes, plan: MemoryPlan, clip: Clip, kind: str = "cuda") -> Peaks:
     """Expected memory of generating a clip.
 
     Args:
         sizes: Sizes of the model's parts.
         plan: The choices.
         clip: What is generated.
-        on_cpu: Whether the CPU computes: then there is no device, and all of it is host memory.
+        kind: Type of the device. With a CPU, or a Mac's device, which shares its memory, all of it is main memory.
     """
     weights = _weights(sizes, plan)
     resident = _resident(sizes, plan, weights)
     used = {phase: resident[phase] + extra for phase, extra in _activations(sizes, plan, clip).items()}
-    if on_cpu:
+    if kind != "cuda":
         extra = _activations(sizes, plan, clip)
         if sizes.canvas is None:
             extra |= {phase: extra[phase] + CONVOLUTIONS for phase in ("condition", "decoding")}
-        host = LIBRARIES + _own(sizes, plan, weights) + max(extra.values()) + clip.video_bytes // 4
+        # Only a CPU computes with the pages of the files themselves.
+        own = _own(sizes, plan, weights) if kind == "cpu" else sum(weights.values())
+        host = LIBRARIES + own + max(extra.values()) + clip.video_bytes // 4
         return Peaks(dict.fromkeys(used, 0), host)
     return Peaks(used, _host(sizes, plan, clip, weights))
 

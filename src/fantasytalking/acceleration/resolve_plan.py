@@ -140,7 +140,7 @@ def next_plan(
     def taken(peaks: Peaks) -> int:
         return peaks.device_peak if machine.kind == "cuda" else peaks.host
 
-    limit = taken(expected_peaks(sizes, plan, clip, machine.kind != "cuda"))
+    limit = taken(expected_peaks(sizes, plan, clip, machine.kind))
     names = list(PLANS)
     # A cache that the plan before had to leave out stays out.
     given = {**(overrides or {}), "cache": plan.cache}
@@ -164,7 +164,7 @@ def _runs(name: str, sizes: ModelSizes, clip: Clip, machine: Machine, given: Map
         if plan in seen:
             continue
         seen.add(plan)
-        peaks = expected_peaks(sizes, plan, clip, machine.kind != "cuda")
+        peaks = expected_peaks(sizes, plan, clip, machine.kind)
         enough = peaks.device_peak <= machine.usable if machine.kind == "cuda" else True
         yield PlannedRun(plan, peaks, enough and peaks.host <= USABLE_HOST * machine.host_bytes)
 
