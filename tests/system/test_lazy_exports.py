@@ -20,7 +20,12 @@ def test_an_exported_name_is_the_one_of_its_module_and_others_are_attribute_erro
 
 
 @pytest.mark.parametrize(
-    "module", ["fantasytalking.evaluation.evaluate", "fantasytalking.data.preparation.worker_tasks"]
+    "module",
+    [
+        "fantasytalking.evaluation.evaluate",
+        "fantasytalking.evaluation.benchmark.generation_process",
+        "fantasytalking.data.preparation.worker_tasks",
+    ],
 )
 def test_workers_start_without_the_frameworks_that_only_some_of_their_work_needs(module: str) -> None:
     code = f"import sys, {module}; print(*[name for name in ('diffusers', 'transformers') if name in sys.modules])"
