@@ -39,7 +39,7 @@ class Profile:
 PROFILES = {
     "exact": Profile("exact"),
     "balanced": Profile("balanced", cache="taylorseer", cache_interval=3),
-    "fast": Profile("fast", cache="taylorseer", cache_interval=4, compile=True),
+    "fast": Profile("fast", cache="taylorseer", cache_interval=3, compile=True),
     "turbo": Profile("turbo", compile=True, needs_lora=True, steps=4),
 }
 """Name -> choices, from the released arithmetic to the fastest."""

@@ -39,7 +39,7 @@ class ProfileOptions:
     """How exact and how fast."""
 
     profile: Literal["exact", "balanced", "fast", "turbo"] = "exact"
-    """exact computes every step as released; balanced and fast skip what changes little, fast also compiles; turbo takes few steps without
+    """exact computes every step as released; balanced skips what changes little; fast does so, too, and compiles; turbo takes few steps without
     guidance, as --lora was distilled for: its folder or its name says how many."""
     attention: str | None = None
     """Attention back-end of diffusers, such as native, flash, sage or xformers; the package that it needs must be installed."""
