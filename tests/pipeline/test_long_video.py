@@ -334,7 +334,7 @@ def test_a_callback_may_end_a_long_video(wan: FantasyTalkingPipeline, segment: i
         pipeline._interrupt = len(steps) == 2 * segment - 1
 
     path = tmp_path / "out.mp4"
-    settings = {"long_video": "continue", "callback_on_step_end": stop}
+    settings: dict[str, Any] = {"long_video": "continue", "callback_on_step_end": stop}
     video = wan(portrait(), speech(3.0), progress=Quiet(), output=VideoOutput(path), **settings)
     assert len(video) == probe_video(path).frames == {1: 25, 2: 41}[segment]
     assert list(tmp_path.iterdir()) == [path]
