@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fantasytalking.errors
+from fantasytalking.cli.plan_request import profile_of
 from fantasytalking.cli.planned_run import Job, check_job, generate_file
 from fantasytalking.errors import FantasyTalkingError, ResourceError, SettingsError
 from fantasytalking.pipeline.progress import show_note
@@ -152,15 +153,14 @@ def _take_part(job: Job, plan: ParallelPlan | None) -> int:
 
 def _fastest(job: Job, count: int) -> ParallelPlan:
     """The fastest division of the work between some processes."""
-    from fantasytalking.acceleration.profiles import profile_settings
     from fantasytalking.checkpoints.component_files import read_config
     from fantasytalking.pipeline.early_inputs import read_demands
     from fantasytalking.pipeline.load_pipeline import local_folder
     from fantasytalking.pipeline.parallel_calls import plan_for
     from fantasytalking.pipeline.settings import GenerationSettings
 
-    folder, speed = local_folder(job.model, job.run.transformer), job.plan[1]
-    _, changes = profile_settings(speed.profile, GenerationSettings().to_dict(), bool(speed.lora))
+    folder = local_folder(job.model, job.run.transformer)
+    changes = profile_of(job.model, job.run, job.plan[1], job.settings).settings
     demands = read_demands(Path(folder), {**changes, **job.settings})
     settings = GenerationSettings.create(changes, job.settings) if demands is None else demands.settings
     # A folder whose files do not say it is refused by its loader.

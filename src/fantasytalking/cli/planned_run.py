@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import sys
@@ -12,21 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fantasytalking.cli.options import RunOptions, check_weights_options
-from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, left_out, overrides_of, parse_loras, speed_of
+from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, parse_loras, speed_of
+from fantasytalking.cli.plan_request import plan_label, plan_of_request, profile_of
 from fantasytalking.cli.stream_run import STANDARD_OUTPUT, Streamed, StreamTarget, check_stream
 from fantasytalking.errors import AudioError, ImageError, OutOfMemory
 from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import QuietProgress, TerminalProgress, quiet_frameworks
-from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.system.files import check_output, existing_file
 from fantasytalking.system.startup import check_threads, importing_frameworks
 
 if TYPE_CHECKING:
-    from fantasytalking.acceleration.memory_plan import Clip, MemoryPlan
-    from fantasytalking.acceleration.profiles import ResolvedProfile
+    from fantasytalking.acceleration.memory_plan import MemoryPlan
     from fantasytalking.acceleration.ranks import Ranks
-    from fantasytalking.acceleration.resolve_plan import Machine, PlannedRun
+    from fantasytalking.acceleration.resolve_plan import Machine
     from fantasytalking.pipeline.inputs import AudioSource, ImageSource
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
     from fantasytalking.pipeline.progress import Progress
@@ -244,10 +242,10 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
 
         loaded = loaded or LoadedModel()
         place = choose_device(request.run.device)
-        resolved = _profile(request)
+        resolved = profile_of(request.model, request.run, request.profile, request.settings)
         settings = {**resolved.settings, **request.settings}
         speed = speed_of(request.profile, resolved.profile.compile, resolved.scheduler)
-        planned = _plans(request, settings, place, loaded)
+        planned = plan_of_request(request, settings, loaded.machine(place))
         lower = None if planned is None else planned.lower
     notes = () if planned is None else planned.notes
     for note in (*resolved.notes, *notes, *_about_compiling(request, place)):
@@ -276,90 +274,24 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
         if lower is None and isinstance(error, OutOfMemory):
             raise
         if lower is None:
+            by = "" if planned is None else f" by the plan {plan_label(planned.run)}"
             way_out = "and there is none below it; use a device with more memory."
             if request.ranks is not None:
                 way_out = "which several processes cannot change in the middle; use --memory low or minimal."
             raise OutOfMemory(
-                f"The model does not fit into the memory of the device{'' if planned is None else f' by the plan {_label(planned.run)}'}, "
-                f"{way_out}"
+                f"The model does not fit into the memory of the device{by}, {way_out}"
             ) from error
     loaded.drop()
     release(place)
     assert planned is not None
-    progress.note(f"The memory plan {_label(planned.run)} ran out of memory; once more by the plan {_label(lower)}.")
+    progress.note(
+        f"The memory plan {plan_label(planned.run)} ran out of memory; once more by the plan {plan_label(lower)}."
+    )
     return attempt(lower.plan)
-
-
-def _profile(request: Request) -> ResolvedProfile:
-    """The profile of a request, for its model and its LoRA files."""
-    from fantasytalking.acceleration.profiles import resolve_profile
-    from fantasytalking.pipeline.early_inputs import read_demands
-    from fantasytalking.pipeline.load_pipeline import local_folder
-
-    demands = read_demands(Path(local_folder(request.model, request.run.transformer)), {})
-    usual = demands.settings if demands else GenerationSettings()
-    loras = tuple(path for path, _ in parse_loras(request.profile.lora))
-    return resolve_profile(request.profile.profile, usual.to_dict(), request.settings, loras)
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """The plan of a request.
-
-    Attributes:
-        run: The plan.
-        lower: The plan after it, where memory runs out; None where there is none.
-        notes: What a user should know before it begins.
-    """
-
-    run: PlannedRun
-    lower: PlannedRun | None
-    notes: tuple[str, ...]
-
-
-def _plans(request: Request, settings: dict[str, Any], place: Any, loaded: LoadedModel) -> _Planned | None:
-    """The plan of a request; None where the model's sizes are not known."""
-    from fantasytalking.acceleration.part_sizes import read_sizes
-    from fantasytalking.acceleration.resolve_plan import next_plan, resolve_plan, too_little
-    from fantasytalking.errors import CheckpointError
-    from fantasytalking.pipeline.load_pipeline import local_folder
-    from fantasytalking.pipeline.plan_run import clip_of, settings_of
-
-    folder = Path(local_folder(request.model, request.run.transformer))
-    try:
-        sizes = read_sizes(folder, request.run.transformer, request.run.adapter)
-    except CheckpointError:
-        # Its loader says what is wrong with the folder or the weights.
-        return None
-    given = overrides_of(request.memory, request.run.dtype, settings_of(folder, settings))
-    clip, machine = clip_of(folder, settings, request.portrait, request.speech), loaded.machine(place)
-    if request.ranks is not None:
-        clip, machine = _share_of(request.ranks, clip, machine)
-    planned = resolve_plan(sizes, clip, machine, request.memory.memory, given)
-    notes = [] if planned.plan.name == "high" else [f"Memory plan {_label(planned)}."]
-    if not planned.fits:
-        notes.append(too_little(planned, sizes, clip, machine, given))
-    notes += left_out(planned.plan, given)
-    # One of several processes cannot begin again alone.
-    lower = None if request.ranks is not None else next_plan(sizes, clip, machine, planned.plan, given)
-    return _Planned(planned, lower, tuple(notes))
-
-
-def _share_of(ranks: Ranks, clip: Clip, machine: Machine) -> tuple[Clip, Machine]:
-    """What one of several processes has to do, and the memory that it has for it: of main memory, an equal share."""
-    passes = -(-clip.passes // (1 if ranks.plan is None else ranks.plan.guidance))
-    host = machine.host_bytes // ranks.on_this_machine
-    own = machine.device_bytes if machine.kind == "cuda" else machine.device_bytes // ranks.on_this_machine
-    return dataclasses.replace(clip, passes=passes), dataclasses.replace(machine, device_bytes=own, host_bytes=host)
 
 
 def _together(ranks: Ranks | None) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if ranks is None else ranks.together()
-
-
-def _label(planned: PlannedRun) -> str:
-    choices = planned.plan.describe()
-    return f"{planned.plan.name} ({choices['offload']}; passes {choices['guidance passes']}; VAE {choices['VAE']})"
 
 
 def _about_compiling(request: Request, place: Any) -> list[str]:
