@@ -9,16 +9,34 @@ from typing import TYPE_CHECKING
 
 from fantasytalking.system.lazy_exports import lazy_exports
 
-_INTERFACE = ("Beginning", "Reference", "VideoAutoencoder", "from_uint8", "to_uint8")
+_INTERFACE = ("Beginning", "Dubber", "FilmedFace", "Reference", "VideoAutoencoder", "from_uint8", "to_uint8")
 _HOMES = dict.fromkeys(_INTERFACE, "fantasytalking.autoencoder.interface") | {
     "MeshAutoencoder": "fantasytalking.autoencoder.mesh_autoencoder",
     "WanAutoencoder": "fantasytalking.autoencoder.wan_autoencoder",
 }
 
-__all__ = ["Beginning", "MeshAutoencoder", "Reference", "VideoAutoencoder", "WanAutoencoder", "from_uint8", "to_uint8"]
+__all__ = [
+    "Beginning",
+    "Dubber",
+    "FilmedFace",
+    "MeshAutoencoder",
+    "Reference",
+    "VideoAutoencoder",
+    "WanAutoencoder",
+    "from_uint8",
+    "to_uint8",
+]
 
 if TYPE_CHECKING:
-    from fantasytalking.autoencoder.interface import Beginning, Reference, VideoAutoencoder, from_uint8, to_uint8
+    from fantasytalking.autoencoder.interface import (
+        Beginning,
+        Dubber,
+        FilmedFace,
+        Reference,
+        VideoAutoencoder,
+        from_uint8,
+        to_uint8,
+    )
     from fantasytalking.autoencoder.mesh_autoencoder import MeshAutoencoder
     from fantasytalking.autoencoder.wan_autoencoder import WanAutoencoder
 

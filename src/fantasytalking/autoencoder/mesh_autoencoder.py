@@ -19,7 +19,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasytalking.autoencoder.interface import Beginning, Reference, from_uint8, to_uint8
+from fantasytalking.autoencoder.dubbed_clip import DubbedClip
+from fantasytalking.autoencoder.interface import Beginning, Dubber, FilmedFace, Reference, from_uint8, to_uint8
 from fantasytalking.autoencoder.lids import draw_blinks
 from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec, smooth_over_time
 from fantasytalking.autoencoder.opening_readings import drawn_openings
@@ -123,6 +124,21 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             parameters = self.codec.parameters_of(torch.from_numpy(points), torch.from_numpy(mesh))
             latents.append(self.codec.to_latents(self.codec.unshown(parameters)[None]))
         return torch.cat(latents).to(video.device)
+
+    @property
+    def latents_are_pictures(self) -> bool:
+        """False: they hold motion, of which a dubbed clip's expression is all new."""
+        return False
+
+    def area_to_latents(self, area: Tensor) -> Tensor:
+        """Refuse: an area of the picture has no place in these latents."""
+        raise NotImplementedError("Latents of face motion have no places in the picture.")
+
+    @torch.no_grad()
+    def dub(self, latents: Tensor, reference: Reference, face: FilmedFace, frames: int, fps: float) -> Dubber:
+        """Move the mouth of each frame as the latents say; head, eyes and all else stay as filmed."""
+        parameters = self._limit(self.codec.shown(self.codec.from_latents(latents.float().cpu())[0]))
+        return DubbedClip(self.codec, self.painter, parameters[:frames, : self.config.coefficients], fps, face)
 
     @property
     def audio_channels(self) -> Tensor:

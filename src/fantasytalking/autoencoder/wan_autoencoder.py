@@ -9,8 +9,10 @@ import torch
 from diffusers import AutoencoderKLWan
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import avg_pool3d
 
-from fantasytalking.autoencoder.interface import Beginning, Reference, first_frame_mask, to_uint8
+from fantasytalking.autoencoder.dubbed_face import DubbedFace
+from fantasytalking.autoencoder.interface import Beginning, Dubber, FilmedFace, Reference, first_frame_mask, to_uint8
 from fantasytalking.autoencoder.repeated_chunks import reuse_repeated_chunks
 from fantasytalking.geometry import Strides
 from fantasytalking.system.execution_device import execution_device
@@ -51,6 +53,18 @@ class WanAutoencoder:
         return result
 
     audio_channels: Tensor | None = None
+    latents_are_pictures: bool = True
+
+    def area_to_latents(self, area: Tensor) -> Tensor:
+        """Shares of an area [B, F, H, W], F = 4 f - 3 -> [B, 1, f, h, w], averaged over the pixels and frames of each latent."""
+        strides = self.strides
+        group = strides.time
+        filled = torch.cat([area[:, :1].expand(-1, group - 1, -1, -1), area], 1)[:, None].float()
+        return avg_pool3d(filled, (group, strides.height, strides.width))
+
+    def dub(self, latents: Tensor, reference: Reference, face: FilmedFace, frames: int, fps: float) -> Dubber:
+        """Lay the decoded face over that of the footage, with a soft edge."""
+        return DubbedFace(np.stack(list(self.decode_frames(latents, reference))[:frames]), fps, face)
 
     def enliven(self, latents: Tensor, seed: int, w_face: float, given: int) -> Tensor:
         """Return the latents as they are: a model of this size draws blinks itself."""

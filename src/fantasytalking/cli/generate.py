@@ -1,4 +1,4 @@
-"""`fantasytalking generate`: a video from a portrait and speech."""
+"""`fantasytalking generate`: a video from a portrait, or from existing footage, and speech."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from pathlib import Path
 from fantasytalking.cli.options import RunOptions, SettingOptions, given_settings, parse
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
 from fantasytalking.cli.planned_run import generate_file
+from fantasytalking.errors import SettingsError
 
 __all__ = ["main"]
 
 
 @dataclass(frozen=True)
 class Generate:
-    """Animate a portrait with speech. The path of the video is the last line of the output."""
+    """Animate a portrait with speech, or dub footage. The path of the video is the last line of the output."""
 
-    image: Path
-    """The portrait: any common picture format."""
     audio: Path
     """The speech: a sound file, or a video whose sound is used."""
     output: Path
     """The video to write: mp4, mov or mkv."""
+    image: Path | None = None
+    """The portrait: any common picture format."""
+    video: Path | None = None
+    """Footage in place of the portrait: who speaks in it gets the new speech, everything else stays as filmed."""
     model: str = "embedded"
     """embedded (comes with the package), a model folder, or the name of a repository on the Hugging Face hub."""
     run: RunOptions = field(default_factory=RunOptions)
@@ -40,4 +43,13 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(Generate, "generate", arguments)
     settings = given_settings(options.settings)
     plan = options.memory, options.speed
-    return generate_file(options.image, options.audio, options.output, options.model, options.run, settings, plan)
+    if options.image is not None and options.video is not None:
+        raise SettingsError("Both --image and --video were given; give the portrait or the footage.")
+    source = options.image or options.video
+    if source is None:
+        raise SettingsError(
+            "'fantasytalking generate' needs --image, the portrait, or --video, footage to dub; 'fantasytalking generate --help' lists all "
+            "options."
+        )
+    is_footage = options.video is not None
+    return generate_file(source, options.audio, options.output, options.model, options.run, settings, plan, is_footage)

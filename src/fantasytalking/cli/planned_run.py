@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fantasytalking.cli.options import RunOptions, check_weights_options
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, overrides_of, parse_loras, speed_of
-from fantasytalking.errors import AudioError, ImageError, OutOfMemory
+from fantasytalking.errors import AudioError, ImageError, OutOfMemory, VideoError
 from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
@@ -22,6 +22,8 @@ from fantasytalking.system.startup import check_threads, importing_frameworks
 if TYPE_CHECKING:
     from fantasytalking.acceleration.memory_plan import MemoryPlan
     from fantasytalking.acceleration.resolve_plan import Machine, PlannedRun
+    from fantasytalking.pipeline.dubbing import DubbedVideo
+    from fantasytalking.pipeline.footage_inputs import FootageSource
     from fantasytalking.pipeline.inputs import AudioSource, ImageSource
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
     from fantasytalking.pipeline.progress import Progress
@@ -38,23 +40,26 @@ def generate_file(
     run: RunOptions,
     settings: dict[str, Any],
     plan: tuple[MemoryOptions, ProfileOptions] | None = None,
+    is_footage: bool = False,
 ) -> int:
     """Generate one video and print its path: the shared body of `generate` and `demo`.
 
-    Everything that can be checked is checked before the model is loaded.
+    Everything that can be checked is checked before the model is loaded. `image` is footage to dub where `is_footage` says so.
     """
     check_threads(run.threads)
     target = check_output(output, run.overwrite, ENDINGS)
-    existing_file(image, "image", ImageError)
+    existing_file(image, "video" if is_footage else "image", VideoError if is_footage else ImageError)
     existing_file(audio, "audio", AudioError)
     resolve_model(model)
     check_weights_options(run.transformer, run.adapter)
     if plan is not None:
         parse_loras(plan[1].lora)
     progress = TerminalProgress()
-    portrait, speech = _read(image, audio, model, settings, progress)
+    read = _read_footage if is_footage else _read
+    portrait, speech = read(image, audio, model, settings, progress)
     memory, profile = plan or (MemoryOptions(), ProfileOptions())
-    video = generate_planned(Request(model, portrait, speech, target, run, settings, memory, profile), progress)
+    request = Request(model, portrait, speech, target, run, settings, memory, profile, is_footage)
+    video = generate_planned(request, progress)
     if run.json:
         print(json.dumps({"output": str(target), "model": model, **video.summary()}, ensure_ascii=False))
     else:
@@ -78,19 +83,32 @@ def _read(
         return read_inputs(image, audio, model, settings)
 
 
+def _read_footage(
+    video: str | os.PathLike[str],
+    audio: str | os.PathLike[str],
+    model: str,
+    settings: dict[str, Any],
+    progress: TerminalProgress,
+) -> tuple[FootageSource, AudioSource]:
+    from fantasytalking.pipeline.early_inputs import read_footage_inputs
+
+    return read_footage_inputs(video, audio, model, settings, progress)
+
+
 @dataclass(frozen=True)
 class Request:
     """What a command was asked for.
 
     Attributes:
         model: Name of the model.
-        portrait: The portrait, read already where the model's demands are known.
+        portrait: The portrait, or footage, read already where the model's demands are known.
         speech: The speech, likewise.
         target: The video to write.
         run: Where and how the command runs.
         settings: Settings that were given, by name.
         memory: Options about memory.
         profile: Options about speed.
+        is_footage: Whether footage is dubbed.
     """
 
     model: str
@@ -101,6 +119,7 @@ class Request:
     settings: dict[str, Any]
     memory: MemoryOptions
     profile: ProfileOptions
+    is_footage: bool = False
 
 
 class LoadedModel:
@@ -146,7 +165,9 @@ class LoadedModel:
         self._pipeline = None
 
 
-def generate_planned(request: Request, progress: Progress, loaded: LoadedModel | None = None) -> TalkingVideo:
+def generate_planned(
+    request: Request, progress: Progress, loaded: LoadedModel | None = None
+) -> TalkingVideo | DubbedVideo:
     """Generate the clip of a request; after an error of too little memory once more, by the next plan below.
 
     Args:
@@ -177,13 +198,15 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
     if request.profile.compile == "on" and place.type != "cuda":
         progress.note(f"Blocks are compiled on CUDA devices only, so --compile on has no effect on {place.type}.")
 
-    def attempt(plan: MemoryPlan | None, batching: dict[str, Any]) -> TalkingVideo:
+    def attempt(plan: MemoryPlan | None, batching: dict[str, Any]) -> TalkingVideo | DubbedVideo:
         from fantasytalking.pipeline.talking_video import VideoOutput
 
         with progress.stage("loading"), importing_frameworks():
             pipeline, encoder_threads = loaded.load(request, plan, speed)
         output = VideoOutput(request.target, request.run.overwrite, encoder_threads)
         given = {**settings, **batching}
+        if request.is_footage:
+            return pipeline.dub(request.portrait, request.speech, output, progress=progress, **given)
         video: TalkingVideo = pipeline(request.portrait, request.speech, progress=progress, output=output, **given)
         return video
 
@@ -221,7 +244,8 @@ def _plans(
         # Its loader says what is wrong with the folder or the weights.
         return None, None
     overrides = overrides_of(request.memory, dtype_name(request.run.dtype, place), settings)
-    clip, machine = clip_of(Path(folder), settings, request.portrait, request.speech), loaded.machine(place)
+    portrait = getattr(request.portrait, "first", None) if request.is_footage else request.portrait
+    clip, machine = clip_of(Path(folder), settings, portrait, request.speech), loaded.machine(place)
     planned = resolve_plan(sizes, clip, machine, request.memory.memory, overrides)
     return planned, next_plan(sizes, clip, machine, planned.plan, overrides)
 

@@ -16,12 +16,15 @@ from typing import Any
 from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.media.audio import load_audio
 from fantasytalking.media.image import load_image
+from fantasytalking.pipeline.footage import open_footage
+from fantasytalking.pipeline.footage_inputs import FootageSource, load_footage, load_footage_speech
 from fantasytalking.pipeline.inputs import AudioSource, ImageSource, load_portrait, load_speech
 from fantasytalking.pipeline.model_names import INDEX, resolve_model
 from fantasytalking.pipeline.model_rules import ModelRules
+from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
 
-__all__ = ["Demands", "read_demands", "read_inputs"]
+__all__ = ["Demands", "read_demands", "read_footage_inputs", "read_inputs"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,40 @@ def read_inputs(
     settings, rules = demands.settings, demands.rules
     find_face = rules.needs_face or (demands.uses_identity and settings.identity_scale > 0)
     return load_portrait(image, settings, rules, find_face), load_speech(audio, settings, rules)
+
+
+def read_footage_inputs(
+    video: str | os.PathLike[str],
+    audio: str | os.PathLike[str],
+    model: str,
+    given: Mapping[str, Any],
+    progress: Progress,
+) -> tuple[FootageSource, AudioSource]:
+    """Read footage and speech as `FantasyTalkingPipeline.dub` of a model will.
+
+    Args:
+        video: File of the footage.
+        audio: File of the speech.
+        model: Name of the model.
+        given: Settings of the call by name.
+        progress: Shows the stage in which the face is followed.
+
+    Returns:
+        As for `read_inputs`.
+
+    Raises:
+        InputError: Footage, speech or a setting cannot be used.
+        CheckpointError: There is no such model.
+    """
+    folder = resolve_model(model)
+    demands = read_demands(folder, given) if isinstance(folder, Path) else None
+    with progress.stage("reading"):
+        opened = open_footage(video)
+        if demands is None:
+            load_audio(audio, from_picture=False)
+            return video, audio
+        speech = load_footage_speech(audio, opened.seconds, demands.settings, demands.rules)
+    return load_footage(opened, demands.settings, demands.rules, progress), speech
 
 
 def read_demands(folder: Path, given: Mapping[str, Any]) -> Demands | None:

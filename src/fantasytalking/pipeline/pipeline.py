@@ -34,9 +34,11 @@ from fantasytalking.pipeline.diffusers_conventions import (
     frames_output,
     with_dtype,
 )
+from fantasytalking.pipeline.dubbing import Dubbing
 from fantasytalking.pipeline.effective_settings import effective_settings
 from fantasytalking.pipeline.encoders import Encoders, encode_prompts
 from fantasytalking.pipeline.inputs import ImageSource, Portrait, Speech, load_portrait, load_speech
+from fantasytalking.pipeline.kept_footage import KeptFootage
 from fantasytalking.pipeline.model_folder import (
     LIBRARY,
     check_folder,
@@ -61,7 +63,7 @@ register_components("FantasyTalkingTransformer3DModel", "MeshAutoencoder", "Whis
 
 
 @register_pipeline
-class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoaderMixin):
+class FantasyTalkingPipeline(Dubbing, DiffusersConventions, DiffusionPipeline, WanLoraLoaderMixin):
     """Makes a portrait speak.
 
     Args:
@@ -306,23 +308,27 @@ class FantasyTalkingPipeline(DiffusersConventions, DiffusionPipeline, WanLoraLoa
             run.progress.note(whose + note)
         return dataclasses.replace(case, settings=settings)
 
-    def _sample(self, clips: list[Clip], run: Run) -> list[Tensor]:
-        """Draw noise for clips of one size and denoise it to [1, C, f, h, w] each."""
+    def _sample(self, clips: list[Clip], run: Run, kept: KeptFootage | None = None) -> list[Tensor]:
+        """Draw noise for clips of one size and denoise it to [1, C, f, h, w] each; `kept` is footage that shows outside the dubbed area."""
         noise = drawn([clip.case for clip in clips], clips[0].shape, run.progress.note).to(self._execution_device)
         settings, beginning = clips[0].case.settings, clips[0].beginning
-        schedule = make_schedule(self.scheduler, settings, noise.device)
+        schedule, start = make_schedule(self.scheduler, settings, noise.device), noise
+        if kept is not None:
+            schedule, start = kept.begin(schedule, noise)
         guidance, image_latents = joined(clips, self.autoencoder.audio_channels)
         self._num_timesteps, done = len(schedule.timesteps), list[int]()
         after_step: list[StepHook] = [lambda step, *_: done.append(step)]
         if beginning is not None:
             after_step.append(continuation(beginning.latents, noise, schedule))
+        if kept is not None:
+            after_step.append(kept.keep(schedule, noise))
         steer = None
         if run.callback is not None:
             seen = StepCallback(self, run.callback, run.tensor_names, guidance)
             after_step.append(seen.after_step)
             steer = seen.steer
         hooks = Hooks(run.progress, tuple(after_step), steer, lambda: self._interrupt)
-        latents = denoise(self.transformer, schedule, noise, image_latents, guidance, hooks)
+        latents = denoise(self.transformer, schedule, start, image_latents, guidance, hooks)
         if len(done) < self._num_timesteps:
             run.progress.note(
                 f"The run was interrupted after {len(done)} of {self._num_timesteps} steps, so the video is unfinished."

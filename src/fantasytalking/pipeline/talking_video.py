@@ -7,6 +7,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class VideoOutput:
     def __post_init__(self) -> None:
         check_output(self.path, self.overwrite, ENDINGS)
 
-    def open(self, fps: float, audio: Audio) -> VideoWriter | BackgroundWriter:
+    def open(self, fps: float | Fraction, audio: Audio) -> VideoWriter | BackgroundWriter:
         """A writer of the frames, for a `with` block, which completes the file or leaves nothing."""
         writer = VideoWriter(self.path, fps, audio, self.overwrite, threads=self.threads)
         return writer if self.threads == 1 else BackgroundWriter(writer)
@@ -52,7 +53,7 @@ class VideoOutput:
 
 @contextlib.contextmanager
 def written(
-    output: VideoOutput | None, fps: float, audio: Audio, progress: Progress
+    output: VideoOutput | None, fps: float | Fraction, audio: Audio, progress: Progress
 ) -> Iterator[Callable[[NDArray[np.uint8]], None] | None]:
     """Write the frames that the block makes; after it, the stage "writing" lasts until the encoder has given what it held back.
 

@@ -1,0 +1,215 @@
+"""Dubbing: new speech over existing footage. The head, the scene and all outside the mouth's area stay as filmed.
+
+Two passes over the file: one follows the face, one makes the frames and writes them. Between them the clip is sampled from the speech.
+The result has the footage's size, frame rate and length, whatever the speech's length.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fantasytalking.acceleration.apply_plan import memory_released
+from fantasytalking.autoencoder import Dubber, FilmedFace, VideoAutoencoder
+from fantasytalking.media.audio import Audio, fit_length, load_audio
+from fantasytalking.pipeline.call_arguments import Case
+from fantasytalking.pipeline.clip_batches import Clip, Run, encode_clip
+from fantasytalking.pipeline.encoders import encode_prompts
+from fantasytalking.pipeline.footage_inputs import Footage, FootageSource, load_footage, load_footage_speech
+from fantasytalking.pipeline.inputs import AudioSource, Speech
+from fantasytalking.pipeline.kept_footage import KeptFootage, encode_footage
+from fantasytalking.pipeline.progress import Progress, default_progress
+from fantasytalking.pipeline.settings import GenerationSettings
+from fantasytalking.pipeline.talking_video import VideoOutput, written
+
+__all__ = ["DubbedVideo", "Dubbing"]
+
+
+@dataclass(frozen=True)
+class DubbedVideo:
+    """A finished dubbed video, in its file.
+
+    Attributes:
+        path: The file.
+        frames: Number of frames.
+        fps: Frames per second.
+        width: Pixels.
+        height: Pixels.
+        settings: Settings of the generation.
+        notes: Sentences about what was found, changed or chosen on the way.
+        seconds: Stage of the pipeline -> wall-clock seconds spent in it.
+    """
+
+    path: Path
+    frames: int
+    fps: float
+    width: int
+    height: int
+    settings: GenerationSettings
+    notes: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.fps
+
+    def summary(self) -> dict[str, Any]:
+        """Everything as plain values for JSON, under the names of `TalkingVideo.summary`."""
+        return {
+            "frames": self.frames,
+            "fps": self.fps,
+            "width": self.width,
+            "height": self.height,
+            "duration": round(self.duration, 3),
+            "settings": self.settings.to_dict(),
+            "notes": list(self.notes),
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+        }
+
+
+class Dubbing:
+    """The pipeline's side of dubbing."""
+
+    @torch.no_grad()
+    def dub(
+        self,
+        video: FootageSource,
+        audio: AudioSource,
+        output: str | os.PathLike[str] | VideoOutput,
+        settings: GenerationSettings | None = None,
+        *,
+        progress: Progress | None = None,
+        generator: torch.Generator | None = None,
+        **overrides: Any,
+    ) -> DubbedVideo:
+        """Write existing footage with new speech: the face in it speaks, and everything else stays as filmed.
+
+        Args:
+            video: The footage: a video file, or a `Footage` that was read before.
+            audio: The speech, as a call of the pipeline takes it. What is longer than the footage is left out, with a note.
+            output: File to write, which must not exist yet unless a `VideoOutput` says otherwise.
+            settings: A complete record; None takes the model's defaults.
+            progress: Shows stages and notes; None: progress bars where stderr is a terminal, else warnings for notes.
+            generator: Where the noise comes from, in place of a seed.
+            overrides: Single settings by name, such as `face=1` or `dub_volume=0.2`.
+
+        Returns:
+            What was written. After any error, and after Ctrl-C, there is no file.
+
+        Raises:
+            InputError: Footage, speech or a setting cannot be used.
+            OutputError: The output cannot be written.
+        """
+        pipeline: Any = self
+        target = output if isinstance(output, VideoOutput) else VideoOutput(output)
+        chosen = pipeline.settings(**overrides) if settings is None else settings.replace(**overrides)
+        if generator is not None:
+            chosen = chosen.replace(seed=generator.initial_seed() % 2**32)
+        progress = progress or default_progress(getattr(pipeline, "_progress_bar_config", {}).get("disable", False))
+        footage = video if isinstance(video, Footage) else load_footage(video, chosen, pipeline.rules, progress)
+        speech = load_footage_speech(audio, footage.video.seconds, chosen, pipeline.rules)
+        run = Run(progress, "sigma_shift" in overrides or settings is not None, output=target)
+        with memory_released(pipeline):
+            return _dub(pipeline, footage, speech, Case("", "", chosen, generator), run)
+
+
+def _dub(pipeline: Any, footage: Footage, speech: Speech, case: Case, run: Run) -> DubbedVideo:
+    progress, autoencoder = run.progress, pipeline.autoencoder
+    pictures = autoencoder.latents_are_pictures
+    portrait = footage.first if pictures else footage.resting
+    if pictures:
+        # who speaks is seen best in the resting frame
+        portrait = dataclasses.replace(
+            portrait, original=footage.resting.original, original_face=footage.resting.original_face
+        )
+    for note in footage.face.notes:
+        progress.note(note)
+    case = pipeline._settle(dataclasses.replace(case, image=portrait, audio=speech), portrait, speech, run, "")
+    settings = case.settings
+    for note in _without_effect(pipeline, settings, pictures, footage, speech):
+        progress.note(note)
+    with progress.stage("encoding"):
+        parts = pipeline.encoders, autoencoder, pipeline.rules
+        prompts = encode_prompts(parts[0], settings, case.text.prompt, case.text.negative)
+        clip = encode_clip(*parts, case, portrait, speech, prompts, None)
+        kept = _kept(autoencoder, footage, clip) if pictures else None
+    (latents,) = pipeline._sample([clip], run, kept)
+    video, rate = footage.video, footage.video.rate
+    assert run.output is not None
+    sound = _sound(footage, speech, settings.dub_volume)
+    with written(run.output, rate, sound, progress) as write, progress.stage("dubbing", video.frames) as advance:
+        assert write is not None
+        face = FilmedFace(footage.face.meshes, footage.face.shares, float(rate), video.frame, settings.dub_area)
+        dubber = autoencoder.dub(latents, clip.reference, face, speech.video_frames, speech.fps)
+        for frame in _made(footage, dubber):
+            write(frame)
+            advance()
+    return DubbedVideo(
+        Path(run.output.path),
+        video.frames,
+        float(rate),
+        video.width + video.width % 2,
+        video.height + video.height % 2,
+        settings,
+        tuple(progress.notes),
+        progress.seconds,
+    )
+
+
+def _made(footage: Footage, dubber: Dubber) -> Iterator[NDArray[np.uint8]]:
+    for index, frame in enumerate(footage.video):
+        yield dubber(index, frame)
+
+
+def _kept(autoencoder: VideoAutoencoder, footage: Footage, clip: Clip) -> KeptFootage:
+    settings, speech = clip.case.settings, clip.speech
+    return encode_footage(
+        autoencoder,
+        footage,
+        clip.reference,
+        speech.num_frames,
+        speech.fps,
+        settings.dub_area,
+        settings.dub_strength,
+    )
+
+
+def _sound(footage: Footage, speech: Speech, volume: float) -> Audio:
+    """The new speech, continued with silence to the footage's length, over the footage's own sound if that is wanted."""
+    new = speech.soundtrack
+    samples = fit_length(new.samples, round(footage.video.seconds * new.sample_rate))
+    if volume > 0 and footage.video.has_sound:
+        own = load_audio(footage.video.path, new.sample_rate, min_seconds=0.0, allow_silent=True)
+        samples = samples + volume * fit_length(own.samples, len(samples))
+        samples /= max(1.0, float(np.abs(samples).max()))
+    return Audio(samples, new.sample_rate)
+
+
+def _without_effect(
+    pipeline: Any, settings: GenerationSettings, pictures: bool, footage: Footage, speech: Speech
+) -> list[str]:
+    """A sentence for each thing that does not come as one may expect."""
+    usual = pipeline.settings()
+    notes = [
+        f"This model moves mouth and chin of the filmed face, so {name} has no effect."
+        for name in ("dub_area", "dub_strength")
+        if not pictures and getattr(settings, name) != getattr(usual, name)
+    ]
+    if settings.dub_volume > 0 and not footage.video.has_sound:
+        notes.append("The footage has no sound, so dub_volume has no effect.")
+    if not pictures and settings.longest_side is not None:
+        notes.append("Footage keeps its size, so longest_side has no effect with this model.")
+    left = footage.video.seconds - speech.video_frames / speech.fps
+    if left > 0.5:
+        then = "the face stays as filmed" if pictures else "the mouth rests"
+        notes.append(f"The speech ends {left:.1f} s before the footage; from there on {then}, and there is no speech.")
+    return notes

@@ -1,0 +1,112 @@
+"""Reading and checking the footage and the speech that are dubbed together."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fantasytalking.media.video import exact_rate
+from fantasytalking.perception.faces import Face, detect_faces, face_of_mesh
+from fantasytalking.pipeline.footage import FollowedFace, OpenedFootage, follow_face, open_footage
+from fantasytalking.pipeline.inputs import AudioSource, Portrait, Speech, load_portrait, load_speech
+from fantasytalking.pipeline.model_rules import ModelRules
+from fantasytalking.pipeline.progress import Progress
+from fantasytalking.pipeline.settings import GenerationSettings
+
+__all__ = ["Footage", "FootageSource", "load_footage", "load_footage_speech"]
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Footage that is ready to be dubbed.
+
+    Attributes:
+        video: The file.
+        face: The face that is dubbed, in all frames.
+        first: The first frame, as the portrait of a model that continues it.
+        resting: The frame that shows the face best at rest, as the portrait of a model that moves it.
+    """
+
+    video: OpenedFootage
+    face: FollowedFace
+    first: Portrait
+    resting: Portrait
+
+
+FootageSource: TypeAlias = str | os.PathLike[str] | Footage
+
+
+def load_footage(
+    source: str | os.PathLike[str] | OpenedFootage, settings: GenerationSettings, rules: ModelRules, progress: Progress
+) -> Footage:
+    """Read footage, follow the face that is dubbed, and look at it closely.
+
+    Args:
+        source: A video file, opened or not.
+        settings: Uses `face`, `face_check` and `longest_side`.
+        rules: Rules of the model.
+        progress: Shows the stage.
+
+    Raises:
+        VideoError: The file cannot be used.
+        FaceError: There is no face, no face of that number, or it is too small or hardly human.
+    """
+    video = source if isinstance(source, OpenedFootage) else open_footage(source)
+    face = follow_face(video, settings.face, progress)
+    frame, mesh = video.frame(face.rest), np.array(face.meshes[face.rest])
+    found = _number_of(detect_faces(frame), mesh)
+    if found is None:
+        # seen by the mesh alone, as in a turned head
+        resting = _unchecked(frame, mesh)
+    else:
+        looked = load_portrait(frame, settings.replace(face=found), rules, True)
+        resting = dataclasses.replace(looked, notes=())
+    first = load_portrait(video.frame(0), settings.replace(face=None), rules, False)
+    return Footage(video, face, dataclasses.replace(first, check=resting.check, notes=()), resting)
+
+
+def load_footage_speech(audio: AudioSource, seconds: float, settings: GenerationSettings, rules: ModelRules) -> Speech:
+    """Read the speech for footage; what is longer than the footage is left out, with a note.
+
+    Args:
+        audio: As `inputs.load_speech` takes it.
+        seconds: Length of the footage.
+        settings: Uses `fps` and `max_seconds`.
+        rules: Rules of the model.
+
+    Raises:
+        AudioError: No usable sound, or more of it than one clip of this model holds.
+    """
+    if isinstance(audio, Speech):
+        return audio
+    longest = rules.max_frames / float(exact_rate(settings.fps or rules.native_fps))
+    if seconds > longest or (settings.max_seconds is not None and settings.max_seconds <= seconds):
+        return load_speech(audio, settings, rules)
+    # three decimals: what a note of the reader says
+    speech = load_speech(audio, settings.replace(max_seconds=max(0.2, math.floor(1000 * seconds) / 1000)), rules)
+    notes = [
+        f"The speech is longer than the footage ({seconds:.2f} s), so what comes after that is left out."
+        if note.endswith("(max_seconds).")
+        else note
+        for note in speech.notes
+    ]
+    return dataclasses.replace(speech, notes=tuple(notes))
+
+
+def _number_of(faces: list[Face], mesh: NDArray[np.float32]) -> int | None:
+    """Which of the faces a mesh [468, 3] belongs to."""
+    centre = mesh[:, :2].mean(0)
+    away = [float(np.hypot(*(face.points.mean(0) - centre))) / face.size for face in faces]
+    nearest = int(np.argmin(away)) if away else None
+    return nearest if nearest is not None and away[nearest] < 0.5 else None
+
+
+def _unchecked(frame: NDArray[np.uint8], mesh: NDArray[np.float32]) -> Portrait:
+    face = face_of_mesh(mesh)
+    return Portrait(frame, frame, face, face)
