@@ -17,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasytalking.autoencoder.displacement import smoothstep
+from fantasytalking.autoencoder.displacement import BORDER, eye_distance, smoothstep
 from fantasytalking.autoencoder.dub_areas import dub_outline, soft_area
 from fantasytalking.autoencoder.lip_contact import CLOSED_GAP, LipContact, lip_gaps, mean_lip_gap
 from fantasytalking.autoencoder.mesh_codec import MeshCodec
 from fantasytalking.autoencoder.mouth_crops import crop_scale, crop_transform, draw_lips, lips_in_crop, take_crop
 from fantasytalking.autoencoder.opening_readings import DRAWN, inverse_readings
+from fantasytalking.autoencoder.openings import MOUTH
 from fantasytalking.autoencoder.painter import MouthPainter, stack_input
 from fantasytalking.autoencoder.render import CHANGED, paste
 from fantasytalking.autoencoder.warp import PortraitWarper
@@ -33,6 +34,9 @@ __all__ = ["DubbedMouth"]
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+
+SPARE = 0.1
+"""Distance between the area and where motion fades for the border of the part that is looked at, in eye distances."""
 
 
 class DubbedMouth:
@@ -82,7 +86,8 @@ class DubbedMouth:
             own = self.expression_of(mesh)
             opened = own + (drawn - self.codec.gap_of(own))[:, None] * self.codec.opening_direction
             moved = [self._moved(mesh, one) for one in opened]
-            made = [self._drawn(frame, mesh, one) for one in moved]
+            filmed = _Filmed(frame, mesh, self.painter)
+            made = [filmed.moved(one) for one in moved]
             meshes = [mesh_in_region(one, region_of_mesh(at)).points for one, at in zip(made, moved, strict=True)]
             read = self.opening_of(np.stack(meshes).astype(np.float32))
             found.append((float(self.opening_of(mesh)), inverse_readings(read)))
@@ -104,7 +109,7 @@ class DubbedMouth:
         knots = torch.from_numpy(self._knots_at(float(self.opening_of(mesh))))
         meant = self.codec.with_openings(expression, torch.tensor(DRAWN), knots)
         moved = self._moved(mesh, meant)
-        return self._drawn(frame, mesh, (mesh + share * (moved - mesh)).astype(np.float32))
+        return _Filmed(frame, mesh, self.painter).moved(mesh + share * (moved - mesh))
 
     def _knots_at(self, opening: float) -> Array:
         known, knots = self.openings.numpy(), self.knots.numpy()
@@ -120,25 +125,47 @@ class DubbedMouth:
         shown = scale * torch.einsum("ij,vj->vi", rotation, target) + translation
         return np.asarray(shown.numpy(), np.float32)
 
-    def _drawn(self, frame: Pixels, mesh: Array, moved: Array) -> Pixels:
-        warper = PortraitWarper(frame, mesh)
-        warper.layers = [layer for layer in warper.layers if not layer.placed.opening.is_eye]
-        field = warper.field
-        outline = dub_outline(mesh)
-        area = soft_area(
-            mesh,
-            field.raster.to_raster(outline),
-            (field.raster.height, field.raster.width),
-            float(field.raster.scale.mean()),
-        )
-        # Motion fades towards the outline, not the picture: two pictures laid over each other would show double there.
-        field.keep = field.keep * area[..., None]
-        (result,) = warper.frames(moved[None])
-        self._paint(frame, mesh, field.shown(moved[None])[0], result)
-        return _only_inside(result, frame, outline)
 
-    def _paint(self, frame: Pixels, mesh: Array, shown: Array, result: Pixels) -> None:
-        """Paint the mouth into a moved frame, in place, as far as it is open otherwise than in the frame as filmed."""
+class _Filmed:
+    """A frame as filmed, ready to be moved to other meshes: the part of it around the mouth.
+
+    Args:
+        frame: [H, W, 3].
+        mesh: Its mesh [468, 3] in pixels.
+        painter: The mouth painter.
+    """
+
+    def __init__(self, frame: Pixels, mesh: Array, painter: MouthPainter) -> None:
+        self.frame, self.painter = frame, painter
+        outline = dub_outline(mesh)
+        height, width = frame.shape[:2]
+        # beyond the area there is room for what the warp does at a picture's border
+        margin = (BORDER + SPARE) * eye_distance(mesh)
+        low = np.clip(np.floor(outline.min(0) - margin), 0, (width - 1, height - 1)).astype(int)
+        high = np.clip(np.ceil(outline.max(0) + margin), low + 1, (width, height)).astype(int)
+        self.box = slice(low[1], high[1]), slice(low[0], high[0])
+        self.shift = np.array([*low, 0], np.float32)
+        self.part = np.ascontiguousarray(frame[self.box])
+        self.mesh, self.outline = (mesh - self.shift).astype(np.float32), outline - self.shift[:2]
+        self.warper = PortraitWarper(self.part, self.mesh, openings=(MOUTH,))
+        raster = self.warper.field.raster
+        size = raster.height, raster.width
+        area = soft_area(self.mesh, raster.to_raster(self.outline), size, float(raster.scale.mean()))
+        # Motion fades towards the outline, not the picture: two pictures laid over each other would show double there.
+        self.warper.field.keep = self.warper.field.keep * area[..., None]
+
+    def moved(self, mesh: Array) -> Pixels:
+        """The whole frame [H, W, 3] with its face at another mesh [468, 3], the mouth painted."""
+        there = (mesh - self.shift).astype(np.float32)[None]
+        (made,) = self.warper.frames(there)
+        self._paint(self.warper.field.shown(there)[0], made)
+        result = self.frame.copy()
+        result[self.box] = _only_inside(made, self.part, self.outline)
+        return result
+
+    def _paint(self, shown: Array, made: Pixels) -> None:
+        """Paint the mouth into the moved part, in place, as far as it is open otherwise than as filmed."""
+        mesh = self.mesh
         needed = float(smoothstep(np.abs(mouth_opening(shown) - mouth_opening(mesh)) / CHANGED))
         if needed == 0:
             return
@@ -148,10 +175,10 @@ class DubbedMouth:
         masks = draw_lips(lips_in_crop(shown, at), size, side * scale)
         inner = draw_lips(lips_in_crop(mesh, own), size, side * scale)[0]
         stacked = stack_input(
-            take_crop(result, at, size)[None], take_crop(frame, own, size)[None], masks[None], inner[None]
+            take_crop(made, at, size)[None], take_crop(self.part, own, size)[None], masks[None], inner[None]
         )
         pixels, opacity = self.painter.paint(stacked)
-        paste(result, pixels[0], opacity[0] * needed, at)
+        paste(made, pixels[0], opacity[0] * needed, at)
 
 
 def _only_inside(made: Pixels, frame: Pixels, outline: Array) -> Pixels:
