@@ -136,7 +136,7 @@ def test_motion_beyond_what_a_photo_can_show_is_held_back() -> None:
     made = autoencoder()
     frames = list(made.decode_frames(20 * motion(5), reference()))
     assert len(frames) == 5
-    parameters = made._limit(made.codec.from_latents(20 * motion(5))[0])
+    parameters = made.limited(made.codec.from_latents(20 * motion(5))[0])
     k = made.config.coefficients
     assert parameters[:, k : k + 3].abs().max() <= made.config.max_turn
     assert (parameters[:, :k].abs() <= made.config.max_deviations * made.codec.coefficient_std + 1e-6).all()

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from fantasytalking.errors import FaceError, SettingsError
 from fantasytalking.pipeline.model_names import INDEX, embedded_folder
@@ -82,6 +84,17 @@ def looks_closely(pipeline: FantasyTalkingPipeline) -> bool:
     return bool(told) and pipeline(masked, speech(), face_check="off").notes == ()
 
 
+def long(pipeline: FantasyTalkingPipeline, **settings: Any) -> NDArray[np.uint8]:
+    """A video of two segments or windows."""
+    return pipeline(portrait(), speech(2.0), **{"segment_seconds": 1.1, **settings}).frames
+
+
+def continued_differs(pipeline: FantasyTalkingPipeline, **settings: Any) -> bool:
+    """Whether settings change the second segment, and it alone."""
+    usual, other = (long(pipeline, long_video="continue", **some) for some in ({}, settings))
+    return np.array_equal(usual[:16], other[:16]) and not np.array_equal(usual, other)
+
+
 Reaches = Callable[[FantasyTalkingPipeline, FantasyTalkingPipeline], bool]
 
 REACHES: dict[str, Reaches] = {
@@ -101,6 +114,12 @@ REACHES: dict[str, Reaches] = {
     "seed": lambda wan, embedded: changes_the_latents(wan, seed=1),
     "fps": lambda wan, embedded: run(wan, fps=30)[0].fps == 30 and len(run(wan, fps=30)[0].frames) == 15,
     "max_seconds": lambda wan, embedded: len(run(wan, max_seconds=0.3)[0].frames) == 7,
+    "long_video": lambda wan, embedded: not np.array_equal(long(wan), long(wan, long_video="continue")),
+    "segment_seconds": lambda wan, embedded: not np.array_equal(long(wan), long(wan, segment_seconds=1.5)),
+    "window_weights": lambda wan, embedded: not np.array_equal(long(wan), long(wan, window_weights="pyramid")),
+    "prefix_noise": lambda wan, embedded: continued_differs(wan, prefix_noise=0.0),
+    "anchor_audio": lambda wan, embedded: continued_differs(wan, anchor_audio="on"),
+    "hold_look": lambda wan, embedded: continued_differs(wan, hold_look="off"),
     "longest_side": lambda wan, embedded: run(wan, longest_side=80)[0].frames.shape[1:] == (80, 80, 3),
     "face": lambda wan, embedded: refuses_a_face_that_is_not_there(wan),
     "face_check": lambda wan, embedded: looks_closely(embedded),

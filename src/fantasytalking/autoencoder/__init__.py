@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fantasytalking.system.lazy_exports import lazy_exports
 
-_INTERFACE = ("Beginning", "Dubber", "FilmedFace", "Reference", "VideoAutoencoder", "from_uint8", "to_uint8")
+_INTERFACE = ("Beginning", "Reference", "VideoAutoencoder", "from_uint8", "to_uint8")
 _HOMES = dict.fromkeys(_INTERFACE, "fantasytalking.autoencoder.interface") | {
     "MeshAutoencoder": "fantasytalking.autoencoder.mesh_autoencoder",
     "WanAutoencoder": "fantasytalking.autoencoder.wan_autoencoder",
@@ -17,8 +17,6 @@ _HOMES = dict.fromkeys(_INTERFACE, "fantasytalking.autoencoder.interface") | {
 
 __all__ = [
     "Beginning",
-    "Dubber",
-    "FilmedFace",
     "MeshAutoencoder",
     "Reference",
     "VideoAutoencoder",
@@ -30,8 +28,6 @@ __all__ = [
 if TYPE_CHECKING:
     from fantasytalking.autoencoder.interface import (
         Beginning,
-        Dubber,
-        FilmedFace,
         Reference,
         VideoAutoencoder,
         from_uint8,

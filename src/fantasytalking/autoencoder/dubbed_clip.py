@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from fantasytalking.autoencoder.displacement import smoothstep
+from fantasytalking.autoencoder.dub_interface import FilmedFace
 from fantasytalking.autoencoder.dubbed_mouth import DubbedMouth
-from fantasytalking.autoencoder.interface import FilmedFace
+from fantasytalking.autoencoder.interface import Beginning
 from fantasytalking.autoencoder.mesh_codec import MeshCodec
 from fantasytalking.autoencoder.painter import MouthPainter
 
-__all__ = ["DubbedClip"]
+__all__ = ["DubbedClip", "DubbedMotion"]
 
 MEASURED = 2000
 """Frames at most from which closed lips are told."""
@@ -23,8 +26,50 @@ REST_SECONDS = 0.25
 """Time in which lips close after the speech."""
 
 
+class DubbedMotion:
+    """Keeps the motion of sampled segments; see `dub_interface.MotionDecoder`.
+
+    Args:
+        codec: The fitted codec.
+        painter: The mouth painter.
+        limited: Limits and smooths motion numbers [F, P].
+        overlap: Frames that neighbouring segments share.
+    """
+
+    def __init__(
+        self, codec: MeshCodec, painter: MouthPainter, limited: Callable[[Tensor], Tensor], overlap: int
+    ) -> None:
+        self._codec, self._painter, self._limited, self._overlap = codec, painter, limited, overlap
+        self._motion: list[Tensor] = []
+        self._last: Tensor | None = None
+
+    def decode(self, latents: Tensor, given: int, is_last: bool) -> Iterator[NDArray[np.uint8]]:
+        """Keep a segment's motion; there are no frames."""
+        # As they are in the latents: what is shown of them is another matter.
+        self._last = self._codec.from_latents(latents.float().cpu(), noise=0.0)[:, -self._overlap :]
+        self._motion.append(self._codec.shown(self._codec.from_latents(latents.float().cpu())[0])[given:])
+        return iter(())
+
+    def beginning(self) -> Beginning:
+        """The motion that the next segment begins with; there are no frames, as this autoencoder's condition needs none."""
+        assert self._last is not None
+        return Beginning(torch.zeros(1, 3, 0, 1, 1), self._codec.to_latents(self._last))
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing: dubbing is not resumed."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Nothing, see `state`."""
+
+    def dubber(self, face: FilmedFace, frames: int, fps: float) -> DubbedClip:
+        """See `dub_interface.MotionDecoder.dubber`."""
+        motion = self._limited(torch.cat(self._motion))[:frames, : self._codec.coefficients]
+        return DubbedClip(self._codec, self._painter, motion, fps, face)
+
+
 class DubbedClip:
-    """Makes the frames of footage with the expression of a clip; see `interface.Dubber`.
+    """Makes the frames of footage with the expression of a clip; see `dub_interface.Dubber`.
 
     Args:
         codec: The fitted codec.

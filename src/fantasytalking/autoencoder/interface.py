@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasytalking.autoencoder.dub_areas import Area
 from fantasytalking.geometry import Strides
 from fantasytalking.perception.faces import Face
 
@@ -42,29 +41,6 @@ class Beginning:
     latents: Tensor
 
 
-@dataclass(frozen=True)
-class FilmedFace:
-    """The face in footage that is dubbed.
-
-    Attributes:
-        meshes: Its mesh in each frame [n, 468, 3] in pixels.
-        shares: How far each frame is dubbed [n], 0 (as filmed) to 1.
-        rate: Frames per second of the footage.
-        frame: Reads the frame of a number, uint8 [H, W, 3].
-        area: What is made anew: "lips" (mouth and chin) or "face".
-    """
-
-    meshes: NDArray[np.float32]
-    shares: NDArray[np.float32]
-    rate: float
-    frame: Callable[[int], NDArray[np.uint8]]
-    area: Area
-
-
-Dubber = Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]]
-"""Makes a frame with new speech: its number and the frame as filmed, uint8 [H, W, 3] -> uint8 [H, W, 3]."""
-
-
 class VideoAutoencoder(Protocol):
     """Map between pixels and latents that is given the portrait. Latents are normalised to about unit variance.
 
@@ -79,24 +55,6 @@ class VideoAutoencoder(Protocol):
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """Shape (C, f, h, w) of the latents of a video of that many frames and pixels."""
-
-    @property
-    def latents_are_pictures(self) -> bool:
-        """Whether latents have places in the picture: then footage is dubbed by making those of the face anew and keeping the rest."""
-
-    def area_to_latents(self, area: Tensor) -> Tensor:
-        """Bring shares of an area of the picture to latents: [B, F, H, W] -> [B, 1, f, h, w]; only for latents that are pictures."""
-
-    def dub(self, latents: Tensor, reference: Reference, face: FilmedFace, frames: int, fps: float) -> Dubber:
-        """Bring a sampled clip into footage.
-
-        Args:
-            latents: [1, C, f, h, w].
-            reference: The frame of the footage that the clip was made from.
-            face: The face in the footage.
-            frames: Frames of the clip, from the footage's first on, that have speech.
-            fps: Frames per second of the clip.
-        """
 
     def encode(self, video: Tensor, reference: Reference) -> Tensor:
         """Encode videos: [B, 3, F, H, W] in [-1, 1] -> [B, C, f, h, w]."""
@@ -114,7 +72,7 @@ class VideoAutoencoder(Protocol):
             beginning: First frames of a video that continues another one; None where only the portrait is given.
         """
 
-    def enliven(self, latents: Tensor, seed: int, w_face: float, given: int) -> Tensor:
+    def enliven(self, latents: Tensor, seed: int, w_face: float, given: int, first: int = 0) -> Tensor:
         """Add motion that speech does not determine and that this autoencoder's latents can hold, such as blinks: [B, C, f, h, w].
 
         Args:
@@ -122,6 +80,7 @@ class VideoAutoencoder(Protocol):
             seed: Seed of what is drawn.
             w_face: Intensity of facial motion, 0..1.
             given: Number of latent frames that a continued video begins with, which stay as they are; 0 for a new video.
+            first: Number of the first video frame, for a later part of a long video.
         """
 
     def decode(self, latents: Tensor, reference: Reference) -> Tensor:

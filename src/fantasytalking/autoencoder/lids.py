@@ -67,7 +67,7 @@ def blink_rate(w_face: float) -> float:
     return 13.0 + 6.0 * min(max(w_face, 0.0), 1.0)
 
 
-def draw_blinks(frames: int, fps: float, seed: int, w_face: float) -> NDArray[np.float32]:
+def draw_blinks(frames: int, fps: float, seed: int, w_face: float, first: int = 0) -> NDArray[np.float32]:
     """Draw when and how a person blinks.
 
     Intervals have a least length and a long tail, as those of people do; the first blink comes at any time within an interval.
@@ -77,21 +77,23 @@ def draw_blinks(frames: int, fps: float, seed: int, w_face: float) -> NDArray[np
         fps: Frame rate.
         seed: The same seed gives the same blinks, and a longer video begins with those of a shorter one.
         w_face: Intensity of facial motion, which moves the rate.
+        first: Number of the first frame, for a later part of a video.
 
     Returns:
         Closure of both eyes [F], 0 to 1.
     """
     rng = np.random.default_rng((seed, 0xB11E))
     least, mean = 1.2, 60.0 / blink_rate(w_face)
-    time = np.arange(frames) / fps
+    time = np.arange(first, first + frames) / fps
     closure = np.zeros(frames, np.float32)
     start = rng.uniform(0.5, mean)
-    while start < frames / fps:
+    while start < (first + frames) / fps:
         closing, closed, opening = rng.uniform(0.09, 0.12), rng.uniform(0.05, 0.08), rng.uniform(0.14, 0.18)
-        since = time - start
-        down = np.clip(since / closing, 0, 1)
-        up = np.clip((since - closing - closed) / opening, 0, 1)
-        closure = np.maximum(closure, _smooth(down) * (1 - _smooth(up)))
+        if start + closing + closed + opening > first / fps:
+            since = time - start
+            down = np.clip(since / closing, 0, 1)
+            up = np.clip((since - closing - closed) / opening, 0, 1)
+            closure = np.maximum(closure, _smooth(down) * (1 - _smooth(up)))
         start += least + rng.gamma(2.0, (mean - least) / 2.0)
     return closure.astype(np.float32)
 

@@ -19,17 +19,17 @@ from diffusers.models.modeling_utils import ModelMixin
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasytalking.autoencoder.dubbed_clip import DubbedClip
-from fantasytalking.autoencoder.interface import Beginning, Dubber, FilmedFace, Reference, from_uint8, to_uint8
+from fantasytalking.autoencoder.dubbed_clip import DubbedMotion
+from fantasytalking.autoencoder.interface import Beginning, Reference, from_uint8, to_uint8
 from fantasytalking.autoencoder.lids import draw_blinks
 from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec, smooth_over_time
+from fantasytalking.autoencoder.mesh_segments import FADE_FRAMES, MeshSegmentDecoder
 from fantasytalking.autoencoder.opening_readings import drawn_openings
 from fantasytalking.autoencoder.painter import MouthPainter
 from fantasytalking.autoencoder.render import render
 from fantasytalking.geometry import Strides
 from fantasytalking.perception.landmarks import face_mesh, track_mesh
 
-FADE_FRAMES = 5
 LID_NOISE = 0.04  # of a closure: lids that are closed or open to within this are so
 
 
@@ -126,21 +126,6 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         return torch.cat(latents).to(video.device)
 
     @property
-    def latents_are_pictures(self) -> bool:
-        """False: they hold motion, of which a dubbed clip's expression is all new."""
-        return False
-
-    def area_to_latents(self, area: Tensor) -> Tensor:
-        """Refuse: an area of the picture has no place in these latents."""
-        raise NotImplementedError("Latents of face motion have no places in the picture.")
-
-    @torch.no_grad()
-    def dub(self, latents: Tensor, reference: Reference, face: FilmedFace, frames: int, fps: float) -> Dubber:
-        """Move the mouth of each frame as the latents say; head, eyes and all else stay as filmed."""
-        parameters = self._limit(self.codec.shown(self.codec.from_latents(latents.float().cpu())[0]))
-        return DubbedClip(self.codec, self.painter, parameters[:frames, : self.config.coefficients], fps, face)
-
-    @property
     def audio_channels(self) -> Tensor:
         """Channels that speech guides, [16]: those of expression, not those of head pose (see `MeshCodec.audio_channels`)."""
         return self.codec.audio_channels
@@ -167,10 +152,10 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         rows = [self.codec.condition(shape, own, given) for shape, own in zip(shapes, latents, strict=True)]
         return torch.stack(rows).to(reference.images.device)
 
-    def enliven(self, latents: Tensor, seed: int, w_face: float, given: int) -> Tensor:
+    def enliven(self, latents: Tensor, seed: int, w_face: float, given: int, first: int = 0) -> Tensor:
         """Draw blinks, at a person's rate, in place of what the transformer made of the lids; see `autoencoder.lids`."""
         frames = self.strides.num_frames(latents.shape[2])
-        blinks = torch.from_numpy(draw_blinks(frames, self.config.fps, seed, w_face))
+        blinks = torch.from_numpy(draw_blinks(frames, self.config.fps, seed, w_face, first))
         closure = blinks[:, None].expand(-1, 2)
         rows = torch.stack([self.codec.with_lids(row.float().cpu(), closure) for row in latents]).to(latents)
         return torch.cat([latents[:, :, :given], rows[:, :, given:]], 2)
@@ -197,7 +182,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             FaceError: There is no face in the portrait.
         """
         ((image, mesh),) = self._portraits(reference)
-        parameters = self._limit(self.codec.shown(self.codec.from_latents(latents.float().cpu())[0]))
+        parameters = self.limited(self.codec.shown(self.codec.from_latents(latents.float().cpu())[0]))
         if not continued:
             # The video begins with the portrait: what the sampler left on the given frame fades out.
             left = parameters[:1] - self.codec.still(torch.from_numpy(mesh))
@@ -207,7 +192,20 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         moved = self.codec.points_of(parameters, torch.from_numpy(mesh)).numpy()
         yield from render(image, mesh, moved, self.painter, aside)
 
-    def _limit(self, parameters: Tensor) -> Tensor:
+    def segment_decoder(self, reference: Reference, overlap: int, continued: bool, aside: bool) -> MeshSegmentDecoder:
+        """A decoder of one long video; see `autoencoder.segment_decoder`.
+
+        Raises:
+            FaceError: There is no face in the portrait.
+        """
+        ((image, mesh),) = self._portraits(reference)
+        return MeshSegmentDecoder(self.codec, self.painter, self.limited, image, mesh, overlap, continued, aside)
+
+    def motion_decoder(self, overlap: int) -> DubbedMotion:
+        """A decoder that keeps the motion of a long video's segments, for dubbing; see `autoencoder.dub_interface`."""
+        return DubbedMotion(self.codec, self.painter, self.limited, overlap)
+
+    def limited(self, parameters: Tensor) -> Tensor:
         """Limit motion to what the training set and a single photo allow, and smooth out jitter."""
         k = self.config.coefficients
         bound = self.config.max_deviations * self.codec.coefficient_std

@@ -138,7 +138,9 @@ def lips_in_crop(mesh: Array, transform: Array) -> Array:
     return np.asarray(outlines @ transform[:, :2].T + transform[:, 2], np.float32)
 
 
-def mouth_windows(lips: Array, own_lips: Array, side: int, scales: Array | float = 1.0) -> Windows:
+def mouth_windows(
+    lips: Array, own_lips: Array, side: int, scales: Array | float = 1.0, least: tuple[int, int] = (0, 0)
+) -> Windows:
     """Find the windows that hold the mouths to paint and those of the portraits, all as large as the largest must be.
 
     Args:
@@ -146,6 +148,7 @@ def mouth_windows(lips: Array, own_lips: Array, side: int, scales: Array | float
         own_lips: Outlines of the portrait's lips in its own crop [N, 2, 20, 2].
         side: S.
         scales: Scale of each crop [N], or of all.
+        least: Width and height that the windows have at least.
 
     Returns:
         Windows whose sides are multiples of S / `WINDOW_STEPS`, inside the crop.
@@ -155,7 +158,7 @@ def mouth_windows(lips: Array, own_lips: Array, side: int, scales: Array | float
     high = np.maximum(lips.max((1, 2)) + beyond, own_lips[:, 0].max(1))
     step = side // WINDOW_STEPS
     needed = np.ceil((high - low).max(0) / step).astype(int) * step
-    size = np.clip(needed, step, side)
+    size = np.clip(np.maximum(needed, least), step, side)
     corners = np.rint((low + high - size) / 2).astype(np.int64)
     return Windows(np.clip(corners, 0, side - size), int(size[0]), int(size[1]))
 

@@ -26,7 +26,7 @@ from fantasytalking.perception.body import person_mask
 from fantasytalking.perception.landmarks import mouth_opening
 from fantasytalking.system.prefetching import Prefetcher
 
-__all__ = ["CHANGED", "paste", "render", "silhouette"]
+__all__ = ["CHANGED", "Renderer", "paste", "render", "silhouette"]
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -49,16 +49,55 @@ def render(image: Pixels, mesh: Array, moved: Array, painter: MouthPainter, asid
     Yields:
         uint8 [H, W, 3].
     """
-    mesh, moved = mesh.astype(np.float32), moved.astype(np.float32)
-    warper = PortraitWarper(image, mesh, silhouette(image, mesh), _travel(mesh, moved))
-    moved = limit_motion(warper.field, moved)
-    mouth = _MouthOf(image, mesh, warper.field.shown(moved), painter)
-    count = -(-len(moved) // RENDER_BATCH)
-    with Prefetcher(lambda i: warper.begin(moved[i * RENDER_BATCH :][:RENDER_BATCH]), int(aside), count) as batches:
-        for number in range(count):
-            frames = [warper.finish(begun) for begun in batches.take(number)]
-            mouth.paint(frames, number * RENDER_BATCH)
-            yield from frames
+    moved = moved.astype(np.float32)
+    yield from Renderer(image, mesh, painter, _travel(mesh.astype(np.float32), moved)).frames(moved, aside=aside)
+
+
+class Renderer:
+    """A portrait ready to be drawn with any mesh, for one stretch of frames after another.
+
+    Args:
+        image: The portrait, [H, W, 3].
+        mesh: Its face mesh, [468, 3] in pixels.
+        painter: The mouth painter.
+        travel: Largest displacement of the head to allow for, in pixels. The seam towards the background depends on it, so it is one number
+            for all stretches of a video.
+
+    Attributes:
+        window: Width and height of the part of the mouth's crop that is painted. It grows where a mouth opens wider and never shrinks.
+    """
+
+    def __init__(self, image: Pixels, mesh: Array, painter: MouthPainter, travel: float) -> None:
+        self._image, self._mesh, self._painter = image, mesh.astype(np.float32), painter
+        self._warper = PortraitWarper(image, self._mesh, silhouette(image, self._mesh), travel)
+        self.window = (0, 0)
+
+    @torch.no_grad()
+    def frames(self, moved: Array, first: int = 0, end: int | None = None, aside: bool = False) -> Iterator[Pixels]:
+        """Draw a stretch of frames. The result does not depend on stretches drawn before, but for `window`.
+
+        Args:
+            moved: Meshes [F, 468, 3] in pixels.
+            first: First mesh that is drawn; those before it and behind the last are context, by which motion is held back softly.
+            end: One past the last mesh that is drawn; None draws to the end.
+            aside: Whether the next frames are begun in a second thread, while these are finished.
+
+        Yields:
+            uint8 [H, W, 3].
+        """
+        warper = self._warper
+        warper.forget()
+        moved = limit_motion(warper.field, moved.astype(np.float32))[first:end]
+        if not len(moved):
+            return
+        mouth = _MouthOf(self._image, self._mesh, warper.field.shown(moved), self._painter, self.window)
+        self.window = mouth.windows.width, mouth.windows.height
+        count = -(-len(moved) // RENDER_BATCH)
+        with Prefetcher(lambda i: warper.begin(moved[i * RENDER_BATCH :][:RENDER_BATCH]), int(aside), count) as batches:
+            for number in range(count):
+                frames = [warper.finish(begun) for begun in batches.take(number)]
+                mouth.paint(frames, number * RENDER_BATCH)
+                yield from frames
 
 
 def silhouette(image: Pixels, mesh: Array) -> Array | None:
@@ -86,9 +125,12 @@ class _MouthOf:
         mesh: Its mesh.
         moved: The meshes of all frames, as they are shown [F, 468, 3].
         painter: The mouth painter.
+        least: Width and height that the painted windows have at least.
     """
 
-    def __init__(self, image: Pixels, mesh: Array, moved: Array, painter: MouthPainter) -> None:
+    def __init__(
+        self, image: Pixels, mesh: Array, moved: Array, painter: MouthPainter, least: tuple[int, int] = (0, 0)
+    ) -> None:
         # a seventh faster on a CPU than channels first
         painter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
         side, scale = painter.crop, crop_scale(mesh, painter.crop)
@@ -99,7 +141,7 @@ class _MouthOf:
         self.transforms = np.stack([crop_transform(points, side, scale) for points in moved])
         lips = np.stack([lips_in_crop(points, t) for points, t in zip(moved, self.transforms, strict=True)])
         # of one size for all frames: a change of size could be seen
-        self.windows = mouth_windows(lips, own_lips[None], side, scale)
+        self.windows = mouth_windows(lips, own_lips[None], side, scale, least)
         self.transforms[:, :, 2] -= self.windows.corners
         self.lips = (lips - self.windows.corners[:, None, None]).astype(np.float32)
         self.portrait = take_crop(image, own, (side, side))

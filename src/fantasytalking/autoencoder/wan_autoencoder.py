@@ -9,10 +9,9 @@ import torch
 from diffusers import AutoencoderKLWan
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import avg_pool3d
 
-from fantasytalking.autoencoder.dubbed_face import DubbedFace
-from fantasytalking.autoencoder.interface import Beginning, Dubber, FilmedFace, Reference, first_frame_mask, to_uint8
+from fantasytalking.autoencoder.decode_in_turn import decode_in_turn
+from fantasytalking.autoencoder.interface import Beginning, Reference, first_frame_mask, to_uint8
 from fantasytalking.autoencoder.repeated_chunks import reuse_repeated_chunks
 from fantasytalking.geometry import Strides
 from fantasytalking.system.execution_device import execution_device
@@ -53,20 +52,8 @@ class WanAutoencoder:
         return result
 
     audio_channels: Tensor | None = None
-    latents_are_pictures: bool = True
 
-    def area_to_latents(self, area: Tensor) -> Tensor:
-        """Shares of an area [B, F, H, W], F = 4 f - 3 -> [B, 1, f, h, w], averaged over the pixels and frames of each latent."""
-        strides = self.strides
-        group = strides.time
-        filled = torch.cat([area[:, :1].expand(-1, group - 1, -1, -1), area], 1)[:, None].float()
-        return avg_pool3d(filled, (group, strides.height, strides.width))
-
-    def dub(self, latents: Tensor, reference: Reference, face: FilmedFace, frames: int, fps: float) -> Dubber:
-        """Lay the decoded face over that of the footage, with a soft edge."""
-        return DubbedFace(np.stack(list(self.decode_frames(latents, reference))[:frames]), fps, face)
-
-    def enliven(self, latents: Tensor, seed: int, w_face: float, given: int) -> Tensor:
+    def enliven(self, latents: Tensor, seed: int, w_face: float, given: int, first: int = 0) -> Tensor:
         """Return the latents as they are: a model of this size draws blinks itself."""
         return latents
 
@@ -99,5 +86,11 @@ class WanAutoencoder:
     def decode_frames(
         self, latents: Tensor, reference: Reference | None = None, continued: bool = False, aside: bool = True
     ) -> Iterator[NDArray[np.uint8]]:
-        """Decode one sample: frames, [H, W, 3] uint8 each."""
-        yield from to_uint8(self.decode(latents, reference)[0].movedim(1, 0))
+        """Decode one sample: frames, [H, W, 3] uint8 each, as one latent frame after the other is decoded."""
+        if self.vae.use_tiling or self.vae.config.patch_size is not None:
+            yield from to_uint8(self.decode(latents, reference)[0].movedim(1, 0))
+            return
+        mean, std = self._statistics(latents)
+        raw = (latents.float() * std + mean).to(execution_device(self.vae), self.vae.dtype)
+        for frames in decode_in_turn(self.vae, raw):
+            yield from to_uint8(frames.float().clamp(-1, 1)[0].movedim(1, 0))

@@ -70,6 +70,11 @@ class PortraitWarper:
         self.layers = [_Layer(self, placed) for placed in self.field.openings]
         self.upper = _Inverse()
 
+    def forget(self) -> None:
+        """Forget the last frame, so that the next one does not depend on it."""
+        for inverse in (self.upper, *(layer.lower for layer in self.layers)):
+            inverse.forget()
+
     @cached_property
     def photo(self) -> EnlargedPhoto:
         """The part of the photo that moves, ready to be sampled."""
@@ -124,6 +129,10 @@ class _Inverse:
     """Inverse of a displacement in a window of the raster, found from that of the frame before."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the frame before."""
         self.window: Box | None = None
         self.last: Array | None = None
 

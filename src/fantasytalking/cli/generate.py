@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fantasytalking.cli.dub_run import dub_file
 from fantasytalking.cli.options import RunOptions, SettingOptions, given_settings, parse
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
 from fantasytalking.cli.planned_run import generate_file
+from fantasytalking.cli.stream_run import STANDARD_OUTPUT
 from fantasytalking.errors import SettingsError
 
 __all__ = ["main"]
@@ -16,16 +18,18 @@ __all__ = ["main"]
 
 @dataclass(frozen=True)
 class Generate:
-    """Animate a portrait with speech, or dub footage. The path of the video is the last line of the output."""
+    """Animate a portrait with speech of any length, or dub footage. The path of the video is the last line of the output."""
 
     audio: Path
     """The speech: a sound file, or a video whose sound is used."""
     output: Path
-    """The video to write: mp4, mov or mkv."""
+    """The video to write: mp4, mov or mkv; - for standard output, with the progress on standard error."""
     image: Path | None = None
     """The portrait: any common picture format."""
     video: Path | None = None
     """Footage in place of the portrait: who speaks in it gets the new speech, everything else stays as filmed."""
+    stream: bool = False
+    """Write an mp4 that plays while it grows, from the first second on; with --output - always so."""
     model: str = "embedded"
     """embedded (comes with the package), a model folder, or the name of a repository on the Hugging Face hub."""
     run: RunOptions = field(default_factory=RunOptions)
@@ -43,13 +47,18 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(Generate, "generate", arguments)
     settings = given_settings(options.settings)
     plan = options.memory, options.speed
+    stream = options.stream or options.output == STANDARD_OUTPUT
     if options.image is not None and options.video is not None:
         raise SettingsError("Both --image and --video were given; give the portrait or the footage.")
-    source = options.image or options.video
-    if source is None:
+    if options.video is not None:
+        if stream:
+            raise SettingsError("Footage is not streamed; leave out --stream and give --output a file.")
+        return dub_file(options.video, options.audio, options.output, options.model, options.run, settings, plan)
+    if options.image is None:
         raise SettingsError(
             "'fantasytalking generate' needs --image, the portrait, or --video, footage to dub; 'fantasytalking generate --help' lists all "
             "options."
         )
-    is_footage = options.video is not None
-    return generate_file(source, options.audio, options.output, options.model, options.run, settings, plan, is_footage)
+    return generate_file(
+        options.image, options.audio, options.output, options.model, options.run, settings, plan, stream
+    )

@@ -7,11 +7,12 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fantasytalking.cli.options import RunOptions, check_weights_options
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, overrides_of, parse_loras, speed_of
-from fantasytalking.errors import AudioError, ImageError, OutOfMemory, VideoError
+from fantasytalking.cli.stream_run import STANDARD_OUTPUT, Streamed, StreamTarget, check_stream
+from fantasytalking.errors import AudioError, ImageError, OutOfMemory
 from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import TerminalProgress, quiet_frameworks
@@ -23,13 +24,28 @@ if TYPE_CHECKING:
     from fantasytalking.acceleration.memory_plan import MemoryPlan
     from fantasytalking.acceleration.resolve_plan import Machine, PlannedRun
     from fantasytalking.pipeline.dubbing import DubbedVideo
-    from fantasytalking.pipeline.footage_inputs import FootageSource
     from fantasytalking.pipeline.inputs import AudioSource, ImageSource
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
     from fantasytalking.pipeline.progress import Progress
     from fantasytalking.pipeline.talking_video import TalkingVideo
 
-__all__ = ["LoadedModel", "Request", "generate_file", "generate_planned"]
+    Made = TalkingVideo | Streamed | DubbedVideo
+
+__all__ = ["LoadedModel", "Request", "check_choices", "generate_file", "generate_planned", "report"]
+
+
+class Place(Protocol):
+    """Where a video goes that the pipeline's call does not write: `StreamTarget`, `DubTarget`."""
+
+    def write(
+        self,
+        pipeline: FantasyTalkingPipeline,
+        inputs: tuple[Any, Any],
+        settings: dict[str, Any],
+        threads: int,
+        progress: Progress,
+    ) -> Made:
+        """Generate and write; the arguments are those of `StreamTarget.write`."""
 
 
 def generate_file(
@@ -40,33 +56,50 @@ def generate_file(
     run: RunOptions,
     settings: dict[str, Any],
     plan: tuple[MemoryOptions, ProfileOptions] | None = None,
-    is_footage: bool = False,
+    stream: bool = False,
 ) -> int:
     """Generate one video and print its path: the shared body of `generate` and `demo`.
 
-    Everything that can be checked is checked before the model is loaded. `image` is footage to dub where `is_footage` says so.
+    Everything that can be checked is checked before the model is loaded.
     """
     check_threads(run.threads)
-    target = check_output(output, run.overwrite, ENDINGS)
-    existing_file(image, "video" if is_footage else "image", VideoError if is_footage else ImageError)
+    overwrite = run.overwrite
+    target = check_stream(output, overwrite, run.json) if stream else check_output(output, overwrite, ENDINGS)
+    existing_file(image, "image", ImageError)
     existing_file(audio, "audio", AudioError)
+    check_choices(model, run, plan)
+    progress = TerminalProgress()
+    portrait, speech = _read(image, audio, model, settings, progress)
+    memory, profile = plan or (MemoryOptions(), ProfileOptions())
+    place = StreamTarget(target, run.overwrite) if stream else None
+    video = generate_planned(Request(model, portrait, speech, target, run, settings, memory, profile, place), progress)
+    report(video, target, model, run, progress)
+    return 0
+
+
+def check_choices(model: str, run: RunOptions, plan: tuple[MemoryOptions, ProfileOptions] | None) -> None:
+    """Check the model's name and the options about how it runs.
+
+    Raises:
+        FantasyTalkingError: There is no such model, or an option cannot be followed.
+    """
     resolve_model(model)
     check_weights_options(run.transformer, run.adapter)
     if plan is not None:
         parse_loras(plan[1].lora)
-    progress = TerminalProgress()
-    read = _read_footage if is_footage else _read
-    portrait, speech = read(image, audio, model, settings, progress)
-    memory, profile = plan or (MemoryOptions(), ProfileOptions())
-    request = Request(model, portrait, speech, target, run, settings, memory, profile, is_footage)
-    video = generate_planned(request, progress)
+
+
+def report(video: Made, target: Path, model: str, run: RunOptions, progress: TerminalProgress) -> None:
+    """Print what was made: one JSON object, or the file's path as the last line."""
     if run.json:
         print(json.dumps({"output": str(target), "model": model, **video.summary()}, ensure_ascii=False))
     else:
         total = sum(progress.seconds.values())
         print(f"{video.duration:.2f} s of video in {total:.1f} s, seed {video.settings.seed}", file=sys.stderr)
-        print(target)
-    return 0
+        if isinstance(video, Streamed):
+            print(video.pace.summary(video.fps), file=sys.stderr)
+        if target != STANDARD_OUTPUT:
+            print(target)
 
 
 def _read(
@@ -83,32 +116,20 @@ def _read(
         return read_inputs(image, audio, model, settings)
 
 
-def _read_footage(
-    video: str | os.PathLike[str],
-    audio: str | os.PathLike[str],
-    model: str,
-    settings: dict[str, Any],
-    progress: TerminalProgress,
-) -> tuple[FootageSource, AudioSource]:
-    from fantasytalking.pipeline.early_inputs import read_footage_inputs
-
-    return read_footage_inputs(video, audio, model, settings, progress)
-
-
 @dataclass(frozen=True)
 class Request:
     """What a command was asked for.
 
     Attributes:
         model: Name of the model.
-        portrait: The portrait, or footage, read already where the model's demands are known.
+        portrait: The portrait, read already where the model's demands are known.
         speech: The speech, likewise.
         target: The video to write.
         run: Where and how the command runs.
         settings: Settings that were given, by name.
         memory: Options about memory.
         profile: Options about speed.
-        is_footage: Whether footage is dubbed.
+        place: Writes the video where it goes, such as a stream; None: the pipeline does, and `target` is complete or not there.
     """
 
     model: str
@@ -119,7 +140,7 @@ class Request:
     settings: dict[str, Any]
     memory: MemoryOptions
     profile: ProfileOptions
-    is_footage: bool = False
+    place: Place | None = None
 
 
 class LoadedModel:
@@ -165,9 +186,7 @@ class LoadedModel:
         self._pipeline = None
 
 
-def generate_planned(
-    request: Request, progress: Progress, loaded: LoadedModel | None = None
-) -> TalkingVideo | DubbedVideo:
+def generate_planned(request: Request, progress: Progress, loaded: LoadedModel | None = None) -> Made:
     """Generate the clip of a request; after an error of too little memory once more, by the next plan below.
 
     Args:
@@ -198,15 +217,15 @@ def generate_planned(
     if request.profile.compile == "on" and place.type != "cuda":
         progress.note(f"Blocks are compiled on CUDA devices only, so --compile on has no effect on {place.type}.")
 
-    def attempt(plan: MemoryPlan | None, batching: dict[str, Any]) -> TalkingVideo | DubbedVideo:
+    def attempt(plan: MemoryPlan | None, batching: dict[str, Any]) -> Made:
         from fantasytalking.pipeline.talking_video import VideoOutput
 
         with progress.stage("loading"), importing_frameworks():
             pipeline, encoder_threads = loaded.load(request, plan, speed)
-        output = VideoOutput(request.target, request.run.overwrite, encoder_threads)
         given = {**settings, **batching}
-        if request.is_footage:
-            return pipeline.dub(request.portrait, request.speech, output, progress=progress, **given)
+        if request.place is not None:
+            return request.place.write(pipeline, (request.portrait, request.speech), given, encoder_threads, progress)
+        output = VideoOutput(request.target, request.run.overwrite, encoder_threads)
         video: TalkingVideo = pipeline(request.portrait, request.speech, progress=progress, output=output, **given)
         return video
 
@@ -244,8 +263,7 @@ def _plans(
         # Its loader says what is wrong with the folder or the weights.
         return None, None
     overrides = overrides_of(request.memory, dtype_name(request.run.dtype, place), settings)
-    portrait = getattr(request.portrait, "first", None) if request.is_footage else request.portrait
-    clip, machine = clip_of(Path(folder), settings, portrait, request.speech), loaded.machine(place)
+    clip, machine = clip_of(Path(folder), settings, request.portrait, request.speech), loaded.machine(place)
     planned = resolve_plan(sizes, clip, machine, request.memory.memory, overrides)
     return planned, next_plan(sizes, clip, machine, planned.plan, overrides)
 

@@ -5,6 +5,7 @@ Letters: B batch, n samples, t speech tokens, d width.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -30,6 +31,68 @@ if TYPE_CHECKING:
 
     SpeechModel: TypeAlias = Wav2Vec2Model | WhisperEncoder
     FeatureExtractor: TypeAlias = Wav2Vec2FeatureExtractor | WhisperFeatureExtractor
+
+
+class FeatureBlocks:
+    """Features of one speech, encoded in overlapping blocks of 30 seconds as they are asked for, and cross-faded.
+
+    Args:
+        encoder: The encoder.
+        samples: float32 [n], mono, 16 kHz, not normalised; may lie in a file.
+
+    Attributes:
+        count: Features of the whole speech.
+    """
+
+    def __init__(self, encoder: SpeechEncoder, samples: np.ndarray) -> None:
+        self._encoder, self._samples = encoder, samples
+        block, overlap = BLOCK_SECONDS * SAMPLE_RATE, OVERLAP_SECONDS * SAMPLE_RATE
+        self._starts = range(0, len(samples) - overlap, block - overlap) if len(samples) > block else range(1)
+        self._level = encoder.level_of(samples)
+        self._known: dict[int, torch.Tensor] = {}
+        self.count = self._first(len(self._starts) - 1) + self._length(len(self._starts) - 1)
+
+    def _first(self, number: int) -> int:
+        return self._starts[number] // SAMPLES_PER_TOKEN
+
+    def _length(self, number: int) -> int:
+        end = min(self._starts[number] + BLOCK_SECONDS * SAMPLE_RATE, len(self._samples))
+        return self._encoder.feature_count(end - self._starts[number])
+
+    def between(self, first: int, end: int) -> torch.Tensor:
+        """Features float32 [end - first, d]; blocks that end before them are forgotten."""
+        needed = [
+            i for i in range(len(self._starts)) if self._first(i) < end and self._first(i) + self._length(i) > first
+        ]
+        self._known = {i: self._known[i] if i in self._known else self._block(i) for i in needed}
+        like = self._known[needed[0]]
+        total, weight = like.new_zeros(end - first, like.shape[1]), like.new_zeros(end - first, 1)
+        for number, features in self._known.items():
+            at = self._first(number) - first
+            low, high = max(0, at), min(end - first, at + len(features))
+            part = slice(low - at, high - at)
+            ramp = self._ramp(number, features)[part]
+            total[low:high] += features[part] * ramp
+            weight[low:high] += ramp
+        return total / weight
+
+    def _block(self, number: int) -> torch.Tensor:
+        start = self._starts[number]
+        mean, deviation = self._level
+        wave = np.asarray(self._samples[start : start + BLOCK_SECONDS * SAMPLE_RATE], np.float32)
+        if self._level != (0.0, 1.0):
+            wave = (wave - np.float32(mean)) / np.float32(deviation)
+        return self._encoder.encode_block(wave)
+
+    def _ramp(self, number: int, features: torch.Tensor) -> torch.Tensor:
+        fade = OVERLAP_SECONDS * SAMPLE_RATE // SAMPLES_PER_TOKEN
+        rise = (torch.arange(fade, device=features.device)[:, None] + 1) / (fade + 1)
+        ramp = features.new_ones(len(features), 1)
+        if number > 0:
+            ramp[:fade] *= rise[: len(features)]
+        if number + 1 < len(self._starts):
+            ramp[-fade:] *= rise.flip(0)[-len(features) :]
+        return ramp
 
 
 class AudioProjector(nn.Module):
@@ -119,14 +182,32 @@ class SpeechEncoder:
             raise AudioError(
                 f"Speech must be one channel of at least 400 samples (25 ms at 16 kHz), but has the shape {wave.shape}."
             )
-        if self._normalises_waveform:
-            # Before it is cut into blocks: normalised on its own, a block with little speech would be amplified.
-            wave = self.extractor(wave, sampling_rate=SAMPLE_RATE, return_tensors="np").input_values[0]
-        if wave.size <= BLOCK_SECONDS * SAMPLE_RATE:
-            return self._encode_block(wave)
-        return self._encode_long(wave)
+        blocks = FeatureBlocks(self, wave)
+        return blocks.between(0, blocks.count)
 
-    def _encode_block(self, wave: np.ndarray) -> torch.Tensor:
+    def feature_count(self, samples: int) -> int:
+        """Features of a block of so many samples, at most 30 seconds."""
+        if self._normalises_waveform:
+            return int(self.network._get_feat_extract_output_lengths(samples))
+        return max(1, round(samples / SAMPLES_PER_TOKEN))
+
+    def level_of(self, samples: np.ndarray) -> tuple[float, float]:
+        """Mean and standard deviation that the samples [n] of a whole speech are normalised by; 0 and 1 where they are not.
+
+        Those of the whole: normalised on its own, a block with little speech would be amplified.
+        """
+        if not self._normalises_waveform or not self.extractor.do_normalize:
+            return 0.0, 1.0
+        total = squares = 0.0
+        for start in range(0, len(samples), BLOCK_SECONDS * SAMPLE_RATE):
+            piece = np.asarray(samples[start : start + BLOCK_SECONDS * SAMPLE_RATE], np.float64)
+            total, squares = total + float(piece.sum()), squares + float(np.square(piece).sum())
+        mean = total / len(samples)
+        # as transformers does it
+        return mean, math.sqrt(max(squares / len(samples) - mean * mean, 0.0) + 1e-7)
+
+    @torch.no_grad()
+    def encode_block(self, wave: np.ndarray) -> torch.Tensor:
         """Features of at most 30 seconds of speech, which is already normalised for wav2vec2."""
         if self._normalises_waveform:
             values = torch.from_numpy(wave)[None].to(self.device, self.dtype)
@@ -134,27 +215,6 @@ class SpeechEncoder:
         inputs = self.extractor(wave, sampling_rate=SAMPLE_RATE, return_tensors="pt")
         features = self.network(inputs.input_features.to(self.device, self.dtype)).last_hidden_state[0].float()
         return features[: max(1, round(wave.size / SAMPLES_PER_TOKEN))]  # type: ignore[no-any-return]
-
-    def _encode_long(self, wave: np.ndarray) -> torch.Tensor:
-        """Encode overlapping blocks and cross-fade their features."""
-        block, overlap = BLOCK_SECONDS * SAMPLE_RATE, OVERLAP_SECONDS * SAMPLE_RATE
-        starts = range(0, wave.size - overlap, block - overlap)
-        blocks = [self._encode_block(wave[start : start + block]) for start in starts]
-        like = blocks[0]
-        count = (starts[-1] // SAMPLES_PER_TOKEN) + len(blocks[-1])
-        total, weight = like.new_zeros(count, like.shape[1]), like.new_zeros(count, 1)
-        fade = overlap // SAMPLES_PER_TOKEN
-        rise = (torch.arange(fade, device=like.device)[:, None] + 1) / (fade + 1)
-        for start, features in zip(starts, blocks, strict=True):
-            ramp = like.new_ones(len(features), 1)
-            if start > 0:
-                ramp[:fade] *= rise[: len(features)]
-            if start != starts[-1]:
-                ramp[-fade:] *= rise.flip(0)[-len(features) :]
-            first = start // SAMPLES_PER_TOKEN
-            total[first : first + len(features)] += features * ramp
-            weight[first : first + len(features)] += ramp
-        return total / weight
 
     @classmethod
     def from_pretrained(

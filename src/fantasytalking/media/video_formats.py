@@ -8,3 +8,5 @@ FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Ending of a file's name -> format of PyAV."""
 ENDINGS = tuple(FORMATS)
 """Endings that the name of a video may have."""
+STREAM_ENDINGS = (".mp4", ".m4v")
+"""Endings of the files that play while they grow."""

@@ -13,24 +13,20 @@ from types import TracebackType
 import av
 import numpy as np
 import numpy.typing as npt
-import soxr
-from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from fantasytalking.errors import VideoError
-from fantasytalking.media.audio import Audio, fit_length
+from fantasytalking.media.audio import Audio
 from fantasytalking.media.container import SCALING, write_errors
-from fantasytalking.media.python_inputs import audio_of
+from fantasytalking.media.sound_track import SoundTrack, checked_sound
 from fantasytalking.media.video_formats import ENDINGS, FORMATS
 from fantasytalking.system.files import atomic_path, check_output
 
-__all__ = ["VideoWriter", "exact_rate", "write_video"]
+__all__ = ["VideoWriter", "add_picture", "encodable", "even_frame", "exact_rate", "open_container", "write_video"]
 
 _NTSC = {round(1000 * n / 1001, 3): Fraction(1000 * n, 1001) for n in (24, 30, 48, 60, 120)}
-# One rate for every sound: all players know it, and the encoder needs no table of rates.
-_SOUND_RATE = 48000
 
 
 def exact_rate(fps: float | Fraction) -> Fraction:
@@ -93,23 +89,22 @@ class VideoWriter:
         self.frames = 0
         self._overwrite = overwrite
         self._options = {"crf": str(crf), "preset": preset}
-        self._sound = None if audio is None else _prepared(audio)
+        self._sound = None if audio is None else checked_sound(audio)
         self._sound_bitrate = audio_bitrate
         self._threads = 1 if reproducible else threads
         if reproducible:
             # x264's macroblock tree reads uninitialised memory: the same frames would be encoded differently from run to run.
             self._options["x264-params"] = "mbtree=0"
-        self._sound_written = 0
         self._stack = contextlib.ExitStack()
         self._container: OutputContainer | None = None
         self._picture: VideoStream | None = None
-        self._track: AudioStream | None = None
+        self._track: SoundTrack | None = None
 
     def __enter__(self) -> VideoWriter:
         """Create the temporary file."""
         with contextlib.ExitStack() as stack:
             temporary = stack.enter_context(atomic_path(self.path, self._overwrite))
-            self._container = _open(temporary, self.path)
+            self._container = open_container(temporary, self.path)
             stack.callback(self._close_quietly)
             self._stack = stack.pop_all()
         return self
@@ -126,7 +121,7 @@ class VideoWriter:
             OutputError: The disk is full.
         """
         assert self._container is not None, "write() needs the block of `with VideoWriter(...)`"
-        array = _even(_checked(frame))
+        array = even_frame(frame)
         if self._picture is None:
             self._begin(array.shape[1], array.shape[0])
         assert self._picture is not None
@@ -135,11 +130,7 @@ class VideoWriter:
                 f"Frame {self.frames} is {frame.shape[1]} x {frame.shape[0]} px, unlike the first one; "
                 "give frames of one size."
             )
-        picture = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(
-            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, interpolation=SCALING
-        )
-        picture.pts = self.frames
-        picture.time_base = 1 / self.fps
+        picture = encodable(array, self.frames, self.fps)
         self.frames += 1
         with write_errors(self.path):
             self._container.mux(self._picture.encode(picture))
@@ -157,33 +148,14 @@ class VideoWriter:
 
     def _begin(self, width: int, height: int) -> None:
         assert self._container is not None
-        self._picture = self._container.add_stream("libx264", rate=self.fps, options=self._options)
-        self._picture.width, self._picture.height = width, height
-        self._picture.pix_fmt = "yuv420p"
-        context = self._picture.codec_context
-        context.time_base = 1 / self.fps
-        if self._threads:
-            context.thread_count = self._threads
-        context.profile = "High"
-        # Players guess the colour matrix of untagged files by their size, and skin shifts: so these are tagged.
-        context.colorspace = context.color_primaries = context.color_trc = Colorspace.ITU709
-        context.color_range = ColorRange.MPEG
+        self._picture = add_picture(self._container, self.fps, (width, height), self._options, self._threads)
         if self._sound is not None:
-            self._track = self._container.add_stream("aac", rate=_SOUND_RATE, layout="mono")
-            self._track.codec_context.bit_rate = self._sound_bitrate
+            self._track = SoundTrack(self._container, self._sound_bitrate)
 
     def _write_sound(self) -> None:
         """Write the sound up to the end of the last frame, so that both tracks lie interleaved in the file."""
-        if self._track is None or self._sound is None or self._container is None:
-            return
-        end = round(self.frames / self.fps * _SOUND_RATE)
-        piece = fit_length(self._sound[self._sound_written :], end - self._sound_written)
-        frame = av.AudioFrame.from_ndarray(piece[None], format="fltp", layout="mono")
-        frame.sample_rate = _SOUND_RATE
-        frame.time_base = Fraction(1, _SOUND_RATE)
-        frame.pts = self._sound_written
-        self._sound_written = end
-        self._container.mux(self._track.encode(frame))
+        if self._track is not None and self._sound is not None:
+            self._track.write_until(self.frames / self.fps, self._sound)
 
     def _finish(self) -> None:
         if self._picture is None or self._container is None:
@@ -191,7 +163,7 @@ class VideoWriter:
         with write_errors(self.path):
             self._container.mux(self._picture.encode(None))
             if self._track is not None:
-                self._container.mux(self._track.encode(None))
+                self._track.finish()
             self._container.close()
 
     def _close_quietly(self) -> None:
@@ -199,6 +171,41 @@ class VideoWriter:
         with contextlib.suppress(av.error.FFmpegError, OSError):
             if self._container is not None:
                 self._container.close()
+
+
+def add_picture(
+    container: OutputContainer, fps: Fraction, size: tuple[int, int], options: dict[str, str], threads: int = 0
+) -> VideoStream:
+    """Add an H.264 track to an open container.
+
+    Args:
+        container: The container.
+        fps: Frames a second.
+        size: (width, height), even.
+        options: Of x264.
+        threads: Number of the encoder's threads; 0 uses all cores.
+    """
+    stream = container.add_stream("libx264", rate=fps, options=options)
+    stream.width, stream.height = size
+    stream.pix_fmt = "yuv420p"
+    context = stream.codec_context
+    context.time_base = 1 / fps
+    if threads:
+        context.thread_count = threads
+    context.profile = "High"
+    # Players guess the colour matrix of untagged files by their size, and skin shifts: so these are tagged.
+    context.colorspace = context.color_primaries = context.color_trc = Colorspace.ITU709
+    context.color_range = ColorRange.MPEG
+    return stream
+
+
+def encodable(frame: npt.NDArray[np.uint8], number: int, fps: Fraction) -> av.VideoFrame:
+    """Frame uint8 RGB [H, W, 3] of even sides as the encoder takes it, with the time at which it is shown."""
+    picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
+        format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, interpolation=SCALING
+    )
+    picture.pts, picture.time_base = number, 1 / fps
+    return picture
 
 
 def write_video(
@@ -244,21 +251,13 @@ def _each(frames: Iterable[npt.NDArray[np.uint8]]) -> Iterable[npt.NDArray[np.ui
     return frames
 
 
-def _open(temporary: Path, target: Path) -> OutputContainer:
+def open_container(temporary: Path, target: Path) -> OutputContainer:
+    """Open a temporary file to be written in the format of its target's ending."""
     kind = FORMATS[target.suffix.lower()]
     # faststart: the index in front, so that a browser plays before it has the whole file.
     options = {"movflags": "+faststart"} if kind in ("mp4", "mov") else {}
     with write_errors(target):
         return av.open(f"file:{temporary.absolute()}", mode="w", format=kind, container_options=options)
-
-
-def _prepared(audio: Audio) -> npt.NDArray[np.float32]:
-    # of any number type
-    audio = Audio(*audio_of((audio.samples, audio.sample_rate) if isinstance(audio, Audio) else audio))
-    samples = audio.samples
-    if audio.sample_rate != _SOUND_RATE:
-        samples = soxr.resample(samples, audio.sample_rate, _SOUND_RATE)
-    return np.clip(samples, -1.0, 1.0)
 
 
 def _checked(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -270,7 +269,13 @@ def _checked(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return frame
 
 
-def _even(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def even_frame(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The frame uint8 RGB [H, W, 3], an odd side grown by a repeated row or column.
+
+    Raises:
+        VideoError: The array is no such frame.
+    """
+    _checked(frame)
     height, width = frame.shape[:2]
     padded = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") if height % 2 or width % 2 else frame
     return np.ascontiguousarray(padded)

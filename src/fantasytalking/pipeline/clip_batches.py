@@ -5,7 +5,8 @@ Letters: B clips, C latent channels, f latent frames, h and w latent rows and co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,16 +18,17 @@ from fantasytalking.autoencoder import Beginning, Reference, VideoAutoencoder, f
 from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.errors import InputError
 from fantasytalking.pipeline.call_arguments import Case
-from fantasytalking.pipeline.continued_video import encode_beginning
+from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES, encode_beginning
 from fantasytalking.pipeline.encoders import Encoders, encode_conditions
 from fantasytalking.pipeline.guidance_passes import Guidance
 from fantasytalking.pipeline.inputs import Portrait, Speech
+from fantasytalking.pipeline.kept_footage import KeptFootage
 from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.step_callback import StepEnd
-from fantasytalking.pipeline.talking_video import TalkingVideo, VideoOutput, collect_frames, written
+from fantasytalking.pipeline.talking_video import FrameSource, TalkingVideo, VideoOutput, take_frames, written
 
-__all__ = ["Clip", "Run", "alike", "check_text", "decoded", "encode_clip", "joined"]
+__all__ = ["Clip", "Run", "alike", "check_text", "decoded", "encode_clip", "joined", "reference_of"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Run:
         previous: The video that is continued, or None.
         output: The file to write, or None.
         decoded: Whether the latents are decoded.
+        kept: Footage that shows outside the area that is dubbed, or None.
     """
 
     progress: Progress
@@ -50,6 +53,16 @@ class Run:
     previous: TalkingVideo | NDArray[np.uint8] | None = None
     output: VideoOutput | None = None
     decoded: bool = True
+    kept: KeptFootage | None = None
+
+    @property
+    def previous_frames(self) -> NDArray[np.uint8] | None:
+        """The last frames of the video that is continued."""
+        if self.previous is None:
+            return None
+        if isinstance(self.previous, TalkingVideo):
+            return self.previous.last_frames(CONTINUED_FRAMES)
+        return np.asarray(self.previous[-CONTINUED_FRAMES:], np.uint8)
 
     def check(self, count: int) -> None:
         """Check that all this can be done for a number of clips.
@@ -86,6 +99,12 @@ class Clip:
     beginning: Beginning | None = None
 
 
+def reference_of(portrait: Portrait, device: torch.device) -> Reference:
+    """The portrait as autoencoders take it."""
+    faces = None if portrait.face is None else (portrait.face,)
+    return Reference(from_uint8(portrait.pixels)[None].to(device), faces)
+
+
 def encode_clip(
     encoders: Encoders,
     autoencoder: VideoAutoencoder,
@@ -108,9 +127,7 @@ def encode_clip(
         prompts: Text tokens of its prompt and negative prompt, from `encode_prompts`.
         previous: The video that it continues, or None.
     """
-    reference = Reference(
-        from_uint8(portrait.pixels)[None].to(encoders.device), None if portrait.face is None else (portrait.face,)
-    )
+    reference = reference_of(portrait, encoders.device)
     text, negative = prompts
     conditions = encode_conditions(encoders, rules, portrait, speech, case.settings, text)
     beginning = None
@@ -175,15 +192,26 @@ def decoded(autoencoder: VideoAutoencoder, clip: Clip, latents: Tensor, run: Run
         latents: [1, C, f, h, w].
         run: What the clips of the call have in common.
     """
-    speech, progress = clip.speech, run.progress
-    frames: NDArray[np.uint8] = np.empty((0, *clip.reference.images.shape[-2:], 3), np.uint8)
+    speech, progress, reference = clip.speech, run.progress, clip.reference
+    size: tuple[int, int] = (int(reference.images.shape[-2]), int(reference.images.shape[-1]))
+
+    def make(aside: bool = True) -> Iterator[NDArray[np.uint8]]:
+        return autoencoder.decode_frames(latents, reference, clip.beginning is not None, aside)
+
+    @torch.no_grad()
+    def again() -> Iterator[NDArray[np.uint8]]:
+        yield from itertools.islice(make(), speech.video_frames)
+
+    source = FrameSource(speech.video_frames if run.decoded else 0, size, again)
     if run.decoded:
+        kept: list[NDArray[np.uint8]] = []
         with (
             written(run.output, speech.fps, speech.soundtrack, progress) as write,
             progress.stage("decoding", speech.video_frames) as advance,
         ):
             aside = run.output is None or run.output.threads != 1
-            made = autoencoder.decode_frames(latents, clip.reference, clip.beginning is not None, aside)
-            frames = collect_frames(made, speech.video_frames, advance, write)
+            take_frames(make(aside), speech.video_frames, advance, write or kept.append)
+        if write is None:
+            source = FrameSource.of(np.stack(kept))
     notes = tuple(progress.notes)
-    return TalkingVideo(frames, speech.fps, speech.soundtrack, clip.case.settings, notes, progress.seconds)
+    return TalkingVideo(source, speech.fps, speech.soundtrack, clip.case.settings, notes, progress.seconds)

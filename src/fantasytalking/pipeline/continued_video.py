@@ -50,7 +50,7 @@ def last_frames(
         VideoError: The previous video has another size or type, or too few frames.
         AudioError: The speech is no longer than the frames that are taken over.
     """
-    frames = previous.frames if isinstance(previous, TalkingVideo) else np.asarray(previous)
+    frames = previous.last_frames(CONTINUED_FRAMES) if isinstance(previous, TalkingVideo) else np.asarray(previous)
     fits = frames.ndim == 4 and frames.dtype == np.uint8 and frames.shape[1:] == (*size, 3)
     if not fits or len(frames) < CONTINUED_FRAMES:
         raise VideoError(

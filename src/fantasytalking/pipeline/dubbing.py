@@ -18,15 +18,18 @@ import torch
 from numpy.typing import NDArray
 
 from fantasytalking.acceleration.apply_plan import memory_released
-from fantasytalking.autoencoder import Dubber, FilmedFace, VideoAutoencoder
+from fantasytalking.autoencoder.dub_interface import Dubber, DubsMotion, FilmedFace
+from fantasytalking.autoencoder.dubbed_face import DubbedFace
 from fantasytalking.media.audio import Audio, fit_length, load_audio
 from fantasytalking.pipeline.call_arguments import Case
-from fantasytalking.pipeline.clip_batches import Clip, Run, encode_clip
-from fantasytalking.pipeline.encoders import encode_prompts
+from fantasytalking.pipeline.clip_batches import Run, reference_of
+from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
 from fantasytalking.pipeline.footage_inputs import Footage, FootageSource, load_footage, load_footage_speech
-from fantasytalking.pipeline.inputs import AudioSource, Speech
-from fantasytalking.pipeline.kept_footage import KeptFootage, encode_footage
+from fantasytalking.pipeline.inputs import AudioSource, Portrait, Speech
+from fantasytalking.pipeline.kept_footage import encode_footage
+from fantasytalking.pipeline.long_video import LongVideo, longest_segment
 from fantasytalking.pipeline.progress import Progress, default_progress
+from fantasytalking.pipeline.segments import overlap_of
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.pipeline.talking_video import VideoOutput, written
 
@@ -123,64 +126,54 @@ class Dubbing:
 
 
 def _dub(pipeline: Any, footage: Footage, speech: Speech, case: Case, run: Run) -> DubbedVideo:
-    progress, autoencoder = run.progress, pipeline.autoencoder
-    pictures = autoencoder.latents_are_pictures
-    portrait = footage.first if pictures else footage.resting
-    if pictures:
-        # who speaks is seen best in the resting frame
-        portrait = dataclasses.replace(
-            portrait, original=footage.resting.original, original_face=footage.resting.original_face
-        )
+    pipeline._interrupt, progress = False, run.progress
+    moves = isinstance(pipeline.autoencoder, DubsMotion)
+    portrait = footage.resting
+    if not moves:
+        # Who speaks is seen best in the resting frame; the video begins with the first.
+        portrait = dataclasses.replace(footage.first, original=portrait.original, original_face=portrait.original_face)
     for note in footage.face.notes:
         progress.note(note)
     case = pipeline._settle(dataclasses.replace(case, image=portrait, audio=speech), portrait, speech, run, "")
-    settings = case.settings
-    for note in _without_effect(pipeline, settings, pictures, footage, speech):
+    for note in _without_effect(pipeline, case.settings, moves, footage, speech):
         progress.note(note)
-    with progress.stage("encoding"):
-        parts = pipeline.encoders, autoencoder, pipeline.rules
-        prompts = encode_prompts(parts[0], settings, case.text.prompt, case.text.negative)
-        clip = encode_clip(*parts, case, portrait, speech, prompts, None)
-        kept = _kept(autoencoder, footage, clip) if pictures else None
-    (latents,) = pipeline._sample([clip], run, kept)
     video, rate = footage.video, footage.video.rate
     assert run.output is not None
-    sound = _sound(footage, speech, settings.dub_volume)
+    dubber = _dubber(pipeline, footage, portrait, speech, case, run)
+    sound = _sound(footage, speech, case.settings.dub_volume)
     with written(run.output, rate, sound, progress) as write, progress.stage("dubbing", video.frames) as advance:
         assert write is not None
-        face = FilmedFace(footage.face.meshes, footage.face.shares, float(rate), video.frame, settings.dub_area)
-        dubber = autoencoder.dub(latents, clip.reference, face, speech.video_frames, speech.fps)
-        for frame in _made(footage, dubber):
-            write(frame)
+        for index, frame in enumerate(video):
+            write(dubber(index, frame))
             advance()
-    return DubbedVideo(
-        Path(run.output.path),
-        video.frames,
-        float(rate),
-        video.width + video.width % 2,
-        video.height + video.height % 2,
-        settings,
-        tuple(progress.notes),
-        progress.seconds,
-    )
+    size = video.width + video.width % 2, video.height + video.height % 2
+    path, notes = Path(run.output.path), tuple(progress.notes)
+    return DubbedVideo(path, video.frames, float(rate), *size, case.settings, notes, progress.seconds)
 
 
-def _made(footage: Footage, dubber: Dubber) -> Iterator[NDArray[np.uint8]]:
-    for index, frame in enumerate(footage.video):
-        yield dubber(index, frame)
+def _dubber(pipeline: Any, footage: Footage, portrait: Portrait, speech: Speech, case: Case, run: Run) -> Dubber:
+    """What makes the frames: moves the filmed face as the speech says, or lays a painted one over it."""
+    autoencoder, settings, rate = pipeline.autoencoder, case.settings, float(footage.video.rate)
+    face = FilmedFace(footage.face.meshes, footage.face.shares, rate, footage.video.frame, settings.dub_area)
+    if isinstance(autoencoder, DubsMotion):
+        decoder = autoencoder.motion_decoder(overlap_of(longest_segment(pipeline, case, speech.fps), CONTINUED_FRAMES))
+        video = LongVideo(pipeline, case, portrait, speech, run, decoder=decoder)
+        for _ in _frames(video):
+            pass
+        with run.progress.stage("looking at the mouth"):
+            return decoder.dubber(face, speech.video_frames, speech.fps)
+    with run.progress.stage("encoding"):
+        reference = reference_of(portrait, pipeline.encoders.device)
+        kept = encode_footage(
+            autoencoder, footage, reference, speech.num_frames, speech.fps, settings.dub_area, settings.dub_strength
+        )
+    video = LongVideo(pipeline, case, portrait, speech, dataclasses.replace(run, kept=kept))
+    return DubbedFace(_frames(video), speech.video_frames, speech.fps, face)
 
 
-def _kept(autoencoder: VideoAutoencoder, footage: Footage, clip: Clip) -> KeptFootage:
-    settings, speech = clip.case.settings, clip.speech
-    return encode_footage(
-        autoencoder,
-        footage,
-        clip.reference,
-        speech.num_frames,
-        speech.fps,
-        settings.dub_area,
-        settings.dub_strength,
-    )
+def _frames(video: LongVideo) -> Iterator[NDArray[np.uint8]]:
+    for stretch in video.stretches():
+        yield from stretch.frames
 
 
 def _sound(footage: Footage, speech: Speech, volume: float) -> Audio:
@@ -195,21 +188,21 @@ def _sound(footage: Footage, speech: Speech, volume: float) -> Audio:
 
 
 def _without_effect(
-    pipeline: Any, settings: GenerationSettings, pictures: bool, footage: Footage, speech: Speech
+    pipeline: Any, settings: GenerationSettings, moves: bool, footage: Footage, speech: Speech
 ) -> list[str]:
     """A sentence for each thing that does not come as one may expect."""
     usual = pipeline.settings()
     notes = [
         f"This model moves mouth and chin of the filmed face, so {name} has no effect."
         for name in ("dub_area", "dub_strength")
-        if not pictures and getattr(settings, name) != getattr(usual, name)
+        if moves and getattr(settings, name) != getattr(usual, name)
     ]
     if settings.dub_volume > 0 and not footage.video.has_sound:
         notes.append("The footage has no sound, so dub_volume has no effect.")
-    if not pictures and settings.longest_side is not None:
+    if moves and settings.longest_side is not None:
         notes.append("Footage keeps its size, so longest_side has no effect with this model.")
     left = footage.video.seconds - speech.video_frames / speech.fps
     if left > 0.5:
-        then = "the face stays as filmed" if pictures else "the mouth rests"
+        then = "the mouth rests" if moves else "the face stays as filmed"
         notes.append(f"The speech ends {left:.1f} s before the footage; from there on {then}, and there is no speech.")
     return notes

@@ -96,7 +96,7 @@ def encode_conditions(
     encoders: Encoders,
     rules: ModelRules,
     portrait: Portrait,
-    speech: Speech,
+    speech: Speech | None,
     settings: GenerationSettings,
     text: Tensor | None = None,
 ) -> Conditions:
@@ -108,7 +108,7 @@ def encode_conditions(
         encoders: Encoders of the model; a condition whose encoder is missing is left out.
         rules: Rules of the model.
         portrait: From `inputs.load_portrait`.
-        speech: From `inputs.load_speech`.
+        speech: From `inputs.load_speech`; None leaves it out, as for a long video, whose segments hear parts of it.
         settings: Uses the prompt, the scales, the audio level and the intensities.
         text: Text tokens of the prompt [1, l, d], from `encode_prompts`; None encodes it here.
 
@@ -119,7 +119,7 @@ def encode_conditions(
     text = encode_text(encoders, settings.prompt) if text is None else text
     image = encode_image(encoders, portrait.pixels)
     audio = None
-    if config.audio_dim is not None:
+    if config.audio_dim is not None and speech is not None:
         audio = encode_speech(encoders, speech, rules, settings.audio_scale, settings.audio_level)
     identity = encode_identity(encoders, portrait, settings.identity_scale)
     motion = torch.tensor([[settings.w_face, settings.w_body]]) if config.motion else None

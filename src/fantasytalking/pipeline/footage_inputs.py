@@ -11,7 +11,6 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fantasytalking.media.video import exact_rate
 from fantasytalking.perception.faces import Face, detect_faces, face_of_mesh
 from fantasytalking.pipeline.footage import FollowedFace, OpenedFootage, follow_face, open_footage
 from fantasytalking.pipeline.inputs import AudioSource, Portrait, Speech, load_portrait, load_speech
@@ -81,12 +80,11 @@ def load_footage_speech(audio: AudioSource, seconds: float, settings: Generation
         rules: Rules of the model.
 
     Raises:
-        AudioError: No usable sound, or more of it than one clip of this model holds.
+        AudioError: No usable sound.
     """
     if isinstance(audio, Speech):
         return audio
-    longest = rules.max_frames / float(exact_rate(settings.fps or rules.native_fps))
-    if seconds > longest or (settings.max_seconds is not None and settings.max_seconds <= seconds):
+    if settings.max_seconds is not None and settings.max_seconds <= seconds:
         return load_speech(audio, settings, rules)
     # three decimals: what a note of the reader says
     speech = load_speech(audio, settings.replace(max_seconds=max(0.2, math.floor(1000 * seconds) / 1000)), rules)

@@ -118,10 +118,11 @@ class GuidancePasses:
             batching is "on", as its memory cannot be estimated. Under a cache that decides for each pass, such as first-block, they
             never run as a batch.
         image_latents: [B, 4 + C, f, h, w], mask and latents of the portrait.
+        name: Distinguishes several that are run in turn on one model, such as those of the windows of a long video.
     """
 
-    def __init__(self, model: Denoiser, guidance: Guidance, image_latents: Tensor) -> None:
-        self.model, self.batching = model, guidance.batching
+    def __init__(self, model: Denoiser, guidance: Guidance, image_latents: Tensor, name: str = "") -> None:
+        self.model, self.batching, self._name = model, guidance.batching, name
         self.image_latents = image_latents
         self._state: tuple[object, ...] = ()
         self._calls: dict[tuple[Pass, ...], _Call] = {}
@@ -163,7 +164,7 @@ class GuidancePasses:
         try:
             velocities: dict[Pass, Tensor] = {}
             for passes, call in self._calls.items():
-                velocity = self._call("+".join(passes), call, hidden, timestep, place)
+                velocity = self._call(self._name + "+".join(passes), call, hidden, timestep, place)
                 velocities.update(zip(passes, velocity.split(len(hidden)), strict=True))
             return velocities
         except torch.OutOfMemoryError:

@@ -5,7 +5,6 @@ Nothing is changed silently: whatever is shrunk, shortened or chosen here is a s
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from fantasytalking.errors import AudioError, FaceError
-from fantasytalking.geometry import fit_size, released_frame_count
+from fantasytalking.geometry import Strides, fit_size, released_frame_count
 from fantasytalking.media.audio import Audio, fit_length, is_silent, load_audio, normalise_loudness
 from fantasytalking.media.image import load_image
 from fantasytalking.media.python_inputs import audio_of, checked_rate
@@ -39,6 +38,7 @@ SOUNDTRACK_RATE = 48000
 """Sample rate of the sound in the finished video, Hz."""
 MIN_SECONDS = 0.2
 """Shortest accepted speech, seconds."""
+_PADDING = 0.1  # seconds that an encoder adds at most
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def load_speech(audio: AudioSource, settings: GenerationSettings, rules: ModelRu
         rules: Rules of the model.
 
     Raises:
-        AudioError: No usable sound, or more of it than one clip of this model holds.
+        AudioError: No usable sound.
     """
     if isinstance(audio, Speech):
         return audio
@@ -139,15 +139,18 @@ def load_speech(audio: AudioSource, settings: GenerationSettings, rules: ModelRu
     limit = rules.max_frames / fps
     told: list[str] = []
     with _noting(told):
-        sound, notes = _read(audio, settings.max_seconds, limit)
+        sound, notes = _read(audio, settings.max_seconds)
     notes = [*told, *notes]
     video_frames = max(1, round(sound.seconds * fps))
-    if video_frames > rules.max_frames:
-        # Files whose end was padded by an encoder may pass the reader's check although they are a few frames too long.
+    if rules.max_frames < video_frames <= (limit + _PADDING) * fps:
+        # Files whose end was padded by an encoder are a few frames too long, for which no second clip is made.
         notes.append(f"The last {sound.seconds - limit:.2f} s of the speech are cut: one clip holds {limit:.2f} s.")
         sound = _beginning(sound, limit)
         video_frames = rules.max_frames
-    num_frames = released_frame_count(sound.seconds, fps, rules.max_frames)
+    most = max(rules.max_frames, Strides().num_frames(video_frames // Strides().time + 3))
+    num_frames = released_frame_count(
+        sound.seconds, fps, rules.max_frames if video_frames <= rules.max_frames else most
+    )
     speech = soxr.resample(sound.samples, sound.sample_rate, SPEECH_RATE)
     if rules.speech_level is not None:
         speech = normalise_loudness(speech, SPEECH_RATE, target=rules.speech_level)
@@ -164,19 +167,14 @@ def _noting(notes: list[str], way_out: str = "") -> Iterator[None]:
     notes += [f"{warning.message}{way_out}" for warning in caught if issubclass(warning.category, UserWarning)]
 
 
-def _read(audio: AudioSource, max_seconds: float | None, limit: float) -> tuple[Audio, list[str]]:
-    """The part of the sound that is used, at most `limit` seconds, and notes about it."""
-    if max_seconds is not None and max_seconds > limit + 0.1:
-        raise AudioError(
-            f"max_seconds is {max_seconds:g}, but one clip of this model at this frame rate holds at most "
-            f"{_down(limit)} s; pass --max-seconds {_down(limit)}."
-        )
+def _read(audio: AudioSource, max_seconds: float | None) -> tuple[Audio, list[str]]:
+    """The part of the sound that is used, and notes about it."""
     if not isinstance(audio, str | os.PathLike | Audio):
         audio = Audio(*audio_of(audio))
     if isinstance(audio, Audio):
-        sound = _checked(audio, max_seconds, limit)
+        sound = _checked(audio)
     elif max_seconds is None:
-        sound = load_audio(audio, SOUNDTRACK_RATE, max_seconds=_down(limit), from_picture=False)
+        sound = load_audio(audio, SOUNDTRACK_RATE, from_picture=False)
     else:
         # Reading a little more than needed shows whether something is cut off.
         sound = load_audio(audio, SOUNDTRACK_RATE, seconds=max_seconds + 0.05, from_picture=False)
@@ -185,7 +183,7 @@ def _read(audio: AudioSource, max_seconds: float | None, limit: float) -> tuple[
     return _beginning(sound, max_seconds), [f"Only the first {max_seconds:g} s of the speech are used (max_seconds)."]
 
 
-def _checked(audio: Audio, max_seconds: float | None, limit: float) -> Audio:
+def _checked(audio: Audio) -> Audio:
     checked_rate(audio.sample_rate)
     if np.ndim(audio.samples) != 1 or len(audio.samples) < MIN_SECONDS * audio.sample_rate:
         raise AudioError(
@@ -196,21 +194,11 @@ def _checked(audio: Audio, max_seconds: float | None, limit: float) -> Audio:
     samples = audio.samples
     if is_silent(samples, audio.sample_rate):
         raise AudioError("The speech is silent; give samples in -1..1 that hold a voice.")
-    if max_seconds is None and audio.seconds > limit + 0.1:
-        raise AudioError(
-            f"The speech lasts {audio.seconds:.1f} s and at most {_down(limit)} s are accepted; "
-            f"give a shorter recording, or pass --max-seconds {_down(limit)} to use only its beginning."
-        )
     return Audio(samples, audio.sample_rate)
 
 
 def _beginning(sound: Audio, seconds: float) -> Audio:
     return Audio(sound.samples[: round(seconds * sound.sample_rate)], sound.sample_rate)
-
-
-def _down(seconds: float) -> float:
-    """Seconds with two decimals, rounded down, so that the number in a message is accepted when it is passed back."""
-    return math.floor(seconds * 100 + 1e-6) / 100
 
 
 def _face(

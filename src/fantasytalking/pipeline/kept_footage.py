@@ -5,6 +5,7 @@ Letters: C latent channels, F frames of the clip, f latent frames, h and w laten
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,10 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import avg_pool3d
 
 from fantasytalking.autoencoder import Reference, VideoAutoencoder, from_uint8
 from fantasytalking.autoencoder.dub_areas import Area, dub_outline, soft_area
 from fantasytalking.flow import noised
+from fantasytalking.geometry import Strides
 from fantasytalking.media.video import iterate_frames
 from fantasytalking.pipeline.footage_inputs import Footage
 from fantasytalking.pipeline.noise_schedule import Schedule
@@ -38,6 +41,11 @@ class KeptFootage:
     latents: Tensor
     area: Tensor
     strength: float
+
+    def part(self, first: int, count: int) -> KeptFootage:
+        """What belongs to `count` latent frames from number `first` on; the last one stands for those that are missing."""
+        chosen = torch.arange(first, first + count).clamp_max(self.latents.shape[2] - 1)
+        return dataclasses.replace(self, latents=self.latents[:, :, chosen], area=self.area[:, :, chosen])
 
     def begin(self, schedule: Schedule, noise: Tensor) -> tuple[Schedule, Tensor]:
         """The steps that are taken, and the source at the first one's noise level, [1, C, f, h, w]."""
@@ -87,8 +95,14 @@ def encode_footage(
     areas = np.stack([_area_at(footage, number / fps, area, (height, width)) for number in range(frames)])
     video = from_uint8(pictures).movedim(0, 1)[None].to(reference.images)
     latents = autoencoder.encode(video, reference)
-    shares = autoencoder.area_to_latents(torch.from_numpy(areas)[None])
+    shares = _area_to_latents(torch.from_numpy(areas), autoencoder.strides)
     return KeptFootage(latents, shares.to(latents), strength)
+
+
+def _area_to_latents(area: Tensor, strides: Strides) -> Tensor:
+    """Shares of an area [F, H, W], F = 4 f - 3 -> [1, 1, f, h, w], averaged over the pixels and frames of each latent."""
+    filled = torch.cat([area[:1].expand(strides.time - 1, -1, -1), area])[None, None].float()
+    return avg_pool3d(filled, (strides.time, strides.height, strides.width))
 
 
 def _resized(footage: Footage, frames: int, fps: float, size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.geometry import NATIVE_FPS, Strides
@@ -24,7 +24,13 @@ class ModelRules:
     native_fps: Annotated[float, field("Frame rate of the training videos.", minimum=1, unit="frames per second")] = (
         NATIVE_FPS
     )
-    max_frames: Annotated[int, field("Longest clip; a multiple of 4 plus 1.", minimum=1, unit="frames")] = 81
+    max_frames: Annotated[
+        int, field("Longest clip that is sampled at once; a multiple of 4 plus 1.", minimum=1, unit="frames")
+    ] = 81
+    long_video: Annotated[
+        Literal["continue", "windows"],
+        field("How videos longer than that are made; continue: the model is trained to go on from given frames."),
+    ] = "windows"
     longest_side: Annotated[
         int | None,
         field(

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, overload
 
@@ -23,9 +23,9 @@ from torch import Tensor
 
 from fantasytalking.acceleration.apply_plan import memory_released
 from fantasytalking.autoencoder import VideoAutoencoder, WanAutoencoder
-from fantasytalking.errors import CheckpointError, FantasyTalkingError
-from fantasytalking.pipeline.call_arguments import Case, Images, Speeches, TextEmbeddings, cases_of, drawn
-from fantasytalking.pipeline.clip_batches import Clip, Run, alike, check_text, decoded, encode_clip, joined
+from fantasytalking.errors import CheckpointError, FantasyTalkingError, InputError
+from fantasytalking.pipeline.call_arguments import Case, Images, Speeches, TextEmbeddings, cases_of
+from fantasytalking.pipeline.clip_batches import Run, check_text
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
 from fantasytalking.pipeline.diffusers_conventions import (
     DiffusersConventions,
@@ -36,9 +36,9 @@ from fantasytalking.pipeline.diffusers_conventions import (
 )
 from fantasytalking.pipeline.dubbing import Dubbing
 from fantasytalking.pipeline.effective_settings import effective_settings
-from fantasytalking.pipeline.encoders import Encoders, encode_prompts
-from fantasytalking.pipeline.inputs import ImageSource, Portrait, Speech, load_portrait, load_speech
-from fantasytalking.pipeline.kept_footage import KeptFootage
+from fantasytalking.pipeline.encoders import Encoders
+from fantasytalking.pipeline.inputs import AudioSource, ImageSource, Portrait, Speech, load_portrait, load_speech
+from fantasytalking.pipeline.long_output import StreamedFrame, is_long, long_video, streamed
 from fantasytalking.pipeline.model_folder import (
     LIBRARY,
     check_folder,
@@ -49,11 +49,10 @@ from fantasytalking.pipeline.model_folder import (
 )
 from fantasytalking.pipeline.model_names import is_cached, resolve_model, unreachable_model
 from fantasytalking.pipeline.model_rules import ModelRules, with_rules
-from fantasytalking.pipeline.noise_schedule import make_schedule
 from fantasytalking.pipeline.progress import Progress, default_progress
-from fantasytalking.pipeline.sampling import Hooks, StepHook, continuation, denoise
+from fantasytalking.pipeline.sample_clips import make_clips
 from fantasytalking.pipeline.settings import GenerationSettings
-from fantasytalking.pipeline.step_callback import StepCallback, StepEnd, tensor_inputs
+from fantasytalking.pipeline.step_callback import StepEnd, tensor_inputs
 from fantasytalking.pipeline.talking_video import TalkingVideo, VideoOutput
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
@@ -285,20 +284,53 @@ class FantasyTalkingPipeline(Dubbing, DiffusersConventions, DiffusionPipeline, W
             self._settle(case, *one, run, f"Video {number}: " if len(cases) > 1 else "")
             for number, (case, one) in enumerate(zip(cases, read, strict=True), 1)
         ]
-        with progress.stage("encoding"):
-            parts = self.encoders, self.autoencoder, self.rules
-            # All prompts before all else, see `encode_prompts`.
-            texts = [encode_prompts(parts[0], case.settings, case.text.prompt, case.text.negative) for case in settled]
-            clips = [
-                encode_clip(*parts, case, portrait, speech, text, run.previous)
-                for case, (portrait, speech), text in zip(settled, read, texts, strict=True)
-            ]
-        latents: dict[int, Tensor] = {}
-        for group in alike(clips):
-            latents.update(zip(map(id, group), self._sample(group, run), strict=True))
-        ordered = [latents[id(clip)] for clip in clips]
-        videos = [decoded(self.autoencoder, clip, one, run) for clip, one in zip(clips, ordered, strict=True)]
-        return videos, ordered
+        pairs = list(zip(settled, read, strict=True))
+        short = [(case, parts) for case, parts in pairs if not is_long(self, case, parts[1])]
+        videos, latents = make_clips(self, short, run) if short else ([], [])
+        clips = iter(videos)
+        made = [
+            long_video(self, case, *parts, run) if is_long(self, case, parts[1]) else next(clips)
+            for case, parts in pairs
+        ]
+        return made, latents
+
+    @torch.no_grad()
+    def stream(
+        self,
+        image: ImageSource,
+        audio: AudioSource,
+        settings: GenerationSettings | None = None,
+        *,
+        progress: Progress | None = None,
+        **overrides: Any,
+    ) -> Iterator[StreamedFrame]:
+        """Make the portrait speak, and give each frame with its sound as soon as it is there.
+
+        The first segment is short and the next ones are longer, so the frames differ a little from those of a call.
+
+        Args:
+            image: The portrait, as for a call.
+            audio: The speech, as for a call.
+            settings: A complete record; None takes the model's defaults.
+            progress: Shows notes and keeps times; None: warnings for notes.
+            overrides: Single settings by name.
+
+        Yields:
+            `StreamedFrame`s, as long as the speech to within a frame.
+
+        Raises:
+            InputError: Image, speech or a setting cannot be used.
+        """
+        chosen = self.settings if settings is None else settings.replace
+        run = Run(progress or Progress(), settings is not None or "sigma_shift" in overrides)
+        cases, is_batch = cases_of(image, audio, chosen, overrides)
+        if is_batch:
+            raise InputError("A stream is of one portrait and one speech; call it once for each video.")
+        self._interrupt = False
+        (case,) = cases
+        portrait, speech = self._read(case)
+        case = self._settle(case, portrait, speech, run, "")
+        yield from streamed(self, case, portrait, speech, run)
 
     def _settle(self, case: Case, portrait: Portrait, speech: Speech, run: Run, whose: str) -> Case:
         """A case with the settings that the model can follow; what was changed is told."""
@@ -307,37 +339,6 @@ class FantasyTalkingPipeline(Dubbing, DiffusersConventions, DiffusionPipeline, W
         for note in (*portrait.notes, *speech.notes, *changes):
             run.progress.note(whose + note)
         return dataclasses.replace(case, settings=settings)
-
-    def _sample(self, clips: list[Clip], run: Run, kept: KeptFootage | None = None) -> list[Tensor]:
-        """Draw noise for clips of one size and denoise it to [1, C, f, h, w] each; `kept` is footage that shows outside the dubbed area."""
-        noise = drawn([clip.case for clip in clips], clips[0].shape, run.progress.note).to(self._execution_device)
-        settings, beginning = clips[0].case.settings, clips[0].beginning
-        schedule, start = make_schedule(self.scheduler, settings, noise.device), noise
-        if kept is not None:
-            schedule, start = kept.begin(schedule, noise)
-        guidance, image_latents = joined(clips, self.autoencoder.audio_channels)
-        self._num_timesteps, done = len(schedule.timesteps), list[int]()
-        after_step: list[StepHook] = [lambda step, *_: done.append(step)]
-        if beginning is not None:
-            after_step.append(continuation(beginning.latents, noise, schedule))
-        if kept is not None:
-            after_step.append(kept.keep(schedule, noise))
-        steer = None
-        if run.callback is not None:
-            seen = StepCallback(self, run.callback, run.tensor_names, guidance)
-            after_step.append(seen.after_step)
-            steer = seen.steer
-        hooks = Hooks(run.progress, tuple(after_step), steer, lambda: self._interrupt)
-        latents = denoise(self.transformer, schedule, start, image_latents, guidance, hooks)
-        if len(done) < self._num_timesteps:
-            run.progress.note(
-                f"The run was interrupted after {len(done)} of {self._num_timesteps} steps, so the video is unfinished."
-            )
-        given = 0 if beginning is None else beginning.latents.shape[2]
-        return [
-            self.autoencoder.enliven(one, clip.case.settings.seed, clip.case.settings.w_face, given)
-            for one, clip in zip(latents.split(1), clips, strict=True)
-        ]
 
     def _read(self, case: Case) -> tuple[Portrait, Speech]:
         uses_identity = self.transformer.config.identity_dim is not None and case.settings.identity_scale > 0

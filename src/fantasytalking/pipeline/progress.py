@@ -25,6 +25,7 @@ from rich.progress import Progress as Bars
 
 __all__ = [
     "Lines",
+    "Nested",
     "Progress",
     "TerminalProgress",
     "default_progress",
@@ -77,6 +78,23 @@ class Progress:
     def show_stage(self, name: str, total: int) -> Iterator[Advance]:
         """Show a stage while it lasts; subclasses that have a better place for it override this."""
         yield lambda steps=1: None
+
+
+class Nested(Progress):
+    """Progress within a stage that is shown already: times and notes go to the outer one, and nothing more is shown.
+
+    Args:
+        outer: Keeps the times and shows the notes.
+    """
+
+    def __init__(self, outer: Progress) -> None:
+        super().__init__()
+        self._outer = outer
+        self.seconds, self.notes = outer.seconds, outer.notes
+
+    def show_note(self, text: str) -> None:
+        """Show a note as the outer one does."""
+        self._outer.show_note(text)
 
 
 class TerminalProgress(Progress):

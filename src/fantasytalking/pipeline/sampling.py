@@ -5,7 +5,7 @@ Letters: B samples, C channels, f latent frames (k of them known), h and w laten
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +15,7 @@ from fantasytalking.flow import noised
 from fantasytalking.pipeline.guidance_passes import Denoiser, Guidance, GuidancePasses, Place
 from fantasytalking.pipeline.noise_schedule import Schedule
 from fantasytalking.pipeline.progress import Progress
+from fantasytalking.pipeline.window_fusion import FusedPasses, Window
 
 __all__ = ["Hooks", "StepHook", "continuation", "denoise"]
 
@@ -46,6 +47,7 @@ def denoise(
     image_latents: Tensor,
     guidance: Guidance,
     hooks: Hooks | None = None,
+    windows: Sequence[Window] = (),
 ) -> Tensor:
     """Integrate the guided velocity from noise to data.
 
@@ -53,9 +55,10 @@ def denoise(
         model: Predicts the velocity.
         schedule: Noise levels and solver.
         noise: [B, C, f, h, w], unit variance where the schedule begins at noise level 1.
-        image_latents: [B, 4 + C, f, h, w], mask and latents of the portrait.
-        guidance: Conditions of B samples and how strongly they act.
+        image_latents: [B, 4 + C, f, h, w], mask and latents of the portrait; with windows those of each window.
+        guidance: Conditions of B samples and how strongly they act; with windows all but the speech.
         hooks: Progress, and what is done after each step; None: nothing.
+        windows: Stretches of the latent frames that the model sees one at a time, and whose velocities are fused; none: it sees them all.
 
     Returns:
         Latents at the schedule's last noise level, or where a hook ended the run, [B, C, f, h, w], float32.
@@ -64,7 +67,9 @@ def denoise(
     plan, solve, latents, count = guidance.plan, schedule.solver(), noise.float(), len(schedule.timesteps)
     places = [Place(step, count, value) for step, value in enumerate(schedule.timesteps.tolist())]
     with hooks.progress.stage("sampling", count) as advance, guidance.cache.enabled(model, count):
-        passes = GuidancePasses(model, guidance, image_latents)
+        passes: GuidancePasses | FusedPasses = GuidancePasses(model, guidance, image_latents)
+        if windows:
+            passes = FusedPasses(model, guidance, image_latents, windows)
         if passes.batching != guidance.batching == "on":
             hooks.progress.note(
                 "batch_passes has no effect with the cache first-block, which decides for each pass whether it is computed."

@@ -105,6 +105,47 @@ class GenerationSettings:
             "Use at most this much of the speech; nothing means all of it.", minimum=0.2, maximum=86400, unit="seconds"
         ),
     ] = None
+    long_video: Annotated[
+        Literal["auto", "continue", "windows"],
+        field(
+            "How videos longer than a clip are made: continue goes on from the last frames, windows fuses clips; auto: the model's way."
+        ),
+    ] = "auto"
+    segment_seconds: Annotated[
+        float | None,
+        field(
+            "Longest clip that a long video is made of; nothing means the model's longest.",
+            minimum=1,
+            maximum=120,
+            unit="seconds",
+        ),
+    ] = None
+    window_weights: Annotated[
+        Literal["linear", "pyramid"],
+        field(
+            "With windows: linear: neighbours share a quarter and fade there; pyramid: half, the middle of each counts most, slower."
+        ),
+    ] = "linear"
+    prefix_noise: Annotated[
+        float | None,
+        field(
+            "With continue: noise level of the frames that a segment begins with, so that faults are not copied; nothing: the model's own.",
+            minimum=0,
+            maximum=1,
+        ),
+    ] = None
+    anchor_audio: Annotated[
+        Literal["auto", "on", "off"],
+        field(
+            "With continue: whether the frames that a segment begins with hear the speech; auto: where the model is trained to continue."
+        ),
+    ] = "auto"
+    hold_look: Annotated[
+        Literal["auto", "on", "off"],
+        field(
+            "With continue: whether segments begin with the portrait's colours and sharpness; auto: where they begin with decoded frames."
+        ),
+    ] = "auto"
     longest_side: Annotated[
         int | None,
         field(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.system.files import check_output
 
-__all__ = ["TalkingVideo", "VideoOutput", "collect_frames", "written"]
+__all__ = ["FrameSource", "TalkingVideo", "VideoOutput", "take_frames", "written"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,10 @@ class VideoOutput:
 
     def open(self, fps: float | Fraction, audio: Audio) -> VideoWriter | BackgroundWriter:
         """A writer of the frames, for a `with` block, which completes the file or leaves nothing."""
-        writer = VideoWriter(self.path, fps, audio, self.overwrite, threads=self.threads)
+        return self.in_background(VideoWriter(self.path, fps, audio, self.overwrite, threads=self.threads))
+
+    def in_background(self, writer: VideoWriter) -> VideoWriter | BackgroundWriter:
+        """A writer that works in a thread of its own, unless one thread is all there is."""
         return writer if self.threads == 1 else BackgroundWriter(writer)
 
 
@@ -81,11 +86,35 @@ def written(
 
 
 @dataclass(frozen=True)
-class TalkingVideo:
-    """A finished video in memory, with its sound.
+class FrameSource:
+    """Where the frames of a video come from, as often as they are asked for.
 
     Attributes:
-        frames: [F, H, W, 3] uint8 RGB, as long as the speech to a frame.
+        count: Number of frames.
+        size: (H, W) in pixels.
+        make: Gives the frames, uint8 [H, W, 3] each: those in memory, decoded again from latents, read from the file that was written, or
+            generated again.
+    """
+
+    count: int
+    size: tuple[int, int]
+    make: Callable[[], Iterable[NDArray[np.uint8]]]
+
+    @classmethod
+    def of(cls, frames: NDArray[np.uint8]) -> FrameSource:
+        """Frames [F, H, W, 3] in memory."""
+        return cls(len(frames), (frames.shape[1], frames.shape[2]), lambda: iter(frames))
+
+
+@dataclass(frozen=True)
+class TalkingVideo:
+    """A video with its sound. Iterating over it gives its frames one at a time, without holding them.
+
+    The frames of a clip that the model samples at once are in memory, or decoded when asked for if it was written to a file. Those of
+    a longer video are read from the file it was written to; without one they are generated while they are asked for, each time again.
+
+    Attributes:
+        source: Where the frames come from.
         fps: Frames per second.
         audio: Sound of the video.
         settings: Settings of the generation; with the same model, portrait and speech they give the same video again.
@@ -93,17 +122,41 @@ class TalkingVideo:
         seconds: Stage of the pipeline -> wall-clock seconds spent in it.
     """
 
-    frames: NDArray[np.uint8]
+    source: FrameSource
     fps: float
     audio: Audio
     settings: GenerationSettings
-    notes: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """The frames, uint8 RGB [H, W, 3] each."""
+        if "frames" in self.__dict__:
+            return iter(self.frames)
+        return iter(self.source.make())
+
+    def __len__(self) -> int:
+        """Number of frames: the length of the speech to a frame."""
+        return self.source.count
+
+    @cached_property
+    def frames(self) -> NDArray[np.uint8]:
+        """All frames at once, [F, H, W, 3] uint8 RGB; they stay in memory. Iterate over a long video instead."""
+        frames = np.empty((self.source.count, *self.source.size, 3), np.uint8)
+        count = 0
+        for frame in self.source.make():
+            frames[count] = frame
+            count += 1
+        return frames[:count]
+
+    def last_frames(self, count: int) -> NDArray[np.uint8]:
+        """The last frames, [count, H, W, 3] uint8, or all of a shorter video."""
+        return np.stack(list(deque(self, count)))
 
     @property
     def duration(self) -> float:
         """Length in seconds."""
-        return len(self.frames) / self.fps
+        return len(self) / self.fps
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write an H.264 video with its sound, to a temporary file that is then moved into place.
@@ -115,13 +168,14 @@ class TalkingVideo:
         Raises:
             OutputError: The file cannot be written, or exists and `overwrite` is false.
         """
-        return write_video(path, self.frames, self.fps, self.audio, overwrite)
+        check_output(path, overwrite, ENDINGS)
+        return write_video(path, self, self.fps, self.audio, overwrite)
 
     def summary(self) -> dict[str, Any]:
         """Everything except pixels and samples, as plain values for JSON."""
-        count, height, width, _ = self.frames.shape
+        height, width = self.source.size
         return {
-            "frames": count,
+            "frames": len(self),
             "fps": self.fps,
             "width": width,
             "height": height,
@@ -132,30 +186,23 @@ class TalkingVideo:
         }
 
 
-def collect_frames(
+def take_frames(
     decoded: Iterable[NDArray[np.uint8]],
     count: int,
     advance: Callable[[], None],
-    write: Callable[[NDArray[np.uint8]], None] | None,
-) -> NDArray[np.uint8]:
-    """Collect the first frames of a video.
+    write: Callable[[NDArray[np.uint8]], None],
+) -> None:
+    """Hand on the first frames of a video.
 
     Args:
         decoded: Frames [H, W, 3], at least `count` of them; those after the end of the speech are not asked for.
         count: F.
         advance: Called after each frame.
-        write: Is handed each frame as soon as it is there; None: nothing is.
-
-    Returns:
-        uint8 [F, H, W, 3].
+        write: Is handed each frame as soon as it is there.
     """
-    video: NDArray[np.uint8] | None = None
-    for index, frame in enumerate(itertools.islice(decoded, count)):
-        if video is None:
-            video = np.empty((count, *frame.shape), np.uint8)
-        video[index] = frame
-        if write is not None:
-            write(video[index])
+    done = 0
+    for frame in itertools.islice(decoded, count):
+        write(frame)
         advance()
-    assert video is not None and index + 1 == count
-    return video
+        done += 1
+    assert done == count

@@ -1,0 +1,122 @@
+"""The embedded model's decoding of segments: their motion is joined before anything is drawn, so that there is no seam to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fantasytalking.autoencoder.interface import Beginning
+from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec
+from fantasytalking.autoencoder.opening_readings import drawn_openings
+from fantasytalking.autoencoder.painter import MouthPainter
+from fantasytalking.autoencoder.render import Renderer
+
+__all__ = ["CONTEXT", "MeshSegmentDecoder"]
+
+CONTEXT = 16
+"""Frames before and behind one on which it depends: smoothing reaches 6, and motion is held back from 8 frames before."""
+LONGEST = 500
+"""Frames drawn as one stretch: meshes of more need memory."""
+TRAVEL = 0.3
+"""Head motion that the seam towards the background allows for, in distances between the eyes. Clips of their own take their own largest
+motion, 0.25 for the example; later segments are not known here."""
+FADE_FRAMES = 5
+
+
+class MeshSegmentDecoder:
+    """Decoder of one video of the mesh autoencoder.
+
+    Args:
+        codec: The fitted codec.
+        painter: The mouth painter.
+        limited: Limits and smooths motion numbers [F, P].
+        image: The portrait [H, W, 3].
+        mesh: Its mesh [468, 3] in pixels.
+        overlap: Frames that neighbouring segments share.
+        continued: Whether the video continues another one, so that its first frame is not the portrait.
+        aside: Whether a second thread draws the next frames meanwhile.
+    """
+
+    def __init__(
+        self,
+        codec: MeshCodec,
+        painter: MouthPainter,
+        limited: Callable[[Tensor], Tensor],
+        image: NDArray[np.uint8],
+        mesh: NDArray[np.float32],
+        overlap: int,
+        continued: bool,
+        aside: bool,
+    ) -> None:
+        self._codec, self._limit = codec, limited
+        self._mesh, self._overlap, self._aside = torch.from_numpy(mesh), overlap, aside
+        eyes = float(np.linalg.norm(mesh[33, :2] - mesh[263, :2]))
+        self._renderer = Renderer(image, mesh, painter, TRAVEL * eyes)
+        self._openings = drawn_openings(image, mesh, self._codec, painter)
+        self._still = self._codec.still(self._mesh)
+        self._continued = continued
+        # Motion of the frames that are drawn next, after `_drawn` frames of context; the first of all is frame `_first` of the video.
+        self._motion = torch.zeros(0, len(self._still))
+        self._first = self._drawn = 0
+        self._left: Tensor | None = None
+        self._last = torch.zeros(0, len(self._still))
+
+    def decode(self, latents: Tensor, given: int, is_last: bool) -> Iterator[NDArray[np.uint8]]:
+        """See `SegmentDecoder.decode`."""
+        sampled = latents.float().cpu()
+        # As they are in the latents: what is shown of them is another matter.
+        self._last = self._codec.from_latents(sampled[:, :, -(self._overlap + 3) // 4 - 1 :], noise=0.0)[0][
+            -self._overlap :
+        ]
+        new = self._codec.shown(self._codec.from_latents(sampled)[0])[given:]
+        for start in range(0, len(new), LONGEST):
+            ends = is_last and start + LONGEST >= len(new)
+            self._motion = torch.cat([self._motion, new[start : start + LONGEST]])
+            yield from self._draw(len(self._motion) - (0 if ends else CONTEXT))
+
+    def _draw(self, end: int) -> Iterator[NDArray[np.uint8]]:
+        """Draw the motion that is there up to a frame, and keep what the next frames depend on."""
+        end, begin = max(end, self._drawn), self._drawn
+        points = self._points()
+        kept = max(0, end - CONTEXT)
+        self._motion, self._first, self._drawn = self._motion[kept:], self._first + kept, end - kept
+        yield from self._renderer.frames(points, begin, end, self._aside)
+
+    def _points(self) -> NDArray[np.float32]:
+        parameters = self._limit(self._motion)
+        if self._left is None:
+            self._left = torch.zeros_like(parameters[:1])
+            if not self._continued:
+                # The video begins with the portrait: what the sampler left on the given frame fades out.
+                self._left = parameters[:1] - self._still
+                self._left[:, -LIDS:] = 0.0
+        age = torch.arange(self._first, self._first + len(parameters))
+        parameters = parameters - torch.exp(-age / FADE_FRAMES)[:, None] * self._left
+        parameters = self._codec.with_openings(parameters, *self._openings)
+        return np.asarray(self._codec.points_of(parameters, self._mesh).numpy(), np.float32)
+
+    def beginning(self) -> Beginning:
+        """See `SegmentDecoder.beginning`; there are no frames, as this autoencoder's condition needs none."""
+        return Beginning(torch.zeros(1, 3, 0, 1, 1), self._codec.to_latents(self._last[None]))
+
+    def state(self) -> dict[str, Tensor]:
+        """See `SegmentDecoder.state`."""
+        left = torch.zeros(0) if self._left is None else self._left
+        numbers = torch.tensor([self._first, self._drawn, *self._renderer.window])
+        return {
+            "motion": self._motion.clone(),
+            "numbers": numbers,
+            "left": left.clone(),
+            "last": self._last.contiguous().clone(),
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """See `SegmentDecoder.restore`."""
+        self._motion, self._last = state["motion"], state["last"]
+        self._left = state["left"] if state["left"].numel() else None
+        self._first, self._drawn, width, height = state["numbers"].tolist()
+        self._renderer.window = (width, height)

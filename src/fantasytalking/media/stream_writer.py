@@ -1,0 +1,142 @@
+"""Writing of fragmented MP4: a video that plays while it grows, in a file or a pipe.
+
+Dimensions: H height, W width, n samples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from fantasytalking.errors import OutputError, VideoError
+from fantasytalking.media.container import write_errors
+from fantasytalking.media.resampling import StreamResampler
+from fantasytalking.media.sound_track import SOUND_RATE, SoundTrack
+from fantasytalking.media.video_formats import STREAM_ENDINGS
+from fantasytalking.media.video_writer import add_picture, encodable, even_frame, exact_rate
+from fantasytalking.system.files import check_output
+
+__all__ = ["StreamWriter"]
+
+FRAGMENT_SECONDS = 0.25
+"""A fragment is written when it is as long: how far the file lies behind the picture."""
+_KEYFRAME_SECONDS = 2
+# No frame is held back by the encoder, and one core is left for the picture.
+_X264 = {"preset": "veryfast", "tune": "zerolatency", "crf": "20"}
+
+
+class StreamWriter:
+    """Writer of frames and their sound to a growing video, for a `with` block. What was written plays, whatever ends the block.
+
+    Args:
+        target: mp4 or m4v file, which is written in place; or a function that takes bytes, such as `sys.stdout.buffer.write`.
+        fps: Frames a second.
+        sound_rate: Samples a second of the sound that is given.
+        overwrite: Whether an existing file may be replaced.
+        threads: Number of the encoder's threads; 0 uses all cores.
+
+    Attributes:
+        frames: Number of frames written.
+
+    Raises:
+        OutputError: The file cannot be written, or exists and `overwrite` is false.
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | Callable[[bytes], object],
+        fps: float | Fraction,
+        sound_rate: int,
+        overwrite: bool = False,
+        threads: int = 1,
+    ) -> None:
+        self.frames, self.fps = 0, exact_rate(fps)
+        self._target = target if callable(target) else check_output(target, overwrite, STREAM_ENDINGS)
+        self._name = "standard output" if callable(target) else Path(target)
+        self._rate, self._threads = sound_rate, threads
+        self._resampler = StreamResampler(SOUND_RATE)
+        self._container: OutputContainer | None = None
+        self._picture: VideoStream | None = None
+        self._sound: SoundTrack | None = None
+
+    def __enter__(self) -> StreamWriter:
+        """Create the file."""
+        # delay_moov: the header comes with the first fragment, when it is known how much of the sound the decoder is to skip.
+        options = {
+            "movflags": "+delay_moov+default_base_moof+frag_keyframe",
+            "frag_duration": str(round(FRAGMENT_SECONDS * 1e6)),
+            "flush_packets": "1",
+        }
+        target = _Pipe(self._target) if callable(self._target) else f"file:{Path(self._target).absolute()}"
+        with write_errors(self._name):
+            self._container = av.open(target, mode="w", format="mp4", container_options=options)
+        return self
+
+    def write(self, frame: npt.NDArray[np.uint8], sound: npt.NDArray[np.float32]) -> None:
+        """Write a frame uint8 RGB [H, W, 3] and the sound float32 [n] that is heard while it is shown.
+
+        Raises:
+            VideoError: The array is no frame, or of another size than the first.
+            OutputError: The disk is full, or the reader of a pipe is gone.
+        """
+        assert self._container is not None, "write() needs the block of `with StreamWriter(...)`"
+        array = even_frame(frame)
+        with write_errors(self._name):
+            if self._picture is None:
+                every = max(1, round(_KEYFRAME_SECONDS * self.fps))
+                options = _X264 | {"g": str(every)}
+                size = array.shape[1], array.shape[0]
+                self._picture = add_picture(self._container, self.fps, size, options, self._threads)
+                self._sound = SoundTrack(self._container)
+            if array.shape[:2] != (self._picture.height, self._picture.width):
+                raise VideoError(f"Frame {self.frames} is of another size than the first one; give frames of one size.")
+            assert self._sound is not None
+            self._container.mux(self._picture.encode(encodable(array, self.frames, self.fps)))
+            self._sound.write(self._resampler.push(sound, self._rate))
+        self.frames += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write the last fragment; after an error as far as that is possible."""
+        assert self._container is not None
+        if kind is not None:
+            with contextlib.suppress(av.error.FFmpegError, OSError, OutputError):
+                self._finish()
+            return
+        if self._picture is None:
+            raise VideoError(f"There is no frame to write to '{self._name}'; give at least one.")
+        with write_errors(self._name):
+            self._finish()
+
+    def _finish(self) -> None:
+        assert self._container is not None
+        try:
+            if self._picture is not None and self._sound is not None:
+                self._container.mux(self._picture.encode(None))
+                self._sound.write(self._resampler.finish())
+                self._sound.finish()
+        finally:
+            self._container.close()
+
+
+class _Pipe:
+    """What PyAV writes to when bytes only go forward."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
+
+    def write(self, data: bytes) -> int:
+        """Hand on some bytes."""
+        self._write(data)
+        return len(data)

@@ -1,0 +1,212 @@
+"""Long videos as a call returns them: written resumably, generated while they are iterated, or streamed with sound."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fantasytalking.acceleration.apply_plan import memory_released
+from fantasytalking.errors import InputError
+from fantasytalking.media.spooled_sound import release_pages
+from fantasytalking.media.video import iterate_frames
+from fantasytalking.media.video_parts import join_parts
+from fantasytalking.media.video_writer import VideoWriter
+from fantasytalking.pipeline.call_arguments import Case
+from fantasytalking.pipeline.clip_batches import Run
+from fantasytalking.pipeline.inputs import Portrait, Speech
+from fantasytalking.pipeline.long_video import LongVideo, Stretch, longest_segment
+from fantasytalking.pipeline.talking_video import FrameSource, TalkingVideo, VideoOutput, written
+from fantasytalking.pipeline.unfinished_run import Part, UnfinishedRun, run_digest
+
+__all__ = ["StreamPace", "StreamedFrame", "is_long", "long_video", "streamed"]
+
+
+def is_long(pipeline: Any, case: Case, speech: Speech) -> bool:
+    """Whether a video is longer than what the model samples at once."""
+    return speech.video_frames > longest_segment(pipeline, case, speech.fps)
+
+
+def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, run: Run) -> TalkingVideo:
+    """A video of any length: written if there is an output, else generated while its frames are asked for.
+
+    Raises:
+        InputError: Its latents were asked for, of which there are none for the whole.
+    """
+    if not run.decoded:
+        raise InputError(
+            "output_type 'latent' belongs to one clip, and this video is longer; use max_seconds, or another output_type."
+        )
+    height, width = portrait.pixels.shape[:2]
+    video = LongVideo(pipeline, case, portrait, speech, run)
+    count = speech.video_frames
+    make: Callable[[], Iterator[NDArray[np.uint8]]]
+    if run.output is not None:
+        parts = case, portrait, speech, run
+        count = _write(video, speech, run) if video.mode == "windows" else _write_resumably(pipeline, video, *parts)
+        path = Path(run.output.path).expanduser()
+        make = lambda: iterate_frames(path)  # noqa: E731  # typed above
+    else:
+        ready = [video]
+
+        def make() -> Iterator[NDArray[np.uint8]]:
+            pipeline._interrupt = False
+            one = ready.pop() if ready else LongVideo(pipeline, case, portrait, speech, run)
+            with memory_released(pipeline), run.progress.show_stage("generating", speech.video_frames) as advance:
+                for stretch in one.stretches():
+                    for frame in stretch.frames:
+                        yield frame
+                        advance()
+                    release_pages(speech.soundtrack, speech.samples)
+
+    source = FrameSource(count, (height, width), make)
+    return TalkingVideo(source, speech.fps, speech.soundtrack, case.settings, run.progress.notes, run.progress.seconds)
+
+
+def _write(video: LongVideo, speech: Speech, run: Run) -> int:
+    with (
+        written(run.output, speech.fps, speech.soundtrack, run.progress) as write,
+        run.progress.show_stage("generating", speech.video_frames) as advance,
+    ):
+        assert write is not None
+        for stretch in video.stretches():
+            for frame in stretch.frames:
+                write(frame)
+                advance()
+    return video.frames
+
+
+def _write_resumably(pipeline: Any, video: LongVideo, case: Case, portrait: Portrait, speech: Speech, run: Run) -> int:
+    """Write the segments that are not finished yet as parts, and join all of them; the number of frames."""
+    output, progress = run.output, run.progress
+    assert output is not None
+    target = Path(output.path).expanduser()
+    digest = run_digest(pipeline, case, portrait, speech, run.previous_frames)
+    unfinished = UnfinishedRun(target, digest)
+    unfinished.refuse_leftovers()
+    if unfinished.parts:
+        progress.note(
+            f"An interrupted run left {unfinished.frames / speech.fps:.1f} of {speech.video_frames / speech.fps:.1f} s in "
+            f"'{unfinished.folder.name}'; this one goes on from there. Delete the folder to begin anew."
+        )
+        video.restore(unfinished.load_state())
+    elif unfinished.is_other:
+        progress.note(
+            f"'{unfinished.folder.name}' belongs to a run with other settings or inputs, so this one begins anew."
+        )
+    unfinished.begin()
+    is_done = False
+    try:
+        with progress.show_stage("generating", speech.video_frames) as advance:
+            advance(unfinished.frames)
+            stretches = iter(()) if unfinished.is_complete else video.stretches()
+            for stretch in stretches:
+                part = _write_part(unfinished.next_path(), stretch, output, speech.fps, advance)
+                if part.frames:
+                    unfinished.finished(part, video.state(), case.settings.seed, video.is_complete)
+                release_pages(speech.soundtrack, speech.samples)
+        with progress.stage("writing"):
+            parts = [(part.path, part.frames) for part in unfinished.parts]
+            join_parts(parts, target, speech.fps, speech.soundtrack, output.overwrite)
+        is_done = True
+    finally:
+        unfinished.close(is_done)
+    return unfinished.frames
+
+
+def _write_part(path: Path, stretch: Stretch, output: VideoOutput, fps: float, advance: Callable[..., None]) -> Part:
+    """Write one segment as a silent file, complete or not at all."""
+    count = 0
+    writer = output.in_background(VideoWriter(path, fps, None, True, threads=output.threads))
+    first = next(stretch.frames, None)
+    if first is None:
+        return Part(path, 0)
+    with writer:
+        writer.write(first)
+        advance()
+        count = 1
+        for frame in stretch.frames:
+            writer.write(frame)
+            advance()
+            count += 1
+    return Part(path, count)
+
+
+@dataclass(frozen=True)
+class StreamedFrame:
+    """A frame with its sound.
+
+    Attributes:
+        number: Counted from 0.
+        pixels: uint8 RGB [H, W, 3].
+        sound: float32 [n], what is heard while it is shown.
+        sample_rate: Samples a second of the sound.
+        fps: Frames per second of the video.
+    """
+
+    number: int
+    pixels: NDArray[np.uint8]
+    sound: NDArray[np.float32]
+    sample_rate: int
+    fps: float
+
+
+@dataclass
+class StreamPace:
+    """How fast a stream comes: marked at each frame that its reader has taken.
+
+    Attributes:
+        start: When it was asked for, on the clock of `time.perf_counter`.
+        first: When the first frame had been taken; None before.
+        last: When the last one had.
+        frames: Number of frames.
+    """
+
+    start: float = field(default_factory=time.perf_counter)
+    first: float | None = None
+    last: float = 0.0
+    frames: int = 0
+
+    def mark(self) -> None:
+        """Count a frame."""
+        self.last = time.perf_counter()
+        self.first = self.last if self.first is None else self.first
+        self.frames += 1
+
+    @property
+    def first_after(self) -> float:
+        """Seconds to the first frame."""
+        return (self.first or self.start) - self.start
+
+    @property
+    def rate(self) -> float:
+        """Frames per second from the first frame on; 0 where there are not two."""
+        passed = self.last - (self.first or self.last)
+        return (self.frames - 1) / passed if passed > 0 else 0.0
+
+    def summary(self, fps: float) -> str:
+        """A sentence."""
+        return (
+            f"First frame after {self.first_after:.2f} s, then {self.rate:.1f} frames per second, "
+            f"{self.rate / fps:.2f} times the video's own rate."
+        )
+
+
+def streamed(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, run: Run) -> Iterator[StreamedFrame]:
+    """Frames with their sound, as soon as they are decoded."""
+    rate, fps = speech.soundtrack.sample_rate, speech.fps
+    with memory_released(pipeline):
+        video = LongVideo(pipeline, case, portrait, speech, run, is_stream=True)
+        number = 0
+        for stretch in video.stretches():
+            for pixels in stretch.frames:
+                begin, end = (round(at / fps * rate) for at in (number, number + 1))
+                sound = np.asarray(speech.soundtrack.samples[begin:end], np.float32)
+                yield StreamedFrame(number, pixels, sound, rate, fps)
+                number += 1
+            release_pages(speech.soundtrack, speech.samples)

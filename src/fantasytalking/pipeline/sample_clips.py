@@ -1,0 +1,101 @@
+"""Sampling of encoded clips by a pipeline: schedule, guidance, hooks and what the autoencoder adds afterwards.
+
+Letters: B clips, C latent channels, f latent frames, h and w latent rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from fantasytalking.geometry import TIME_STRIDE
+from fantasytalking.pipeline.call_arguments import Case, drawn
+from fantasytalking.pipeline.clip_batches import Clip, Run, alike, decoded, encode_clip, joined
+from fantasytalking.pipeline.encoders import encode_prompts
+from fantasytalking.pipeline.inputs import Portrait, Speech
+from fantasytalking.pipeline.noise_schedule import make_schedule
+from fantasytalking.pipeline.sampling import Hooks, StepHook, continuation, denoise
+from fantasytalking.pipeline.step_callback import StepCallback
+from fantasytalking.pipeline.talking_video import TalkingVideo
+from fantasytalking.pipeline.window_fusion import Window
+
+__all__ = ["make_clips", "sample_clips"]
+
+
+def sample_clips(
+    pipeline: Any,
+    clips: Sequence[Clip],
+    noise: Tensor,
+    run: Run,
+    first: int = 0,
+    windows: Sequence[Window] = (),
+) -> list[Tensor]:
+    """Denoise clips of one size to [1, C, f, h, w] each.
+
+    Args:
+        pipeline: Its transformer, scheduler and autoencoder are used.
+        clips: B clips.
+        noise: [B, C, f, h, w] on any device.
+        run: What the clips of the call have in common.
+        first: Number of the first video frame, for a segment of a long video.
+        windows: Windows of a video that the model cannot see as a whole.
+    """
+    noise = noise.to(pipeline._execution_device)
+    settings, beginning, autoencoder = clips[0].case.settings, clips[0].beginning, pipeline.autoencoder
+    schedule, start = make_schedule(pipeline.scheduler, settings, noise.device), noise
+    kept = None if run.kept is None else run.kept.part(first // TIME_STRIDE, noise.shape[2])
+    if kept is not None:
+        schedule, start = kept.begin(schedule, noise)
+    guidance, image_latents = joined(clips, autoencoder.audio_channels)
+    pipeline._num_timesteps, done = len(schedule.timesteps), list[int]()
+    after_step: list[StepHook] = [lambda step, *_: done.append(step)]
+    if beginning is not None:
+        after_step.append(continuation(beginning.latents, noise, schedule))
+    if kept is not None:
+        after_step.append(kept.keep(schedule, noise))
+    steer = None
+    if run.callback is not None:
+        seen = StepCallback(pipeline, run.callback, run.tensor_names, guidance)
+        after_step.append(seen.after_step)
+        steer = seen.steer
+    hooks = Hooks(run.progress, tuple(after_step), steer, lambda: pipeline._interrupt)
+    latents = denoise(pipeline.transformer, schedule, start, image_latents, guidance, hooks, windows)
+    if len(done) < pipeline._num_timesteps:
+        run.progress.note(
+            f"The run was interrupted after {len(done)} of {pipeline._num_timesteps} steps, so the video is unfinished."
+        )
+    given = 0 if beginning is None else beginning.latents.shape[2]
+    return [
+        autoencoder.enliven(one, clip.case.settings.seed, clip.case.settings.w_face, given, first)
+        for one, clip in zip(latents.split(1), clips, strict=True)
+    ]
+
+
+def make_clips(
+    pipeline: Any, pairs: Sequence[tuple[Case, tuple[Portrait, Speech]]], run: Run
+) -> tuple[list[TalkingVideo], list[Tensor]]:
+    """The videos of clips that are sampled at once, and their latents [1, C, f, h, w].
+
+    Args:
+        pipeline: The pipeline.
+        pairs: Arguments of each clip, with its portrait and speech as read.
+        run: What the clips of the call have in common.
+    """
+    progress = run.progress
+    with progress.stage("encoding"):
+        parts = pipeline.encoders, pipeline.autoencoder, pipeline.rules
+        # All prompts before all else, see `encode_prompts`.
+        texts = [encode_prompts(parts[0], case.settings, case.text.prompt, case.text.negative) for case, _ in pairs]
+        clips = [
+            encode_clip(*parts, case, portrait, speech, text, run.previous)
+            for (case, (portrait, speech)), text in zip(pairs, texts, strict=True)
+        ]
+    latents: dict[int, Tensor] = {}
+    for group in alike(clips):
+        noise = drawn([clip.case for clip in group], group[0].shape, progress.note)
+        latents.update(zip(map(id, group), sample_clips(pipeline, group, noise, run), strict=True))
+    ordered = [latents[id(clip)] for clip in clips]
+    videos = [decoded(pipeline.autoencoder, clip, one, run) for clip, one in zip(clips, ordered, strict=True)]
+    return videos, ordered
