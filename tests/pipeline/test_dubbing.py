@@ -46,13 +46,10 @@ def wan() -> FantasyTalkingPipeline:
 
 
 def nodding(count: int, width: int = 192, height: int = 192) -> Frames:
-    """Frames of a real face that moves to and fro by a few pixels."""
-    face, frames = portrait(192), np.full((count, height, width, 3), 90, np.uint8)
-    for index, frame in enumerate(frames):
-        shift = round(4 * np.sin(index / 2))
-        part = np.roll(face, shift, 1)[:height, :width]
-        frame[: part.shape[0], : part.shape[1]] = part
-    return frames
+    """Frames of a real face that moves to and fro by a few pixels; without fine detail, so that encoding loses little."""
+    face = cv2.GaussianBlur(portrait(192), (0, 0), 1.2)
+    shifts = np.float32([[[1, 0, round(4 * np.sin(index / 2))], [0, 1, 0]] for index in range(count)])
+    return np.stack([cv2.warpAffine(face, m, (width, height), borderMode=cv2.BORDER_REPLICATE) for m in shifts])
 
 
 def someone_else(count: int) -> Frames:
@@ -64,9 +61,9 @@ def someone_else(count: int) -> Frames:
         across, down = x - points[point, 0], y - points[point, 1]
         share = 1 - growth * np.clip(1 - np.hypot(across, down) / 30, 0, 1)
         face = cv2.remap(face, points[point, 0] + across * share, points[point, 1] + down * share, cv2.INTER_LINEAR)
-    face[:60, :40] = face[:60, -40:] = (20, 200, 40)
-    face[150:] = 255 - face[150:]
-    return np.repeat(face[None], count, 0)
+    face[:60, :40] = face[:60, -40:] = (70, 100, 80)
+    face[150:] = 100
+    return np.repeat(cv2.GaussianBlur(face, (0, 0), 1.2)[None], count, 0)
 
 
 def filmed(path: Path, frames: Frames, fps: float | Fraction = 25, sound: bool = True) -> Path:
@@ -172,7 +169,7 @@ def test_a_shot_of_another_person_stays_as_filmed(tiny: FantasyTalkingPipeline, 
     everywhere = np.ones(source.shape[1:3], bool)
     assert psnr(made[8:16], source[8:16], everywhere) > 40
     assert psnr(made[18:22], source[18:22], ~outside(source[18:22])) < 38
-    assert any(note.startswith("The face is not seen for 0.3 s (0.3 to 0.6 s)") for note in result.notes)
+    assert any(note.startswith("The face is not seen for 0.3 s (0.3 to 0.6 s): it is hidden") for note in result.notes)
 
 
 def test_the_footage_is_dubbed_although_its_middle_cannot_be_read(tiny: FantasyTalkingPipeline, tmp_path: Path) -> None:
@@ -194,10 +191,10 @@ def test_the_footage_is_dubbed_although_its_middle_cannot_be_read(tiny: FantasyT
 
 
 def test_the_chosen_face_is_dubbed_and_the_other_one_stays(tiny: FantasyTalkingPipeline, tmp_path: Path) -> None:
-    small = np.stack([cv2.resize(frame, (144, 144), interpolation=cv2.INTER_AREA) for frame in nodding(6)])
-    both = np.full((6, 192, 340, 3), 128, np.uint8)
+    small = np.stack([cv2.resize(frame, (168, 168), interpolation=cv2.INTER_AREA) for frame in nodding(6)])
+    both = np.full((6, 192, 360, 3), 128, np.uint8)
     both[:, :, :192] = nodding(6)
-    both[:, 20:164, 192:336] = small
+    both[:, 20:188, 192:360] = small
     video = filmed(tmp_path / "film.mp4", both)
     source = read_frames(video)[0]
     made = {face: read_frames(dub(tiny, video, tmp_path / f"{face}.mp4", 0.24, face=face).path)[0] for face in (0, 1)}
@@ -264,7 +261,7 @@ def test_memory_does_not_hold_the_frames(tiny: FantasyTalkingPipeline, tmp_path:
     peaks = []
     for path in (video, long):
         tracemalloc.start()
-        dub(tiny, path, tmp_path / f"{path.stem}_out.mp4", 0.13)
+        dub(tiny, path, tmp_path / f"{path.stem}_out.mp4", 0.25)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     # 120 frames more are 13 MB

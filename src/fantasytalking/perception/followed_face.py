@@ -25,8 +25,8 @@ SAME_PERSON = 0.45
 """Cosine with the followed face's embedding from which on a face that is found anywhere is taken for it."""
 SAME_PLACE = 0.25
 """The same for a face that is found where the followed one was last: turned heads look less alike."""
-CUT = 24.0
-"""Mean change of a picture of 32 x 32 pixels, 0..255, from which on it counts as a cut."""
+CHANGED = 10.0
+"""Mean change of a picture of 32 x 32 pixels, 0..255, from which on another shot may have begun."""
 THOROUGH_EVERY = 25
 """Frames between two searches for small faces, which are slow."""
 _SIDE = 32
@@ -41,12 +41,10 @@ class FaceFollower:
 
     Attributes:
         most: Largest number of faces seen at once before the followed one was found.
-        cuts: Numbers of the frames with which a new shot begins.
     """
 
     def __init__(self, index: int = 0) -> None:
         self.most = 0
-        self.cuts: list[int] = []
         self._index, self._frame = index, -1
         self._last: Array | None = None
         self._lost = True
@@ -56,14 +54,14 @@ class FaceFollower:
     def __call__(self, frame: Pixels) -> FaceMesh | None:
         """Mesh of the face in the next frame [H, W, 3]; None where it is not seen."""
         self._frame += 1
-        is_cut = self._is_cut(frame)
-        if is_cut:
-            self.cuts.append(self._frame)
+        if self._is_changed(frame):
+            # in another shot the face is somewhere else, and a face in its place may be another one
+            self._last = None
         mesh = None
-        if self._last is not None and not self._lost and not is_cut:
+        if self._last is not None and not self._lost:
             mesh = mesh_in_region(frame, region_of_mesh(self._last))
         if mesh is None or mesh.score < MIN_SCORE or self._has_jumped(mesh):
-            mesh = self._search(frame, near=not is_cut)
+            mesh = self._search(frame)
         self._lost = mesh is None
         if mesh is not None:
             self._last = mesh.points
@@ -71,10 +69,10 @@ class FaceFollower:
                 self._learn(frame, mesh)
         return mesh
 
-    def _is_cut(self, frame: Pixels) -> bool:
+    def _is_changed(self, frame: Pixels) -> bool:
         small = cv2.resize(frame, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
         before, self._small = self._small, small
-        return before is not None and float(np.abs(small - before).mean()) > CUT
+        return before is not None and float(np.abs(small - before).mean()) > CHANGED
 
     def _has_jumped(self, mesh: FaceMesh) -> bool:
         assert self._last is not None
@@ -82,7 +80,7 @@ class FaceFollower:
         away = math.dist((region.x, region.y), (before.x, before.y))
         return away > 0.4 * before.size or not 0.6 < region.size / before.size < 1.6
 
-    def _search(self, frame: Pixels, near: bool) -> FaceMesh | None:
+    def _search(self, frame: Pixels) -> FaceMesh | None:
         found = find_faces(frame, thorough=self._frame % THOROUGH_EVERY == 0)
         if self._known is None:
             self.most = max(self.most, len(found))
@@ -94,7 +92,7 @@ class FaceFollower:
         best, best_cosine = None, 0.0
         for face in found:
             cosine = float(self._embedding(frame, face.mesh) @ self._known)
-            needed = SAME_PLACE if near and self._is_near(face.mesh) else SAME_PERSON
+            needed = SAME_PLACE if self._is_near(face.mesh) else SAME_PERSON
             if cosine >= needed and cosine > best_cosine:
                 best, best_cosine = face.mesh, cosine
         return best

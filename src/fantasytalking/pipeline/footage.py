@@ -153,7 +153,7 @@ def follow_face(video: OpenedFootage, face: int | None, progress: Progress) -> F
             raise _no_face(video, face, follower.most)
         file.flush()
         meshes = np.memmap(file, np.float32, "r", shape=(video.frames, *_POINTS))
-    notes = (*_told_gaps(clock, video), *_told_losses(seen, follower.cuts, video), *_told_faces(face, follower.most))
+    notes = (*_told_gaps(clock, video), *_told_losses(seen, video), *_told_faces(face, follower.most))
     return FollowedFace(meshes, _shares(seen), _resting(meshes, seen), notes)
 
 
@@ -214,13 +214,15 @@ def _spans(spans: list[tuple[float, float]]) -> str:
     return ", ".join(named) + (f" and {len(spans) - 5} more" if len(spans) > 5 else "")
 
 
-def _told_losses(seen: NDArray[np.bool_], cuts: list[int], video: OpenedFootage) -> list[str]:
+def _told_losses(seen: NDArray[np.bool_], video: OpenedFootage) -> list[str]:
     lost = [(float(a / video.rate), float(b / video.rate)) for a, b in _stretches(~seen)]
     if not lost:
         return []
     missing = float((~seen).sum() / video.rate)
-    also = f" The footage has {len(cuts)} cut{'s' if len(cuts) > 1 else ''}." if cuts else ""
-    return [f"The face is not seen for {missing:.1f} s ({_spans(lost)}), where the frames stay as filmed.{also}"]
+    return [
+        f"The face is not seen for {missing:.1f} s ({_spans(lost)}): it is hidden or too far turned, or another shot is shown; the frames "
+        "stay as filmed there."
+    ]
 
 
 def _told_gaps(clock: _Clock, video: OpenedFootage) -> list[str]:
