@@ -6,8 +6,7 @@ motion: what lies beyond the visible outline continues smoothly, near it (hair, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -98,18 +97,11 @@ class FaceField:
         width: Width of the portrait in pixels.
         person: [height, width], 0 (background) to 1 (person); None where it is unknown.
         travel: Largest displacement of the head to allow for, in pixels: how wide the seam towards the background must be.
-        openings: Mouth and eyes, or those of them that may open and close.
     """
 
-    def __init__(
-        self,
-        mesh: Array,
-        height: int,
-        width: int,
-        person: Array | None = None,
-        travel: float = 0.0,
-        openings: Sequence[Opening] = OPENINGS,
-    ) -> None:
+    parted: ClassVar[tuple[Opening, ...]] = OPENINGS  # which openings are taken apart
+
+    def __init__(self, mesh: Array, height: int, width: int, person: Array | None = None, travel: float = 0.0) -> None:
         self.mesh = mesh.astype(np.float32)
         self.size = (height, width)
         self.eyes = eye_distance(mesh)
@@ -128,7 +120,7 @@ class FaceField:
         high = np.ceil(np.clip(outer.max(0), 1, (width, height))).astype(int)
         x0, y0 = int(low[0]), int(low[1])
         self.raster = Raster((x0, y0, max(int(high[0]), x0 + 1), max(int(high[1]), y0 + 1)), self.eyes)
-        self.openings = [o for o in (PlacedOpening(opening, self.mesh) for opening in openings) if self._is_seen(o)]
+        self.openings = [o for o in (PlacedOpening(opening, self.mesh) for opening in self.parted) if self._is_seen(o)]
         self._fill(person, travel)
 
     def _is_seen(self, placed: PlacedOpening) -> bool:

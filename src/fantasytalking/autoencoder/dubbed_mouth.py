@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasytalking.autoencoder.displacement import BORDER, eye_distance, smoothstep
+from fantasytalking.autoencoder.displacement import BORDER, FaceField, eye_distance, smoothstep
 from fantasytalking.autoencoder.dub_areas import dub_outline, soft_area
 from fantasytalking.autoencoder.lip_contact import CLOSED_GAP, LipContact, lip_gaps, mean_lip_gap
 from fantasytalking.autoencoder.mesh_codec import MeshCodec
@@ -126,6 +126,16 @@ class DubbedMouth:
         return np.asarray(shown.numpy(), np.float32)
 
 
+class _MouthField(FaceField):
+    """Displacement in which the eyes are skin like any other, as they stay as filmed."""
+
+    parted = (MOUTH,)
+
+
+class _MouthWarper(PortraitWarper):
+    field_kind = _MouthField
+
+
 class _Filmed:
     """A frame as filmed, ready to be moved to other meshes: the part of it around the mouth.
 
@@ -147,7 +157,7 @@ class _Filmed:
         self.shift = np.array([*low, 0], np.float32)
         self.part = np.ascontiguousarray(frame[self.box])
         self.mesh, self.outline = (mesh - self.shift).astype(np.float32), outline - self.shift[:2]
-        self.warper = PortraitWarper(self.part, self.mesh, openings=(MOUTH,))
+        self.warper = _MouthWarper(self.part, self.mesh)
         raster = self.warper.field.raster
         size = raster.height, raster.width
         area = soft_area(self.mesh, raster.to_raster(self.outline), size, float(raster.scale.mean()))

@@ -7,9 +7,9 @@ move apart or meet, and between them shows what moves with the skull, the teeth 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fantasytalking.autoencoder.displacement import FaceField
 from fantasytalking.autoencoder.enlarged_photo import EnlargedPhoto
 from fantasytalking.autoencoder.inversion import inverse_displacement
-from fantasytalking.autoencoder.openings import OPENINGS, REACH, Opening, PlacedOpening
+from fantasytalking.autoencoder.openings import REACH, PlacedOpening
 from fantasytalking.autoencoder.rigid import whole_motion
 
 Array = NDArray[np.float32]
@@ -53,19 +53,13 @@ class PortraitWarper:
         mesh: [468, 3] the portrait's face mesh in pixels.
         person: [H, W], 0 (background) to 1 (person); None where it is unknown: the background near the head moves with it then.
         travel: Largest displacement of the head to allow for, in pixels.
-        openings: Mouth and eyes, or those of them that may open and close.
     """
 
-    def __init__(
-        self,
-        image: Pixels,
-        mesh: Array,
-        person: Array | None = None,
-        travel: float = 0.0,
-        openings: Sequence[Opening] = OPENINGS,
-    ) -> None:
+    field_kind: ClassVar[type[FaceField]] = FaceField
+
+    def __init__(self, image: Pixels, mesh: Array, person: Array | None = None, travel: float = 0.0) -> None:
         self.image = image
-        self.field = FaceField(mesh, image.shape[0], image.shape[1], person, travel, openings)
+        self.field = self.field_kind(mesh, image.shape[0], image.shape[1], person, travel)
         self.mesh = self.field.mesh
         self.layers = [_Layer(self, placed) for placed in self.field.openings]
         self.upper = _Inverse()

@@ -16,7 +16,7 @@ from typing import Any
 from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.media.audio import load_audio
 from fantasytalking.media.image import load_image
-from fantasytalking.pipeline.footage import open_footage
+from fantasytalking.pipeline.face_in_footage import open_footage
 from fantasytalking.pipeline.footage_inputs import FootageSource, load_footage, load_footage_speech
 from fantasytalking.pipeline.inputs import AudioSource, ImageSource, load_portrait, load_speech
 from fantasytalking.pipeline.model_names import INDEX, resolve_model

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fantasytalking.perception.faces import Face, detect_faces, face_of_mesh
-from fantasytalking.pipeline.footage import FollowedFace, OpenedFootage, follow_face, open_footage
+from fantasytalking.pipeline.face_in_footage import FollowedFace, OpenedFootage, follow_face, open_footage
 from fantasytalking.pipeline.inputs import AudioSource, Portrait, Speech, load_portrait, load_speech
 from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.progress import Progress
