@@ -297,6 +297,30 @@ def test_a_model_of_the_released_layout_paints_the_area_anew_and_keeps_the_rest(
     assert psnr(whole[spoken], source[spoken], outside(source)) < 38  # more than the lips
 
 
+@pytest.mark.parametrize("kind", ["motion", "windows", "continue"])
+def test_speech_that_is_longer_than_a_clip_is_sampled_in_parts(
+    kind: str, tiny: FantasyTalkingPipeline, wan: FantasyTalkingPipeline, tmp_path: Path
+) -> None:
+    pipeline = tiny if kind == "motion" else wan
+    calls: list[int] = []
+    hook = pipeline.transformer.register_forward_pre_hook(lambda *_: calls.append(1))
+    video = filmed(tmp_path / "film.mp4", nodding(30), 10)
+    mode = "windows" if kind == "windows" else "continue"
+    try:
+        result = dub(
+            pipeline, video, tmp_path / "out.mp4", 2.8, steps=1, segment_seconds=1, long_video=mode, dub_strength=1.0
+        )
+    finally:
+        hook.remove()
+    assert len(calls) > 2
+    source, made = read_frames(video)[0], read_frames(result.path)[0]
+    assert made.shape == source.shape
+    inside = ~outside(source)
+    assert psnr(made, source, ~inside) > 40
+    for part in (slice(2, 8), slice(20, 26)):
+        assert psnr(made[part], source[part], inside) < 38
+
+
 def test_less_strength_stays_nearer_to_the_filmed_latents(wan: FantasyTalkingPipeline, tmp_path: Path) -> None:
     video = filmed(tmp_path / "film.mp4", nodding(8))
     near, far = (run_wan(wan, video, tmp_path / f"{s}.mp4", steps=20, dub_strength=s)[0] for s in (0.05, 1.0))
