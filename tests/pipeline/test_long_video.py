@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import weakref
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +23,7 @@ from fantasytalking.media.video import probe_video, read_frames
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.talking_video import VideoOutput
-from tests.pipeline.tiny_pipeline import embedded_pipeline, speech, wan_pipeline
+from tests.pipeline.tiny_pipeline import EXAMPLE, embedded_pipeline, speech, wan_pipeline
 from tests.pipeline.tiny_pipeline import portrait as portrait_of
 
 
@@ -202,7 +204,8 @@ def test_an_interrupted_run_goes_on_from_its_last_finished_segment(
 ) -> None:
     pipeline = request.getfixturevalue(kind)
     settings = {"long_video": "continue", "seed": 3}
-    whole = shown(pipeline, 3.0, **settings)
+    usual = pipeline(portrait(), speech(3.0), progress=Quiet(), **settings)
+    whole = usual.frames
     path, folder = tmp_path / "out.mp4", tmp_path / "out.mp4.unfinished"
     with pytest.raises(KeyboardInterrupt):
         pipeline(portrait(), speech(3.0), progress=Stopping(len(whole) - 5), output=VideoOutput(path), **settings)
@@ -216,7 +219,7 @@ def test_an_interrupted_run_goes_on_from_its_last_finished_segment(
     with watched_frames(made):
         video = pipeline(portrait(), speech(3.0), progress=Quiet(), output=VideoOutput(path), **settings)
     assert len(made) == len(whole) - sum(done) and np.array_equal(np.stack(made), whole[sum(done) :])
-    assert any("goes on from there" in note for note in video.notes)
+    assert any("goes on from there" in note for note in video.notes) and video.seams == usual.seams
     info = probe_video(path)
     assert (info.frames, info.has_audio) == (len(whole), True) and list(tmp_path.iterdir()) == [path]
     assert len(video.frames) == len(whole)
@@ -290,6 +293,36 @@ def test_gradients_are_as_they_were_while_frames_are_taken(embedded: FantasyTalk
             assert torch.is_grad_enabled()
 
 
+def test_memory_is_flat_over_twenty_segments(
+    wan: FantasyTalkingPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither frames nor the state that segments hand on pile up."""
+    from fantasytalking.media.video_writer import VideoWriter
+    from fantasytalking.pipeline.unfinished_run import UnfinishedRun
+
+    states, alive = list[int](), list[int]()
+    refs: deque[weakref.ref[Any]] = deque(maxlen=400)
+
+    def write(self: VideoWriter, frame: NDArray[np.uint8]) -> None:
+        refs.append(weakref.ref(frame))
+        alive.append(sum(ref() is not None for ref in refs))
+        self.frames += 1
+
+    def finished(self: UnfinishedRun, part: Any, state: dict[str, torch.Tensor], seed: int, is_last: bool) -> None:
+        states.append(sum(value.numel() for value in state.values()))
+        self.parts.append(part)
+
+    monkeypatch.setattr(VideoWriter, "write", write)
+    monkeypatch.setattr(VideoWriter, "_finish", lambda self: None)
+    monkeypatch.setattr(UnfinishedRun, "finished", finished)
+    monkeypatch.setattr("fantasytalking.pipeline.long_output.join_parts", lambda *_: None)
+    output = VideoOutput(tmp_path / "out.mp4", threads=1)
+    video = wan(portrait(), speech(15.0), progress=Quiet(), output=output, long_video="continue")
+    assert len(video.seams) >= 19 and len(alive) == len(video)
+    assert max(alive[-100:]) <= max(alive[:100]) <= 40
+    assert len(set(states[2:-1])) == 1
+
+
 def test_the_latents_of_a_long_video_are_refused(wan: FantasyTalkingPipeline) -> None:
     with pytest.raises(InputError, match="output_type 'latent' belongs to one clip"):
         wan(portrait(), speech(3.0), output_type="latent")
@@ -324,3 +357,17 @@ def test_a_stream_is_read_while_it_grows(embedded: FantasyTalkingPipeline, tmp_p
     assert 20 <= grown[0] <= 31 < 50 <= grown[1] <= 61
     info = probe_video(path)
     assert (info.frames, info.has_audio) == (75, True)
+
+
+def test_the_example_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[2] / "docs" / "long-video.md"
+    (code,) = page.read_text().split("```python\n")[1:]
+    for name in ("portrait.png", "speech.wav"):
+        (tmp_path / "examples").mkdir(exist_ok=True)
+        shutil.copy(EXAMPLE / name, tmp_path / "examples" / name)
+    monkeypatch.chdir(tmp_path)
+    code = code.split("```")[0].replace(
+        '"examples/speech.wav")', '"examples/speech.wav", max_seconds=0.6, longest_side=160)'
+    )
+    exec(code, {})
+    assert probe_video(tmp_path / "growing.mp4").frames == 15

@@ -75,7 +75,7 @@ def segment_decoder(
     """
     if isinstance(autoencoder, DecodesSegments):
         return autoencoder.segment_decoder(reference, overlap, continued, aside)
-    return FrameSegmentDecoder(autoencoder, reference, overlap, hold)
+    return FrameSegmentDecoder(autoencoder, reference, overlap, continued, hold)
 
 
 class FrameSegmentDecoder:
@@ -85,17 +85,20 @@ class FrameSegmentDecoder:
         autoencoder: The autoencoder.
         reference: The portrait.
         overlap: Frames, 4 k - 3, that neighbours share.
+        continued: Whether the video continues another one.
         hold: Whether the frames that a segment begins with are brought to the portrait's colours and sharpness.
     """
 
-    def __init__(self, autoencoder: VideoAutoencoder, reference: Reference, overlap: int, hold: bool) -> None:
+    def __init__(
+        self, autoencoder: VideoAutoencoder, reference: Reference, overlap: int, continued: bool, hold: bool
+    ) -> None:
         self._autoencoder, self._reference, self._overlap, self._hold = autoencoder, reference, overlap, hold
-        self._last: list[Pixels] = []
+        self._continued, self._last = continued, list[Pixels]()
 
     def decode(self, latents: Tensor, given: int, is_last: bool) -> Iterator[Pixels]:
         """See `SegmentDecoder.decode`."""
         before, self._last = self._last, []
-        frames = self._autoencoder.decode_frames(latents, self._reference, continued=given > 0)
+        frames = self._autoencoder.decode_frames(latents, self._reference, continued=self._continued or given > 0)
         for number, old in enumerate(before[len(before) - given :]):
             share = (number + 1) / (given + 1)
             self._last.append(np.rint(old + share * (next(frames).astype(np.float32) - old)).astype(np.uint8))

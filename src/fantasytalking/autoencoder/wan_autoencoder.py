@@ -16,6 +16,9 @@ from fantasytalking.autoencoder.repeated_chunks import reuse_repeated_chunks
 from fantasytalking.geometry import Strides
 from fantasytalking.system.execution_device import execution_device
 
+_STRETCH, _LEAD = 21, 5
+"""Latent frames decoded at once where tiles are, the 81 frames of a released clip, and those of the stretch before that lead to them."""
+
 
 class WanAutoencoder:
     """`diffusers.AutoencoderKLWan` with Wan's normalisation and image latents; the portrait matters only to `condition`."""
@@ -83,12 +86,29 @@ class WanAutoencoder:
         video: Tensor = self.vae.decode(raw, return_dict=False)[0]
         return video.float().clamp(-1, 1)
 
+    def _decode_stretches(self, latents: Tensor) -> Iterator[NDArray[np.uint8]]:
+        """Frames decoded in stretches of a clip, which begin with latent frames of the one before; what both have is cross-faded."""
+        held: list[NDArray[np.uint8]] = []
+        for start in range(0, latents.shape[2], _STRETCH):
+            lead = min(start, _LEAD)
+            frames = list(to_uint8(self.decode(latents[:, :, start - lead : start + _STRETCH])[0].movedim(1, 0)))
+            # The first latent frame of a stretch gives one frame, which is one of four in the stretch before.
+            shared = frames[1 : 1 + len(held)]
+            for number, (old, new) in enumerate(zip(held, shared, strict=True)):
+                mixed = old + (number + 1) / (len(held) + 1) * (new.astype(np.float32) - old)
+                yield np.rint(mixed).astype(np.uint8)
+            rest = frames[1 + len(held) :] if start else frames
+            is_last = start + _STRETCH >= latents.shape[2]
+            kept = 0 if is_last else (_LEAD - 1) * self.strides.time
+            yield from rest[: len(rest) - kept]
+            held = rest[len(rest) - kept :]
+
     def decode_frames(
         self, latents: Tensor, reference: Reference | None = None, continued: bool = False, aside: bool = True
     ) -> Iterator[NDArray[np.uint8]]:
         """Decode one sample: frames, [H, W, 3] uint8 each, as one latent frame after the other is decoded."""
         if self.vae.use_tiling or self.vae.config.patch_size is not None:
-            yield from to_uint8(self.decode(latents, reference)[0].movedim(1, 0))
+            yield from self._decode_stretches(latents)
             return
         mean, std = self._statistics(latents)
         raw = (latents.float() * std + mean).to(execution_device(self.vae), self.vae.dtype)

@@ -57,6 +57,7 @@ class StreamTarget:
         Raises:
             FantasyTalkingError: Whatever generating and writing raise.
         """
+        from fantasytalking.media.background_writer import BackgroundWriter
         from fantasytalking.media.stream_writer import StreamWriter
         from fantasytalking.pipeline.long_output import StreamPace
 
@@ -64,13 +65,12 @@ class StreamTarget:
         pieces = pipeline.stream(*inputs, progress=progress, **settings)
         first = next(pieces)
         height, width = first.pixels.shape[:2]
-        with (
-            _destination(self.output) as place,
-            StreamWriter(place, first.fps, first.sample_rate, self.overwrite, threads or 1) as writer,
-        ):
-            for piece in itertools.chain((first,), pieces):
-                writer.write(piece.pixels, piece.sound)
-                pace.mark()
+        with _destination(self.output) as place:
+            plain = StreamWriter(place, first.fps, first.sample_rate, self.overwrite)
+            with plain if threads == 1 else BackgroundWriter(plain) as writer:
+                for piece in itertools.chain((first,), pieces):
+                    writer.write(piece.pixels, piece.sound)
+                    pace.mark()
         return Streamed(pace, first.fps, (height, width), pipeline.settings(**settings), progress)
 
 

@@ -25,6 +25,7 @@ from fantasytalking.media.loudness import SILENCE_DBFS, is_silent, normalise_lou
 from fantasytalking.media.python_inputs import checked_rate
 from fantasytalking.media.resampling import StreamResampler
 from fantasytalking.media.sound_claims import claims_of, origin_of, warn_of_loss
+from fantasytalking.media.spooled_sound import Spool, pieces_of
 
 __all__ = ["Audio", "fit_length", "is_silent", "load_audio", "normalise_loudness", "sound_times"]
 
@@ -98,7 +99,7 @@ def load_audio(
             has several sound tracks.
 
     Returns:
-        float32 mono samples in -1..1 (scaled down if the file exceeds that) at `sample_rate`.
+        float32 mono samples in -1..1 (scaled down if the file exceeds that) at `sample_rate`; very long ones lie in a temporary file.
 
     Raises:
         AudioError: The file is missing, empty, not media, without sound, corrupt, silent, too short or too long.
@@ -175,8 +176,7 @@ def _read(path: str | os.PathLike[str], window: _Window, channel: int | None) ->
     """Read one window; the second result is the channel to read instead where the mix cancelled itself out."""
     energy: dict[int, float] = {}
     mixed = 0.0
-    pieces: list[Samples] = []
-    total = 0
+    spool = Spool()
     with open_media(path, "audio", AudioError) as container:
         stream = _sound_stream(container, path)
         if not window.from_picture and channel is None:
@@ -192,21 +192,21 @@ def _read(path: str | os.PathLike[str], window: _Window, channel: int | None) ->
                     energy[index] = energy.get(index, 0.0) + float(value)
             mono = chunk.mixed() if channel is None else chunk.planes[min(channel, len(chunk.planes) - 1)]
             mixed += float(np.square(mono, dtype=np.float64).sum())
-            pieces.append(resampler.push(mono, rate))
-            total += len(pieces[-1])
-            _refuse_long(path, (skipped + total) / window.sample_rate, claims.length, window)
-            if window.last is not None and skipped + total >= window.last:
+            spool.push(resampler.push(mono, rate))
+            _refuse_long(path, (skipped + spool.count) / window.sample_rate, claims.length, window)
+            if window.last is not None and skipped + spool.count >= window.last:
                 break
-        pieces.append(resampler.finish())
-    samples = np.concatenate(pieces)
+        spool.push(resampler.finish())
+    samples = spool.samples()
     length, end = skipped + len(samples), claims.exact_end
     if end is not None and 0.0 < length / window.sample_rate - end < _SMALLEST_GAP_SECONDS:
         samples = samples[: max(0, round(end * window.sample_rate) - skipped)]
     if channel is None and (window.last is None or length < window.last):
         warn_of_loss(path, length / window.sample_rate, claims)
     samples = samples[window.first - skipped : None if window.last is None else window.last - skipped]
-    peak = float(np.abs(samples).max(initial=0.0))
-    samples = np.ascontiguousarray(samples / peak if peak > 1.0 else samples, dtype=np.float32)
+    peak = max((float(np.abs(piece).max(initial=0.0)) for piece in pieces_of(samples)), default=0.0)
+    for piece in pieces_of(samples) if peak > 1.0 else ():
+        piece /= peak
     loudest = max(energy, key=lambda index: energy[index], default=0)
     least = _CANCELLED_STEREO if len(energy) == 2 else _CANCELLED_SURROUND
     cancelled = channel is None and len(energy) > 1 and mixed < least * energy[loudest]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
+from fantasytalking.media.stream_writer import StreamWriter
 from fantasytalking.media.video_writer import VideoWriter
 
 __all__ = ["BackgroundWriter"]
@@ -18,7 +20,7 @@ _AHEAD = 16
 
 
 class BackgroundWriter:
-    """A `VideoWriter` whose frames are converted and encoded in another thread; it is used in the same way.
+    """A `VideoWriter`, or a `StreamWriter`, whose frames are converted and encoded in another thread; it is used in the same way.
 
     An error of the encoder is raised by a later `write`, or at the end of the block.
 
@@ -26,8 +28,9 @@ class BackgroundWriter:
         writer: The writer, not entered yet; it belongs to this object from now on.
     """
 
-    def __init__(self, writer: VideoWriter) -> None:
+    def __init__(self, writer: VideoWriter | StreamWriter) -> None:
         self._writer = writer
+        self._write: Callable[..., None] = writer.write
         self._pool = ThreadPoolExecutor(1, "video-writer")
         self._pending: deque[Future[None]] = deque()
 
@@ -36,11 +39,12 @@ class BackgroundWriter:
         self._writer.__enter__()
         return self
 
-    def write(self, frame: npt.NDArray[np.uint8]) -> None:
+    def write(self, frame: npt.NDArray[np.uint8], *sound: npt.NDArray[np.float32]) -> None:
         """Hand over one frame, which must not be changed afterwards; waits where the encoder is far behind.
 
         Args:
             frame: uint8 RGB [H, W, 3], every frame of the same size.
+            sound: Its sound, for a `StreamWriter`.
 
         Raises:
             VideoError: An earlier frame, or this one, is not such an array.
@@ -48,7 +52,7 @@ class BackgroundWriter:
         """
         while self._pending and (self._pending[0].done() or len(self._pending) >= _AHEAD):
             self._pending.popleft().result()
-        self._pending.append(self._pool.submit(self._writer.write, frame))
+        self._pending.append(self._pool.submit(self._write, frame, *sound))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

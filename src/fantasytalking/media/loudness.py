@@ -5,12 +5,15 @@ Dimensions: n samples.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
 from fantasytalking.errors import AudioError
+from fantasytalking.media.spooled_sound import pieces_of
 
-__all__ = ["SILENCE_DBFS", "is_silent", "normalise_loudness"]
+__all__ = ["SILENCE_DBFS", "is_silent", "normalise_loudness", "normalise_pieces"]
 
 Samples = npt.NDArray[np.float32]
 
@@ -18,6 +21,7 @@ SILENCE_DBFS = -70.0
 _BLOCK_SECONDS = 0.05
 _PEAK = 0.95
 _MAX_GAIN = 50.0  # dB
+_NO_OFFSET = np.float32(0)
 
 
 def is_silent(samples: Samples, sample_rate: int = 16000, threshold: float = SILENCE_DBFS) -> bool:
@@ -56,12 +60,29 @@ def normalise_loudness(samples: Samples, sample_rate: int = 16000, target: float
     """
     if is_silent(samples, sample_rate, threshold=target - _MAX_GAIN - 20.0):
         return samples
-    centred = samples - np.float32(samples.mean(dtype=np.float64))
-    levels = _block_levels(centred, max(1, int(sample_rate * _BLOCK_SECONDS)))
+    mean, gain = _speech_gain(samples, sample_rate, target)
+    return _limit_peaks((samples - mean) * gain, _PEAK)
+
+
+def normalise_pieces(samples: Samples, sample_rate: int, target: float) -> Iterator[Samples]:
+    """Bring long speech to a common loudness piece by piece; together the pieces are what `normalise_loudness` gives."""
+    if is_silent(samples, sample_rate, threshold=target - _MAX_GAIN - 20.0):
+        yield from pieces_of(samples)
+        return
+    mean, gain = _speech_gain(samples, sample_rate, target)
+    for piece in pieces_of(samples):
+        yield _limit_peaks((piece - mean) * gain, _PEAK)
+
+
+def _speech_gain(samples: Samples, sample_rate: int, target: float) -> tuple[np.float32, np.float32]:
+    """Constant offset of speech, and the factor that brings it to the level wanted."""
+    total = sum(float(piece.sum(dtype=np.float64)) for piece in pieces_of(samples))
+    mean = np.float32(total / max(1, len(samples)))
+    levels = _block_levels(samples, max(1, int(sample_rate * _BLOCK_SECONDS)), mean)
     loud = float(np.quantile(levels, 0.95))
     level = float(np.sqrt(np.mean(np.square(np.minimum(levels[levels >= 0.1 * loud], loud)))))
     gain = min(10.0 ** (target / 20.0) / max(level, 1e-12), 10.0 ** (_MAX_GAIN / 20.0))
-    return _limit_peaks(centred * np.float32(gain), _PEAK)
+    return mean, np.float32(gain)
 
 
 def _check_samples(samples: object) -> None:
@@ -77,10 +98,11 @@ def _limit_peaks(samples: Samples, peak: float) -> Samples:
     return np.where(magnitude > knee, np.copysign(bent, samples), samples).astype(np.float32)
 
 
-def _block_levels(samples: Samples, block: int) -> npt.NDArray[np.float64]:
-    """RMS of each block, the rest at the end included as a block of its own."""
-    if samples.size == 0:
-        return np.zeros(0)
-    starts = np.arange(0, samples.size, block)
-    energy = np.add.reduceat(np.square(samples, dtype=np.float64), starts)
-    return np.sqrt(energy / np.diff(np.append(starts, samples.size)))
+def _block_levels(samples: Samples, block: int, offset: np.float32 = _NO_OFFSET) -> npt.NDArray[np.float64]:
+    """RMS of each block less an offset, the rest at the end included as a block of its own."""
+    levels = [np.zeros(0)]
+    for piece in pieces_of(samples, 1000 * block):
+        starts = np.arange(0, piece.size, block)
+        energy = np.add.reduceat(np.square(piece - offset, dtype=np.float64), starts)
+        levels.append(np.sqrt(energy / np.diff(np.append(starts, piece.size))))
+    return np.concatenate(levels)

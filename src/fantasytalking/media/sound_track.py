@@ -32,6 +32,8 @@ def checked_sound(audio: Audio) -> Audio:
     Args:
         audio: Sound of any number type; samples that lie in a file stay there if they have the track's rate.
     """
+    if isinstance(audio, Audio) and isinstance(audio.samples, np.memmap) and audio.sample_rate == SOUND_RATE:
+        return audio
     audio = Audio(*audio_of((audio.samples, audio.sample_rate) if isinstance(audio, Audio) else audio))
     if audio.sample_rate == SOUND_RATE:
         return audio

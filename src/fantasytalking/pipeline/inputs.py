@@ -21,7 +21,10 @@ from fantasytalking.errors import AudioError, FaceError
 from fantasytalking.geometry import Strides, fit_size, released_frame_count
 from fantasytalking.media.audio import Audio, fit_length, is_silent, load_audio, normalise_loudness
 from fantasytalking.media.image import load_image
+from fantasytalking.media.loudness import normalise_pieces
 from fantasytalking.media.python_inputs import audio_of, checked_rate
+from fantasytalking.media.resampling import StreamResampler
+from fantasytalking.media.spooled_sound import SPOOLED, Spool, pieces_of
 from fantasytalking.media.video import exact_rate
 from fantasytalking.perception.face_confidence import FaceCheck
 from fantasytalking.perception.faces import Face
@@ -151,11 +154,26 @@ def load_speech(audio: AudioSource, settings: GenerationSettings, rules: ModelRu
     num_frames = released_frame_count(
         sound.seconds, fps, rules.max_frames if video_frames <= rules.max_frames else most
     )
-    speech = soxr.resample(sound.samples, sound.sample_rate, SPEECH_RATE)
-    if rules.speech_level is not None:
-        speech = normalise_loudness(speech, SPEECH_RATE, target=rules.speech_level)
-    samples = fit_length(speech, round(num_frames / fps * SPEECH_RATE))
+    samples = _heard(sound, rules.speech_level, round(num_frames / fps * SPEECH_RATE))
     return Speech(samples, sound, fps, num_frames, video_frames, tuple(notes))
+
+
+def _heard(sound: Audio, level: float | None, count: int) -> NDArray[np.float32]:
+    """Sound as the speech encoders take it: at their rate, at a level, cut or continued with silence to `count` samples."""
+    if len(sound.samples) <= SPOOLED:
+        speech = soxr.resample(sound.samples, sound.sample_rate, SPEECH_RATE)
+        if level is not None:
+            speech = normalise_loudness(speech, SPEECH_RATE, target=level)
+        return fit_length(speech, count)
+    resampler, spool = StreamResampler(SPEECH_RATE), Spool(is_long=True)
+    for piece in pieces_of(sound.samples):
+        spool.push(resampler.push(piece, sound.sample_rate))
+    spool.push(resampler.finish())
+    speech, spool = spool.samples(), Spool(is_long=True)
+    for piece in pieces_of(speech) if level is None else normalise_pieces(speech, SPEECH_RATE, level):
+        spool.push(np.array(piece))
+    spool.push(np.zeros(max(0, count - spool.count), np.float32))
+    return spool.samples()[:count]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fantasytalking.acceleration.apply_plan import memory_released
-from fantasytalking.errors import InputError
+from fantasytalking.errors import InputError, OutputError
 from fantasytalking.media.spooled_sound import release_pages
 from fantasytalking.media.video import iterate_frames
 from fantasytalking.media.video_parts import join_parts
@@ -62,10 +62,13 @@ def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, ru
                     for frame in stretch.frames:
                         yield frame
                         advance()
-                    release_pages(speech.soundtrack, speech.samples)
+                    release_pages(speech.soundtrack.samples, speech.samples)
 
     source = FrameSource(count, (height, width), make)
-    return TalkingVideo(source, speech.fps, speech.soundtrack, case.settings, run.progress.notes, run.progress.seconds)
+    progress = run.progress
+    return TalkingVideo(
+        source, speech.fps, speech.soundtrack, case.settings, progress.notes, progress.seconds, video.seams
+    )
 
 
 def _write(video: LongVideo, speech: Speech, run: Run) -> int:
@@ -109,11 +112,18 @@ def _write_resumably(pipeline: Any, video: LongVideo, case: Case, portrait: Port
                 part = _write_part(unfinished.next_path(), stretch, output, speech.fps, advance)
                 if part.frames:
                     unfinished.finished(part, video.state(), case.settings.seed, video.is_complete)
-                release_pages(speech.soundtrack, speech.samples)
+                release_pages(speech.soundtrack.samples, speech.samples)
         with progress.stage("writing"):
             parts = [(part.path, part.frames) for part in unfinished.parts]
             join_parts(parts, target, speech.fps, speech.soundtrack, output.overwrite)
         is_done = True
+    except (KeyboardInterrupt, OutputError):
+        if unfinished.parts:
+            progress.note(
+                f"{unfinished.frames / speech.fps:.1f} s of the video are finished and kept in '{unfinished.folder.name}'; the same call "
+                "goes on from there."
+            )
+        raise
     finally:
         unfinished.close(is_done)
     return unfinished.frames
@@ -209,4 +219,4 @@ def streamed(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, run:
                 sound = np.asarray(speech.soundtrack.samples[begin:end], np.float32)
                 yield StreamedFrame(number, pixels, sound, rate, fps)
                 number += 1
-            release_pages(speech.soundtrack, speech.samples)
+            release_pages(speech.soundtrack.samples, speech.samples)

@@ -98,6 +98,7 @@ class LongVideo:
 
     Attributes:
         frames: Number of frames given so far.
+        seams: Numbers of the frames with which segments after the first begin, as far as they are sampled.
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class LongVideo:
             hold=case.settings.hold_look != "off",
         )
         self._before: Segment | None = None
-        self.frames = 0
+        self.frames, self.seams = 0, list[int]()
 
     @property
     def is_complete(self) -> bool:
@@ -159,10 +160,15 @@ class LongVideo:
         while (self._before is None or not self._before.is_last) and not self._pipeline._interrupt:
             segment = self._next()
             latents = self._sampled(segment)
-            self._before = segment
+            self._enter(segment)
             is_last = segment.is_last or self._pipeline._interrupt
             frames = self._decoder.decode(latents, segment.given, is_last)
             yield Stretch(segment.number, self.frames, self._counted(frames))
+
+    def _enter(self, segment: Segment) -> None:
+        self._before = segment
+        if segment.given:
+            self.seams.append(segment.start + segment.given)
 
     @torch.no_grad()
     def _counted(self, frames: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
@@ -255,9 +261,10 @@ class LongVideo:
                 self._heard(Segment(number, start * strides.time, num_frames, 0, False), 0)
                 for number, start in enumerate(starts)
             ]
-            image_latents = autoencoder.condition(self._reference, num_frames, self._beginning)
+            image_latents = autoencoder.condition(self._reference, num_frames)
+            first = autoencoder.condition(self._reference, num_frames, self._beginning) if self._beginning else None
         windows = [
-            Window(start, torch.from_numpy(row), one.audio)
+            Window(start, torch.from_numpy(row), one.audio, None if start else first)
             for start, row, one in zip(starts, weights, heard, strict=True)
         ]
         shape = autoencoder.latent_shape(self._speech.num_frames, *self._reference.images.shape[-2:])
@@ -268,14 +275,15 @@ class LongVideo:
         """What the next segments depend on, once the frames of a stretch have been taken."""
         assert self._before is not None
         segment = self._before
-        numbers = torch.tensor([segment.number, segment.start, segment.num_frames, segment.given, self.frames])
+        numbers = torch.tensor([segment.number, self.frames])
         decoder = {f"decoder.{name}": value for name, value in self._decoder.state().items()}
         return {"segment": numbers, "generator": self._noise.get_state(), **decoder}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from a stored state."""
-        number, start, num_frames, given, self.frames = state["segment"].tolist()
-        self._before = Segment(number, start, num_frames, given, False)
+        last, self.frames = state["segment"].tolist()
+        for _ in range(last + 1):
+            self._enter(self._next())
         self._noise.set_state(state["generator"])
         prefix = "decoder."
         self._decoder.restore({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})

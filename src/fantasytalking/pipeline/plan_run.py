@@ -49,7 +49,8 @@ def clip_of(folder: Path, given: Mapping[str, Any], portrait: Any, speech: Any) 
     if isinstance(portrait, Portrait):
         changes |= {"height": portrait.pixels.shape[0], "width": portrait.pixels.shape[1]}
     if isinstance(speech, Speech):
-        changes["frames"] = speech.num_frames
+        # A longer video is sampled in stretches of that length.
+        changes["frames"] = min(speech.num_frames, largest.frames)
     return dataclasses.replace(largest, **changes)
 
 

@@ -120,6 +120,7 @@ class TalkingVideo:
         settings: Settings of the generation; with the same model, portrait and speech they give the same video again.
         notes: Sentences about what was changed or chosen on the way.
         seconds: Stage of the pipeline -> wall-clock seconds spent in it.
+        seams: Numbers of the frames with which the segments of a long video begin, except the first one.
     """
 
     source: FrameSource
@@ -128,6 +129,7 @@ class TalkingVideo:
     settings: GenerationSettings
     notes: Sequence[str] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    seams: Sequence[int] = ()
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         """The frames, uint8 RGB [H, W, 3] each."""
@@ -183,7 +185,7 @@ class TalkingVideo:
             "settings": self.settings.to_dict(),
             "notes": list(self.notes),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
-        }
+        } | ({"seams": list(self.seams)} if self.seams else {})
 
 
 def take_frames(

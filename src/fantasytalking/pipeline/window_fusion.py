@@ -30,11 +30,13 @@ class Window:
         first: Number of its first latent frame.
         weights: Weight of each of its latent frames [w]; over the windows they add up to 1.
         audio: What it hears, or None.
+        image_latents: [B, 4 + C, w, h, w], what it is given, where that is not what the others are given.
     """
 
     first: int
     weights: Tensor
     audio: AudioCondition | None
+    image_latents: Tensor | None = None
 
 
 class FusedPasses:
@@ -51,7 +53,12 @@ class FusedPasses:
         self.windows, self._guidance = windows, guidance
         names = [f"{number}:" if len(windows) > 1 else "" for number in range(len(windows))]
         self._passes = [
-            GuidancePasses(model, self._heard(guidance, window), image_latents, name)
+            GuidancePasses(
+                model,
+                self._heard(guidance, window),
+                image_latents if window.image_latents is None else window.image_latents,
+                name,
+            )
             for window, name in zip(windows, names, strict=True)
         ]
 
