@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from fantasytalking.cli.__main__ import main
+from fantasytalking.cli.dub_run import parse_speakers
+from fantasytalking.errors import SettingsError
 from fantasytalking.media.video import probe_video, write_video
 from tests.media.files import left_over
 from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech
@@ -68,7 +70,8 @@ def test_mistakes_are_one_sentence_before_any_framework_is_imported(inputs: Path
         "no face 4 in the video": [*words(inputs, output), "--face", "4"],
         "Both --image and --video were given": [*words(inputs, output), "--image", "face.png"],
         "needs --image, the portrait, or --video": neither,
-        "Footage is not streamed": [*words(inputs, output), "--stream"],
+        "needs --audio or --speaker, not both": [*words(inputs, output), "--speaker", "0=a.wav"],
+        "are not streamed": [*words(inputs, output), "--stream"],
         "dub_strength": [*words(inputs, output), "--dub-strength", "2"],
     }
     (inputs / "nothing.mp4").write_bytes((inputs / "voice.mp4").read_bytes()[:40])
@@ -82,6 +85,13 @@ def test_mistakes_are_one_sentence_before_any_framework_is_imported(inputs: Path
     messages = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert [want for want, message in zip(commands, messages, strict=True) if want not in message] == []
     assert left_over(tmp_path) == []
+
+
+def test_a_track_for_each_face_is_a_face_and_a_file() -> None:
+    assert parse_speakers(("0=anna.wav", "12=a=b.wav")) == {0: Path("anna.wav"), 12: Path("a=b.wav")}
+    for texts, message in ((("anna.wav",), "takes FACE=AUDIO"), (("1=a.wav", "1=b.wav"), "names face 1 twice")):
+        with pytest.raises(SettingsError, match=message):
+            parse_speakers(texts)
 
 
 @pytest.mark.slow

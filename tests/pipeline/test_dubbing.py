@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from fantasytalking.autoencoder.dub_areas import dub_outline
-from fantasytalking.errors import AudioError, FaceError, OutputError, VideoError
+from fantasytalking.errors import AudioError, FaceError, OutputError, SettingsError, VideoError
 from fantasytalking.media.audio import load_audio
 from fantasytalking.media.video import probe_video, read_frames, write_video
 from fantasytalking.perception.landmarks import face_mesh, mouth_opening, track_mesh
-from fantasytalking.pipeline.dubbing import DubbedVideo
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.talking_video import VideoOutput
+from fantasytalking.pipeline.written_video import WrittenVideo
 from tests.media.files import left_over, write_at_times
 from tests.pipeline.tiny_pipeline import EXAMPLE, embedded_pipeline, portrait, speech, wan_pipeline
 
@@ -52,6 +52,14 @@ def nodding(count: int, width: int = 192, height: int = 192) -> Frames:
     return np.stack([cv2.warpAffine(face, m, (width, height), borderMode=cv2.BORDER_REPLICATE) for m in shifts])
 
 
+def side_by_side(count: int) -> Frames:
+    """Frames [F, 192, 360, 3] of two faces, the larger one on the left, up to column 192."""
+    both = np.full((count, 192, 360, 3), 128, np.uint8)
+    both[:, :, :192] = nodding(count)
+    both[:, 20:188, 192:] = [cv2.resize(one, (168, 168), interpolation=cv2.INTER_AREA) for one in both[:, :, :192]]
+    return both
+
+
 def someone_else(count: int) -> Frames:
     """Frames of another face, which is the same one with larger eyes and nose, and another background."""
     face = portrait(192)
@@ -74,7 +82,7 @@ def filmed(path: Path, frames: Frames, fps: float | Fraction = 25, sound: bool =
 
 def dub(
     pipeline: FantasyTalkingPipeline, video: Path, output: Path, seconds: float = 0.4, **settings: Any
-) -> DubbedVideo:
+) -> WrittenVideo:
     return pipeline.dub(video, speech(seconds), output, progress=Quiet(), **settings)
 
 
@@ -191,11 +199,7 @@ def test_the_footage_is_dubbed_although_its_middle_cannot_be_read(tiny: FantasyT
 
 
 def test_the_chosen_face_is_dubbed_and_the_other_one_stays(tiny: FantasyTalkingPipeline, tmp_path: Path) -> None:
-    small = np.stack([cv2.resize(frame, (168, 168), interpolation=cv2.INTER_AREA) for frame in nodding(6)])
-    both = np.full((6, 192, 360, 3), 128, np.uint8)
-    both[:, :, :192] = nodding(6)
-    both[:, 20:188, 192:360] = small
-    video = filmed(tmp_path / "film.mp4", both)
+    video = filmed(tmp_path / "film.mp4", side_by_side(6))
     source = read_frames(video)[0]
     made = {face: read_frames(dub(tiny, video, tmp_path / f"{face}.mp4", 0.24, face=face).path)[0] for face in (0, 1)}
     mouths = np.zeros((2, *source.shape[1:3]), bool)
@@ -208,6 +212,28 @@ def test_the_chosen_face_is_dubbed_and_the_other_one_stays(tiny: FantasyTalkingP
     assert "2 faces are seen in the footage; the largest, face 0, is dubbed. Choose another with --face." in told
     with pytest.raises(FaceError, match=r"no face 5 in the video .* at most 2 are seen at once, so choose from 0"):
         dub(tiny, video, tmp_path / "none.mp4", 0.24, face=5)
+
+
+def test_two_people_speak_each_with_a_track_of_their_own(tiny: FantasyTalkingPipeline, tmp_path: Path) -> None:
+    both = side_by_side(8)
+    video = filmed(tmp_path / "film.mp4", both, sound=False)
+    early, late = speech(0.32), speech(0.32)
+    early.samples[2560:] = 0
+    late.samples[:2560] = 0
+    tracks = {0: early, 1: late}
+    together = tiny.dub(video, tracks, tmp_path / "both.mp4", progress=Quiet())
+    source, made = (read_frames(path)[0] for path in (video, together.path))
+    for face, half in enumerate((slice(0, 192), slice(192, 360))):
+        alone = tiny.dub(video, tracks[face], tmp_path / f"{face}.mp4", face=face, progress=Quiet())
+        mine = read_frames(alone.path)[0][:, :, half]
+        mouth = ~outside(np.ascontiguousarray(source[:, :, half]))
+        assert psnr(made[:, :, half], mine, mouth) > 38  # each as if it were alone
+        assert psnr(made[:, :, half], source[:, :, half], mouth) < 36
+    sound = load_audio(together.path).samples
+    whole = load_audio(write_video(tmp_path / "sound.mp4", both, 25, speech(0.32))).samples
+    assert np.corrcoef(sound[:4800], whole[:4800])[0, 1] > 0.95
+    with pytest.raises(SettingsError, match="face 1 was chosen besides"):
+        tiny.dub(video, tracks, tmp_path / "out.mp4", face=1, progress=Quiet())
 
 
 def test_the_old_sound_is_replaced_or_mixed_in(tiny: FantasyTalkingPipeline, tmp_path: Path) -> None:

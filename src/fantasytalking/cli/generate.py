@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fantasytalking.cli.dub_run import dub_file
+from fantasytalking.cli.dub_run import dub_file, parse_speakers, speak_together_file
 from fantasytalking.cli.options import RunOptions, SettingOptions, given_settings, parse
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
 from fantasytalking.cli.planned_run import generate_file
@@ -15,19 +15,23 @@ from fantasytalking.errors import SettingsError
 
 __all__ = ["main"]
 
+_HELP = "; 'fantasytalking generate --help' lists all options."
+
 
 @dataclass(frozen=True)
 class Generate:
     """Animate a portrait with speech of any length, or dub footage. The path of the video is the last line of the output."""
 
-    audio: Path
-    """The speech: a sound file, or a video whose sound is used."""
     output: Path
     """The video to write: mp4, mov or mkv; - for standard output, with the progress on standard error."""
     image: Path | None = None
     """The portrait: any common picture format."""
+    audio: Path | None = None
+    """The speech: a sound file, or a video whose sound is used."""
     video: Path | None = None
     """Footage in place of the portrait: who speaks in it gets the new speech, everything else stays as filmed."""
+    speaker: tuple[str, ...] = ()
+    """In place of --audio: FACE=AUDIO for each person who speaks, such as 0=anna.wav 1=ben.wav; faces are counted as for --face."""
     stream: bool = False
     """Write an mp4 that plays while it grows, from the first second on; with --output - always so."""
     model: str = "embedded"
@@ -50,15 +54,22 @@ def main(arguments: Sequence[str]) -> int:
     stream = options.stream or options.output == STANDARD_OUTPUT
     if options.image is not None and options.video is not None:
         raise SettingsError("Both --image and --video were given; give the portrait or the footage.")
-    if options.video is not None:
-        if stream:
-            raise SettingsError("Footage is not streamed; leave out --stream and give --output a file.")
-        return dub_file(options.video, options.audio, options.output, options.model, options.run, settings, plan)
-    if options.image is None:
+    if options.image is None and options.video is None:
+        raise SettingsError(f"'fantasytalking generate' needs --image, the portrait, or --video, footage to dub{_HELP}")
+    if (options.audio is None) == (not options.speaker):
+        both = "not both" if options.speaker else "the speech"
+        raise SettingsError(f"'fantasytalking generate' needs --audio or --speaker, {both}{_HELP}")
+    speakers = parse_speakers(options.speaker)
+    if speakers and "face" in settings:
+        raise SettingsError("--speaker says which faces speak; leave out --face.")
+    rest = options.output, options.model, options.run, settings, plan
+    if stream and (options.video is not None or speakers):
         raise SettingsError(
-            "'fantasytalking generate' needs --image, the portrait, or --video, footage to dub; 'fantasytalking generate --help' lists all "
-            "options."
+            "Footage and several speakers are not streamed; leave out --stream, and give --output a file."
         )
-    return generate_file(
-        options.image, options.audio, options.output, options.model, options.run, settings, plan, stream
-    )
+    if options.video is not None:
+        return dub_file(options.video, speakers if options.audio is None else options.audio, *rest)
+    assert options.image is not None
+    if options.audio is None:
+        return speak_together_file(options.image, speakers, *rest)
+    return generate_file(options.image, options.audio, *rest, stream)

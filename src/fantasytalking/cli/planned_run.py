@@ -23,13 +23,13 @@ from fantasytalking.system.startup import check_threads, importing_frameworks
 if TYPE_CHECKING:
     from fantasytalking.acceleration.memory_plan import MemoryPlan
     from fantasytalking.acceleration.resolve_plan import Machine, PlannedRun
-    from fantasytalking.pipeline.dubbing import DubbedVideo
     from fantasytalking.pipeline.inputs import AudioSource, ImageSource
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
     from fantasytalking.pipeline.progress import Progress
     from fantasytalking.pipeline.talking_video import TalkingVideo
+    from fantasytalking.pipeline.written_video import WrittenVideo
 
-    Made = TalkingVideo | Streamed | DubbedVideo
+    Made = TalkingVideo | Streamed | WrittenVideo
 
 __all__ = ["LoadedModel", "Request", "check_choices", "generate_file", "generate_planned", "report"]
 

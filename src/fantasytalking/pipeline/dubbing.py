@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,59 +23,19 @@ from fantasytalking.media.audio import Audio, fit_length, load_audio
 from fantasytalking.pipeline.call_arguments import Case
 from fantasytalking.pipeline.clip_batches import Run, reference_of
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
-from fantasytalking.pipeline.footage_inputs import Footage, FootageSource, load_footage, load_footage_speech
-from fantasytalking.pipeline.inputs import AudioSource, Portrait, Speech
+from fantasytalking.pipeline.face_in_footage import OpenedFootage
+from fantasytalking.pipeline.footage_inputs import Footage, FootageSource, Speaker, SpeechSource, load_speakers
+from fantasytalking.pipeline.inputs import AudioSource, ImageSource, Portrait, Speech
 from fantasytalking.pipeline.kept_footage import encode_footage
 from fantasytalking.pipeline.long_video import LongVideo, longest_segment
 from fantasytalking.pipeline.progress import Progress, default_progress
 from fantasytalking.pipeline.segments import overlap_of
 from fantasytalking.pipeline.settings import GenerationSettings
+from fantasytalking.pipeline.several_speakers import speak_together
 from fantasytalking.pipeline.talking_video import VideoOutput, written
+from fantasytalking.pipeline.written_video import WrittenVideo
 
-__all__ = ["DubbedVideo", "Dubbing"]
-
-
-@dataclass(frozen=True)
-class DubbedVideo:
-    """A finished dubbed video, in its file.
-
-    Attributes:
-        path: The file.
-        frames: Number of frames.
-        fps: Frames per second.
-        width: Pixels.
-        height: Pixels.
-        settings: Settings of the generation.
-        notes: Sentences about what was found, changed or chosen on the way.
-        seconds: Stage of the pipeline -> wall-clock seconds spent in it.
-    """
-
-    path: Path
-    frames: int
-    fps: float
-    width: int
-    height: int
-    settings: GenerationSettings
-    notes: tuple[str, ...] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def duration(self) -> float:
-        """Length in seconds."""
-        return self.frames / self.fps
-
-    def summary(self) -> dict[str, Any]:
-        """Everything as plain values for JSON, under the names of `TalkingVideo.summary`."""
-        return {
-            "frames": self.frames,
-            "fps": self.fps,
-            "width": self.width,
-            "height": self.height,
-            "duration": round(self.duration, 3),
-            "settings": self.settings.to_dict(),
-            "notes": list(self.notes),
-            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
-        }
+__all__ = ["Dubbing"]
 
 
 class Dubbing:
@@ -86,19 +45,20 @@ class Dubbing:
     def dub(
         self,
         video: FootageSource,
-        audio: AudioSource,
+        audio: SpeechSource,
         output: str | os.PathLike[str] | VideoOutput,
         settings: GenerationSettings | None = None,
         *,
         progress: Progress | None = None,
         generator: torch.Generator | None = None,
         **overrides: Any,
-    ) -> DubbedVideo:
+    ) -> WrittenVideo:
         """Write existing footage with new speech: the face in it speaks, and everything else stays as filmed.
 
         Args:
             video: The footage: a video file, or a `Footage` that was read before.
-            audio: The speech, as a call of the pipeline takes it. What is longer than the footage is left out, with a note.
+            audio: The speech, as a call of the pipeline takes it, or {face: speech} where several people speak. What is longer than the
+                footage is left out, with a note.
             output: File to write, which must not exist yet unless a `VideoOutput` says otherwise.
             settings: A complete record; None takes the model's defaults.
             progress: Shows stages and notes; None: progress bars where stderr is a terminal, else warnings for notes.
@@ -113,46 +73,90 @@ class Dubbing:
             OutputError: The output cannot be written.
         """
         pipeline: Any = self
-        target = output if isinstance(output, VideoOutput) else VideoOutput(output)
-        chosen = pipeline.settings(**overrides) if settings is None else settings.replace(**overrides)
+        run, chosen = _call(pipeline, output, settings, progress, overrides)
         if generator is not None:
             chosen = chosen.replace(seed=generator.initial_seed() % 2**32)
-        progress = progress or default_progress(getattr(pipeline, "_progress_bar_config", {}).get("disable", False))
-        footage = video if isinstance(video, Footage) else load_footage(video, chosen, pipeline.rules, progress)
-        speech = load_footage_speech(audio, footage.video.seconds, chosen, pipeline.rules)
-        run = Run(progress, "sigma_shift" in overrides or settings is not None, output=target)
+        speakers = load_speakers(video, audio, chosen, pipeline.rules, run.progress)
         with memory_released(pipeline):
-            return _dub(pipeline, footage, speech, Case("", "", chosen, generator), run)
+            return _dub(pipeline, speakers, Case("", "", chosen, generator), run)
+
+    @torch.no_grad()
+    def speak_together(
+        self,
+        image: ImageSource | Mapping[int, Portrait],
+        audio: Mapping[int, AudioSource],
+        output: str | os.PathLike[str] | VideoOutput,
+        settings: GenerationSettings | None = None,
+        *,
+        progress: Progress | None = None,
+        **overrides: Any,
+    ) -> WrittenVideo:
+        """Write a video of a picture in which several people speak, each with speech of their own; who has none stays still.
+
+        Args:
+            image: The picture, or portraits that were read before, by number of the face.
+            audio: {face: speech}, faces counted from 0 by size. The video is as long as the longest.
+            output: As for `dub`.
+            settings: A complete record; None takes the model's defaults.
+            progress: As for `dub`.
+            overrides: Single settings by name.
+
+        Raises:
+            InputError: Picture, speech or a setting cannot be used, or the model paints whole frames.
+            OutputError: The output cannot be written.
+        """
+        run, chosen = _call(self, output, settings, progress, overrides)
+        with memory_released(self):
+            return speak_together(self, image, audio, chosen, run)
 
 
-def _dub(pipeline: Any, footage: Footage, speech: Speech, case: Case, run: Run) -> DubbedVideo:
-    pipeline._interrupt, progress = False, run.progress
-    moves = isinstance(pipeline.autoencoder, DubsMotion)
+def _call(
+    pipeline: Any,
+    output: str | os.PathLike[str] | VideoOutput,
+    settings: GenerationSettings | None,
+    progress: Progress | None,
+    overrides: dict[str, Any],
+) -> tuple[Run, GenerationSettings]:
+    """What belongs to a call, and its settings."""
+    target = output if isinstance(output, VideoOutput) else VideoOutput(output)
+    chosen = pipeline.settings(**overrides) if settings is None else settings.replace(**overrides)
+    progress = progress or default_progress(getattr(pipeline, "_progress_bar_config", {}).get("disable", False))
+    return Run(progress, "sigma_shift" in overrides or settings is not None, output=target), chosen
+
+
+def _dub(pipeline: Any, speakers: Sequence[Speaker], case: Case, run: Run) -> WrittenVideo:
+    pipeline._interrupt, progress, video = False, run.progress, speakers[0].footage.video
+    assert run.output is not None
+    dubbers = [
+        _dubber(pipeline, speaker, case, run, f"Speaker {number}: " if len(speakers) > 1 else "")
+        for number, speaker in enumerate(speakers)
+    ]
+    sound = _sound(video, [speaker.speech for speaker in speakers], case.settings.dub_volume)
+    with written(run.output, video.rate, sound, progress) as write, progress.stage("dubbing", video.frames) as advance:
+        assert write is not None
+        for index, filmed in enumerate(video):
+            frame = filmed
+            for dubber in dubbers:
+                frame = dubber(index, frame)
+            write(frame)
+            advance()
+    size = video.width + video.width % 2, video.height + video.height % 2
+    path, notes = Path(run.output.path), tuple(progress.notes)
+    return WrittenVideo(path, video.frames, float(video.rate), *size, case.settings, notes, progress.seconds)
+
+
+def _dubber(pipeline: Any, speaker: Speaker, case: Case, run: Run, whose: str) -> Dubber:
+    """What makes the frames of one speaker: moves the filmed face as the speech says, or lays a painted one over it."""
+    footage, speech, moves = speaker.footage, speaker.speech, isinstance(pipeline.autoencoder, DubsMotion)
     portrait = footage.resting
     if not moves:
         # Who speaks is seen best in the resting frame; the video begins with the first.
         portrait = dataclasses.replace(footage.first, original=portrait.original, original_face=portrait.original_face)
     for note in footage.face.notes:
-        progress.note(note)
-    case = pipeline._settle(dataclasses.replace(case, image=portrait, audio=speech), portrait, speech, run, "")
+        run.progress.note(whose + note)
+    case = pipeline._settle(dataclasses.replace(case, image=portrait, audio=speech), portrait, speech, run, whose)
     for note in _without_effect(pipeline, case.settings, moves, footage, speech):
-        progress.note(note)
-    video, rate = footage.video, footage.video.rate
-    assert run.output is not None
-    dubber = _dubber(pipeline, footage, portrait, speech, case, run)
-    sound = _sound(footage, speech, case.settings.dub_volume)
-    with written(run.output, rate, sound, progress) as write, progress.stage("dubbing", video.frames) as advance:
-        assert write is not None
-        for index, frame in enumerate(video):
-            write(dubber(index, frame))
-            advance()
-    size = video.width + video.width % 2, video.height + video.height % 2
-    path, notes = Path(run.output.path), tuple(progress.notes)
-    return DubbedVideo(path, video.frames, float(rate), *size, case.settings, notes, progress.seconds)
-
-
-def _dubber(pipeline: Any, footage: Footage, portrait: Portrait, speech: Speech, case: Case, run: Run) -> Dubber:
-    """What makes the frames: moves the filmed face as the speech says, or lays a painted one over it."""
+        run.progress.note(whose + note)
     autoencoder, settings, rate = pipeline.autoencoder, case.settings, float(footage.video.rate)
     face = FilmedFace(footage.face.meshes, footage.face.shares, rate, footage.video.frame, settings.dub_area)
     if isinstance(autoencoder, DubsMotion):
@@ -176,15 +180,18 @@ def _frames(video: LongVideo) -> Iterator[NDArray[np.uint8]]:
         yield from stretch.frames
 
 
-def _sound(footage: Footage, speech: Speech, volume: float) -> Audio:
+def _sound(video: OpenedFootage, speeches: Sequence[Speech], volume: float) -> Audio:
     """The new speech, continued with silence to the footage's length, over the footage's own sound if that is wanted."""
-    new = speech.soundtrack
-    samples = fit_length(new.samples, round(footage.video.seconds * new.sample_rate))
-    if volume > 0 and footage.video.has_sound:
-        own = load_audio(footage.video.path, new.sample_rate, min_seconds=0.0, allow_silent=True)
-        samples = samples + volume * fit_length(own.samples, len(samples))
-        samples /= max(1.0, float(np.abs(samples).max()))
-    return Audio(samples, new.sample_rate)
+    rate = speeches[0].soundtrack.sample_rate
+    count = round(video.seconds * rate)
+    samples = fit_length(speeches[0].soundtrack.samples, count)
+    for speech in speeches[1:]:
+        samples += fit_length(speech.soundtrack.samples, count)
+    if volume > 0 and video.has_sound:
+        own = load_audio(video.path, rate, min_seconds=0.0, allow_silent=True)
+        samples += volume * fit_length(own.samples, count)
+    samples /= max(1.0, float(np.abs(samples).max()))
+    return Audio(samples, rate)
 
 
 def _without_effect(

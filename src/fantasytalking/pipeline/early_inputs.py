@@ -17,7 +17,7 @@ from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.media.audio import load_audio
 from fantasytalking.media.image import load_image
 from fantasytalking.pipeline.face_in_footage import open_footage
-from fantasytalking.pipeline.footage_inputs import FootageSource, load_footage, load_footage_speech
+from fantasytalking.pipeline.footage_inputs import FootageSource, SpeechSource, by_face, load_speakers
 from fantasytalking.pipeline.inputs import AudioSource, ImageSource, load_portrait, load_speech
 from fantasytalking.pipeline.model_names import INDEX, resolve_model
 from fantasytalking.pipeline.model_rules import ModelRules
@@ -74,22 +74,22 @@ def read_inputs(
 
 def read_footage_inputs(
     video: str | os.PathLike[str],
-    audio: str | os.PathLike[str],
+    audio: SpeechSource,
     model: str,
     given: Mapping[str, Any],
     progress: Progress,
-) -> tuple[FootageSource, AudioSource]:
+) -> tuple[FootageSource, SpeechSource]:
     """Read footage and speech as `FantasyTalkingPipeline.dub` of a model will.
 
     Args:
         video: File of the footage.
-        audio: File of the speech.
+        audio: File of the speech, or files by number of the face.
         model: Name of the model.
         given: Settings of the call by name.
         progress: Shows the stage in which the face is followed.
 
     Returns:
-        As for `read_inputs`.
+        As for `read_inputs`; footage and speech by number of the face where the speech is.
 
     Raises:
         InputError: Footage, speech or a setting cannot be used.
@@ -97,13 +97,20 @@ def read_footage_inputs(
     """
     folder = resolve_model(model)
     demands = read_demands(folder, given) if isinstance(folder, Path) else None
-    with progress.stage("reading"):
-        opened = open_footage(video)
-        if demands is None:
-            load_audio(audio, from_picture=False)
-            return video, audio
-        speech = load_footage_speech(audio, opened.seconds, demands.settings, demands.rules)
-    return load_footage(opened, demands.settings, demands.rules, progress), speech
+    if demands is None:
+        open_footage(video)
+        for one in audio.values() if by_face(audio) else (audio,):
+            load_audio(one, from_picture=False)  # type: ignore[arg-type]
+        return video, audio
+    settings = demands.settings
+    speakers = load_speakers(video, audio, settings, demands.rules, progress)
+    faces = list(audio) if by_face(audio) else [settings.face]
+    if not by_face(audio):
+        return speakers[0].footage, speakers[0].speech
+    return (
+        {face: one.footage for face, one in zip(faces, speakers, strict=True)},
+        {face: one.speech for face, one in zip(audio, speakers, strict=True)},
+    )
 
 
 def read_demands(folder: Path, given: Mapping[str, Any]) -> Demands | None:

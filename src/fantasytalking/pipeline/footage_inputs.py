@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fantasytalking.errors import SettingsError
 from fantasytalking.perception.faces import Face, detect_faces, face_of_mesh
 from fantasytalking.pipeline.face_in_footage import FollowedFace, OpenedFootage, follow_face, open_footage
 from fantasytalking.pipeline.inputs import AudioSource, Portrait, Speech, load_portrait, load_speech
@@ -18,7 +20,16 @@ from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
 
-__all__ = ["Footage", "FootageSource", "load_footage", "load_footage_speech"]
+__all__ = [
+    "Footage",
+    "FootageSource",
+    "Speaker",
+    "SpeechSource",
+    "by_face",
+    "load_footage",
+    "load_footage_speech",
+    "load_speakers",
+]
 
 
 @dataclass(frozen=True)
@@ -38,7 +49,59 @@ class Footage:
     resting: Portrait
 
 
-FootageSource: TypeAlias = str | os.PathLike[str] | Footage
+FootageSource: TypeAlias = str | os.PathLike[str] | Footage | Mapping[int | None, Footage]
+SpeechSource: TypeAlias = AudioSource | Mapping[int, AudioSource]
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One person who speaks in footage.
+
+    Attributes:
+        footage: The footage, with this person's face.
+        speech: The speech.
+    """
+
+    footage: Footage
+    speech: Speech
+
+
+def by_face(audio: Any) -> TypeGuard[Mapping[int, AudioSource]]:
+    """Whether speeches were given by number of the face, and not one speech as a mapping."""
+    return isinstance(audio, Mapping) and bool(audio) and all(isinstance(face, int) for face in audio)
+
+
+def load_speakers(
+    source: FootageSource, audio: SpeechSource, settings: GenerationSettings, rules: ModelRules, progress: Progress
+) -> list[Speaker]:
+    """Read footage and the speech of each person who speaks in it; all speech is read before any face is followed.
+
+    Args:
+        source: A video file; or footage that was read before, by face where several speak.
+        audio: One speech, or speeches by number of the face.
+        settings: Uses `face`, `face_check`, `longest_side`, `fps` and `max_seconds`.
+        rules: Rules of the model.
+        progress: Shows the stage.
+
+    Raises:
+        InputError: Footage or speech cannot be used, or a face was chosen where the speeches choose them.
+    """
+    if by_face(audio) and settings.face is not None:
+        raise SettingsError(
+            f"Speeches were given by face, and face {settings.face} was chosen besides; leave out one of them."
+        )
+    speeches: dict[int | None, Any] = (
+        {face: one for face, one in audio.items()} if by_face(audio) else {settings.face: audio}
+    )
+    if isinstance(source, Footage):
+        source = {settings.face: source}
+    known = source if isinstance(source, Mapping) else {}
+    video = next(iter(known.values())).video if known else open_footage(source)  # type: ignore[arg-type]
+    read = {face: load_footage_speech(one, video.seconds, settings, rules) for face, one in speeches.items()}
+    return [
+        Speaker(known.get(face) or load_footage(video, settings.replace(face=face), rules, progress), speech)
+        for face, speech in read.items()
+    ]
 
 
 def load_footage(
