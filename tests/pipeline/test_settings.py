@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from fantasytalking.errors import FaceError, SettingsError
+from fantasytalking.media.audio import load_audio
+from fantasytalking.media.video import read_frames, write_video
 from fantasytalking.pipeline.model_names import INDEX, embedded_folder
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list, settings_table
@@ -95,6 +98,18 @@ def continued_differs(pipeline: FantasyTalkingPipeline, **settings: Any) -> bool
     return np.array_equal(usual[:16], other[:16]) and not np.array_equal(usual, other)
 
 
+def dubs_otherwise(pipeline: FantasyTalkingPipeline, **settings: Any) -> bool:
+    """Whether dubbed footage differs, in its picture or its sound."""
+    with tempfile.TemporaryDirectory() as folder:
+        film = write_video(f"{folder}/film.mp4", [portrait()] * 8, 25, speech(0.32), preset="ultrafast")
+        made = [
+            pipeline.dub(film, speech(0.2), f"{folder}/{number}.mp4", **given).path
+            for number, given in enumerate(({}, settings))
+        ]
+        pictures, sounds = [read_frames(path)[0] for path in made], [load_audio(path).samples for path in made]
+    return not np.array_equal(*pictures) or not np.array_equal(*sounds)
+
+
 Reaches = Callable[[FantasyTalkingPipeline, FantasyTalkingPipeline], bool]
 
 REACHES: dict[str, Reaches] = {
@@ -129,6 +144,9 @@ REACHES: dict[str, Reaches] = {
     "longest_side": lambda wan, embedded: run(wan, longest_side=80)[0].frames.shape[1:] == (80, 80, 3),
     "face": lambda wan, embedded: refuses_a_face_that_is_not_there(wan),
     "face_check": lambda wan, embedded: looks_closely(embedded),
+    "dub_area": lambda wan, embedded: dubs_otherwise(wan, dub_area="face"),
+    "dub_strength": lambda wan, embedded: dubs_otherwise(wan, steps=4, dub_strength=0.25),
+    "dub_volume": lambda wan, embedded: dubs_otherwise(wan, dub_volume=1.0),
     "prompt": lambda wan, embedded: changes_the_latents(wan, prompt="a woman speaks"),
     "negative_prompt": lambda wan, embedded: changes_the_latents(wan, negative_prompt="blurry"),
     "batch_passes": lambda wan, embedded: (

@@ -15,10 +15,24 @@ _HOMES = dict.fromkeys(_INTERFACE, "fantasytalking.autoencoder.interface") | {
     "WanAutoencoder": "fantasytalking.autoencoder.wan_autoencoder",
 }
 
-__all__ = ["Beginning", "MeshAutoencoder", "Reference", "VideoAutoencoder", "WanAutoencoder", "from_uint8", "to_uint8"]
+__all__ = [
+    "Beginning",
+    "MeshAutoencoder",
+    "Reference",
+    "VideoAutoencoder",
+    "WanAutoencoder",
+    "from_uint8",
+    "to_uint8",
+]
 
 if TYPE_CHECKING:
-    from fantasytalking.autoencoder.interface import Beginning, Reference, VideoAutoencoder, from_uint8, to_uint8
+    from fantasytalking.autoencoder.interface import (
+        Beginning,
+        Reference,
+        VideoAutoencoder,
+        from_uint8,
+        to_uint8,
+    )
     from fantasytalking.autoencoder.mesh_autoencoder import MeshAutoencoder
     from fantasytalking.autoencoder.wan_autoencoder import WanAutoencoder
 

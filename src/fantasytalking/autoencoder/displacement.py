@@ -7,13 +7,13 @@ motion: what lies beyond the visible outline continues smoothly, near it (hair, 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fantasytalking.autoencoder.openings import OPENINGS, REACH, PlacedOpening
+from fantasytalking.autoencoder.openings import OPENINGS, REACH, Opening, PlacedOpening
 from fantasytalking.autoencoder.sparse_rows import Rows, barycentric, mixed, shifted, smoothed
 from fantasytalking.autoencoder.surroundings import RING_GROWTH, SECTORS, Surroundings
 from fantasytalking.perception.mesh_points import (
@@ -99,6 +99,8 @@ class FaceField:
         person: [height, width], 0 (background) to 1 (person); None where it is unknown.
     """
 
+    parted: ClassVar[tuple[Opening, ...]] = OPENINGS  # which openings are taken apart
+
     def __init__(self, mesh: Array, height: int, width: int, person: Array | None = None) -> None:
         self.mesh = mesh.astype(np.float32)
         self.size = (height, width)
@@ -119,7 +121,7 @@ class FaceField:
         high = np.ceil(np.clip(outer.max(0), 1, (width, height))).astype(int)
         x0, y0 = int(low[0]), int(low[1])
         self.raster = Raster((x0, y0, max(int(high[0]), x0 + 1), max(int(high[1]), y0 + 1)), self.eyes)
-        self.openings = [o for o in (PlacedOpening(opening, self.mesh) for opening in OPENINGS) if self._is_seen(o)]
+        self.openings = [o for o in (PlacedOpening(opening, self.mesh) for opening in self.parted) if self._is_seen(o)]
         self._fill()
 
     def allow_for(self, travel: float) -> None:

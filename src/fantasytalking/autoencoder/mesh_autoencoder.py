@@ -20,6 +20,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fantasytalking.autoencoder.dubbed_clip import DubbedMotion
 from fantasytalking.autoencoder.interface import Beginning, Reference, from_uint8, to_uint8
 from fantasytalking.autoencoder.lids import draw_blinks
 from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec, smooth_over_time
@@ -250,6 +251,10 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         return MeshSegmentDecoder(
             self.codec, renderer, prepared.openings, self.limited, mesh, overlap, continued, aside
         )
+
+    def motion_decoder(self, overlap: int) -> DubbedMotion:
+        """A decoder that keeps the motion of a long video's segments, for dubbing; see `autoencoder.dub_interface`."""
+        return DubbedMotion(self.codec, self.painter, self.limited, overlap)
 
     def limited(self, parameters: Tensor) -> Tensor:
         """Limit motion to what the training set and a single photo allow, and smooth out jitter."""

@@ -19,7 +19,7 @@ from fantasytalking.autoencoder.painter import MouthPainter
 from fantasytalking.autoencoder.render import render
 from fantasytalking.perception.mesh_network import mesh_in_region, region_of_mesh
 
-__all__ = ["drawn_openings"]
+__all__ = ["DRAWN", "drawn_openings", "inverse_readings"]
 
 DRAWN = (0.0, 0.06, 0.12, 0.2, 0.32, 0.46)
 """Openings that are tried, in distances between the eyes."""
@@ -57,9 +57,21 @@ def drawn_openings(
     frames = render(image, mesh, moved, painter)
     meshes = [mesh_in_region(frame, region_of_mesh(at)).points for frame, at in zip(frames, moved, strict=True)]
     gaps = mean_lip_gap(codec.local_shape(torch.from_numpy(np.stack(meshes)))[0])
-    read = torch.cummax(gaps - gaps[0], 0).values
+    return drawn, inverse_readings(gaps - gaps[0])
+
+
+def inverse_readings(read: Tensor) -> Tensor:
+    """Openings to draw so that those of `DRAWN` are read.
+
+    Args:
+        read: What is read where the openings of `DRAWN` are drawn [6], in distances between the eyes.
+
+    Returns:
+        Rising openings [6].
+    """
+    drawn = torch.tensor(DRAWN)
     # a little slope keeps the inverse defined where the network sees no difference
-    read = read + 1e-3 * drawn
-    wanted = torch.from_numpy(np.interp(drawn.numpy(), read.numpy(), drawn.numpy()).astype(np.float32))
+    rising = torch.cummax(read, 0).values + 1e-3 * drawn
+    wanted = torch.from_numpy(np.interp(drawn.numpy(), rising.numpy(), drawn.numpy()).astype(np.float32))
     widest = torch.minimum(MOST * drawn, drawn + FARTHEST)
-    return drawn, torch.cummax(torch.minimum(torch.maximum(wanted, drawn), widest), 0).values
+    return torch.cummax(torch.minimum(torch.maximum(wanted, drawn), widest), 0).values

@@ -26,7 +26,7 @@ from fantasytalking.perception.body import person_mask
 from fantasytalking.perception.landmarks import mouth_opening
 from fantasytalking.system.prefetching import Prefetcher
 
-__all__ = ["Renderer", "render", "silhouette", "warper_of"]
+__all__ = ["CHANGED", "Renderer", "paste", "render", "silhouette", "warper_of"]
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -187,10 +187,10 @@ class _MouthOf:
         portraits, inners = (windows.cut([part] * len(which)) for part in (self.portrait, self.inner))
         painted, opacity = self.painter.paint(stack_input(crops, portraits, masks, inners))
         for i, pixels, mask in zip(which, painted, opacity, strict=True):
-            _paste(frames[i], pixels, mask * needed[i], self.transforms[first + i])
+            paste(frames[i], pixels, mask * needed[i], self.transforms[first + i])
 
 
-def _paste(frame: Pixels, paint: Pixels, mask: Array, transform: Array) -> None:
+def paste(frame: Pixels, paint: Pixels, mask: Array, transform: Array) -> None:
     """Blend a painted window into a frame, weighted by the mask, in place."""
     height, width = mask.shape
     x0, y0, x1, y1 = crop_bounds(transform, (width, height), *frame.shape[:2])

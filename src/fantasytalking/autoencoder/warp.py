@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -54,9 +54,11 @@ class PortraitWarper:
         person: [H, W], 0 (background) to 1 (person); None where it is unknown: the background near the head moves with it then.
     """
 
+    field_kind: ClassVar[type[FaceField]] = FaceField
+
     def __init__(self, image: Pixels, mesh: Array, person: Array | None = None) -> None:
         self.image = image
-        self.field = FaceField(mesh, image.shape[0], image.shape[1], person)
+        self.field = self.field_kind(mesh, image.shape[0], image.shape[1], person)
         self.mesh = self.field.mesh
         self.layers = [_Layer(self, placed) for placed in self.field.openings]
         self.upper = _Inverse()

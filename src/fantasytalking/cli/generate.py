@@ -1,4 +1,4 @@
-"""`fantasytalking generate`: a video from a portrait and speech."""
+"""`fantasytalking generate`: a video from a portrait, or from existing footage, and speech."""
 
 from __future__ import annotations
 
@@ -6,25 +6,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fantasytalking.cli.dub_run import dub_file, parse_speakers, speak_together_file
 from fantasytalking.cli.options import RunOptions, SettingOptions, given_settings, parse
-from fantasytalking.cli.parallel_run import ParallelOptions, alike, generate_together
+from fantasytalking.cli.parallel_run import ParallelOptions, alike, generate_together, started_by_torchrun
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
 from fantasytalking.cli.planned_run import Job
 from fantasytalking.cli.stream_run import STANDARD_OUTPUT
+from fantasytalking.errors import SettingsError
 
 __all__ = ["main"]
+
+_HELP = "; 'fantasytalking generate --help' lists all options."
 
 
 @dataclass(frozen=True)
 class Generate:
-    """Animate a portrait with speech of any length. The path of the video is the last line of the output."""
+    """Animate a portrait with speech of any length, or dub footage. The path of the video is the last line of the output."""
 
-    image: Path
-    """The portrait: any common picture format."""
-    audio: Path
-    """The speech: a sound file, or a video whose sound is used."""
     output: Path
     """The video to write: mp4, mov or mkv; - for standard output, with the progress on standard error."""
+    image: Path | None = None
+    """The portrait: any common picture format."""
+    audio: Path | None = None
+    """The speech: a sound file, or a video whose sound is used."""
+    video: Path | None = None
+    """Footage in place of the portrait: who speaks in it gets the new speech, everything else stays as filmed."""
+    speaker: tuple[str, ...] = ()
+    """In place of --audio: FACE=AUDIO for each person who speaks, such as 0=anna.wav 1=ben.wav; faces are counted as for --face."""
     stream: bool = False
     """Write an mp4 that plays while it grows, from the first second on; with --output - always so."""
     model: str = "embedded"
@@ -48,5 +56,31 @@ def main(arguments: Sequence[str]) -> int:
         settings = given_settings(options.settings)
     plan = options.memory, options.speed
     stream = options.stream or options.output == STANDARD_OUTPUT
-    job = Job(options.image, options.audio, options.output, options.model, options.run, settings, plan, stream)
-    return generate_together(job, options.several.parallel)
+    if options.image is not None and options.video is not None:
+        raise SettingsError("Both --image and --video were given; give the portrait or the footage.")
+    if options.image is None and options.video is None:
+        raise SettingsError(f"'fantasytalking generate' needs --image, the portrait, or --video, footage to dub{_HELP}")
+    if (options.audio is None) == (not options.speaker):
+        both = "not both" if options.speaker else "the speech"
+        raise SettingsError(f"'fantasytalking generate' needs --audio or --speaker, {both}{_HELP}")
+    speakers = parse_speakers(options.speaker)
+    if speakers and "face" in settings:
+        raise SettingsError("--speaker says which faces speak; leave out --face.")
+    rest = options.output, options.model, options.run, settings, plan
+    if options.video is not None or speakers:
+        _check_alone(stream, options.several.parallel)
+    if options.video is not None:
+        return dub_file(options.video, speakers if options.audio is None else options.audio, *rest)
+    assert options.image is not None
+    if options.audio is None:
+        return speak_together_file(options.image, speakers, *rest)
+    return generate_together(Job(options.image, options.audio, *rest, stream), options.several.parallel)
+
+
+def _check_alone(stream: bool, parallel: str | None) -> None:
+    if stream:
+        raise SettingsError(
+            "Footage and several speakers are not streamed; leave out --stream, and give --output a file."
+        )
+    if parallel is not None or started_by_torchrun():
+        raise SettingsError("Footage and several speakers are made by one process; leave out --parallel and torchrun.")

@@ -29,14 +29,15 @@ if TYPE_CHECKING:
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
     from fantasytalking.pipeline.progress import Progress
     from fantasytalking.pipeline.talking_video import TalkingVideo
+    from fantasytalking.pipeline.written_video import WrittenVideo
 
-    Made = TalkingVideo | Streamed
+    Made = TalkingVideo | Streamed | WrittenVideo
 
 __all__ = ["Job", "LoadedModel", "Request", "check_choices", "check_job", "generate_file", "generate_planned", "report"]
 
 
 class Place(Protocol):
-    """Where a video goes that the pipeline's call does not write, such as a `StreamTarget`."""
+    """Where a video goes that the pipeline's call does not write: `StreamTarget`, `DubTarget`."""
 
     def write(
         self,
@@ -278,9 +279,7 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
             way_out = "and there is none below it; use a device with more memory."
             if request.ranks is not None:
                 way_out = "which several processes cannot change in the middle; use --memory low or minimal."
-            raise OutOfMemory(
-                f"The model does not fit into the memory of the device{by}, {way_out}"
-            ) from error
+            raise OutOfMemory(f"The model does not fit into the memory of the device{by}, {way_out}") from error
     loaded.drop()
     release(place)
     assert planned is not None

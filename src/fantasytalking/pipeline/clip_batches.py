@@ -23,6 +23,7 @@ from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES, encode_beg
 from fantasytalking.pipeline.encoders import Encoders, encode_conditions
 from fantasytalking.pipeline.guidance_passes import Guidance
 from fantasytalking.pipeline.inputs import Portrait, Speech
+from fantasytalking.pipeline.kept_footage import KeptFootage
 from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.step_callback import StepEnd
@@ -43,6 +44,7 @@ class Run:
         previous: The video that is continued, or None.
         output: The file to write, or None.
         decoded: Whether the latents are decoded.
+        kept: Footage that shows outside the area that is dubbed, or None.
     """
 
     progress: Progress
@@ -52,6 +54,7 @@ class Run:
     previous: TalkingVideo | NDArray[np.uint8] | None = None
     output: VideoOutput | None = None
     decoded: bool = True
+    kept: KeptFootage | None = None
 
     @property
     def previous_frames(self) -> NDArray[np.uint8] | None:

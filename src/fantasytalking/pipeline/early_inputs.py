@@ -16,12 +16,15 @@ from typing import Any
 from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.media.audio import load_audio
 from fantasytalking.media.image import load_image
+from fantasytalking.pipeline.face_in_footage import open_footage
+from fantasytalking.pipeline.footage_inputs import FootageSource, SpeechSource, by_face, load_speakers
 from fantasytalking.pipeline.inputs import AudioSource, ImageSource, load_portrait, load_speech
 from fantasytalking.pipeline.model_names import INDEX, resolve_model
 from fantasytalking.pipeline.model_rules import ModelRules
+from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
 
-__all__ = ["Demands", "read_demands", "read_inputs"]
+__all__ = ["Demands", "read_demands", "read_footage_inputs", "read_inputs"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,47 @@ def read_inputs(
     settings, rules = demands.settings, demands.rules
     find_face = rules.needs_face or (demands.uses_identity and settings.identity_scale > 0)
     return load_portrait(image, settings, rules, find_face), load_speech(audio, settings, rules)
+
+
+def read_footage_inputs(
+    video: str | os.PathLike[str],
+    audio: SpeechSource,
+    model: str,
+    given: Mapping[str, Any],
+    progress: Progress,
+) -> tuple[FootageSource, SpeechSource]:
+    """Read footage and speech as `FantasyTalkingPipeline.dub` of a model will.
+
+    Args:
+        video: File of the footage.
+        audio: File of the speech, or files by number of the face.
+        model: Name of the model.
+        given: Settings of the call by name.
+        progress: Shows the stage in which the face is followed.
+
+    Returns:
+        As for `read_inputs`; footage and speech by number of the face where the speech is.
+
+    Raises:
+        InputError: Footage, speech or a setting cannot be used.
+        CheckpointError: There is no such model.
+    """
+    folder = resolve_model(model)
+    demands = read_demands(folder, given) if isinstance(folder, Path) else None
+    if demands is None:
+        open_footage(video)
+        for one in audio.values() if by_face(audio) else (audio,):
+            load_audio(one, from_picture=False)  # type: ignore[arg-type]
+        return video, audio
+    settings = demands.settings
+    speakers = load_speakers(video, audio, settings, demands.rules, progress)
+    faces = list(audio) if by_face(audio) else [settings.face]
+    if not by_face(audio):
+        return speakers[0].footage, speakers[0].speech
+    return (
+        {face: one.footage for face, one in zip(faces, speakers, strict=True)},
+        {face: one.speech for face, one in zip(audio, speakers, strict=True)},
+    )
 
 
 def read_demands(folder: Path, given: Mapping[str, Any]) -> Demands | None:

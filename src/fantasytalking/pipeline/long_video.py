@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fantasytalking.autoencoder import Beginning
-from fantasytalking.autoencoder.segment_decoder import DecodesSegments, segment_decoder
+from fantasytalking.autoencoder.segment_decoder import DecodesSegments, SegmentDecoder, segment_decoder
 from fantasytalking.conditioning.conditions import Conditions, replace
 from fantasytalking.flow import noised
 from fantasytalking.geometry import Strides
@@ -97,6 +97,7 @@ class LongVideo:
         speech: The speech as read.
         run: What belongs to the call.
         is_stream: Whether the first segment is to come soon.
+        decoder: Decodes the segments in place of the autoencoder's usual decoder.
 
     Attributes:
         frames: Number of frames given so far.
@@ -111,6 +112,7 @@ class LongVideo:
         speech: Speech,
         run: Run,
         is_stream: bool = False,
+        decoder: SegmentDecoder | None = None,
     ) -> None:
         self._pipeline, self._case, self._speech = pipeline, case, speech
         self._nested = Nested(run.progress)
@@ -138,7 +140,7 @@ class LongVideo:
                     run.previous, speech.video_frames, self._reference, pipeline.autoencoder
                 )
         self._overlap = overlap_of(self.longest, CONTINUED_FRAMES)
-        self._decoder = segment_decoder(
+        self._decoder = decoder or segment_decoder(
             pipeline.autoencoder,
             self._reference,
             self._overlap,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,10 +31,12 @@ class Schedule:
     Attributes:
         scheduler: A flow scheduler of diffusers whose timesteps are set; it is copied, never stepped.
         seed: Seed for the schedulers that draw noise at each step.
+        begin: Number of noise levels that are left out at the beginning.
     """
 
     scheduler: Any
     seed: int = 0
+    begin: int = 0
 
     @classmethod
     def of_sigmas(cls, sigmas: Tensor) -> Schedule:
@@ -53,16 +56,27 @@ class Schedule:
     @property
     def timesteps(self) -> Tensor:
         """Timestep of each network call, 1000 (noise) to 0 (data); solvers of higher order call more than once a level."""
-        return self.scheduler.timesteps  # type: ignore[no-any-return]
+        return self.scheduler.timesteps[self.begin :]  # type: ignore[no-any-return]
 
     @property
     def sigmas(self) -> Tensor:
         """Noise level before each step and after the last one."""
-        return self.scheduler.sigmas  # type: ignore[no-any-return]
+        return self.scheduler.sigmas[self.begin :]  # type: ignore[no-any-return]
+
+    def last_part(self, strength: float) -> Schedule:
+        """The last steps of this schedule, at least one: the share `strength` of them, as diffusers' video-to-video pipelines count it.
+
+        Args:
+            strength: Above 0, to 1 for all of them.
+        """
+        count = len(self.timesteps)
+        return dataclasses.replace(self, begin=count - max(1, min(count, int(count * strength))))
 
     def solver(self) -> Solver:
         """A solver at the first noise level, with its random numbers at their beginning."""
         scheduler = copy.deepcopy(self.scheduler)
+        if self.begin:
+            scheduler.set_begin_index(self.begin)
         draws = {"generator": torch.Generator("cpu").manual_seed(self.seed)}
         extra = draws if "generator" in inspect.signature(scheduler.step).parameters else {}
 

@@ -34,6 +34,7 @@ from fantasytalking.pipeline.diffusers_conventions import (
     frames_output,
     with_dtype,
 )
+from fantasytalking.pipeline.dubbing import Dubbing
 from fantasytalking.pipeline.effective_settings import effective_settings
 from fantasytalking.pipeline.encoders import Encoders
 from fantasytalking.pipeline.inputs import ImageSource, Portrait, Speech, load_portrait, load_speech
@@ -64,7 +65,9 @@ register_components("FantasyTalkingTransformer3DModel", "MeshAutoencoder", "Whis
 
 
 @register_pipeline
-class FantasyTalkingPipeline(DiffusersConventions, ParallelCalls, StreamCalls, DiffusionPipeline, WanLoraLoaderMixin):
+class FantasyTalkingPipeline(
+    Dubbing, DiffusersConventions, ParallelCalls, StreamCalls, DiffusionPipeline, WanLoraLoaderMixin
+):
     """Makes a portrait speak.
 
     Args:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fantasytalking.geometry import TIME_STRIDE
 from fantasytalking.pipeline.call_arguments import Case, drawn
 from fantasytalking.pipeline.clip_batches import Clip, Run, alike, decoded, encode_clip, joined
 from fantasytalking.pipeline.encoders import encode_prompts
@@ -46,12 +47,17 @@ def sample_clips(
     """
     noise = pipeline._of_first(noise.to(pipeline._execution_device))
     settings, beginning, autoencoder = clips[0].case.settings, clips[0].beginning, pipeline.autoencoder
-    schedule = make_schedule(pipeline.scheduler, settings, noise.device)
+    schedule, start = make_schedule(pipeline.scheduler, settings, noise.device), noise
+    kept = None if run.kept is None else run.kept.part(first // TIME_STRIDE, noise.shape[2])
+    if kept is not None:
+        schedule, start = kept.begin(schedule, noise)
     guidance, image_latents = joined(clips, autoencoder.audio_channels, pipeline.ranks)
     pipeline._num_timesteps, done = len(schedule.timesteps), list[int]()
     after_step: list[StepHook] = [lambda step, *_: done.append(step)]
     if beginning is not None:
         after_step.append(continuation(beginning.latents, noise, schedule, fade))
+    if kept is not None:
+        after_step.append(kept.keep(schedule, noise))
     steer = None
     if run.callback is not None:
         seen = StepCallback(pipeline, run.callback, run.tensor_names, guidance)
@@ -59,7 +65,7 @@ def sample_clips(
         steer = seen.steer
     after_step.append(lambda step, timestep, latents: pipeline._of_first(latents))
     hooks = Hooks(run.progress, tuple(after_step), steer, pipeline._is_stopped)
-    latents = denoise(pipeline.transformer, schedule, noise, image_latents, guidance, hooks, windows)
+    latents = denoise(pipeline.transformer, schedule, start, image_latents, guidance, hooks, windows)
     if len(done) < pipeline._num_timesteps:
         run.progress.note(
             f"The run was interrupted after {len(done)} of {pipeline._num_timesteps} steps, so the video is unfinished."

@@ -180,6 +180,26 @@ class GenerationSettings:
             "Whether the face is looked at closely: strict refuses what is hardly human, warn animates it with a note, off does not look."
         ),
     ] = "strict"
+    dub_area: Annotated[
+        Literal["lips", "face"],
+        field(
+            "In dubbed footage, what a model that paints whole frames makes anew: mouth and chin, or the whole face; the embedded model "
+            "moves mouth and chin."
+        ),
+    ] = "lips"
+    dub_strength: Annotated[
+        float,
+        field(
+            "In dubbed footage, share of the steps that a model that paints whole frames takes: 1 begins with noise alone, less keeps more "
+            "of the filmed face.",
+            minimum=0.05,
+            maximum=1,
+        ),
+    ] = 0.85
+    dub_volume: Annotated[
+        float,
+        field("Loudness of the footage's own sound below the new speech; 0 replaces it.", minimum=0, maximum=1),
+    ] = 0.0
     prompt: Annotated[str, field("What the video shows, in words, for models with a text encoder.")] = ""
     negative_prompt: Annotated[str, field("What the video must not show, in words.")] = NEGATIVE_PROMPT
     batch_passes: Annotated[

@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,13 @@ class VideoOutput:
     def __post_init__(self) -> None:
         check_output(self.path, self.overwrite, ENDINGS)
 
-    def open(self, fps: float, audio: Audio) -> VideoWriter | BackgroundWriter:
+    def open(self, fps: float | Fraction, audio: Audio) -> VideoWriter | BackgroundWriter:
         """A writer of the frames, for a `with` block, which completes the file or leaves nothing."""
         return self.in_background(self.writer(self.path, fps, audio, self.overwrite))
 
-    def writer(self, path: str | os.PathLike[str], fps: float, audio: Audio | None, overwrite: bool) -> VideoWriter:
+    def writer(
+        self, path: str | os.PathLike[str], fps: float | Fraction, audio: Audio | None, overwrite: bool
+    ) -> VideoWriter:
         """A writer in this thread, for this file or a part of it."""
         return VideoWriter(path, fps, audio, overwrite, QUICK_CRF, QUICK_PRESET, threads=self.threads)
 
@@ -62,7 +65,7 @@ class VideoOutput:
 
 @contextlib.contextmanager
 def written(
-    output: VideoOutput | None, fps: float, audio: Audio, progress: Progress
+    output: VideoOutput | None, fps: float | Fraction, audio: Audio, progress: Progress
 ) -> Iterator[Callable[[NDArray[np.uint8]], None] | None]:
     """Write the frames that the block makes; after it, the stage "writing" lasts until the encoder has given what it held back.
 

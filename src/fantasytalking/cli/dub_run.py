@@ -1,0 +1,130 @@
+"""`generate --video` and `--speaker`: new speech over footage, several people in one picture; by the plans of a portrait's video."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fantasytalking.cli.options import RunOptions
+from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
+from fantasytalking.cli.planned_run import Request, check_choices, generate_planned, report
+from fantasytalking.errors import AudioError, ImageError, SettingsError, VideoError
+from fantasytalking.media.video_formats import ENDINGS
+from fantasytalking.pipeline.progress import TerminalProgress
+from fantasytalking.system.files import check_output, existing_file
+from fantasytalking.system.startup import check_threads
+
+if TYPE_CHECKING:
+    from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+    from fantasytalking.pipeline.progress import Progress
+    from fantasytalking.pipeline.written_video import WrittenVideo
+
+__all__ = ["dub_file", "parse_speakers", "speak_together_file"]
+
+
+@dataclass(frozen=True)
+class DubTarget:
+    """Where a dubbed video goes.
+
+    Attributes:
+        output: The file.
+        overwrite: Whether an existing file may be replaced.
+        is_footage: Whether footage is dubbed; else several people speak in a picture.
+    """
+
+    output: Path
+    overwrite: bool
+    is_footage: bool
+
+    def write(
+        self,
+        pipeline: FantasyTalkingPipeline,
+        inputs: tuple[Any, Any],
+        settings: dict[str, Any],
+        threads: int,
+        progress: Progress,
+    ) -> WrittenVideo:
+        """Make and write; the arguments are those of `StreamTarget.write`, with footage, or portraits by face, in place of the portrait."""
+        from fantasytalking.pipeline.talking_video import VideoOutput
+
+        output = VideoOutput(self.output, self.overwrite, threads)
+        make = pipeline.dub if self.is_footage else pipeline.speak_together
+        return make(*inputs, output, progress=progress, **settings)
+
+
+def parse_speakers(texts: tuple[str, ...]) -> dict[int, Path]:
+    """Sound files by number of the face, from texts such as `0=anna.wav`.
+
+    Raises:
+        SettingsError: A text is not of this form, or a face is named twice.
+    """
+    found: dict[int, Path] = {}
+    for text in texts:
+        face, _, file = text.partition("=")
+        if not (face.isdecimal() and file):
+            raise SettingsError(f"--speaker takes FACE=AUDIO, such as 0=anna.wav, but {text!r} was given.")
+        if int(face) in found:
+            raise SettingsError(f"--speaker names face {face} twice; give each face one sound file.")
+        found[int(face)] = Path(file)
+    return found
+
+
+def dub_file(
+    video: str | os.PathLike[str],
+    audio: Path | dict[int, Path],
+    output: Path,
+    model: str,
+    run: RunOptions,
+    settings: dict[str, Any],
+    plan: tuple[MemoryOptions, ProfileOptions],
+) -> int:
+    """Dub one video, by one speech or by speeches of several faces, and print its path.
+
+    Everything that can be checked is checked before the model is loaded; the face is followed then, too.
+    """
+    check_threads(run.threads)
+    target = check_output(output, run.overwrite, ENDINGS)
+    existing_file(video, "video", VideoError)
+    for one in audio.values() if isinstance(audio, dict) else (audio,):
+        existing_file(one, "audio", AudioError)
+    check_choices(model, run, plan)
+    progress = TerminalProgress()
+    # Imported here, so that --help does not wait for the readers.
+    from fantasytalking.pipeline.early_inputs import read_footage_inputs
+
+    footage, speech = read_footage_inputs(video, audio, model, settings, progress)
+    place = DubTarget(target, run.overwrite, True)
+    made = generate_planned(Request(model, footage, speech, target, run, settings, *plan, place), progress)
+    report(made, target, model, run, progress)
+    return 0
+
+
+def speak_together_file(
+    image: Path,
+    audio: dict[int, Path],
+    output: Path,
+    model: str,
+    run: RunOptions,
+    settings: dict[str, Any],
+    plan: tuple[MemoryOptions, ProfileOptions],
+) -> int:
+    """Write a video of a picture in which several people speak, and print its path."""
+    check_threads(run.threads)
+    target = check_output(output, run.overwrite, ENDINGS)
+    existing_file(image, "image", ImageError)
+    for one in audio.values():
+        existing_file(one, "audio", AudioError)
+    check_choices(model, run, plan)
+    progress = TerminalProgress()
+    with progress.stage("reading"):
+        from fantasytalking.pipeline.early_inputs import read_inputs
+
+        read = {face: read_inputs(image, one, model, {**settings, "face": face}) for face, one in audio.items()}
+    portraits: Any = {face: portrait for face, (portrait, _) in read.items()}
+    speeches: Any = {face: speech for face, (_, speech) in read.items()}
+    place = DubTarget(target, run.overwrite, False)
+    made = generate_planned(Request(model, portraits, speeches, target, run, settings, *plan, place), progress)
+    report(made, target, model, run, progress)
+    return 0
