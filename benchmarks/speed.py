@@ -36,8 +36,8 @@ from fantasytalking.system.machine import choose_device, git_commit, machine
 PACKAGE = Path(fantasytalking.__file__).parent
 WORKER = Path(__file__).with_name("speed_worker.py")
 SHAPES: dict[str, tuple[Shape, ...]] = {
-    "embedded": (Shape(512, 75, 12), Shape(512, 25, 12), Shape(512, 75, 24)),
-    "wide": (Shape(128, 33, 12), Shape(256, 33, 12), Shape(128, 81, 12), Shape(128, 33, 24)),
+    "embedded": (Shape(512, 73, 12), Shape(512, 25, 12), Shape(512, 73, 24)),
+    "wide": (Shape(128, 33, 30), Shape(128, 33, 12), Shape(256, 33, 12), Shape(128, 81, 12)),
     "14b": (Shape(512, 81, 30),),
     "tiny": (Shape(64, 9, 10),),
 }

@@ -102,9 +102,9 @@ def cells_of(model: str, shapes: Iterable[Shape], plans_at: Shape | None = None)
     cells = []
     for shape in dict.fromkeys([plans_at, *shapes]):
         cells.append(Cell(model, shape, "loop", LOOP))
+        if shape in shapes:
+            cells += [Cell(model, shape, "profile", name) for name in PROFILES]
         if shape == plans_at:
             cells.append(Cell(model, shape, "pass", PASS))
             cells += [Cell(model, shape, "plan", name) for name in PLANS]
-        if shape in shapes:
-            cells += [Cell(model, shape, "profile", name) for name in PROFILES]
     return cells

@@ -178,9 +178,14 @@ def _tokenizer() -> T5Tokenizer:
     return T5Tokenizer(vocab=[(word, -float(number)) for number, word in enumerate(words)], extra_ids=0)
 
 
-def write_random_lora(path: Path, transformer: nn.Module, rank: int = 32, seed: int = 0) -> None:
-    """Write a LoRA of random weights for the attention and feed-forward layers of all blocks, as few-step LoRAs have."""
+def write_random_lora(path: Path, transformer: FantasyTalkingTransformer3DModel, seed: int = 0) -> None:
+    """Write a LoRA of random weights for the attention and feed-forward layers of all blocks, as few-step LoRAs have.
+
+    Its rank is 32 at the released width, and less in proportion at another.
+    """
     generator, tensors = torch.Generator().manual_seed(seed), {}
+    width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
+    rank = max(1, -(-32 * width // 5120))
     for name, layer in transformer.get_submodule("blocks").named_modules():
         if not isinstance(layer, nn.Linear) or name.endswith("_proj"):
             continue

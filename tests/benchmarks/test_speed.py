@@ -111,7 +111,7 @@ def result(seconds: float, **more: Any) -> dict[str, Any]:
 
 
 def test_figures_are_shares_of_the_plain_loop() -> None:
-    loop, silent = expected_cells(["wide"])[:2]
+    loop, *_, silent = (cell for cell in expected_cells(["wide"], count=1) if cell.kind in ("loop", "pass"))
     exact, fast = (replace(loop, kind="profile", name=name) for name in ("exact", "fast"))
     settings = {"cache": "taylorseer", "steps": 12}
     found = {
@@ -153,7 +153,7 @@ def test_every_kind_of_cell_is_measured(tmp_path: Path) -> None:
 
 def test_a_model_that_is_made_on_its_device_is_measured_like_one_from_a_folder(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
-    cells = expected_cells(["tiny"])[:3]
+    cells = [cell for cell in expected_cells(["tiny"]) if cell.kind in ("loop", "pass") or cell.name == "high"][:3]
     told = job(tmp_path, cells, Session("tiny"), deadline=60)
     loaded = Loaded(*made_here(told, "tiny", torch.bfloat16), 0.0, 1.0)
     assert loaded.pipeline.transformer.dtype == torch.bfloat16 and loaded.plan.name == "high"
