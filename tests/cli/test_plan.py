@@ -107,15 +107,11 @@ def test_a_choice_that_cannot_be_followed_is_one_sentence(
 def test_after_too_little_memory_it_goes_on_one_plan_lower_and_says_so(
     given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    decode = AutoencoderKLWan.decode
+    def small_memory(*_: Any) -> Any:
+        """Memory for tiles, which are decoded otherwise, and not for a frame."""
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
-    def small_memory(vae: Any, *args: Any, **options: Any) -> Any:
-        """Memory for a tile, and not for a frame."""
-        if not vae.use_tiling:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return decode(vae, *args, **options)
-
-    monkeypatch.setattr(AutoencoderKLWan, "decode", small_memory)
+    monkeypatch.setattr("fantasytalking.autoencoder.wan_autoencoder.decode_in_turn", small_memory)
     words = ("--longest-side", "272", "--max-seconds", "0.2", "--steps", "1", "--json")
     assert main(["generate", *given, *words]) == 0
     facts = json.loads(capsys.readouterr().out)

@@ -40,6 +40,7 @@ def test_a_video_that_gets_brighter_and_blurred_is_told(drift: Drift) -> None:
 def test_a_seam_stands_out_of_the_frame_differences_and_a_place_without_one_does_not(drift: Drift) -> None:
     at_seam, elsewhere = drift.seam_percentiles()
     assert len(drift.differences) == 59 and at_seam > 97 and elsewhere < 95
+    assert drift.flash_percentile() < at_seam
 
 
 def test_the_mouth_is_compared_where_something_is_expected(drift: Drift) -> None:

@@ -120,7 +120,7 @@ class FrameSegmentDecoder:
 
     def state(self) -> dict[str, Tensor]:
         """See `SegmentDecoder.state`."""
-        return {"frames": torch.from_numpy(np.stack(self._last))}
+        return {"frames": torch.from_numpy(np.stack(self._last)) if self._last else torch.zeros(0)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """See `SegmentDecoder.restore`."""

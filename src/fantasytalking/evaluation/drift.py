@@ -79,6 +79,10 @@ class Drift:
         """Share of all frame differences below that of each seam, in percent."""
         return [float((self.differences < self.differences[frame - 1]).mean() * 100) for frame in self.seams]
 
+    def flash_percentile(self) -> float:
+        """Share of all frame differences below the largest of the first three, in percent: a flash of the first frame stands out."""
+        return float((self.differences < self.differences[:3].max()).mean() * 100)
+
     def change(self, measure: str) -> float:
         """The last piece over the first one, less 1."""
         first, last = (float(getattr(piece, measure)) for piece in (self.pieces[0], self.pieces[-1]))

@@ -16,6 +16,7 @@ from fantasytalking.errors import OutputError, VideoError
 from fantasytalking.media.audio import Audio
 from fantasytalking.media.container import open_media, write_errors
 from fantasytalking.media.sound_track import SoundTrack, checked_sound
+from fantasytalking.media.spooled_sound import release_pages
 from fantasytalking.media.video_writer import exact_rate, open_container
 from fantasytalking.system.files import atomic_path
 
@@ -67,6 +68,7 @@ def join_parts(
                 for second in range(int((done - count) / rate) + 1, int(done / rate) + 1):
                     track.write_until(Fraction(second), sound)
                 track.write_until(done / rate, sound)
+            release_pages(sound.samples)
         if track is None:
             raise VideoError(f"There is no frame to write to '{target}'; give at least one.")
         with write_errors(target):

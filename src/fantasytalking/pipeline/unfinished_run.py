@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fantasytalking.errors import OutputError
+from fantasytalking.media.spooled_sound import pieces_of
 from fantasytalking.pipeline.call_arguments import Case
 from fantasytalking.pipeline.inputs import Portrait, Speech
 from fantasytalking.system.files import atomic_path, full_disk_error
@@ -29,7 +30,6 @@ from fantasytalking.system.machine import library_versions
 __all__ = ["Part", "UnfinishedRun", "run_digest"]
 
 _FORMAT = 1
-_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def run_digest(
     for array in (portrait.pixels, previous):
         if array is not None:
             digest.update(np.ascontiguousarray(array).tobytes())
-    for start in range(0, len(speech.samples), _BLOCK):
-        digest.update(np.ascontiguousarray(speech.samples[start : start + _BLOCK]).tobytes())
+    for piece in pieces_of(speech.samples):
+        digest.update(np.ascontiguousarray(piece).tobytes())
     return digest.hexdigest()
 
 

@@ -52,6 +52,7 @@ def embedded_pipeline(
         audio_processor=WhisperFeatureExtractor.from_pretrained(speech_encoder),
         native_fps=TRACK_FPS,
         max_frames=MAX_FRAMES,
+        long_video="continue",
         longest_side=1024,
         own_size=True,
         needs_face=True,
