@@ -88,6 +88,7 @@ class DubbedMouth:
             moved = [self._moved(mesh, one) for one in opened]
             filmed = _Filmed(frame, mesh, self.painter)
             made = [filmed.moved(one) for one in moved]
+            filmed.release()
             meshes = [mesh_in_region(one, region_of_mesh(at)).points for one, at in zip(made, moved, strict=True)]
             read = self.opening_of(np.stack(meshes).astype(np.float32))
             found.append((float(self.opening_of(mesh)), inverse_readings(read)))
@@ -109,7 +110,10 @@ class DubbedMouth:
         knots = torch.from_numpy(self._knots_at(float(self.opening_of(mesh))))
         meant = self.codec.with_openings(expression, torch.tensor(DRAWN), knots)
         moved = self._moved(mesh, meant)
-        return _Filmed(frame, mesh, self.painter).moved(mesh + share * (moved - mesh))
+        filmed = _Filmed(frame, mesh, self.painter)
+        result = filmed.moved(mesh + share * (moved - mesh))
+        filmed.release()
+        return result
 
     def _knots_at(self, opening: float) -> Array:
         known, knots = self.openings.numpy(), self.knots.numpy()
@@ -172,6 +176,10 @@ class _Filmed:
         result = self.frame.copy()
         result[self.box] = _only_inside(made, self.part, self.outline)
         return result
+
+    def release(self) -> None:
+        """Let go of the enlarged photo: warp and layers refer to each other and would wait for the garbage collector."""
+        self.warper.layers.clear()
 
     def _paint(self, shown: Array, made: Pixels) -> None:
         """Paint the mouth into the moved part, in place, as far as it is open otherwise than as filmed."""
