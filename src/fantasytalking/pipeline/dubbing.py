@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fantasytalking.acceleration.apply_plan import memory_released
 from fantasytalking.autoencoder.dub_interface import Dubber, DubsMotion, FilmedFace
 from fantasytalking.autoencoder.dubbed_face import DubbedFace
+from fantasytalking.errors import SettingsError
 from fantasytalking.media.audio import Audio, fit_length, load_audio
 from fantasytalking.pipeline.call_arguments import Case
 from fantasytalking.pipeline.clip_batches import Run, reference_of
