@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fantasytalking.cli.batch_cases import BatchCase
+from fantasytalking.cli.generation_request import Request
 from fantasytalking.cli.options import RunOptions
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
-from fantasytalking.cli.planned_run import LoadedModel, Request, generate_planned
+from fantasytalking.cli.planned_run import LoadedModel, generate_planned
 from fantasytalking.errors import (
     CheckpointError,
     FantasyTalkingError,

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fantasytalking.cli.generation_request import Request
 from fantasytalking.cli.options import RunOptions
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
-from fantasytalking.cli.planned_run import Request, check_choices, generate_planned, report
+from fantasytalking.cli.planned_run import check_choices, generate_planned, report
 from fantasytalking.errors import AudioError, ImageError, SettingsError, VideoError
 from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.pipeline.progress import TerminalProgress

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fantasytalking.acceleration.profiles import ResolvedProfile
     from fantasytalking.acceleration.ranks import Ranks
     from fantasytalking.acceleration.resolve_plan import Machine, PlannedRun
-    from fantasytalking.cli.planned_run import Request
+    from fantasytalking.cli.generation_request import Request
 
 __all__ = ["PlanOfRequest", "plan_label", "plan_of_request", "profile_of"]
 

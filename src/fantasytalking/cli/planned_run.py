@@ -8,11 +8,12 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from fantasytalking.cli.generation_request import Request
 from fantasytalking.cli.options import RunOptions, check_weights_options
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, parse_loras, speed_of
-from fantasytalking.cli.plan_request import plan_label, plan_of_request, profile_of
+from fantasytalking.cli.plan_request import PlanOfRequest, plan_label, plan_of_request, profile_of
 from fantasytalking.cli.stream_run import STANDARD_OUTPUT, Streamed, StreamTarget, check_stream
 from fantasytalking.errors import AudioError, ImageError, OutOfMemory
 from fantasytalking.media.video_formats import ENDINGS
@@ -25,29 +26,13 @@ if TYPE_CHECKING:
     from fantasytalking.acceleration.memory_plan import MemoryPlan
     from fantasytalking.acceleration.ranks import Ranks
     from fantasytalking.acceleration.resolve_plan import Machine
+    from fantasytalking.cli.generation_request import Made
     from fantasytalking.pipeline.inputs import AudioSource, ImageSource
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
     from fantasytalking.pipeline.progress import Progress
     from fantasytalking.pipeline.talking_video import TalkingVideo
-    from fantasytalking.pipeline.written_video import WrittenVideo
 
-    Made = TalkingVideo | Streamed | WrittenVideo
-
-__all__ = ["Job", "LoadedModel", "Request", "check_choices", "check_job", "generate_file", "generate_planned", "report"]
-
-
-class Place(Protocol):
-    """Where a video goes that the pipeline's call does not write: `StreamTarget`, `DubTarget`."""
-
-    def write(
-        self,
-        pipeline: FantasyTalkingPipeline,
-        inputs: tuple[Any, Any],
-        settings: dict[str, Any],
-        threads: int,
-        progress: Progress,
-    ) -> Made:
-        """Generate and write; the arguments are those of `StreamTarget.write`."""
+__all__ = ["Job", "LoadedModel", "check_choices", "check_job", "generate_file", "generate_planned", "report"]
 
 
 @dataclass(frozen=True)
@@ -149,35 +134,6 @@ def _read(
         return read_inputs(image, audio, model, settings)
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a command was asked for.
-
-    Attributes:
-        model: Name of the model.
-        portrait: The portrait, read already where the model's demands are known.
-        speech: The speech, likewise.
-        target: The video to write.
-        run: Where and how the command runs.
-        settings: Settings that were given, by name.
-        memory: Options about memory.
-        profile: Options about speed.
-        place: Where the video goes that the pipeline's call does not write; None: `target` is complete or not there.
-        ranks: Processes that share the work, of which this is one; None: it works alone.
-    """
-
-    model: str
-    portrait: Any
-    speech: Any
-    target: Path
-    run: RunOptions
-    settings: dict[str, Any]
-    memory: MemoryOptions
-    profile: ProfileOptions
-    place: Place | None = None
-    ranks: Ranks | None = None
-
-
 class LoadedModel:
     """The model of the last clip, which the next one uses again if its plan is the same; of one model and its options."""
 
@@ -275,11 +231,7 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
         if lower is None and isinstance(error, OutOfMemory):
             raise
         if lower is None:
-            by = "" if planned is None else f" by the plan {plan_label(planned.run)}"
-            way_out = "and there is none below it; use a device with more memory."
-            if request.ranks is not None:
-                way_out = "which several processes cannot change in the middle; use --memory low or minimal."
-            raise OutOfMemory(f"The model does not fit into the memory of the device{by}, {way_out}") from error
+            raise _does_not_fit(planned, request.ranks is not None) from error
     loaded.drop()
     release(place)
     assert planned is not None
@@ -287,6 +239,14 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
         f"The memory plan {plan_label(planned.run)} ran out of memory; once more by the plan {plan_label(lower)}."
     )
     return attempt(lower.plan)
+
+
+def _does_not_fit(planned: PlanOfRequest | None, is_shared: bool) -> OutOfMemory:
+    by = "" if planned is None else f" by the plan {plan_label(planned.run)}"
+    way_out = "and there is none below it; use a device with more memory."
+    if is_shared:
+        way_out = "which several processes cannot change in the middle; use --memory low or minimal."
+    return OutOfMemory(f"The model does not fit into the memory of the device{by}, {way_out}")
 
 
 def _together(ranks: Ranks | None) -> contextlib.AbstractContextManager[None]:

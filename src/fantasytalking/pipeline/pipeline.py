@@ -272,7 +272,6 @@ class FantasyTalkingPipeline(
             progress = progress or default_progress(getattr(self, "_progress_bar_config", {}).get("disable", False))
             shift_given = settings is not None or "sigma_shift" in overrides
             run = Run(progress, shift_given, callback_on_step_end, names, previous, output, output_type != "latent")
-            run.check(len(cases))
         with memory_released(self), quick_switches():
             videos, latents = self._generate(cases, run)
         if output_type is not None:
@@ -282,6 +281,7 @@ class FantasyTalkingPipeline(
     def _generate(self, cases: list[Case], run: Run) -> tuple[list[TalkingVideo], list[Tensor]]:
         """The videos of some cases, and their latents [1, C, f, h, w]."""
         with self._together():
+            run.check(len(cases))
             pairs = self._read_all(cases, run)
             short = [(case, parts) for case, parts in pairs if not is_long(self, case, parts[1])]
             if self.ranks is not None and len(short) < len(pairs):
