@@ -114,11 +114,11 @@ def test_after_too_little_memory_it_goes_on_one_plan_lower_and_says_so(
     monkeypatch.setattr("fantasytalking.autoencoder.wan_autoencoder.decode_in_turn", small_memory)
     # What is the same under all plans would hide what a model of this size takes.
     monkeypatch.setattr("fantasytalking.acceleration.expected_peaks.CONVOLUTIONS", 0)
-    words = ("--longest-side", "272", "--max-seconds", "0.2", "--steps", "1", "--json")
+    words = ("--longest-side", "384", "--max-seconds", "0.2", "--steps", "1", "--json")
     assert main(["generate", *given, *words]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert sum("ran out of memory; once more by the plan high (" in note for note in facts["notes"]) == 1
-    assert probe_video(tmp_path / "out.mp4").width == 272
+    assert probe_video(tmp_path / "out.mp4").width == 384
 
 
 def test_where_no_plan_is_lower_the_error_says_what_else_helps(
