@@ -25,7 +25,6 @@ from torch import Tensor
 from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.conditioning.conditions import replace as changed
 from fantasytalking.guidance import GuidancePlan, Pass
-from fantasytalking.pipeline.call_arguments import drawn
 from fantasytalking.pipeline.clip_batches import Clip, Run, joined
 from fantasytalking.pipeline.guidance_passes import Guidance
 from fantasytalking.pipeline.noise_schedule import make_schedule
@@ -43,11 +42,11 @@ class ReleasedLoop(FantasyTalkingPipeline):
     speech once for each token, where the released code does so for each window, so this loop is a little faster than its model.
     """
 
-    def _sample(self, clips: list[Clip], run: Run) -> list[Tensor]:
+    def _sample(self, clips: list[Clip], noise: Tensor, run: Run) -> list[Tensor]:
         (clip,) = clips
         settings = clip.case.settings
         guidance, image_latents = joined(clips, self.autoencoder.audio_channels)
-        latents = drawn([clip.case], clip.shape, run.progress.note).to(image_latents.device)
+        latents = noise.to(image_latents.device)
         schedule = make_schedule(self.scheduler, settings, latents.device)
         solve, dtype = schedule.solver(), self.transformer.dtype
         told = passes_of(guidance)

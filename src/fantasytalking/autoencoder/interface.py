@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -62,9 +62,6 @@ class VideoAutoencoder(Protocol):
     @property
     def audio_channels(self) -> Tensor | None:
         """Latent channels on which guidance of speech beyond a scale of 1 acts: [C], 1 or 0; None stands for all."""
-
-    def prepare(self, reference: Reference) -> None:
-        """Begin in the background what decoding a video of the first portrait needs; without it, `decode_frames` does it."""
 
     def condition(self, reference: Reference, num_frames: int, beginning: Beginning | None = None) -> Tensor:
         """Make the image latents that the transformer is given: [B, 4 + C, f, h, w], four mask channels first.
@@ -138,3 +135,17 @@ def first_frame_mask(
     mask = torch.zeros(batch, time_stride, latent_frames, height, width)
     mask[:, :, :given] = 1
     return mask
+
+
+@runtime_checkable
+class PreparesDecoding(Protocol):
+    """An autoencoder whose decoding needs work that depends on the portrait alone."""
+
+    def prepare(self, reference: Reference) -> None:
+        """Begin it in the background for a video of the first portrait; without it, `decode_frames` does it."""
+
+
+def prepare_decoding(autoencoder: VideoAutoencoder, reference: Reference) -> None:
+    """Begin in the background what decoding a video of the first portrait needs, if there is any."""
+    if isinstance(autoencoder, PreparesDecoding):
+        autoencoder.prepare(reference)

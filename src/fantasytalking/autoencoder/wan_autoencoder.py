@@ -56,9 +56,6 @@ class WanAutoencoder:
 
     audio_channels: Tensor | None = None
 
-    def prepare(self, reference: Reference) -> None:
-        """Do nothing: decoding needs nothing of the portrait."""
-
     def enliven(self, latents: Tensor, seed: int, w_face: float, given: int, first: int = 0) -> Tensor:
         """Return the latents as they are: a model of this size draws blinks itself."""
         return latents

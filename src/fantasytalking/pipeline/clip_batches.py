@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fantasytalking.acceleration.ranks import Ranks
 from fantasytalking.autoencoder import Beginning, Reference, VideoAutoencoder, from_uint8
+from fantasytalking.autoencoder.interface import prepare_decoding
 from fantasytalking.conditioning.conditions import Conditions
 from fantasytalking.errors import InputError
 from fantasytalking.pipeline.call_arguments import Case
@@ -137,7 +138,7 @@ def encode_clip(
     """
     reference = reference_of(portrait, encoders.device)
     if is_only and run.decoded and run.aside:
-        autoencoder.prepare(reference)
+        prepare_decoding(autoencoder, reference)
     text, negative = prompts
     conditions = encode_conditions(encoders, rules, portrait, speech, case.settings, text)
     beginning = None

@@ -126,6 +126,8 @@ def _call(
     target = output if isinstance(output, VideoOutput) else VideoOutput(output)
     chosen = pipeline.settings(**overrides) if settings is None else settings.replace(**overrides)
     progress = progress or default_progress(getattr(pipeline, "_progress_bar_config", {}).get("disable", False))
+    # What is kept of the footage shall look as filmed.
+    target = dataclasses.replace(target, crf=17, preset="medium")
     return Run(progress, "sigma_shift" in overrides or settings is not None, output=target), chosen
 
 

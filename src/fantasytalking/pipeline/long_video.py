@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fantasytalking.autoencoder import Beginning
+from fantasytalking.autoencoder.interface import prepare_decoding
 from fantasytalking.autoencoder.segment_decoder import DecodesSegments, SegmentDecoder, segment_decoder
 from fantasytalking.conditioning.conditions import Conditions, replace
 from fantasytalking.flow import noised
@@ -128,7 +129,7 @@ class LongVideo:
             texts = encode_prompts(pipeline.encoders, case.settings, case.text.prompt, case.text.negative)
             self._reference = reference_of(portrait, pipeline.encoders.device)
             if run.aside:
-                pipeline.autoencoder.prepare(self._reference)
+                prepare_decoding(pipeline.autoencoder, self._reference)
             self._conditions = encode_conditions(
                 pipeline.encoders, pipeline.rules, portrait, None, case.settings, texts[0]
             )

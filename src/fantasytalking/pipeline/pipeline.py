@@ -25,7 +25,7 @@ from fantasytalking.acceleration.apply_plan import memory_released
 from fantasytalking.autoencoder import VideoAutoencoder, WanAutoencoder
 from fantasytalking.errors import CheckpointError, FantasyTalkingError, SettingsError
 from fantasytalking.pipeline.call_arguments import Case, Images, Speeches, TextEmbeddings, cases_of
-from fantasytalking.pipeline.clip_batches import Run, check_text
+from fantasytalking.pipeline.clip_batches import Clip, Run, check_text
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
 from fantasytalking.pipeline.diffusers_conventions import (
     DiffusersConventions,
@@ -51,7 +51,7 @@ from fantasytalking.pipeline.model_names import is_cached, resolve_model, unreac
 from fantasytalking.pipeline.model_rules import ModelRules, with_rules
 from fantasytalking.pipeline.parallel_calls import ParallelCalls
 from fantasytalking.pipeline.progress import Progress, default_progress
-from fantasytalking.pipeline.sample_clips import make_clips
+from fantasytalking.pipeline.sample_clips import make_clips, sample_clips
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.pipeline.step_callback import StepEnd, tensor_inputs
 from fantasytalking.pipeline.stream_calls import StreamCalls
@@ -296,6 +296,10 @@ class FantasyTalkingPipeline(
             for case, parts in pairs
         ]
         return made, latents
+
+    def _sample(self, clips: list[Clip], noise: Tensor, run: Run) -> list[Tensor]:
+        """Denoise clips of one size to [1, C, f, h, w] each; benchmarks put other loops in its place."""
+        return sample_clips(self, clips, noise, run)
 
     def _read_all(self, cases: list[Case], run: Run) -> list[tuple[Case, tuple[Portrait, Speech]]]:
         """Read what the cases need, and settle their settings."""

@@ -99,7 +99,7 @@ def make_clips(
     latents: dict[int, Tensor] = {}
     for group in alike(clips):
         noise = drawn([clip.case for clip in group], group[0].shape, progress.note)
-        latents.update(zip(map(id, group), sample_clips(pipeline, group, noise, run), strict=True))
+        latents.update(zip(map(id, group), pipeline._sample(group, noise, run), strict=True))
     ordered = [latents[id(clip)] for clip in clips]
     with pipeline._together():
         run = run if pipeline._writes else dataclasses.replace(run, output=None)

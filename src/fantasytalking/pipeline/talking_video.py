@@ -36,6 +36,8 @@ class VideoOutput:
         path: mp4, m4v, mov or mkv file.
         overwrite: Whether an existing file may be replaced.
         threads: Number of the video encoder's threads; 0 uses all cores. With 1, frames are decoded and encoded in turn, in one thread.
+        crf: Quality of H.264, see `VideoWriter`.
+        preset: Speed of x264.
 
     Raises:
         OutputError: The file cannot be written, or exists and `overwrite` is false.
@@ -44,6 +46,8 @@ class VideoOutput:
     path: str | os.PathLike[str]
     overwrite: bool = False
     threads: int = 0
+    crf: int = QUICK_CRF
+    preset: str = QUICK_PRESET
 
     def __post_init__(self) -> None:
         check_output(self.path, self.overwrite, ENDINGS)
@@ -56,7 +60,7 @@ class VideoOutput:
         self, path: str | os.PathLike[str], fps: float | Fraction, audio: Audio | None, overwrite: bool
     ) -> VideoWriter:
         """A writer in this thread, for this file or a part of it."""
-        return VideoWriter(path, fps, audio, overwrite, QUICK_CRF, QUICK_PRESET, threads=self.threads)
+        return VideoWriter(path, fps, audio, overwrite, self.crf, self.preset, threads=self.threads)
 
     def in_background(self, writer: VideoWriter) -> VideoWriter | BackgroundWriter:
         """A writer that works in a thread of its own, unless one thread is all there is."""
