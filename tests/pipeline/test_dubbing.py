@@ -48,7 +48,7 @@ def wan() -> FantasyTalkingPipeline:
 def nodding(count: int, width: int = 192, height: int = 192) -> Frames:
     """Frames of a real face that moves to and fro by a few pixels; without fine detail, so that encoding loses little."""
     face = cv2.GaussianBlur(portrait(192), (0, 0), 1.2)
-    shifts = np.float32([[[1, 0, round(4 * np.sin(index / 2))], [0, 1, 0]] for index in range(count)])
+    shifts = np.array([[[1, 0, round(4 * np.sin(index / 2))], [0, 1, 0]] for index in range(count)], np.float32)
     return np.stack([cv2.warpAffine(face, m, (width, height), borderMode=cv2.BORDER_REPLICATE) for m in shifts])
 
 

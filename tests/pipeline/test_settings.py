@@ -107,7 +107,7 @@ def dubs_otherwise(pipeline: FantasyTalkingPipeline, **settings: Any) -> bool:
             for number, given in enumerate(({}, settings))
         ]
         pictures, sounds = [read_frames(path)[0] for path in made], [load_audio(path).samples for path in made]
-    return not np.array_equal(*pictures) or not np.array_equal(*sounds)
+    return not np.array_equal(pictures[0], pictures[1]) or not np.array_equal(sounds[0], sounds[1])
 
 
 Reaches = Callable[[FantasyTalkingPipeline, FantasyTalkingPipeline], bool]
