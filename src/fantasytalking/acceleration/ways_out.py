@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -59,7 +60,7 @@ def largest_side(clip: Clip, fits: Callable[[Clip], bool]) -> int | None:
         return dataclasses.replace(clip, width=width, height=height)
 
     sides = range(_SMALLEST_SIDE, max(clip.width, clip.height), step)
-    count = _first_that_does_not(len(sides), lambda index: fits(scaled(sides[index])))
+    count = bisect_left(range(len(sides)), True, key=lambda index: not fits(scaled(sides[index])))
     return sides[count - 1] if count else None
 
 
@@ -71,17 +72,5 @@ def longest_seconds(clip: Clip, fits: Callable[[Clip], bool]) -> float | None:
     def cut(index: int) -> Clip:
         return dataclasses.replace(clip, frames=released_frame_count(tenths[index] / 10, clip.fps, clip.frames))
 
-    count = _first_that_does_not(len(tenths), lambda index: fits(cut(index)))
+    count = bisect_left(range(len(tenths)), True, key=lambda index: not fits(cut(index)))
     return tenths[count - 1] / 10 if count else None
-
-
-def _first_that_does_not(count: int, fits: Callable[[int], bool]) -> int:
-    """The first of so many indices that does not fit, where all after one that does not fit do not either."""
-    below, above = 0, count
-    while below < above:
-        middle = (below + above) // 2
-        if fits(middle):
-            below = middle + 1
-        else:
-            above = middle
-    return below

@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Any
 from fantasytalking.cli.generation_request import Request
 from fantasytalking.cli.options import RunOptions
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
-from fantasytalking.cli.planned_run import check_choices, generate_planned, report
+from fantasytalking.cli.planned_run import check_request, generate_and_tell
 from fantasytalking.errors import AudioError, ImageError, SettingsError, VideoError
-from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.pipeline.progress import TerminalProgress
-from fantasytalking.system.files import check_output, existing_file
-from fantasytalking.system.startup import check_threads
 
 if TYPE_CHECKING:
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
@@ -85,21 +82,16 @@ def dub_file(
 
     Everything that can be checked is checked before the model is loaded; the face is followed then, too.
     """
-    check_threads(run.threads)
-    target = check_output(output, run.overwrite, ENDINGS)
-    existing_file(video, "video", VideoError)
-    for one in audio.values() if isinstance(audio, dict) else (audio,):
-        existing_file(one, "audio", AudioError)
-    check_choices(model, run, plan)
+    sounds = audio.values() if isinstance(audio, dict) else (audio,)
+    files = (video, "video", VideoError), *((one, "audio", AudioError) for one in sounds)
+    target = check_request(files, output, model, run, plan)
     progress = TerminalProgress()
     # Imported here, so that --help does not wait for the readers.
     from fantasytalking.pipeline.early_inputs import read_footage_inputs
 
     footage, speech = read_footage_inputs(video, audio, model, settings, progress)
     place = DubTarget(target, run.overwrite, True)
-    made = generate_planned(Request(model, footage, speech, target, run, settings, *plan, place), progress)
-    report(made, target, model, run, progress)
-    return 0
+    return generate_and_tell(Request(model, footage, speech, target, run, settings, *plan, place), progress)
 
 
 def speak_together_file(
@@ -112,12 +104,8 @@ def speak_together_file(
     plan: tuple[MemoryOptions, ProfileOptions],
 ) -> int:
     """Write a video of a picture in which several people speak, and print its path."""
-    check_threads(run.threads)
-    target = check_output(output, run.overwrite, ENDINGS)
-    existing_file(image, "image", ImageError)
-    for one in audio.values():
-        existing_file(one, "audio", AudioError)
-    check_choices(model, run, plan)
+    files = (image, "image", ImageError), *((one, "audio", AudioError) for one in audio.values())
+    target = check_request(files, output, model, run, plan)
     progress = TerminalProgress()
     with progress.stage("reading"):
         from fantasytalking.pipeline.early_inputs import read_inputs
@@ -126,6 +114,4 @@ def speak_together_file(
     portraits: Any = {face: portrait for face, (portrait, _) in read.items()}
     speeches: Any = {face: speech for face, (_, speech) in read.items()}
     place = DubTarget(target, run.overwrite, False)
-    made = generate_planned(Request(model, portraits, speeches, target, run, settings, *plan, place), progress)
-    report(made, target, model, run, progress)
-    return 0
+    return generate_and_tell(Request(model, portraits, speeches, target, run, settings, *plan, place), progress)

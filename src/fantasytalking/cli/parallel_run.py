@@ -154,15 +154,13 @@ def _take_part(job: Job, plan: ParallelPlan | None) -> int:
 def _fastest(job: Job, count: int) -> ParallelPlan:
     """The fastest division of the work between some processes."""
     from fantasytalking.checkpoints.component_files import read_config
-    from fantasytalking.pipeline.early_inputs import read_demands
     from fantasytalking.pipeline.load_pipeline import local_folder
     from fantasytalking.pipeline.parallel_calls import plan_for
-    from fantasytalking.pipeline.settings import GenerationSettings
+    from fantasytalking.pipeline.plan_run import settings_of
 
     folder = local_folder(job.model, job.run.transformer)
     changes = profile_of(job.model, job.run, job.plan[1], job.settings).settings
-    demands = read_demands(Path(folder), {**changes, **job.settings})
-    settings = GenerationSettings.create(changes, job.settings) if demands is None else demands.settings
+    settings = settings_of(Path(folder), {**changes, **job.settings})
     # A folder whose files do not say it is refused by its loader.
     heads = read_config(Path(folder) / "transformer").get("num_attention_heads", count)
     return plan_for(count, settings, heads, (Path(folder) / "text_encoder").is_dir())

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from fantasytalking.cli.options import RunOptions, check_weights_options
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, parse_loras, speed_of
 from fantasytalking.cli.plan_request import PlanOfRequest, plan_label, plan_of_request, profile_of
 from fantasytalking.cli.stream_run import STANDARD_OUTPUT, Streamed, StreamTarget, check_stream
-from fantasytalking.errors import AudioError, ImageError, OutOfMemory
+from fantasytalking.errors import AudioError, ImageError, InputError, OutOfMemory
 from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import QuietProgress, TerminalProgress, quiet_frameworks
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from fantasytalking.pipeline.progress import Progress
     from fantasytalking.pipeline.talking_video import TalkingVideo
 
-__all__ = ["Job", "LoadedModel", "check_choices", "check_job", "generate_file", "generate_planned", "report"]
+__all__ = ["Job", "LoadedModel", "check_job", "check_request", "generate_and_tell", "generate_file", "generate_planned"]
 
 
 @dataclass(frozen=True)
@@ -71,53 +72,61 @@ def generate_file(job: Job, ranks: Ranks | None = None) -> int:
         portrait, speech = _read(job.image, job.audio, job.model, job.settings, progress)
     place = StreamTarget(target, job.run.overwrite) if job.stream else None
     request = Request(job.model, portrait, speech, target, job.run, job.settings, *job.plan, place, ranks)
-    video = generate_planned(request, progress)
-    if ranks is None or ranks.is_first:
-        report(video, target, job.model, job.run, progress)
-    return 0
+    return generate_and_tell(request, progress)
 
 
 def check_job(job: Job) -> Path:
+    """`check_request` of a portrait's video."""
+    files = (job.image, "image", ImageError), (job.audio, "audio", AudioError)
+    return check_request(files, job.output, job.model, job.run, job.plan, job.stream)
+
+
+def check_request(
+    files: Iterable[tuple[str | os.PathLike[str], str, type[InputError]]],
+    output: Path,
+    model: str,
+    run: RunOptions,
+    plan: tuple[MemoryOptions, ProfileOptions],
+    stream: bool = False,
+) -> Path:
     """Check what takes no time; gives the path of the video.
+
+    Args:
+        files: Files to read, with what each is called and the error of one that is missing.
+        output: The video to write.
+        model: Name of the model.
+        run: Where and how the command runs.
+        plan: Options about memory and speed.
+        stream: Whether the video is to play while it is written.
 
     Raises:
         FantasyTalkingError: A file is missing, the output exists, or an option cannot be followed.
     """
-    check_threads(job.run.threads)
-    overwrite = job.run.overwrite
-    target = (
-        check_stream(job.output, overwrite, job.run.json)
-        if job.stream
-        else check_output(job.output, overwrite, ENDINGS)
-    )
-    existing_file(job.image, "image", ImageError)
-    existing_file(job.audio, "audio", AudioError)
-    check_choices(job.model, job.run, job.plan)
-    return target
-
-
-def check_choices(model: str, run: RunOptions, plan: tuple[MemoryOptions, ProfileOptions]) -> None:
-    """Check the model's name and the options about how it runs.
-
-    Raises:
-        FantasyTalkingError: There is no such model, or an option cannot be followed.
-    """
+    check_threads(run.threads)
+    target = check_stream(output, run.overwrite, run.json) if stream else check_output(output, run.overwrite, ENDINGS)
+    for file in files:
+        existing_file(*file)
     resolve_model(model)
     check_weights_options(run.transformer, run.adapter)
     parse_loras(plan[1].lora)
+    return target
 
 
-def report(video: Made, target: Path, model: str, run: RunOptions, progress: Progress) -> None:
-    """Print what was made: one JSON object, or the file's path as the last line."""
-    if run.json:
-        print(json.dumps({"output": str(target), "model": model, **video.summary()}, ensure_ascii=False))
-        return
+def generate_and_tell(request: Request, progress: Progress) -> int:
+    """Generate the video of a request and print what was made: one JSON object, or the file's path as the last line."""
+    video, target = generate_planned(request, progress), request.target
+    if request.ranks is not None and not request.ranks.is_first:
+        return 0
+    if request.run.json:
+        print(json.dumps({"output": str(target), "model": request.model, **video.summary()}, ensure_ascii=False))
+        return 0
     total = sum(progress.seconds.values())
     print(f"{video.duration:.2f} s of video in {total:.1f} s, seed {video.settings.seed}", file=sys.stderr)
     if isinstance(video, Streamed):
         print(video.pace.summary(video.fps), file=sys.stderr)
     if target != STANDARD_OUTPUT:
         print(target)
+    return 0
 
 
 def _read(

@@ -34,6 +34,7 @@ from fantasytalking.perception.body import person_mask
 from fantasytalking.perception.landmarks import track_mesh
 from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.system.digests import file_sha256
+from fantasytalking.system.flag_runs import flag_runs
 
 __all__ = ["Footage", "file_digest", "load_footage", "load_sound", "resized"]
 
@@ -136,12 +137,11 @@ class Footage:
     @functools.cached_property
     def longest_run(self) -> slice:
         """Longest run of consecutive frames that show the face; empty if none does."""
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], self.seen.astype(np.int8), [0]])))
-        if len(edges) == 0:
+        runs = flag_runs(self.seen)
+        if len(runs) == 0:
             return slice(0, 0)
-        starts, stops = edges[::2], edges[1::2]
-        best = int(np.argmax(stops - starts))
-        return slice(int(starts[best]), int(stops[best]))
+        start, stop = runs[np.argmax(runs[:, 1] - runs[:, 0])]
+        return slice(int(start), int(stop))
 
     @functools.cached_property
     def speech(self) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import av
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 from av.stream import Disposition
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from fantasytalking.errors import InputError
 from fantasytalking.system.files import existing_file, full_disk_error
 
-__all__ = ["SCALING", "open_media", "picture_stream", "seconds_of", "write_errors"]
+__all__ = ["SCALING", "close_quietly", "open_media", "picture_stream", "seconds_of", "write_errors"]
 
 # Without exact rounding the conversion between RGB and YUV loses one to two grey levels each way.
 SCALING = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
@@ -63,6 +63,12 @@ def _only_this_file() -> dict[str, str]:
 def write_errors(path: str | os.PathLike[str]) -> contextlib.AbstractContextManager[None]:
     """`full_disk_error` for what PyAV writes: its own exceptions become an `OutputError` too."""
     return full_disk_error(path, av.error.FFmpegError)
+
+
+def close_quietly(container: OutputContainer) -> None:
+    """Close a container after a failure, which may fail as well (the disk is still full): the first error is the one to tell."""
+    with contextlib.suppress(av.error.FFmpegError, OSError):
+        container.close()
 
 
 def picture_stream(container: InputContainer) -> VideoStream | None:

@@ -5,7 +5,7 @@ Dimensions: n samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -106,3 +106,10 @@ def _block_levels(samples: Samples, block: int, offset: np.float32 = _NO_OFFSET)
         energy = np.add.reduceat(np.square(piece - offset, dtype=np.float64), starts)
         levels.append(np.sqrt(energy / np.diff(np.append(starts, piece.size))))
     return np.concatenate(levels)
+
+
+def mixed(tracks: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """Sounds [n] heard together, quieter as far as they would be cut off at 1."""
+    samples = np.asarray(np.sum(tracks, 0), np.float32)
+    samples /= max(1.0, float(np.abs(samples).max()))
+    return samples

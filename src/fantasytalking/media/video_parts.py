@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-import av
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from fantasytalking.errors import OutputError, VideoError
 from fantasytalking.media.audio import Audio
-from fantasytalking.media.container import open_media, write_errors
+from fantasytalking.media.container import close_quietly, open_media, write_errors
 from fantasytalking.media.sound_track import SoundTrack, checked_sound
 from fantasytalking.media.spooled_sound import release_pages
 from fantasytalking.media.video_writer import exact_rate, open_container
@@ -45,7 +44,7 @@ def join_parts(
     rate, sound, target = exact_rate(fps), checked_sound(audio), Path(path)
     with atomic_path(target, overwrite) as temporary, contextlib.ExitStack() as stack:
         output = open_container(temporary, target)
-        stack.callback(_close_quietly, output)
+        stack.callback(close_quietly, output)
         picture: VideoStream | None = None
         track: SoundTrack | None = None
         done = 0
@@ -94,9 +93,3 @@ def _moved(source: VideoStream, later: Fraction) -> Iterator[Packet[VideoStream]
         if packet.pts is not None:
             packet.pts += ticks
         yield packet
-
-
-def _close_quietly(container: av.container.OutputContainer) -> None:
-    # After a failure closing may fail as well (the disk is still full): the first error is the one to tell.
-    with contextlib.suppress(av.error.FFmpegError, OSError):
-        container.close()

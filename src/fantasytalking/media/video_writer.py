@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from fantasytalking.errors import VideoError
 from fantasytalking.media.audio import Audio
-from fantasytalking.media.container import SCALING, write_errors
+from fantasytalking.media.container import SCALING, close_quietly, write_errors
 from fantasytalking.media.sound_track import SoundTrack, checked_sound
 from fantasytalking.media.video_formats import ENDINGS, FORMATS
 from fantasytalking.system.files import atomic_path, check_output
@@ -119,7 +119,7 @@ class VideoWriter:
         with contextlib.ExitStack() as stack:
             temporary = stack.enter_context(atomic_path(self.path, self._overwrite))
             self._container = open_container(temporary, self.path)
-            stack.callback(self._close_quietly)
+            stack.callback(close_quietly, self._container)
             self._stack = stack.pop_all()
         return self
 
@@ -179,12 +179,6 @@ class VideoWriter:
             if self._track is not None:
                 self._track.finish()
             self._container.close()
-
-    def _close_quietly(self) -> None:
-        # After a failure closing may fail as well (the disk is still full): the first error is the one to tell.
-        with contextlib.suppress(av.error.FFmpegError, OSError):
-            if self._container is not None:
-                self._container.close()
 
 
 def add_picture(

@@ -20,6 +20,7 @@ from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.effective_settings import settings_to_store
 from fantasytalking.pipeline.encoders import TEXT_TOKENS, encode_text
+from fantasytalking.pipeline.progress import Progress, default_progress
 from fantasytalking.pipeline.step_callback import TENSOR_INPUTS
 from fantasytalking.pipeline.talking_video import TalkingVideo
 from fantasytalking.system.execution_device import execution_device
@@ -129,6 +130,10 @@ class DiffusersConventions:
         if transformer is None:
             return super()._execution_device  # type: ignore[misc, no-any-return]
         return execution_device(transformer)
+
+    def _usual_progress(self) -> Progress:
+        """The progress of a call that is given none, by what `set_progress_bar_config` says."""
+        return default_progress(getattr(self, "_progress_bar_config", {}).get("disable", False))
 
     @property
     def current_timestep(self) -> float | None:

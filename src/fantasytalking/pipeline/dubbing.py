@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fantasytalking.acceleration.apply_plan import memory_released
 from fantasytalking.autoencoder.dub_interface import Dubber, DubsMotion, FilmedFace
 from fantasytalking.autoencoder.dubbed_face import DubbedFace
 from fantasytalking.errors import SettingsError
 from fantasytalking.media.audio import Audio, fit_length, load_audio
+from fantasytalking.media.loudness import mixed
 from fantasytalking.pipeline.call_arguments import Case
 from fantasytalking.pipeline.clip_batches import Run, reference_of
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
@@ -29,7 +27,7 @@ from fantasytalking.pipeline.footage_inputs import Footage, FootageSource, Speak
 from fantasytalking.pipeline.inputs import AudioSource, ImageSource, Portrait, Speech
 from fantasytalking.pipeline.kept_footage import encode_footage
 from fantasytalking.pipeline.long_video import LongVideo, longest_segment
-from fantasytalking.pipeline.progress import Progress, default_progress
+from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.segments import overlap_of
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.pipeline.several_speakers import speak_together
@@ -125,7 +123,7 @@ def _call(
         )
     target = output if isinstance(output, VideoOutput) else VideoOutput(output)
     chosen = pipeline.settings(**overrides) if settings is None else settings.replace(**overrides)
-    progress = progress or default_progress(getattr(pipeline, "_progress_bar_config", {}).get("disable", False))
+    progress = progress or pipeline._usual_progress()
     # What is kept of the footage shall look as filmed.
     target = dataclasses.replace(target, crf=17, preset="medium")
     return Run(progress, "sigma_shift" in overrides or settings is not None, output=target), chosen
@@ -147,9 +145,8 @@ def _dub(pipeline: Any, speakers: Sequence[Speaker], case: Case, run: Run) -> Wr
                 frame = dubber(index, frame)
             write(frame)
             advance()
-    size = video.width + video.width % 2, video.height + video.height % 2
-    path, notes = Path(run.output.path), tuple(progress.notes)
-    return WrittenVideo(path, video.frames, float(video.rate), *size, case.settings, notes, progress.seconds)
+    size = video.height, video.width
+    return WrittenVideo.of(run.output.path, video.frames, float(video.rate), size, case.settings, progress)
 
 
 def _dubber(pipeline: Any, speaker: Speaker, case: Case, run: Run, whose: str) -> Dubber:
@@ -169,7 +166,7 @@ def _dubber(pipeline: Any, speaker: Speaker, case: Case, run: Run, whose: str) -
     if isinstance(autoencoder, DubsMotion):
         decoder = autoencoder.motion_decoder(overlap_of(longest_segment(pipeline, case, speech.fps), CONTINUED_FRAMES))
         video = LongVideo(pipeline, case, portrait, speech, run, decoder=decoder)
-        for _ in _frames(video):
+        for _ in video.each_frame():
             pass
         with run.progress.stage("looking at the mouth"):
             return decoder.dubber(face, speech.video_frames, speech.fps)
@@ -179,26 +176,18 @@ def _dubber(pipeline: Any, speaker: Speaker, case: Case, run: Run, whose: str) -
             autoencoder, footage, reference, speech.num_frames, speech.fps, settings.dub_area, settings.dub_strength
         )
     video = LongVideo(pipeline, case, portrait, speech, dataclasses.replace(run, kept=kept))
-    return DubbedFace(_frames(video), speech.video_frames, speech.fps, face)
-
-
-def _frames(video: LongVideo) -> Iterator[NDArray[np.uint8]]:
-    for stretch in video.stretches():
-        yield from stretch.frames
+    return DubbedFace(video.each_frame(), speech.video_frames, speech.fps, face)
 
 
 def _sound(video: OpenedFootage, speeches: Sequence[Speech], volume: float) -> Audio:
     """The new speech, continued with silence to the footage's length, over the footage's own sound if that is wanted."""
     rate = speeches[0].soundtrack.sample_rate
     count = round(video.seconds * rate)
-    samples = fit_length(speeches[0].soundtrack.samples, count)
-    for speech in speeches[1:]:
-        samples += fit_length(speech.soundtrack.samples, count)
+    tracks = [fit_length(speech.soundtrack.samples, count) for speech in speeches]
     if volume > 0 and video.has_sound:
         own = load_audio(video.path, rate, min_seconds=0.0, allow_silent=True)
-        samples += volume * fit_length(own.samples, count)
-    samples /= max(1.0, float(np.abs(samples).max()))
-    return Audio(samples, rate)
+        tracks.append(volume * fit_length(own.samples, count))
+    return Audio(mixed(tracks), rate)
 
 
 def _without_effect(

@@ -61,8 +61,7 @@ def read_inputs(
         InputError: Image, speech or a setting cannot be used.
         CheckpointError: There is no such model.
     """
-    folder = resolve_model(model)
-    demands = read_demands(folder, given) if isinstance(folder, Path) else None
+    demands = _demands_of(model, given)
     if demands is None:
         load_image(image)
         load_audio(audio, from_picture=False)
@@ -95,22 +94,26 @@ def read_footage_inputs(
         InputError: Footage, speech or a setting cannot be used.
         CheckpointError: There is no such model.
     """
-    folder = resolve_model(model)
-    demands = read_demands(folder, given) if isinstance(folder, Path) else None
+    demands = _demands_of(model, given)
     if demands is None:
         open_footage(video)
         for one in audio.values() if by_face(audio) else (audio,):
             load_audio(one, from_picture=False)  # type: ignore[arg-type]
         return video, audio
-    settings = demands.settings
-    speakers = load_speakers(video, audio, settings, demands.rules, progress)
-    faces = list(audio) if by_face(audio) else [settings.face]
+    speakers = load_speakers(video, audio, demands.settings, demands.rules, progress)
     if not by_face(audio):
         return speakers[0].footage, speakers[0].speech
+    by_number = dict(zip(audio, speakers, strict=True))
     return (
-        {face: one.footage for face, one in zip(faces, speakers, strict=True)},
-        {face: one.speech for face, one in zip(audio, speakers, strict=True)},
+        {face: one.footage for face, one in by_number.items()},
+        {face: one.speech for face, one in by_number.items()},
     )
+
+
+def _demands_of(model: str, given: Mapping[str, Any]) -> Demands | None:
+    """What a model demands; None where it is not on this machine, or its files do not say."""
+    folder = resolve_model(model)
+    return read_demands(folder, given) if isinstance(folder, Path) else None
 
 
 def read_demands(folder: Path, given: Mapping[str, Any]) -> Demands | None:

@@ -22,6 +22,7 @@ from fantasytalking.perception.face_measures import head_angles, mouth_opening
 from fantasytalking.perception.followed_face import FaceFollower
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.system.files import existing_file
+from fantasytalking.system.flag_runs import flag_runs
 
 __all__ = ["FollowedFace", "OpenedFootage", "follow_face", "open_footage"]
 
@@ -203,19 +204,13 @@ def _resting(meshes: Array, seen: NDArray[np.bool_]) -> int:
     return int(frames[int(np.argmin(opening))])
 
 
-def _stretches(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First and one past the last frame of each run of true flags."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
 def _spans(spans: list[tuple[float, float]]) -> str:
     named = [f"{a:.1f} to {b:.1f} s" for a, b in spans[:5]]
     return ", ".join(named) + (f" and {len(spans) - 5} more" if len(spans) > 5 else "")
 
 
 def _told_losses(seen: NDArray[np.bool_], video: OpenedFootage) -> list[str]:
-    lost = [(float(a / video.rate), float(b / video.rate)) for a, b in _stretches(~seen)]
+    lost = [(float(a / video.rate), float(b / video.rate)) for a, b in flag_runs(~seen).tolist()]
     if not lost:
         return []
     missing = float((~seen).sum() / video.rate)

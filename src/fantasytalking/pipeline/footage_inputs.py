@@ -26,6 +26,7 @@ __all__ = [
     "Speaker",
     "SpeechSource",
     "by_face",
+    "check_chosen_once",
     "load_footage",
     "load_footage_speech",
     "load_speakers",
@@ -71,6 +72,18 @@ def by_face(audio: Any) -> TypeGuard[Mapping[int, AudioSource]]:
     return isinstance(audio, Mapping) and bool(audio) and all(isinstance(face, int) for face in audio)
 
 
+def check_chosen_once(settings: GenerationSettings) -> None:
+    """Check that no face is chosen where speeches are given by face.
+
+    Raises:
+        SettingsError: One is.
+    """
+    if settings.face is not None:
+        raise SettingsError(
+            f"Speeches were given by face, and face {settings.face} was chosen besides; leave out one of them."
+        )
+
+
 def load_speakers(
     source: FootageSource, audio: SpeechSource, settings: GenerationSettings, rules: ModelRules, progress: Progress
 ) -> list[Speaker]:
@@ -86,10 +99,8 @@ def load_speakers(
     Raises:
         InputError: Footage or speech cannot be used, or a face was chosen where the speeches choose them.
     """
-    if by_face(audio) and settings.face is not None:
-        raise SettingsError(
-            f"Speeches were given by face, and face {settings.face} was chosen besides; leave out one of them."
-        )
+    if by_face(audio):
+        check_chosen_once(settings)
     speeches: dict[int | None, Any] = (
         {face: one for face, one in audio.items()} if by_face(audio) else {settings.face: audio}
     )

@@ -171,6 +171,11 @@ class LongVideo:
             frames = self._decoder.decode(latents, segment.given, is_last)
             yield Stretch(segment.number, self.frames, self._counted(frames))
 
+    def each_frame(self) -> Iterator[NDArray[np.uint8]]:
+        """The frames of all of them, uint8 [H, W, 3] each."""
+        for stretch in self.stretches():
+            yield from stretch.frames
+
     def _enter(self, segment: Segment) -> None:
         self._before = segment
         if segment.given:

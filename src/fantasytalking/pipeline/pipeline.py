@@ -50,7 +50,7 @@ from fantasytalking.pipeline.model_folder import (
 from fantasytalking.pipeline.model_names import is_cached, resolve_model, unreachable_model
 from fantasytalking.pipeline.model_rules import ModelRules, with_rules
 from fantasytalking.pipeline.parallel_calls import ParallelCalls
-from fantasytalking.pipeline.progress import Progress, default_progress
+from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.sample_clips import make_clips, sample_clips
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.pipeline.step_callback import StepEnd, tensor_inputs
@@ -269,7 +269,7 @@ class FantasyTalkingPipeline(
             text = TextEmbeddings(prompt_embeds, negative_prompt_embeds)
             chosen = self.settings if settings is None else settings.replace
             cases, is_batch = cases_of(image, audio, chosen, overrides, generator, text)
-            progress = progress or default_progress(getattr(self, "_progress_bar_config", {}).get("disable", False))
+            progress = progress or self._usual_progress()
             shift_given = settings is not None or "sigma_shift" in overrides
             run = Run(progress, shift_given, callback_on_step_end, names, previous, output, output_type != "latent")
         with memory_released(self), quick_switches():

@@ -9,18 +9,20 @@ Letters: n people, H x W pixels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fantasytalking.autoencoder.displacement import smoothstep
 from fantasytalking.autoencoder.dub_interface import DubsMotion
 from fantasytalking.errors import FaceError, SettingsError
 from fantasytalking.media.audio import Audio, fit_length
+from fantasytalking.media.loudness import mixed
 from fantasytalking.pipeline.call_arguments import Case
 from fantasytalking.pipeline.clip_batches import Run
+from fantasytalking.pipeline.footage_inputs import check_chosen_once
 from fantasytalking.pipeline.inputs import AudioSource, ImageSource, Portrait, Speech, load_portrait, load_speech
 from fantasytalking.pipeline.long_video import LongVideo
 from fantasytalking.pipeline.settings import GenerationSettings
@@ -57,10 +59,7 @@ def speak_together(
             "This model paints whole frames, so one person at a time speaks in a picture; give one --audio and choose with --face, or use "
             "the embedded model."
         )
-    if settings.face is not None:
-        raise SettingsError(
-            f"Speeches were given by face, and face {settings.face} was chosen besides; leave out one of them."
-        )
+    check_chosen_once(settings)
     pipeline._interrupt, progress = False, run.progress
     speeches = _of_one_length(
         [load_speech(one, settings, pipeline.rules) for one in audio.values()], settings, pipeline
@@ -78,17 +77,16 @@ def speak_together(
         videos.append(LongVideo(pipeline, case, portrait, speech, run))
     weights = place_weights(portraits)
     fps, count = speeches[0].fps, speeches[0].video_frames
-    sound = _together([speech.soundtrack for speech in speeches])
+    sound = Audio(mixed([speech.soundtrack.samples for speech in speeches]), speeches[0].soundtrack.sample_rate)
     assert run.output is not None
     with written(run.output, fps, sound, progress) as write, progress.stage("generating", count) as advance:
         assert write is not None
-        for frames in zip(*map(_frames, videos), strict=False):
+        for frames in zip(*(video.each_frame() for video in videos), strict=False):
             whole = sum(weight * frame for weight, frame in zip(weights, frames, strict=True))
             write(np.rint(whole).astype(np.uint8))
             advance()
     height, width = portraits[0].pixels.shape[:2]
-    size = width + width % 2, height + height % 2
-    return WrittenVideo(Path(run.output.path), count, fps, *size, settings, tuple(progress.notes), progress.seconds)
+    return WrittenVideo.of(run.output.path, count, fps, (height, width), settings, progress)
 
 
 def place_weights(portraits: list[Portrait]) -> NDArray[np.float32]:
@@ -110,15 +108,9 @@ def place_weights(portraits: list[Portrait]) -> NDArray[np.float32]:
         nearest = (
             np.min([other for index, other in enumerate(away) if index != number], 0) if len(away) > 1 else own + 9
         )
-        rising = np.clip(0.5 + (nearest - own) / (2 * SEAM), 0, 1)
-        shares.append(rising * rising * (3 - 2 * rising))
+        shares.append(smoothstep(0.5 + (nearest - own) / (2 * SEAM)))
     stacked = np.stack(shares)[..., None]
     return np.asarray(stacked / stacked.sum(0), np.float32)
-
-
-def _frames(video: LongVideo) -> Iterator[NDArray[np.uint8]]:
-    for stretch in video.stretches():
-        yield from stretch.frames
 
 
 def _of_one_length(speeches: list[Speech], settings: GenerationSettings, pipeline: Any) -> list[Speech]:
@@ -129,9 +121,3 @@ def _of_one_length(speeches: list[Speech], settings: GenerationSettings, pipelin
         whole = Audio(fit_length(speech.soundtrack.samples, longest), rate)
         padded.append(dataclasses.replace(load_speech(whole, settings, pipeline.rules), notes=speech.notes))
     return padded
-
-
-def _together(sounds: list[Audio]) -> Audio:
-    samples = np.asarray(np.sum([sound.samples for sound in sounds], 0), np.float32)
-    samples /= max(1.0, float(np.abs(samples).max()))
-    return Audio(samples, sounds[0].sample_rate)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
 
 __all__ = ["WrittenVideo"]
@@ -34,6 +36,29 @@ class WrittenVideo:
     settings: GenerationSettings
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        path: str | os.PathLike[str],
+        frames: int,
+        fps: float,
+        size: tuple[int, int],
+        settings: GenerationSettings,
+        progress: Progress,
+    ) -> WrittenVideo:
+        """The record of a run; the other arguments are attributes.
+
+        Args:
+            path: The file.
+            frames: Number of frames.
+            fps: Frames per second.
+            size: (H, W) of the frames that were written, whose odd sides the writer makes even.
+            settings: Settings of the generation.
+            progress: Kept notes and times.
+        """
+        height, width = (side + side % 2 for side in size)
+        return cls(Path(path), frames, fps, width, height, settings, tuple(progress.notes), progress.seconds)
 
     @property
     def duration(self) -> float:

@@ -22,6 +22,7 @@ from fantasytalking.evaluation.metrics.metric_column import metric_column
 from fantasytalking.evaluation.metrics.proxies import bundled_digest
 from fantasytalking.evaluation.speech_targets import SpeechTargets
 from fantasytalking.perception.face_measures import CLOSED_LIPS, lip_opening
+from fantasytalking.system.flag_runs import flag_runs
 
 __all__ = [
     "Articulation",
@@ -129,9 +130,8 @@ def opening_at_rest(opening: NDArray[np.floating], silent: NDArray[np.bool_], fp
         fps: Frames per second.
     """
     margin = round(REST_MARGIN * fps)
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(silent, np.int8), [0]])))
     rest = np.zeros(len(silent), bool)
-    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+    for start, stop in flag_runs(silent):
         # no speech before the first frame and after the last one can have moved the lips
         rest[start + margin * (start > 0) : stop - margin * (stop < len(silent))] = True
     found = np.asarray(opening, np.float64)[rest]
@@ -156,8 +156,7 @@ def silent_frames(
     times = np.arange(frames) / fps
     for start, end in voiced:
         silent &= (times < start) | (times > end)
-    changes = np.flatnonzero(np.diff(np.concatenate([[0], silent.astype(np.int8), [0]])))
-    for start, stop in zip(changes[::2], changes[1::2], strict=True):
+    for start, stop in flag_runs(silent):
         if stop - start < SHORTEST_PAUSE * fps - 1e-6:
             silent[start:stop] = False
     return np.asarray(silent)

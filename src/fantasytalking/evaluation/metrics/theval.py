@@ -31,6 +31,7 @@ from fantasytalking.perception.mesh_points import (
     RIGHT_EYE,
     RIGHT_EYEBROW,
 )
+from fantasytalking.system.flag_runs import flag_runs
 
 __all__ = ["THEval", "eyebrow_dynamics", "lip_dynamics", "lip_sync", "silent_lip_stability", "standard"]
 
@@ -102,8 +103,7 @@ def silent_lip_stability(points: NDArray[np.floating], seen: NDArray[np.bool_], 
 def silent_frames(speech: Stretches, frames: int, fps: float) -> NDArray[np.bool_]:
     """Whether each frame is in a stretch of at least 0.3 s without a voice, [F]."""
     silent = ~_speech_frames(speech, frames, fps)
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], silent.astype(np.int8), [0]])))
-    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+    for start, stop in flag_runs(silent):
         silent[start:stop] = stop - start >= SHORTEST_SILENCE * fps
     return silent
 
