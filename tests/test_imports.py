@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "fantasytalking"
 # From top to bottom; a part may import from its own row and from the rows below it.
 ROWS = (
     {"cli"},
-    {"training", "evaluation"},
+    {"serving", "integrations"},
+    {"training", "evaluation", "generation"},
     {"data"},
     {"pipeline"},
     {"acceleration"},

@@ -21,7 +21,7 @@ from fantasytalking.acceleration.memory_plan import Clip, MemoryPlan
 from fantasytalking.acceleration.part_sizes import read_sizes, sizes_of_modules
 from fantasytalking.acceleration.resolve_plan import USABLE_HOST
 from fantasytalking.cli.__main__ import main
-from fantasytalking.cli.plan_options import left_out
+from fantasytalking.generation.run_options import left_out
 from fantasytalking.media.video import write_video
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.settings import DECIDING_BY_PASS, GenerationSettings

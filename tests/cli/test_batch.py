@@ -22,8 +22,7 @@ from PIL import Image
 from fantasytalking.cli.__main__ import main
 from fantasytalking.cli.batch_cases import read_cases
 from fantasytalking.cli.batch_worker import BatchModel, BatchWorker, to_job
-from fantasytalking.cli.options import RunOptions
-from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
+from fantasytalking.generation.run_options import MemoryOptions, ProfileOptions, RunOptions
 from fantasytalking.media.video import probe_video
 from fantasytalking.system.json import read_json_lines
 from tests.pipeline.tiny_pipeline import EXAMPLE, embedded_pipeline, portrait

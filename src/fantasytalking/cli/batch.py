@@ -14,9 +14,15 @@ from typing import Annotated, Any
 import tyro
 
 from fantasytalking.cli.batch_cases import WORK, BatchCase, check_batch_folder, read_cases
-from fantasytalking.cli.options import RunOptions, SettingOptions, check_weights_options, given_settings, parse
-from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, parse_loras
+from fantasytalking.cli.options import SettingOptions, given_settings, parse
 from fantasytalking.errors import FantasyTalkingError, OutputError, SettingsError
+from fantasytalking.generation.run_options import (
+    MemoryOptions,
+    ProfileOptions,
+    RunOptions,
+    check_weights_options,
+    parse_loras,
+)
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import Progress, TerminalProgress, quiet_frameworks
 from fantasytalking.system.digests import file_fingerprint

@@ -9,10 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from fantasytalking.cli.batch_cases import BatchCase
-from fantasytalking.cli.generation_request import Request
-from fantasytalking.cli.options import RunOptions
-from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
-from fantasytalking.cli.planned_run import LoadedModel, generate_planned
 from fantasytalking.errors import (
     CheckpointError,
     FantasyTalkingError,
@@ -20,6 +16,9 @@ from fantasytalking.errors import (
     OutputError,
     ResourceError,
 )
+from fantasytalking.generation.planned_run import LoadedModel, generate_planned
+from fantasytalking.generation.request import Request
+from fantasytalking.generation.run_options import MemoryOptions, ProfileOptions, RunOptions
 from fantasytalking.pipeline.progress import QuietProgress
 from fantasytalking.system.digests import file_fingerprint
 from fantasytalking.system.files import full_disk_error

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fantasytalking.cli.options import RunOptions, SettingOptions, given_settings, parse
-from fantasytalking.cli.planned_run import Job, generate_file
+from fantasytalking.cli.command_job import Job, generate_file
+from fantasytalking.cli.options import SettingOptions, given_settings, parse
+from fantasytalking.generation.run_options import RunOptions
 from fantasytalking.pipeline.model_names import EMBEDDED, embedded_folder
 
 __all__ = ["main"]

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fantasytalking.cli.generation_request import Request
-from fantasytalking.cli.options import RunOptions
-from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
-from fantasytalking.cli.planned_run import check_request, generate_and_tell
+from fantasytalking.cli.command_job import check_request, generate_and_tell
 from fantasytalking.errors import AudioError, ImageError, SettingsError, VideoError
+from fantasytalking.generation.request import Request
+from fantasytalking.generation.run_options import MemoryOptions, ProfileOptions, RunOptions
 from fantasytalking.pipeline.progress import TerminalProgress
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fantasytalking.cli.command_job import Job
 from fantasytalking.cli.dub_run import dub_file, parse_speakers, speak_together_file
-from fantasytalking.cli.options import RunOptions, SettingOptions, given_settings, parse
+from fantasytalking.cli.options import SettingOptions, given_settings, parse
 from fantasytalking.cli.parallel_run import ParallelOptions, alike, generate_together, started_by_torchrun
-from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
-from fantasytalking.cli.planned_run import Job
 from fantasytalking.cli.stream_run import STANDARD_OUTPUT
 from fantasytalking.errors import SettingsError
+from fantasytalking.generation.run_options import MemoryOptions, ProfileOptions, RunOptions
 
 __all__ = ["main"]
 

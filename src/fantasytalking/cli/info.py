@@ -11,8 +11,8 @@ from typing import Any
 
 from fantasytalking import __version__
 from fantasytalking.cli.options import parse
-from fantasytalking.cli.plan_options import MemoryOptions
 from fantasytalking.cli.show_plan import PlanQuestion, collect_plan, plan_text
+from fantasytalking.generation.run_options import MemoryOptions
 from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.system.machine import installed_version, usable_cores
 

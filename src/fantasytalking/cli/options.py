@@ -7,21 +7,18 @@ import dataclasses
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
-from fantasytalking.errors import CheckpointError, SettingsError
+from fantasytalking.errors import SettingsError
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list
 from fantasytalking.system.files import check_name
 from fantasytalking.system.records import FieldDescription, closest_name
 
 __all__ = [
-    "RunOptions",
     "SettingOptions",
-    "check_weights_options",
     "given_settings",
     "parse",
     "parse_words",
@@ -58,28 +55,6 @@ if TYPE_CHECKING:
 
 else:
     SettingOptions = dataclasses.make_dataclass("SettingOptions", map(_option, settings_list()), frozen=True)
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How and where the command runs."""
-
-    overwrite: bool = False
-    """Replace the output if it exists."""
-    json: bool = False
-    """Print one JSON object instead of the output path, for programs."""
-    device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:1, mps."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Type of the weights: auto is bfloat16 on an accelerator, float32 on a CPU."""
-    transformer: Path | None = None
-    """File or folder of Wan's weights to use in place of the model's, which keeps its adapter: safetensors, GGUF, fp8 as ComfyUI's tools
-    write it, or a folder quantised by torchao."""
-    adapter: Path | None = None
-    """With --transformer: the adapter to lay on it in place of the model's."""
-    threads: int | None = None
-    """CPU threads of each part: networks, OpenCV, video encoder. By default as many as are of use, in a small model one, so that several
-    commands share a machine well; OMP_NUM_THREADS is respected."""
 
 
 def parse(kind: type[T], command: str, arguments: Sequence[str]) -> T:
@@ -212,18 +187,3 @@ def given_settings(options: Any) -> dict[str, Any]:
     # Checked here too, although the model may have other defaults, so that a mistake does not wait for it to load.
     GenerationSettings.create(values)
     return values
-
-
-def check_weights_options(transformer: Path | None, adapter: Path | None) -> None:
-    """Check that the weights named by options exist, before anything is loaded.
-
-    Raises:
-        CheckpointError: There are none, or an adapter was given without a transformer.
-    """
-    if adapter is not None and transformer is None:
-        raise CheckpointError("--adapter goes with --transformer, the weights that it is laid on; give both.")
-    for option, path in (("--transformer", transformer), ("--adapter", adapter)):
-        if path is not None and not path.expanduser().exists():
-            raise CheckpointError(
-                f"There are no weights at {option} {path}; give a .safetensors, .gguf or torch file, or a folder that holds one."
-            )

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fantasytalking.errors
-from fantasytalking.cli.plan_request import profile_of
-from fantasytalking.cli.planned_run import Job, check_job, generate_file
+from fantasytalking.cli.command_job import Job, check_job, generate_file
 from fantasytalking.errors import FantasyTalkingError, ResourceError, SettingsError
+from fantasytalking.generation.plan_request import profile_of
 from fantasytalking.pipeline.progress import show_note
 
 if TYPE_CHECKING:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fantasytalking.cli.options import check_weights_options
-from fantasytalking.cli.plan_options import MemoryOptions, left_out, overrides_of
 from fantasytalking.errors import CheckpointError, SettingsError
+from fantasytalking.generation.run_options import MemoryOptions, check_weights_options, left_out, overrides_of
 from fantasytalking.pipeline.model_names import resolve_model
 
 __all__ = ["PlanQuestion", "collect_plan", "plan_text"]

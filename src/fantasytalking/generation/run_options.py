@@ -1,4 +1,4 @@
-"""Options about memory and speed, which `generate` follows and `info --plan` explains; and the plan that they make."""
+"""Where and how a generation runs, with which memory and how fast: the options of `generate`, which `info --plan` explains."""
 
 from __future__ import annotations
 
@@ -9,14 +9,45 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from fantasytalking.errors import SettingsError
+from fantasytalking.errors import CheckpointError, SettingsError
 
 if TYPE_CHECKING:
     from fantasytalking.acceleration.apply_plan import SpeedOptions
     from fantasytalking.acceleration.memory_plan import MemoryPlan
     from fantasytalking.pipeline.settings import GenerationSettings
 
-__all__ = ["MemoryOptions", "ProfileOptions", "left_out", "overrides_of", "parse_loras", "speed_of"]
+__all__ = [
+    "MemoryOptions",
+    "ProfileOptions",
+    "RunOptions",
+    "check_weights_options",
+    "left_out",
+    "overrides_of",
+    "parse_loras",
+    "speed_of",
+]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How and where the command runs."""
+
+    overwrite: bool = False
+    """Replace the output if it exists."""
+    json: bool = False
+    """Print one JSON object instead of the output path, for programs."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1, mps."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the weights: auto is bfloat16 on an accelerator, float32 on a CPU."""
+    transformer: Path | None = None
+    """File or folder of Wan's weights to use in place of the model's, which keeps its adapter: safetensors, GGUF, fp8 as ComfyUI's tools
+    write it, or a folder quantised by torchao."""
+    adapter: Path | None = None
+    """With --transformer: the adapter to lay on it in place of the model's."""
+    threads: int | None = None
+    """CPU threads of each part: networks, OpenCV, video encoder. By default as many as are of use, in a small model one, so that several
+    commands share a machine well; OMP_NUM_THREADS is respected."""
 
 
 @dataclass(frozen=True)
@@ -131,3 +162,18 @@ def speed_of(
         parse_loras(options.lora),
         scheduler_by_profile if options.scheduler == "auto" else options.scheduler,
     )
+
+
+def check_weights_options(transformer: Path | None, adapter: Path | None) -> None:
+    """Check that the weights named by options exist, before anything is loaded.
+
+    Raises:
+        CheckpointError: There are none, or an adapter was given without a transformer.
+    """
+    if adapter is not None and transformer is None:
+        raise CheckpointError("--adapter goes with --transformer, the weights that it is laid on; give both.")
+    for option, path in (("--transformer", transformer), ("--adapter", adapter)):
+        if path is not None and not path.expanduser().exists():
+            raise CheckpointError(
+                f"There are no weights at {option} {path}; give a .safetensors, .gguf or torch file, or a folder that holds one."
+            )

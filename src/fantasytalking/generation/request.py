@@ -1,4 +1,4 @@
-"""What a command that generates was asked for, once its inputs are read."""
+"""What is generated, once its inputs are read."""
 
 from __future__ import annotations
 
@@ -6,20 +6,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fantasytalking.cli.options import RunOptions
-from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions
+from fantasytalking.generation.run_options import MemoryOptions, ProfileOptions, RunOptions
 
 if TYPE_CHECKING:
     from fantasytalking.acceleration.ranks import Ranks
-    from fantasytalking.cli.stream_run import Streamed
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
     from fantasytalking.pipeline.progress import Progress
-    from fantasytalking.pipeline.talking_video import TalkingVideo
-    from fantasytalking.pipeline.written_video import WrittenVideo
 
-    Made = TalkingVideo | Streamed | WrittenVideo
+__all__ = ["Made", "Place", "Request"]
 
-__all__ = ["Place", "Request"]
+
+class Made(Protocol):
+    """What was generated: `TalkingVideo`, `Streamed`, `WrittenVideo`."""
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+
+    @property
+    def settings(self) -> Any:
+        """Settings of the generation."""
+
+    def summary(self) -> dict[str, Any]:
+        """All of it as plain values for JSON."""
 
 
 class Place(Protocol):
@@ -38,7 +47,7 @@ class Place(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """What a command was asked for.
+    """What is generated, and how.
 
     Attributes:
         model: Name of the model.

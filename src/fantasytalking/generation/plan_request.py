@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fantasytalking.cli.options import RunOptions
-from fantasytalking.cli.plan_options import ProfileOptions, left_out, overrides_of, parse_loras
+from fantasytalking.generation.run_options import ProfileOptions, RunOptions, left_out, overrides_of, parse_loras
 from fantasytalking.pipeline.settings import GenerationSettings
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from fantasytalking.acceleration.profiles import ResolvedProfile
     from fantasytalking.acceleration.ranks import Ranks
     from fantasytalking.acceleration.resolve_plan import Machine, PlannedRun
-    from fantasytalking.cli.generation_request import Request
+    from fantasytalking.generation.request import Request
 
 __all__ = ["PlanOfRequest", "plan_label", "plan_of_request", "profile_of"]
 

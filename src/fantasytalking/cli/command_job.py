@@ -1,0 +1,142 @@
+"""Checks, generation and report of a command: the shared body of `generate` and `demo`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fantasytalking.cli.stream_run import STANDARD_OUTPUT, Streamed, StreamTarget, check_stream
+from fantasytalking.errors import AudioError, ImageError, InputError
+from fantasytalking.generation.planned_run import generate_planned, together
+from fantasytalking.generation.request import Request
+from fantasytalking.generation.run_options import (
+    MemoryOptions,
+    ProfileOptions,
+    RunOptions,
+    check_weights_options,
+    parse_loras,
+)
+from fantasytalking.media.video_formats import ENDINGS
+from fantasytalking.pipeline.model_names import resolve_model
+from fantasytalking.pipeline.progress import QuietProgress, TerminalProgress
+from fantasytalking.system.files import check_output, existing_file
+from fantasytalking.system.startup import check_threads
+
+if TYPE_CHECKING:
+    from fantasytalking.acceleration.ranks import Ranks
+    from fantasytalking.pipeline.inputs import AudioSource, ImageSource
+    from fantasytalking.pipeline.progress import Progress
+
+__all__ = ["Job", "check_job", "check_request", "generate_and_tell", "generate_file"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a command was asked for, as words: it may go to other processes.
+
+    Attributes:
+        image: The portrait.
+        audio: The speech.
+        output: The video to write.
+        model: Name of the model.
+        run: Where and how the command runs.
+        settings: Settings that were given, by name.
+        plan: Options about memory and speed.
+        stream: Whether the video is to play while it is written.
+    """
+
+    image: str | os.PathLike[str]
+    audio: str | os.PathLike[str]
+    output: Path
+    model: str
+    run: RunOptions
+    settings: dict[str, Any]
+    plan: tuple[MemoryOptions, ProfileOptions] = (MemoryOptions(), ProfileOptions())
+    stream: bool = False
+
+
+def generate_file(job: Job, ranks: Ranks | None = None) -> int:
+    """Generate one video and print its path: the shared body of `generate` and `demo`.
+
+    Everything that can be checked is checked before the model is loaded. Of several processes, the first alone writes and prints.
+    """
+    progress: Progress = TerminalProgress() if ranks is None or ranks.is_first else QuietProgress()
+    with together(ranks):
+        target = check_job(job)
+        portrait, speech = _read(job.image, job.audio, job.model, job.settings, progress)
+    place = StreamTarget(target, job.run.overwrite) if job.stream else None
+    request = Request(job.model, portrait, speech, target, job.run, job.settings, *job.plan, place, ranks)
+    return generate_and_tell(request, progress)
+
+
+def check_job(job: Job) -> Path:
+    """`check_request` of a portrait's video."""
+    files = (job.image, "image", ImageError), (job.audio, "audio", AudioError)
+    return check_request(files, job.output, job.model, job.run, job.plan, job.stream)
+
+
+def check_request(
+    files: Iterable[tuple[str | os.PathLike[str], str, type[InputError]]],
+    output: Path,
+    model: str,
+    run: RunOptions,
+    plan: tuple[MemoryOptions, ProfileOptions],
+    stream: bool = False,
+) -> Path:
+    """Check what takes no time; gives the path of the video.
+
+    Args:
+        files: Files to read, with what each is called and the error of one that is missing.
+        output: The video to write.
+        model: Name of the model.
+        run: Where and how the command runs.
+        plan: Options about memory and speed.
+        stream: Whether the video is to play while it is written.
+
+    Raises:
+        FantasyTalkingError: A file is missing, the output exists, or an option cannot be followed.
+    """
+    check_threads(run.threads)
+    target = check_stream(output, run.overwrite, run.json) if stream else check_output(output, run.overwrite, ENDINGS)
+    for file in files:
+        existing_file(*file)
+    resolve_model(model)
+    check_weights_options(run.transformer, run.adapter)
+    parse_loras(plan[1].lora)
+    return target
+
+
+def generate_and_tell(request: Request, progress: Progress) -> int:
+    """Generate the video of a request and print what was made: one JSON object, or the file's path as the last line."""
+    video, target = generate_planned(request, progress), request.target
+    if request.ranks is not None and not request.ranks.is_first:
+        return 0
+    if request.run.json:
+        print(json.dumps({"output": str(target), "model": request.model, **video.summary()}, ensure_ascii=False))
+        return 0
+    total = sum(progress.seconds.values())
+    print(f"{video.duration:.2f} s of video in {total:.1f} s, seed {video.settings.seed}", file=sys.stderr)
+    if isinstance(video, Streamed):
+        print(video.pace.summary(video.fps), file=sys.stderr)
+    if target != STANDARD_OUTPUT:
+        print(target)
+    return 0
+
+
+def _read(
+    image: str | os.PathLike[str],
+    audio: str | os.PathLike[str],
+    model: str,
+    settings: dict[str, Any],
+    progress: Progress,
+) -> tuple[ImageSource, AudioSource]:
+    with progress.stage("reading"):
+        # Imported here, so that --help does not wait for the readers.
+        from fantasytalking.pipeline.early_inputs import read_inputs
+
+        return read_inputs(image, audio, model, settings)

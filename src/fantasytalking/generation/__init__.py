@@ -1,0 +1,1 @@
+"""A generation from its options to the written video: request, profile, memory plan, loaded model."""
