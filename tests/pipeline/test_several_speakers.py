@@ -165,9 +165,16 @@ def test_tokens_of_nobody_hear_nothing_and_those_of_a_face_hear_all_of_its_speec
 
 def test_a_picture_is_read_and_searched_once_however_many_speak(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
+
+    def counted(name: str, read: Any) -> Any:
+        def count(*given: Any) -> Any:
+            seen.append(name)
+            return read(*given)
+
+        return count
+
     for name in ("load_image", "detect_faces"):
-        one = getattr(inputs, name)
-        monkeypatch.setattr(inputs, name, lambda *given, name=name, one=one: (seen.append(name), one(*given))[1])
+        monkeypatch.setattr(inputs, name, counted(name, getattr(inputs, name)))
     monkeypatch.setattr(portrait_face, "detect_faces", lambda *_: pytest.fail("the faces are known"))
     rules = embedded_pipeline().rules
     settings = GenerationSettings.create({"longest_side": 300, "face_check": "off"})

@@ -124,9 +124,9 @@ def test_regions_that_do_not_fit_are_refused_by_name() -> None:
     assert track is not None
     with pytest.raises(InputError, match="needs a region for each of them"):
         AudioCondition.together([track, track])
+    other = tiny_conditions(2).audio
+    assert other is not None
     with pytest.raises(InputError, match="of the same clips"):
-        other = tiny_conditions(2).audio
-        assert other is not None
         AudioCondition.together([track, other])
     with pytest.raises(InputError, match=r"audio.region \[B, h, w\]"):
         dataclasses.replace(track, region=torch.ones(2, 3))

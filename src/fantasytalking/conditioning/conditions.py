@@ -1,7 +1,7 @@
 """The conditions of the transformer, everything that it is given besides noise and time, as one frozen record.
 
-Letters: B batch, f latent frames, h and w token rows and columns of a latent frame, t speech tokens, l text tokens, li image tokens, d width of
-a token.
+Letters: B batch, f latent frames, h and w token rows and columns of a latent frame, t speech tokens, l text tokens, li image tokens,
+d width of a token.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def load_portraits(
     pixels = _sized(original, settings, rules, notes)
     found = detect_faces(original)
     scaled = tuple(face for face in (_scaled(one, original, pixels) for one in found) if face is not None)
-    portraits = {}
+    portraits: dict[int, Portrait] = {}
     for number in faces:
         own: list[str] = []
         with _noting(own):

@@ -21,8 +21,8 @@ SEAM = 0.5
 """Width of the seam between two people, in sizes of their faces."""
 REACH = (1.5, 2.5)
 """Distance from the middle of a face, in sizes of the face, within which a place is that person's, and beyond which it is nobody's: head,
-hair and shoulders are within the first. An image-to-video model trained on one person hears in all of the picture, and one that is made for
-several only in the face (HunyuanVideo-Avatar, arXiv 2505.20156, section 3.3) or within a box around the person (MultiTalk, arXiv 2505.22647)."""
+hair and shoulders are within the first. Models made for several people hear in the face only (HunyuanVideo-Avatar, arXiv 2505.20156) or
+within a box around each person (MultiTalk, arXiv 2505.22647)."""
 
 
 def place_shares(faces: Sequence[Face], height: int, width: int) -> NDArray[np.float32]:

@@ -39,7 +39,7 @@ class SpeakerTracks(SpeechTrack):
     def levels(self, first: int, end: int) -> NDArray[np.float32]:
         """Loudness of the loudest of them at video frames, [end - first]."""
         own = super().levels(first, end)
-        return np.max([own, *(track.levels(first, end) for track in self._others)], 0)
+        return np.asarray(np.max([own, *(track.levels(first, end) for track in self._others)], 0), np.float32)
 
     def condition(
         self, first: int, num_frames: int, scale: float, level: Literal["frame", "clip"], unheard: int = 0
