@@ -75,6 +75,16 @@ class Strides:
                 )
         return height // self.height, width // self.width
 
+    def token_size(self, height: int, width: int) -> tuple[int, int]:
+        """Token rows and columns of each latent frame of a video of H x W pixels.
+
+        Raises:
+            SettingsError: A side is not a positive multiple of stride times patch.
+        """
+        rows, columns = self.latent_size(height, width)
+        self.tokens(self.patch[0], rows, columns)
+        return rows // self.patch[1], columns // self.patch[2]
+
     def tokens(self, latent_frames: int, latent_height: int, latent_width: int) -> int:
         """Transformer tokens of f x h x w latents.
 

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fantasytalking.cli.__main__ import main
 from fantasytalking.cli.dub_run import parse_speakers
 from fantasytalking.errors import SettingsError
 from fantasytalking.media.video import probe_video, write_video
 from tests.media.files import left_over
-from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech
+from tests.pipeline.test_dubbing import side_by_side
+from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech, wan_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,31 @@ def test_a_track_for_each_face_is_a_face_and_a_file() -> None:
     for texts, message in ((("anna.wav",), "takes FACE=AUDIO"), (("1=a.wav", "1=b.wav"), "names face 1 twice")):
         with pytest.raises(SettingsError, match=message):
             parse_speakers(texts)
+
+
+@pytest.mark.parametrize("kind", ["embedded", "wan"])
+def test_two_people_in_one_picture_speak_and_the_picture_is_told_of_once(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = embedded_pipeline() if kind == "embedded" else wan_pipeline(longest_side=96)
+    pipeline.save_pretrained(tmp_path / "model")
+    Image.fromarray(side_by_side(1)[0]).save(tmp_path / "couple.png")
+    for name, seconds in (("anna", 0.4), ("ben", 0.2)):
+        write_video(tmp_path / f"{name}.mp4", [portrait(64)] * round(25 * seconds), 25, speech(seconds))
+    speakers = ("--speaker", f"0={tmp_path / 'anna.mp4'}", f"1={tmp_path / 'ben.mp4'}")
+    files = (
+        "--image",
+        f"{tmp_path / 'couple.png'}",
+        "--model",
+        f"{tmp_path / 'model'}",
+        "--output",
+        f"{tmp_path / 'o.mp4'}",
+    )
+    options = ("--steps", "1", "--longest-side", "96", "--face-check", "off", "--json")
+    assert main(["generate", *files, *speakers, *options]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["frames"], told["width"]) == ((10, 96) if kind == "embedded" else (9, 96))
+    assert sum("is shrunk to" in note for note in told["notes"]) == (kind == "embedded")
 
 
 @pytest.mark.slow

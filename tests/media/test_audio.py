@@ -280,6 +280,24 @@ def test_damaged_bytes_give_sound_or_a_clear_error_and_never_another_one(tmp_pat
     assert not refusal or str(path) in refusal
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.flac", "flac"), ("a.m4a", "aac"), ("a.ogg", "libopus")])
+def test_where_the_middle_of_a_file_cannot_be_read_it_is_silent_and_told_and_the_rest_stays_in_its_place(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    loud = np.repeat(np.array([0.1, 0.2, 0.1, 0.1, 0.4, 0.1], np.float32), 2 * 16000)
+    path = write_sound(tmp_path / name, (loud * tone(12.0))[None], codec=codec)
+    data = bytearray(path.read_bytes())
+    bad = slice(int(0.42 * len(data)), int(0.58 * len(data)))
+    data[bad] = bytes(bad.stop - bad.start)
+    path.write_bytes(data)
+    with pytest.warns(UserWarning, match=r"no sound that can be read from second \d\.\d to \d\.\d, and is silent"):
+        samples = load_audio(path, 16000).samples
+    assert len(samples) / 16000 == pytest.approx(12, abs=0.1)
+    level = [float(np.abs(samples[round(16000 * at) :][:3200]).max()) for at in (1, 3, 5.9, 9, 11)]
+    assert level[2] < 1e-3
+    assert level[1] / level[0] == pytest.approx(2, rel=0.2) and level[3] / level[4] == pytest.approx(4, rel=0.2)
+
+
 def test_a_video_without_sound_is_an_error(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", numbered_frames(5), 25)
     with pytest.raises(AudioError, match="a picture but no sound"):

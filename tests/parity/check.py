@@ -104,8 +104,8 @@ def load_models(case: Case, scratch: Path) -> dict[str, FantasyTalkingTransforme
 def audio_errors(case: Case, model: FantasyTalkingTransformer3DModel) -> dict[str, float]:
     """Projected tokens, windows, their ranges and lengths, as the blocks of the model read them."""
     ranges = case.ranges()
-    audio = model.audio_tokens(case.audio(), case.meta["latent_frames"], torch.float32)
-    assert audio is not None and audio.index is not None and audio.mask is not None
+    (audio,) = model.audio_tokens(case.audio(), case.meta["latent_frames"], torch.float32)
+    assert audio.index is not None and audio.mask is not None
     # The last token is the zero that stands for padding.
     tokens, windows = audio.tokens[:, :-1], select_tokens(audio.tokens, audio.index)
     lengths = audio.mask.view(windows.shape[:3]).sum(-1)

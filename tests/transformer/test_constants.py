@@ -175,7 +175,7 @@ def test_memory_is_accounted_for_to_the_byte_and_is_a_choice(monkeypatch: pytest
     for context in constants.contexts:
         assert context.kept is not None and context.kept.keys_values is not None
         known = context.kept.keys_values
-        pairs = (known.text, known.image, known.audio, known.positions, known.identity)
+        pairs = (known.text, known.image, *known.audio, known.positions, known.identity)
         held += sum(states.numel() * states.element_size() for pair in pairs if pair is not None for states in pair)
     assert held == constant_bytes(model.config, conditions, 4)
 

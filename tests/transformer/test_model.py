@@ -121,9 +121,8 @@ def test_frame_mode_equals_attention_frame_by_frame_over_the_cut_windows() -> No
     model, conditions = tiny_transformer(num_layers=1), tiny_conditions()
     assert conditions.audio is not None and conditions.audio.ranges is not None and model.audio_projector is not None
     attn, states = model.blocks[0].attn2, torch.randn(1, LATENT_FRAMES * 6, 24)
-    context = model.audio_tokens(conditions.audio, LATENT_FRAMES, torch.float32)
+    (context,) = model.audio_tokens(conditions.audio, LATENT_FRAMES, torch.float32)
     query = attn.norm_q(attn.to_q(states)).unflatten(2, (attn.heads, -1))
-    assert context is not None
     heard = (attn.processor.audio_k_proj(context.tokens), attn.processor.audio_v_proj(context.tokens))
     ours = attn.processor._attend_to_audio(attn, query, context, heard, None)
     tokens = model.audio_projector(conditions.audio.features)

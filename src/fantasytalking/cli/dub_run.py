@@ -107,10 +107,8 @@ def speak_together_file(
     target = check_request(files, output, model, run, plan)
     progress = TerminalProgress()
     with progress.stage("reading"):
-        from fantasytalking.pipeline.early_inputs import read_inputs
+        from fantasytalking.pipeline.early_inputs import read_speakers
 
-        read = {face: read_inputs(image, one, model, {**settings, "face": face}) for face, one in audio.items()}
-    portraits: Any = {face: portrait for face, (portrait, _) in read.items()}
-    speeches: Any = {face: speech for face, (_, speech) in read.items()}
+        portraits, speeches = read_speakers(image, audio, model, settings)
     place = DubTarget(target, run.overwrite, False)
     return generate_and_tell(Request(model, portraits, speeches, target, run, settings, *plan, place), progress)

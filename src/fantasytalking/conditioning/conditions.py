@@ -1,12 +1,13 @@
 """The conditions of the transformer, everything that it is given besides noise and time, as one frozen record.
 
-Letters: B batch, f latent frames, t speech tokens, l text tokens, li image tokens, d width of a token.
+Letters: B batch, f latent frames, h and w token rows and columns of a latent frame, t speech tokens, l text tokens, li image tokens,
+d width of a token.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,8 @@ class AudioCondition:
         scale: Weight of the audio attention, a number or [B]; 1 as trained, 0 is exactly "no audio".
         width: `audio_windows.window_width` of the ranges, found here while they are on the CPU: a model that reads it from its device
             waits for that device on each call, and is not compiled as one graph. None: not known, or clip mode.
+        region: [B, h, w] share of each video token that hears this speech, in every latent frame. None: all tokens hear it.
+        others: Speech of other people who are seen, each with a region of its own; a token hears the sum of what reaches it.
     """
 
     features: torch.Tensor
@@ -37,6 +40,8 @@ class AudioCondition:
     lengths: torch.Tensor | None = None
     scale: Scale = 1.0
     width: int | None = None
+    region: torch.Tensor | None = None
+    others: tuple[AudioCondition, ...] = ()
 
     def __post_init__(self) -> None:
         if self.ranges is not None and self.ranges.device.type == "cpu" and self.ranges.numel():
@@ -46,6 +51,28 @@ class AudioCondition:
         _check("audio.ranges [B, f, 2]", self.ranges, (batch, None, 2))
         _check("audio.lengths [B]", self.lengths, (batch,))
         _check_scale("audio.scale [B]", self.scale, batch)
+        _check("audio.region [B, h, w]", self.region, (batch, None, None))
+        if self.others:
+            _check_voices(self.voices)
+
+    @property
+    def voices(self) -> tuple[AudioCondition, ...]:
+        """The speech of each person by itself, this one first."""
+        return (dataclasses.replace(self, others=()), *self.others) if self.others else (self,)
+
+    @property
+    def is_off(self) -> bool:
+        """Whether it is exactly "no audio": all scales are the number 0."""
+        return all(isinstance(voice.scale, int | float) and voice.scale == 0 for voice in self.voices)
+
+    @staticmethod
+    def together(voices: Sequence[AudioCondition]) -> AudioCondition:
+        """Speech of several people as one condition."""
+        return dataclasses.replace(voices[0], others=tuple(voices[1:]))
+
+    def map(self, function: Callable[[AudioCondition], AudioCondition]) -> AudioCondition:
+        """The same with the speech of each person replaced by what a function makes of it."""
+        return AudioCondition.together([function(voice) for voice in self.voices])
 
 
 @dataclass(frozen=True)
@@ -118,9 +145,13 @@ class Conditions:
         if self.image is not None:
             changes["image"] = cast(self.image)
         if self.audio is not None:
-            moved = {name: move(getattr(self.audio, name)) for name in ("ranges", "lengths", "scale")}
-            features = cast(self.audio.features)
-            changes["audio"] = AudioCondition(features, width=self.audio.width, **moved)  # type: ignore[arg-type]
+            changes["audio"] = self.audio.map(
+                lambda voice: dataclasses.replace(
+                    voice,
+                    features=cast(voice.features),
+                    **{name: move(getattr(voice, name)) for name in ("ranges", "lengths", "scale", "region")},  # type: ignore[arg-type]
+                )
+            )
         if self.identity is not None:
             scale = move(self.identity.scale)
             changes["identity"] = IdentityCondition(cast(self.identity.embedding), scale)  # type: ignore[arg-type]
@@ -157,14 +188,18 @@ def replace(conditions: Conditions, **changes: object) -> Conditions:
 
 def with_tensor_scales(conditions: Conditions) -> Conditions:
     """The same with scales [B] as tensors; audio and identity whose scale is the number 0 are left out."""
-    changes: dict[str, object] = {}
-    for name, features in (("audio", "features"), ("identity", "embedding")):
-        part = getattr(conditions, name)
-        if part is not None:
-            scale = scale_rows(part.scale, conditions.batch_size, getattr(part, features))
-            is_absent = isinstance(part.scale, int | float) and part.scale == 0
-            changes[name] = None if is_absent else dataclasses.replace(part, scale=scale)
-    return replace(conditions, **changes)
+    audio, identity, batch = conditions.audio, conditions.identity, conditions.batch_size
+    if audio is not None:
+        audio = (
+            None
+            if audio.is_off
+            else audio.map(lambda one: dataclasses.replace(one, scale=scale_rows(one.scale, batch, one.features)))
+        )
+    if identity is not None:
+        is_off = isinstance(identity.scale, int | float) and identity.scale == 0
+        scale = scale_rows(identity.scale, batch, identity.embedding)
+        identity = None if is_off else dataclasses.replace(identity, scale=scale)
+    return replace(conditions, audio=audio, identity=identity)
 
 
 def scale_rows(scale: Scale, batch: int, like: torch.Tensor) -> torch.Tensor:
@@ -173,9 +208,21 @@ def scale_rows(scale: Scale, batch: int, like: torch.Tensor) -> torch.Tensor:
 
 
 def _cat_audio(parts: Sequence[Conditions]) -> AudioCondition | None:
+    """Joined audio: the first person's of all parts, the second's, and so on, as far as any part has them."""
+    voices = [() if part.audio is None else part.audio.voices for part in parts]
+    count = max(map(len, voices), default=0)
+    joined = []
+    for number in range(count):
+        one = [
+            replace(part, audio=own[number] if number < len(own) else None)
+            for part, own in zip(parts, voices, strict=True)
+        ]
+        joined.append(_cat_voice(one))
+    return AudioCondition.together(joined) if joined else None
+
+
+def _cat_voice(parts: Sequence[Conditions]) -> AudioCondition:
     present = [part.audio for part in parts if part.audio is not None]
-    if not present:
-        return None
     frames = {None if audio.ranges is None else audio.ranges.shape[1] for audio in present}
     if len(frames) > 1:
         raise InputError(
@@ -189,6 +236,7 @@ def _cat_audio(parts: Sequence[Conditions]) -> AudioCondition | None:
         lengths=_cat_or_none("audio.lengths", [row.lengths for row in rows]),
         scale=torch.cat([scale_rows(row.scale, row.features.shape[0], row.features) for row in rows]),
         width=None if None in widths else max(width for width in widths if width is not None),
+        region=_cat_regions(rows),
     )
 
 
@@ -204,6 +252,37 @@ def _audio_rows(part: Conditions, like: AudioCondition, longest: int) -> AudioCo
     given = part.audio.lengths
     real = torch.full((batch,), count, device=features.device) if given is None else given.to(torch.int64)
     return dataclasses.replace(part.audio, features=F.pad(features, (0, 0, 0, longest - count)), lengths=real)
+
+
+def _cat_regions(rows: Sequence[AudioCondition]) -> torch.Tensor | None:
+    """Joined regions; rows that have none hear everywhere, as do all where no row has any."""
+    like = next((row.region for row in rows if row.region is not None), None)
+    if like is None:
+        return None
+    regions = [
+        like.new_ones(row.features.shape[0], *like.shape[1:]) if row.region is None else row.region for row in rows
+    ]
+    if len({region.shape[1:] for region in regions}) > 1:
+        raise InputError(
+            f"Joined regions must be of one size, but are {sorted({tuple(one.shape[1:]) for one in regions})} [h, w]."
+        )
+    return torch.cat(regions)
+
+
+def _check_voices(voices: Sequence[AudioCondition]) -> None:
+    """Check that speech of several people belongs to the same clips, and that each has a region."""
+    batch, first = voices[0].features.shape[0], voices[0]
+    frames = [None if voice.ranges is None else voice.ranges.shape[1] for voice in voices]
+    if any(voice.others for voice in voices[1:]) or any(voice.features.shape[0] != batch for voice in voices):
+        raise InputError("Speech of several people must be of the same clips, and hold no further people's itself.")
+    if any(voice.region is None for voice in voices) or len(set(frames)) > 1:
+        raise InputError(
+            "Speech of several people needs a region for each of them, and one mode and number of latent frames, but the latent frames "
+            f"are {frames} (None is clip mode)."
+        )
+    if len({voice.region.shape for voice in voices if voice.region is not None}) > 1:
+        assert first.region is not None
+        raise InputError(f"All regions must have the size {tuple(first.region.shape[1:])} [h, w] of the first.")
 
 
 def _cat_identity(parts: Sequence[Conditions]) -> IdentityCondition | None:

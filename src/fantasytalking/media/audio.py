@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -25,21 +24,24 @@ from fantasytalking.media.loudness import SILENCE_DBFS, is_silent, normalise_lou
 from fantasytalking.media.python_inputs import checked_rate
 from fantasytalking.media.resampling import StreamResampler
 from fantasytalking.media.sound_claims import claims_of, origin_of, warn_of_loss
+from fantasytalking.media.sound_frames import (
+    SMALLEST_GAP_SECONDS,
+    WITHOUT_SPEECH,
+    Gap,
+    planes_of,
+    sound_chunks,
+    sound_frames,
+    undecodable,
+    warn_of_gaps,
+)
 from fantasytalking.media.spooled_sound import Spool, pieces_of
 
 __all__ = ["Audio", "fit_length", "is_silent", "load_audio", "normalise_loudness", "sound_times"]
 
 Samples = npt.NDArray[np.float32]
 
-# A damaged timestamp may claim hours; a real pause in a recording is shorter than this.
-_LONGEST_GAP_SECONDS = 30.0
-_SMALLEST_GAP_SECONDS = 0.05
 # Decoded before what is wanted, so that decoder and resampler have settled.
 _SEEK_MARGIN_SECONDS = 3
-# Of 5.1 and 7.1 sound the speech is in the centre, and the low-frequency channel holds none.
-_CHANNEL_WEIGHTS = {"FC": 1.0, "LFE": 0.0, "LFE2": 0.0}
-_WITHOUT_SPEECH = frozenset(name for name, weight in _CHANNEL_WEIGHTS.items() if not weight)
-_SIDE_WEIGHT = 0.5
 # Power of the mix over that of the loudest channel below which the channels count as cancelling each other out. Two channels that
 # have nothing in common reach 0.5, and 0.25 if one is empty; speech in opposite phase over a background that both share is below 0.2 if
 # the background is 6 dB weaker. The weights of surround sound alone make the mix weaker, so there only a loss of nearly all counts.
@@ -142,15 +144,15 @@ def sound_times(container: InputContainer, path: str | os.PathLike[str]) -> Iter
     origin = origin_of(container, stream, from_picture=True)
     last = claims_of(container, stream, path, origin).exact_end
     end, decoded = 0.0, False
-    for frame in _frames(container, stream):
+    for frame in sound_frames(container, stream):
         # raw streams have no times, their pieces follow each other
         start = end if frame.time is None or origin is None else frame.time - origin
         end, decoded = start + frame.samples / frame.sample_rate, True
         heard = max(0.0, start), end if last is None else min(end, last)
         if heard[0] < heard[1]:
-            yield *heard, float(np.abs(_planes(frame)).max(initial=0.0))
+            yield *heard, float(np.abs(planes_of(frame)).max(initial=0.0))
     if not decoded:
-        raise _undecodable(path)
+        raise undecodable(path)
 
 
 @dataclass(frozen=True)
@@ -185,10 +187,10 @@ def _read(path: str | os.PathLike[str], window: _Window, channel: int | None) ->
         claims = claims_of(container, stream, path, origin)
         begin = _seek(container, stream, window.start, origin)
         skipped = begin * window.sample_rate
-        resampler = StreamResampler(window.sample_rate)
-        for chunk, rate in _chunks(container, stream, path, origin, begin):
+        resampler, gaps = StreamResampler(window.sample_rate), list[Gap]()
+        for chunk, rate in sound_chunks(container, stream, path, origin, begin, gaps):
             for index, value in enumerate(np.square(chunk.planes, dtype=np.float64).sum(axis=1)):
-                if chunk.names[index] not in _WITHOUT_SPEECH:
+                if chunk.names[index] not in WITHOUT_SPEECH:
                     energy[index] = energy.get(index, 0.0) + float(value)
             mono = chunk.mixed() if channel is None else chunk.planes[min(channel, len(chunk.planes) - 1)]
             mixed += float(np.square(mono, dtype=np.float64).sum())
@@ -199,10 +201,12 @@ def _read(path: str | os.PathLike[str], window: _Window, channel: int | None) ->
         spool.push(resampler.finish())
     samples = spool.samples()
     length, end = skipped + len(samples), claims.exact_end
-    if end is not None and 0.0 < length / window.sample_rate - end < _SMALLEST_GAP_SECONDS:
+    if end is not None and 0.0 < length / window.sample_rate - end < SMALLEST_GAP_SECONDS:
         samples = samples[: max(0, round(end * window.sample_rate) - skipped)]
     if channel is None and (window.last is None or length < window.last):
         warn_of_loss(path, length / window.sample_rate, claims)
+    if channel is None:
+        warn_of_gaps(path, gaps)
     samples = samples[window.first - skipped : None if window.last is None else window.last - skipped]
     peak = max((float(np.abs(piece).max(initial=0.0)) for piece in pieces_of(samples)), default=0.0)
     for piece in pieces_of(samples) if peak > 1.0 else ():
@@ -262,87 +266,3 @@ def _refuse_long(path: str | os.PathLike[str], read: float, claimed: float | Non
         f"The audio '{Path(path)}' lasts {lasts} and at most {accepted:g} s are accepted; "
         f"give a shorter recording, or pass --max-seconds {accepted:g} to use only its beginning."
     )
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    planes: Samples  # [c, n]
-    names: tuple[str, ...]
-
-    def mixed(self) -> Samples:
-        """The channels as one [n], weighted so that the speech comes first."""
-        if len(self.names) < 3:
-            result: Samples = self.planes.mean(axis=0, dtype=np.float32)
-            return result
-        weights = np.array([_CHANNEL_WEIGHTS.get(name, _SIDE_WEIGHT) for name in self.names], np.float32)
-        mix: Samples = weights @ self.planes / max(float(weights.sum()), 1e-6)
-        return mix.astype(np.float32)
-
-
-def _chunks(
-    container: InputContainer,
-    stream: AudioStream,
-    path: str | os.PathLike[str],
-    origin: float | None,
-    begin: int = 0,
-) -> Iterator[tuple[_Chunk, int]]:
-    """Decode to float planes from second `begin` on.
-
-    Gaps in the timestamps are filled by silence; broken packets are skipped.
-    """
-    expected = None if origin is None else origin + begin
-    decoded = 0
-    for frame in _frames(container, stream):
-        planes = _planes(frame)
-        if planes.size == 0:
-            continue
-        names = tuple(channel.name for channel in frame.layout.channels)
-        if frame.time is not None:
-            expected = frame.time if expected is None else expected
-            late = frame.time - expected
-            if decoded == 0 and late < 0.0:
-                planes = planes[:, min(planes.shape[1], round(-late * frame.sample_rate)) :]
-                late = 0.0
-                if planes.shape[1] == 0:
-                    continue
-            smallest = 1.0 / frame.sample_rate if decoded == 0 else _SMALLEST_GAP_SECONDS
-            if smallest < late < _LONGEST_GAP_SECONDS:
-                silence = np.zeros((len(planes), round(late * frame.sample_rate)), np.float32)
-                planes = np.concatenate([silence, planes], axis=1)
-            elif late >= _LONGEST_GAP_SECONDS or late < -_SMALLEST_GAP_SECONDS:
-                expected = frame.time
-        decoded += 1
-        if expected is not None:
-            expected += planes.shape[1] / frame.sample_rate
-        yield _Chunk(planes, names), frame.sample_rate
-    if decoded == 0:
-        raise _undecodable(path)
-
-
-def _undecodable(path: str | os.PathLike[str]) -> AudioError:
-    return AudioError(f"The sound of '{Path(path)}' cannot be decoded; the file is corrupt, give another copy.")
-
-
-def _frames(container: InputContainer, stream: AudioStream) -> Iterator[av.AudioFrame]:
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, av.error.FFmpegError):
-            # A truncated file ends in an error of the demuxer: what was read before it is good.
-            return
-        try:
-            yield from (frame for frame in packet.decode() if isinstance(frame, av.AudioFrame))
-        except av.error.FFmpegError:
-            continue
-
-
-def _planes(frame: av.AudioFrame) -> Samples:
-    """A decoded frame as float32 [c, n] in -1..1, whatever its sample format."""
-    array: npt.NDArray[Any] = frame.to_ndarray()
-    planes = array if frame.format.is_planar else array.reshape(-1, len(frame.layout.channels)).T
-    if array.dtype == np.uint8:
-        return (planes.astype(np.float32) - 128.0) / 128.0
-    if array.dtype.kind == "i":
-        return planes.astype(np.float32) / np.float32(2 ** (8 * array.dtype.itemsize - 1))
-    return np.nan_to_num(planes.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)

@@ -94,14 +94,15 @@ class Dubbing:
 
         Args:
             image: The picture, or portraits that were read before, by number of the face.
-            audio: {face: speech}, faces counted from 0 by size. The video is as long as the longest.
+            audio: {face: speech}, faces counted from 0 by size. The video is as long as the longest; who is through first rests, as do all
+                others whose face is seen.
             output: As for `dub`.
             settings: A complete record; None takes the model's defaults.
             progress: As for `dub`.
             overrides: Single settings by name.
 
         Raises:
-            InputError: Picture, speech or a setting cannot be used, or the model paints whole frames.
+            InputError: Picture, speech or a setting cannot be used.
             OutputError: The output cannot be written.
         """
         run, chosen = _call(self, output, settings, progress, overrides)

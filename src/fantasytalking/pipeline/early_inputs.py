@@ -18,13 +18,20 @@ from fantasytalking.media.audio import load_audio
 from fantasytalking.media.image import load_image
 from fantasytalking.pipeline.face_in_footage import open_footage
 from fantasytalking.pipeline.footage_inputs import FootageSource, SpeechSource, by_face, load_speakers
-from fantasytalking.pipeline.inputs import AudioSource, ImageSource, load_portrait, load_speech
+from fantasytalking.pipeline.inputs import (
+    AudioSource,
+    ImageSource,
+    Portrait,
+    load_portrait,
+    load_portraits,
+    load_speech,
+)
 from fantasytalking.pipeline.model_names import INDEX, resolve_model
 from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
 
-__all__ = ["Demands", "read_demands", "read_footage_inputs", "read_inputs"]
+__all__ = ["Demands", "read_demands", "read_footage_inputs", "read_inputs", "read_speakers"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,34 @@ def read_inputs(
     settings, rules = demands.settings, demands.rules
     find_face = rules.needs_face or (demands.uses_identity and settings.identity_scale > 0)
     return load_portrait(image, settings, rules, find_face), load_speech(audio, settings, rules)
+
+
+def read_speakers(
+    image: str | os.PathLike[str], audio: Mapping[int, str | os.PathLike[str]], model: str, given: Mapping[str, Any]
+) -> tuple[ImageSource | Mapping[int, Portrait], Mapping[int, AudioSource]]:
+    """Read a picture and the speech of each person in it as `FantasyTalkingPipeline.speak_together` of a model will.
+
+    Args:
+        image: File of the picture.
+        audio: Files of the speech by number of the face.
+        model: Name of the model.
+        given: Settings of the call by name.
+
+    Returns:
+        As for `read_inputs`, portraits and speeches by number of the face.
+
+    Raises:
+        InputError: Picture, speech or a setting cannot be used.
+        CheckpointError: There is no such model.
+    """
+    demands = _demands_of(model, given)
+    if demands is None:
+        load_image(image)
+        for one in audio.values():
+            load_audio(one, from_picture=False)
+        return image, dict(audio)
+    portraits = load_portraits(image, audio, demands.settings, demands.rules)
+    return portraits, {face: load_speech(one, demands.settings, demands.rules) for face, one in audio.items()}
 
 
 def read_footage_inputs(

@@ -259,8 +259,9 @@ class GuidancePasses:
         assert _is_network(self.model)
         _, height, width = self.model.config.patch_size
         told = call.conditions
-        # Processes that share the tokens need some for each of them.
-        patch = hidden[..., :height, :width] if _token_mesh(self.model) is None else hidden
+        # Processes that share the tokens need some for each of them, and regions of speakers are as large as the frames.
+        is_whole = _token_mesh(self.model) is not None or (told.audio is not None and told.audio.region is not None)
+        patch = hidden if is_whole else hidden[..., :height, :width]
         with torch.compiler.set_stance("force_eager"), self.model.cache_context("constants", **_context(place)):
             self.model(patch, timestep, told, return_dict=False, constants=call.constants)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -27,12 +27,12 @@ from fantasytalking.media.resampling import StreamResampler
 from fantasytalking.media.spooled_sound import SPOOLED, Spool, pieces_of
 from fantasytalking.media.video import exact_rate
 from fantasytalking.perception.face_confidence import FaceCheck
-from fantasytalking.perception.faces import Face
+from fantasytalking.perception.faces import Face, detect_faces
 from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.portrait_face import choose_portrait_face
 from fantasytalking.pipeline.settings import GenerationSettings
 
-__all__ = ["AudioSource", "ImageSource", "Portrait", "Speech", "load_portrait", "load_speech"]
+__all__ = ["AudioSource", "ImageSource", "Portrait", "Speech", "load_portrait", "load_portraits", "load_speech"]
 
 
 SPEECH_RATE = 16000
@@ -55,6 +55,7 @@ class Portrait:
         original_face: The same face in pixels of `original`.
         notes: What was changed or chosen, one sentence each.
         check: What a closer look says about the face, or None where nobody looked.
+        all_faces: All faces in pixels of `pixels`, largest first, where several people speak.
     """
 
     pixels: NDArray[np.uint8]
@@ -63,6 +64,7 @@ class Portrait:
     original_face: Face | None
     notes: tuple[str, ...] = ()
     check: FaceCheck | None = None
+    all_faces: tuple[Face, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,16 +113,42 @@ def load_portrait(image: ImageSource, settings: GenerationSettings, rules: Model
     with _noting(notes, " Choose another with --face."):
         looked = find_face or settings.face is not None
         face, check = _face(original, settings, rules) if looked else (None, None)
-    height, width = original.shape[:2]
-    new_width, new_height = _video_size(width, height, settings.longest_side, rules)
-    pixels = original
-    if (new_width, new_height) != (width, height):
-        resized = Image.fromarray(original).resize((new_width, new_height), Image.Resampling.LANCZOS)
-        pixels = np.array(resized)
-        if rules.own_size:
-            notes.append(f"The picture of {width} x {height} pixels is shrunk to {new_width} x {new_height}.")
-    scaled = None if face is None else _scaled(face, new_width / width, new_height / height)
-    return Portrait(pixels, original, scaled, face, tuple(notes), check)
+    pixels = _sized(original, settings, rules, notes)
+    return Portrait(pixels, original, _scaled(face, original, pixels), face, tuple(notes), check)
+
+
+def load_portraits(
+    image: ImageSource | Mapping[int, Portrait], faces: Iterable[int], settings: GenerationSettings, rules: ModelRules
+) -> dict[int, Portrait]:
+    """Read a picture in which several people speak: once, whatever their number.
+
+    Args:
+        image: As for `load_portrait`; or portraits by number of the face, which are given back.
+        faces: Numbers of the faces that speak, counted from 0 by size.
+        settings: Uses `face_check` and `longest_side`.
+        rules: Rules of the model.
+
+    Raises:
+        ImageError: The image cannot be used.
+        FaceError: There is no face of such a number, or one that is too small or hardly human.
+    """
+    if isinstance(image, Mapping):
+        return {face: image[face] for face in faces}
+    notes: list[str] = []
+    with _noting(notes):
+        original = image.original if isinstance(image, Portrait) else load_image(image)
+    pixels = _sized(original, settings, rules, notes)
+    found = detect_faces(original)
+    scaled = tuple(face for face in (_scaled(one, original, pixels) for one in found) if face is not None)
+    portraits: dict[int, Portrait] = {}
+    for number in faces:
+        own: list[str] = []
+        with _noting(own):
+            face, check = choose_portrait_face(original, settings.replace(face=number), found)
+        # What is true of the picture is told once.
+        told = (*own, *notes) if not portraits else tuple(own)
+        portraits[number] = Portrait(pixels, original, _scaled(face, original, pixels), face, told, check, scaled)
+    return portraits
 
 
 def load_speech(audio: AudioSource, settings: GenerationSettings, rules: ModelRules) -> Speech:
@@ -241,7 +269,24 @@ def _video_size(width: int, height: int, longest_side: int | None, rules: ModelR
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _scaled(face: Face, across: float, down: float) -> Face:
+def _sized(
+    original: NDArray[np.uint8], settings: GenerationSettings, rules: ModelRules, notes: list[str]
+) -> NDArray[np.uint8]:
+    """A picture at the size of the video; a note where that is not its own although the model takes any."""
+    height, width = original.shape[:2]
+    new_width, new_height = _video_size(width, height, settings.longest_side, rules)
+    if (new_width, new_height) == (width, height):
+        return original
+    if rules.own_size:
+        notes.append(f"The picture of {width} x {height} pixels is shrunk to {new_width} x {new_height}.")
+    return np.array(Image.fromarray(original).resize((new_width, new_height), Image.Resampling.LANCZOS))
+
+
+def _scaled(face: Face | None, original: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> Face | None:
+    """A face of the picture at the size of the video."""
+    if face is None:
+        return None
+    (down, across) = (new / old for new, old in zip(pixels.shape[:2], original.shape[:2], strict=True))
     x0, y0, x1, y1 = face.box
     points = np.asarray(face.points) * np.array([across, down], np.float32)
     return Face((x0 * across, y0 * down, x1 * across, y1 * down), face.score, points)

@@ -76,6 +76,9 @@ def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, ru
 
 
 def _write(video: LongVideo, speech: Speech, run: Run) -> int:
+    run.progress.note(
+        "With long_video windows no frame is finished before all are sampled, so an interrupted run begins anew; continue would go on."
+    )
     with (
         written(run.output, speech.fps, speech.soundtrack, run.progress) as write,
         run.progress.show_stage("generating", speech.video_frames) as advance,

@@ -99,6 +99,7 @@ class LongVideo:
         run: What belongs to the call.
         is_stream: Whether the first segment is to come soon.
         decoder: Decodes the segments in place of the autoencoder's usual decoder.
+        track: What the segments hear in place of the speech alone.
 
     Attributes:
         frames: Number of frames given so far.
@@ -114,6 +115,7 @@ class LongVideo:
         run: Run,
         is_stream: bool = False,
         decoder: SegmentDecoder | None = None,
+        track: SpeechTrack | None = None,
     ) -> None:
         self._pipeline, self._case, self._speech = pipeline, case, speech
         self._nested = Nested(run.progress)
@@ -134,7 +136,7 @@ class LongVideo:
                 pipeline.encoders, pipeline.rules, portrait, None, case.settings, texts[0]
             )
             self._negative = texts[1]
-            self._track = SpeechTrack(pipeline.encoders, speech, pipeline.rules)
+            self._track = track or SpeechTrack(pipeline.encoders, speech, pipeline.rules)
             self._beginning = None
             if run.previous is not None:
                 self._beginning = encode_beginning(

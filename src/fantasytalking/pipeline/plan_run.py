@@ -59,13 +59,15 @@ def clip_of(folder: Path, given: Mapping[str, Any], portrait: Any, speech: Any) 
     demands = read_demands(folder, given)
     largest = longest_clip(folder, given)
     changes: dict[str, int] = {}
+    speakers = len(speech) if isinstance(speech, Mapping) else 1
+    portrait, speech = (next(iter(one.values())) if isinstance(one, Mapping) else one for one in (portrait, speech))
     if isinstance(portrait, Portrait):
         changes |= {"height": portrait.pixels.shape[0], "width": portrait.pixels.shape[1]}
     if isinstance(speech, Speech):
         rules = ModelRules() if demands is None else demands.rules
         # A longer video is sampled in stretches of that length.
         frames = min(speech.num_frames, largest.frames)
-        changes |= {"frames": frames, "audio_tokens": _features(frames, rules)}
+        changes |= {"frames": frames, "audio_tokens": _features(frames, rules) * speakers}
     return dataclasses.replace(largest, **changes)
 
 

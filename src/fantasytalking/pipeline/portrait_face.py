@@ -18,12 +18,15 @@ _ALL_THE_SAME = "or pass --face-check warn (in Python face_check='warn') to anim
 _AS_USUAL = "pass --face-check off (in Python face_check='off') to animate it as any other"
 
 
-def choose_portrait_face(image: NDArray[np.uint8], settings: GenerationSettings) -> tuple[Face, FaceCheck | None]:
+def choose_portrait_face(
+    image: NDArray[np.uint8], settings: GenerationSettings, faces: list[Face] | None = None
+) -> tuple[Face, FaceCheck | None]:
     """Find the face that talks.
 
     Args:
         image: The portrait, [H, W, 3] uint8 RGB.
         settings: Uses `face` and `face_check`.
+        faces: Faces of the image as `detect_faces` gives them; None: they are looked for.
 
     Returns:
         The face, and what a closer look says about it (None where `face_check` is off).
@@ -31,7 +34,7 @@ def choose_portrait_face(image: NDArray[np.uint8], settings: GenerationSettings)
     Raises:
         FaceError: There is no face, no face of that number, it is too small, or it is hardly a human one and `face_check` is strict.
     """
-    faces = detect_faces(image)
+    faces = detect_faces(image) if faces is None else faces
     checks: dict[int, FaceCheck] = {}
     index = settings.face
     if settings.face_check == "strict" and index is None and len(faces) > 1:

@@ -27,12 +27,14 @@ def execution_device(network: nn.Module) -> torch.device:
 
 
 def move_tensors(record: Any, device: torch.device | str | int, non_blocking: bool = False) -> dict[str, Any]:
-    """Fields of a dataclass on a device, as far as they are tensors or records that have a `to` themselves: name -> value."""
-    values = {name: getattr(record, name) for name in record.__dataclass_fields__}
-    return {
-        name: value.to(device=device, non_blocking=non_blocking) if hasattr(value, "to") else value
-        for name, value in values.items()
-    }
+    """Fields of a dataclass on a device, as far as they are tensors, records that have a `to` themselves, or tuples: name -> value."""
+
+    def move(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(move, value))
+        return value.to(device=device, non_blocking=non_blocking) if hasattr(value, "to") else value
+
+    return {name: move(getattr(record, name)) for name in record.__dataclass_fields__}
 
 
 def _hooks(module: nn.Module) -> Iterator[Any]:

@@ -2,6 +2,8 @@
 
 Z = Attn(Q, text) + Attn(Q, image) + s_audio * Attn(Q, speech) + s_identity * Attn(Q, identity), then the shared output
 projection. Q is the block's own query. Audio and identity keys and values have no bias and no RMS norm, as released.
+Where several people speak, the term of speech is a sum over them of m_k * s_audio * Attn(Q, speech_k), with the share m_k of each token
+that person k has.
 Letters: B batch, f latent frames, n video tokens of one latent frame, t speech tokens, w tokens of a window.
 """
 
@@ -18,8 +20,8 @@ from einops import rearrange
 from torch import nn
 
 from fantasytalking.conditioning.audio_windows import select_tokens
-from fantasytalking.conditioning.conditions import Scale, scale_rows
 from fantasytalking.system.execution_device import move_tensors
+from fantasytalking.transformer.audio_tokens import AudioTokens
 from fantasytalking.transformer.context_parallel import FrameShare
 
 MASKING_BACKENDS = frozenset(
@@ -37,34 +39,6 @@ MASKING_BACKENDS = frozenset(
     }
 )
 """Attention back-ends of diffusers that honour a boolean mask; with any other, masked attention uses PyTorch's own."""
-
-
-@dataclass(frozen=True)
-class AudioTokens:
-    """Projected speech in the form that the attention reads.
-
-    Attributes:
-        tokens: [B, t, d], zeros where padded; in frame mode the last token is zero and is used for padding.
-        index: int64 [B, f, w], the tokens of each latent frame's window; None: clip mode.
-        mask: bool [B * f, 1, 1, w] in frame mode, [B, 1, 1, t] in clip mode, true where a key takes part; None: all.
-        scale: number or [B, 1, 1].
-        positions: [p + 1, d] learned positions in a window, the last one zero for padding; None: a window is a set, as
-            released.
-        places: int64 [B, f, w], the row of `positions` of each window token.
-        share: the latent frames of the video tokens that attend, where other ranks have the other tokens; None: all frames.
-    """
-
-    tokens: torch.Tensor
-    index: torch.Tensor | None
-    mask: torch.Tensor | None
-    scale: float | torch.Tensor
-    positions: torch.Tensor | None = None
-    places: torch.Tensor | None = None
-    share: FrameShare | None = None
-
-    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> AudioTokens:
-        """Copy on a device."""
-        return dataclasses.replace(self, **move_tensors(self, device, non_blocking))
 
 
 @dataclass(frozen=True)
@@ -90,14 +64,15 @@ class KeysValues:
     Attributes:
         text: [B, l, heads, d / heads] each, like image and identity.
         image: of the image tokens, or None.
-        audio: [B, t, heads, d / heads] in clip mode; [B, t, d] in frame mode, in which windows are gathered from them; or None.
+        audio: for each person who speaks, [B, t, heads, d / heads] in clip mode; [B, t, d] in frame mode, in which windows are gathered
+            from them.
         positions: [p + 1, d] of the learned positions in a window, or None.
         identity: of the identity tokens, or None.
     """
 
     text: Pair
     image: Pair | None = None
-    audio: Pair | None = None
+    audio: tuple[Pair, ...] = ()
     positions: Pair | None = None
     identity: Pair | None = None
 
@@ -119,14 +94,14 @@ class CrossContext:
     Attributes:
         text: [B, l, d] embedded text.
         image: [B, li, d] embedded image tokens, or None.
-        audio: projected speech, or None.
+        audio: projected speech of each person who speaks.
         identity: identity tokens, or None.
         kept: where one block keeps its keys and values for the next steps; None: it computes them each time.
     """
 
     text: torch.Tensor
     image: torch.Tensor | None = None
-    audio: AudioTokens | None = None
+    audio: tuple[AudioTokens, ...] = ()
     identity: IdentityTokens | None = None
     kept: Kept | None = None
 
@@ -190,9 +165,11 @@ class FantasyTalkingAttnProcessor(nn.Module):
         attended = self._attend(query, *known.text)
         if known.image is not None:
             attended = attended + self._attend(query, *known.image)
-        if context.audio is not None and known.audio is not None:
-            heard = self._attend_to_audio(attn, query, context.audio, known.audio, known.positions)
-            attended = attended + context.audio.scale * heard
+        for audio, pair in zip(context.audio, known.audio, strict=True):
+            heard = self._attend_to_audio(attn, query, audio, pair, known.positions)
+            if audio.region is not None:
+                heard = heard * audio.token_shares(heard.shape[1])
+            attended = attended + audio.scale * heard
         if context.identity is not None and known.identity is not None:
             attended = attended + context.identity.scale * self._attend(query, *known.identity)
 
@@ -210,17 +187,17 @@ class FantasyTalkingAttnProcessor(nn.Module):
     def _new_keys_values(self, attn: WanAttention, context: CrossContext) -> KeysValues:
         key, value = _text_keys_values(attn, context.text)
         text = (_heads(attn, attn.norm_k(key)), _heads(attn, value))
-        image = audio = positions = identity = None
+        image = positions = identity = None
         if context.image is not None:
             key, value = _image_keys_values(attn, context.image)
             image = (_heads(attn, attn.norm_added_k(key)), _heads(attn, value))
-        if context.audio is not None:
-            # Computed once per token and gathered later, because neighbouring windows share most tokens.
-            audio = (self.audio_k_proj(context.audio.tokens), self.audio_v_proj(context.audio.tokens))
-            if context.audio.index is None:
-                audio = (_heads(attn, audio[0]), _heads(attn, audio[1]))
-            elif context.audio.positions is not None:
-                positions = (self.audio_k_proj(context.audio.positions), self.audio_v_proj(context.audio.positions))
+        # Computed once per token and gathered later, because neighbouring windows share most tokens.
+        audio = tuple((self.audio_k_proj(one.tokens), self.audio_v_proj(one.tokens)) for one in context.audio)
+        if context.audio and context.audio[0].index is None:
+            audio = tuple((_heads(attn, key), _heads(attn, value)) for key, value in audio)
+        elif context.audio and context.audio[0].positions is not None:
+            learned = context.audio[0].positions
+            positions = (self.audio_k_proj(learned), self.audio_v_proj(learned))
         if context.identity is not None:
             tokens = context.identity.tokens
             identity = (_heads(attn, self.identity_k_proj(tokens)), _heads(attn, self.identity_v_proj(tokens)))
@@ -256,18 +233,9 @@ class FantasyTalkingAttnProcessor(nn.Module):
         return result
 
 
-def scale_column(scale: Scale, batch: int, like: torch.Tensor) -> float | torch.Tensor:
-    """A scale that multiplies [B, tokens, d]: the number itself, or [B, 1, 1]."""
-    if not isinstance(scale, torch.Tensor):
-        return scale
-    return scale_rows(scale, batch, like).to(like.dtype)[:, None, None]
-
-
 def with_share(context: CrossContext, share: FrameShare) -> CrossContext:
     """The context for a rank's share of the video tokens; it keeps its keys and values where the given one does."""
-    if context.audio is None:
-        return context
-    return dataclasses.replace(context, audio=dataclasses.replace(context.audio, share=share))
+    return dataclasses.replace(context, audio=tuple(dataclasses.replace(one, share=share) for one in context.audio))
 
 
 def _of_frames(audio: AudioTokens, share: FrameShare) -> AudioTokens:

@@ -58,7 +58,7 @@ def constant_bytes(config: Any, conditions: Conditions, element_size: int) -> in
     """
     tokens = conditions.text.shape[1] + (0 if conditions.image is None else conditions.image.shape[1])
     if conditions.audio is not None:
-        tokens += conditions.audio.features.shape[1] + 1
+        tokens += sum(voice.features.shape[1] + 1 for voice in conditions.audio.voices)
     if conditions.identity is not None:
         tokens += config.identity_tokens
     width = config.num_attention_heads * config.attention_head_dim

@@ -18,7 +18,6 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from einops import rearrange
 from torch import nn
 
-from fantasytalking.conditioning.audio_windows import WINDOW_MARGIN, attention_mask, window_index
 from fantasytalking.conditioning.conditions import AudioCondition, Conditions, IdentityCondition, replace
 from fantasytalking.conditioning.identity_qformer import IdentityQFormer
 from fantasytalking.conditioning.motion_network import MotionNetwork
@@ -26,13 +25,12 @@ from fantasytalking.conditioning.speech_features import AudioProjector
 from fantasytalking.errors import InputError
 from fantasytalking.geometry import PATCH
 from fantasytalking.transformer.attention import (
-    AudioTokens,
     CrossContext,
     FantasyTalkingAttnProcessor,
     IdentityTokens,
-    scale_column,
     with_share,
 )
+from fantasytalking.transformer.audio_tokens import AudioTokens, audio_tokens, check_regions, scale_column
 from fantasytalking.transformer.constants import Constants, for_blocks
 from fantasytalking.transformer.context_parallel import ContextParallel
 from fantasytalking.transformer.new_parts import reset_new_parts
@@ -245,6 +243,7 @@ class FantasyTalkingTransformer3DModel(StepCaching, ContextParallel, WanTransfor
                 f"There are {batch} latents but conditions for {conditions.batch_size}; give one for each."
             )
         frames, height, width = (side // size for side, size in zip(sides, patch, strict=True))
+        check_regions(conditions.audio, height, width)
         return frames, height, width
 
     def _embed(
@@ -285,7 +284,7 @@ class FantasyTalkingTransformer3DModel(StepCaching, ContextParallel, WanTransfor
         constants.contexts = for_blocks(context, self.blocks)
         return temb, modulation, constants.contexts
 
-    def audio_tokens(self, audio: AudioCondition | None, frames: int, dtype: torch.dtype) -> AudioTokens | None:
+    def audio_tokens(self, audio: AudioCondition | None, frames: int, dtype: torch.dtype) -> tuple[AudioTokens, ...]:
         """Speech as every block's attention reads it: projected and, in frame mode, with each latent frame's window.
 
         Args:
@@ -294,42 +293,22 @@ class FantasyTalkingTransformer3DModel(StepCaching, ContextParallel, WanTransfor
             dtype: Type that the model computes in.
 
         Returns:
-            None where there is no audio, or its scale is the number 0.
+            One for each person who speaks; none where there is no audio, or its scale is the number 0.
 
         Raises:
             InputError: The model has no audio attention, or the windows are of another number of latent frames.
         """
-        if audio is None or (isinstance(audio.scale, int | float) and audio.scale == 0):
-            return None
+        if audio is None or audio.is_off:
+            return ()
         if self.audio_projector is None:
             raise InputError("This model has no audio attention, but an audio condition was given; leave it out.")
-        # Back from where a device map may have put the projector.
-        tokens = self.audio_projector(audio.features.to(dtype)).to(audio.features.device)
-        batch, count, _ = tokens.shape
-        scale = scale_column(audio.scale, batch, tokens)
-        if audio.ranges is None:
-            if audio.lengths is None:
-                return AudioTokens(tokens, None, None, scale)
-            mask = attention_mask(audio.lengths, count)
-            # Zeroed as well as masked: a clip without any token keeps its first key, which must add nothing.
-            real = torch.arange(count, device=tokens.device) < audio.lengths[:, None]
-            return AudioTokens(tokens * real[..., None], None, mask[:, None, None], scale)
-        if audio.ranges.shape[1] != frames:
-            raise InputError(
-                f"The latents have {frames} frames but the audio has windows for {audio.ranges.shape[1]}; "
-                "make the windows for the same number of video frames."
-            )
-        index, counts = window_index(audio.ranges, count, audio.lengths, audio.width)
-        mask = rearrange(attention_mask(counts, index.shape[2]), "b f w -> (b f) 1 1 w")
-        padded = nn.functional.pad(tokens, (0, 0, 0, 1))
-        if self.window_positions is None:
-            return AudioTokens(padded, index, mask, scale)
-        # Padding has a position of its own, which is zero, so that a window without any token adds nothing.
-        last = len(self.window_positions) - 1
-        places = (index - audio.ranges[..., :1] + WINDOW_MARGIN).clamp(0, last)
-        places = torch.where(index < count, places, last + 1)
-        positions = nn.functional.pad(self.window_positions.to(dtype), (0, 0, 0, 1))
-        return AudioTokens(padded, index, mask, scale, positions, places)
+        positions = None if self.window_positions is None else self.window_positions.to(dtype)
+        found = []
+        for voice in audio.voices:
+            # Back from where a device map may have put the projector.
+            tokens = self.audio_projector(voice.features.to(dtype)).to(voice.features.device)
+            found.append(audio_tokens(tokens, voice, frames, positions))
+        return tuple(found)
 
     def _identity_tokens(self, identity: IdentityCondition | None, dtype: torch.dtype) -> IdentityTokens | None:
         if identity is None or (isinstance(identity.scale, int | float) and identity.scale == 0):
