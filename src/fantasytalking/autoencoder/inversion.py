@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 __all__ = ["inverse_displacement", "looked_up", "slopes"]
 
 Array = NDArray[np.float32]
+Places = NDArray[np.bool_]
 
 STEPS = 2  # of Newton's method, from a scattered start: they reach a hundredth of a grid step
 # from a given start: the step that begins within this of the places, in grid steps, is the last
@@ -30,7 +31,9 @@ def _grid(height: int, width: int) -> Array:
     return np.asarray(grid, np.float32)
 
 
-def inverse_displacement(forward: Array, start: Array | None = None, is_smooth: bool = False) -> Array:
+def inverse_displacement(
+    forward: Array, start: Array | None = None, is_smooth: bool = False, shown: Places | None = None
+) -> Array:
     """Invert x -> x + D(x) by Newton's method.
 
     Args:
@@ -38,6 +41,7 @@ def inverse_displacement(forward: Array, start: Array | None = None, is_smooth: 
         start: An estimate of the result [2, h, w], such as that of the frame before. Without it, and where it leads nowhere, every place
             carries its displacement to where it goes for a start.
         is_smooth: Whether D is folded hardly anywhere, so that the slopes of the estimate serve for those of the result.
+        shown: Places of the result that must be right [h, w], where D may be folded at the others; None: all.
 
     Returns:
         B [2, h, w] with B(y) + D(y + B(y)) = 0.
@@ -49,7 +53,7 @@ def inverse_displacement(forward: Array, start: Array | None = None, is_smooth: 
         slope = None if is_smooth else _inverse_slopes(forward)
         for _ in range(MOST_STEPS):
             rest = _improve(back, forward, slope, grid)
-            if _are_close(rest):
+            if _are_close(rest, shown):
                 return back
     back = _scattered(forward, grid)
     slope = _inverse_slopes(forward) if slope is None else slope
@@ -58,12 +62,14 @@ def inverse_displacement(forward: Array, start: Array | None = None, is_smooth: 
     return back
 
 
-def _are_close(rest: Array) -> bool:
-    """Whether all but a few places are within `CLOSE`."""
+def _are_close(rest: Array, shown: Places | None) -> bool:
+    """Whether all but a few of the shown places are within `CLOSE`."""
     if cv2.norm(rest.reshape(-1), cv2.NORM_INF) <= CLOSE:
         return True
-    far = np.abs(rest) > CLOSE
-    return bool(np.count_nonzero(far[0] | far[1]) <= FEW * far[0].size)
+    far = (np.abs(rest) > CLOSE).any(0)
+    if shown is None:
+        return bool(np.count_nonzero(far) <= FEW * far.size)
+    return bool(np.count_nonzero(far & shown) <= FEW * np.count_nonzero(shown))
 
 
 def _improve(back: Array, forward: Array, slope: Array | None, grid: Array) -> Array:
@@ -76,8 +82,9 @@ def _improve(back: Array, forward: Array, slope: Array | None, grid: Array) -> A
         grid: Places of the grid [2, h, w].
     """
     at = grid + back
-    rest = np.stack([looked_up(plane, at) for plane in forward])
-    rest += back
+    rest = np.empty_like(back)
+    for plane, estimate, out in zip(forward, back, rest, strict=True):
+        np.add(looked_up(plane, at), estimate, out=out)
     if slope is None:
         along = [[cv2.Sobel(plane, -1, *axis, ksize=1, scale=0.5) for axis in ((1, 0), (0, 1))] for plane in back]
         along[0][0] += 1

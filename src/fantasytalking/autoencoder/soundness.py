@@ -244,9 +244,9 @@ def unsound_share(size: tuple[int, int], mesh: Array, moved: Array) -> Array:
             drawn = layer.masks(points, sheets)
             if drawn is None:
                 continue
-            (left, top, right, bottom), below_upper, below = drawn
+            (left, top, right, bottom), below_upper, below, outline = drawn
             part = slice(top - y0, bottom - y0), slice(left - x0, right - x0)
-            lower = layer.backward_map(points, sheets[1], (left, top, right, bottom))
+            lower = layer.backward_map(points, sheets[1], (left, top, right, bottom), outline)
             is_lower, is_upper = below > 0.99, below_upper < 0.01
             bad[part] = np.where(is_lower, _unsound(lower), bad[part])
             back[:, *part] = np.where(is_lower, lower, back[:, *part])

@@ -135,18 +135,19 @@ class _Inverse:
         self.window: Box | None = None
         self.last: Array | None = None
 
-    def __call__(self, forward: Array) -> Array:
-        """Invert a displacement [2, h, w] in grid steps."""
-        self.last = inverse_displacement(forward, self.last, self.is_smooth)
+    def __call__(self, forward: Array, shown: NDArray[np.bool_] | None = None) -> Array:
+        """Invert a displacement [2, h, w] in grid steps, at the places that are shown [h, w] at least."""
+        self.last = inverse_displacement(forward, self.last, self.is_smooth, shown)
         return self.last
 
-    def within(self, sheet: Array, scale: Array, needed: Box) -> tuple[Array, tuple[int, int]]:
+    def within(self, sheet: Array, scale: Array, needed: Box, outline: Array) -> tuple[Array, tuple[int, int]]:
         """Invert a displacement in a window that holds the places x0, y0, x1, y1.
 
         Args:
             sheet: Displacement on the whole raster [2, h, w].
             scale: Grid steps for one unit of it [2].
             needed: The places.
+            outline: Polygon around what is shown of them [N, 2].
 
         Returns:
             The inverse in grid steps, and the window's corner.
@@ -164,7 +165,11 @@ class _Inverse:
             window = max(x0 - SPARE, 0), max(y0 - SPARE, 0), min(x1 + SPARE, width), min(y1 + SPARE, height)
             self.window, self.last = window, None
         part = sheet[:, window[1] : window[3], window[0] : window[2]]
-        return self(part * scale[:, None, None]), window[:2]
+        inside = np.zeros(part.shape[1:], np.uint8)
+        cv2.fillPoly(inside, [np.round((outline - window[:2]) * 16).astype(np.int32)], 1, cv2.LINE_8, 4)
+        # and the places beside it, between which those at its border are interpolated
+        shown = cv2.dilate(inside, np.ones((3, 3), np.uint8)) > 0
+        return self(part * scale[:, None, None], shown), window[:2]
 
 
 class _Layer:
@@ -199,21 +204,22 @@ class _Layer:
         drawn = self.masks(points, sheets)
         if drawn is None:
             return
-        (x0, y0, x1, y1), below_upper, below = drawn
+        (x0, y0, x1, y1), below_upper, below, outline = drawn
         box = slice(y0, y1), slice(x0, x1)
         between = np.maximum(below_upper - below, 0)
-        pixels = self.warper.photo.sample(self.backward_map(points, sheets[1], (x0, y0, x1, y1)), (x0, y0))
+        pixels = self.warper.photo.sample(self.backward_map(points, sheets[1], (x0, y0, x1, y1), outline), (x0, y0))
         if between.max() > 0:
             pixels = cv2.blendLinear(pixels, self._interior(points, skull, (x0, y0, x1, y1)), below, between)
         frame[box] = cv2.blendLinear(frame[box], pixels, 1 - below_upper, below_upper)
 
-    def backward_map(self, points: Array, sheet: Array, box: Box) -> Array:
+    def backward_map(self, points: Array, sheet: Array, box: Box, outline: Array) -> Array:
         """Displacement from each pixel to where it came from, [2, h, w] in pixels.
 
         Args:
             points: The moved mesh.
             sheet: The lower sheet's displacement on the raster.
             box: x0, y0, x1, y1 of the pixels, within the raster's box.
+            outline: Polygon around what is shown of them, in pixels [N, 2].
         """
         raster = self.warper.field.raster
         # what comes into the box may lie as far outside as anything moves
@@ -221,7 +227,9 @@ class _Layer:
         low = np.floor(raster.to_raster(np.array(box[:2], np.float32)) - away).astype(int).clip(0)
         high = np.ceil(raster.to_raster(np.array(box[2:], np.float32)) + away).astype(int) + 1
         high = np.minimum(high, (raster.width, raster.height))
-        back, corner = self.lower.within(sheet, raster.scale, (*low.tolist(), *high.tolist()))
+        back, corner = self.lower.within(
+            sheet, raster.scale, (*low.tolist(), *high.tolist()), raster.to_raster(outline)
+        )
         x, y = (
             (np.arange(box[axis], box[axis + 2], dtype=np.float32) - raster.box[axis] + 0.5) * raster.scale[axis]
             - (0.5 + corner[axis])
@@ -233,11 +241,12 @@ class _Layer:
         found /= raster.scale[:, None, None]
         return found
 
-    def masks(self, points: Array, sheets: Array) -> tuple[Box, Array, Array] | None:
+    def masks(self, points: Array, sheets: Array) -> tuple[Box, Array, Array, Array] | None:
         """Shares of pixels that show what lies below the upper edge, and the lower sheet; arguments as for `draw`.
 
         Returns:
-            x0, y0, x1, y1 of the pixels, and the shares [h, w] each; None where none of it is in the photo.
+            x0, y0, x1, y1 of the pixels, the shares [h, w] each, and a polygon around the latter in pixels [N, 2]; None where none of it
+            is in the photo.
         """
         polygons = self._polygons(points, sheets[0])
         bx0, by0, bx1, by1 = self.warper.field.raster.box
@@ -247,7 +256,7 @@ class _Layer:
             return None
         low, size = np.array([x0, y0], np.float32), (x1 - x0, y1 - y0)
         below_upper, below_lower = (_mask(polygon - low, size) for polygon in polygons)
-        return (x0, y0, x1, y1), below_upper, np.minimum(below_upper, below_lower)
+        return (x0, y0, x1, y1), below_upper, np.minimum(below_upper, below_lower), polygons[1]
 
     def _polygons(self, points: Array, sheet: Array) -> tuple[Array, Array]:
         """Outlines of what lies below the moved upper edge and below the moved lower edge, in pixels."""
