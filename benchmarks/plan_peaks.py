@@ -88,23 +88,23 @@ def watch(words: list[str]) -> tuple[int, str, float]:
         RuntimeError: The command failed.
     """
     begun, lines = time.perf_counter(), ["start"]
-    process = subprocess.Popen(
-        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
 
     def listen(stream: IO[str]) -> None:
         lines.extend(line.strip() for line in stream)
 
-    assert process.stderr is not None
-    listener = threading.Thread(target=listen, args=(process.stderr,))
-    listener.start()
-    peak, stage = 0, ""
-    while process.poll() is None:
-        now = private_bytes(process.pid)
-        if now > peak:
-            peak, stage = now, lines[-1]
-        time.sleep(0.005)
-    listener.join()
+    with subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    ) as process:
+        assert process.stderr is not None
+        listener = threading.Thread(target=listen, args=(process.stderr,))
+        listener.start()
+        peak, stage = 0, ""
+        while process.poll() is None:
+            now = private_bytes(process.pid)
+            if now > peak:
+                peak, stage = now, lines[-1]
+            time.sleep(0.005)
+        listener.join()
     if process.returncode:
         raise RuntimeError(f"{' '.join(words)} failed: {lines[-1]}")
     return peak, stage, time.perf_counter() - begun

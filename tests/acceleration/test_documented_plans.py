@@ -8,7 +8,7 @@ from pathlib import Path
 from fantasytalking.acceleration.memory_plan import GIB, Clip
 from fantasytalking.acceleration.resolve_plan import Machine, resolve_plan
 from fantasytalking.errors import OutOfMemory
-from tests.acceleration.released_shapes import released_sizes
+from tests.acceleration.released_shapes import released_modules, released_sizes
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 MACHINES = ((12, 64), (12, 32), (16, 64), (24, 64), (24, 32), (32, 64), (48, 64), (80, 64), (141, 64))
@@ -37,3 +37,25 @@ def test_the_documented_plans_are_those_that_are_chosen() -> None:
     page = PAGE.read_text()
     missing = [line for line in (row(*machine) for machine in MACHINES) if line not in page]
     assert not missing, "\n".join(missing)
+
+
+def test_the_sizes_that_the_pages_name_are_those_of_the_shapes() -> None:
+    parts = {name: [*module.parameters()] for name, module in released_modules().items()}
+    numbers = {name: sum(one.numel() for one in tensors) for name, tensors in parts.items()}
+    billions = {name: count / 1e9 for name, count in numbers.items()}
+    assert f"{billions['text_encoder']:.2f}" == "5.68"
+    weights = (PAGE.parent / "weights.md").read_text()
+    # of Wan alone: without the adapter
+    plain = sum(one.numel() for one in released_modules(audio_dim=None)["transformer"].parameters()) / 1e9
+    row = f"transformer {plain:.1f} billion, umT5 {billions['text_encoder']:.1f}, CLIP {billions['image_encoder']:.1f}, VAE "
+    assert row + f"{billions['vae']:.2f}" in weights
+    gib = {name: count * (2 if name in ("transformer", "text_encoder") else 4) / GIB for name, count in numbers.items()}
+    page = " ".join(PAGE.read_text().split())
+    for part in (
+        f"transformer {gib['transformer']:.0f} ({billions['transformer']:.1f} billion numbers with the adapter)",
+        f"umT5 {gib['text_encoder']:.1f}",
+        f"CLIP {gib['image_encoder']:.1f} and the VAE {gib['vae']:.1f}",
+        f"wav2vec2 {gib['audio_encoder']:.1f}",
+        f"take {sum(gib.values()):.0f} GiB",
+    ):
+        assert part in page, part

@@ -13,7 +13,7 @@ from tests.pipeline.tiny_pipeline import portrait
 
 def displacement(height: int, width: int) -> np.ndarray:
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
-    return np.stack([1.3 + 2 * np.sin(ys / 9), -0.6 + 1.5 * np.cos(xs / 11)], -1).astype(np.float32)
+    return np.stack([1.3 + 2 * np.sin(ys / 9), -0.6 + 1.5 * np.cos(xs / 11)]).astype(np.float32)
 
 
 @pytest.mark.parametrize("longest", [4096, 700, 192])
@@ -25,11 +25,11 @@ def test_nothing_moved_is_the_photo_and_the_rest_is_as_sharp_as_with_a_long_filt
     photo = EnlargedPhoto(image, (x0, y0, x1, y1))
     assert photo.factor == {4096: 5, 700: 3, 192: 1}[longest]
     part = image[y0:y1, x0:x1]
-    assert np.abs(photo.sample(np.zeros((y1 - y0, x1 - x0, 2), np.float32), (x0, y0)).astype(int) - part).max() <= 1
+    assert np.abs(photo.sample(np.zeros((2, y1 - y0, x1 - x0), np.float32), (x0, y0)).astype(int) - part).max() <= 1
     back = displacement(100, 120)
     sampled = photo.sample(back, (40, 50)).astype(float)
     ys, xs = np.mgrid[50:150, 40:160].astype(np.float32)
-    places = xs + back[..., 0], ys + back[..., 1]
+    places = xs + back[0], ys + back[1]
     exact, cubic = (
         cv2.remap(image, *places, flags, borderMode=cv2.BORDER_REPLICATE).astype(float)
         for flags in (cv2.INTER_LANCZOS4, cv2.INTER_CUBIC)
@@ -41,7 +41,7 @@ def test_nothing_moved_is_the_photo_and_the_rest_is_as_sharp_as_with_a_long_filt
 
 def test_places_outside_of_the_photo_take_its_border() -> None:
     image = portrait()
-    back = np.full((10, 10, 2), -50, np.float32)
+    back = np.full((2, 10, 10), -50, np.float32)
     assert np.abs(EnlargedPhoto(image, (0, 0, 192, 192)).sample(back, (0, 0)).astype(int) - image[0, 0]).max() <= 2
 
 

@@ -20,8 +20,10 @@ import pytest
 from PIL import Image
 
 from fantasytalking.cli.__main__ import main
+from fantasytalking.cli.batch import Batch, deciding
 from fantasytalking.cli.batch_cases import read_cases
 from fantasytalking.cli.batch_worker import BatchModel, BatchWorker, to_job
+from fantasytalking.cli.options import parse
 from fantasytalking.generation.run_options import MemoryOptions, ProfileOptions, RunOptions
 from fantasytalking.media.video import probe_video
 from fantasytalking.system.json import read_json_lines
@@ -109,6 +111,23 @@ def test_a_line_that_changed_is_done_again_and_no_other(here: Path, capsys: pyte
     assert after["two"] == before["two"] and after["one"] != before["one"]
     (here / "out" / "two.mp4").write_bytes(b"cut off")
     assert (answer(capsys, here)["made"], probe_video(here / "out" / "two.mp4").frames > 0) == (1, True)
+
+
+def test_another_schedule_beside_a_lora_makes_other_videos(here: Path) -> None:
+    (folder := here / "lora").mkdir()
+    manifest = write_manifest(here, {"name": "one"})
+    (folder / "weights.safetensors").write_bytes(b"numbers")
+    arguments = [str(manifest), "--output", str(here / "out"), "--model", str(here / "model")]
+    options = parse(Batch, "batch", [*arguments, "--lora", str(folder / "weights.safetensors")])
+
+    def key() -> str:
+        return read_cases(manifest, here / "out", {}, deciding(options))[0].key
+
+    keys = [key()]
+    for steps in (4, 8):
+        (folder / "defaults.json").write_text(json.dumps({"steps": steps}))
+        keys.append(key())
+    assert len(set(keys)) == 3
 
 
 def test_a_case_that_fails_is_listed_and_the_others_are_done(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

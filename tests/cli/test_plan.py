@@ -57,9 +57,21 @@ def test_the_plan_of_another_machine_is_shown_before_anything_is_loaded(
         assert part in text
 
 
+def test_the_plan_of_several_processes_is_that_of_one_of_them(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--model", str(model), "--device-memory", "24", "--host-memory", "64", "--memory", "minimal")
+    alone, shared = shown(capsys, *words), shown(capsys, *words, "--parallel", "guidance=2,ulysses=2")
+    assert (alone["parallel"], alone["processes"], alone["calls"]) == (None, 1, 4)
+    assert (shared["parallel"], shared["processes"], shared["calls"]) == ("guidance=2,ulysses=2", 4, 2)
+    assert shared["passes"] == alone["passes"]
+    assert main(["info", "--plan", *words, "--parallel", "guidance=2"]) == 0
+    assert "2 (guidance=2,ulysses=1); memory is that of each" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--parallel", "3"), "are given as auto, guidance=2, ulysses=4 or guidance=2,ulysses=2, but '3' was given"),
+        (("--parallel", "auto", "--device-memory", "24"), "give a division, such as --parallel guidance=2,ulysses=2"),
         (("--model", "someone/model"), "needs the files of 'someone/model' on this machine"),
         (("--device-memory", "0"), "--device-memory must be a number of GiB above 0, but 0 was given"),
         (("--device-memory", "1", "--host-memory", "64", "--longest-side", "8192"), "; use --longest-side "),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 
@@ -16,3 +17,27 @@ def test_stderr_is_quiet_within_the_block_and_back_after_it(capfd: pytest.Captur
         os.stat("/no/such/file")
     os.write(2, b"after it")
     assert capfd.readouterr().err == "after it"
+
+
+def test_blocks_in_two_threads_leave_stderr_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
+    """The second begins within the first and ends after it, unless they take turns."""
+    is_open, may_end = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with quiet_stderr():
+            is_open.set()
+            may_end.wait(0.2)
+
+    def second() -> None:
+        is_open.wait()
+        with quiet_stderr():
+            may_end.set()
+            threads[0].join(0.2)
+
+    threads = [threading.Thread(target=work) for work in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.write(2, b"after both")
+    assert capfd.readouterr().err == "after both"

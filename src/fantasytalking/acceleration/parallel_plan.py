@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fantasytalking.acceleration.memory_plan import Clip
+from fantasytalking.acceleration.resolve_plan import Machine
 from fantasytalking.errors import SettingsError
 from fantasytalking.transformer.context_parallel import check_heads
 
@@ -38,6 +41,19 @@ class ParallelPlan:
             passes: Guidance passes of each step.
         """
         return sum(-(-count // self.guidance) for count in passes) / (self.ulysses * len(passes))
+
+    def share_of(self, clip: Clip, machine: Machine, on_this_machine: int) -> tuple[Clip, Machine]:
+        """What one of the processes has to do, and the memory that it has for it: of main memory, an equal share.
+
+        Args:
+            clip: The clip that they make together.
+            machine: A device, and the main memory of the machine.
+            on_this_machine: Processes that share that main memory.
+        """
+        host = machine.host_bytes // on_this_machine
+        own = machine.device_bytes if machine.kind == "cuda" else machine.device_bytes // on_this_machine
+        passes = -(-clip.passes // self.guidance)
+        return dataclasses.replace(clip, passes=passes), dataclasses.replace(machine, device_bytes=own, host_bytes=host)
 
     def __str__(self) -> str:
         return f"guidance={self.guidance},ulysses={self.ulysses}"

@@ -166,7 +166,7 @@ class _Filmed:
         size = raster.height, raster.width
         area = soft_area(self.mesh, raster.to_raster(self.outline), size, float(raster.scale.mean()))
         # Motion fades towards the outline, not the picture: two pictures laid over each other would show double there.
-        self.warper.field.keep = self.warper.field.keep * area[..., None]
+        self.warper.field.keep = self.warper.field.keep * area
 
     def moved(self, mesh: Array) -> Pixels:
         """The whole frame [H, W, 3] with its face at another mesh [468, 3], the mouth painted."""

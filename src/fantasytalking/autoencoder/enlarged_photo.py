@@ -39,17 +39,18 @@ class EnlargedPhoto:
             large = cv2.resize(part, None, fx=self.factor, fy=self.factor, interpolation=cv2.INTER_LANCZOS4)
             self.picture = cv2.cvtColor(large, cv2.COLOR_RGB2RGBA)
         rows, columns = part.shape[:2]
-        self.places = np.empty((rows, columns, 2), np.float32)  # of the photo's pixels in the picture
-        self.places[..., 0] = (np.arange(columns, dtype=np.float32) + 0.5) * self.factor - 0.5
-        self.places[..., 1] = ((np.arange(rows, dtype=np.float32) + 0.5) * self.factor - 0.5)[:, None]
+        self.places = np.empty((2, rows, columns), np.float32)  # of the photo's pixels in the picture
+        self.places[0] = (np.arange(columns, dtype=np.float32) + 0.5) * self.factor - 0.5
+        self.places[1] = ((np.arange(rows, dtype=np.float32) + 0.5) * self.factor - 0.5)[:, None]
 
     def sample(self, back: Array, origin: tuple[int, int]) -> Pixels:
-        """Pixels [h, w, 3] for displacements [h, w, 2] from the pixels of a box at `origin`, inside the part, to where they came from."""
-        height, width = back.shape[:2]
+        """Pixels [h, w, 3] for displacements [2, h, w] from the pixels of a box at `origin`, inside the part, to where they came from."""
+        height, width = back.shape[1:]
         x, y = origin[0] - self.x0, origin[1] - self.y0
-        at = cv2.scaleAdd(back, self.factor, self.places[y : y + height, x : x + width])
+        places = self.places[:, y : y + height, x : x + width]
+        at_x, at_y = (cv2.scaleAdd(one, self.factor, place) for one, place in zip(back, places, strict=True))
         if self.factor == 1:
-            lanczos = cv2.remap(self.picture, at, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
+            lanczos = cv2.remap(self.picture, at_x, at_y, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
             return np.asarray(lanczos, np.uint8)
-        sampled = cv2.remap(self.picture, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        sampled = cv2.remap(self.picture, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(cv2.cvtColor(sampled, cv2.COLOR_RGBA2RGB), np.uint8)

@@ -203,6 +203,5 @@ def paste(frame: Pixels, paint: Pixels, mask: Array, transform: Array) -> None:
         paint = cv2.GaussianBlur(paint, (0, 0), 0.45 / shrink)
         mask = cv2.GaussianBlur(mask, (0, 0), 0.45 / shrink)
     pixels = cv2.warpAffine(paint, inverse, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    alpha = cv2.warpAffine(mask, inverse, size, flags=cv2.INTER_LINEAR)[..., None]
-    patch = frame[y0:y1, x0:x1].astype(np.float32)
-    frame[y0:y1, x0:x1] = np.round(patch + alpha * (pixels.astype(np.float32) - patch)).astype(np.uint8)
+    alpha = cv2.warpAffine(mask, inverse, size, flags=cv2.INTER_LINEAR)
+    frame[y0:y1, x0:x1] = cv2.blendLinear(frame[y0:y1, x0:x1], pixels, 1 - alpha, alpha)

@@ -51,7 +51,7 @@ class _Gradients:
         every = 2 if of_face else 3
         grid[1:-1:every, 1:-1:every] = True
         is_upper, is_lower = sheet_places(field)
-        moves = field.keep.max(-1) > 0.01
+        moves = field.keep.max(0) > 0.01
         inside = field.labels >= 0
         chosen = grid & moves & (inside if of_face else ~inside)
         self.parts: list[list[Any]] = []
@@ -63,7 +63,7 @@ class _Gradients:
 
     def _difference(self, sheet: Any, rows: NDArray[np.int64], axis: int, step: int) -> Any:
         """Rows of the slope of displacement component `axis` along `step`, both 0 for x and 1 for y."""
-        keep, scale = self.field.keep[..., axis].ravel(), self.field.raster.scale[step]
+        keep, scale = self.field.keep[axis].ravel(), self.field.raster.scale[step]
         offset = 1 if step == 0 else self.field.labels.shape[1]
         after, before = (sparse.diags_array(keep[r]) @ sheet[r] for r in (rows + offset, rows - offset))
         return (after - before).tocsr() * (scale / 2)
@@ -239,20 +239,20 @@ def unsound_share(size: tuple[int, int], mesh: Array, moved: Array) -> Array:
     shares = []
     for points, sheets in warper.motions(held):
         back = warper.backward_map(sheets[0])
-        bad, shown = _unsound(back), np.ones(back.shape[:2], bool)
+        bad, shown = _unsound(back), np.ones(back.shape[1:], bool)
         for layer in warper.layers:
             drawn = layer.masks(points, sheets)
             if drawn is None:
                 continue
-            (left, top, right, bottom), below_upper, below = drawn
+            (left, top, right, bottom), below_upper, below, outline = drawn
             part = slice(top - y0, bottom - y0), slice(left - x0, right - x0)
-            lower = layer.backward_map(points, sheets[1], (left, top, right, bottom))
+            lower = layer.backward_map(points, sheets[1], (left, top, right, bottom), outline)
             is_lower, is_upper = below > 0.99, below_upper < 0.01
             bad[part] = np.where(is_lower, _unsound(lower), bad[part])
-            back[part] = np.where(is_lower[..., None], lower, back[part])
+            back[:, *part] = np.where(is_lower, lower, back[:, *part])
             # slopes count where both neighbours are of the same sheet
             shown[part] &= _inner(is_lower) | _inner(is_upper)
-        at = raster.to_raster(here + back)
+        at = raster.to_raster(here + back.transpose(1, 2, 0))
         shown &= cv2.remap(face, at, None, cv2.INTER_LINEAR) > 0.5
         shares.append(float((bad & shown).sum() / max(1, int(shown.sum()))))
     return np.array(shares, np.float32)
@@ -264,7 +264,7 @@ def _inner(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _unsound(back: Array) -> NDArray[np.bool_]:
-    """Where a backward displacement [h, w, 2] is folded over or stretches too much."""
+    """Where a backward displacement [2, h, w] is folded over or stretches too much."""
     dx, dy = slopes(back)
-    least, _, area = _stretches(1 + dx[..., 0], dy[..., 0], dx[..., 1], 1 + dy[..., 1])
+    least, _, area = _stretches(1 + dx[0], dy[0], dx[1], 1 + dy[1])
     return np.asarray((area <= 0) | (least < 1 / MAX_STRETCH))

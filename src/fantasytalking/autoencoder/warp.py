@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from fantasytalking.autoencoder.displacement import FaceField
 from fantasytalking.autoencoder.enlarged_photo import EnlargedPhoto
-from fantasytalking.autoencoder.inversion import inverse_displacement
+from fantasytalking.autoencoder.inversion import inverse_displacement, looked_up
+from fantasytalking.autoencoder.mouth_inside import mouth_inside
 from fantasytalking.autoencoder.openings import REACH, PlacedOpening
 from fantasytalking.autoencoder.rigid import whole_motion
 
@@ -26,7 +27,6 @@ Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
 SPARE = 6  # grid steps that an opening's part of the raster is larger than its first frame needs
-INTERIOR_MARGIN = 2.0  # pixels of the photo around the portrait's inner mouth that count as its inside
 
 
 class Begun(NamedTuple):
@@ -35,7 +35,7 @@ class Begun(NamedTuple):
     Attributes:
         frame: [H, W, 3], on which the upper sheet is drawn everywhere.
         points: The mesh as it is shown [468, 3].
-        sheets: Displacement of both sheets on the raster [2, h, w, 2].
+        sheets: Displacement of both sheets on the raster [2, 2, h, w].
         skull: The mesh moved without expression [468, 3].
     """
 
@@ -61,7 +61,7 @@ class PortraitWarper:
         self.field = self.field_kind(mesh, image.shape[0], image.shape[1], person)
         self.mesh = self.field.mesh
         self.layers = [_Layer(self, placed) for placed in self.field.openings]
-        self.upper = _Inverse()
+        self.upper = _Inverse(is_smooth=True)
 
     def forget(self) -> None:
         """Forget the last frame, so that the next one does not depend on it."""
@@ -93,7 +93,7 @@ class PortraitWarper:
         return [self.finish(begun) for begun in self.begin(moved)]
 
     def motions(self, moved: Array) -> Iterator[tuple[Array, Array]]:
-        """Mesh as it is shown [468, 3] and displacement of both sheets on the raster [2, h, w, 2], for each of the meshes [F, 468, 3]."""
+        """Mesh as it is shown [468, 3] and displacement of both sheets on the raster [2, 2, h, w], for each of the meshes [F, 468, 3]."""
         shown = self.field.shown(moved)
         return zip(shown, self.field(moved), strict=True)
 
@@ -102,14 +102,15 @@ class PortraitWarper:
         return self.frames(points[None])[0]
 
     def backward_map(self, sheet: Array) -> Array:
-        """Displacement from each pixel of the raster's box to where it came from, [h, w, 2] in pixels, for a sheet's displacement."""
+        """Displacement from each pixel of the raster's box to where it came from, [2, h, w] in pixels, for a sheet's displacement."""
         raster = self.field.raster
         x0, y0, x1, y1 = raster.box
-        back = self.upper(sheet * raster.scale) / raster.scale
-        if back.shape[:2] == (y1 - y0, x1 - x0):
-            return np.asarray(back, np.float32)
+        scale = raster.scale[:, None, None]
+        back = self.upper(sheet * scale) / scale
+        if back.shape[1:] == (y1 - y0, x1 - x0):
+            return back
         # the displacement and not the map: a resize repeats its border
-        return np.asarray(cv2.resize(back, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR), np.float32)
+        return np.stack([cv2.resize(plane, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR) for plane in back])
 
     def _upper(self, sheets: Array) -> Pixels:
         x0, y0, x1, y1 = self.field.raster.box
@@ -119,9 +120,14 @@ class PortraitWarper:
 
 
 class _Inverse:
-    """Inverse of a displacement in a window of the raster, found from that of the frame before."""
+    """Inverse of a displacement in a window of the raster, found from that of the frame before.
 
-    def __init__(self) -> None:
+    Args:
+        is_smooth: Whether the displacement is folded hardly anywhere.
+    """
+
+    def __init__(self, is_smooth: bool = False) -> None:
+        self.is_smooth = is_smooth
         self.forget()
 
     def forget(self) -> None:
@@ -129,23 +135,24 @@ class _Inverse:
         self.window: Box | None = None
         self.last: Array | None = None
 
-    def __call__(self, forward: Array) -> Array:
-        """Invert a displacement [h, w, 2] in grid steps."""
-        self.last = inverse_displacement(forward, self.last)
+    def __call__(self, forward: Array, shown: NDArray[np.bool_] | None = None) -> Array:
+        """Invert a displacement [2, h, w] in grid steps, at the places that are shown [h, w] at least."""
+        self.last = inverse_displacement(forward, self.last, self.is_smooth, shown)
         return self.last
 
-    def within(self, sheet: Array, scale: Array, needed: Box) -> tuple[Array, tuple[int, int]]:
+    def within(self, sheet: Array, scale: Array, needed: Box, outline: Array) -> tuple[Array, tuple[int, int]]:
         """Invert a displacement in a window that holds the places x0, y0, x1, y1.
 
         Args:
-            sheet: Displacement on the whole raster [h, w, 2].
-            scale: Grid steps for one unit of it.
+            sheet: Displacement on the whole raster [2, h, w].
+            scale: Grid steps for one unit of it [2].
             needed: The places.
+            outline: Polygon around what is shown of them [N, 2].
 
         Returns:
             The inverse in grid steps, and the window's corner.
         """
-        height, width = sheet.shape[:2]
+        height, width = sheet.shape[1:]
         window = self.window
         if (
             window is None
@@ -157,7 +164,12 @@ class _Inverse:
             x0, y0, x1, y1 = needed
             window = max(x0 - SPARE, 0), max(y0 - SPARE, 0), min(x1 + SPARE, width), min(y1 + SPARE, height)
             self.window, self.last = window, None
-        return self(sheet[window[1] : window[3], window[0] : window[2]] * scale), window[:2]
+        part = sheet[:, window[1] : window[3], window[0] : window[2]]
+        inside = np.zeros(part.shape[1:], np.uint8)
+        cv2.fillPoly(inside, [np.round((outline - window[:2]) * 16).astype(np.int32)], 1, cv2.LINE_8, 4)
+        # and the places beside it, between which those at its border are interpolated
+        shown = cv2.dilate(inside, np.ones((3, 3), np.uint8)) > 0
+        return self(part * scale[:, None, None], shown), window[:2]
 
 
 class _Layer:
@@ -192,21 +204,22 @@ class _Layer:
         drawn = self.masks(points, sheets)
         if drawn is None:
             return
-        (x0, y0, x1, y1), below_upper, below = drawn
+        (x0, y0, x1, y1), below_upper, below, outline = drawn
         box = slice(y0, y1), slice(x0, x1)
         between = np.maximum(below_upper - below, 0)
-        pixels = self.warper.photo.sample(self.backward_map(points, sheets[1], (x0, y0, x1, y1)), (x0, y0))
+        pixels = self.warper.photo.sample(self.backward_map(points, sheets[1], (x0, y0, x1, y1), outline), (x0, y0))
         if between.max() > 0:
             pixels = cv2.blendLinear(pixels, self._interior(points, skull, (x0, y0, x1, y1)), below, between)
         frame[box] = cv2.blendLinear(frame[box], pixels, 1 - below_upper, below_upper)
 
-    def backward_map(self, points: Array, sheet: Array, box: Box) -> Array:
-        """Displacement from each pixel to where it came from, [h, w, 2] in pixels.
+    def backward_map(self, points: Array, sheet: Array, box: Box, outline: Array) -> Array:
+        """Displacement from each pixel to where it came from, [2, h, w] in pixels.
 
         Args:
             points: The moved mesh.
             sheet: The lower sheet's displacement on the raster.
             box: x0, y0, x1, y1 of the pixels, within the raster's box.
+            outline: Polygon around what is shown of them, in pixels [N, 2].
         """
         raster = self.warper.field.raster
         # what comes into the box may lie as far outside as anything moves
@@ -214,22 +227,26 @@ class _Layer:
         low = np.floor(raster.to_raster(np.array(box[:2], np.float32)) - away).astype(int).clip(0)
         high = np.ceil(raster.to_raster(np.array(box[2:], np.float32)) + away).astype(int) + 1
         high = np.minimum(high, (raster.width, raster.height))
-        back, corner = self.lower.within(sheet, raster.scale, (*low.tolist(), *high.tolist()))
+        back, corner = self.lower.within(
+            sheet, raster.scale, (*low.tolist(), *high.tolist()), raster.to_raster(outline)
+        )
         x, y = (
             (np.arange(box[axis], box[axis + 2], dtype=np.float32) - raster.box[axis] + 0.5) * raster.scale[axis]
             - (0.5 + corner[axis])
             for axis in (0, 1)
         )
-        at = np.empty((len(y), len(x), 2), np.float32)
-        at[..., 0], at[..., 1] = x, y[:, None]
-        found = cv2.remap(back / raster.scale, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(found, np.float32)
+        at = np.empty((2, len(y), len(x)), np.float32)
+        at[0], at[1] = x, y[:, None]
+        found = np.stack([looked_up(plane, at) for plane in back])
+        found /= raster.scale[:, None, None]
+        return found
 
-    def masks(self, points: Array, sheets: Array) -> tuple[Box, Array, Array] | None:
+    def masks(self, points: Array, sheets: Array) -> tuple[Box, Array, Array, Array] | None:
         """Shares of pixels that show what lies below the upper edge, and the lower sheet; arguments as for `draw`.
 
         Returns:
-            x0, y0, x1, y1 of the pixels, and the shares [h, w] each; None where none of it is in the photo.
+            x0, y0, x1, y1 of the pixels, the shares [h, w] each, and a polygon around the latter in pixels [N, 2]; None where none of it
+            is in the photo.
         """
         polygons = self._polygons(points, sheets[0])
         bx0, by0, bx1, by1 = self.warper.field.raster.box
@@ -239,13 +256,13 @@ class _Layer:
             return None
         low, size = np.array([x0, y0], np.float32), (x1 - x0, y1 - y0)
         below_upper, below_lower = (_mask(polygon - low, size) for polygon in polygons)
-        return (x0, y0, x1, y1), below_upper, np.minimum(below_upper, below_lower)
+        return (x0, y0, x1, y1), below_upper, np.minimum(below_upper, below_lower), polygons[1]
 
     def _polygons(self, points: Array, sheet: Array) -> tuple[Array, Array]:
         """Outlines of what lies below the moved upper edge and below the moved lower edge, in pixels."""
         opening = self.placed.opening
         spots = self.frame_spots
-        left, right, far_right, far_left = self.frame_points + sheet[spots[:, 1], spots[:, 0]]
+        left, right, far_right, far_left = self.frame_points + sheet[:, spots[:, 1], spots[:, 0]].T
         upper, lower = points[list(opening.upper), :2], points[list(opening.lower), :2]
         across = upper[-1] - upper[0]
         down = np.array([-across[1], across[0]], np.float32) / max(float(np.hypot(*across)), 1e-3)
@@ -313,33 +330,3 @@ def _mask(polygon: Array, size: tuple[int, int]) -> Array:
     canvas = np.zeros(size[::-1], np.uint8)
     cv2.fillPoly(canvas, [np.round(polygon * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     return np.asarray(canvas, np.float32) / np.float32(255)
-
-
-def mouth_inside(image: Pixels, placed: PlacedOpening) -> Pixels:
-    """The photo with what lies around the inside of the mouth replaced by its dark continuation, [H, W, 3]."""
-    polygon = placed.mesh[list(placed.opening.upper) + list(placed.opening.lower[-2:0:-1])]
-    lips = np.round(polygon * 16).astype(np.int32)
-    inner = cv2.fillPoly(np.zeros(image.shape[:2], np.uint8), [lips], 255, cv2.LINE_8, 4)
-    side = 2 * round(INTERIOR_MARGIN) + 1
-    near = cv2.dilate(inner, np.ones((side, side), np.uint8))
-    result = image.copy()
-    reach = 2 * placed.half_width
-    height, width = image.shape[:2]
-    x0, y0 = np.clip(np.floor(polygon.min(0) - reach).astype(int), 0, (width - 1, height - 1))
-    x1, y1 = np.clip(np.ceil(polygon.max(0) + reach).astype(int), 1, (width, height))
-    box = slice(y0, y1), slice(x0, x1)
-    patch, known, core = image[box].astype(np.float32), near[box] > 0, inner[box] > 0
-    if not known.any():
-        return result
-    away = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 5)
-    weight = core.astype(np.float32) + 1e-3 * known
-    spread = max(1.0, 0.15 * placed.half_width)
-    blurred = cv2.GaussianBlur(patch * weight[..., None], (0, 0), spread)
-    colour = (patch * weight[..., None]).sum((0, 1)) / weight.sum()
-    dark = 0.3 * colour
-    total = cv2.GaussianBlur(weight, (0, 0), spread)[..., None]
-    filled = (blurred + 1e-2 * colour) / (total + 1e-2)
-    share = np.clip(away / (0.25 * placed.half_width), 0, 1)[..., None]
-    filled = filled * (1 - share) + dark * share
-    result[box] = np.where(known[..., None], image[box], np.rint(filled).clip(0, 255).astype(np.uint8))
-    return result

@@ -30,7 +30,7 @@ from fantasytalking.system.files import remove_unfinished
 from fantasytalking.system.json import append_json_line
 from fantasytalking.system.startup import check_threads, importing_frameworks
 
-__all__ = ["Batch", "main", "run"]
+__all__ = ["Batch", "deciding", "main", "run"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def run(options: Batch) -> int:
     options = dataclasses.replace(
         options, output=options.output.expanduser().absolute(), model=_whole_path(options.model)
     )
-    cases = read_cases(options.manifest, options.output, given, _deciding(options))
+    cases = read_cases(options.manifest, options.output, given, deciding(options))
     check_batch_folder(options.output, cases, options.run.overwrite)
     progress = TerminalProgress()
     with progress.stage("loading"), importing_frameworks():
@@ -113,8 +113,10 @@ def _whole_path(model: str) -> str:
     return str(given.absolute()) if isinstance(folder, Path) and given.is_dir() and given == folder else model
 
 
-def _deciding(options: Batch) -> dict[str, Any]:
+def deciding(options: Batch) -> dict[str, Any]:
     """What determines all videos besides the lines: the model's files, and the options that change what it computes."""
+    from fantasytalking.acceleration.few_step_lora import DEFAULTS_FILE
+
     folder = resolve_model(options.model)
     weights: dict[str, str] = {}
     if isinstance(folder, Path):
@@ -128,7 +130,11 @@ def _deciding(options: Batch) -> dict[str, Any]:
         for path in (given.transformer, given.adapter)
         if path is not None
     }
-    loras = {str(path): [file_fingerprint(path), weight] for path, weight in parse_loras(speed.lora)}
+    loras = {
+        # its schedule lies beside it
+        str(path): [*(file_fingerprint(file.expanduser()) for file in (path, path.parent / DEFAULTS_FILE)), weight]
+        for path, weight in parse_loras(speed.lora)
+    }
     return {
         "model": weights,
         "weights": others,

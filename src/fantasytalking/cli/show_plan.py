@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.generation.run_options import MemoryOptions, check_weights_options, left_out, overrides_of
 from fantasytalking.pipeline.model_names import resolve_model
+
+if TYPE_CHECKING:
+    from fantasytalking.acceleration.parallel_plan import ParallelPlan
+    from fantasytalking.pipeline.settings import GenerationSettings
 
 __all__ = ["PlanQuestion", "collect_plan", "plan_text"]
 
@@ -37,6 +41,8 @@ class PlanQuestion:
     """Length of the video in seconds; by default the model's longest clip."""
     profile: Literal["exact", "balanced", "fast", "turbo"] = "exact"
     """Profile of speed, of which steps and guidance count."""
+    parallel: str | None = None
+    """Plan for one of several processes, each with such a device, on one machine: auto, guidance=2, ulysses=N or both, as for generate."""
 
 
 def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, Any]:
@@ -78,8 +84,13 @@ def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, An
     sizes, clip = read_sizes(folder, question.transformer, question.adapter), longest_clip(folder, settings)
     machine = Machine.of(place, question.device_memory, question.host_memory)
     given = overrides_of(options, question.dtype, chosen)
+    has_text = "text_encoder" in sizes.parts
+    shared = _shared(question, folder, chosen, has_text)
+    if shared is not None:
+        clip, machine = shared.share_of(clip, machine, shared.processes)
     run = resolve_plan(sizes, clip, machine, options.memory, given)
-    passes = count_passes(chosen, "text_encoder" in sizes.parts)
+    passes = count_passes(chosen, has_text)
+    own = [-(-count // (1 if shared is None else shared.guidance)) for count in passes]
     batched = run.plan.batch_passes == "on"
     notes = [] if run.fits else [too_little(run, sizes, clip, machine, given)]
     return {
@@ -88,13 +99,43 @@ def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, An
         "clip": {"frames": clip.frames, "height": clip.height, "width": clip.width},
         "steps": len(passes),
         "passes": sum(passes),
-        "calls": sum(min(1, count) if batched else count for count in passes),
+        "calls": sum(min(1, count) if batched else count for count in own),
+        "parallel": None if shared is None else str(shared),
+        "processes": 1 if shared is None else shared.processes,
         "plan": as_record(run),
         "cache": run.plan.cache,
         "notes": [*notes, *left_out(run.plan, given)],
         "compile": resolved.profile.compile and machine.kind == "cuda",
         "lines": describe_run(run, machine, sizes),
     }
+
+
+def _shared(question: PlanQuestion, folder: Path, settings: GenerationSettings, has_text: bool) -> ParallelPlan | None:
+    """How several processes share the work; None where there is one.
+
+    Raises:
+        SettingsError: There is no such division, or the model cannot be shared so.
+    """
+    import torch
+
+    from fantasytalking.acceleration.parallel_plan import parse_parallel
+    from fantasytalking.checkpoints.component_files import read_config
+    from fantasytalking.pipeline.parallel_calls import plan_for
+    from fantasytalking.transformer.context_parallel import check_heads
+
+    if question.parallel is None:
+        return None
+    wanted, count = parse_parallel(question.parallel), torch.cuda.device_count()
+    if wanted is None and (question.device_memory is not None or count < 2):
+        raise SettingsError(
+            "--parallel auto takes all GPUs of this machine, of which there are not several; give a division, such as --parallel "
+            "guidance=2,ulysses=2."
+        )
+    heads = read_config(folder / "transformer").get("num_attention_heads", 1)
+    if wanted is None:
+        return plan_for(count, settings, heads, has_text)
+    check_heads(heads, wanted.ulysses)
+    return wanted
 
 
 def plan_text(facts: dict[str, Any]) -> str:
@@ -109,6 +150,11 @@ def plan_text(facts: dict[str, Any]) -> str:
         f"profile {facts['profile']}": f"step cache: {facts['cache']}; {compiled}",
         "network passes": f"{facts['passes']} in {facts['steps']} steps, {facts['calls']} calls of the network",
     }
+    if facts["parallel"] is not None:
+        shared = (
+            f"{facts['processes']} ({facts['parallel']}); memory is that of each, calls are those of the one with most"
+        )
+        rows["processes"] = shared
     lines += [f"  {name:<30}{text}" for name, text in rows.items()]
     lines += [f"note: {note}" for note in facts["notes"]]
     return "\n".join(lines)

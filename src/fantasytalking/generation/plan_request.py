@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,7 @@ from fantasytalking.generation.run_options import ProfileOptions, RunOptions, le
 from fantasytalking.pipeline.settings import GenerationSettings
 
 if TYPE_CHECKING:
-    from fantasytalking.acceleration.memory_plan import Clip
     from fantasytalking.acceleration.profiles import ResolvedProfile
-    from fantasytalking.acceleration.ranks import Ranks
     from fantasytalking.acceleration.resolve_plan import Machine, PlannedRun
     from fantasytalking.generation.request import Request
 
@@ -66,6 +63,7 @@ def plan_of_request(request: Request, settings: dict[str, Any], machine: Machine
         settings: Its settings by name, those of its profile included.
         machine: The machine.
     """
+    from fantasytalking.acceleration.parallel_plan import ParallelPlan
     from fantasytalking.acceleration.part_sizes import read_sizes
     from fantasytalking.acceleration.resolve_plan import next_plan, resolve_plan, too_little
     from fantasytalking.errors import CheckpointError
@@ -81,7 +79,8 @@ def plan_of_request(request: Request, settings: dict[str, Any], machine: Machine
     given = overrides_of(request.memory, request.run.dtype, settings_of(folder, settings))
     clip = clip_of(folder, settings, request.portrait, request.speech)
     if request.ranks is not None:
-        clip, machine = _share_of(request.ranks, clip, machine)
+        shared = request.ranks.plan or ParallelPlan()
+        clip, machine = shared.share_of(clip, machine, request.ranks.on_this_machine)
     planned = resolve_plan(sizes, clip, machine, request.memory.memory, given)
     notes = [] if planned.plan.name == "high" else [f"Memory plan {plan_label(planned)}."]
     if not planned.fits:
@@ -90,14 +89,6 @@ def plan_of_request(request: Request, settings: dict[str, Any], machine: Machine
     # One of several processes cannot begin again alone.
     lower = None if request.ranks is not None else next_plan(sizes, clip, machine, planned.plan, given)
     return PlanOfRequest(planned, lower, tuple(notes))
-
-
-def _share_of(ranks: Ranks, clip: Clip, machine: Machine) -> tuple[Clip, Machine]:
-    """What one of several processes has to do, and the memory that it has for it: of main memory, an equal share."""
-    passes = -(-clip.passes // (1 if ranks.plan is None else ranks.plan.guidance))
-    host = machine.host_bytes // ranks.on_this_machine
-    own = machine.device_bytes if machine.kind == "cuda" else machine.device_bytes // ranks.on_this_machine
-    return dataclasses.replace(clip, passes=passes), dataclasses.replace(machine, device_bytes=own, host_bytes=host)
 
 
 def plan_label(planned: PlannedRun) -> str:

@@ -20,10 +20,11 @@ from av.video.stream import VideoStream
 
 from fantasytalking.errors import OutputError, VideoError
 from fantasytalking.media.container import write_errors
+from fantasytalking.media.encoder_input import encodable
 from fantasytalking.media.resampling import StreamResampler
 from fantasytalking.media.sound_track import SOUND_RATE, SoundTrack
 from fantasytalking.media.video_formats import STREAM_ENDINGS
-from fantasytalking.media.video_writer import add_picture, encodable, even_frame, exact_rate
+from fantasytalking.media.video_writer import add_picture, even_frame, exact_rate
 from fantasytalking.system.files import check_output
 
 __all__ = ["StreamWriter"]

@@ -19,7 +19,8 @@ from av.video.stream import VideoStream
 
 from fantasytalking.errors import VideoError
 from fantasytalking.media.audio import Audio
-from fantasytalking.media.container import SCALING, close_quietly, write_errors
+from fantasytalking.media.container import close_quietly, write_errors
+from fantasytalking.media.encoder_input import encodable
 from fantasytalking.media.sound_track import SoundTrack, checked_sound
 from fantasytalking.media.video_formats import ENDINGS, FORMATS
 from fantasytalking.system.files import atomic_path, check_output
@@ -29,7 +30,6 @@ __all__ = [
     "QUICK_PRESET",
     "VideoWriter",
     "add_picture",
-    "encodable",
     "even_frame",
     "exact_rate",
     "open_container",
@@ -106,6 +106,7 @@ class VideoWriter:
         self._sound = None if audio is None else checked_sound(audio)
         self._sound_bitrate = audio_bitrate
         self._threads = 1 if reproducible else threads
+        self._reproducible = reproducible
         if reproducible:
             # x264's macroblock tree reads uninitialised memory: the same frames would be encoded differently from run to run.
             self._options["x264-params"] = "mbtree=0"
@@ -144,7 +145,7 @@ class VideoWriter:
                 f"Frame {self.frames} is {frame.shape[1]} x {frame.shape[0]} px, unlike the first one; "
                 "give frames of one size."
             )
-        picture = encodable(array, self.frames, self.fps)
+        picture = encodable(array, self.frames, self.fps, self._reproducible)
         self.frames += 1
         with write_errors(self.path):
             self._container.mux(self._picture.encode(picture))
@@ -205,15 +206,6 @@ def add_picture(
     context.colorspace = context.color_primaries = context.color_trc = Colorspace.ITU709
     context.color_range = ColorRange.MPEG
     return stream
-
-
-def encodable(frame: npt.NDArray[np.uint8], number: int, fps: Fraction) -> av.VideoFrame:
-    """Frame uint8 RGB [H, W, 3] of even sides as the encoder takes it, with the time at which it is shown."""
-    picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
-        format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, interpolation=SCALING
-    )
-    picture.pts, picture.time_base = number, 1 / fps
-    return picture
 
 
 def write_video(

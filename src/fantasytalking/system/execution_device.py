@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +24,9 @@ def execution_device(network: nn.Module) -> torch.device:
             device = getattr(hook, "execution_device", None)
             if device is not None:
                 return torch.device(device)
-    return next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
+    # one after the other, as to collect all of them takes longer than the paint of a mouth
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 def move_tensors(record: Any, device: torch.device | str | int, non_blocking: bool = False) -> dict[str, Any]:
