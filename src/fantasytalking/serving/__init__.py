@@ -1,1 +1,1 @@
-"""The service: jobs that survive any crash, a worker a device, the REST API and the page."""
+"""A service: jobs that make videos, offered by REST and a page."""

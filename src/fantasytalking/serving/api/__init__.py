@@ -1,1 +1,1 @@
-"""The REST API, a FastAPI application."""
+"""The REST interface."""
