@@ -69,6 +69,14 @@ class JobQueries:
         with self._reads.begin() as connection:
             return {job: number for number, job in enumerate(queue_order(connection), 1)}
 
+    def has_queued(self) -> bool:
+        """Whether a job waits."""
+        with self._reads.begin() as connection:
+            return (
+                connection.execute(select(JOBS.c.id).where(JOBS.c.status == JobStatus.QUEUED).limit(1)).first()
+                is not None
+            )
+
     def counts(self) -> dict[JobStatus, int]:
         """Number of jobs in each state."""
         with self._reads.begin() as connection:
