@@ -161,6 +161,7 @@ class StreamedFrame:
         sound: float32 [n], what is heard while it is shown.
         sample_rate: Samples a second of the sound.
         fps: Frames per second of the video.
+        is_rest: Whether the sound is silence that stands for live speech which did not come.
     """
 
     number: int
@@ -168,6 +169,7 @@ class StreamedFrame:
     sound: NDArray[np.float32]
     sample_rate: int
     fps: float
+    is_rest: bool = False
 
 
 @dataclass
