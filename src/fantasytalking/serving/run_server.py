@@ -60,6 +60,8 @@ def run_server(settings: ServerSettings, out: TextIO) -> int:
         limit_concurrency=settings.connections,
         h11_max_incomplete_event_size=settings.header_bytes,
         server_header=False,
+        # The first message of a live session holds a portrait in base64.
+        ws_max_size=max(2**24, settings.image_bytes * 3 // 2),
     )
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host

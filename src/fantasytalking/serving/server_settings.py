@@ -131,6 +131,24 @@ class ServerSettings(BaseSettings):
         Words, field("Hosts from which portraits and sound may be fetched by https URL; empty: no URL is fetched.")
     ] = ()
 
+    realtime_sessions: Annotated[
+        int,
+        field(
+            "Live sessions at the same time, each in a process with a model of its own; 0: none.",
+            minimum=0,
+            maximum=256,
+        ),
+    ] = 1
+    realtime_seconds: Annotated[float, field("Longest live session.", minimum=1, maximum=86400, unit="seconds")] = (
+        1800.0
+    )
+    realtime_keep_seconds: Annotated[
+        float,
+        field(
+            "How long the process of a live session is kept for the next one.", minimum=0, maximum=86400, unit="seconds"
+        ),
+    ] = 300.0
+
     queued_jobs: Annotated[int, field("Most jobs that wait or run.", minimum=1, maximum=1_000_000)] = 200
     queued_jobs_per_client: Annotated[int, field("Most of them of one client.", minimum=1, maximum=1_000_000)] = 20
     requests_per_minute: Annotated[

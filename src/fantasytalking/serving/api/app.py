@@ -21,6 +21,8 @@ from fantasytalking.serving.jobs.job_store import JobStore
 from fantasytalking.serving.jobs.job_tables import open_database
 from fantasytalking.serving.jobs.retention import Retention
 from fantasytalking.serving.offered_models import offered_models
+from fantasytalking.serving.realtime.live_pool import LivePool
+from fantasytalking.serving.realtime.live_socket import realtime_routes
 from fantasytalking.serving.server_settings import ServerSettings
 from fantasytalking.serving.workers.supervisor import Supervisor
 
@@ -46,6 +48,8 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
     store = JobStore(open_database(settings.database_url))
     service = Service(settings, store, files, VideoDesk(settings, store, files), workers or Supervisor(settings, store))
 
+    live = LivePool(settings)
+
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         retention = Retention(store, files)
@@ -53,6 +57,7 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
         service.workers.start()
         yield
         service.closing.set()
+        await live.close()
         await run_in_threadpool(service.workers.stop, settings.stop_seconds)
         await run_in_threadpool(retention.stop)
         store.close()
@@ -71,6 +76,7 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
     app.include_router(video_routes(request_body_schema(usual, models)))
     app.include_router(event_routes())
     app.include_router(information_routes())
+    app.include_router(realtime_routes(settings, live))
     add_error_handlers(app, settings.data)
     protect(app, settings)
     return app
