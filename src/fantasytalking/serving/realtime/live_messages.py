@@ -2,7 +2,7 @@
 
 | message | means |
 |---|---|
-| `session.start`: `image_reference`, and where it is wanted `model`, `sample_rate`, `pcm_format`, `segment_seconds`, `settings` | the first |
+| `session.start`: `image_reference`, where wanted `model`, `sample_rate`, `pcm_format`, `segment_seconds`, `settings` | the first |
 | binary | speech: raw PCM, one channel, chunks of any length |
 | `speech.finish` | no more speech comes |
 | `session.cancel` | end at once |
@@ -54,7 +54,7 @@ class SessionStart:
             SettingsError: A field or a setting does not exist or has a bad value.
         """
         fields = {name: value for name, value in message.items() if name not in ("type", "image_reference", "settings")}
-        given = message.get("settings") or {}
+        given = message.get("settings", {})
         if not isinstance(given, dict):
             raise SettingsError("settings must be an object of settings by name.")
         check_names(given, ())

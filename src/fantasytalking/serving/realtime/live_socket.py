@@ -116,6 +116,9 @@ class _Conversation:
             is_usable = await self._talk(process)
         finally:
             await asyncio.shield(self._end(process, is_usable, folder))
+        # Only now: whoever is told that the session has ended may begin the next one.
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            await self._socket.close(_CODES["normal"])
 
     async def _end(self, process: LiveProcess, is_usable: bool, folder: Path) -> None:
         await self._pool.give_back(process, is_usable)
@@ -133,18 +136,14 @@ class _Conversation:
             await asyncio.wait((hearing, seeing), timeout=_LAST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         finally:
             hearing.cancel()
-        if seeing.done():
-            is_usable = seeing.result()
-            with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-                await self._socket.close(_CODES["normal"])
-            return is_usable
-        # The client is gone or has cancelled: nobody takes what still comes.
-        self._is_gone = True
-        await process.tell("cancel")
-        done, _ = await asyncio.wait((seeing,), timeout=_END_SECONDS)
-        if done:
-            return seeing.result()
+        if not seeing.done():
+            # The client is gone or has cancelled: nobody takes what still comes.
+            self._is_gone = True
+            await process.tell("cancel")
+            await asyncio.wait((seeing,), timeout=_END_SECONDS)
         seeing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            return await seeing
         return False
 
     async def _hear(self, process: LiveProcess) -> None:
