@@ -34,6 +34,9 @@ class DubbedMotion:
         painter: The mouth painter.
         limited: Limits and smooths motion numbers [F, P].
         overlap: Frames that neighbouring segments share.
+
+    Attributes:
+        held_back: Last frames of a segment that are given with the next one: none, as no frames are given at all.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class DubbedMotion:
     ) -> None:
         self._codec, self._painter, self._limited, self._overlap = codec, painter, limited, overlap
         self._motion: list[Tensor] = []
+        self.held_back = 0
         self._last: Tensor | None = None
 
     def decode(self, latents: Tensor, given: int, is_last: bool) -> Iterator[NDArray[np.uint8]]:

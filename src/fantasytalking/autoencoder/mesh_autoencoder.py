@@ -24,7 +24,7 @@ from fantasytalking.autoencoder.dubbed_clip import DubbedMotion
 from fantasytalking.autoencoder.interface import Beginning, Reference, from_uint8, to_uint8
 from fantasytalking.autoencoder.lids import draw_blinks
 from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec, smooth_over_time
-from fantasytalking.autoencoder.mesh_segments import FADE_FRAMES, TRAVEL, MeshSegmentDecoder
+from fantasytalking.autoencoder.mesh_segments import CONTEXT, FADE_FRAMES, SOON, TRAVEL, MeshSegmentDecoder
 from fantasytalking.autoencoder.opening_readings import drawn_openings
 from fantasytalking.autoencoder.painter import MouthPainter
 from fantasytalking.autoencoder.render import Renderer, render, warper_of
@@ -239,7 +239,9 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         moved = self.codec.points_of(parameters, torch.from_numpy(mesh)).numpy()
         yield from render(image, mesh, moved, self.painter, aside, prepared.warper, count)
 
-    def segment_decoder(self, reference: Reference, overlap: int, continued: bool, aside: bool) -> MeshSegmentDecoder:
+    def segment_decoder(
+        self, reference: Reference, overlap: int, continued: bool, aside: bool, soon: bool = False
+    ) -> MeshSegmentDecoder:
         """A decoder of one long video; see `autoencoder.segment_decoder`.
 
         Raises:
@@ -249,7 +251,15 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         prepared = self._take_prepared(reference)
         renderer = Renderer(image, mesh, self.painter, TRAVEL * eye_distance(mesh), prepared.warper)
         return MeshSegmentDecoder(
-            self.codec, renderer, prepared.openings, self.limited, mesh, overlap, continued, aside
+            self.codec,
+            renderer,
+            prepared.openings,
+            self.limited,
+            mesh,
+            overlap,
+            continued,
+            aside,
+            SOON if soon else CONTEXT,
         )
 
     def motion_decoder(self, overlap: int) -> DubbedMotion:

@@ -13,10 +13,12 @@ from fantasytalking.autoencoder.interface import Beginning
 from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec
 from fantasytalking.autoencoder.render import Renderer
 
-__all__ = ["CONTEXT", "TRAVEL", "MeshSegmentDecoder"]
+__all__ = ["CONTEXT", "SOON", "TRAVEL", "MeshSegmentDecoder"]
 
 CONTEXT = 16
 """Frames before and behind one on which it depends: smoothing reaches 6, and motion is held back from 8 frames before."""
+SOON = 5
+"""Frames behind one that are waited for where frames are wanted soon: smoothing reaches one more, and holding back of motion three."""
 LONGEST = 500
 """Frames drawn as one stretch: meshes of more need memory."""
 TRAVEL = 0.3
@@ -37,6 +39,7 @@ class MeshSegmentDecoder:
         overlap: Frames that neighbouring segments share.
         continued: Whether the video continues another one, so that its first frame is not the portrait.
         aside: Whether a second thread draws the next frames meanwhile.
+        held_back: Frames behind one that are waited for before it is drawn.
     """
 
     def __init__(
@@ -49,7 +52,9 @@ class MeshSegmentDecoder:
         overlap: int,
         continued: bool,
         aside: bool,
+        held_back: int = CONTEXT,
     ) -> None:
+        self.held_back = held_back
         self._codec, self._limit = codec, limited
         self._mesh, self._overlap, self._aside = torch.from_numpy(mesh), overlap, aside
         self._renderer, self._openings = renderer, openings
@@ -72,7 +77,7 @@ class MeshSegmentDecoder:
         for start in range(0, len(new), LONGEST):
             ends = is_last and start + LONGEST >= len(new)
             self._motion = torch.cat([self._motion, new[start : start + LONGEST]])
-            yield from self._draw(len(self._motion) - (0 if ends else CONTEXT))
+            yield from self._draw(len(self._motion) - (0 if ends else self.held_back))
 
     def _draw(self, end: int) -> Iterator[NDArray[np.uint8]]:
         """Draw the motion that is there up to a frame, and keep what the next frames depend on."""

@@ -23,7 +23,13 @@ Pixels = NDArray[np.uint8]
 
 
 class SegmentDecoder(Protocol):
-    """Decodes the segments of one video in order."""
+    """Decodes the segments of one video in order.
+
+    Attributes:
+        held_back: Last frames of a segment that are given with the next one.
+    """
+
+    held_back: int
 
     def decode(self, latents: Tensor, given: int, is_last: bool) -> Iterator[Pixels]:
         """Decode a segment.
@@ -51,7 +57,9 @@ class SegmentDecoder(Protocol):
 class DecodesSegments(Protocol):
     """An autoencoder with a way of its own to decode segments; others are decoded by `FrameSegmentDecoder`."""
 
-    def segment_decoder(self, reference: Reference, overlap: int, continued: bool, aside: bool) -> SegmentDecoder:
+    def segment_decoder(
+        self, reference: Reference, overlap: int, continued: bool, aside: bool, soon: bool = False
+    ) -> SegmentDecoder:
         """A decoder of one video; the arguments are those of the function `segment_decoder`."""
 
 
@@ -62,6 +70,7 @@ def segment_decoder(
     continued: bool = False,
     aside: bool = True,
     hold: bool = False,
+    soon: bool = False,
 ) -> SegmentDecoder:
     """A decoder of one long video.
 
@@ -72,9 +81,10 @@ def segment_decoder(
         continued: Whether the video continues another one, so that its first frame is not the portrait.
         aside: Whether a second thread may work on the next frames meanwhile.
         hold: Whether frames that a segment begins with are brought to the portrait's colours and sharpness.
+        soon: Whether to hold back fewer frames than would be best, as they are waited for.
     """
     if isinstance(autoencoder, DecodesSegments):
-        return autoencoder.segment_decoder(reference, overlap, continued, aside)
+        return autoencoder.segment_decoder(reference, overlap, continued, aside, soon)
     return FrameSegmentDecoder(autoencoder, reference, overlap, continued, hold)
 
 
@@ -94,6 +104,7 @@ class FrameSegmentDecoder:
     ) -> None:
         self._autoencoder, self._reference, self._overlap, self._hold = autoencoder, reference, overlap, hold
         self._continued, self._last = continued, list[Pixels]()
+        self.held_back = overlap
 
     def decode(self, latents: Tensor, given: int, is_last: bool) -> Iterator[Pixels]:
         """See `SegmentDecoder.decode`."""

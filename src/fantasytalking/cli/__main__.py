@@ -45,6 +45,7 @@ COMMANDS = {
     "verify": Command(
         "fantasytalking.cli.verify", "Tell whether a video is marked as made by a model, and whether its marks hold."
     ),
+    "serve": Command("fantasytalking.cli.serve", "Offer all this as a service: REST API and page on one port."),
     "info": Command("fantasytalking.cli.info", "Show versions, devices, optional packages and what they enable."),
     "download": Command("fantasytalking.cli.download", "Download the released weights from the hub; resumable.", True),
     "convert": Command(

@@ -38,7 +38,17 @@ def window_ranges(num_tokens: int, num_frames: int) -> torch.Tensor:
             "Audio windows need at least 1 speech token and 1 video frame, "
             f"but there are {num_tokens} and {num_frames}."
         )
-    tokens_per_frame = num_tokens / num_frames
+    return ranges_between(num_tokens / num_frames, 0, (num_frames - 1) // TIME_STRIDE + 1)
+
+
+def ranges_between(tokens_per_frame: float, first: int, end: int) -> torch.Tensor:
+    """`window_ranges` of the latent frames from a first one to one before another, [end - first, 2].
+
+    Args:
+        tokens_per_frame: Speech tokens to a video frame.
+        first: Number of the first latent frame.
+        end: One past the number of the last.
+    """
     half = int(tokens_per_frame * TIME_STRIDE / 2)
 
     def centred(latent: int) -> list[int]:
@@ -49,8 +59,7 @@ def window_ranges(num_tokens: int, num_frames: int) -> torch.Tensor:
         return [centre - half, centre + half]
 
     start = centred(1)[0]
-    latent_frames = (num_frames - 1) // TIME_STRIDE + 1
-    ranges = [[start - 2 * half, start]] + [centred(latent) for latent in range(1, latent_frames)]
+    ranges = [centred(latent) if latent else [start - 2 * half, start] for latent in range(first, end)]
     return torch.tensor(ranges, dtype=torch.int64)
 
 

@@ -5,6 +5,7 @@ Letters: B batch, n samples, t speech tokens, d width.
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -23,6 +24,9 @@ BLOCK_SECONDS = 30
 """Block length of Whisper; both encoders encode longer speech in blocks of this length."""
 OVERLAP_SECONDS = 4
 """Overlap of neighbouring blocks, over which their features are cross-faded, so that there is no seam."""
+
+USUAL_LOUDEST = 2.0
+"""Loudest value of the log-mel spectrogram of speech at -20 dBFS, log10; 1.9 to 2.5 in recordings."""
 
 # transformers takes seconds to import, and much that needs the projector or the sample rate loads no encoder.
 if TYPE_CHECKING:
@@ -95,6 +99,51 @@ class FeatureBlocks:
         return ramp
 
 
+class RecentSpeech:
+    """Features of the last seconds of speech, for speech that is still being spoken.
+
+    Whisper's encoder works on 30 seconds, whatever there is to hear; here it has positions for as many seconds as are asked for, and
+    shares all else with the encoder given. It also raises all that is 80 dB below the loudest sound to that level. Here that is the
+    loudest sound of usual speech at least, so that silence stays what it is when the last word before it is no longer heard.
+
+    Args:
+        encoder: The encoder.
+        seconds: Length of speech, at most 30.
+    """
+
+    def __init__(self, encoder: SpeechEncoder, seconds: float) -> None:
+        self._samples = round(seconds * SAMPLE_RATE)
+        self._encoder = encoder
+        if not encoder.takes_samples:
+            self._encoder = SpeechEncoder(
+                _shortened(encoder.network, round(seconds * AUDIO_TOKEN_RATE)), encoder.extractor
+            )
+
+    @torch.no_grad()
+    def encode(self, wave: np.ndarray) -> torch.Tensor:
+        """Features float32 [t, d] of samples [n], at most as many as asked for, at the level that the encoder wants."""
+        if self._encoder.takes_samples:
+            return self._encoder.encode_block(wave if len(wave) >= 400 else np.pad(wave, (0, 400 - len(wave))))
+        inputs = self._encoder.extractor(wave, sampling_rate=SAMPLE_RATE, return_tensors="pt", max_length=self._samples)
+        mel = inputs.input_features.clamp(min=(USUAL_LOUDEST - 4) / 4)
+        network = self._encoder.network
+        features = network(mel.to(self._encoder.device, self._encoder.dtype)).last_hidden_state[0].float()
+        return features[: max(1, round(wave.size / SAMPLES_PER_TOKEN))]  # type: ignore[no-any-return]
+
+
+def _shortened(network: WhisperEncoder, positions: int) -> WhisperEncoder:
+    """Whisper's encoder for fewer positions, which shares its weights with the one given."""
+    config = copy.deepcopy(network.config)
+    config.max_source_positions = min(positions, config.max_source_positions)
+    with torch.device("meta"):
+        short = type(network)(config)
+    for name, part in network.named_children():
+        setattr(short, name, part)
+    kept = network.embed_positions.weight[: config.max_source_positions]
+    short.embed_positions = nn.Embedding.from_pretrained(kept, freeze=True)
+    return short.eval()
+
+
 class AudioProjector(nn.Module):
     """Projects speech features to audio tokens; the keys are those of the released `proj_model`.
 
@@ -142,6 +191,16 @@ class SpeechEncoder:
         self.network = network.eval().requires_grad_(False)
         self.extractor = extractor
         self._normalises_waveform = isinstance(extractor, Wav2Vec2FeatureExtractor)
+
+    @property
+    def normalises_level(self) -> bool:
+        """Whether speech is brought to zero mean and unit variance before it is encoded."""
+        return self._normalises_waveform and bool(self.extractor.do_normalize)
+
+    @property
+    def takes_samples(self) -> bool:
+        """Whether the network takes samples, as wav2vec2 does, and no spectrogram."""
+        return self._normalises_waveform
 
     @property
     def feature_dim(self) -> int:
@@ -196,7 +255,7 @@ class SpeechEncoder:
 
         Those of the whole: normalised on its own, a block with little speech would be amplified.
         """
-        if not self._normalises_waveform or not self.extractor.do_normalize:
+        if not self.normalises_level:
             return 0.0, 1.0
         total = squares = 0.0
         for start in range(0, len(samples), BLOCK_SECONDS * SAMPLE_RATE):

@@ -13,13 +13,14 @@ import numpy.typing as npt
 from fantasytalking.errors import AudioError
 from fantasytalking.media.spooled_sound import pieces_of
 
-__all__ = ["SILENCE_DBFS", "is_silent", "normalise_loudness", "normalise_pieces"]
+__all__ = ["PEAK", "SILENCE_DBFS", "is_silent", "limit_peaks", "normalise_loudness", "normalise_pieces"]
 
 Samples = npt.NDArray[np.float32]
 
 SILENCE_DBFS = -70.0
 _BLOCK_SECONDS = 0.05
-_PEAK = 0.95
+PEAK = 0.95
+"""Below which peaks are bent."""
 _MAX_GAIN = 50.0  # dB
 _NO_OFFSET = np.float32(0)
 
@@ -61,7 +62,7 @@ def normalise_loudness(samples: Samples, sample_rate: int = 16000, target: float
     if is_silent(samples, sample_rate, threshold=target - _MAX_GAIN - 20.0):
         return samples
     mean, gain = _speech_gain(samples, sample_rate, target)
-    return _limit_peaks((samples - mean) * gain, _PEAK)
+    return limit_peaks((samples - mean) * gain, PEAK)
 
 
 def normalise_pieces(samples: Samples, sample_rate: int, target: float) -> Iterator[Samples]:
@@ -71,7 +72,7 @@ def normalise_pieces(samples: Samples, sample_rate: int, target: float) -> Itera
         return
     mean, gain = _speech_gain(samples, sample_rate, target)
     for piece in pieces_of(samples):
-        yield _limit_peaks((piece - mean) * gain, _PEAK)
+        yield limit_peaks((piece - mean) * gain, PEAK)
 
 
 def _speech_gain(samples: Samples, sample_rate: int, target: float) -> tuple[np.float32, np.float32]:
@@ -91,7 +92,8 @@ def _check_samples(samples: object) -> None:
         raise AudioError(f"Sound must be an array of mono samples [n], float in -1..1, not {given}; use load_audio().")
 
 
-def _limit_peaks(samples: Samples, peak: float) -> Samples:
+def limit_peaks(samples: Samples, peak: float) -> Samples:
+    """Samples [n] of which those above 0.8 of a peak are bent smoothly to stay below it."""
     knee = 0.8 * peak
     magnitude = np.abs(samples)
     bent = knee + (peak - knee) * np.tanh((magnitude - knee) / (peak - knee))

@@ -31,7 +31,7 @@ from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
 
-__all__ = ["Demands", "read_demands", "read_footage_inputs", "read_inputs", "read_speakers"]
+__all__ = ["Demands", "read_demands", "read_footage_inputs", "read_inputs", "read_portrait", "read_speakers"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,28 @@ class Demands:
     rules: ModelRules
     settings: GenerationSettings
     uses_identity: bool
+
+
+def read_portrait(image: str | os.PathLike[str], model: str, given: Mapping[str, Any]) -> ImageSource:
+    """Read a portrait as the pipeline of a model will, where the speech comes later.
+
+    Args:
+        image: File of the portrait.
+        model: Name of the model.
+        given: Settings of the call by name.
+
+    Returns:
+        What the pipeline takes, as `read_inputs` gives it.
+
+    Raises:
+        InputError: The image or a setting cannot be used.
+        CheckpointError: There is no such model.
+    """
+    demands = _demands_of(model, given)
+    if demands is None:
+        load_image(image)
+        return image
+    return _portrait(image, demands)
 
 
 def read_inputs(
@@ -73,9 +95,13 @@ def read_inputs(
         load_image(image)
         load_audio(audio, from_picture=False)
         return image, audio
+    return _portrait(image, demands), load_speech(audio, demands.settings, demands.rules)
+
+
+def _portrait(image: str | os.PathLike[str], demands: Demands) -> ImageSource:
     settings, rules = demands.settings, demands.rules
     find_face = rules.needs_face or (demands.uses_identity and settings.identity_scale > 0)
-    return load_portrait(image, settings, rules, find_face), load_speech(audio, settings, rules)
+    return load_portrait(image, settings, rules, find_face)
 
 
 def read_speakers(

@@ -173,6 +173,7 @@ class StreamedFrame:
         sample_rate: Samples a second of the sound.
         fps: Frames per second of the video.
         marks: What a file of the video is marked with, for `StreamWriter`; `pixels` are not marked.
+        is_rest: Whether the sound is silence that stands for live speech which did not come.
     """
 
     number: int
@@ -181,6 +182,7 @@ class StreamedFrame:
     sample_rate: int
     fps: float
     marks: Marks
+    is_rest: bool = False
 
 
 @dataclass

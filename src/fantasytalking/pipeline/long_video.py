@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ from fantasytalking.pipeline.clip_batches import Clip, Run, reference_of
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES, encode_beginning
 from fantasytalking.pipeline.encoders import encode_conditions, encode_prompts
 from fantasytalking.pipeline.inputs import Portrait, Speech
+from fantasytalking.pipeline.live_speech import LiveSpeech
+from fantasytalking.pipeline.live_track import LiveTrack
 from fantasytalking.pipeline.progress import Nested
 from fantasytalking.pipeline.sample_clips import sample_clips
 from fantasytalking.pipeline.segments import (
@@ -95,7 +97,7 @@ class LongVideo:
         pipeline: The pipeline.
         case: Arguments of the video, with settings that the model can follow.
         portrait: The portrait as read.
-        speech: The speech as read.
+        speech: The speech as read, or speech that is still coming, whose segments are as its options say.
         run: What belongs to the call.
         is_stream: Whether the first segment is to come soon.
         decoder: Decodes the segments in place of the autoencoder's usual decoder.
@@ -103,7 +105,8 @@ class LongVideo:
 
     Attributes:
         frames: Number of frames given so far.
-        seams: Numbers of the frames with which segments after the first begin, as far as they are sampled.
+        seams: Numbers of the frames with which segments after the first begin, as far as they are sampled; none of live speech.
+        before: The segment that was sampled last; None at the beginning.
     """
 
     def __init__(
@@ -111,7 +114,7 @@ class LongVideo:
         pipeline: Any,
         case: Case,
         portrait: Portrait,
-        speech: Speech,
+        speech: Speech | LiveSpeech,
         run: Run,
         is_stream: bool = False,
         decoder: SegmentDecoder | None = None,
@@ -136,7 +139,7 @@ class LongVideo:
                 pipeline.encoders, pipeline.rules, portrait, None, case.settings, texts[0]
             )
             self._negative = texts[1]
-            self._track = track or SpeechTrack(pipeline.encoders, speech, pipeline.rules)
+            self._track = track or _track(pipeline, speech)
             self._beginning = None
             if run.previous is not None:
                 self._beginning = encode_beginning(
@@ -150,14 +153,15 @@ class LongVideo:
             continued=run.previous is not None,
             aside=run.aside,
             hold=case.settings.hold_look != "off",
+            soon=isinstance(speech, LiveSpeech),
         )
-        self._before: Segment | None = None
+        self.before: Segment | None = None
         self.frames, self.seams = 0, list[int]()
 
     @property
     def is_complete(self) -> bool:
         """Whether the stretch that was given last is the video's last."""
-        return self._before is not None and (self._before.is_last or self._pipeline._interrupt)
+        return self.before is not None and (self.before.is_last or self._pipeline._interrupt)
 
     @torch.no_grad()
     def stretches(self) -> Iterator[Stretch]:
@@ -165,8 +169,10 @@ class LongVideo:
         if self.mode == "windows":
             yield Stretch(0, 0, self._counted(self._decoder.decode(self._fused(), 0, True)))
             return
-        while (self._before is None or not self._before.is_last) and not self._pipeline._interrupt:
+        while (self.before is None or not self.before.is_last) and not self._pipeline._interrupt:
             segment = self._next()
+            if segment is None:
+                return
             latents = self._sampled(segment)
             self._enter(segment)
             is_last = segment.is_last or self._pipeline._interrupt
@@ -178,9 +184,10 @@ class LongVideo:
         for stretch in self.stretches():
             yield from stretch.frames
 
-    def _enter(self, segment: Segment) -> None:
-        self._before = segment
-        if segment.given:
+    def _enter(self, segment: Segment | None) -> None:
+        assert segment is not None
+        self.before = segment
+        if segment.given and not isinstance(self._speech, LiveSpeech):
             self.seams.append(segment.start + segment.given)
 
     @torch.no_grad()
@@ -193,22 +200,25 @@ class LongVideo:
                     self.frames += 1
                     yield frame
 
-    def _next(self) -> Segment:
+    def _next(self) -> Segment | None:
+        if isinstance(self._speech, LiveSpeech):
+            return self._speech.next_segment(self.before, self._overlap, self._decoder.held_back, self.longest)
+        assert isinstance(self._track, SpeechTrack)
         fps = self._speech.fps
         longest = self.longest
         if self._case.settings.segment_seconds is None:
             longest = min(longest, floor_frames(USUAL_SECONDS * fps + 1))
         if self._is_stream:
-            number = 0 if self._before is None else self._before.number + 1
+            number = 0 if self.before is None else self.before.number + 1
             longest = min(longest, floor_frames(FIRST_SECONDS * 2**number * fps + 1, _LEAST))
-        return next_segment(self._before, self._speech.num_frames, longest, self._overlap, self._track.levels)
+        return next_segment(self.before, self._speech.num_frames, longest, self._overlap, self._track.levels)
 
     def _sampled(self, segment: Segment) -> Tensor:
         """Latents [1, C, f, h, w] of a segment."""
         autoencoder = self._pipeline.autoencoder
-        beginning = self._beginning if self._before is None else self._decoder.beginning()
+        beginning = self._beginning if self.before is None else self._decoder.beginning()
         with self._nested.stage("encoding"):
-            given = 0 if self._before is None else Strides().latent_frames(segment.given)
+            given = 0 if self.before is None else Strides().latent_frames(segment.given)
             conditions = self._heard(segment, 0 if self._hears_anchors() else given)
             image_latents = autoencoder.condition(self._reference, segment.num_frames, beginning)
             if given:
@@ -258,9 +268,9 @@ class LongVideo:
         shape: tuple[int, int, int, int],
         beginning: Beginning | None,
     ) -> Clip:
-        return Clip(
-            self._case, self._speech, self._reference, conditions, self._negative, image_latents, shape, beginning
-        )
+        # Its frames are taken from the decoder here, so nobody asks it for the length of its speech.
+        speech = cast(Speech, self._speech)
+        return Clip(self._case, speech, self._reference, conditions, self._negative, image_latents, shape, beginning)
 
     def _fused(self) -> Tensor:
         """Latents [1, C, f, h, w] of the whole video, of fused windows."""
@@ -288,17 +298,28 @@ class LongVideo:
 
     def state(self) -> dict[str, Tensor]:
         """What the next segments depend on, once the frames of a stretch have been taken."""
-        assert self._before is not None
-        segment = self._before
-        numbers = torch.tensor([segment.number, self.frames])
+        segment = self.before
+        # Numbers of a segment before the first one.
+        places = (-1, 0, 0, 0, 0) if segment is None else dataclasses.astuple(segment)
+        numbers = torch.tensor([self.frames, *map(int, places)])
         decoder = {f"decoder.{name}": value for name, value in self._decoder.state().items()}
         return {"segment": numbers, "generator": self._noise.get_state(), **decoder}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from a stored state."""
-        last, self.frames = state["segment"].tolist()
-        for _ in range(last + 1):
-            self._enter(self._next())
+        self.frames, number, start, num_frames, given, is_last = state["segment"].tolist()
+        if isinstance(self._speech, LiveSpeech):
+            self.before = None if number < 0 else Segment(number, start, num_frames, given, bool(is_last))
+        else:
+            # for the seams
+            for _ in range(number + 1):
+                self._enter(self._next())
         self._noise.set_state(state["generator"])
         prefix = "decoder."
         self._decoder.restore({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})
+
+
+def _track(pipeline: Any, speech: Speech | LiveSpeech) -> SpeechTrack | LiveTrack:
+    if isinstance(speech, LiveSpeech):
+        return LiveTrack(pipeline.encoders, speech, pipeline.rules)
+    return SpeechTrack(pipeline.encoders, speech, pipeline.rules)

@@ -39,6 +39,8 @@ from fantasytalking.pipeline.effective_settings import effective_settings
 from fantasytalking.pipeline.encoders import Encoders
 from fantasytalking.pipeline.generation_marks import check_signing
 from fantasytalking.pipeline.inputs import ImageSource, Portrait, Speech, load_portrait, load_speech
+from fantasytalking.pipeline.live_calls import LiveCalls
+from fantasytalking.pipeline.live_speech import LiveSpeech
 from fantasytalking.pipeline.long_output import is_long, long_video
 from fantasytalking.pipeline.model_folder import (
     LIBRARY,
@@ -67,7 +69,7 @@ register_components("FantasyTalkingTransformer3DModel", "MeshAutoencoder", "Whis
 
 @register_pipeline
 class FantasyTalkingPipeline(
-    Dubbing, DiffusersConventions, ParallelCalls, StreamCalls, DiffusionPipeline, WanLoraLoaderMixin
+    Dubbing, DiffusersConventions, ParallelCalls, StreamCalls, LiveCalls, DiffusionPipeline, WanLoraLoaderMixin
 ):
     """Makes a portrait speak.
 
@@ -315,7 +317,7 @@ class FantasyTalkingPipeline(
         ]
         return list(zip(settled, read, strict=True))
 
-    def _settle(self, case: Case, portrait: Portrait, speech: Speech, run: Run, whose: str) -> Case:
+    def _settle(self, case: Case, portrait: Portrait, speech: Speech | LiveSpeech, run: Run, whose: str) -> Case:
         """A case with the settings that the model can follow; what was changed is told."""
         check_text(case, self.transformer.config.text_dim)
         if run.output is not None:
@@ -326,6 +328,8 @@ class FantasyTalkingPipeline(
         return dataclasses.replace(case, settings=settings)
 
     def _read(self, case: Case) -> tuple[Portrait, Speech]:
+        return self._read_portrait(case), load_speech(case.audio, case.settings, self.rules)
+
+    def _read_portrait(self, case: Case) -> Portrait:
         uses_identity = self.transformer.config.identity_dim is not None and case.settings.identity_scale > 0
-        portrait = load_portrait(case.image, case.settings, self.rules, uses_identity or self.rules.needs_face)
-        return portrait, load_speech(case.audio, case.settings, self.rules)
+        return load_portrait(case.image, case.settings, self.rules, uses_identity or self.rules.needs_face)

@@ -27,9 +27,9 @@ from fantasytalking.system.files import atomic_path, full_disk_error
 from fantasytalking.system.json import read_json_object, write_json
 from fantasytalking.system.machine import library_versions
 
-__all__ = ["Part", "UnfinishedRun", "run_digest"]
+__all__ = ["Part", "UnfinishedRun", "made_with", "run_digest"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,16 @@ def run_digest(
     pipeline: Any, case: Case, portrait: Portrait, speech: Speech, previous: NDArray[np.uint8] | None
 ) -> str:
     """Digest of everything that a run's frames depend on: settings, inputs, model and versions."""
+    digest = made_with(pipeline, case, portrait, [speech.fps, speech.num_frames, speech.video_frames])
+    if previous is not None:
+        digest.update(np.ascontiguousarray(previous).tobytes())
+    for piece in pieces_of(speech.samples):
+        digest.update(np.ascontiguousarray(piece).tobytes())
+    return digest.hexdigest()
+
+
+def made_with(pipeline: Any, case: Case, portrait: Portrait, rest: list[Any]) -> hashlib._Hash:
+    """A digest that goes on: of settings, portrait, model, versions, and the rest given."""
     config = {name: str(value) for name, value in sorted(dict(pipeline.config).items())}
     weights = hashlib.sha256()
     if pipeline.transformer is not None:
@@ -64,7 +74,7 @@ def run_digest(
             av.library_versions,
             library_versions(("torch", "diffusers", "transformers", "av", "opencv-python-headless")),
         ],
-        "frames": [speech.fps, speech.num_frames, speech.video_frames],
+        "rest": rest,
     }
     digest = hashlib.sha256(repr(plain).encode())
     if case.generator is not None:
@@ -72,12 +82,8 @@ def run_digest(
     for tensor in (case.text.prompt, case.text.negative):
         if tensor is not None:
             digest.update(tensor.detach().float().cpu().numpy().tobytes())
-    for array in (portrait.pixels, previous):
-        if array is not None:
-            digest.update(np.ascontiguousarray(array).tobytes())
-    for piece in pieces_of(speech.samples):
-        digest.update(np.ascontiguousarray(piece).tobytes())
-    return digest.hexdigest()
+    digest.update(np.ascontiguousarray(portrait.pixels).tobytes())
+    return digest
 
 
 class UnfinishedRun:

@@ -1,0 +1,136 @@
+"""Speech through the WebSocket of the application to frames, with the embedded model in a process of its own."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from starlette.testclient import WebSocketTestSession
+from starlette.websockets import WebSocketDisconnect
+
+from fantasytalking.media.audio import load_audio
+from fantasytalking.pipeline.model_names import embedded_folder
+from fantasytalking.serving.api.app import create_app
+from fantasytalking.serving.server_settings import read_server_settings
+
+EXAMPLE = embedded_folder() / "example"
+RATE = 16000
+
+
+class NoWorkers:
+    """Live sessions need no workers of jobs."""
+
+    alive = 0
+
+    def start(self) -> None: ...
+
+    def stop(self, seconds: float) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    data = tmp_path_factory.mktemp("data")
+    (data / "uploads").mkdir()
+    app = create_app(read_server_settings(given={"data": data}), NoWorkers())
+    with TestClient(app, headers={"host": "127.0.0.1"}) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def pcm() -> bytes:
+    """1.2 s of the example speech."""
+    sound = load_audio(EXAMPLE / "speech.wav", from_picture=False)
+    samples = np.asarray(sound.samples, np.float32).reshape(-1)[: round(1.2 * sound.sample_rate)]
+    assert sound.sample_rate == RATE
+    return bytes((samples * 32767).astype("<i2").tobytes())
+
+
+def begin(socket: WebSocketTestSession, **message: Any) -> None:
+    portrait = base64.b64encode((EXAMPLE / "portrait.png").read_bytes()).decode()
+    settings = {"longest_side": 128, "steps": 4}
+    first = {"type": "session.start", "image_reference": portrait, "sample_rate": RATE, "settings": settings}
+    socket.send_text(json.dumps({**first, **message}))
+
+
+def rest(socket: WebSocketTestSession) -> tuple[list[dict[str, Any]], bytes, int]:
+    """Messages, video and the code of the end."""
+    told, video = [], b""
+    while True:
+        message = socket.receive()
+        if message["type"] == "websocket.close":
+            return told, video, message["code"]
+        if message.get("bytes") is not None:
+            video += message["bytes"]
+        else:
+            told.append(json.loads(message["text"]))
+
+
+@pytest.mark.slow
+def test_speech_in_chunks_becomes_a_growing_video_and_the_process_serves_the_next_session(
+    client: TestClient, pcm: bytes
+) -> None:
+    seconds = len(pcm) / 2 / RATE
+    for _ in range(2):
+        with client.websocket_connect("/v1/realtime") as socket:
+            begin(socket)
+            for at in range(0, len(pcm), 3200):
+                socket.send_bytes(pcm[at : at + 3200])
+            socket.send_text(json.dumps({"type": "speech.finish"}))
+            told, video, code = rest(socket)
+        kinds = [one["type"] for one in told if one["type"] != "session.delay"]
+        assert kinds == ["session.started", "session.ended"], told
+        assert code == 1000
+        started, ended = told[0], told[-1]
+        assert (started["fps"], started["width"], started["height"]) == (25, 128, 128)
+        assert started["settings"]["longest_side"] == 128 and "avc1" in started["mime"]
+        assert ended["frames"] / 25 >= seconds - 0.04 and ended["percentile_99"] >= ended["median"] > 0
+        with av.open(io.BytesIO(video)) as file:
+            assert sum(1 for _ in file.decode(video=0)) == ended["frames"]
+    # A client that leaves ends its session, and there is room for another.
+    with client.websocket_connect("/v1/realtime") as socket:
+        begin(socket)
+        assert json.loads(socket.receive_text())["type"] == "session.started"
+        with client.websocket_connect("/v1/realtime") as second:
+            begin(second)
+            (refused,), _, code = rest(second)
+            assert refused["error"]["code"] == "busy" and code == 1013
+        socket.send_text(json.dumps({"type": "session.cancel"}))
+        rest(socket)
+    with client.websocket_connect("/v1/realtime") as socket:
+        begin(socket, settings={"longest_side": 128, "face": 7})
+        (failed,), video, _ = rest(socket)
+        assert failed["error"]["code"] == "face_error" and "face" in failed["error"]["message"] and not video
+    uploads = Path(client.app.state.service.settings.data) / "uploads"  # type: ignore[attr-defined]
+    assert not list(uploads.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("first", "code"),
+    [
+        ("hello", "settings_error"),
+        (json.dumps({"type": "speech.finish"}), "bad_request"),
+        (json.dumps({"type": "session.start"}), "input_error"),
+        (json.dumps({"type": "session.start", "image_reference": "AAAA", "model": "none"}), "settings_error"),
+    ],
+)
+def test_a_session_that_cannot_begin_is_one_error(client: TestClient, first: str, code: str) -> None:
+    with client.websocket_connect("/v1/realtime") as socket:
+        socket.send_text(first)
+        (told,), _, closed = rest(socket)
+    assert told["type"] == "error" and told["error"]["code"] == code and closed == 1008
+
+
+def test_a_page_of_another_origin_gets_no_session(client: TestClient) -> None:
+    with (
+        pytest.raises(WebSocketDisconnect),
+        client.websocket_connect("/v1/realtime", headers={"origin": "https://stranger.example"}) as socket,
+    ):
+        socket.receive_text()
