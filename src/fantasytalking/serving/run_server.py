@@ -12,6 +12,7 @@ import uvicorn
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.serving.api.app import create_app
+from fantasytalking.serving.api.http_server import server_options
 from fantasytalking.serving.api.service import Service
 from fantasytalking.serving.server_settings import ServerSettings
 
@@ -44,23 +45,12 @@ def run_server(settings: ServerSettings, out: TextIO) -> int:
         SettingsError: A setting cannot be used, or the address is taken.
     """
     settings.data.mkdir(parents=True, exist_ok=True)
-    uploads = settings.data / "uploads"
-    uploads.mkdir(exist_ok=True)
-    # Large uploads are spooled to a file: to this disk, not to a small /tmp.
-    tempfile.tempdir = str(uploads.absolute())
+    # What is too large for memory goes to this disk, not to a small /tmp.
+    tempfile.tempdir = str(settings.data.absolute() / "uploads")
     app = create_app(settings)
     listening = _listen(settings)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
-        timeout_graceful_shutdown=_CONNECTIONS_END,
-        limit_concurrency=settings.connections,
-        h11_max_incomplete_event_size=settings.header_bytes,
-        server_header=False,
-    )
+    options = {**server_options(settings), "timeout_graceful_shutdown": _CONNECTIONS_END}
+    config = uvicorn.Config(app, **options)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"Serving at http://{shown}:{port}{settings.root_path}/ ; Ctrl-C stops.", file=out, flush=True)
