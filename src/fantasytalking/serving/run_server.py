@@ -12,7 +12,9 @@ import uvicorn
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.serving.api.app import create_app
+from fantasytalking.serving.api.http_server import server_options
 from fantasytalking.serving.api.service import Service
+from fantasytalking.serving.operations.structured_logs import configure_logs
 from fantasytalking.serving.server_settings import ServerSettings
 
 __all__ = ["run_server"]
@@ -43,6 +45,7 @@ def run_server(settings: ServerSettings, out: TextIO) -> int:
     Raises:
         SettingsError: A setting cannot be used, or the address is taken.
     """
+    configure_logs(settings.log_format, settings.log_level)
     settings.data.mkdir(parents=True, exist_ok=True)
     uploads = settings.data / "uploads"
     uploads.mkdir(exist_ok=True)
@@ -50,17 +53,7 @@ def run_server(settings: ServerSettings, out: TextIO) -> int:
     tempfile.tempdir = str(uploads.absolute())
     app = create_app(settings)
     listening = _listen(settings)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
-        timeout_graceful_shutdown=_CONNECTIONS_END,
-        limit_concurrency=settings.connections,
-        h11_max_incomplete_event_size=settings.header_bytes,
-        server_header=False,
-    )
+    config = uvicorn.Config(app, **{**server_options(settings), "timeout_graceful_shutdown": _CONNECTIONS_END})
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"Serving at http://{shown}:{port}{settings.root_path}/ ; Ctrl-C stops.", file=out, flush=True)
