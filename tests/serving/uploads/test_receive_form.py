@@ -51,12 +51,7 @@ def test_a_form_is_read_whatever_the_pieces(tmp_path: Path) -> None:
         form, _ = received(body, folder, step=step)
         assert form.fields == (("prompt", "größer"), ("seed", "7"))
         assert [one.field for one in form.files] == ["image_reference", "audio_reference"]
-        assert [one.bytes for one in form.files] == [13, 1024]
-        contents = []
-        for one in form.files:
-            with one.file:
-                contents.append(one.file.read())
-        assert contents == [b"pixels\r\n--lin", sound]
+        assert [one.path.read_bytes() for one in form.files] == [b"pixels\r\n--lin", sound]
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/etc/passwd", "C:\\\\evil.exe", "..", "", "nul\\x00.png", "x" * 900])
@@ -64,16 +59,26 @@ def test_a_name_of_a_client_is_never_a_path(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "inside"
     folder.mkdir()
     form, _ = received(part("image_reference", b"x", name) + END, folder)
-    assert form.files[0].file.read() == b"x"
-    form.files[0].file.close()
-    assert [path.name for path in tmp_path.rglob("*")] == ["inside"]
+    assert [one.path for one in form.files] == [folder / "upload-0"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["inside", "upload-0"]
 
 
 def test_nothing_is_read_beyond_the_limit_of_a_file(tmp_path: Path) -> None:
     body = part("image_reference", b"x" * 1_000_000, "a.png") + END
     with pytest.raises(FileTooLarge, match="image_reference has more than 1,000 bytes"):
         received(body, tmp_path, step=100)
-    assert not list(tmp_path.iterdir())
+    assert (tmp_path / "upload-0").stat().st_size <= 1000
+
+
+def test_a_link_in_the_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"kept")
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    (folder / "upload-0").symlink_to(target)
+    with pytest.raises(FileExistsError):
+        received(part("image_reference", b"x", "a.png") + END, folder)
+    assert target.read_bytes() == b"kept"
 
 
 @pytest.mark.parametrize(

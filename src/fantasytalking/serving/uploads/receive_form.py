@@ -1,15 +1,15 @@
-"""Receive a multipart form: files go straight into the data folder, without a name, and stop at the limit of their kind.
+"""Receive a multipart form: files go straight into a folder of ours under names of ours, and stop at the limit of their kind.
 
 A framework's own reading of forms keeps files in the system's temporary folder, whatever their size, until all have arrived.
 """
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -34,12 +34,12 @@ class ReceivedFile:
 
     Attributes:
         field: Name of its field.
-        file: A temporary file without a name, open at its beginning; it is gone when it is closed.
+        path: Where it was stored.
         bytes: Its size.
     """
 
     field: str
-    file: BinaryIO
+    path: Path
     bytes: int
 
 
@@ -64,7 +64,7 @@ async def receive_form(
     Args:
         content_type: Header of the request.
         body: Its body, such as `request.stream()`.
-        folder: Existing folder on whose disk the files are kept.
+        folder: Existing folder for the files, which are called `upload-0`, `upload-1`, ...
         limits: Most bytes of a file by the name of its field; files of other fields are refused.
         most_files: Most files.
 
@@ -85,14 +85,12 @@ async def receive_form(
             # Written here and not in a thread: a chunk is small, and the page cache takes it.
             parser.write(chunk)
         parser.finalize()
-        if not reader.complete:
-            raise FormError("The form is cut off before its end; send it again.")
     except FormParserError:
-        reader.close()
         raise FormError("The form is damaged; send it again.") from None
-    except BaseException:
+    finally:
         reader.close()
-        raise
+    if not reader.complete:
+        raise FormError("The form is cut off before its end; send it again.")
     return ReceivedForm(tuple(reader.fields), tuple(reader.files))
 
 
@@ -110,6 +108,7 @@ class _Reader:
         self._name = ""
         self._text = bytearray()
         self._file: BinaryIO | None = None
+        self._path = folder
         self._size = 0
 
     def callbacks(self) -> Any:
@@ -126,10 +125,8 @@ class _Reader:
         }
 
     def close(self) -> None:
-        """Drop all files."""
-        for file in (self._file, *(one.file for one in self.files)):
-            if file is not None:
-                file.close()
+        if self._file is not None:
+            self._file.close()
 
     def _begin(self) -> None:
         self._parts += 1
@@ -171,7 +168,9 @@ class _Reader:
             raise UnknownFileKind(f"The field {self._name[:64]!r} takes no file; files are {accepted}.")
         if len(self.files) >= self._most_files:
             raise FormError(f"The form has more than {self._most_files} files; send fewer.")
-        self._file = cast(BinaryIO, tempfile.TemporaryFile(dir=self._folder))  # noqa: SIM115 - whoever gets the form closes it
+        self._path = self._folder / f"upload-{len(self.files)}"
+        # a new file of ours: an existing one, or a link, is an error
+        self._file = os.fdopen(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         self._size = 0
 
     def _data(self, data: bytes, start: int, end: int) -> None:
@@ -194,9 +193,9 @@ class _Reader:
             except UnicodeDecodeError:
                 raise FormError(f"The field {self._name[:64]!r} is no text in UTF-8; send it as such.") from None
             return
-        self._file.seek(0)
-        self.files.append(ReceivedFile(self._name, self._file, self._size))
+        self._file.close()
         self._file = None
+        self.files.append(ReceivedFile(self._name, self._path, self._size))
 
     def _end(self) -> None:
         self.complete = True
