@@ -47,13 +47,12 @@ def run_server(settings: ServerSettings, out: TextIO) -> int:
     """
     configure_logs(settings.log_format, settings.log_level)
     settings.data.mkdir(parents=True, exist_ok=True)
-    uploads = settings.data / "uploads"
-    uploads.mkdir(exist_ok=True)
-    # Large uploads are spooled to a file: to this disk, not to a small /tmp.
-    tempfile.tempdir = str(uploads.absolute())
+    # What is too large for memory goes to this disk, not to a small /tmp.
+    tempfile.tempdir = str(settings.data.absolute() / "uploads")
     app = create_app(settings)
     listening = _listen(settings)
-    config = uvicorn.Config(app, **{**server_options(settings), "timeout_graceful_shutdown": _CONNECTIONS_END})
+    options = {**server_options(settings), "timeout_graceful_shutdown": _CONNECTIONS_END}
+    config = uvicorn.Config(app, **options)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"Serving at http://{shown}:{port}{settings.root_path}/ ; Ctrl-C stops.", file=out, flush=True)
