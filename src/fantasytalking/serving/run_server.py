@@ -15,6 +15,7 @@ from fantasytalking.errors import SettingsError
 from fantasytalking.serving.api.app import create_app
 from fantasytalking.serving.api.http_server import server_options
 from fantasytalking.serving.api.service import Service
+from fantasytalking.serving.operations.structured_logs import configure_logs
 from fantasytalking.serving.server_settings import ServerSettings
 
 __all__ = ["run_server"]
@@ -48,6 +49,7 @@ def run_server(settings: ServerSettings, out: TextIO) -> int:
     Raises:
         SettingsError: A setting cannot be used, or the address is taken.
     """
+    configure_logs(settings.log_format, settings.log_level)
     settings.data.mkdir(parents=True, exist_ok=True)
     # What is too large for memory goes to this disk, not to a small /tmp.
     tempfile.tempdir = str(settings.data.absolute() / "uploads")

@@ -70,9 +70,9 @@ class _Recorder(httpcore2.AsyncMockBackend):
         super().__init__([answer])
         self.asked: list[str] = []
 
-    async def connect_tcp(self, host, port, **options):  # type: ignore[no-untyped-def]
+    async def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):  # type: ignore[no-untyped-def]
         self.asked.append(host)
-        return await super().connect_tcp(host, port, **options)
+        return await super().connect_tcp(host, port, timeout, local_address, socket_options)
 
 
 def test_the_checked_address_is_the_one_that_is_used() -> None:

@@ -65,12 +65,14 @@ def _protocol(settings: ServerSettings) -> type[H11Protocol]:
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if self.transport.get_protocol() is not self or (self.cycle and not self.cycle.response_complete):
-                self._late = _cancelled(self._late)
+                _cancel(self._late)
+                self._late = None
             else:
                 self._await_request()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._late, self._stuck = _cancelled(self._late), _cancelled(self._stuck)
+            _cancel(self._late)
+            _cancel(self._stuck)
             super().connection_lost(exc)
 
         def pause_writing(self) -> None:
@@ -79,7 +81,8 @@ def _protocol(settings: ServerSettings) -> type[H11Protocol]:
                 self._stuck = self.loop.call_later(settings.idle_seconds, self.transport.abort)
 
         def resume_writing(self) -> None:
-            self._stuck = _cancelled(self._stuck)
+            _cancel(self._stuck)
+            self._stuck = None
             super().resume_writing()
 
         def _await_request(self) -> None:
@@ -89,7 +92,8 @@ def _protocol(settings: ServerSettings) -> type[H11Protocol]:
 
         def on_response_complete(self) -> None:
             # the time until the next request is that of kept connections
-            self._late = _cancelled(self._late)
+            _cancel(self._late)
+            self._late = None
             super().on_response_complete()
 
         def _is_too_many(self) -> bool:
@@ -98,13 +102,13 @@ def _protocol(settings: ServerSettings) -> type[H11Protocol]:
             address = self.client[0] if self.client else ""
             if not address or is_loopback(address) or _is_in(address, trusted):
                 return False
-            own = sum(1 for one in self.connections if getattr(one, "client", None) and one.client[0] == address)  # type: ignore[union-attr, index]
-            return own > max(8, settings.connections // _SHARE)
+            own = sum(getattr(one, "client", ("",))[0] == address for one in self.connections)
+            return bool(own > max(8, settings.connections // _SHARE))
 
     return BoundedProtocol
 
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()
 

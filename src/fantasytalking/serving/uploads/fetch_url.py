@@ -81,7 +81,14 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
     def __init__(self, backend: httpcore2.AsyncNetworkBackend | None = None) -> None:
         self._backend = backend or httpcore2.AnyIOBackend()
 
-    async def connect_tcp(self, host: str, port: int, **options: Any) -> httpcore2.AsyncNetworkStream:
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
         """Connect to the first address of a host.
 
         Raises:
@@ -95,9 +102,11 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
         addresses = [str(one[4][0]) for one in found]
         for address in addresses:
             refuse_private(address)
-        return await self._backend.connect_tcp(addresses[0], port, **options)
+        return await self._backend.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
 
-    async def connect_unix_socket(self, path: str, **options: Any) -> httpcore2.AsyncNetworkStream:
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore2.AsyncNetworkStream:
         """Never connect to a socket of this machine."""
         raise InputError("The URL leads to this machine; send the file itself.")
 

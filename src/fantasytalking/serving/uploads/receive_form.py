@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -111,7 +111,7 @@ class _Reader:
         self._path = folder
         self._size = 0
 
-    def callbacks(self) -> dict[str, object]:
+    def callbacks(self) -> Any:
         """The methods by the names under which the parser knows them."""
         return {
             "on_part_begin": self._begin,
