@@ -18,7 +18,7 @@ from fantasytalking.media.audio import load_audio
 from fantasytalking.media.image import load_image
 from fantasytalking.pipeline.face_in_footage import open_footage
 from fantasytalking.pipeline.footage_inputs import FootageSource, SpeechSource, by_face, load_speakers
-from fantasytalking.pipeline.inputs import AudioSource, ImageSource, load_portrait, load_speech
+from fantasytalking.pipeline.inputs import AudioSource, ImageSource, Portrait, load_portrait, load_speech
 from fantasytalking.pipeline.model_names import INDEX, resolve_model
 from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.progress import Progress
@@ -43,19 +43,19 @@ class Demands:
 
 
 def read_inputs(
-    image: str | os.PathLike[str], audio: str | os.PathLike[str], model: str, given: Mapping[str, Any]
+    image: ImageSource, audio: AudioSource, model: str, given: Mapping[str, Any]
 ) -> tuple[ImageSource, AudioSource]:
     """Read portrait and speech as the pipeline of a model will.
 
     Args:
-        image: File of the portrait.
-        audio: File of the speech.
+        image: The portrait, as a call of the pipeline takes it.
+        audio: The speech, likewise.
         model: Name of the model.
         given: Settings of the call by name.
 
     Returns:
-        What the pipeline takes: both as read; or, if the model is not on this machine or its folder is damaged, the files, of which only
-        that they can be read is known then.
+        What the pipeline takes: both as read; or, if the model is not on this machine or its folder is damaged, what was given, of which
+        only that it can be read is known then.
 
     Raises:
         InputError: Image, speech or a setting cannot be used.
@@ -63,8 +63,10 @@ def read_inputs(
     """
     demands = _demands_of(model, given)
     if demands is None:
-        load_image(image)
-        load_audio(audio, from_picture=False)
+        if not isinstance(image, Portrait):
+            load_image(image)
+        if isinstance(audio, str | os.PathLike):
+            load_audio(audio, from_picture=False)
         return image, audio
     settings, rules = demands.settings, demands.rules
     find_face = rules.needs_face or (demands.uses_identity and settings.identity_scale > 0)

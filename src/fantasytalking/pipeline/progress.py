@@ -70,6 +70,9 @@ class Progress:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
+    def between_steps(self) -> None:
+        """Called after each step of a stage that is nested in a shown one; a subclass may raise here what is to end the run."""
+
     def show_note(self, text: str) -> None:
         """Show a note; subclasses that have a better place for it override this."""
         # 7: up through this class, the pipeline and its decorator to the line that called the pipeline.
@@ -100,9 +103,19 @@ class Nested(Progress):
         self._outer = outer
         self.seconds, self.notes = outer.seconds, outer.notes
 
+    def between_steps(self) -> None:
+        """Ask the outer one whether to go on."""
+        self._outer.between_steps()
+
     def show_note(self, text: str) -> None:
         """Show a note as the outer one does."""
         self._outer.show_note(text)
+
+    @contextmanager
+    def show_stage(self, name: str, total: int) -> Iterator[Advance]:
+        """Show nothing, and ask after each step whether to go on."""
+        self.between_steps()
+        yield lambda steps=1: self.between_steps()
 
 
 class TerminalProgress(Progress):
