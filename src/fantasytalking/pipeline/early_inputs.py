@@ -100,7 +100,8 @@ def read_footage_inputs(
     if demands is None:
         open_footage(video)
         for one in audio.values() if by_face(audio) else (audio,):
-            load_audio(one, from_picture=False)  # type: ignore[arg-type]
+            if isinstance(one, str | os.PathLike):
+                load_audio(one, from_picture=False)
         return video, audio
     speakers = load_speakers(video, audio, demands.settings, demands.rules, progress)
     if not by_face(audio):

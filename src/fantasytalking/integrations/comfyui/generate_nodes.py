@@ -68,7 +68,7 @@ def _file_inputs() -> list[Any]:
         io.String.Input(
             "filename_prefix",
             default="video/FantasyTalking",
-            tooltip="Beginning of the file's name in ComfyUI's output folder, with folders; placeholders such as %date:yyyy-MM-dd% are replaced.",
+            tooltip="Beginning of the file's name in ComfyUI's output folder, with folders; it may hold %year%, %month%, %day%.",
         ),
         io.Combo.Input(
             "format",

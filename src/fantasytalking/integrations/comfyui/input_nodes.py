@@ -116,7 +116,6 @@ class FantasyTalkingSpeechFile(io.ComfyNode):
                 io.Combo.Input(
                     "file",
                     options=_sound_files(),
-                    upload=io.UploadType.audio,
                     tooltip="A sound file, or a video whose sound is used.",
                 ),
                 *setting_inputs(SPEECH_SETTINGS),

@@ -1,4 +1,4 @@
-"""Models as they lie in ComfyUI's folders: model folders and adapters in `models/fantasytalking`, Wan's weights in `models/diffusion_models`."""
+"""Models as they lie in ComfyUI's folders: `models/fantasytalking` for model folders and adapters, `models/diffusion_models` for Wan's."""
 
 from __future__ import annotations
 

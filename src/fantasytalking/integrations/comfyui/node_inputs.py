@@ -167,6 +167,6 @@ def _docs(record: type[Any]) -> dict[str, str]:
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
             text = inspect.cleandoc(str(ast.literal_eval(after.value)))
             found[field.target.id] = re.sub(
-                r"--([a-z-]+)", lambda match: match[1].replace("-", "_"), " ".join(text.split())
+                r"(?<!info )--([a-z-]+)", lambda match: match[1].replace("-", "_"), " ".join(text.split())
             )
     return found
