@@ -149,7 +149,11 @@ def api_format(nodes: Mapping[str, Node], infos: Mapping[str, Any]) -> dict[str,
                 inputs[key] = [numbers[given.node], given.output]
             elif kind in WIDGETS:
                 inputs[key] = value_of(node, key, options)
-        made[numbers[name]] = {"class_type": node.kind, "inputs": inputs, "_meta": {"title": title_of(infos[node.kind])}}
+        made[numbers[name]] = {
+            "class_type": node.kind,
+            "inputs": inputs,
+            "_meta": {"title": title_of(infos[node.kind])},
+        }
     return made
 
 
@@ -201,7 +205,8 @@ def drawn_node(number: int, node: Node, info: Mapping[str, Any]) -> dict[str, An
             widget = {"widget": {"name": key}} if kind in WIDGETS else {}
             inputs.append({"name": key, "type": kind, "link": None, **widget})
     outputs = [
-        {"name": name, "type": kind, "links": []} for name, kind in zip(info["output_name"], info["output"], strict=True)
+        {"name": name, "type": kind, "links": []}
+        for name, kind in zip(info["output_name"], info["output"], strict=True)
     ]
     return {
         "id": number,
@@ -263,7 +268,9 @@ def tables(infos: Mapping[str, Any]) -> str:
             f"`{name}` {kind} ({tip.rstrip('.')[0].lower()}{tip.rstrip('.')[1:]})"
             for name, kind, tip in zip(info["output_name"], info["output"], info["output_tooltips"], strict=True)
         )
-        parts.append(f"### {info['display_name']}\n\n{info['description']}\n\n" + "\n".join(rows) + f"\n\nOutputs: {outputs}.\n")
+        parts.append(
+            f"### {info['display_name']}\n\n{info['description']}\n\n" + "\n".join(rows) + f"\n\nOutputs: {outputs}.\n"
+        )
     return "\n".join(parts)
 
 

@@ -1,7 +1,7 @@
-"""Runs a workflow as ComfyUI's executor does: checks all inputs, then runs each node after those it takes from, and what did not change not again.
+"""Runs a workflow as ComfyUI's executor does: checks all inputs, runs each node after those that it takes from, keeps what did not change.
 
-Written from reading ComfyUI's `execution.py`; works with the real `comfy_api` as well as with the double. Three of ComfyUI's own nodes, which
-load files, are here.
+Written from reading ComfyUI's `execution.py`; works with the real `comfy_api` as well as with the double. Three of ComfyUI's own nodes,
+which load files, are here.
 """
 
 from __future__ import annotations

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from fantasytalking.errors import FaceError, SettingsError
 from fantasytalking.integrations.comfyui.node_folder import WORKFLOWS
 from fantasytalking.media.audio import load_audio
 from fantasytalking.media.video import read_frames, write_video
+from fantasytalking.pipeline.progress import Nested, QuietProgress
 from tests.integrations.comfyui.conftest import ROOT, load_custom_node
 from tests.integrations.comfyui.run_workflow import InvalidPromptError, Server
 from tests.pipeline.test_dubbing import nodding, side_by_side
@@ -69,3 +72,112 @@ def test_an_example_workflow_writes_its_video(name: str, server: Server, folders
         changes = {"longest_side": 64, "steps": 2}
     server.run(workflow(name, **changes))
     check_video(server, folders, 23.0 if name == "released_14b" else 25.0)
+
+
+def test_only_what_changed_runs_again_and_the_model_stays_loaded(server: Server, folders: Path) -> None:
+    prompt = workflow("portrait_and_speech")
+    first = server.run(prompt)
+    server.runs.clear()
+    assert server.run(prompt).keys() == first.keys() and server.runs == []
+    changed = copy.deepcopy(prompt)
+    changed["6"]["inputs"]["seed"] = 5
+    again = server.run(changed)
+    assert server.runs == ["FantasyTalkingSampler", "FantasyTalkingSave"]
+    assert again["3"][0].loaded is first["3"][0].loaded and again["3"][0].loaded._pipeline is not None
+    images, audio, fps, record, _ = again["6"]
+    assert images.dtype == torch.float32 and images.shape == (15, 192, 192, 3) and 0 <= images.min() < images.max() <= 1
+    assert audio["waveform"].shape[:2] == (1, 1) and fps == 25.0 and record.settings["seed"] == 5
+    assert not torch.equal(images, first["6"][0])
+    assert len(list((folders / "output" / "video").iterdir())) == 2
+
+
+def test_frames_are_those_of_the_pipeline(server: Server, folders: Path) -> None:
+    made = server.run(workflow("portrait_and_speech", seed=3, w_body=0.9))
+    pipeline = made["3"][0].loaded._pipeline
+    sound = made["2"][0]
+    video = pipeline(
+        portrait(),
+        (sound["waveform"][0].numpy(), sound["sample_rate"]),
+        progress=QuietProgress(),
+        seed=3,
+        w_body=0.9,
+        max_seconds=SECONDS,
+        face_check="off",
+    )
+    np.testing.assert_array_equal((made["6"][0].numpy() * 255).round(), video.frames)
+
+
+def test_a_model_that_is_not_kept_gives_its_memory_back_and_other_nodes_their_threads(server: Server) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        made = server.run(workflow("portrait_and_speech", keep_loaded=False))
+        assert made["3"][0].loaded._pipeline is None
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("name", "after"), [("portrait_and_speech", 2), ("long_video", 3), ("dub", 20)])
+def test_the_user_can_stop_a_run_in_the_middle(
+    name: str, after: int, server: Server, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from comfy import model_management
+
+    calls = [0]
+    look = model_management.processing_interrupted
+
+    def pressed() -> bool:
+        calls[0] += 1
+        if calls[0] == after:
+            model_management.interrupt_current_processing()
+        return look()
+
+    monkeypatch.setattr(model_management, "processing_interrupted", pressed)
+    with pytest.raises(model_management.InterruptProcessingException):
+        server.run(workflow(name))
+    assert calls[0] == after
+    assert not list((folders / "output").rglob("*.mp4"))
+    # the button is up again, and the same run goes through
+    server.run(workflow(name))
+    check_video(server, folders)
+
+
+def test_a_long_video_can_be_stopped_between_the_steps_of_a_segment() -> None:
+    """Segments are not shown by a bar of their own."""
+    from comfy import model_management
+
+    from fantasytalking.integrations.comfyui.run_in_comfyui import ComfyProgress
+
+    with Nested(ComfyProgress()).stage("sampling", 4) as advance:
+        advance()
+        model_management.interrupt_current_processing()
+        with pytest.raises(model_management.InterruptProcessingException):
+            advance()
+        advance()
+
+
+def test_stages_are_shown_on_the_bar(server: Server) -> None:
+    import comfy.utils
+
+    if not hasattr(comfy.utils, "shown"):
+        pytest.skip("the real ComfyUI has no list of what it showed")
+    comfy.utils.shown.clear()
+    server.run(workflow("portrait_and_speech"))
+    assert (4, 4) in comfy.utils.shown, "sampling"
+    assert (15, 15) in comfy.utils.shown, "decoding"
+
+
+def test_a_mistake_is_told_before_the_model_is_loaded(server: Server) -> None:
+    prompt = workflow("portrait_and_speech")
+    prompt["6"]["inputs"]["steps"] = 1001
+    with pytest.raises(InvalidPromptError, match="steps: 1001 outside"):
+        server.run(prompt)
+    prompt["6"]["inputs"]["steps"] = 0
+    with pytest.raises(SettingsError, match="steps must be"):
+        server.run(prompt)
+    prompt["6"]["inputs"] |= {"steps": 4, "image": ["1", 0]}
+    prompt["5"]["inputs"]["face"] = 3
+    with pytest.raises(FaceError):
+        server.run(prompt)
+    assert "FantasyTalkingSave" not in server.runs

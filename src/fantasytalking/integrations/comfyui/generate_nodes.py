@@ -36,9 +36,6 @@ from fantasytalking.integrations.comfyui.tensors import (
     source_of,
 )
 from fantasytalking.media.audio import Audio
-from fantasytalking.pipeline.early_inputs import read_footage_inputs, read_inputs
-from fantasytalking.pipeline.inputs import Portrait
-from fantasytalking.pipeline.inputs import Speech as ReadSpeech
 
 __all__ = [
     "FantasyTalkingDub",
@@ -81,15 +78,19 @@ def _file_inputs() -> list[Any]:
 
 def _file_outputs() -> list[Any]:
     return [
-        io.Video.Output("video", tooltip="The file, for other nodes."),
-        io.String.Output("path", tooltip="Its path."),
-        io.String.Output("notes", tooltip="What was changed or chosen on the way, a sentence each."),
+        io.Video.Output("video", display_name="video", tooltip="The file, for other nodes."),
+        io.String.Output("path", display_name="path", tooltip="Its path."),
+        io.String.Output(
+            "notes", display_name="notes", tooltip="What was changed or chosen on the way, a sentence each."
+        ),
     ]
 
 
 def _read(
     model: ChosenModel, image: Any, speech: SpokenSound, settings: dict[str, Any], progress: ComfyProgress
 ) -> tuple[Any, Any]:
+    from fantasytalking.pipeline.early_inputs import read_inputs
+
     with progress.stage("reading"):
         return read_inputs(picture_from(image), speech.source, model.name, settings)
 
@@ -119,11 +120,15 @@ class FantasyTalkingSampler(io.ComfyNode):
                 _settings_input(),
             ],
             outputs=[
-                io.Image.Output("images", tooltip="The frames."),
-                io.Audio.Output("audio", tooltip="The speech, as long as the video."),
-                io.Float.Output("fps", tooltip="Frames per second."),
-                Records.Output("record", tooltip="How the video was made, for the node that saves it."),
-                io.String.Output("notes", tooltip="What was changed or chosen on the way, a sentence each."),
+                io.Image.Output("images", display_name="images", tooltip="The frames."),
+                io.Audio.Output("audio", display_name="audio", tooltip="The speech, as long as the video."),
+                io.Float.Output("fps", display_name="fps", tooltip="Frames per second."),
+                Records.Output(
+                    "record", display_name="record", tooltip="How the video was made, for the node that saves it."
+                ),
+                io.String.Output(
+                    "notes", display_name="notes", tooltip="What was changed or chosen on the way, a sentence each."
+                ),
             ],
         )
 
@@ -141,6 +146,9 @@ class FantasyTalkingSampler(io.ComfyNode):
         Raises:
             FantasyTalkingError: Whatever reading, loading and generating raise.
         """
+        from fantasytalking.pipeline.inputs import Portrait
+        from fantasytalking.pipeline.inputs import Speech as ReadSpeech
+
         given, progress = together(settings, speech.settings, given_settings(values)), ComfyProgress()
         portrait, heard = _read(model, image, speech, given, progress)
         if isinstance(portrait, Portrait) and isinstance(heard, ReadSpeech):
@@ -289,6 +297,8 @@ class FantasyTalkingDub(io.ComfyNode):
         Raises:
             FantasyTalkingError: Whatever reading, loading, generating and writing raise.
         """
+        from fantasytalking.pipeline.early_inputs import read_footage_inputs
+
         if (speech is None) == (speakers is None):
             both = "both are" if speech is not None else "neither is"
             raise SettingsError(f"Dubbing takes a speech or speakers, and {both} connected; connect one of them.")
@@ -323,8 +333,8 @@ class FantasyTalkingSave(io.ComfyNode):
                 Records.Input("record", optional=True, tooltip="How the video was made, from the sampler."),
             ],
             outputs=[
-                io.Video.Output("video", tooltip="The file, for other nodes."),
-                io.String.Output("path", tooltip="Its path."),
+                io.Video.Output("video", display_name="video", tooltip="The file, for other nodes."),
+                io.String.Output("path", display_name="path", tooltip="Its path."),
             ],
             is_output_node=True,
         )

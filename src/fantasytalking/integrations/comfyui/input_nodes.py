@@ -88,7 +88,7 @@ class FantasyTalkingSpeech(io.ComfyNode):
                 io.Audio.Input("audio", tooltip="The speech; several channels are mixed."),
                 *setting_inputs(SPEECH_SETTINGS),
             ],
-            outputs=[Speech.Output("speech", tooltip="The speech with its settings.")],
+            outputs=[Speech.Output("speech", display_name="speech", tooltip="The speech with its settings.")],
         )
 
     @classmethod
@@ -120,7 +120,7 @@ class FantasyTalkingSpeechFile(io.ComfyNode):
                 ),
                 *setting_inputs(SPEECH_SETTINGS),
             ],
-            outputs=[Speech.Output("speech", tooltip="The speech with its settings.")],
+            outputs=[Speech.Output("speech", display_name="speech", tooltip="The speech with its settings.")],
         )
 
     @classmethod

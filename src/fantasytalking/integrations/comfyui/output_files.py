@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from fantasytalking.media.audio import Audio
 from fantasytalking.media.video_formats import ENDINGS
-from fantasytalking.pipeline.talking_video import VideoOutput
 
 __all__ = ["FORMATS", "OutputFile", "Record", "new_file", "save_video"]
 
@@ -81,6 +80,8 @@ def save_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float, audi
     Raises:
         OutputError: The file cannot be written.
     """
+    from fantasytalking.pipeline.talking_video import VideoOutput
+
     with VideoOutput(path).open(fps, audio) as writer:
         for frame in frames:
             writer.write(frame)

@@ -1,4 +1,7 @@
-"""A generation within ComfyUI: its progress bar, its interrupt, its memory, and what was made."""
+"""A generation within ComfyUI: its progress bar, its interrupt, its memory, and what was made.
+
+ComfyUI imports the nodes of all its extensions when it starts; diffusers and what else generating needs is imported by the first run.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,11 @@ import comfy.model_management
 import comfy.utils
 import torch
 
-from fantasytalking.acceleration.apply_plan import release
 from fantasytalking.generation.planned_run import LoadedModel, generate_planned
 from fantasytalking.generation.request import Made, Place, Request
 from fantasytalking.generation.run_options import MemoryOptions, ProfileOptions, RunOptions
 from fantasytalking.integrations.comfyui.tensors import take
-from fantasytalking.pipeline.load_pipeline import use_threads
 from fantasytalking.pipeline.progress import Advance, Progress
-from fantasytalking.pipeline.talking_video import VideoOutput
-from fantasytalking.system.machine import choose_device
-from fantasytalking.system.processes import threads
 
 __all__ = ["ChosenModel", "ComfyProgress", "FramesPlace", "MadeFrames", "VideoPlace", "generate"]
 
@@ -125,6 +123,8 @@ class VideoPlace:
         self, pipeline: Any, inputs: tuple[Any, Any], settings: dict[str, Any], threads: int, progress: Progress
     ) -> Made:
         """Generate and write; the arguments are those of `Place.write`."""
+        from fantasytalking.pipeline.talking_video import VideoOutput
+
         made: Made = pipeline(*inputs, progress=progress, output=VideoOutput(self.path, threads=threads), **settings)
         return made
 
@@ -139,6 +139,8 @@ class _OwnThreads:
     def write(
         self, pipeline: Any, inputs: tuple[Any, Any], settings: dict[str, Any], threads: int, progress: Progress
     ) -> Made:
+        from fantasytalking.pipeline.load_pipeline import use_threads
+
         return self.place.write(pipeline, inputs, settings, use_threads(pipeline, self.count), progress)
 
 
@@ -157,6 +159,10 @@ def generate(
     Raises:
         FantasyTalkingError: Whatever loading and generating raise.
     """
+    from fantasytalking.acceleration.apply_plan import release
+    from fantasytalking.system.machine import choose_device
+    from fantasytalking.system.processes import threads
+
     device = choose_device(model.run.device)
     if device.type != "cpu":
         # ComfyUI's models give way, as they do for each other; the plan counts what is free.

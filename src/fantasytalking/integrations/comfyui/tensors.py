@@ -18,7 +18,6 @@ from torch import Tensor
 from fantasytalking.errors import AudioError, ImageError, OutOfMemory
 from fantasytalking.media.audio import Audio
 from fantasytalking.media.python_inputs import audio_of
-from fantasytalking.pipeline.face_in_footage import open_footage
 from fantasytalking.system.machine import host_memory
 
 __all__ = ["audio_from", "audio_to", "check_room", "frames_from", "picture_from", "source_of", "take"]
@@ -119,6 +118,8 @@ def source_of(video: Any, folder: Path) -> Path:
         video: A VIDEO of ComfyUI.
         folder: Folder for the file.
     """
+    from fantasytalking.pipeline.face_in_footage import open_footage
+
     source = video.get_stream_source()
     if isinstance(source, str) and abs(open_footage(source).seconds - video.get_duration()) < 0.1:
         return Path(source)

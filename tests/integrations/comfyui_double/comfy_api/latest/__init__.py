@@ -8,13 +8,15 @@ from typing import Any
 
 import av
 
-from . import _io as io  # noqa: TID252  # as ComfyUI does: this package has no other name
+from . import _io as io  # as ComfyUI does: this package has no other name
 
 __all__ = ["ComfyExtension", "InputImpl", "io"]
 
 
 class ComfyExtension(ABC):
-    async def on_load(self) -> None: ...
+    async def on_load(self) -> None:
+        """Nothing, unless an extension has something to do."""
+        return
 
     @abstractmethod
     async def get_node_list(self) -> list[type[io.ComfyNode]]: ...
@@ -34,7 +36,9 @@ class VideoFromFile:
             whole = float((container.duration or 0) / av.time_base)
         return self.length or whole - self.start
 
-    def save_to(self, path: Any, format: Any = "auto", codec: Any = "auto", metadata: dict[str, Any] | None = None) -> None:
+    def save_to(
+        self, path: Any, format: Any = "auto", codec: Any = "auto", metadata: dict[str, Any] | None = None
+    ) -> None:
         from fantasytalking.media.video import iterate_frames, write_video
 
         with av.open(self.file) as container:

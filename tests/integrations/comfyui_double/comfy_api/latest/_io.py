@@ -5,12 +5,17 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 _INPUT = {"display_name", "optional", "tooltip", "lazy", "extra_dict", "raw_link"}
 _WIDGET = _INPUT | {"default", "socketless", "force_input"}
-_NAMES = {"raw_link": "rawLink", "dynamic_prompts": "dynamicPrompts", "force_input": "forceInput", "display_mode": "display"}
+_NAMES = {
+    "raw_link": "rawLink",
+    "dynamic_prompts": "dynamicPrompts",
+    "force_input": "forceInput",
+    "display_mode": "display",
+}
 
 
 class Input:
@@ -28,8 +33,14 @@ class Input:
 
     def options(self) -> dict[str, Any]:
         """As the page gets them; of the extra dictionary the entries themselves."""
-        plain = {_NAMES.get(name, name): value for name, value in self.given.items() if name not in ("extra_dict", "optional")}
-        return {name: value for name, value in plain.items() if value is not None} | (self.given.get("extra_dict") or {})
+        plain = {
+            _NAMES.get(name, name): value
+            for name, value in self.given.items()
+            if name not in ("extra_dict", "optional")
+        }
+        return {name: value for name, value in plain.items() if value is not None} | (
+            self.given.get("extra_dict") or {}
+        )
 
 
 class Output:
@@ -38,7 +49,11 @@ class Output:
     io_type = ""
 
     def __init__(
-        self, id: str | None = None, display_name: str | None = None, tooltip: str | None = None, is_output_list: bool = False
+        self,
+        id: str | None = None,
+        display_name: str | None = None,
+        tooltip: str | None = None,
+        is_output_list: bool = False,
     ) -> None:
         self.id, self.display_name, self.tooltip, self.is_output_list = id, display_name, tooltip, is_output_list
 
@@ -53,7 +68,9 @@ Boolean = _kind("BOOLEAN", _WIDGET | {"label_on", "label_off"})
 Int = _kind("INT", _WIDGET | {"min", "max", "step", "control_after_generate", "display_mode"})
 Float = _kind("FLOAT", _WIDGET | {"min", "max", "step", "round", "display_mode"})
 String = _kind("STRING", _WIDGET | {"multiline", "placeholder", "dynamic_prompts"})
-Combo = _kind("COMBO", (_WIDGET - {"force_input"}) | {"options", "control_after_generate", "upload", "image_folder", "remote"})
+Combo = _kind(
+    "COMBO", (_WIDGET - {"force_input"}) | {"options", "control_after_generate", "upload", "image_folder", "remote"}
+)
 Image, Audio, Video = _kind("IMAGE"), _kind("AUDIO"), _kind("VIDEO")
 
 
@@ -61,7 +78,7 @@ def Custom(io_type: str) -> Any:  # noqa: N802  # ComfyUI's name
     return _kind(io_type)
 
 
-class Hidden(str, Enum):
+class Hidden(StrEnum):
     unique_id = "UNIQUE_ID"
     prompt = "PROMPT"
     extra_pnginfo = "EXTRA_PNGINFO"
