@@ -61,7 +61,7 @@ def test_each_widget_has_a_default_that_it_accepts_and_a_text(nodes: dict[str, A
             assert options["tooltip"].endswith("."), f"{node.__name__}.{name}"
             if kind not in KINDS or name == "file":
                 continue
-            default = options["default"]
+            default: Any = options["default"]
             assert type(default) is KINDS[kind], f"{node.__name__}.{name}"
             if kind in ("INT", "FLOAT"):
                 assert type(options["min"]) is type(options["max"]) is KINDS[kind]

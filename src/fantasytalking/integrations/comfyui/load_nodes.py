@@ -82,7 +82,7 @@ class FantasyTalkingModel(io.ComfyNode):
             FantasyTalkingError: There are no such files, or an option is not accepted.
         """
         own = MODELS_OWN
-        files = {
+        files: dict[str, Any] = {
             "transformer": None if transformer == own else file_of(transformer, "diffusion_models"),
             "adapter": None if adapter == own else file_of(adapter, FOLDER, "diffusion_models"),
         }

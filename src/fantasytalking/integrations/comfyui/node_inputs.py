@@ -11,7 +11,6 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from comfy_api.latest import io
@@ -157,7 +156,6 @@ def given_options(record: type[Any], values: Mapping[str, Any]) -> dict[str, Any
     return {name: value for name, value in values.items() if name in fields and not _is_own(value)}
 
 
-@cache
 def _docs(record: type[Any]) -> dict[str, str]:
     """The text below each field of a dataclass, in ComfyUI's words: widgets are no options of a command line."""
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(record))).body
