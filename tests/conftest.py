@@ -47,6 +47,21 @@ def ctrl_c_reaches_children() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_config_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A place for the key that signs videos, of tests and of what they start: nothing is written to the user's own folder."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    folder = tmp_path_factory.getbasetemp() if alone else tmp_path_factory.getbasetemp().parent
+    before = {name: os.environ.get(name) for name in ("XDG_CONFIG_HOME", "APPDATA")}
+    os.environ.update(dict.fromkeys(before, str(folder / "config")))
+    yield
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
 @pytest.fixture(scope="session")
 def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `calm.mp4` and `lively.mp4`: 2.6 s of the example portrait, 256 pixels, 25 frames a second, with sound.

@@ -15,8 +15,9 @@ ROWS = (
     {"data"},
     {"pipeline"},
     {"acceleration"},
-    {"transformer", "conditioning", "guidance", "checkpoints", "autoencoder", "perception", "models"},
+    {"transformer", "conditioning", "guidance", "checkpoints", "autoencoder", "perception", "models", "verification"},
     {"media", "reporting"},
+    {"provenance"},
     {"geometry", "flow", "system", "errors"},
 )
 ROW = {part: number for number, row in enumerate(ROWS) for part in row}
@@ -124,7 +125,7 @@ def test_no_module_is_called_utils() -> None:
 
 
 def test_importing_the_package_loads_no_framework() -> None:
-    heavy = "torch, diffusers, transformers, cv2, av, ai_edge_litert"
+    heavy = "torch, diffusers, transformers, cv2, av, ai_edge_litert, c2pa, cryptography"
     code = f"import sys, fantasytalking; print(*[name for name in '{heavy}'.split(', ') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

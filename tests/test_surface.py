@@ -30,6 +30,8 @@ def test_the_public_names() -> None:
         "GenerationSettings",
         "MeshAutoencoder",
         "TalkingVideo",
+        "Verification",
+        "verify",
         "__version__",
     ]
 
@@ -84,6 +86,10 @@ def test_the_knobs() -> None:
         "dub_area",
         "dub_strength",
         "dub_volume",
+        "manifest",
+        "watermark",
+        "label",
+        "label_text",
         "prompt",
         "negative_prompt",
         "batch_passes",
@@ -124,9 +130,7 @@ def test_the_call_of_the_pipeline() -> None:
 
 
 def test_the_commands() -> None:
-    expected = (
-        "demo generate batch info download convert prepare train export evaluate compare weights benchmark manifest"
-    )
+    expected = "demo generate batch verify info download convert prepare train export evaluate compare weights benchmark manifest"
     assert list(COMMANDS) == expected.split()
 
 

@@ -22,6 +22,8 @@ _HOMES = {
     "GenerationSettings": "fantasytalking.pipeline.settings",
     "MeshAutoencoder": "fantasytalking.autoencoder.mesh_autoencoder",
     "TalkingVideo": "fantasytalking.pipeline.talking_video",
+    "Verification": "fantasytalking.verification",
+    "verify": "fantasytalking.verification",
 }
 # Not part of the interface: where `model_index.json` names a class of a library that does not name it itself.
 _BORROWED = {"WhisperEncoder": "transformers.models.whisper.modeling_whisper"}
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from fantasytalking.pipeline.settings import GenerationSettings as GenerationSettings
     from fantasytalking.pipeline.talking_video import TalkingVideo as TalkingVideo
     from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel as FantasyTalkingTransformer3DModel
+    from fantasytalking.verification import Verification as Verification
+    from fantasytalking.verification import verify as verify
 
 
 __getattr__, __dir__ = lazy_exports(__name__, ChainMap(_HOMES, _BORROWED))

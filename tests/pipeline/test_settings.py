@@ -20,6 +20,7 @@ from fantasytalking.pipeline.model_names import INDEX, embedded_folder
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list, settings_table
 from fantasytalking.pipeline.talking_video import TalkingVideo
+from fantasytalking.provenance.marks import Marks
 from tests.perception.pictures import with_mask
 from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech, wan_pipeline
 
@@ -110,6 +111,13 @@ def dubs_otherwise(pipeline: FantasyTalkingPipeline, **settings: Any) -> bool:
     return not np.array_equal(pictures[0], pictures[1]) or not np.array_equal(sounds[0], sounds[1])
 
 
+def marks_of(pipeline: FantasyTalkingPipeline, **settings: Any) -> Marks:
+    """What the files of a video are marked with; that these are in the files is tested in tests/provenance."""
+    marks = run(pipeline, **settings)[0].marks
+    assert marks is not None
+    return marks
+
+
 Reaches = Callable[[FantasyTalkingPipeline, FantasyTalkingPipeline], bool]
 
 REACHES: dict[str, Reaches] = {
@@ -147,6 +155,10 @@ REACHES: dict[str, Reaches] = {
     "dub_area": lambda wan, embedded: dubs_otherwise(wan, dub_area="face"),
     "dub_strength": lambda wan, embedded: dubs_otherwise(wan, steps=4, dub_strength=0.25),
     "dub_volume": lambda wan, embedded: dubs_otherwise(wan, dub_volume=1.0),
+    "manifest": lambda wan, embedded: marks_of(wan).manifest and not marks_of(wan, manifest="off").manifest,
+    "watermark": lambda wan, embedded: not marks_of(wan, watermark="off").watermark and marks_of(wan).watermark,
+    "label": lambda wan, embedded: (marks_of(wan).label, marks_of(wan, label="always").label) == ("off", "always"),
+    "label_text": lambda wan, embedded: marks_of(wan, label_text="KI").label_text == "KI",
     "prompt": lambda wan, embedded: changes_the_latents(wan, prompt="a woman speaks"),
     "negative_prompt": lambda wan, embedded: changes_the_latents(wan, negative_prompt="blurry"),
     "batch_passes": lambda wan, embedded: (

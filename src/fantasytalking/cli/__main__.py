@@ -1,7 +1,7 @@
 """`fantasytalking COMMAND [OPTIONS]`: the table of commands; a command's module is imported when it is called.
 
 Exit status: 0 on success, 2 on bad input (one sentence on stderr says what is wrong), 130 when interrupted, 141 when
-the reader of a pipe has gone away.
+the reader of a pipe has gone away; `verify` exits with 1 where a mark is missing or does not hold.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ COMMANDS = {
     "demo": Command("fantasytalking.cli.demo", "Animate the example portrait with the example speech."),
     "generate": Command("fantasytalking.cli.generate", "Animate a portrait with speech: image and sound to a video."),
     "batch": Command("fantasytalking.cli.batch", "Generate the videos of a manifest on all devices; resumable.", True),
+    "verify": Command(
+        "fantasytalking.cli.verify", "Tell whether a video is marked as made by a model, and whether its marks hold."
+    ),
     "info": Command("fantasytalking.cli.info", "Show versions, devices, optional packages and what they enable."),
     "download": Command("fantasytalking.cli.download", "Download the released weights from the hub; resumable.", True),
     "convert": Command(

@@ -66,7 +66,7 @@ class StreamTarget:
         first = next(pieces)
         height, width = first.pixels.shape[:2]
         with _destination(self.output) as place:
-            plain = StreamWriter(place, first.fps, first.sample_rate, self.overwrite)
+            plain = StreamWriter(place, first.fps, first.sample_rate, self.overwrite, marks=first.marks)
             with plain if threads == 1 else BackgroundWriter(plain) as writer:
                 for piece in itertools.chain((first,), pieces):
                     writer.write(piece.pixels, piece.sound)

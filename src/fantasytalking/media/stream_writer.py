@@ -9,8 +9,10 @@ import contextlib
 import os
 from collections.abc import Callable
 from fractions import Fraction
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import av
 import numpy as np
@@ -24,6 +26,10 @@ from fantasytalking.media.resampling import StreamResampler
 from fantasytalking.media.sound_track import SOUND_RATE, SoundTrack
 from fantasytalking.media.video_formats import STREAM_ENDINGS
 from fantasytalking.media.video_writer import add_picture, encodable, even_frame, exact_rate
+from fantasytalking.provenance.frame_marker import FrameMarker
+from fantasytalking.provenance.growing_manifest import GrowingManifest
+from fantasytalking.provenance.marks import Marks
+from fantasytalking.provenance.signed_manifest import container_metadata
 from fantasytalking.system.files import check_output
 
 __all__ = ["StreamWriter"]
@@ -44,6 +50,8 @@ class StreamWriter:
         sound_rate: Samples a second of the sound that is given.
         overwrite: Whether an existing file may be replaced.
         threads: Number of the encoder's threads; 0 uses all cores.
+        marks: What the video is marked with as made by a model: those of a `StreamedFrame`, which name model and settings; True: the same
+            without these names; False: it is not marked.
 
     Attributes:
         frames: Number of frames written.
@@ -59,6 +67,7 @@ class StreamWriter:
         sound_rate: int,
         overwrite: bool = False,
         threads: int = 1,
+        marks: Marks | bool = True,
     ) -> None:
         self.frames, self.fps = 0, exact_rate(fps)
         self._target = target if callable(target) else check_output(target, overwrite, STREAM_ENDINGS)
@@ -68,6 +77,9 @@ class StreamWriter:
         self._container: OutputContainer | None = None
         self._picture: VideoStream | None = None
         self._sound: SoundTrack | None = None
+        self._marks = marks if isinstance(marks, Marks) else Marks() if marks else None
+        self._marker = None if self._marks is None else FrameMarker(self._marks, self.fps)
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> StreamWriter:
         """Create the file."""
@@ -77,10 +89,25 @@ class StreamWriter:
             "frag_duration": str(round(FRAGMENT_SECONDS * 1e6)),
             "flush_packets": "1",
         }
-        target = _Pipe(self._target) if callable(self._target) else f"file:{Path(self._target).absolute()}"
-        with write_errors(self._name):
-            self._container = av.open(target, mode="w", format="mp4", container_options=options)
+        with write_errors(self._name), contextlib.ExitStack() as stack:
+            self._container = av.open(self._sink(stack), mode="w", format="mp4", container_options=options)
+            if self._marks is not None:
+                self._container.metadata.update(container_metadata(self._marks))
+            self._open = stack.pop_all()
         return self
+
+    def _sink(self, stack: contextlib.ExitStack) -> Any:
+        """What PyAV writes to; a file that is to be signed is opened here, as its manifest is renewed in place."""
+        if self._marks is None or not self._marks.manifest:
+            return _Pipe(self._target) if callable(self._target) else f"file:{Path(self._target).absolute()}"
+        if callable(self._target):
+            manifest = GrowingManifest(self._target, None, self._marks, "stream.mp4")
+        else:
+            file = stack.enter_context(open(self._target, "wb", buffering=0))  # noqa: SIM115  # the stack closes it
+            place = _Place(file)
+            manifest = GrowingManifest(place.append, place.replace, self._marks, Path(self._target).name)
+        stack.callback(manifest.close)
+        return manifest
 
     def write(self, frame: npt.NDArray[np.uint8], sound: npt.NDArray[np.float32]) -> None:
         """Write a frame uint8 RGB [H, W, 3] and the sound float32 [n] that is heard while it is shown.
@@ -101,7 +128,8 @@ class StreamWriter:
             if array.shape[:2] != (self._picture.height, self._picture.width):
                 raise VideoError(f"Frame {self.frames} is of another size than the first one; give frames of one size.")
             assert self._sound is not None
-            self._container.mux(self._picture.encode(encodable(array, self.frames, self.fps)))
+            marked = array if self._marker is None else self._marker(array)
+            self._container.mux(self._picture.encode(encodable(marked, self.frames, self.fps)))
             self._sound.write(self._resampler.push(sound, self._rate))
         self.frames += 1
 
@@ -115,6 +143,7 @@ class StreamWriter:
                 self._finish()
             return
         if self._picture is None:
+            self._open.close()
             raise VideoError(f"There is no frame to write to '{self._name}'; give at least one.")
         with write_errors(self._name):
             self._finish()
@@ -127,7 +156,27 @@ class StreamWriter:
                 self._sound.write(self._resampler.finish())
                 self._sound.finish()
         finally:
-            self._container.close()
+            with self._open:
+                self._container.close()
+
+
+class _Place:
+    """A file that grows at its end, and in which bytes are replaced."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+
+    def append(self, data: bytes) -> None:
+        """Write all of the bytes behind the last ones."""
+        self._file.seek(0, os.SEEK_END)
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) or 0 :]
+
+    def replace(self, place: int, data: bytes) -> None:
+        """Write bytes over those at a place."""
+        self._file.seek(place)
+        self._file.write(data)
 
 
 class _Pipe:

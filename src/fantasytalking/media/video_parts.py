@@ -17,6 +17,8 @@ from fantasytalking.media.container import close_quietly, open_media, write_erro
 from fantasytalking.media.sound_track import SoundTrack, checked_sound
 from fantasytalking.media.spooled_sound import release_pages
 from fantasytalking.media.video_writer import exact_rate, open_container
+from fantasytalking.provenance.marks import Marks
+from fantasytalking.provenance.signed_manifest import sign_file
 from fantasytalking.system.files import atomic_path
 
 __all__ = ["join_parts"]
@@ -28,6 +30,7 @@ def join_parts(
     fps: float,
     audio: Audio,
     overwrite: bool = False,
+    marks: Marks | None = None,
 ) -> Path:
     """Join parts to one video and add the sound; the file is complete or not there at all.
 
@@ -37,13 +40,14 @@ def join_parts(
         fps: Frames a second.
         audio: Sound from the first frame on, cut or continued with silence to the length of the picture.
         overwrite: Whether an existing file may be replaced.
+        marks: What the video is marked with; its frames are marked in the parts already.
 
     Raises:
         OutputError: The file cannot be written, the disk is full, or a part has changed. Nothing is left behind.
     """
     rate, sound, target = exact_rate(fps), checked_sound(audio), Path(path)
     with atomic_path(target, overwrite) as temporary, contextlib.ExitStack() as stack:
-        output = open_container(temporary, target)
+        output = open_container(temporary, target, marks)
         stack.callback(close_quietly, output)
         picture: VideoStream | None = None
         track: SoundTrack | None = None
@@ -73,6 +77,8 @@ def join_parts(
         with write_errors(target):
             track.finish()
             output.close()
+        if marks is not None:
+            sign_file(temporary, marks, target)
     return target
 
 

@@ -22,6 +22,9 @@ from fantasytalking.media.audio import Audio
 from fantasytalking.media.container import SCALING, close_quietly, write_errors
 from fantasytalking.media.sound_track import SoundTrack, checked_sound
 from fantasytalking.media.video_formats import ENDINGS, FORMATS
+from fantasytalking.provenance.frame_marker import FrameMarker
+from fantasytalking.provenance.marks import Marks
+from fantasytalking.provenance.signed_manifest import container_metadata, sign_file
 from fantasytalking.system.files import atomic_path, check_output
 
 __all__ = [
@@ -79,6 +82,7 @@ class VideoWriter:
         audio_bitrate: int = 128_000,
         threads: int = 0,
         reproducible: bool = False,
+        marks: Marks | None = None,
     ) -> None:
         """Check the output; nothing is written before the block is entered.
 
@@ -94,6 +98,7 @@ class VideoWriter:
             threads: Number of the encoder's threads; 0 uses all cores. The pictures are of the same quality with any number, but not
                 of the same bytes.
             reproducible: Encode to the same file on every machine and in every run; uses one thread, and needs a few more bits.
+            marks: What the video is marked with as made by a model; None: it is none, or is marked elsewhere.
 
         Raises:
             OutputError: The path cannot be written or its suffix is none of the above.
@@ -113,12 +118,14 @@ class VideoWriter:
         self._container: OutputContainer | None = None
         self._picture: VideoStream | None = None
         self._track: SoundTrack | None = None
+        self._marks, self._temporary = marks, self.path
+        self._marker = None if marks is None else FrameMarker(marks, self.fps)
 
     def __enter__(self) -> VideoWriter:
         """Create the temporary file."""
         with contextlib.ExitStack() as stack:
-            temporary = stack.enter_context(atomic_path(self.path, self._overwrite))
-            self._container = open_container(temporary, self.path)
+            self._temporary = stack.enter_context(atomic_path(self.path, self._overwrite))
+            self._container = open_container(self._temporary, self.path, self._marks)
             stack.callback(close_quietly, self._container)
             self._stack = stack.pop_all()
         return self
@@ -144,7 +151,8 @@ class VideoWriter:
                 f"Frame {self.frames} is {frame.shape[1]} x {frame.shape[0]} px, unlike the first one; "
                 "give frames of one size."
             )
-        picture = encodable(array, self.frames, self.fps)
+        marked = array if self._marker is None else self._marker(array)
+        picture = encodable(marked, self.frames, self.fps)
         self.frames += 1
         with write_errors(self.path):
             self._container.mux(self._picture.encode(picture))
@@ -179,6 +187,8 @@ class VideoWriter:
             if self._track is not None:
                 self._track.finish()
             self._container.close()
+        if self._marks is not None:
+            sign_file(self._temporary, self._marks, self.path)
 
 
 def add_picture(
@@ -225,6 +235,7 @@ def write_video(
     crf: int = 17,
     preset: str = "medium",
     threads: int = 0,
+    marks: Marks | None = None,
 ) -> Path:
     """Write a video with sound in one call.
 
@@ -237,6 +248,7 @@ def write_video(
         crf: Quality of H.264, 0 (lossless) to 51.
         preset: Speed of x264.
         threads: Number of the encoder's threads; 0 uses all cores.
+        marks: As for `VideoWriter`.
 
     Returns:
         The path written.
@@ -245,7 +257,7 @@ def write_video(
         OutputError: The path cannot be written, exists already, or the disk is full. Nothing is left behind.
         VideoError: There is no frame, or a frame has another type or size.
     """
-    with VideoWriter(path, fps, audio, overwrite, crf, preset, threads=threads) as writer:
+    with VideoWriter(path, fps, audio, overwrite, crf, preset, threads=threads, marks=marks) as writer:
         for frame in _each(frames):
             writer.write(frame)
     return writer.path
@@ -259,13 +271,15 @@ def _each(frames: Iterable[npt.NDArray[np.uint8]]) -> Iterable[npt.NDArray[np.ui
     return frames
 
 
-def open_container(temporary: Path, target: Path) -> OutputContainer:
-    """Open a temporary file to be written in the format of its target's ending."""
+def open_container(temporary: Path, target: Path, marks: Marks | None = None) -> OutputContainer:
+    """Open a temporary file to be written in the format of its target's ending, with what marks say in its metadata."""
     kind = FORMATS[target.suffix.lower()]
     # faststart: the index in front, so that a browser plays before it has the whole file.
     options = {"movflags": "+faststart"} if kind in ("mp4", "mov") else {}
     with write_errors(target):
-        return av.open(f"file:{temporary.absolute()}", mode="w", format=kind, container_options=options)
+        container = av.open(f"file:{temporary.absolute()}", mode="w", format=kind, container_options=options)
+        container.metadata.update({} if marks is None else container_metadata(marks))
+        return container
 
 
 def _checked(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -29,6 +29,7 @@ from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.step_callback import StepEnd
 from fantasytalking.pipeline.talking_video import FrameSource, TalkingVideo, VideoOutput, take_frames, written
+from fantasytalking.provenance.marks import Marks
 
 __all__ = ["Clip", "Run", "alike", "check_text", "decoded", "encode_clip", "joined", "reference_of"]
 
@@ -94,6 +95,7 @@ class Clip:
         image_latents: [1, 4 + C, f, h, w].
         shape: (C, f, h, w).
         beginning: Frames that it begins with, or None.
+        marks: What its video is marked with.
     """
 
     case: Case
@@ -104,6 +106,7 @@ class Clip:
     image_latents: Tensor
     shape: tuple[int, int, int, int]
     beginning: Beginning | None = None
+    marks: Marks | None = None
 
 
 def reference_of(portrait: Portrait, device: torch.device) -> Reference:
@@ -218,11 +221,12 @@ def decoded(autoencoder: VideoAutoencoder, clip: Clip, latents: Tensor, run: Run
     if run.decoded:
         kept: list[NDArray[np.uint8]] = []
         with (
-            written(run.output, speech.fps, speech.soundtrack, progress) as write,
+            written(run.output, speech.fps, speech.soundtrack, progress, clip.marks) as write,
             progress.stage("decoding", speech.video_frames) as advance,
         ):
             take_frames(make(run.aside), speech.video_frames, advance, write or kept.append)
         if write is None:
             source = FrameSource.of(np.stack(kept))
     notes = tuple(progress.notes)
-    return TalkingVideo(source, speech.fps, speech.soundtrack, clip.case.settings, notes, progress.seconds)
+    settings, seconds = clip.case.settings, progress.seconds
+    return TalkingVideo(source, speech.fps, speech.soundtrack, settings, notes, seconds, marks=clip.marks)

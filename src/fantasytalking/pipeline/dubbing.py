@@ -24,6 +24,7 @@ from fantasytalking.pipeline.clip_batches import Run, reference_of
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
 from fantasytalking.pipeline.face_in_footage import OpenedFootage
 from fantasytalking.pipeline.footage_inputs import Footage, FootageSource, Speaker, SpeechSource, load_speakers
+from fantasytalking.pipeline.generation_marks import marks_of
 from fantasytalking.pipeline.inputs import AudioSource, ImageSource, Portrait, Speech
 from fantasytalking.pipeline.kept_footage import encode_footage
 from fantasytalking.pipeline.long_video import LongVideo, longest_segment
@@ -137,7 +138,12 @@ def _dub(pipeline: Any, speakers: Sequence[Speaker], case: Case, run: Run) -> Wr
         for number, speaker in enumerate(speakers)
     ]
     sound = _sound(video, [speaker.speech for speaker in speakers], case.settings.dub_volume)
-    with written(run.output, video.rate, sound, progress) as write, progress.stage("dubbing", video.frames) as advance:
+    inputs = [(speaker.footage.resting, speaker.speech) for speaker in speakers]
+    marks = marks_of(pipeline, case.settings, inputs, [video.path])
+    with (
+        written(run.output, video.rate, sound, progress, marks) as write,
+        progress.stage("dubbing", video.frames) as advance,
+    ):
         assert write is not None
         for index, filmed in enumerate(video):
             frame = filmed

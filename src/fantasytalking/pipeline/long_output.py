@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 
 from fantasytalking.acceleration.apply_plan import memory_released
 from fantasytalking.errors import InputError, OutputError
+from fantasytalking.media.background_writer import BackgroundWriter
 from fantasytalking.media.spooled_sound import release_pages
-from fantasytalking.media.video import iterate_frames
+from fantasytalking.media.video import VideoWriter, iterate_frames
 from fantasytalking.media.video_parts import join_parts
 from fantasytalking.pipeline.call_arguments import Case
 from fantasytalking.pipeline.clip_batches import Run
+from fantasytalking.pipeline.generation_marks import marks_of
 from fantasytalking.pipeline.inputs import Portrait, Speech
 from fantasytalking.pipeline.long_video import LongVideo, Stretch, longest_segment
-from fantasytalking.pipeline.talking_video import FrameSource, TalkingVideo, VideoOutput, written
+from fantasytalking.pipeline.talking_video import FrameSource, TalkingVideo, written
 from fantasytalking.pipeline.unfinished_run import Part, UnfinishedRun, run_digest
+from fantasytalking.provenance.marks import Marks
 from fantasytalking.system.prefetching import quick_switches
 
 __all__ = ["StreamPace", "StreamedFrame", "is_long", "long_video", "streamed"]
@@ -44,11 +47,15 @@ def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, ru
         )
     height, width = portrait.pixels.shape[:2]
     video = LongVideo(pipeline, case, portrait, speech, run)
+    marks = marks_of(pipeline, case.settings, [(portrait, speech)])
     count = speech.video_frames
     make: Callable[[], Iterator[NDArray[np.uint8]]]
     if run.output is not None:
-        parts = case, portrait, speech, run
-        count = _write(video, speech, run) if video.mode == "windows" else _write_resumably(pipeline, video, *parts)
+        if video.mode == "windows":
+            count = _write(video, speech, run, marks)
+        else:
+            digest = run_digest(pipeline, case, portrait, speech, run.previous_frames)
+            count = _write_resumably(video, digest, case, speech, run, marks)
         path = Path(run.output.path).expanduser()
         make = lambda: iterate_frames(path)  # noqa: E731  # typed above
     else:
@@ -71,13 +78,13 @@ def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, ru
     source = FrameSource(count, (height, width), make)
     progress = run.progress
     return TalkingVideo(
-        source, speech.fps, speech.soundtrack, case.settings, progress.notes, progress.seconds, video.seams
+        source, speech.fps, speech.soundtrack, case.settings, progress.notes, progress.seconds, video.seams, marks
     )
 
 
-def _write(video: LongVideo, speech: Speech, run: Run) -> int:
+def _write(video: LongVideo, speech: Speech, run: Run, marks: Marks) -> int:
     with (
-        written(run.output, speech.fps, speech.soundtrack, run.progress) as write,
+        written(run.output, speech.fps, speech.soundtrack, run.progress, marks) as write,
         run.progress.show_stage("generating", speech.video_frames) as advance,
     ):
         assert write is not None
@@ -88,12 +95,11 @@ def _write(video: LongVideo, speech: Speech, run: Run) -> int:
     return video.frames
 
 
-def _write_resumably(pipeline: Any, video: LongVideo, case: Case, portrait: Portrait, speech: Speech, run: Run) -> int:
+def _write_resumably(video: LongVideo, digest: str, case: Case, speech: Speech, run: Run, marks: Marks) -> int:
     """Write the segments that are not finished yet as parts, and join all of them; the number of frames."""
     output, progress = run.output, run.progress
     assert output is not None
     target = Path(output.path).expanduser()
-    digest = run_digest(pipeline, case, portrait, speech, run.previous_frames)
     unfinished = UnfinishedRun(target, digest)
     unfinished.refuse_leftovers()
     if unfinished.parts:
@@ -113,13 +119,14 @@ def _write_resumably(pipeline: Any, video: LongVideo, case: Case, portrait: Port
             advance(unfinished.frames)
             stretches = iter(()) if unfinished.is_complete else video.stretches()
             for stretch in stretches:
-                part = _write_part(unfinished.next_path(), stretch, output, speech.fps, advance)
+                writer = output.writer(unfinished.next_path(), speech.fps, None, True, marks.of_part(unfinished.frames))
+                part = _write_part(output.in_background(writer), writer.path, stretch, advance)
                 if part.frames:
                     unfinished.finished(part, video.state(), case.settings.seed, video.is_complete)
                 release_pages(speech.soundtrack.samples, speech.samples)
         with progress.stage("writing"):
             parts = [(part.path, part.frames) for part in unfinished.parts]
-            join_parts(parts, target, speech.fps, speech.soundtrack, output.overwrite)
+            join_parts(parts, target, speech.fps, speech.soundtrack, output.overwrite, marks)
         is_done = True
     except (KeyboardInterrupt, OutputError):
         if unfinished.parts:
@@ -133,10 +140,11 @@ def _write_resumably(pipeline: Any, video: LongVideo, case: Case, portrait: Port
     return unfinished.frames
 
 
-def _write_part(path: Path, stretch: Stretch, output: VideoOutput, fps: float, advance: Callable[..., None]) -> Part:
+def _write_part(
+    writer: VideoWriter | BackgroundWriter, path: Path, stretch: Stretch, advance: Callable[..., None]
+) -> Part:
     """Write one segment as a silent file, complete or not at all."""
     count = 0
-    writer = output.in_background(output.writer(path, fps, None, True))
     first = next(stretch.frames, None)
     if first is None:
         return Part(path, 0)
@@ -161,6 +169,7 @@ class StreamedFrame:
         sound: float32 [n], what is heard while it is shown.
         sample_rate: Samples a second of the sound.
         fps: Frames per second of the video.
+        marks: What a file of the video is marked with, for `StreamWriter`; `pixels` are not marked.
     """
 
     number: int
@@ -168,6 +177,7 @@ class StreamedFrame:
     sound: NDArray[np.float32]
     sample_rate: int
     fps: float
+    marks: Marks
 
 
 @dataclass
@@ -216,11 +226,12 @@ def streamed(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, run:
     rate, fps = speech.soundtrack.sample_rate, speech.fps
     with memory_released(pipeline), quick_switches():
         video = LongVideo(pipeline, case, portrait, speech, run, is_stream=True)
+        marks = marks_of(pipeline, case.settings, [(portrait, speech)])
         number = 0
         for stretch in video.stretches():
             for pixels in stretch.frames:
                 begin, end = (round(at / fps * rate) for at in (number, number + 1))
                 sound = np.asarray(speech.soundtrack.samples[begin:end], np.float32)
-                yield StreamedFrame(number, pixels, sound, rate, fps)
+                yield StreamedFrame(number, pixels, sound, rate, fps, marks)
                 number += 1
             release_pages(speech.soundtrack.samples, speech.samples)

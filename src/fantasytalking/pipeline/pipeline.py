@@ -37,6 +37,7 @@ from fantasytalking.pipeline.diffusers_conventions import (
 from fantasytalking.pipeline.dubbing import Dubbing
 from fantasytalking.pipeline.effective_settings import effective_settings
 from fantasytalking.pipeline.encoders import Encoders
+from fantasytalking.pipeline.generation_marks import check_signing
 from fantasytalking.pipeline.inputs import ImageSource, Portrait, Speech, load_portrait, load_speech
 from fantasytalking.pipeline.long_output import is_long, long_video
 from fantasytalking.pipeline.model_folder import (
@@ -317,6 +318,8 @@ class FantasyTalkingPipeline(
     def _settle(self, case: Case, portrait: Portrait, speech: Speech, run: Run, whose: str) -> Case:
         """A case with the settings that the model can follow; what was changed is told."""
         check_text(case, self.transformer.config.text_dim)
+        if run.output is not None:
+            check_signing(case.settings)
         settings, changes = effective_settings(self, case, portrait.check, run.shift_given)
         for note in (*portrait.notes, *speech.notes, *changes):
             run.progress.note(whose + note)

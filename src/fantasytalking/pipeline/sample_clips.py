@@ -15,6 +15,7 @@ from fantasytalking.geometry import TIME_STRIDE
 from fantasytalking.pipeline.call_arguments import Case, drawn
 from fantasytalking.pipeline.clip_batches import Clip, Run, alike, decoded, encode_clip, joined
 from fantasytalking.pipeline.encoders import encode_prompts
+from fantasytalking.pipeline.generation_marks import marks_of
 from fantasytalking.pipeline.inputs import Portrait, Speech
 from fantasytalking.pipeline.noise_schedule import make_schedule
 from fantasytalking.pipeline.sampling import Hooks, StepHook, continuation, denoise
@@ -93,8 +94,11 @@ def make_clips(
         # All prompts before all else, see `encode_prompts`.
         texts = [encode_prompts(parts[0], case.settings, case.text.prompt, case.text.negative) for case, _ in pairs]
         clips = [
-            encode_clip(*parts, case, portrait, speech, text, run, len(pairs) == 1)
-            for (case, (portrait, speech)), text in zip(pairs, texts, strict=True)
+            dataclasses.replace(
+                encode_clip(*parts, case, *inputs, text, run, len(pairs) == 1),
+                marks=marks_of(pipeline, case.settings, [inputs]),
+            )
+            for (case, inputs), text in zip(pairs, texts, strict=True)
         ]
     latents: dict[int, Tensor] = {}
     for group in alike(clips):

@@ -200,6 +200,26 @@ class GenerationSettings:
         float,
         field("Loudness of the footage's own sound below the new speech; 0 replaces it.", minimum=0, maximum=1),
     ] = 0.0
+    manifest: Annotated[
+        Literal["on", "off"],
+        field(
+            "Whether the file carries a signed C2PA manifest that says a model made it; off leaves that to you, where the law asks for it."
+        ),
+    ] = "on"
+    watermark: Annotated[
+        Literal["on", "off"],
+        field(
+            "Whether the frames carry an invisible watermark; off: nobody can tell the video from a filmed one once its metadata is lost, "
+            "and where the law asks for a mark you add one yourself."
+        ),
+    ] = "on"
+    label: Annotated[
+        Literal["off", "repeated", "always"],
+        field(
+            "Visible label in the upper left corner: repeated: for the first 5 s and again at each minute, always: throughout, off: none."
+        ),
+    ] = "off"
+    label_text: Annotated[str, field("Text of the visible label, such as AI, KI or AI-generated.")] = "AI"
     prompt: Annotated[str, field("What the video shows, in words, for models with a text encoder.")] = ""
     negative_prompt: Annotated[str, field("What the video must not show, in words.")] = NEGATIVE_PROMPT
     batch_passes: Annotated[

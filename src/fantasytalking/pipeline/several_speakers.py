@@ -23,6 +23,7 @@ from fantasytalking.media.loudness import mixed
 from fantasytalking.pipeline.call_arguments import Case
 from fantasytalking.pipeline.clip_batches import Run
 from fantasytalking.pipeline.footage_inputs import check_chosen_once
+from fantasytalking.pipeline.generation_marks import marks_of
 from fantasytalking.pipeline.inputs import AudioSource, ImageSource, Portrait, Speech, load_portrait, load_speech
 from fantasytalking.pipeline.long_video import LongVideo
 from fantasytalking.pipeline.settings import GenerationSettings
@@ -79,7 +80,8 @@ def speak_together(
     fps, count = speeches[0].fps, speeches[0].video_frames
     sound = Audio(mixed([speech.soundtrack.samples for speech in speeches]), speeches[0].soundtrack.sample_rate)
     assert run.output is not None
-    with written(run.output, fps, sound, progress) as write, progress.stage("generating", count) as advance:
+    marks = marks_of(pipeline, settings, zip(portraits, speeches, strict=True))
+    with written(run.output, fps, sound, progress, marks) as write, progress.stage("generating", count) as advance:
         assert write is not None
         for frames in zip(*(video.each_frame() for video in videos), strict=False):
             whole = sum(weight * frame for weight, frame in zip(weights, frames, strict=True))

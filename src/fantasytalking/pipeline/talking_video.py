@@ -23,6 +23,7 @@ from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.media.video_writer import QUICK_CRF, QUICK_PRESET
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
+from fantasytalking.provenance.marks import Marks
 from fantasytalking.system.files import check_output
 
 __all__ = ["FrameSource", "TalkingVideo", "VideoOutput", "take_frames", "written"]
@@ -52,15 +53,20 @@ class VideoOutput:
     def __post_init__(self) -> None:
         check_output(self.path, self.overwrite, ENDINGS)
 
-    def open(self, fps: float | Fraction, audio: Audio) -> VideoWriter | BackgroundWriter:
+    def open(self, fps: float | Fraction, audio: Audio, marks: Marks | None = None) -> VideoWriter | BackgroundWriter:
         """A writer of the frames, for a `with` block, which completes the file or leaves nothing."""
-        return self.in_background(self.writer(self.path, fps, audio, self.overwrite))
+        return self.in_background(self.writer(self.path, fps, audio, self.overwrite, marks))
 
     def writer(
-        self, path: str | os.PathLike[str], fps: float | Fraction, audio: Audio | None, overwrite: bool
+        self,
+        path: str | os.PathLike[str],
+        fps: float | Fraction,
+        audio: Audio | None,
+        overwrite: bool,
+        marks: Marks | None,
     ) -> VideoWriter:
         """A writer in this thread, for this file or a part of it."""
-        return VideoWriter(path, fps, audio, overwrite, self.crf, self.preset, threads=self.threads)
+        return VideoWriter(path, fps, audio, overwrite, self.crf, self.preset, threads=self.threads, marks=marks)
 
     def in_background(self, writer: VideoWriter) -> VideoWriter | BackgroundWriter:
         """A writer that works in a thread of its own, unless one thread is all there is."""
@@ -69,7 +75,7 @@ class VideoOutput:
 
 @contextlib.contextmanager
 def written(
-    output: VideoOutput | None, fps: float | Fraction, audio: Audio, progress: Progress
+    output: VideoOutput | None, fps: float | Fraction, audio: Audio, progress: Progress, marks: Marks | None = None
 ) -> Iterator[Callable[[NDArray[np.uint8]], None] | None]:
     """Write the frames that the block makes; after it, the stage "writing" lasts until the encoder has given what it held back.
 
@@ -78,6 +84,7 @@ def written(
         fps: Frames per second.
         audio: Sound of the video.
         progress: Shows the stage.
+        marks: What the video is marked with.
 
     Yields:
         A function that takes each frame, uint8 [H, W, 3], or None.
@@ -89,7 +96,7 @@ def written(
         yield None
         return
     with contextlib.ExitStack() as stack:
-        writer = output.open(fps, audio)
+        writer = output.open(fps, audio, marks)
         stack.enter_context(writer)
         yield writer.write
         with progress.stage("writing"):
@@ -132,6 +139,7 @@ class TalkingVideo:
         notes: Sentences about what was changed or chosen on the way.
         seconds: Stage of the pipeline -> wall-clock seconds spent in it.
         seams: Numbers of the frames with which the segments of a long video begin, except the first one.
+        marks: What files of it are marked with. The frames that it gives are not marked: arrays are no files.
     """
 
     source: FrameSource
@@ -141,6 +149,7 @@ class TalkingVideo:
     notes: Sequence[str] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     seams: Sequence[int] = ()
+    marks: Marks | None = None
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         """The frames, uint8 RGB [H, W, 3] each."""
@@ -172,7 +181,7 @@ class TalkingVideo:
         return len(self) / self.fps
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
-        """Write an H.264 video with its sound, to a temporary file that is then moved into place.
+        """Write an H.264 video with its sound and marks, to a temporary file that is then moved into place.
 
         Args:
             path: mp4, m4v, mov or mkv file.
@@ -182,7 +191,7 @@ class TalkingVideo:
             OutputError: The file cannot be written, or exists and `overwrite` is false.
         """
         check_output(path, overwrite, ENDINGS)
-        return write_video(path, self, self.fps, self.audio, overwrite, QUICK_CRF, QUICK_PRESET)
+        return write_video(path, self, self.fps, self.audio, overwrite, QUICK_CRF, QUICK_PRESET, marks=self.marks)
 
     def summary(self) -> dict[str, Any]:
         """Everything except pixels and samples, as plain values for JSON."""

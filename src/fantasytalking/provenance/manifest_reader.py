@@ -1,0 +1,187 @@
+"""Reading of a video's signed manifest with c2pa's own reader."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from fantasytalking.errors import InputError
+from fantasytalking.provenance.signed_manifest import GENERATION, MIME_TYPES, sidecar_of
+from fantasytalking.provenance.signing_identity import SELF_MADE, own_certificate
+
+__all__ = ["ManifestReport", "read_manifest"]
+
+_UNTRUSTED = "signingCredential.untrusted"
+_SENTENCES = {
+    "assertion.bmffHash.mismatch": "The file was changed after it was signed.",
+    "assertion.dataHash.mismatch": "The file was changed after it was signed.",
+    "assertion.hashedURI.mismatch": "A statement of the manifest was changed after it was signed.",
+    "claimSignature.mismatch": "The signature is not that of the manifest.",
+    "signingCredential.expired": "The certificate had expired when the manifest was signed.",
+}
+# A file that was written to so lately may still grow. Its manifest is renewed within milliseconds of each fragment.
+_GROWING_SECONDS, _TRIES, _LARGEST_COPY = 3.0, 5, 1 << 30
+
+Trust = Literal["own", "self-made", "listed", "unlisted", "none"]
+
+
+@dataclass(frozen=True)
+class ManifestReport:
+    """What c2pa's reader says of the manifest.
+
+    Attributes:
+        state: `valid`, `invalid`, or `none` where the file has no manifest.
+        why: Reasons why it is invalid, one sentence each; or a remark.
+        signer: Name in the certificate.
+        trust: `own` (this user's own key), `self-made` (says that some copy of this package made it), `listed` (on the list that was
+            given), `unlisted` (any other certificate), or `none`.
+        generator: Name and version of the program.
+        source_type: IPTC's digital source type, an address, or nothing.
+        identifier: Of the generation, eight hexadecimal digits, or None.
+        model: Name of the model.
+        settings_sha256: Digest of the settings.
+        sources: Names of the footage that was changed.
+        covers: `all`, or `header`: of a stream through a pipe, or of another program, whose pictures are not signed; `nothing`.
+        is_beside: Whether it lies in a file beside the video.
+    """
+
+    state: Literal["valid", "invalid", "none"]
+    why: tuple[str, ...] = ()
+    signer: str = ""
+    trust: Literal["own", "self-made", "listed", "unlisted", "none"] = "none"
+    generator: str = ""
+    source_type: str = ""
+    identifier: str | None = None
+    model: str = ""
+    settings_sha256: str = ""
+    sources: tuple[str, ...] = ()
+    covers: Literal["all", "header", "nothing"] = "nothing"
+    is_beside: bool = False
+
+
+def read_manifest(file: Path, trusted: str | None = None) -> ManifestReport:
+    """Read and check the manifest in a video, or in the file beside it.
+
+    Args:
+        file: The video.
+        trusted: Certificates whose signers are trusted, PEM.
+
+    Raises:
+        InputError: These certificates cannot be read.
+    """
+    kind, beside = MIME_TYPES.get(file.suffix.lower()) or _kind_of(file), sidecar_of(file)
+    for tried in range(_TRIES):
+        report = _read(file, kind, None, trusted)
+        if report.state != "invalid" or not _may_grow(file):
+            break
+        time.sleep(0.02 * tried)
+    if report.state == "none" and beside != file and beside.is_file():
+        return _read(file, kind, beside.read_bytes(), trusted)
+    return report
+
+
+def _read(file: Path, kind: str, manifest: bytes | None, trusted: str | None) -> ManifestReport:
+    import c2pa
+
+    try:
+        with file.open("rb") as stream:
+            content: BinaryIO = io.BytesIO(stream.read()) if _may_grow(file) else stream
+            return _report(content, kind, manifest, trusted)
+    except c2pa.C2paError.ManifestNotFound:
+        return ManifestReport("none")
+    except c2pa.C2paError.NotSupported:
+        return ManifestReport(
+            "none", ("Files of this format have no place for a manifest, and there is none beside it.",)
+        )
+    except c2pa.C2paError as error:
+        return ManifestReport("invalid", (f"The manifest cannot be read: {error}.",))
+
+
+def _may_grow(file: Path) -> bool:
+    found = file.stat()
+    return time.time() - found.st_mtime < _GROWING_SECONDS and found.st_size < _LARGEST_COPY
+
+
+def _kind_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return "video/mp4" if stream.read(8)[4:] == b"ftyp" else "application/octet-stream"
+
+
+def _report(content: BinaryIO, kind: str, manifest: bytes | None, trusted: str | None) -> ManifestReport:
+    found = _found(content, kind, manifest, None)
+    active = found["manifests"][found["active_manifest"]]
+    valid = found["validation_state"] in ("Valid", "Trusted")
+    why = [
+        _SENTENCES.get(one["code"], f"{one.get('explanation', one['code'])} ({one['code']}).")
+        for one in _failures(found)
+    ]
+    data = {one["label"]: one["data"] for one in active.get("assertions", [])}
+    generation, signature = data.get(GENERATION, {}), active.get("signature_info", {})
+    trust: Trust = "none"
+    if valid:
+        organisation = signature.get("issuer") or ""
+        trust = "self-made" if organisation == SELF_MADE else "unlisted"
+        own = own_certificate()
+        for name, anchors in (("own", None if own is None else own.decode()), ("listed", trusted)):
+            if anchors is not None and _found(content, kind, manifest, anchors)["validation_state"] == "Trusted":
+                trust = name  # type: ignore[assignment]  # a literal of the loop
+    tool = (active.get("claim_generator_info") or [{}])[0]
+    return ManifestReport(
+        "valid" if valid else "invalid",
+        () if valid else tuple(dict.fromkeys(why)),
+        ", ".join(filter(None, (signature.get("issuer"), signature.get("common_name")))),
+        trust,
+        " ".join(filter(None, (tool.get("name"), tool.get("version")))),
+        _source_type(data),
+        generation.get("identifier"),
+        generation.get("model", ""),
+        generation.get("settings_sha256", ""),
+        tuple(one.get("title", "") for one in active.get("ingredients", [])),
+        _covers(data, valid),
+        manifest is not None,
+    )
+
+
+def _found(content: BinaryIO, kind: str, manifest: bytes | None, anchors: str | None) -> dict[str, Any]:
+    """All that c2pa's reader says, if the certificates given are trusted."""
+    import c2pa
+
+    content.seek(0, os.SEEK_SET)
+    context = None
+    if anchors is not None:
+        try:
+            context = c2pa.Context(c2pa.Settings.from_dict({"trust": {"user_anchors": anchors}}))
+        except c2pa.C2paError as error:
+            raise InputError(f"The trusted certificates cannot be read ({error}); give a PEM file.") from error
+    with c2pa.Reader(kind, content, manifest, context=context) as reader:
+        found: dict[str, Any] = json.loads(reader.json())
+        return found | {"validation_state": reader.get_validation_state()}
+
+
+def _failures(found: dict[str, Any]) -> list[dict[str, Any]]:
+    return [one for one in found.get("validation_status", []) if one["code"] != _UNTRUSTED]
+
+
+def _source_type(data: dict[str, Any]) -> str:
+    """IPTC's digital source type of the first action that names one."""
+    actions = [
+        one for label, value in data.items() if label.startswith("c2pa.actions") for one in value.get("actions", [])
+    ]
+    return next((one["digitalSourceType"] for one in actions if "digitalSourceType" in one), "")
+
+
+def _covers(data: dict[str, Any], valid: bool) -> Literal["all", "header", "nothing"]:
+    if not valid:
+        return "nothing"
+    excluded = [
+        one["xpath"]
+        for label, value in data.items()
+        if label.startswith("c2pa.hash.bmff")
+        for one in value.get("exclusions", [])
+    ]
+    return "header" if {"/mdat", "/moof"} & set(excluded) else "all"
