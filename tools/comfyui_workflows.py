@@ -1,4 +1,5 @@
-"""Write the example workflows for ComfyUI in both of its formats, and the tables of nodes in docs/comfyui.md, from the nodes themselves.
+"""Write the example workflows for ComfyUI in both of its formats and the tables of nodes in docs/comfyui.md, from the nodes themselves, and
+requirements.txt.
 
     PYTHONPATH=src:tests/integrations/comfyui_double python -m tools.comfyui_workflows
 
@@ -9,6 +10,7 @@ workflows, and checks that the files are what this writes.
 from __future__ import annotations
 
 import json
+import tomllib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -62,7 +64,7 @@ EXAMPLES: Mapping[str, dict[str, Node]] = {
             images=Link("sampler", 0),
             audio=Link("sampler", 1),
             fps=Link("sampler", 2),
-            record=Link("sampler", 3),
+            marks=Link("sampler", 3),
         ),
     },
     "long_video": {
@@ -120,7 +122,7 @@ EXAMPLES: Mapping[str, dict[str, Node]] = {
             images=Link("sampler", 0),
             audio=Link("sampler", 1),
             fps=Link("sampler", 2),
-            record=Link("sampler", 3),
+            marks=Link("sampler", 3),
         ),
     },
 }
@@ -242,12 +244,21 @@ def place(drawn: Mapping[str, dict[str, Any]], columns: Mapping[str, int]) -> No
 
 
 def files(infos: Mapping[str, Any]) -> dict[Path, str]:
-    """All files of the workflows, by their place."""
+    """All files of the workflows, by their place, and the requirements of a clone."""
     made = {}
     for title, nodes in EXAMPLES.items():
         made[WORKFLOWS / f"{title}.json"] = json.dumps(page_format(title, nodes, infos), indent=1) + "\n"
         made[WORKFLOWS / "api" / f"{title}.json"] = json.dumps(api_format(nodes, infos), indent=1) + "\n"
+    made[ROOT / "requirements.txt"] = requirements()
     return made
+
+
+def requirements() -> str:
+    """What ComfyUI's manager installs for a clone: what the package needs, but for PyTorch, which it must not replace."""
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    lines = [one for one in needed if not one.startswith("torch>")]
+    first = "# For a clone in ComfyUI's custom_nodes, by tools/comfyui_workflows.py from pyproject.toml; PyTorch is ComfyUI's own."
+    return "\n".join([first, *lines]) + "\n"
 
 
 def tables(infos: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from fantasytalking.integrations.comfyui.node_folder import WORKFLOWS
 from fantasytalking.media.audio import load_audio
 from fantasytalking.media.video import read_frames, write_video
 from fantasytalking.pipeline.progress import Nested, QuietProgress
+from fantasytalking.verification import verify
 from tests.integrations.comfyui.conftest import ROOT, load_custom_node
 from tests.integrations.comfyui.run_workflow import InvalidPromptError, Server
 from tests.pipeline.test_dubbing import nodding, side_by_side
@@ -60,6 +61,10 @@ def check_video(server: Server, folders: Path, fps: float = 25.0) -> None:
     assert len(frames) == round(SECONDS * fps) and float(rate) == fps
     assert np.ptp(frames, 0).max() > 30, "nothing moves"
     assert load_audio(file).seconds == pytest.approx(SECONDS, abs=0.06)
+    found = verify(file)
+    assert found.manifest.state == "valid" and found.manifest.identifier
+    # a picture of 64 pixels has no room for the watermark
+    assert found.agree is not False and (found.watermark.found or frames.shape[2] == 64)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -86,9 +91,9 @@ def test_only_what_changed_runs_again_by_the_same_model_with_the_pipelines_own_f
     again = server.run(changed)
     assert server.runs == ["FantasyTalkingSampler", "FantasyTalkingSave"]
     assert again["3"][0].loaded is first["3"][0].loaded and again["3"][0].loaded._pipeline is not None
-    images, audio, fps, record, _ = again["6"]
+    images, audio, fps, marks, _ = again["6"]
     assert images.dtype == torch.float32 and images.shape == (10, 192, 192, 3) and 0 <= images.min() < images.max() <= 1
-    assert audio["waveform"].shape[:2] == (1, 1) and fps == 25.0 and record.settings["seed"] == 5
+    assert audio["waveform"].shape[:2] == (1, 1) and fps == 25.0 and marks.model == "embedded"
     assert not torch.equal(images, first["6"][0])
     assert len(list((folders / "output" / "video").iterdir())) == 2
     sound, pipeline = again["2"][0], again["3"][0].loaded._pipeline

@@ -19,7 +19,7 @@ from fantasytalking.integrations.comfyui.node_inputs import (
     given_settings,
     setting_inputs,
 )
-from fantasytalking.integrations.comfyui.output_files import FORMATS, OutputFile, Record, new_file, save_video
+from fantasytalking.integrations.comfyui.output_files import FORMATS, OutputFile, new_file, save_video
 from fantasytalking.integrations.comfyui.run_in_comfyui import (
     ChosenModel,
     ComfyProgress,
@@ -36,6 +36,7 @@ from fantasytalking.integrations.comfyui.tensors import (
     source_of,
 )
 from fantasytalking.media.audio import Audio
+from fantasytalking.provenance.marks import Marks
 
 __all__ = [
     "FantasyTalkingDub",
@@ -45,7 +46,7 @@ __all__ = [
     "FantasyTalkingSeveralSpeakers",
 ]
 
-Records = io.Custom("FANTASYTALKING_RECORD")
+VideoMarks = io.Custom("FANTASYTALKING_MARKS")
 
 
 def _model_input() -> Any:
@@ -123,8 +124,10 @@ class FantasyTalkingSampler(io.ComfyNode):
                 io.Image.Output("images", display_name="images", tooltip="The frames."),
                 io.Audio.Output("audio", display_name="audio", tooltip="The speech, as long as the video."),
                 io.Float.Output("fps", display_name="fps", tooltip="Frames per second."),
-                Records.Output(
-                    "record", display_name="record", tooltip="How the video was made, for the node that saves it."
+                VideoMarks.Output(
+                    "marks",
+                    display_name="marks",
+                    tooltip="What a file of it is marked with, for the node that saves it.",
                 ),
                 io.String.Output(
                     "notes", display_name="notes", tooltip="What was changed or chosen on the way, a sentence each."
@@ -141,7 +144,7 @@ class FantasyTalkingSampler(io.ComfyNode):
         settings: Mapping[str, Any] | None = None,
         **values: Any,
     ) -> Any:
-        """Frames, sound, frame rate, record and notes.
+        """Frames, sound, frame rate, marks and notes.
 
         Raises:
             FantasyTalkingError: Whatever reading, loading and generating raise.
@@ -155,8 +158,7 @@ class FantasyTalkingSampler(io.ComfyNode):
             check_room(heard.video_frames, portrait.pixels.shape[:2])
         made: Any = generate(model, (portrait, heard), given, FramesPlace(), progress)
         video = made.video
-        record = Record(model.name, video.settings.to_dict(), tuple(video.notes))
-        return io.NodeOutput(made.images, audio_to(video.audio), video.fps, record, "\n".join(video.notes))
+        return io.NodeOutput(made.images, audio_to(video.audio), video.fps, video.marks, "\n".join(video.notes))
 
 
 class FantasyTalkingLongVideo(io.ComfyNode):
@@ -322,7 +324,8 @@ class FantasyTalkingSave(io.ComfyNode):
             node_id=cls.__name__,
             display_name="FantasyTalking save",
             category=CATEGORY,
-            description="Writes frames and their sound to a video with its provenance, which other nodes that save leave out.",
+            description="Writes frames and their sound to a video with its provenance: a signed manifest and an invisible watermark. "
+            "Other nodes that save leave them out.",
             inputs=[
                 io.Image.Input("images", tooltip="The frames."),
                 io.Audio.Input("audio", tooltip="Their sound."),
@@ -330,7 +333,11 @@ class FantasyTalkingSave(io.ComfyNode):
                     "fps", default=25.0, min=1.0, max=120.0, step=0.1, round=0.001, tooltip="Frames per second."
                 ),
                 *_file_inputs(),
-                Records.Input("record", optional=True, tooltip="How the video was made, from the sampler."),
+                VideoMarks.Input(
+                    "marks",
+                    optional=True,
+                    tooltip="What the file is marked with, from the sampler; without them it says that a model made it, and not which.",
+                ),
             ],
             outputs=[
                 io.Video.Output("video", display_name="video", tooltip="The file, for other nodes."),
@@ -341,7 +348,7 @@ class FantasyTalkingSave(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, images: Any, audio: Any, fps: float, filename_prefix: str, format: str, record: Record | None = None
+        cls, images: Any, audio: Any, fps: float, filename_prefix: str, format: str, marks: Marks | None = None
     ) -> Any:
         """The file.
 
@@ -350,5 +357,5 @@ class FantasyTalkingSave(io.ComfyNode):
         """
         file = new_file(filename_prefix, format, images.shape[1:3])
         frames = (frames_from(images, index) for index in range(len(images)))
-        save_video(file.path, frames, fps, Audio(*audio_from(audio)), record or Record("unknown"))
+        save_video(file.path, frames, fps, Audio(*audio_from(audio)), marks or Marks())
         return io.NodeOutput(InputImpl.VideoFromFile(str(file.path)), str(file.path), ui=file.shown())

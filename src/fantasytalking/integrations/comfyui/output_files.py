@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,12 @@ from numpy.typing import NDArray
 
 from fantasytalking.media.audio import Audio
 from fantasytalking.media.video_formats import ENDINGS
+from fantasytalking.provenance.marks import Marks
 
-__all__ = ["FORMATS", "OutputFile", "Record", "new_file", "save_video"]
+__all__ = ["FORMATS", "OutputFile", "new_file", "save_video"]
 
 FORMATS = [ending.removeprefix(".") for ending in ENDINGS]
 """Formats of the videos."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """How a video was made, which goes with its frames to the node that saves them.
-
-    Attributes:
-        model: Name of the model.
-        settings: Settings of the generation, as plain values.
-        notes: Sentences about what was changed or chosen on the way.
-    """
-
-    model: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,21 +53,21 @@ def new_file(prefix: str, ending: str, size: tuple[int, int] = (0, 0)) -> Output
     return OutputFile(Path(folder) / f"{name}_{counter:05}_.{ending}", subfolder)
 
 
-def save_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float, audio: Audio, record: Record) -> None:
-    """Write frames and their sound with all that this package writes into a video: the only place in which nodes save frames.
+def save_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float, audio: Audio, marks: Marks) -> None:
+    """Write frames and their sound with the marks of their generation: the only place in which nodes save frames.
 
     Args:
         path: The file.
         frames: Frames, uint8 [H, W, 3] each.
         fps: Frames per second.
         audio: Sound.
-        record: How they were made.
+        marks: What the video is marked with.
 
     Raises:
         OutputError: The file cannot be written.
     """
     from fantasytalking.pipeline.talking_video import VideoOutput
 
-    with VideoOutput(path).open(fps, audio) as writer:
+    with VideoOutput(path).open(fps, audio, marks) as writer:
         for frame in frames:
             writer.write(frame)
