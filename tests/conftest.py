@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from tests.model_hub import Hub
 
-pytest_plugins = ["tests.skip_check"]
+pytest_plugins = ["tests.repository_folder", "tests.skip_check"]
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # before torch and OpenCV are imported, here and in what tests start: each worker has a core

@@ -65,6 +65,7 @@ COMMANDS = {
         "fantasytalking.cli.benchmark", "Generate the cases of a manifest and score them; resumable.", True
     ),
     "manifest": Command("fantasytalking.cli.manifest", "Make a benchmark manifest from a folder of real videos."),
+    "comfyui": Command("fantasytalking.cli.comfyui", "Let a ComfyUI find the nodes of this package."),
 }
 
 

@@ -72,19 +72,19 @@ def read_portrait(image: str | os.PathLike[str], model: str, given: Mapping[str,
 
 
 def read_inputs(
-    image: str | os.PathLike[str], audio: str | os.PathLike[str], model: str, given: Mapping[str, Any]
+    image: ImageSource, audio: AudioSource, model: str, given: Mapping[str, Any]
 ) -> tuple[ImageSource, AudioSource]:
     """Read portrait and speech as the pipeline of a model will.
 
     Args:
-        image: File of the portrait.
-        audio: File of the speech.
+        image: The portrait, as a call of the pipeline takes it.
+        audio: The speech, likewise.
         model: Name of the model.
         given: Settings of the call by name.
 
     Returns:
-        What the pipeline takes: both as read; or, if the model is not on this machine or its folder is damaged, the files, of which only
-        that they can be read is known then.
+        What the pipeline takes: both as read; or, if the model is not on this machine or its folder is damaged, what was given, of which
+        only that it can be read is known then.
 
     Raises:
         InputError: Image, speech or a setting cannot be used.
@@ -92,13 +92,15 @@ def read_inputs(
     """
     demands = _demands_of(model, given)
     if demands is None:
-        load_image(image)
-        load_audio(audio, from_picture=False)
+        if not isinstance(image, Portrait):
+            load_image(image)
+        if isinstance(audio, str | os.PathLike):
+            load_audio(audio, from_picture=False)
         return image, audio
     return _portrait(image, demands), load_speech(audio, demands.settings, demands.rules)
 
 
-def _portrait(image: str | os.PathLike[str], demands: Demands) -> ImageSource:
+def _portrait(image: ImageSource, demands: Demands) -> ImageSource:
     settings, rules = demands.settings, demands.rules
     find_face = rules.needs_face or (demands.uses_identity and settings.identity_scale > 0)
     return load_portrait(image, settings, rules, find_face)
@@ -159,7 +161,8 @@ def read_footage_inputs(
     if demands is None:
         open_footage(video)
         for one in audio.values() if by_face(audio) else (audio,):
-            load_audio(one, from_picture=False)  # type: ignore[arg-type]
+            if isinstance(one, str | os.PathLike):
+                load_audio(one, from_picture=False)
         return video, audio
     speakers = load_speakers(video, audio, demands.settings, demands.rules, progress)
     if not by_face(audio):

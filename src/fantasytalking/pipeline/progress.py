@@ -70,6 +70,9 @@ class Progress:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
+    def between_steps(self) -> None:
+        """Called after each step of a stage that is nested in a shown one; a subclass may raise here what is to end the run."""
+
     def show_note(self, text: str) -> None:
         """Show a note; subclasses that have a better place for it override this."""
         # 7: up through this class, the pipeline and its decorator to the line that called the pipeline.
@@ -79,9 +82,6 @@ class Progress:
     def show_stage(self, name: str, total: int) -> Iterator[Advance]:
         """Show a stage while it lasts; subclasses that have a better place for it override this."""
         yield lambda steps=1: None
-
-    def nested_step(self) -> None:
-        """Called after each step of a stage within one that is shown; subclasses that end a run by an exception override this, too."""
 
 
 class QuietProgress(Progress):
@@ -103,14 +103,19 @@ class Nested(Progress):
         self._outer = outer
         self.seconds, self.notes = outer.seconds, outer.notes
 
+    def between_steps(self) -> None:
+        """Ask the outer one whether to go on."""
+        self._outer.between_steps()
+
     def show_note(self, text: str) -> None:
         """Show a note as the outer one does."""
         self._outer.show_note(text)
 
     @contextmanager
     def show_stage(self, name: str, total: int) -> Iterator[Advance]:
-        """Show nothing, but let the outer one end the run."""
-        yield lambda steps=1: self._outer.nested_step()
+        """Show nothing, and ask after each step whether to go on."""
+        self.between_steps()
+        yield lambda steps=1: self.between_steps()
 
 
 class TerminalProgress(Progress):

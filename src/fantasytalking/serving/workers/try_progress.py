@@ -81,7 +81,7 @@ class TryProgress(Progress):
         self._reach(start + length)
         self.shown_stage = before
 
-    def nested_step(self) -> None:
+    def between_steps(self) -> None:
         """End the try within a segment of a long video, which may take minutes."""
         if self.stop is not None:
             raise TryEnded

@@ -1,0 +1,1 @@
+"""Nodes for other people's tools."""
