@@ -1,0 +1,1 @@
+"""A service: jobs that make videos, offered by REST and a page."""

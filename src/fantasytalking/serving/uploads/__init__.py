@@ -1,0 +1,1 @@
+"""Files that strangers send: received, recognised by their content, and decoded where they can do no harm."""
