@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fantasytalking.cli.command_job import check_request, generate_and_tell
 from fantasytalking.errors import AudioError, ImageError, SettingsError, VideoError
+from fantasytalking.generation.read_speakers import read_speakers
 from fantasytalking.generation.request import Request
 from fantasytalking.generation.run_options import MemoryOptions, ProfileOptions, RunOptions
 from fantasytalking.pipeline.progress import TerminalProgress
@@ -107,10 +108,6 @@ def speak_together_file(
     target = check_request(files, output, model, run, plan)
     progress = TerminalProgress()
     with progress.stage("reading"):
-        from fantasytalking.pipeline.early_inputs import read_inputs
-
-        read = {face: read_inputs(image, one, model, {**settings, "face": face}) for face, one in audio.items()}
-    portraits: Any = {face: portrait for face, (portrait, _) in read.items()}
-    speeches: Any = {face: speech for face, (_, speech) in read.items()}
+        portraits, speeches = read_speakers(image, audio, model, settings)
     place = DubTarget(target, run.overwrite, False)
     return generate_and_tell(Request(model, portraits, speeches, target, run, settings, *plan, place), progress)

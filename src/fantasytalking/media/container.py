@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 
 import av
@@ -17,7 +17,15 @@ from av.video.stream import VideoStream
 from fantasytalking.errors import InputError
 from fantasytalking.system.files import existing_file, full_disk_error
 
-__all__ = ["SCALING", "close_quietly", "open_media", "picture_stream", "seconds_of", "write_errors"]
+__all__ = [
+    "SCALING",
+    "close_quietly",
+    "open_media",
+    "picture_stream",
+    "restrict_media",
+    "seconds_of",
+    "write_errors",
+]
 
 # Without exact rounding the conversion between RGB and YUV loses one to two grey levels each way.
 SCALING = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
@@ -51,12 +59,32 @@ def open_media(path: str | os.PathLike[str], what: str, error: type[InputError])
             "give a common format such as wav, mp3, m4a, flac, ogg, mp4, mov, mkv or webm."
         ) from cause
     with container:
+        if _most_pixels:
+            for stream in container.streams.video:
+                # a stream whose pictures grow in its middle passes every look at its head
+                stream.codec_context.options = {"max_pixels": str(_most_pixels)}
         yield container
+
+
+_formats: tuple[str, ...] = ()
+_most_pixels = 0
+
+
+def restrict_media(formats: Collection[str], most_pixels: int) -> None:
+    """Let this process open only some containers from now on, for a service that reads the files of strangers.
+
+    Args:
+        formats: Names of FFmpeg's demuxers.
+        most_pixels: Most pixels of a frame; decoders refuse larger ones.
+    """
+    global _formats, _most_pixels
+    _formats, _most_pixels = tuple(formats), most_pixels
+    _only_this_file.cache_clear()
 
 
 @functools.cache
 def _only_this_file() -> dict[str, str]:
-    formats = ",".join(sorted(av.formats_available - _INDIRECT_FORMATS))
+    formats = ",".join(sorted(_formats or av.formats_available - _INDIRECT_FORMATS))
     return {"protocol_whitelist": "file", "format_whitelist": formats}
 
 

@@ -301,7 +301,7 @@ def _made(values: Mapping[str, Any], places: Mapping[str, str]) -> ServerSetting
 def _toml(file: Path) -> dict[str, Any]:
     existing_file(file, "settings", SettingsError)
     try:
-        return TomlConfigSettingsSource(ServerSettings, file)()
+        return dict(TomlConfigSettingsSource(ServerSettings, file)())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file} is no TOML file ({error}); correct that line.") from None
 
@@ -321,7 +321,8 @@ def _with_token_file(settings: ServerSettings) -> ServerSettings:
     doubled = tokens.keys() & settings.tokens.keys()
     if doubled:
         raise SettingsError(f"The client {min(doubled)!r} has a token in the file and in tokens; remove one of them.")
-    return settings.model_copy(update={"tokens": {**settings.tokens, **tokens}, "token_file": None})
+    whole: ServerSettings = settings.model_copy(update={"tokens": {**settings.tokens, **tokens}, "token_file": None})
+    return whole
 
 
 def _known(name: str) -> FieldDescription:

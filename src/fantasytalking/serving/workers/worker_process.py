@@ -1,0 +1,101 @@
+"""`python -m fantasytalking.serving.workers.worker_process`: claims jobs and generates their videos until it is told to stop.
+
+The first line of its standard input has its options; further lines are commands of the server, and its end means that the server is gone.
+
+| line | what the worker does |
+|---|---|
+| `stop` | finishes its job and ends |
+| `hand back` | gives its job back and ends |
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+
+from fantasytalking.errors import FantasyTalkingError
+from fantasytalking.pipeline.progress import quiet_frameworks
+from fantasytalking.serving.jobs.job_files import JobFiles
+from fantasytalking.serving.jobs.job_store import JobStore
+from fantasytalking.serving.jobs.job_tables import open_database
+from fantasytalking.serving.workers.job_run import JobRunner
+from fantasytalking.serving.workers.worker_names import worker_name
+from fantasytalking.serving.workers.worker_options import LEASE_SECONDS, WorkerOptions
+from fantasytalking.system.startup import importing_frameworks
+
+__all__ = ["main"]
+
+_PAUSE = 0.3
+"""Seconds between two looks at an empty queue."""
+
+_log = logging.getLogger("fantasytalking.serving.worker")
+
+
+class Worker:
+    """Claims jobs, one after the other.
+
+    Args:
+        options: How it runs.
+    """
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self.store = JobStore(open_database(options.database))
+        self.runner = JobRunner(self.store, JobFiles(options.data), options)
+        self.stopping = threading.Event()
+        self._name = worker_name()
+
+    def work(self) -> None:
+        """Work until the worker is told to stop."""
+        while not self.stopping.is_set():
+            try:
+                job = self.store.claim(self._name, LEASE_SECONDS) if self.store.has_queued() else None
+            except Exception as error:  # the database may be away for a while
+                _log.warning("the database does not answer (%s)", type(error).__name__)
+                time.sleep(1.0)
+                continue
+            if job is None:
+                self.stopping.wait(_PAUSE)
+                continue
+            _log.info("job %s: try %d", job.id, job.tries)
+            self.runner.run(job)
+
+    def obey(self) -> None:
+        """Follow the server's commands; ends the process when the server is gone."""
+        for line in sys.stdin:
+            self.stopping.set()
+            if line.strip() == "hand back":
+                self.runner.hand_back()
+        try:
+            self.runner.hand_back_now()
+        finally:
+            os._exit(1)
+
+
+def main() -> int:
+    """Run a worker."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    # Ctrl-C, and the stop of a service manager, reach all processes; the server alone answers them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        worker = Worker(WorkerOptions.from_json(sys.stdin.readline()))
+    except FantasyTalkingError as error:
+        _log.error("%s", error)
+        return error.exit_code
+    signal.signal(signal.SIGTERM, lambda *_: worker.stopping.set())
+    threading.Thread(target=worker.obey, daemon=True).start()
+    with importing_frameworks():
+        # Before a job waits for it.
+        quiet_frameworks()
+        import fantasytalking.pipeline.pipeline  # noqa: F401
+    worker.work()
+    # Threads of the frameworks, and the one that reads the input, would hold up an orderly end.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
