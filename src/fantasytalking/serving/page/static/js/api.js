@@ -1,6 +1,10 @@
 // The REST API, as the page needs it: token, errors as sentences, loss of the connection, server-sent events.
 
-const TOKEN = "fantasytalking-token";
+/** Where the server is: this file is two folders below it, also behind a proxy that offers it below a path. */
+const ROOT = new URL("../../", import.meta.url);
+
+/** The full address of a path of the API. */
+export const address = (path) => new URL(path.replace(/^\//, ""), ROOT).href;
 
 /** What the server refused, with its sentence. */
 export class ApiError extends Error {
@@ -20,19 +24,12 @@ export class NetworkError extends Error {
   }
 }
 
-/** Set by main.js: how the page asks for a token (resolves to it, or to null), and who is told of the connection. */
-export const hooks = { askToken: async () => null, connection: () => {} };
+/** Set by main.js: how the page asks for a token (resolves to whether it has been let in), and who is told of the connection. */
+export const hooks = { askToken: async () => false, connection: () => {} };
+
+const SESSION = "/v1/session";
 
 let asking = null;
-
-function headers(extra = {}) {
-  const token = sessionStorage.getItem(TOKEN);
-  return token ? { ...extra, Authorization: `Bearer ${token}` } : extra;
-}
-
-export const hasToken = () => sessionStorage.getItem(TOKEN) !== null;
-export const keepToken = (token) => sessionStorage.setItem(TOKEN, token);
-export const forgetToken = () => sessionStorage.removeItem(TOKEN);
 
 async function refusal(response) {
   let error = {};
@@ -53,7 +50,7 @@ async function refusal(response) {
 export async function request(path, options = {}) {
   let response;
   try {
-    response = await fetch(path, { ...options, headers: headers(options.headers) });
+    response = await fetch(address(path), options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     hooks.connection("lost");
@@ -62,11 +59,9 @@ export async function request(path, options = {}) {
   hooks.connection("back");
   if (response.ok) return response;
   const error = await refusal(response);
-  if (response.status !== 401) throw error;
+  if (response.status !== 401 || path === SESSION) throw error;
   asking ??= hooks.askToken(error.message).finally(() => (asking = null));
-  const token = await asking;
-  if (token === null) throw error;
-  keepToken(token);
+  if (!(await asking)) throw error;
   return request(path, options);
 }
 
@@ -84,37 +79,31 @@ export const remove = async (path) => (await request(path, { method: "DELETE" })
 /** Whether the server answers. */
 export async function reachable() {
   try {
-    return (await fetch("/healthz", { cache: "no-store" })).status < 500;
+    return (await fetch(address("/healthz"), { cache: "no-store" })).status < 500;
   } catch {
     return false;
   }
 }
 
-/**
- * An address for <img>, <video> and <a>. These cannot send a token, so with one the file is fetched and kept in memory.
- */
-export async function mediaAddress(path) {
-  if (!hasToken()) return path;
-  return URL.createObjectURL(await getBlob(path));
-}
+/** Who this page is for the server: {needs_token, client}. */
+export const session = () => getJson(SESSION);
 
-/** Let go of what `mediaAddress` keeps. */
-export function releaseAddress(address) {
-  if (address?.startsWith("blob:")) URL.revokeObjectURL(address);
-}
+/** Exchange a token for a cookie, which <img> and <video> send, too; scripts cannot read it. */
+export const enter = (token) => postJson(SESSION, { token });
+
+/** Give the cookie back. */
+export const leave = () => request(SESSION, { method: "DELETE" });
 
 /** Save a file of the server under a name. */
-export async function download(path, name) {
-  const address = await mediaAddress(path);
+export function download(path, name) {
   const link = document.createElement("a");
-  link.href = address;
+  link.href = address(path);
   link.download = name;
   link.click();
-  setTimeout(() => releaseAddress(address), 60_000);
 }
 
 /**
- * Server-sent events of an address, over fetch because EventSource cannot send a token.
+ * Server-sent events of an address, over fetch, which tells a refusal from a lost connection (EventSource does not).
  * Yields {event, data}; ends when the server ends, throws NetworkError when the connection breaks.
  */
 export async function* events(path, signal) {

@@ -11,7 +11,6 @@ const SIDES = ["a", "b"];
 
 export class Comparison {
   #videos = SIDES.map((side) => byId(`compare-video-${side}`));
-  #addresses = [];
   #seeking = false;
 
   /** @param {SettingsStore} store for the titles of the settings */
@@ -32,9 +31,8 @@ export class Comparison {
 
   /** Show two jobs. */
   async open(jobs) {
-    this.#addresses = await Promise.all(jobs.map((job) => api.mediaAddress(`/v1/videos/${job.id}/content`)));
     this.#videos.forEach((video, n) => {
-      video.src = this.#addresses[n];
+      video.src = api.address(`/v1/videos/${jobs[n].id}/content`);
       byId(`compare-name-${SIDES[n]}`).textContent = `${"AB"[n]}: ${moment(jobs[n].created_at)}`;
     });
     const longest = Math.max(...jobs.map((job) => job.video?.duration ?? 0));
@@ -47,7 +45,6 @@ export class Comparison {
     await closed;
     this.pause();
     for (const video of this.#videos) video.removeAttribute("src");
-    this.#addresses.forEach(api.releaseAddress);
   }
 
   async play() {

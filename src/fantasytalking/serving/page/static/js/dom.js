@@ -40,7 +40,7 @@ export function byId(id) {
 
 /** An icon of the sprite in icons.svg, hidden from screen readers: the text beside it says the same. */
 export function icon(name) {
-  const use = draw("use", { href: `/static/icons.svg#${name}` });
+  const use = draw("use", { href: `static/icons.svg#${name}` });
   return draw("svg", { class: "icon", "aria-hidden": "true", width: 20, height: 20, viewBox: "0 0 24 24" }, use);
 }
 

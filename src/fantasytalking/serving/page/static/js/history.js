@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { button, byId, fill, icon, make } from "./dom.js";
 import { announce, showError } from "./notices.js";
 import { ENDED, told } from "./stage.js";
-import { clock, moment } from "./words.js";
+import { length, moment } from "./words.js";
 
 const PAGE = 24;
 const POLL_MS = 3000;
@@ -86,7 +86,7 @@ export class History extends EventTarget {
   }
 
   #state(job) {
-    if (job.status === "completed") return `${clock(job.video?.duration ?? 0)} · seed ${job.settings?.seed ?? 0}`;
+    if (job.status === "completed") return `${length(job.video?.duration ?? 0)} · seed ${job.settings?.seed ?? 0}`;
     if (job.status === "in_progress") return `${Math.round(job.progress)} %`;
     return told(job).replace(".", "");
   }
@@ -95,7 +95,7 @@ export class History extends EventTarget {
     const image = make("img", { alt: "", loading: "lazy", width: 160, height: 160 });
     const path = `/v1/videos/${job.id}/${job.status === "completed" ? "thumbnail" : "input/image"}`;
     image.addEventListener("error", () => (image.hidden = true));
-    api.mediaAddress(path).then((address) => (image.src = address), () => (image.hidden = true));
+    image.src = api.address(path);
     const name = { completed: "Play", failed: "Show the failure", cancelled: "Show" }[job.status] ?? "Follow";
     return make("button", { type: "button", class: "card-picture", "aria-label": `${name}: ${moment(job.created_at)}`, onclick: () => this.#tell("open", job) },
       icon(job.status === "completed" ? "film" : job.status === "failed" ? "warning" : "clock"), image,

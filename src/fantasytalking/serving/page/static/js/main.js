@@ -18,6 +18,10 @@ import { extrasForm } from "./extras_form.js";
 async function start() {
   startTheme();
   api.hooks.askToken = askToken;
+  const { needs_token: needsToken, client } = await api.session();
+  if (needsToken && client === null && !(await askToken("This server needs an access token."))) throw new Error("the server needs an access token.");
+  byId("leave").hidden = !needsToken;
+  byId("leave").addEventListener("click", () => api.leave().then(() => location.reload()));
   const [settings, models] = await Promise.all([api.getJson("/v1/settings"), api.getJson("/v1/models")]);
   const store = new SettingsStore(settings.data);
   const form = new SettingsForm(store, styleCard(store));

@@ -49,14 +49,22 @@ export function openDialog(dialog) {
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true }));
 }
 
-/** Ask for the token; null when the user does not give one. */
+/** Ask for the token until it is right; resolves to whether the page has been let in. */
 export async function askToken(reason) {
   const dialog = byId("token-dialog");
   const input = byId("token");
-  byId("token-reason").textContent = reason;
-  input.value = "";
-  const answer = await openDialog(dialog);
-  return answer === "ok" && input.value.trim() ? input.value.trim() : null;
+  for (let why = reason; ; ) {
+    byId("token-reason").textContent = why;
+    input.value = "";
+    const answer = await openDialog(dialog);
+    if (answer !== "ok") return false;
+    try {
+      await api.enter(input.value.trim());
+      return true;
+    } catch (error) {
+      why = error.message;
+    }
+  }
 }
 
 /**

@@ -5,7 +5,7 @@ import { button, fill, icon, make, newId } from "./dom.js";
 import { announce, showError } from "./notices.js";
 import { Recorder } from "./recorder.js";
 import { decode, drawWaveform } from "./sound.js";
-import { clock } from "./words.js";
+import { clock, length } from "./words.js";
 
 const SOURCES = [["file", "File"], ["microphone", "Microphone"], ["text", "Text"]];
 
@@ -158,7 +158,7 @@ export class SpeechSlot extends EventTarget {
     const sound = await decode(file);
     if (this.file !== file) return;
     this.result.wave.hidden = !sound;
-    this.result.length.textContent = sound ? clock(sound.duration) : "";
+    this.result.length.textContent = sound ? length(sound.duration) : "";
     if (sound) drawWaveform(this.result.wave, sound);
   }
 

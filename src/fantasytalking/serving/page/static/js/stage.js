@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { button, byId, fill, make } from "./dom.js";
 import { announce, showError } from "./notices.js";
-import { about, clock, size } from "./words.js";
+import { about, length, size } from "./words.js";
 
 export const ENDED = ["completed", "failed", "cancelled"];
 const RECONNECT_MS = 2000;
@@ -26,15 +26,14 @@ const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 export function facts(job) {
   const { video } = job;
   if (!video) return "";
-  const seconds = job.completed_at && job.started_at ? `, made in ${about(job.completed_at - job.started_at).replace("about ", "")}` : "";
-  return `${video.width} × ${video.height}, ${Number(video.fps.toFixed(2))} frames a second, ${clock(video.duration)} long, ${size(video.bytes)}${seconds}`;
+  const seconds = job.completed_at && job.started_at ? `, made in ${length(job.completed_at - job.started_at)}` : "";
+  return `${video.width} × ${video.height}, ${Number(video.fps.toFixed(2))} frames a second, ${length(video.duration)} long, ${size(video.bytes)}${seconds}`;
 }
 
 /** Events: "job" with detail job, whenever the shown job changes; "ended" with detail job. */
 export class Stage extends EventTarget {
   job = null;
   #watching = null;
-  #address = null;
   #announced = -1;
 
   /** @param {{again: function(object), compare: function(object), tryAgain: function()}} actions */
@@ -71,16 +70,16 @@ export class Stage extends EventTarget {
     this.#watching = new AbortController();
     const { signal } = this.#watching;
     this.#announced = -1;
-    await this.#update(job);
+    this.#update(job);
     while (!signal.aborted && this.job && !ENDED.includes(this.job.status)) {
       try {
         for await (const { event, data } of api.events(`/v1/videos/${job.id}/events`, signal)) {
           if (signal.aborted) return;
           if (event === "preview") this.#preview(`data:image/jpeg;base64,${data.jpeg}`);
-          else await this.#update(data);
+          else this.#update(data);
         }
         if (signal.aborted || ENDED.includes(this.job?.status)) return;
-        await this.#update(await api.getJson(`/v1/videos/${job.id}`));
+        this.#update(await api.getJson(`/v1/videos/${job.id}`));
       } catch (error) {
         if (signal.aborted) return;
         if (error instanceof api.ApiError && error.status === 404) return this.clear();
@@ -94,8 +93,6 @@ export class Stage extends EventTarget {
     this.#watching = null;
     byId("stage-video").pause();
     byId("stage-video").removeAttribute("src");
-    api.releaseAddress(this.#address);
-    this.#address = null;
     byId("stage-preview").removeAttribute("src");
     showError(byId("stage-error"), null);
   }
@@ -124,7 +121,7 @@ export class Stage extends EventTarget {
     byId("stage-busy").hidden = true;
   }
 
-  async #update(job) {
+  #update(job) {
     const before = this.job?.id === job.id ? this.job.status : null;
     this.job = job;
     const running = !ENDED.includes(job.status);
@@ -135,7 +132,7 @@ export class Stage extends EventTarget {
       byId("stage-cancel").disabled = false;
       this.#progress(job.status === "queued" ? null : job.progress, told(job));
       this.#announceStep(job);
-    } else if (before !== job.status) await this.#end(job, before !== null);
+    } else if (before !== job.status) this.#end(job, before !== null);
     this.dispatchEvent(new CustomEvent("job", { detail: job }));
     if (!running && before !== null && before !== job.status) this.dispatchEvent(new CustomEvent("ended", { detail: job }));
   }
@@ -147,21 +144,20 @@ export class Stage extends EventTarget {
     announce(job.status === "queued" ? told(job) : `${Math.round(job.progress)} percent. ${told(job)}`);
   }
 
-  async #end(job, fresh) {
+  #end(job, fresh) {
     const done = job.status === "completed";
     this.#part({ video: done, actions: done });
     byId("stage-busy").hidden = true;
     if (done) {
       this.setAspect(job.video.width / job.video.height);
-      this.#address = await api.mediaAddress(`/v1/videos/${job.id}/content`);
       const video = byId("stage-video");
-      video.src = this.#address;
+      video.src = api.address(`/v1/videos/${job.id}/content`);
       if (fresh) video.play().catch(() => {});
       byId("stage-facts").textContent = facts(job);
       fill(byId("stage-notes"), ...(job.notes ?? []).map((note) => make("li", { text: note })));
       fill(byId("stage-buttons"),
         button("Download", { name: "download", kind: "primary", onclick: () => api.download(`/v1/videos/${job.id}/content?download=1`, `${job.id}.mp4`) }),
-        button("Use settings and seed again", { name: "again", onclick: () => this.actions.again(job) }),
+        button("Use settings and seed", { name: "again", onclick: () => this.actions.again(job) }),
         button("Compare", { name: "compare", onclick: () => this.actions.compare(job) }));
       if (fresh) announce("The video is done and plays.");
       return;
@@ -176,7 +172,7 @@ export class Stage extends EventTarget {
     byId("stage-cancel").disabled = true;
     byId("stage-told").textContent = "Cancelling…";
     try {
-      await this.#update(await (await api.request(`/v1/videos/${this.job.id}/cancel`, { method: "POST" })).json());
+      this.#update(await (await api.request(`/v1/videos/${this.job.id}/cancel`, { method: "POST" })).json());
     } catch (error) {
       byId("stage-cancel").disabled = false;
       byId("stage-told").textContent = error.message;

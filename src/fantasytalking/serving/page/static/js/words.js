@@ -2,11 +2,14 @@
 
 /** Seconds as "0:07" or "1:02:05". */
 export function clock(seconds) {
-  const whole = Math.max(0, Math.round(seconds));
+  const whole = Math.max(0, Math.floor(seconds));
   const [h, m, s] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60), whole % 60];
   const two = (n) => String(n).padStart(2, "0");
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }
+
+/** A length of time as "2.6 s" or "3:20". */
+export const length = (seconds) => (seconds < 60 ? `${Number(seconds.toFixed(1))} s` : clock(seconds));
 
 /** A rough length of time, such as "about 2 minutes". */
 export function about(seconds) {
