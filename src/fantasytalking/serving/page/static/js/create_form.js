@@ -27,7 +27,7 @@ export class CreateForm extends EventTarget {
     const missing = [this.portrait.file ? null : "a portrait", this.speech.speeches.every((one) => one.file) ? null : "a speech"].filter(Boolean);
     const changed = Object.keys(this.settings.store.changed()).length;
     byId("summary").textContent = missing.length ? `Needs ${missing.join(" and ")}.`
-      : `${this.portrait.kind === "footage" ? "Dub the footage" : "Animate the portrait"}${changed ? `, ${changed} settings changed` : ""}.`;
+      : `${this.portrait.kind === "footage" ? "Dub the footage" : "Animate the portrait"}${changed ? `, ${changed} ${changed === 1 ? "setting" : "settings"} changed` : ""}.`;
   }
 
   /** The multipart body of POST /v1/videos. */

@@ -43,7 +43,7 @@ async function start() {
     stage.sending();
     byId("stage").scrollIntoView({ block: "nearest" });
   });
-  create.addEventListener("refused", () => stage.clear());
+  create.addEventListener("refused", () => stage.refused());
   create.addEventListener("sent", ({ detail: job }) => stage.show(job));
   stage.addEventListener("job", ({ detail: job }) => {
     history.shown = job.id;

@@ -35,6 +35,7 @@ export class Stage extends EventTarget {
   job = null;
   #watching = null;
   #announced = -1;
+  #before = null;
 
   /** @param {{again: function(object), compare: function(object), tryAgain: function()}} actions */
   constructor(actions) {
@@ -51,10 +52,17 @@ export class Stage extends EventTarget {
   /** A job is being sent. */
   sending() {
     this.#stop();
+    this.#before = this.job;
     this.job = null;
     this.#part({ progress: true, preview: false, video: false });
     byId("stage-cancel").hidden = true;
     this.#progress(null, "Sending picture and speech.");
+  }
+
+  /** It was not taken: go back to what was there. */
+  refused() {
+    if (this.#before) this.show(this.#before);
+    else this.clear();
   }
 
   /** Nothing to show. */
@@ -98,7 +106,7 @@ export class Stage extends EventTarget {
   }
 
   #part({ empty = false, preview = false, video = false, progress = false, actions = false }) {
-    byId("stage-empty").hidden = !empty;
+    byId("stage-empty").hidden = byId("stage-help").hidden = !empty;
     byId("stage-preview").hidden = !preview;
     byId("stage-video").hidden = !video;
     byId("stage-progress").hidden = !progress;
