@@ -4,11 +4,11 @@ import { byId } from "./dom.js";
 import { reveal, settingRow } from "./setting_controls.js";
 import { SettingsStore } from "./settings_store.js";
 
-const PROFILE = {
-  name: "profile", title: "Profile", type: "string", default: "exact", minimum: null, maximum: null, optional: false, unit: "",
-  choices: ["exact", "balanced", "fast", "turbo"],
+const profileSetting = (profiles) => ({
+  name: "profile", title: "Profile", type: "string", default: profiles[0], minimum: null, maximum: null, optional: false, unit: "",
+  choices: profiles,
   help: "exact computes every step; balanced skips what changes little; fast compiles, too; turbo needs a model with few-step weights.",
-};
+});
 
 function modelSetting(models) {
   const own = models.find((model) => model.default)?.id ?? models[0]?.id ?? null;
@@ -19,8 +19,8 @@ function modelSetting(models) {
 }
 
 /** Make the controls; the result has the same face as SettingsForm. */
-export function extrasForm(models) {
-  const store = new SettingsStore([modelSetting(models), PROFILE]);
+export function extrasForm(models, profiles) {
+  const store = new SettingsStore([modelSetting(models), profileSetting(profiles)]);
   const rows = new Map([...store.descriptions.values()].map((setting) => [setting.name, settingRow(setting, store)]));
   byId("extras").append(...[...rows.values()].map((row) => row.element));
   return {

@@ -25,7 +25,7 @@ export class FacePicker extends EventTarget {
   #mark(face, { width, height }, several) {
     const [left, top, right, bottom] = face.box;
     const mark = several
-      ? make("button", { type: "button", class: "face", "aria-pressed": String(this.#chosen.has(face.number)), "aria-label": `Face ${face.number}`,
+      ? make("button", { type: "button", class: "face", "aria-pressed": String(this.#chosen.has(face.number)), "aria-label": `Face ${face.number}`, title: face.told || null,
           data: { face: face.number }, onclick: () => this.#toggle(face.number) }, make("span", { text: `Face ${face.number}` }))
       : make("div", { class: "face only" });
     // through the object model, which a strict content policy allows

@@ -22,12 +22,15 @@ async function start() {
   if (needsToken && client === null && !(await askToken("This server needs an access token."))) throw new Error("the server needs an access token.");
   byId("leave").hidden = !needsToken;
   byId("leave").addEventListener("click", () => api.leave().then(() => location.reload()));
-  const [settings, models] = await Promise.all([api.getJson("/v1/settings"), api.getJson("/v1/models")]);
+  const [settings, models, limits] = await Promise.all(["settings", "models", "limits"].map((name) => api.getJson(`/v1/${name}`)));
   const store = new SettingsStore(settings.data);
   const form = new SettingsForm(store, styleCard(store));
-  const extras = extrasForm(models.data);
-  const portrait = new PortraitCard();
-  const speech = new SpeechCard();
+  const extras = extrasForm(models.data, limits.profiles);
+  extras.store.addEventListener("change", async ({ detail: { name } }) => {
+    if (name === "model") store.redefine((await api.getJson(`/v1/settings?model=${encodeURIComponent(extras.store.value("model"))}`)).data);
+  });
+  const portrait = new PortraitCard(limits);
+  const speech = new SpeechCard(limits);
   await speech.start();
   const history = new History();
   const comparison = new Comparison(store);
@@ -91,7 +94,7 @@ function joinFaces(portrait, speech, store) {
 function useAgain(job, store, extras) {
   store.resetAll();
   store.apply(job.settings);
-  extras.apply({ model: job.model, ...job.given });
+  extras.apply({ model: job.model, profile: job.profile });
   announce("Settings and seed are taken over.");
   byId("style-title").focus();
   byId("style-title").scrollIntoView({ block: "center" });

@@ -5,6 +5,7 @@ import { frameOf, takePicture } from "./camera.js";
 import { button, byId } from "./dom.js";
 import { FacePicker } from "./face_picker.js";
 import { announce, showError } from "./notices.js";
+import { size } from "./words.js";
 
 /**
  * Event "change" when there is another picture or other faces are chosen.
@@ -16,8 +17,10 @@ export class PortraitCard extends EventTarget {
   #address = null;
   #asked = 0;
 
-  constructor() {
+  /** @param {object} limits answer of GET /v1/limits */
+  constructor(limits) {
     super();
+    this.limits = limits;
     this.error = byId("portrait-error");
     this.picker = new FacePicker(byId("portrait-faces"));
     this.picker.addEventListener("change", () => this.#chosen());
@@ -76,8 +79,14 @@ export class PortraitCard extends EventTarget {
       this.showError(`${file.name ?? "This"} is neither a picture nor a video.`);
       return;
     }
+    const footage = file.type.startsWith("video/");
+    const most = footage ? this.limits.video_bytes : this.limits.image_bytes;
+    if (file.size > most) {
+      this.showError(`The file has ${size(file.size)}; this server takes ${footage ? "footage" : "pictures"} of at most ${size(most)}.`);
+      return;
+    }
     this.file = file;
-    this.kind = file.type.startsWith("video/") ? "footage" : "picture";
+    this.kind = footage ? "footage" : "picture";
     this.#address = URL.createObjectURL(file);
     this.#preview();
     this.dispatchEvent(new Event("change"));
@@ -127,8 +136,8 @@ export class PortraitCard extends EventTarget {
 
   #tellFaces(found) {
     const count = found.faces.length;
-    if (count === 0) return this.#told(found.told ?? "No face was found.");
-    if (count === 1) return this.#told(found.told || "One face found.");
+    if (count === 0) return this.#told("No face was found. Most models need one: choose a picture that shows a face from the front.");
+    if (count === 1) return this.#told(found.faces[0].told || "One face found.");
     this.#chosen();
     announce(`${count} faces found. Choose who speaks.`);
   }

@@ -54,6 +54,16 @@ export class SettingsStore extends EventTarget {
     for (const [name, value] of Object.entries(values)) this.set(name, value);
   }
 
+  /** Take over the defaults of another model; what the user changed stays. */
+  redefine(descriptions) {
+    for (const one of descriptions.filter(({ name }) => this.has(name))) {
+      const own = !this.isChanged(one.name);
+      this.descriptions.get(one.name).default = one.default;
+      if (own) this.#values.set(one.name, one.default);
+      this.dispatchEvent(new CustomEvent("change", { detail: { name: one.name } }));
+    }
+  }
+
   /** The values that differ from the defaults, by name. */
   changed() {
     const names = [...this.descriptions.keys()].filter((name) => this.isChanged(name));

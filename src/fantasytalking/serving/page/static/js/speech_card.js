@@ -10,6 +10,12 @@ export class SpeechCard extends EventTarget {
   #voices = [];
   #note = "";
 
+  /** @param {object} limits answer of GET /v1/limits */
+  constructor(limits) {
+    super();
+    this.limits = limits;
+  }
+
   /** Ask which voices the server has, then show the first slot. */
   async start() {
     try {
@@ -39,7 +45,7 @@ export class SpeechCard extends EventTarget {
   }
 
   #slot(key) {
-    const slot = new SpeechSlot({ title: key === null ? null : `Speech of face ${key}`, voices: this.#voices, voicesNote: this.#note });
+    const slot = new SpeechSlot({ title: key === null ? null : `Speech of face ${key}`, voices: this.#voices, voicesNote: this.#note, limits: this.limits });
     slot.addEventListener("change", () => this.dispatchEvent(new Event("change")));
     return slot;
   }

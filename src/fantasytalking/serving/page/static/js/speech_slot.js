@@ -5,7 +5,7 @@ import { button, fill, icon, make, newId } from "./dom.js";
 import { announce, showError } from "./notices.js";
 import { Recorder } from "./recorder.js";
 import { decode, drawWaveform } from "./sound.js";
-import { clock, length } from "./words.js";
+import { clock, length, size } from "./words.js";
 
 const SOURCES = [["file", "File"], ["microphone", "Microphone"], ["text", "Text"]];
 
@@ -15,9 +15,13 @@ export class SpeechSlot extends EventTarget {
   #address = null;
   #recorder = new Recorder();
 
-  /** @param {{title: string|null, voices: Array<object>, voicesNote: string}} options title: of a speaker, where there are several */
-  constructor({ title, voices, voicesNote }) {
+  /**
+   * @param {{title: string|null, voices: Array<object>, voicesNote: string, limits: object}} options
+   *     title: of a speaker, where there are several; voicesNote: why there are no voices; limits: answer of GET /v1/limits
+   */
+  constructor({ title, voices, voicesNote, limits }) {
     super();
+    this.limits = limits;
     this.error = make("div", { class: "problem", role: "alert", hidden: true });
     this.panels = {
       file: this.#filePanel(),
@@ -76,6 +80,7 @@ export class SpeechSlot extends EventTarget {
         await this.#recorder.start((loudness, seconds) => {
           level.value = loudness;
           time.textContent = clock(seconds);
+          if (seconds >= this.limits.speech_seconds) control.click();
         });
         text.textContent = "Stop";
         control.classList.add("recording");
@@ -148,6 +153,10 @@ export class SpeechSlot extends EventTarget {
     this.clear();
     if (file.type && !/^(audio|video)\//.test(file.type)) {
       this.showError(`${file.name ?? "This"} is neither a sound nor a video with sound.`);
+      return;
+    }
+    if (file.size > this.limits.audio_bytes) {
+      this.showError(`The file has ${size(file.size)}; this server takes sounds of at most ${size(this.limits.audio_bytes)}.`);
       return;
     }
     this.file = file;
