@@ -42,6 +42,7 @@ COMMANDS = {
     "demo": Command("fantasytalking.cli.demo", "Animate the example portrait with the example speech."),
     "generate": Command("fantasytalking.cli.generate", "Animate a portrait with speech: image and sound to a video."),
     "batch": Command("fantasytalking.cli.batch", "Generate the videos of a manifest on all devices; resumable.", True),
+    "serve": Command("fantasytalking.cli.serve", "Offer all this as a service: REST API and page on one port."),
     "info": Command("fantasytalking.cli.info", "Show versions, devices, optional packages and what they enable."),
     "download": Command("fantasytalking.cli.download", "Download the released weights from the hub; resumable.", True),
     "convert": Command(

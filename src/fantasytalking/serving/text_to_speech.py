@@ -132,7 +132,7 @@ def _espeak_voices() -> list[Voice]:
         if len(columns) < 4:
             continue
         language, name = columns[1], columns[3].replace("_", " ")
-        found.setdefault(language, Voice(id=f"{_PROGRAM}:{language}", title=f"{name} (synthetic)", language=language))
+        found.setdefault(language, Voice(id=f"{_PROGRAM}:{language}", title=f"{name}, espeak-ng", language=language))
     # where there is no neural voice, English comes first, the language of the page
     return sorted(found.values(), key=lambda one: (not one.language.startswith("en"), one.title))
 

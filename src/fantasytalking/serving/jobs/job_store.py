@@ -86,7 +86,7 @@ class JobStore(JobQueries):
                 known = self._by_key(connection, new)
                 if known is not None:
                     return known, False
-                self._check_room(connection, new.client, most, most_of_client)
+                _refuse_if_full(connection, new.client, most, most_of_client)
                 values = {**dataclasses.asdict(new), "inputs": new.inputs.to_dict(), "notes": list(new.notes)}
                 connection.execute(insert(JOBS).values(**values, status=_QUEUED, created_at=time.time()))
                 row = connection.execute(select(JOBS).where(JOBS.c.id == new.id)).mappings().one()
@@ -97,6 +97,11 @@ class JobStore(JobQueries):
             if known is None:
                 raise
             return known, False
+
+    def check_room(self, client: str, most: int, most_of_client: int) -> None:
+        """Check that there is room for a job now; the arguments and the error are those of `add`."""
+        with self._reads.begin() as connection:
+            _refuse_if_full(connection, client, most, most_of_client)
 
     def claim(self, worker: str, lease: float) -> Job | None:
         """Take the next job in fair order.
@@ -244,22 +249,20 @@ class JobStore(JobQueries):
         return None if row is None else job_of_row(row)
 
     @staticmethod
-    def _check_room(connection: Connection, client: str, most: int, most_of_client: int) -> None:
-        active = (
-            select(JOBS.c.client, func.count()).where(JOBS.c.status.in_((_QUEUED, _RUNNING))).group_by(JOBS.c.client)
-        )
-        counts = {name: int(count) for name, count in connection.execute(active)}
-        total = sum(counts.values())
-        if counts.get(client, 0) >= most_of_client:
-            raise QueueFull(True, total)
-        if total >= most:
-            raise QueueFull(False, total)
-
-    @staticmethod
     def _mark_client(connection: Connection, client: str, now: float) -> None:
         known = update(CLIENTS).where(CLIENTS.c.name == client).values(last_started=now)
         if not _changes(connection, known):
             connection.execute(insert(CLIENTS).values(name=client, last_started=now))
+
+
+def _refuse_if_full(connection: Connection, client: str, most: int, most_of_client: int) -> None:
+    active = select(JOBS.c.client, func.count()).where(JOBS.c.status.in_((_QUEUED, _RUNNING))).group_by(JOBS.c.client)
+    counts = {name: int(count) for name, count in connection.execute(active)}
+    total = sum(counts.values())
+    if counts.get(client, 0) >= most_of_client:
+        raise QueueFull(True, total)
+    if total >= most:
+        raise QueueFull(False, total)
 
 
 def _changes(connection: Connection, change: Update) -> bool:

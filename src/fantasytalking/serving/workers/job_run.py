@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fantasytalking.errors import FantasyTalkingError
+from fantasytalking.errors import FantasyTalkingError, SettingsError
 from fantasytalking.generation.planned_run import LoadedModel, generate_planned
 from fantasytalking.generation.request import Made, Request
 from fantasytalking.generation.run_options import MemoryOptions, ProfileOptions, RunOptions
@@ -24,6 +24,7 @@ from fantasytalking.serving.jobs.read_inputs import read_job_inputs
 from fantasytalking.serving.workers.preview_frames import PreviewedOutput, Previews
 from fantasytalking.serving.workers.try_progress import TryEnded, TryProgress
 from fantasytalking.serving.workers.worker_options import LEASE_SECONDS, WorkerOptions
+from fantasytalking.system.records import nearest_name
 
 if TYPE_CHECKING:
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
@@ -85,7 +86,7 @@ class JobRunner:
 
     def __init__(self, store: JobStore, files: JobFiles, options: WorkerOptions) -> None:
         self._store, self._files, self._options = store, files, options
-        self._model: tuple[str, str] | None = None
+        self._model: str | None = None
         self._loaded = LoadedModel()
         self._seconds: dict[tuple[str, Mode], Mapping[str, float]] = {}
         self._current: tuple[Job, TryProgress] | None = None
@@ -126,13 +127,18 @@ class JobRunner:
     def _try(self, job: Job, progress: TryProgress, previews: Previews) -> None:
         self._files.take_over(job.id, job.fence)
         target, folder = self._files.video(job.id, job.fence), self._files.folder(job.id)
-        inputs = read_job_inputs(job.mode, folder, job.inputs, job.model, job.given, progress)
         options = self._options
+        if job.model not in options.models:
+            raise SettingsError(
+                f"There is no model {job.model!r} here any more; {nearest_name(job.model, options.models, 'models')}"
+            )
+        model = options.models[job.model]
+        inputs = read_job_inputs(job.mode, folder, job.inputs, model, job.given, progress)
         run = RunOptions(overwrite=True, device=options.device, dtype=options.dtype, threads=options.threads)
         memory = MemoryOptions(memory=options.memory, quantize=options.quantize)
         profile: Any = job.profile
         place = JobTarget(target, job.mode, previews)
-        request = Request(job.model, *inputs, target, run, dict(job.given), memory, ProfileOptions(profile), place)
+        request = Request(model, *inputs, target, run, dict(job.given), memory, ProfileOptions(profile), place)
         made = generate_planned(request, progress, self._model_for(job))
         self._end_well(job, made.summary(), [*job.notes, *progress.notes])
 
@@ -169,12 +175,11 @@ class JobRunner:
             self._files.clean(job.id, keep=None)
 
     def _model_for(self, job: Job) -> LoadedModel:
-        chosen = job.model, job.profile
-        if self._model is not None and self._model[0] != job.model:
-            # Both may not fit.
+        if self._model != job.model:
+            # It holds one model, and two may not fit.
             self._loaded.drop()
             self._loaded = LoadedModel()
-        self._model = chosen
+            self._model = job.model
         return self._loaded
 
     def _report(self, job: Job, progress: TryProgress, previews: Previews, ended: threading.Event) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fantasytalking.serving.offered_models import offered_models
 from fantasytalking.serving.server_settings import ServerSettings
 
 __all__ = ["LEASE_SECONDS", "WorkerOptions"]
@@ -24,6 +25,7 @@ class WorkerOptions:
         data: The data folder.
         database: URL of the database.
         device: Where to compute.
+        models: Name of each model in the API -> its name as the library knows it.
         dtype: Type of the weights.
         memory: Memory plan.
         quantize: Storage of large layers.
@@ -35,6 +37,7 @@ class WorkerOptions:
     data: Path
     database: str
     device: str
+    models: dict[str, str]
     dtype: Any = "auto"
     memory: Any = "auto"
     quantize: Any = "none"
@@ -49,6 +52,7 @@ class WorkerOptions:
             settings.data.absolute(),
             settings.database_url,
             device,
+            offered_models(settings),
             settings.dtype,
             settings.memory,
             settings.quantize,

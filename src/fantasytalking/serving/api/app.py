@@ -1,0 +1,81 @@
+"""The application: routes, errors and the life of a server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+
+from fantasytalking.serving.api.accept_video import VideoDesk
+from fantasytalking.serving.api.access import protect
+from fantasytalking.serving.api.api_errors import add_error_handlers
+from fantasytalking.serving.api.information import default_settings, information_routes
+from fantasytalking.serving.api.service import Service, Workers
+from fantasytalking.serving.api.speech_synthesis import speech_routes
+from fantasytalking.serving.api.video_events import event_routes
+from fantasytalking.serving.api.video_request import request_body_schema
+from fantasytalking.serving.api.videos import video_routes
+from fantasytalking.serving.jobs.job_files import JobFiles
+from fantasytalking.serving.jobs.job_store import JobStore
+from fantasytalking.serving.jobs.job_tables import open_database
+from fantasytalking.serving.jobs.retention import Retention
+from fantasytalking.serving.offered_models import offered_models
+from fantasytalking.serving.page.page_files import add_page
+from fantasytalking.serving.server_settings import ServerSettings
+from fantasytalking.serving.workers.supervisor import Supervisor
+
+__all__ = ["create_app"]
+
+
+def create_app(settings: ServerSettings, workers: Workers | None = None) -> FastAPI:
+    """The application of a server, which starts its workers and ends them.
+
+    Args:
+        settings: Of the server.
+        workers: Whoever runs the workers; None: processes of this machine.
+
+    Raises:
+        SettingsError: A setting, the database or a model cannot be used.
+        OutputError: The data folder cannot be written.
+    """
+    from fantasytalking import __version__
+
+    models = offered_models(settings)
+    usual = default_settings(settings)
+    files = JobFiles(settings.data)
+    store = JobStore(open_database(settings.database_url))
+    service = Service(settings, store, files, VideoDesk(settings, store, files), workers or Supervisor(settings, store))
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        retention = Retention(store, files)
+        retention.start()
+        service.workers.start()
+        yield
+        service.closing.set()
+        await run_in_threadpool(service.workers.stop, settings.stop_seconds)
+        await run_in_threadpool(retention.stop)
+        store.close()
+
+    app = FastAPI(
+        title="FantasyTalking",
+        version=__version__,
+        description="A portrait talks: image and speech to video.",
+        lifespan=life,
+        root_path=settings.root_path,
+        # Their pages load scripts from other hosts.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    app.include_router(video_routes(request_body_schema(usual, models)))
+    app.include_router(event_routes())
+    app.include_router(information_routes())
+    app.include_router(speech_routes())
+    if settings.page:
+        add_page(app)
+    add_error_handlers(app, settings.data)
+    protect(app, settings)
+    return app

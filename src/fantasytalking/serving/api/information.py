@@ -1,0 +1,185 @@
+"""What a client can ask before it makes a video: settings, models, limits, examples, the faces in a picture."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
+from pydantic import BaseModel
+
+from fantasytalking.media.image import load_image
+from fantasytalking.perception.face_confidence import check_face
+from fantasytalking.perception.faces import MIN_FACE_SIZE, detect_faces
+from fantasytalking.pipeline.early_inputs import read_demands
+from fantasytalking.pipeline.model_names import embedded_folder, resolve_model
+from fantasytalking.pipeline.settings import GenerationSettings, settings_list
+from fantasytalking.serving.api.accept_video import copy_upload
+from fantasytalking.serving.api.api_errors import ApiError, error_responses
+from fantasytalking.serving.api.service import service_of
+from fantasytalking.serving.api.settings_schema import setting_object
+from fantasytalking.serving.api.video_request import PROFILES, read_video_request
+from fantasytalking.serving.offered_models import model_named, offered_models
+from fantasytalking.serving.server_settings import ServerSettings
+
+__all__ = ["default_settings", "information_routes"]
+
+_EXAMPLES = {"portrait": ("portrait.png", "image/png"), "speech": ("speech.wav", "audio/wav")}
+_LIMITS = (
+    "image_bytes", "audio_bytes", "video_bytes", "image_pixels", "video_pixels", "speech_seconds", "footage_seconds",
+    "prompt_characters", "speakers", "queued_jobs", "queued_jobs_per_client", "requests_per_minute", "uploads_per_minute",
+    "retention_hours", "try_seconds", "tries",
+)  # fmt: skip
+
+
+class FoundFace(BaseModel):
+    """A face in a picture."""
+
+    number: int
+    box: tuple[float, float, float, float]
+    size: float
+    confidence: float
+    usable: bool
+    told: str
+
+
+class FoundFaces(BaseModel):
+    """The faces in a picture, largest first."""
+
+    width: int
+    height: int
+    faces: list[FoundFace]
+
+
+def default_settings(settings: ServerSettings, model: str | None = None) -> GenerationSettings:
+    """Settings of a model where nothing is given; the library's where the model is not on this machine yet.
+
+    Args:
+        settings: Of the server.
+        model: Name of the model in the API; None takes the default.
+    """
+    found = resolve_model(model_named(settings, model)[1])
+    demands = read_demands(found, {}) if isinstance(found, Path) else None
+    return GenerationSettings() if demands is None else demands.settings
+
+
+def information_routes() -> APIRouter:
+    """The routes."""
+    routes = APIRouter(prefix="/v1", tags=["information"])
+
+    @routes.get("/settings", responses=error_responses(422), summary="All settings of a video")
+    def list_settings(request: Request, model: str | None = None) -> dict[str, Any]:
+        usual = default_settings(service_of(request).settings, model)
+        return {"object": "list", "data": [setting_object(one, getattr(usual, one.name)) for one in settings_list()]}
+
+    @routes.get("/models", responses=error_responses(), summary="The models")
+    def list_models(request: Request) -> dict[str, Any]:
+        settings = service_of(request).settings
+        data = [
+            _model(name, known, number == 0) for number, (name, known) in enumerate(offered_models(settings).items())
+        ]
+        return {"object": "list", "data": data}
+
+    @routes.get("/limits", responses=error_responses(), summary="What the server accepts")
+    def get_limits(request: Request) -> dict[str, Any]:
+        settings = service_of(request).settings
+        return {name: getattr(settings, name) for name in _LIMITS} | {"profiles": list(PROFILES)}
+
+    _add_examples(routes)
+    _add_faces(routes)
+    return routes
+
+
+def _add_examples(routes: APIRouter) -> None:
+    @routes.get("/examples", responses=error_responses(), summary="Example files")
+    def list_examples(request: Request) -> dict[str, Any]:
+        root = request.scope.get("root_path", "")
+        data = [
+            {"name": name, "url": f"{root}/v1/examples/{name}", "type": kind} for name, (_, kind) in _EXAMPLES.items()
+        ]
+        return {"object": "list", "data": data}
+
+    @routes.get(
+        "/examples/{name}", responses=error_responses(404), response_class=FileResponse, summary="An example file"
+    )
+    def get_example(name: str) -> FileResponse:
+        if name not in _EXAMPLES:
+            raise ApiError(404, "not_found", f"There is no example of this name; there are {', '.join(_EXAMPLES)}.")
+        file, kind = _EXAMPLES[name]
+        return FileResponse(
+            embedded_folder() / "example" / file, media_type=kind, headers={"Cache-Control": "max-age=3600"}
+        )
+
+
+def _add_faces(routes: APIRouter) -> None:
+    file = {"type": "string", "format": "binary"}
+    schema = {"type": "object", "required": ["image_reference"], "properties": {"image_reference": file}}
+    body = {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+    @routes.post(
+        "/faces",
+        responses=error_responses(400, 413, 415, 422),
+        openapi_extra={"requestBody": body},
+        summary="The faces in a picture",
+    )
+    async def find_faces(request: Request) -> FoundFaces:
+        service = service_of(request)
+        read = await read_video_request(request, service.settings)
+        pictures = read.files.get("image_reference", [])
+        if len(pictures) != 1:
+            raise ApiError(422, "input_error", "image_reference is missing; give one picture.", "image_reference")
+
+        def look() -> FoundFaces:
+            with tempfile.TemporaryDirectory(dir=service.settings.data) as folder:
+                path = Path(folder) / "image"
+                copy_upload(pictures[0], path, service.settings.image_bytes, "image_reference")
+                return _faces_in(path)
+
+        return await run_in_threadpool(look)
+
+
+def _faces_in(path: Path) -> FoundFaces:
+    pixels = load_image(path)
+    found = []
+    for number, face in enumerate(detect_faces(pixels)):
+        check = check_face(pixels, face)
+        too_small = face.size < MIN_FACE_SIZE
+        told = ""
+        if too_small:
+            told = f"The face is {face.size:.0f} pixels large and must be at least {MIN_FACE_SIZE:.0f}."
+        elif check.is_no_face:
+            told = "This is hardly a human face; face_check warn animates it all the same."
+        elif check.is_unsure or check.hides_mouth or check.is_cut:
+            told = "The face is cut, hidden or hard to make out, so it moves less."
+        box = tuple(round(float(side), 1) for side in face.box)
+        found.append(
+            FoundFace(
+                number=number,
+                box=box,  # type: ignore[arg-type]
+                size=round(face.size, 1),
+                confidence=round(float(check.confidence), 3),
+                usable=not (too_small or check.is_no_face),
+                told=told,
+            )
+        )
+    height, width = pixels.shape[:2]
+    return FoundFaces(width=width, height=height, faces=found)
+
+
+def _model(name: str, known: str, is_default: bool) -> dict[str, Any]:
+    found = resolve_model(known)
+    demands = read_demands(found, {}) if isinstance(found, Path) else None
+    facts: dict[str, Any] = {"id": name, "object": "model", "default": is_default}
+    if demands is not None:
+        rules = demands.rules
+        facts |= {
+            "fps": rules.native_fps,
+            "clip_seconds": round(rules.max_frames / rules.native_fps, 2),
+            "keeps_size": rules.own_size,
+            "longest_side": rules.longest_side,
+            "settings": demands.settings.to_dict(),
+        }
+    return facts

@@ -1,0 +1,79 @@
+"""A server from its settings to its end: one process that listens, and its workers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tempfile
+from types import FrameType
+from typing import TextIO
+
+import uvicorn
+
+from fantasytalking.errors import SettingsError
+from fantasytalking.serving.api.app import create_app
+from fantasytalking.serving.api.service import Service
+from fantasytalking.serving.server_settings import ServerSettings
+
+__all__ = ["run_server"]
+
+_CONNECTIONS_END = 5
+"""Seconds that connections have to end on a stop."""
+
+
+class _Server(uvicorn.Server):
+    """A server whose streams of events end when it is told to stop, and not only when their clients leave."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._service.closing.set()
+        super().handle_exit(sig, frame)
+
+
+def run_server(settings: ServerSettings, out: TextIO) -> int:
+    """Serve until a signal ends it: SIGTERM or Ctrl-C.
+
+    Args:
+        settings: Of the server.
+        out: Takes one line with the address, once it listens.
+
+    Raises:
+        SettingsError: A setting cannot be used, or the address is taken.
+    """
+    settings.data.mkdir(parents=True, exist_ok=True)
+    uploads = settings.data / "uploads"
+    uploads.mkdir(exist_ok=True)
+    # Large uploads are spooled to a file: to this disk, not to a small /tmp.
+    tempfile.tempdir = str(uploads.absolute())
+    app = create_app(settings)
+    listening = _listen(settings)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_graceful_shutdown=_CONNECTIONS_END,
+        limit_concurrency=settings.connections,
+        h11_max_incomplete_event_size=settings.header_bytes,
+        server_header=False,
+    )
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"Serving at http://{shown}:{port}{settings.root_path}/ ; Ctrl-C stops.", file=out, flush=True)
+    asyncio.run(_Server(config, app.state.service).serve([listening]))
+    return 0
+
+
+def _listen(settings: ServerSettings) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        return socket.create_server((settings.host.strip("[]"), settings.port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(
+            f"The server cannot listen on {settings.host}, port {settings.port} ({reason}); choose another --port or --host."
+        ) from error
