@@ -26,7 +26,6 @@ export class Comparison {
     seek.addEventListener("change", () => (this.#seeking = false));
     for (const side of SIDES) byId(`compare-sound-${side}`).addEventListener("change", () => this.#sound());
     for (const video of this.#videos) for (const name of ["play", "pause", "ended"]) video.addEventListener(name, () => this.#buttons());
-    byId("compare-close").addEventListener("click", () => byId("compare-dialog").close());
   }
 
   /** Show two jobs. */

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { button, byId, fill, icon, make } from "./dom.js";
-import { announce, showError } from "./notices.js";
+import { announce, openDialog, showError } from "./notices.js";
 import { ENDED, told } from "./stage.js";
 import { length, moment } from "./words.js";
 
@@ -120,11 +120,7 @@ export class History extends EventTarget {
   }
 
   async #delete(job) {
-    const dialog = byId("delete-dialog");
-    dialog.returnValue = "";
-    dialog.showModal();
-    await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
-    if (dialog.returnValue !== "delete") return;
+    if ((await openDialog(byId("delete-dialog"))) !== "delete") return;
     try {
       await api.remove(`/v1/videos/${job.id}`);
     } catch (error) {

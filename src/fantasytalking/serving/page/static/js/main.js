@@ -44,7 +44,7 @@ async function start() {
   create.addEventListener("sending", () => {
     stage.setAspect(portrait.aspect);
     stage.sending();
-    byId("stage").scrollIntoView({ block: "nearest" });
+    byId("stage").scrollIntoView({ block: innerWidth > 860 ? "nearest" : "start" });
   });
   create.addEventListener("refused", () => stage.refused());
   create.addEventListener("sent", ({ detail: job }) => stage.show(job));

@@ -42,6 +42,9 @@ export function watchConnection(recovered) {
   addEventListener("online", tryAgain);
 }
 
+// No submit button, which Enter in a field would press: the first one of a form.
+for (const close of document.querySelectorAll("dialog [data-close]")) close.addEventListener("click", () => close.closest("dialog").close());
+
 /** Open a <dialog>; resolves to its return value when it is closed. The browser moves the focus in and back. */
 export function openDialog(dialog) {
   dialog.returnValue = "";

@@ -164,9 +164,9 @@ export class Stage extends EventTarget {
       byId("stage-facts").textContent = facts(job);
       fill(byId("stage-notes"), ...(job.notes ?? []).map((note) => make("li", { text: note })));
       fill(byId("stage-buttons"),
-        button("Download", { name: "download", kind: "primary", onclick: () => api.download(`/v1/videos/${job.id}/content?download=1`, `${job.id}.mp4`) }),
-        button("Use settings and seed", { name: "again", onclick: () => this.actions.again(job) }),
-        button("Compare", { name: "compare", onclick: () => this.actions.compare(job) }));
+        button("Download", { name: "download", kind: "small primary", onclick: () => api.download(`/v1/videos/${job.id}/content?download=1`, `${job.id}.mp4`) }),
+        button("Use settings and seed", { name: "again", kind: "small", onclick: () => this.actions.again(job) }),
+        button("Compare", { name: "compare", kind: "small", onclick: () => this.actions.compare(job) }));
       if (fresh) announce("The video is done and plays.");
       return;
     }
