@@ -39,6 +39,7 @@ async function start() {
   const stage = new Stage({ again, compare: (job) => history.compareWith(job), tryAgain: () => create.submit() });
 
   joinFaces(portrait, speech, store);
+  takeDrops(portrait, speech);
   portrait.addEventListener("change", () => stage.job || stage.setAspect(portrait.aspect));
   byId("portrait-image").addEventListener("load", () => stage.job && !ENDED.includes(stage.job.status) ? null : stage.setAspect(portrait.aspect));
   create.addEventListener("sending", () => {
@@ -72,6 +73,19 @@ async function start() {
   const running = history.jobs.find((job) => !ENDED.includes(job.status));
   if (running) stage.show(running);
   document.documentElement.dataset.ready = "true";
+}
+
+/** Files dropped anywhere go where they belong; left alone, the browser would open them in place of the page. */
+function takeDrops(portrait, speech) {
+  const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+  document.addEventListener("dragover", (event) => hasFiles(event) && event.preventDefault());
+  document.addEventListener("drop", (event) => {
+    if (!hasFiles(event) || event.defaultPrevented) return;
+    event.preventDefault();
+    const [file] = event.dataTransfer.files;
+    if (file.type.startsWith("audio/")) speech.open.use(file);
+    else portrait.use(file);
+  });
 }
 
 /** The picker and the setting `face` are two views of the same; several faces get a speech each. */

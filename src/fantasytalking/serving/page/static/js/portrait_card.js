@@ -31,6 +31,7 @@ export class PortraitCard extends EventTarget {
     byId("portrait-camera").addEventListener("click", () => this.#camera());
     byId("portrait-example").addEventListener("click", () => this.useExample());
     byId("portrait-remove").addEventListener("click", () => this.clear());
+    byId("portrait-image").addEventListener("error", () => this.file && announce("This browser cannot show the picture; the server looks at it."));
     this.#receive();
   }
 

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { button, byId, fill, make } from "./dom.js";
 import { announce, showError } from "./notices.js";
-import { about, length, size } from "./words.js";
+import { about, length, moment, size } from "./words.js";
 
 export const ENDED = ["completed", "failed", "cancelled"];
 const RECONNECT_MS = 2000;
@@ -27,7 +27,8 @@ export function facts(job) {
   const { video } = job;
   if (!video) return "";
   const seconds = job.completed_at && job.started_at ? `, made in ${length(job.completed_at - job.started_at)}` : "";
-  return `${video.width} × ${video.height}, ${Number(video.fps.toFixed(2))} frames a second, ${length(video.duration)} long, ${size(video.bytes)}${seconds}`;
+  const kept = job.expires_at ? `, kept until ${moment(job.expires_at)}` : "";
+  return `${video.width} × ${video.height}, ${Number(video.fps.toFixed(2))} frames a second, ${length(video.duration)} long, ${size(video.bytes)}${seconds}${kept}`;
 }
 
 /** Events: "job" with detail job, whenever the shown job changes; "ended" with detail job. */
