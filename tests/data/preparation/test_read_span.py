@@ -67,14 +67,14 @@ def test_sound_that_is_sought_is_the_sound_at_that_time(film: Path, start: float
 
 def test_sound_is_not_decoded_from_the_beginning(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
-    frames = audio_module._frames
+    frames = audio_module.sound_frames
 
     def counting(*arguments: object) -> object:
         for frame in frames(*arguments):  # type: ignore[arg-type]
             decoded.append(frame.samples)
             yield frame
 
-    monkeypatch.setattr(audio_module, "_frames", counting)
+    monkeypatch.setattr(audio_module, "sound_frames", counting)
     load_audio(film, start=20, seconds=1)
     assert sum(decoded) < 7 * 48000
 

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import keyword
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -65,7 +65,8 @@ def test_each_widget_has_a_default_that_it_accepts_and_a_text(nodes: dict[str, A
             assert type(default) is KINDS[kind], f"{node.__name__}.{name}"
             if kind in ("INT", "FLOAT"):
                 assert type(options["min"]) is type(options["max"]) is KINDS[kind]
-                assert options["min"] <= default <= options["max"]
+                least, most = cast(float, options["min"]), cast(float, options["max"])
+                assert least <= default <= most
             if kind == "FLOAT":
                 # the page rounds what is typed to this
                 assert options["round"] == 0.001

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fantasytalking.media.audio import Audio
 from fantasytalking.media.video import VideoWriter
 from fantasytalking.pipeline.talking_video import VideoOutput
+from fantasytalking.provenance.marks import Marks
 
 __all__ = ["PreviewedOutput", "Previews"]
 
@@ -75,9 +76,14 @@ class PreviewedOutput(VideoOutput):
     previews: Previews = field(kw_only=True)
 
     def writer(
-        self, path: str | os.PathLike[str], fps: float | Fraction, audio: Audio | None, overwrite: bool
+        self,
+        path: str | os.PathLike[str],
+        fps: float | Fraction,
+        audio: Audio | None,
+        overwrite: bool,
+        marks: Marks | None,
     ) -> VideoWriter:
         """A writer that shows its frames, too."""
-        made = _PreviewedWriter(path, fps, audio, overwrite, self.crf, self.preset, threads=self.threads)
+        made = _PreviewedWriter(path, fps, audio, overwrite, self.crf, self.preset, threads=self.threads, marks=marks)
         made.previews = self.previews
         return made
