@@ -10,8 +10,8 @@ import pytest
 
 from fantasytalking.data.preparation.clip_records import ClipSpan, Refusal
 from fantasytalking.data.preparation.read_span import _MAX_BYTES, ReplayableFrames, SpanReader
-from fantasytalking.media import audio as audio_module
 from fantasytalking.media.audio import Audio, load_audio
+from fantasytalking.media.sound_frames import sound_frames
 from fantasytalking.media.video import iterate_frames, write_video
 from tests.data.preparation.footage import source
 from tests.media.files import join, write_sound
@@ -67,14 +67,14 @@ def test_sound_that_is_sought_is_the_sound_at_that_time(film: Path, start: float
 
 def test_sound_is_not_decoded_from_the_beginning(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
-    frames = audio_module.sound_frames
+    frames = sound_frames
 
     def counting(*arguments: object) -> object:
         for frame in frames(*arguments):  # type: ignore[arg-type]
             decoded.append(frame.samples)
             yield frame
 
-    monkeypatch.setattr(audio_module, "sound_frames", counting)
+    monkeypatch.setattr("fantasytalking.media.audio.sound_frames", counting)
     load_audio(film, start=20, seconds=1)
     assert sum(decoded) < 7 * 48000
 

@@ -65,8 +65,8 @@ def test_each_widget_has_a_default_that_it_accepts_and_a_text(nodes: dict[str, A
             assert type(default) is KINDS[kind], f"{node.__name__}.{name}"
             if kind in ("INT", "FLOAT"):
                 assert type(options["min"]) is type(options["max"]) is KINDS[kind]
-                least, most = cast(float, options["min"]), cast(float, options["max"])
-                assert least <= default <= most
+                least, number, most = (cast(float, value) for value in (options["min"], default, options["max"]))
+                assert least <= number <= most
             if kind == "FLOAT":
                 # the page rounds what is typed to this
                 assert options["round"] == 0.001
