@@ -173,4 +173,4 @@ def test_a_recording_of_samples_is_separated_as_a_file_is(folder: Path) -> None:
 def test_the_example_of_the_documentation_names_what_is_needed() -> None:
     text = (Path(__file__).parents[2] / "docs" / "generate.md").read_text(encoding="utf-8")
     assert f"hf download {voice_separation.REPOSITORY}\n" in text and "--separate-speech on" in text
-    assert voice_separation.FOLDER_VARIABLE in text and "fantasytalking[separate]" in text
+    assert voice_separation.FOLDER_VARIABLE in text and "'.[separate]'" in text

@@ -122,6 +122,9 @@ def _deciding(options: Batch) -> dict[str, Any]:
         for path in (given.transformer, given.adapter)
         if path is not None
     }
+    if given.speech_encoder is not None:
+        weights_file = Path(given.speech_encoder).expanduser() / "model.safetensors"
+        others[given.speech_encoder] = file_fingerprint(weights_file)
     loras = {str(path): [file_fingerprint(path), weight] for path, weight in parse_loras(speed.lora)}
     return {
         "model": weights,

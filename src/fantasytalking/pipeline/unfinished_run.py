@@ -60,6 +60,7 @@ def run_digest(
         "format": _FORMAT,
         "settings": case.settings.to_dict(),
         "model": [pipeline.name_or_path, config, weights.hexdigest()],
+        "speech encoder": str(getattr(getattr(pipeline.audio_encoder, "config", None), "name_or_path", "")),
         "versions": [
             av.library_versions,
             library_versions(("torch", "diffusers", "transformers", "av", "opencv-python-headless")),
