@@ -76,6 +76,7 @@ def test_the_knobs() -> None:
         "seed",
         "fps",
         "max_seconds",
+        "separate_speech",
         "long_video",
         "segment_seconds",
         "window_weights",

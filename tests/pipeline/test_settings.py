@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fantasytalking.errors import FaceError, SettingsError
+from fantasytalking.errors import CheckpointError, FaceError, MissingDependencyError, SettingsError
 from fantasytalking.media.audio import load_audio
 from fantasytalking.media.video import read_frames, write_video
 from fantasytalking.pipeline.model_names import INDEX, embedded_folder
@@ -118,6 +118,12 @@ def marks_of(pipeline: FantasyTalkingPipeline, **settings: Any) -> Marks:
     return marks
 
 
+def asks_for_the_separator(pipeline: FantasyTalkingPipeline) -> bool:
+    with pytest.raises((MissingDependencyError, CheckpointError), match="separate_speech"):
+        run(pipeline, separate_speech="on")
+    return True
+
+
 Reaches = Callable[[FantasyTalkingPipeline, FantasyTalkingPipeline], bool]
 
 REACHES: dict[str, Reaches] = {
@@ -143,6 +149,7 @@ REACHES: dict[str, Reaches] = {
     "seed": lambda wan, embedded: changes_the_latents(wan, seed=1),
     "fps": lambda wan, embedded: run(wan, fps=30)[0].fps == 30 and len(run(wan, fps=30)[0].frames) == 15,
     "max_seconds": lambda wan, embedded: len(run(wan, max_seconds=0.3)[0].frames) == 7,
+    "separate_speech": lambda wan, embedded: asks_for_the_separator(wan),
     "long_video": lambda wan, embedded: not np.array_equal(long(wan), long(wan, long_video="continue")),
     "segment_seconds": lambda wan, embedded: not np.array_equal(long(wan), long(wan, segment_seconds=1.5)),
     "window_weights": lambda wan, embedded: not np.array_equal(long(wan), long(wan, window_weights="pyramid")),

@@ -139,6 +139,9 @@ def deciding(options: Batch) -> dict[str, Any]:
         for path in (given.transformer, given.adapter)
         if path is not None
     }
+    if given.speech_encoder is not None:
+        weights_file = Path(given.speech_encoder).expanduser() / "model.safetensors"
+        others[given.speech_encoder] = file_fingerprint(weights_file)
     loras = {
         # its schedule lies beside it
         str(path): [*(file_fingerprint(file.expanduser()) for file in (path, path.parent / DEFAULTS_FILE)), weight]

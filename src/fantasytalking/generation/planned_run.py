@@ -56,7 +56,8 @@ class LoadedModel:
                 self.drop()
                 release(choose_device(request.run.device))
             run = request.run
-            pipeline = load_pipeline(request.model, run.device, run.dtype, plan, speed, run.transformer, run.adapter)
+            weights = run.transformer, run.adapter, run.speech_encoder
+            pipeline = load_pipeline(request.model, run.device, run.dtype, plan, speed, *weights)
             self._encoder_threads = use_threads(pipeline, run.threads)
             if request.ranks is not None:
                 pipeline.enable_parallel(ranks=request.ranks)
@@ -96,6 +97,10 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
     notes = () if planned is None else planned.notes
     for note in (*resolved.notes, *notes, *_about_compiling(request, place)):
         progress.note(note)
+    if request.run.speech_encoder is not None:
+        from fantasytalking.pipeline.other_speech_encoder import encoder_note
+
+        progress.note(encoder_note(request.run.speech_encoder))
 
     def attempt(plan: MemoryPlan | None) -> Made:
         from fantasytalking.pipeline.plan_run import settings_by_plan

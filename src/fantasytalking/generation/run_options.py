@@ -45,6 +45,9 @@ class RunOptions:
     write it, or a folder quantised by torchao."""
     adapter: Path | None = None
     """With --transformer: the adapter to lay on it in place of the model's."""
+    speech_encoder: str | None = None
+    """Folder or hub repository of a wav2vec2 network that hears the speech in place of the model's, such as one of other languages: of the
+    same shape, as safetensors. The model was not trained with it."""
     threads: int | None = None
     """CPU threads of each part: networks, OpenCV, video encoder. By default as many as are of use, in a small model one, so that several
     commands share a machine well; OMP_NUM_THREADS is respected."""

@@ -157,11 +157,13 @@ def load_speech(audio: AudioSource, settings: GenerationSettings, rules: ModelRu
     Args:
         audio: A file (of sound, or a video whose sound is used), an `Audio`, or samples with their rate as `audio_of` takes
             them; a `Speech` is given back.
-        settings: Uses `fps` and `max_seconds`.
+        settings: Uses `fps`, `max_seconds` and `separate_speech`.
         rules: Rules of the model.
 
     Raises:
         AudioError: No usable sound.
+        MissingDependencyError: The voice is to be separated, and the package for that is not installed.
+        CheckpointError: The network for that is not on this machine.
     """
     if isinstance(audio, Speech):
         return audio
@@ -182,8 +184,24 @@ def load_speech(audio: AudioSource, settings: GenerationSettings, rules: ModelRu
     num_frames = released_frame_count(
         sound.seconds, fps, rules.max_frames if video_frames <= rules.max_frames else most
     )
-    samples = _heard(sound, rules.speech_level, round(num_frames / fps * SPEECH_RATE))
+    voice = sound
+    if settings.separate_speech == "on":
+        voice, note = _voice_of(sound)
+        notes.append(note)
+    samples = _heard(voice, rules.speech_level, round(num_frames / fps * SPEECH_RATE))
     return Speech(samples, sound, fps, num_frames, video_frames, tuple(notes))
+
+
+def _voice_of(sound: Audio) -> tuple[Audio, str]:
+    """The voice of a recording, and a sentence about it."""
+    # Imported here, as it brings PyTorch.
+    from fantasytalking.conditioning.voice_separation import find_separator, load_separator, separated_voice
+
+    voice, share = separated_voice(sound, load_separator(find_separator()))
+    return voice, (
+        f"The video follows the voice alone, {min(1.0, share):.0%} of the recording's energy, which separate_speech took out of it; its "
+        "sound is the whole recording."
+    )
 
 
 def _heard(sound: Audio, level: float | None, count: int) -> NDArray[np.float32]:

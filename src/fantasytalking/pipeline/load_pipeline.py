@@ -18,6 +18,7 @@ from fantasytalking.checkpoints.component_files import read_config
 from fantasytalking.errors import CheckpointError, FantasyTalkingError, SettingsError
 from fantasytalking.pipeline.model_folder import check_folder
 from fantasytalking.pipeline.model_names import resolve_model
+from fantasytalking.pipeline.other_speech_encoder import load_speech_encoder
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.plan_run import dtype_name, longest_clip
 from fantasytalking.system.heap import return_large_blocks
@@ -46,6 +47,7 @@ def load_pipeline(
     speed: SpeedOptions | None = None,
     transformer: str | os.PathLike[str] | None = None,
     adapter: str | os.PathLike[str] | None = None,
+    speech_encoder: str | os.PathLike[str] | None = None,
 ) -> FantasyTalkingPipeline:
     """Load a model onto a device; if it does not fit, its parts wait in main memory or in their files until they are needed.
 
@@ -58,6 +60,7 @@ def load_pipeline(
         speed: Attention back-end, compilation, LoRA, scheduler; None: as the model folder has it.
         transformer: File or folder of Wan's weights in place of the model's; the model's adapter is laid on it.
         adapter: Adapter in place of the model's; needs `transformer`.
+        speech_encoder: Folder or hub repository of a wav2vec2 network in place of the model's, see `other_speech_encoder`.
 
     Raises:
         SettingsError: There is no such device, or a choice cannot be followed.
@@ -71,7 +74,8 @@ def load_pipeline(
         plan = _default_plan(folder, place, dtype, backbone)
     if isinstance(folder, Path):
         check_folder(folder)
-    parts = _large_parts(folder, plan, place, backbone)
+    heard = {} if speech_encoder is None else load_speech_encoder(speech_encoder, Path(folder))
+    parts = heard | _large_parts(folder, plan, place, backbone)
     pipeline = FantasyTalkingPipeline.from_pretrained(
         name, dtype={"default": plan.torch_dtype, **dict.fromkeys(_PRECISE, torch.float32)}, **parts
     )

@@ -123,6 +123,12 @@ class GenerationSettings:
             "Use at most this much of the speech; nothing means all of it.", minimum=0.2, maximum=86400, unit="seconds"
         ),
     ] = None
+    separate_speech: Annotated[
+        Literal["off", "on"],
+        field(
+            "Whether the video follows the voice alone, taken out of a recording with music or noise; its sound stays the whole recording."
+        ),
+    ] = "off"
     long_video: Annotated[
         Literal["auto", "continue", "windows"],
         field(

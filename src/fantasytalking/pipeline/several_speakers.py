@@ -60,9 +60,7 @@ def speak_together(
     if not audio:
         raise SettingsError("Nobody speaks; give a speech for one face at least, such as {0: speech}.")
     pipeline._interrupt, progress = False, run.progress
-    speeches = _of_one_length(
-        [load_speech(one, settings, pipeline.rules) for one in audio.values()], settings, pipeline
-    )
+    speeches = _of_one_length([load_speech(one, settings, pipeline.rules) for one in audio.values()])
     portraits = list(load_portraits(image, audio, settings, pipeline.rules).values())
     make = _laid_together if isinstance(pipeline.autoencoder, DubsMotion) else _painted_together
     frames, settings = make(pipeline, portraits, speeches, settings, run)
@@ -151,11 +149,21 @@ def _is_same(face: Face, other: Face) -> bool:
     return bool(np.hypot(*away) < other.size / 2)
 
 
-def _of_one_length(speeches: list[Speech], settings: GenerationSettings, pipeline: Any) -> list[Speech]:
-    longest = max(len(speech.soundtrack.samples) for speech in speeches)
+def _of_one_length(speeches: list[Speech]) -> list[Speech]:
+    """The speeches, each continued with silence to the length of the longest."""
+    longest = max(speeches, key=lambda one: one.num_frames)
+    shown = max(one.video_frames for one in speeches)
+    samples, count = len(longest.samples), max(len(one.soundtrack.samples) for one in speeches)
     padded = []
     for speech in speeches:
-        rate = speech.soundtrack.sample_rate
-        whole = Audio(fit_length(speech.soundtrack.samples, longest), rate)
-        padded.append(dataclasses.replace(load_speech(whole, settings, pipeline.rules), notes=speech.notes))
+        if speech.num_frames != longest.num_frames or len(speech.soundtrack.samples) != count:
+            sound = Audio(fit_length(speech.soundtrack.samples, count), speech.soundtrack.sample_rate)
+            speech = dataclasses.replace(
+                speech,
+                samples=fit_length(speech.samples, samples),
+                soundtrack=sound,
+                num_frames=longest.num_frames,
+                video_frames=shown,
+            )
+        padded.append(speech)
     return padded

@@ -70,6 +70,7 @@ def made_with(pipeline: Any, case: Case, portrait: Portrait, rest: list[Any]) ->
         "format": _FORMAT,
         "settings": case.settings.to_dict(),
         "model": [pipeline.name_or_path, config, weights.hexdigest()],
+        "speech encoder": str(getattr(getattr(pipeline.audio_encoder, "config", None), "name_or_path", "")),
         "versions": [
             av.library_versions,
             library_versions(("torch", "diffusers", "transformers", "av", "opencv-python-headless")),
