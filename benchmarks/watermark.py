@@ -1,13 +1,15 @@
 """Does the invisible watermark survive what happens to videos, is it seen, does it raise false alarms, and what does it cost?
 
-Talking clips of the data set, and clips that the embedded model makes, are marked, damaged in ten ways and read again. The same clips without a
-mark count false alarms. Figures are means over clips; a watermark is found where its chance of a false alarm is at most 1e-3.
+Talking clips of the data set, and clips that the embedded model makes, are marked, damaged in ten ways and read again. The same clips
+without a mark count false alarms. Figures are means over clips; a watermark is found where its chance of a false alarm is at most 1e-3.
 
     python benchmarks/watermark.py --clips 200 --output /tmp/watermark.jsonl
     python benchmarks/watermark.py --strengths 0.5 0.7 1 1.4 --clips 12
     python benchmarks/watermark.py --sheet /tmp/watermark.png
     python benchmarks/watermark.py --cost
-    python benchmarks/watermark.py --network FOLDER --clips 6     # rivagan_encoder.onnx and rivagan_decoder.onnx of invisible-watermark 0.2.0
+    python benchmarks/watermark.py --network FOLDER --clips 6
+
+The last one takes the two ONNX files of the wheel invisible-watermark 0.2.0, and needs onnxruntime.
 """
 
 from __future__ import annotations
@@ -245,7 +247,7 @@ def cost(threads: int) -> str:
 
 
 def network(folder: Path, clips: Iterator[tuple[str, Frames]], count: int) -> str:
-    """RivaGAN on the same clips at its usual way of use, a residual for each frame, but at 256 pixels: at full size it takes seconds a frame."""
+    """RivaGAN on the same clips, a residual for each frame as it is used, but at 256 pixels: at full size it takes seconds a frame."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

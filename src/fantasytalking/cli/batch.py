@@ -14,7 +14,14 @@ from typing import Annotated, Any
 import tyro
 
 from fantasytalking.cli.batch_cases import WORK, BatchCase, check_batch_folder, read_cases
-from fantasytalking.cli.options import RunOptions, SettingOptions, check_weights_options, given_settings, parse
+from fantasytalking.cli.options import (
+    RunOptions,
+    SettingOptions,
+    check_weights_options,
+    given_settings,
+    parse,
+    use_signing_options,
+)
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, parse_loras
 from fantasytalking.errors import FantasyTalkingError, OutputError, SettingsError
 from fantasytalking.pipeline.model_names import resolve_model
@@ -72,6 +79,7 @@ def run(options: Batch) -> int:
     """
     given = given_settings(options.settings)
     check_threads(options.run.threads)
+    use_signing_options(options.run)
     if options.workers is not None and options.workers < 1:
         raise SettingsError(
             f"--workers must be at least 1, but {options.workers} was given; leave it out for the default."

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import tyro
 
 from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list
+from fantasytalking.provenance.signing_identity import CERTIFICATE_VARIABLE, KEY_VARIABLE, signing_identity
 from fantasytalking.system.files import check_name
 from fantasytalking.system.records import FieldDescription, closest_name
 
@@ -26,6 +28,7 @@ __all__ = [
     "parse",
     "parse_words",
     "refuse_unknown",
+    "use_signing_options",
 ]
 
 T = TypeVar("T")
@@ -77,6 +80,10 @@ class RunOptions:
     write it, or a folder quantised by torchao."""
     adapter: Path | None = None
     """With --transformer: the adapter to lay on it in place of the model's."""
+    signing_certificate: Path | None = None
+    """Certificate chain, PEM, that signs the manifest of the video in place of this user's own: an organisation's."""
+    signing_key: Path | None = None
+    """With --signing-certificate: its private key, PEM."""
     threads: int | None = None
     """CPU threads of each part: networks, OpenCV, video encoder. By default as many as are of use, in a small model one, so that several
     commands share a machine well; OMP_NUM_THREADS is respected."""
@@ -212,6 +219,19 @@ def given_settings(options: Any) -> dict[str, Any]:
     # Checked here too, although the model may have other defaults, so that a mistake does not wait for it to load.
     GenerationSettings.create(values)
     return values
+
+
+def use_signing_options(run: RunOptions) -> None:
+    """Make the options about signing those of this process and of all that it starts, and check them.
+
+    Raises:
+        SettingsError: Certificate and key cannot be used.
+    """
+    if run.signing_certificate is None and run.signing_key is None:
+        return
+    given = {CERTIFICATE_VARIABLE: run.signing_certificate, KEY_VARIABLE: run.signing_key}
+    os.environ.update({name: str(path.expanduser().absolute()) for name, path in given.items() if path is not None})
+    signing_identity()
 
 
 def check_weights_options(transformer: Path | None, adapter: Path | None) -> None:

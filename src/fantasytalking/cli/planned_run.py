@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fantasytalking.cli.generation_request import Request
-from fantasytalking.cli.options import RunOptions, check_weights_options
+from fantasytalking.cli.options import RunOptions, check_weights_options, use_signing_options
 from fantasytalking.cli.plan_options import MemoryOptions, ProfileOptions, parse_loras, speed_of
 from fantasytalking.cli.plan_request import PlanOfRequest, plan_label, plan_of_request, profile_of
 from fantasytalking.cli.stream_run import STANDARD_OUTPUT, Streamed, StreamTarget, check_stream
@@ -103,6 +103,7 @@ def check_request(
         FantasyTalkingError: A file is missing, the output exists, or an option cannot be followed.
     """
     check_threads(run.threads)
+    use_signing_options(run)
     target = check_stream(output, run.overwrite, run.json) if stream else check_output(output, run.overwrite, ENDINGS)
     for file in files:
         existing_file(*file)
