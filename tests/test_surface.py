@@ -33,8 +33,8 @@ def test_the_public_names() -> None:
         "MeshAutoencoder",
         "TalkingVideo",
         "Verification",
-        "verify",
         "__version__",
+        "verify",
     ]
 
 

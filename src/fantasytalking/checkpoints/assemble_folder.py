@@ -26,6 +26,7 @@ from fantasytalking.checkpoints.load_models import (
     plan_transformer,
     plan_vae,
 )
+from fantasytalking.checkpoints.model_card import write_model_card
 from fantasytalking.checkpoints.wan_layouts import CLIP_PREFIX, same_names
 from fantasytalking.checkpoints.weights_reader import open_weights
 from fantasytalking.checkpoints.weights_writer import MAX_SHARD_BYTES, Entry, write_checkpoint
@@ -134,6 +135,7 @@ def assemble_pipeline(
         version = {"_diffusers_version": diffusers.__version__}
         _write_config(target / "scheduler" / "scheduler_config.json", SCHEDULER | version)
         _write_config(target / "model_index.json", INDEX | version)
+        write_model_card(target, ["Assembled of published weights with `fantasytalking convert`."])
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(

@@ -23,6 +23,7 @@ from fantasytalking.generation.run_options import (
     RunOptions,
     check_weights_options,
     parse_loras,
+    use_signing_options,
 )
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import Progress, TerminalProgress, quiet_frameworks
@@ -87,6 +88,7 @@ def run(options: Batch) -> int:
     """
     given = given_settings(options.settings)
     check_threads(options.run.threads)
+    use_signing_options(options.run)
     if options.workers is not None and options.workers < 1:
         raise SettingsError(
             f"--workers must be at least 1, but {options.workers} was given; leave it out for the default."

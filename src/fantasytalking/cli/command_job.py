@@ -20,6 +20,7 @@ from fantasytalking.generation.run_options import (
     RunOptions,
     check_weights_options,
     parse_loras,
+    use_signing_options,
 )
 from fantasytalking.media.video_formats import ENDINGS
 from fantasytalking.pipeline.model_names import resolve_model
@@ -107,6 +108,7 @@ def check_request(
         existing_file(*file)
     resolve_model(model)
     check_weights_options(run.transformer, run.adapter)
+    use_signing_options(run)
     parse_loras(plan[1].lora)
     return target
 

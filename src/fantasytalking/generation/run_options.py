@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from fantasytalking.errors import CheckpointError, SettingsError
+from fantasytalking.provenance.signing_identity import CERTIFICATE_VARIABLE, KEY_VARIABLE, signing_identity
 
 if TYPE_CHECKING:
     from fantasytalking.acceleration.apply_plan import SpeedOptions
@@ -25,6 +27,7 @@ __all__ = [
     "overrides_of",
     "parse_loras",
     "speed_of",
+    "use_signing_options",
 ]
 
 
@@ -45,6 +48,10 @@ class RunOptions:
     write it, or a folder quantised by torchao."""
     adapter: Path | None = None
     """With --transformer: the adapter to lay on it in place of the model's."""
+    signing_certificate: Path | None = None
+    """Certificate chain, PEM, that signs the manifest of the video in place of this user's own: an organisation's."""
+    signing_key: Path | None = None
+    """With --signing-certificate: its private key, PEM."""
     speech_encoder: str | None = None
     """Folder or hub repository of a wav2vec2 network that hears the speech in place of the model's, such as one of other languages: of the
     same shape, as safetensors. The model was not trained with it."""
@@ -180,3 +187,16 @@ def check_weights_options(transformer: Path | None, adapter: Path | None) -> Non
             raise CheckpointError(
                 f"There are no weights at {option} {path}; give a .safetensors, .gguf or torch file, or a folder that holds one."
             )
+
+
+def use_signing_options(run: RunOptions) -> None:
+    """Make the options about signing those of this process and of all that it starts, and check them.
+
+    Raises:
+        SettingsError: Certificate and key cannot be used.
+    """
+    if run.signing_certificate is None and run.signing_key is None:
+        return
+    given = {CERTIFICATE_VARIABLE: run.signing_certificate, KEY_VARIABLE: run.signing_key}
+    os.environ.update({name: str(path.expanduser().absolute()) for name, path in given.items() if path is not None})
+    signing_identity()

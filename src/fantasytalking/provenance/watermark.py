@@ -20,7 +20,7 @@ __all__ = ["STRENGTH", "Watermark"]
 
 Frame = npt.NDArray[np.uint8]
 
-STRENGTH = 1.0
+STRENGTH = 1.1
 """Grey levels of the pattern in a plain part of the picture, twice to thrice as many in detail: chosen by benchmarks/watermark.py."""
 _RENEWED_FRAMES = 50
 """How long the strength at each place is kept: it follows the detail, which moves little in this time."""

@@ -8,7 +8,6 @@ the places that were tried, which are almost normally distributed, and the certa
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,13 +16,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fantasytalking.provenance.watermark_code import CODE_BITS, decode
 from fantasytalking.provenance.watermark_pattern import (
     CELLS_A_SIDE,
-    MESSAGE_BITS,
     TILE,
-    is_message,
     layout,
-    number_of,
 )
 
 __all__ = ["FALSE_ALARMS", "Reading", "read_watermark"]
@@ -32,15 +29,13 @@ FALSE_ALARMS = 1e-3
 """Share of unmarked videos in which the watermark may be found by chance."""
 _PER_CELL = 2
 _SIDE = TILE * _PER_CELL
-_DETAIL = 1.5
+_DETAIL = 2.0
 """Pixels of the plane that is searched; what is coarser belongs to the picture."""
 _SCALES = tuple(np.exp(np.arange(math.log(0.55), math.log(1.4), 0.012)))
 _PLAIN = 9.0
 """Standard deviations from which the picture's own scale needs no others beside it."""
 _FINER = (0.994, 0.997, 1.003, 1.006)
 _MOST_MARKS = 3
-_DOUBTFUL_BITS = 6
-"""So many of the least certain bits are tried both ways, until the checksum fits."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +44,13 @@ class Reading:
 
     Attributes:
         found: Whether the watermark is there.
-        identifiers: Those whose checksum fits, the clearest first: none where the mark is too damaged, several where a marked video was
+        identifiers: Those that can be read, the clearest first: none where the mark is too damaged, several where a marked video was
             dubbed or generated from another marked one.
         chance: Probability that frames without a watermark look like this.
         deviations: How far the pattern stands out, in standard deviations.
         scale: Size of the pattern over the size that it has in a picture like this: 1 unless the video was cropped.
         frames: Number of frames that were looked at.
+        soft_bits: How much each bit of the message looks set (positive) or not.
     """
 
     found: bool
@@ -63,6 +59,7 @@ class Reading:
     deviations: float
     scale: float
     frames: int
+    soft_bits: tuple[float, ...] = ()
 
 
 def read_watermark(frames: Iterable[npt.NDArray[np.uint8]]) -> Reading:
@@ -83,13 +80,14 @@ def read_watermark(frames: Iterable[npt.NDArray[np.uint8]]) -> Reading:
     near = [_matched(whole, best.scale * finer) for finer in _FINER]
     best, tried = max(best, *near, key=lambda match: match.deviations), tried + len(near)
     deviations, chance, found = best.deviations, _chance(best.deviations, tried), []
+    soft = tuple(_soft_bits(best.tile_there).tolist())
     for _ in range(_MOST_MARKS):
         if _chance(best.deviations, tried) > FALSE_ALARMS:
             break
-        found.append(_identifier(_soft_bits(best.tile_there)))
+        found.append(decode(_soft_bits(best.tile_there))[0])
         best = best.without_place()
     known = tuple(dict.fromkeys(one for one in found if one is not None))
-    return Reading(chance <= FALSE_ALARMS, known, chance, deviations, 1 / best.scale, count)
+    return Reading(chance <= FALSE_ALARMS, known, chance, deviations, 1 / best.scale, count, soft)
 
 
 def _without_picture(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -100,8 +98,8 @@ def _without_picture(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     plane = cv2.resize(light, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     plane = plane - cv2.GaussianBlur(plane, (0, 0), _DETAIL)
-    strength = np.sqrt(cv2.GaussianBlur(plane * plane, (0, 0), 4 * _DETAIL))
-    return np.asarray(np.clip(plane / (strength + 0.5), -2.5, 2.5), np.float32)
+    strength = np.sqrt(cv2.GaussianBlur(plane * plane, (0, 0), 1.5 * _DETAIL))
+    return np.asarray(np.clip(plane / (strength + 0.5), -1.5, 1.5), np.float32)
 
 
 @functools.cache
@@ -166,22 +164,9 @@ def _matched(plane: npt.NDArray[np.float32], scale: float) -> _Match:
 
 
 def _soft_bits(tile: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """How much each bit [MESSAGE_BITS] looks set (positive) or not, over their spread."""
+    """How much each bit [CODE_BITS] looks set (positive) or not, over their spread."""
     cells = layout()
     values = cv2.resize(tile, (TILE, TILE), interpolation=cv2.INTER_AREA).reshape(-1) * cells.sign
     data = cells.owner >= 0
-    sums = np.bincount(cells.owner[data], values[data].astype(np.float64), MESSAGE_BITS)
+    sums = np.bincount(cells.owner[data], values[data].astype(np.float64), CODE_BITS)
     return np.asarray(sums / (np.abs(sums).mean() + 1e-12), np.float64)
-
-
-def _identifier(soft: npt.NDArray[np.float64]) -> int | None:
-    """The identifier whose checksum fits, trying the fewest changes of doubtful bits."""
-    bits = soft > 0
-    doubtful = np.argsort(np.abs(soft))[:_DOUBTFUL_BITS]
-    for count in range(_DOUBTFUL_BITS + 1):
-        for changed in itertools.combinations(doubtful, count):
-            tried = bits.copy()
-            tried[list(changed)] ^= True
-            if is_message(tried):
-                return number_of(tried)
-    return None

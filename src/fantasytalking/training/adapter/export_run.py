@@ -19,6 +19,7 @@ from torch import Tensor
 from fantasytalking.checkpoints.adapter_layouts import AdapterLayout, part_of, write_adapter
 from fantasytalking.checkpoints.fill_model import Source, expected_shapes, final_dtype
 from fantasytalking.checkpoints.load_models import Planned, plan_transformer
+from fantasytalking.checkpoints.model_card import CARD, write_model_card
 from fantasytalking.checkpoints.wan_layouts import TRANSFORMER_ORIGINAL
 from fantasytalking.checkpoints.weights_writer import MAX_SHARD_BYTES, Entry, write_checkpoint
 from fantasytalking.errors import CheckpointError, OutputError, SettingsError
@@ -249,7 +250,8 @@ def _write_pipeline(
             "('fantasytalking convert' makes it), or export the transformer alone."
         )
     for part in sorted(parts.iterdir()):
-        if part.name in ("transformer", PERCENTILES) or part.name.startswith("."):
+        # The base's card says what is true of the base.
+        if part.name in ("transformer", PERCENTILES, CARD) or part.name.startswith("."):
             continue
         report(part.name)
         if part.is_dir():
@@ -267,6 +269,7 @@ def _write_pipeline(
         sort_keys=True,
     )
     (folder / INDEX).write_text(text + "\n", encoding="utf-8")
+    write_model_card(folder, [f"Trained on top of the model `{trained.base.name}` with `fantasytalking train`."])
 
 
 def _export_embedded(run: Path, target: Path, layout: str) -> Path:
@@ -282,7 +285,13 @@ def _export_embedded(run: Path, target: Path, layout: str) -> Path:
             f"The embedded model is trained whole, so it has no {layout} layout; export it with --layout pipeline or transformer."
         )
     source = model if layout == "pipeline" else model / "transformer"
-    return _whole(target, lambda folder: shutil.copytree(source, folder, dirs_exist_ok=True))
+
+    def write(folder: Path) -> None:
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        if layout == "pipeline":
+            write_model_card(folder, ["Trained from scratch with `fantasytalking train`."])
+
+    return _whole(target, write)
 
 
 def _whole(target: Path, write: Callable[[Path], object]) -> Path:
