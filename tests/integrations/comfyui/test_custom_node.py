@@ -36,8 +36,8 @@ print(len(nodes), fantasytalking.__file__)
 
 def loaded(folder: Path) -> list[str]:
     """Load a folder of `custom_nodes` in a new process; the number of its nodes and the file of the package."""
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    env["PYTHONPATH"] = os.environ.get("FANTASYTALKING_COMFYUI", str(DOUBLE))
+    # without the path to this package, which may be installed
+    env = os.environ | {"PYTHONPATH": os.environ.get("FANTASYTALKING_COMFYUI", str(DOUBLE))}
     command = [sys.executable, "-c", LOAD, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder, check=False)
     assert done.returncode == 0, done.stderr
