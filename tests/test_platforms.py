@@ -237,10 +237,12 @@ multiprocessing.get_context = only_spawn
 """A process whose files of this package find no POSIX, and in which spawn is the only way to start another."""
 
 GENERATED = """
-import importlib, pathlib
+import importlib, pathlib, sys
 from fantasytalking.cli.__main__ import main
 assert main({words!r}) == 0
 package = pathlib.Path({package!r})
+# nodes are imported by a ComfyUI
+sys.path.append({comfyui!r})
 for path in sorted(package.rglob("*.py")):
     name = ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
     if not name.endswith("__main__"):
@@ -295,7 +297,12 @@ def test_a_video_is_generated_and_every_module_imported_without_posix(tmp_path: 
     example = PACKAGE / "models" / "embedded" / "example"
     words = ["generate", "--image", str(example / "portrait.png"), "--audio", str(example / "speech.wav")]
     words += ["--output", str(tmp_path / "out.mp4"), "--max-seconds", "0.3", "--steps", "1", "--longest-side", "128"]
-    run(tmp_path / "generated.py", GENERATED.format(words=words, package=str(PACKAGE)))
+    run(
+        tmp_path / "generated.py",
+        GENERATED.format(
+            words=words, package=str(PACKAGE), comfyui=str(ROOT / "tests" / "integrations" / "comfyui_double")
+        ),
+    )
     assert (tmp_path / "out.mp4").stat().st_size > 1000
 
 

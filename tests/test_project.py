@@ -69,6 +69,8 @@ def test_the_pins_bring_no_graphics_card_libraries() -> None:
 def test_what_is_imported_is_declared() -> None:
     sources = [path for folder in (PACKAGE, ROOT / "benchmarks") for path in folder.rglob("*.py")]
     own = {"fantasytalking", "benchmarks", "tests", *(path.stem for path in sources if PACKAGE not in path.parents)}
+    # what nodes for ComfyUI import from the program that loads them
+    own |= {"comfy", "comfy_api", "folder_paths"}
     imported = {name for path in sources for name in imported_modules(path)} - own - sys.stdlib_module_names
     providers = {module: names for module, names in metadata.packages_distributions().items()}
     declared = {canonicalize_name(requirement.name) for requirement in requirements()}

@@ -15,6 +15,7 @@ from fantasytalking.cli.__main__ import COMMANDS
 from fantasytalking.pipeline.settings import GenerationSettings
 
 PACKAGE = Path(__file__).parents[1] / "src" / "fantasytalking"
+COMFYUI = Path(__file__).parent / "integrations" / "comfyui_double"
 
 # The 4n+1 rule in any spelling, the patch, and the native frame rate.
 GEOMETRY = re.compile(r"- 1\) ?(?://|%) ?4\b|% ?4 ?== ?1|\* ?4 ?\+ ?[15]\b|\b23\.0\b")
@@ -50,7 +51,9 @@ def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
         fantasytalking.Pipeline  # noqa: B018
 
 
-def test_the_names_that_a_module_exports_exist() -> None:
+def test_the_names_that_a_module_exports_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    # nodes are imported by a ComfyUI
+    monkeypatch.syspath_prepend(COMFYUI)
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
         module = importlib.import_module(name)
@@ -133,7 +136,10 @@ def test_the_call_of_the_pipeline() -> None:
 
 
 def test_the_commands() -> None:
-    expected = "demo generate batch verify info download convert prepare train export evaluate compare weights benchmark manifest"
+    expected = (
+        "demo generate batch verify info download convert prepare train export evaluate compare weights benchmark manifest "
+        "comfyui"
+    )
     assert list(COMMANDS) == expected.split()
 
 

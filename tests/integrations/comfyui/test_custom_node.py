@@ -14,8 +14,8 @@ import pytest
 
 from fantasytalking.cli.__main__ import main
 from fantasytalking.integrations.comfyui.node_folder import EXAMPLES, WORKFLOWS
+from scripts.comfyui_workflows import PAGE, WIDGETS, files, node_infos, page
 from tests.integrations.comfyui.conftest import DOUBLE, ROOT, load_custom_node
-from tools.comfyui_workflows import PAGE, WIDGETS, files, node_infos, page
 
 LOAD = """
 import importlib.util, sys, asyncio
@@ -36,8 +36,8 @@ print(len(nodes), fantasytalking.__file__)
 
 def loaded(folder: Path) -> list[str]:
     """Load a folder of `custom_nodes` in a new process; the number of its nodes and the file of the package."""
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    env["PYTHONPATH"] = os.environ.get("FANTASYTALKING_COMFYUI", str(DOUBLE))
+    # without the path to this package, which may be installed
+    env = os.environ | {"PYTHONPATH": os.environ.get("FANTASYTALKING_COMFYUI", str(DOUBLE))}
     command = [sys.executable, "-c", LOAD, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder, check=False)
     assert done.returncode == 0, done.stderr
@@ -84,9 +84,9 @@ def test_the_tests_do_not_take_the_repository_for_a_package() -> None:
 def test_workflows_requirements_and_page_are_up_to_date() -> None:
     infos = node_infos()
     made = files(infos)
-    assert {path: path.read_text() for path in made} == made, "run tools/comfyui_workflows.py"
+    assert {path: path.read_text() for path in made} == made, "run scripts/comfyui_workflows.py"
     assert set(WORKFLOWS.rglob("*.json")) == set(made) - {ROOT / "requirements.txt"}
-    assert PAGE.read_text() == page(PAGE.read_text(), infos), "run tools/comfyui_workflows.py"
+    assert PAGE.read_text() == page(PAGE.read_text(), infos), "run scripts/comfyui_workflows.py"
 
 
 @pytest.mark.parametrize("file", sorted(WORKFLOWS.glob("*.json")), ids=lambda path: path.stem)

@@ -134,15 +134,15 @@ def test_the_user_can_stop_a_run_in_the_middle(
     from comfy import model_management
 
     calls = [0]
-    look = model_management.processing_interrupted
+    look = model_management.throw_exception_if_processing_interrupted
 
-    def pressed() -> bool:
+    def asked() -> None:
         calls[0] += 1
         if calls[0] == after:
             model_management.interrupt_current_processing()
-        return look()
+        look()
 
-    monkeypatch.setattr(model_management, "processing_interrupted", pressed)
+    monkeypatch.setattr(model_management, "throw_exception_if_processing_interrupted", asked)
     with pytest.raises(model_management.InterruptProcessingException):
         server.run(workflow(name))
     assert calls[0] == after

@@ -6,13 +6,12 @@ from typing import Any
 
 from comfy_api.latest import ComfyExtension
 
-from fantasytalking.integrations.comfyui.generate_nodes import (
+from fantasytalking.integrations.comfyui.file_nodes import (
     FantasyTalkingDub,
     FantasyTalkingLongVideo,
-    FantasyTalkingSampler,
-    FantasyTalkingSave,
     FantasyTalkingSeveralSpeakers,
 )
+from fantasytalking.integrations.comfyui.frame_nodes import FantasyTalkingSampler, FantasyTalkingSave
 from fantasytalking.integrations.comfyui.input_nodes import (
     FantasyTalkingFace,
     FantasyTalkingSettings,
@@ -21,7 +20,7 @@ from fantasytalking.integrations.comfyui.input_nodes import (
     FantasyTalkingSpeechFile,
 )
 from fantasytalking.integrations.comfyui.load_nodes import FantasyTalkingLora, FantasyTalkingModel
-from fantasytalking.integrations.comfyui.model_files import register
+from fantasytalking.integrations.comfyui.models_in_comfyui import register
 
 __all__ = ["NODES", "FantasyTalkingExtension"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from fantasytalking.generation.run_options import MemoryOptions, ProfileOptions, RunOptions, check_weights_options
-from fantasytalking.integrations.comfyui.model_files import (
+from fantasytalking.integrations.comfyui.models_in_comfyui import (
     FOLDER,
     adapter_files,
     file_of,

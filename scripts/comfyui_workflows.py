@@ -1,7 +1,7 @@
 """Write the example workflows for ComfyUI in both of its formats and the tables of nodes in docs/comfyui.md, from the nodes themselves, and
 requirements.txt.
 
-    PYTHONPATH=src:tests/integrations/comfyui_double python -m tools.comfyui_workflows
+    PYTHONPATH=src:tests/integrations/comfyui_double python -m scripts.comfyui_workflows
 
 A workflow is listed here by its nodes and links alone; everything else is the default of its widget. `tests/integrations/comfyui` runs the
 workflows, and checks that the files are what this writes.
@@ -21,7 +21,7 @@ from fantasytalking.integrations.comfyui.node_folder import WORKFLOWS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "comfyui.md"
-START, END = "<!-- nodes: written by tools/comfyui_workflows.py -->", "<!-- end of nodes -->"
+START, END = "<!-- nodes: written by scripts/comfyui_workflows.py -->", "<!-- end of nodes -->"
 
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 PORTRAIT, SPEECH = "fantasytalking_portrait.png", "fantasytalking_speech.wav"
@@ -257,7 +257,7 @@ def requirements() -> str:
     """What ComfyUI's manager installs for a clone: what the package needs, but for PyTorch, which it must not replace."""
     needed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     lines = [one for one in needed if not one.startswith("torch>")]
-    first = "# For a clone in ComfyUI's custom_nodes, by tools/comfyui_workflows.py from pyproject.toml; PyTorch is ComfyUI's own."
+    first = "# For a clone in ComfyUI's custom_nodes, by scripts/comfyui_workflows.py from pyproject.toml; PyTorch is ComfyUI's own."
     return "\n".join([first, *lines]) + "\n"
 
 
