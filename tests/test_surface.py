@@ -22,7 +22,9 @@ GEOMETRY = re.compile(r"- 1\) ?(?://|%) ?4\b|% ?4 ?== ?1|\* ?4 ?\+ ?[15]\b|\b23\
 
 def test_the_public_names() -> None:
     assert sorted(fantasytalking.__all__) == [
+        "AsyncClient",
         "Audio",
+        "Client",
         "Conditions",
         "FantasyTalkingError",
         "FantasyTalkingPipeline",

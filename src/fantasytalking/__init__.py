@@ -14,7 +14,9 @@ from fantasytalking.system.lazy_exports import lazy_exports
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AsyncClient": "fantasytalking.serving.async_client",
     "Audio": "fantasytalking.media.audio",
+    "Client": "fantasytalking.serving.client",
     "Conditions": "fantasytalking.conditioning.conditions",
     "FantasyTalkingError": "fantasytalking.errors",
     "FantasyTalkingPipeline": "fantasytalking.pipeline.pipeline",
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline as FantasyTalkingPipeline
     from fantasytalking.pipeline.settings import GenerationSettings as GenerationSettings
     from fantasytalking.pipeline.talking_video import TalkingVideo as TalkingVideo
+    from fantasytalking.serving.async_client import AsyncClient as AsyncClient
+    from fantasytalking.serving.client import Client as Client
     from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel as FantasyTalkingTransformer3DModel
 
 

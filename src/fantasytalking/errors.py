@@ -11,6 +11,7 @@ FantasyTalkingError                 everything this library raises on purpose
 │   └── OutputError                 the file to write: exists, folder missing or full, not writable
 ├── CheckpointError                 weights: missing, unexpected or misshapen keys, unsafe pickles
 ├── MissingDependencyError          an optional package is needed and not installed (also an ImportError)
+├── ServerError                     a service: not reachable, refuses the client, or failed
 └── ResourceError                   the machine is too small for the request
     └── OutOfMemory                 memory or accelerator memory ran out
 ```
@@ -32,6 +33,7 @@ __all__ = [
     "OutOfMemory",
     "OutputError",
     "ResourceError",
+    "ServerError",
     "SettingsError",
     "VideoError",
 ]
@@ -81,6 +83,10 @@ class CheckpointError(FantasyTalkingError):
 
 class MissingDependencyError(FantasyTalkingError, ImportError):
     """An optional package is needed and not installed; the message names the extra to install."""
+
+
+class ServerError(FantasyTalkingError):
+    """A service cannot be reached, refuses the client, or failed at a job."""
 
 
 class ResourceError(FantasyTalkingError):

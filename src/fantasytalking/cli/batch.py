@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +15,7 @@ import tyro
 
 from fantasytalking.cli.batch_cases import WORK, BatchCase, check_batch_folder, read_cases
 from fantasytalking.cli.options import SettingOptions, given_settings, parse
+from fantasytalking.cli.server_run import BatchServer, check_server_options
 from fantasytalking.errors import FantasyTalkingError, OutputError, SettingsError
 from fantasytalking.generation.run_options import (
     MemoryOptions,
@@ -32,6 +33,9 @@ from fantasytalking.system.startup import check_threads, importing_frameworks
 
 __all__ = ["Batch", "main", "run"]
 
+Results = Callable[[list[BatchCase]], Iterator[dict[str, Any]]]
+"""Generates cases; gives a line of the report for each as it ends."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -48,7 +52,12 @@ class Batch:
     model: str = "embedded"
     """embedded (comes with the package), a model folder, or the name of a repository on the Hugging Face hub."""
     workers: int | None = None
-    """Processes that generate, with Ray if more than one: by default one for each CUDA device, and one on other machines."""
+    """Processes that generate, with Ray if more than one: by default one for each CUDA device, and one on other machines. With --server:
+    videos that are made at a time."""
+    server: str | None = None
+    """Address of a service ('fantasytalking serve') that makes the videos, such as http://127.0.0.1:8000; --model is one of its models."""
+    token_file: Path | None = None
+    """With --server: file with the access token."""
     run: RunOptions = field(default_factory=RunOptions)
     """How and where the command runs."""
     memory: MemoryOptions = field(default_factory=MemoryOptions)
@@ -82,19 +91,17 @@ def run(options: Batch) -> int:
         raise SettingsError(
             f"--workers must be at least 1, but {options.workers} was given; leave it out for the default."
         )
+    check_server_options(options.server, options.token_file, options.run, (options.memory, options.speed), {})
     check_weights_options(options.run.transformer, options.run.adapter)
     parse_loras(options.speed.lora)
-    options = dataclasses.replace(
-        options, output=options.output.expanduser().absolute(), model=_whole_path(options.model)
-    )
+    model = _whole_path(options.model) if options.server is None else options.model
+    options = dataclasses.replace(options, output=options.output.expanduser().absolute(), model=model)
     cases = read_cases(options.manifest, options.output, given, _deciding(options))
     check_batch_folder(options.output, cases, options.run.overwrite)
     progress = TerminalProgress()
-    with progress.stage("loading"), importing_frameworks():
-        quiet_frameworks()
-        from fantasytalking.system.folder_owner import owned
+    results = _remote(options) if options.server is not None else _local(options, progress)
+    from fantasytalking.system.folder_owner import owned
 
-        places = _Places.choose(options, progress)
     with owned(options.output, "generating a batch into", tell=progress.note):
         work = options.output / WORK
         work.mkdir(exist_ok=True)
@@ -102,7 +109,7 @@ def run(options: Batch) -> int:
         # The folder is the user's, who may keep half-written files of other programs in it.
         for part in options.output.glob(".report.*.part.jsonl"):
             part.unlink(missing_ok=True)
-        rows = _generate(options, cases, places, progress)
+        rows = _generate(options, cases, results, progress)
     return _print(options, rows, progress)
 
 
@@ -115,6 +122,8 @@ def _whole_path(model: str) -> str:
 
 def _deciding(options: Batch) -> dict[str, Any]:
     """What determines all videos besides the lines: the model's files, and the options that change what it computes."""
+    if options.server is not None:
+        return {"model": {"server": options.model}, "speed": [options.speed.profile]}
     folder = resolve_model(options.model)
     weights: dict[str, str] = {}
     if isinstance(folder, Path):
@@ -171,10 +180,27 @@ class _Places:
         return cls(workers, options.run.device if workers == 1 else "cuda", 0.0 if workers == 1 else 1.0)
 
 
-def _generate(options: Batch, cases: list[BatchCase], places: _Places, progress: Progress) -> list[dict[str, Any]]:
-    """Generate what is missing; returns the lines of the report, one a case."""
-    from fantasytalking.cli.batch_worker import BatchModel, to_job
+def _local(options: Batch, progress: Progress) -> Results:
+    """Generates cases on this machine."""
+    with progress.stage("loading"), importing_frameworks():
+        quiet_frameworks()
+        from fantasytalking.cli.batch_worker import BatchModel, to_job
 
+        places = _Places.choose(options, progress)
+    how = dataclasses.replace(options.run, device=places.device)
+    model = BatchModel(options.model, how, options.memory, options.speed, secrets.token_hex(8))
+    return lambda cases: _results(model, [to_job(case) for case in cases], places)
+
+
+def _remote(options: Batch) -> Results:
+    """Generates cases on a server; `--workers` says how many at a time."""
+    assert options.server is not None
+    given = {} if options.workers is None else {"at_once": options.workers}
+    return BatchServer(options.server, options.token_file, options.model, options.speed.profile, **given).results
+
+
+def _generate(options: Batch, cases: list[BatchCase], results: Results, progress: Progress) -> list[dict[str, Any]]:
+    """Generate what is missing; returns the lines of the report, one a case."""
     kept = {case.name for case in cases if case.is_made()}
     rows = {name: {"name": name, "status": "kept", "output": str(options.output / f"{name}.mp4")} for name in kept}
     if kept:
@@ -183,11 +209,9 @@ def _generate(options: Batch, cases: list[BatchCase], places: _Places, progress:
     _write_report(report, list(rows.values()))
     # A case that an earlier run began and did not end goes last: it may be the one that ended that run.
     waiting = sorted((case for case in cases if case.name not in kept), key=lambda case: case.tries.exists())
-    how = dataclasses.replace(options.run, device=places.device)
-    model = BatchModel(options.model, how, options.memory, options.speed, secrets.token_hex(8))
     try:
         with progress.stage("generating", len(waiting)) as advance:
-            for row in _results(model, [to_job(case) for case in waiting], places):
+            for row in results(waiting):
                 rows[row["name"]] = row
                 append_json_line(report, row)
                 if "error" in row:

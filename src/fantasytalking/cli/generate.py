@@ -10,6 +10,7 @@ from fantasytalking.cli.command_job import Job
 from fantasytalking.cli.dub_run import dub_file, parse_speakers, speak_together_file
 from fantasytalking.cli.options import SettingOptions, given_settings, parse
 from fantasytalking.cli.parallel_run import ParallelOptions, alike, generate_together, started_by_torchrun
+from fantasytalking.cli.server_run import check_server_options, generate_on_server
 from fantasytalking.cli.stream_run import STANDARD_OUTPUT
 from fantasytalking.errors import SettingsError
 from fantasytalking.generation.run_options import MemoryOptions, ProfileOptions, RunOptions
@@ -37,6 +38,10 @@ class Generate:
     """Write an mp4 that plays while it grows, from the first second on; with --output - always so."""
     model: str = "embedded"
     """embedded (comes with the package), a model folder, or the name of a repository on the Hugging Face hub."""
+    server: str | None = None
+    """Address of a service ('fantasytalking serve') that makes the video, such as http://127.0.0.1:8000; --model is one of its models."""
+    token_file: Path | None = None
+    """With --server: file with the access token."""
     run: RunOptions = field(default_factory=RunOptions)
     """How and where the command runs."""
     memory: MemoryOptions = field(default_factory=MemoryOptions)
@@ -66,6 +71,20 @@ def main(arguments: Sequence[str]) -> int:
     speakers = parse_speakers(options.speaker)
     if speakers and "face" in settings:
         raise SettingsError("--speaker says which faces speak; leave out --face.")
+    others = {"stream": stream, "parallel": options.several.parallel is not None}
+    check_server_options(options.server, options.token_file, options.run, plan, others)
+    if options.server is not None:
+        inputs = options.image, options.video, speakers if options.audio is None else options.audio
+        return generate_on_server(
+            options.server,
+            options.token_file,
+            inputs,
+            options.output,
+            options.model,
+            options.run,
+            options.speed.profile,
+            settings,
+        )
     rest = options.output, options.model, options.run, settings, plan
     if options.video is not None or speakers:
         _check_alone(stream, options.several.parallel)

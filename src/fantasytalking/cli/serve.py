@@ -46,6 +46,6 @@ def main(arguments: Sequence[str]) -> int:
             help=f"{one.help}{unit}{default}", metavar="|".join(one.choices) or "VALUE", help_behavior_hint=""
         )
         fields.append((one.name, Annotated[str | None, argument], dataclasses.field(default=None)))
-    options = parse(dataclasses.make_dataclass("Serve", fields, frozen=True), "serve", arguments)
+    options: Any = parse(dataclasses.make_dataclass("Serve", fields, frozen=True), "serve", arguments)
     given = {name: value for name, value in vars(options).items() if value is not None}
     return run_server(read_server_settings(given.pop("config", None), given), sys.stderr)

@@ -80,6 +80,9 @@ class Progress:
         """Show a stage while it lasts; subclasses that have a better place for it override this."""
         yield lambda steps=1: None
 
+    def nested_step(self) -> None:
+        """Called after each step of a stage within one that is shown; subclasses that end a run by an exception override this, too."""
+
 
 class QuietProgress(Progress):
     """Stages and notes without output, for processes beside the one that speaks to the user."""
@@ -103,6 +106,11 @@ class Nested(Progress):
     def show_note(self, text: str) -> None:
         """Show a note as the outer one does."""
         self._outer.show_note(text)
+
+    @contextmanager
+    def show_stage(self, name: str, total: int) -> Iterator[Advance]:
+        """Show nothing, but let the outer one end the run."""
+        yield lambda steps=1: self._outer.nested_step()
 
 
 class TerminalProgress(Progress):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import tempfile
 from types import FrameType
@@ -12,7 +13,9 @@ import uvicorn
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.serving.api.app import create_app
+from fantasytalking.serving.api.http_server import server_options
 from fantasytalking.serving.api.service import Service
+from fantasytalking.serving.operations.structured_logs import configure_logs
 from fantasytalking.serving.server_settings import ServerSettings
 
 __all__ = ["run_server"]
@@ -29,8 +32,11 @@ class _Server(uvicorn.Server):
         self._service = service
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Not uvicorn's own, which raises the signal again in the end: a stop in order is no failure.
         self._service.closing.set()
-        super().handle_exit(sig, frame)
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
 
 
 def run_server(settings: ServerSettings, out: TextIO) -> int:
@@ -43,24 +49,14 @@ def run_server(settings: ServerSettings, out: TextIO) -> int:
     Raises:
         SettingsError: A setting cannot be used, or the address is taken.
     """
+    configure_logs(settings.log_format, settings.log_level)
     settings.data.mkdir(parents=True, exist_ok=True)
-    uploads = settings.data / "uploads"
-    uploads.mkdir(exist_ok=True)
-    # Large uploads are spooled to a file: to this disk, not to a small /tmp.
-    tempfile.tempdir = str(uploads.absolute())
+    # What is too large for memory goes to this disk, not to a small /tmp.
+    tempfile.tempdir = str(settings.data.absolute() / "uploads")
     app = create_app(settings)
     listening = _listen(settings)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
-        timeout_graceful_shutdown=_CONNECTIONS_END,
-        limit_concurrency=settings.connections,
-        h11_max_incomplete_event_size=settings.header_bytes,
-        server_header=False,
-    )
+    options = {**server_options(settings), "timeout_graceful_shutdown": _CONNECTIONS_END}
+    config = uvicorn.Config(app, **options)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"Serving at http://{shown}:{port}{settings.root_path}/ ; Ctrl-C stops.", file=out, flush=True)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from fantasytalking.errors import SettingsError
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+
+from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.pipeline.early_inputs import read_demands
 from fantasytalking.pipeline.face_in_footage import open_footage
 from fantasytalking.pipeline.footage_inputs import load_footage_speech
 from fantasytalking.pipeline.model_names import resolve_model
 from fantasytalking.pipeline.progress import QuietProgress
 from fantasytalking.pipeline.settings import GenerationSettings
-from fantasytalking.serving.api.api_errors import ApiError
+from fantasytalking.serving.api.api_errors import ApiError, api_error
 from fantasytalking.serving.api.settings_schema import check_names, parsed_settings
-from fantasytalking.serving.api.video_request import FIELDS, PROFILES, VideoRequest
+from fantasytalking.serving.api.video_request import FIELDS, PROFILES, VideoRequest, read_video_request
 from fantasytalking.serving.jobs.job_errors import without_paths
 from fantasytalking.serving.jobs.job_files import FOOTAGE, IMAGE, JobFiles, new_job_id
 from fantasytalking.serving.jobs.job_records import Job, JobInputs, Mode, NewJob
@@ -26,11 +30,12 @@ from fantasytalking.serving.jobs.job_store import JobStore, QueueFull
 from fantasytalking.serving.jobs.read_inputs import read_job_inputs
 from fantasytalking.serving.offered_models import model_named
 from fantasytalking.serving.server_settings import ServerSettings
+from fantasytalking.serving.uploads.check_upload import UploadFacts, check_upload
+from fantasytalking.serving.uploads.file_kinds import FileKind
+from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.records import nearest_name
 
-__all__ = ["Sender", "VideoDesk", "check_job_inputs", "copy_upload"]
-
-_PIECE = 1024 * 1024
+__all__ = ["Sender", "VideoDesk", "check_file", "check_job_inputs"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class VideoDesk:
     def __init__(self, settings: ServerSettings, store: JobStore, files: JobFiles) -> None:
         self._settings, self._store, self._files = settings, store, files
 
-    def accept(self, request: VideoRequest, sender: Sender) -> tuple[Job, bool]:
+    async def receive(self, request: Request, sender: Sender) -> tuple[Job, bool]:
         """Store and check what a request sends, and queue it.
 
         Returns:
@@ -70,65 +75,84 @@ class VideoDesk:
             FantasyTalkingError: A file or a setting cannot be used.
             ApiError: Too large, or no room in the queue.
         """
+        job = new_job_id()
+        folder = self._files.folder(job)
+        folder.mkdir()
+        accepted = None
+        try:
+            # Before a client sends its files in vain.
+            await run_in_threadpool(self._check_room, sender)
+            read = await read_video_request(request, self._settings, folder)
+            accepted = await run_in_threadpool(self._accept, job, read, sender)
+        finally:
+            if accepted is None or not accepted[1]:
+                self._files.delete(job)
+        return accepted
+
+    def _accept(self, job: str, request: VideoRequest, sender: Sender) -> tuple[Job, bool]:
         check_names(request.fields, FIELDS)
         given = parsed_settings(request.fields)
         mode, faces = _mode(request), _faces(request)
         if faces and given.get("face") is not None:
             raise SettingsError("audio_face says which faces speak; leave out face.")
+        self._check_prompts(given)
         model, known_model = model_named(self._settings, request.model)
         if request.profile not in PROFILES:
             raise SettingsError(
                 f"There is no profile {request.profile!r}; {nearest_name(request.profile, PROFILES, 'profiles')}"
             )
-        job = new_job_id()
         folder = self._files.folder(job)
-        folder.mkdir()
-        try:
-            inputs, digest = self._store_files(request, mode, faces, folder)
-            digest.update(repr((model, request.profile, sorted(given.items()), faces)).encode())
-            earlier = self._earlier(sender, digest.hexdigest())
-            if earlier is not None:
-                self._files.delete(job)
-                return earlier, False
-            self._check_room(sender.client)
-            settings, notes = check_job_inputs(mode, folder, inputs, known_model, given, self._settings)
-            new = NewJob(
-                job,
-                sender.client,
-                mode,
-                model,
-                request.profile,
-                given,
-                settings,
-                inputs,
-                tuple(without_paths(note, folder) for note in notes),
-                sender.request_id,
-                sender.idempotency_key,
-                digest.hexdigest(),
-            )
-            accepted, is_new = self._add(new)
-        except BaseException:
-            self._files.delete(job)
-            raise
-        if not is_new:
-            self._files.delete(job)
-        return accepted, is_new
-
-    def _store_files(
-        self, request: VideoRequest, mode: Mode, faces: tuple[int, ...], folder: Path
-    ) -> tuple[JobInputs, Any]:
-        limits, digest = self._settings, hashlib.sha256()
-        picture = FOOTAGE if mode == Mode.FOOTAGE else IMAGE
-        field, most = (
-            ("video_reference", limits.video_bytes) if picture == FOOTAGE else ("image_reference", limits.image_bytes)
+        fingerprint = _fingerprint(request, (model, request.profile, sorted(given.items()), faces))
+        earlier = self._earlier(sender, fingerprint)
+        if earlier is not None:
+            return earlier, False
+        inputs, found = self._check_files(request, mode, faces, folder)
+        settings, notes = check_job_inputs(mode, folder, inputs, known_model, given, self._settings)
+        told = dict.fromkeys((*found, *(without_paths(note, folder) for note in notes)))
+        new = NewJob(
+            job,
+            sender.client,
+            mode,
+            model,
+            request.profile,
+            given,
+            settings,
+            inputs,
+            tuple(told),
+            sender.request_id,
+            sender.idempotency_key,
+            fingerprint,
         )
-        copy_upload(request.files[field][0], folder / picture, most, field, digest)
-        names = []
-        for number, file in enumerate(request.files["audio_reference"]):
-            names.append(f"audio-{number}")
-            copy_upload(file, folder / names[-1], limits.audio_bytes, "audio_reference", digest)
-        _folder_to_disk(folder)
-        return JobInputs(picture, tuple(names), faces), digest
+        return self._add(new)
+
+    def _check_prompts(self, given: Mapping[str, Any]) -> None:
+        most = self._settings.prompt_characters
+        for name in ("prompt", "negative_prompt"):
+            if len(given.get(name, "")) > most:
+                raise ApiError(422, "settings_error", f"{name} has more than {most} characters; shorten it.", name)
+
+    def _check_files(
+        self, request: VideoRequest, mode: Mode, faces: tuple[int, ...], folder: Path
+    ) -> tuple[JobInputs, list[str]]:
+        """Give the files their names, and decode each in a process of its own."""
+        speeches = request.files["audio_reference"]
+        if len(speeches) > self._settings.speakers:
+            raise _wrong(
+                f"{len(speeches)} speeches were given, and at most {self._settings.speakers} are accepted.",
+                "audio_reference",
+            )
+        dubs = mode == Mode.FOOTAGE
+        field = "video_reference" if dubs else "image_reference"
+        picture = folder / (FOOTAGE if dubs else IMAGE)
+        os.replace(request.files[field][0], picture)
+        notes = list(check_file(picture, "video" if dubs else "image", field, self._settings).notes)
+        names = [f"audio-{number}" for number in range(len(speeches))]
+        for name, path in zip(names, speeches, strict=True):
+            os.replace(path, folder / name)
+            notes += check_file(folder / name, "audio", "audio_reference", self._settings).notes
+        for path in (picture, *(folder / name for name in names), folder):
+            _to_disk(path)
+        return JobInputs(picture.name, tuple(names), faces), notes
 
     def _earlier(self, sender: Sender, fingerprint: str) -> Job | None:
         if sender.idempotency_key is None:
@@ -136,10 +160,19 @@ class VideoDesk:
         job = self._store.by_key(sender.client, sender.idempotency_key)
         return None if job is None else _same(job, fingerprint)
 
-    def _check_room(self, client: str) -> None:
-        """Refuse before the work of checking; the queue counts once more when the job is added."""
+    def _check_room(self, sender: Sender) -> None:
+        """Refuse before anything is read; the queue counts once more when the job is added."""
+        if sender.idempotency_key is not None and self._store.by_key(sender.client, sender.idempotency_key) is not None:
+            return
+        free = shutil.disk_usage(self._settings.data).free
+        if free < self._settings.disk_free_bytes:
+            raise ApiError(
+                507,
+                "storage_error",
+                "The server's disk is almost full; try again later, or delete videos that are not needed.",
+            )
         try:
-            self._store.check_room(client, self._settings.queued_jobs, self._settings.queued_jobs_per_client)
+            self._store.check_room(sender.client, self._settings.queued_jobs, self._settings.queued_jobs_per_client)
         except QueueFull as full:
             raise self._no_room(full) from None
 
@@ -261,41 +294,37 @@ def _same(job: Job, fingerprint: str) -> Job:
     return job
 
 
-def copy_upload(source: BinaryIO, target: Path, most: int, field: str, digest: Any = None) -> None:
-    """Store an uploaded file.
+def check_file(path: Path, kind: FileKind, field: str, settings: ServerSettings) -> UploadFacts:
+    """Decode an uploaded file in a process of its own.
 
     Args:
-        source: What was sent.
-        target: The new file.
-        most: Most bytes.
-        field: Field of the request, for messages.
-        digest: Is fed what the file holds.
+        path: The file.
+        kind: What it is meant to be.
+        field: Field of the request, for the error.
+        settings: Limits.
 
     Raises:
-        ApiError: It is larger, or empty.
+        ApiError: It cannot be used.
     """
-    digest = hashlib.sha256() if digest is None else digest
-    size = 0
-    with target.open("xb") as file:
-        while piece := source.read(_PIECE):
-            size += len(piece)
-            if size > most:
-                raise ApiError(
-                    413, "too_large", f"{field} is larger than {most} bytes, the most that this server takes.", field
-                )
-            digest.update(piece)
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    digest.update(f"{field} {size}".encode())
-    if size == 0:
-        raise _wrong(f"{field} is empty (0 bytes); give a complete file.", field)
+    try:
+        return check_upload(path, kind, settings)
+    except InputError as error:
+        raise api_error(error, path.parent, field) from error
 
 
-def _folder_to_disk(folder: Path) -> None:
-    if not hasattr(os, "O_DIRECTORY"):
+def _fingerprint(request: VideoRequest, rest: object) -> str:
+    """Digest of everything that was asked for."""
+    digest = hashlib.sha256(repr(rest).encode())
+    for field in sorted(request.files):
+        for path in request.files[field]:
+            digest.update(field.encode() + file_sha256(path).encode())
+    return digest.hexdigest()
+
+
+def _to_disk(path: Path) -> None:
+    if path.is_dir() and os.name != "posix":
         return
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
     finally:

@@ -113,7 +113,7 @@ class Access:
         safely = _with_headers(scope, send)
         refusal = self._refusal(scope)
         if refusal is not None:
-            await refuse(scope, safely, refusal)
+            await refuse(scope, receive, safely, refusal)
         else:
             await self._app(scope, receive, safely)
 

@@ -11,13 +11,17 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.pipeline.settings import settings_list
+from fantasytalking.serving.api.rate_limits import BodyRefused
 from fantasytalking.serving.api.refusals import error_body
 from fantasytalking.serving.jobs.job_errors import INTERNAL, error_of
+from fantasytalking.serving.uploads.file_kinds import FileTooLarge, UnknownFileKind
+from fantasytalking.serving.uploads.receive_form import FormError
 
-__all__ = ["ERROR_SCHEMA", "ApiError", "add_error_handlers", "error_responses"]
+__all__ = ["ERROR_SCHEMA", "ApiError", "add_error_handlers", "api_error", "error_responses"]
 
 _PARAMETERS = {
     "image_error": "image_reference",
@@ -26,6 +30,11 @@ _PARAMETERS = {
     "video_error": "video_reference",
 }
 _STATUS = {"storage_error": 507, "model_error": 503, "out_of_memory": 503, "resource_error": 503}
+_KINDS: tuple[tuple[type[Exception], int, str], ...] = (
+    (FileTooLarge, 413, "too_large"),
+    (UnknownFileKind, 415, "unknown_kind"),
+    (FormError, 400, "bad_request"),
+)
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unknown_kind"}
 
 ERROR_SCHEMA: dict[str, Any] = {
@@ -55,6 +64,7 @@ _MEANINGS = {
     429: "Too many jobs or requests; Retry-After says when to come back.",
     501: "The server lacks the package for that.",
     503: "The server cannot do it now.",
+    507: "The server's disk is full.",
 }
 
 _log = logging.getLogger("fantasytalking.serving.api")
@@ -78,6 +88,21 @@ class ApiError(Exception):
         self.status, self.code, self.message, self.param, self.headers = status, code, message, param, headers
 
 
+def api_error(error: FantasyTalkingError, folder: Path, param: str | None = None) -> ApiError:
+    """The answer to an error of the library.
+
+    Args:
+        error: The error.
+        folder: Folder whose path is taken out of the sentence.
+        param: Field of the request that is meant; None finds it from the kind of error.
+    """
+    told = error_of(error, folder)
+    for kind, status, code in _KINDS:
+        if isinstance(error, kind):
+            return ApiError(status, code, told.message, param)
+    return ApiError(_STATUS.get(told.code, 422), told.code, told.message, param or _parameter(told.code, told.message))
+
+
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What OpenAPI says of the errors of a route."""
     content = {"application/json": {"schema": ERROR_SCHEMA}}
@@ -98,10 +123,12 @@ def add_error_handlers(app: FastAPI, data: Path) -> None:
 
     @app.exception_handler(FantasyTalkingError)
     async def _of_library(request: Request, error: FantasyTalkingError) -> JSONResponse:
-        told = error_of(error, data)
-        return JSONResponse(
-            error_body(told.code, told.message, _parameter(told.code, told.message)), _STATUS.get(told.code, 422)
-        )
+        return await _of_api(request, api_error(error, data))
+
+    @app.exception_handler(BodyRefused)
+    @app.exception_handler(ClientDisconnect)
+    async def _of_connection(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse(error_body("bad_request", "The request ended before it was complete."), 400)
 
     @app.exception_handler(HTTPException)
     async def _of_framework(request: Request, error: HTTPException) -> JSONResponse:

@@ -22,6 +22,9 @@ from fantasytalking.serving.jobs.job_store import JobStore
 from fantasytalking.serving.jobs.job_tables import open_database
 from fantasytalking.serving.jobs.retention import Retention
 from fantasytalking.serving.offered_models import offered_models
+from fantasytalking.serving.operations.health import Readiness, operations_routes
+from fantasytalking.serving.operations.metrics import Metrics
+from fantasytalking.serving.operations.request_log import RequestLog
 from fantasytalking.serving.page.page_files import add_page
 from fantasytalking.serving.server_settings import ServerSettings
 from fantasytalking.serving.workers.supervisor import Supervisor
@@ -47,14 +50,20 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
     files = JobFiles(settings.data)
     store = JobStore(open_database(settings.database_url))
     service = Service(settings, store, files, VideoDesk(settings, store, files), workers or Supervisor(settings, store))
+    metrics = Metrics(store, settings.data, lambda: service.workers.alive)
+    readiness = Readiness(
+        store, settings.data, settings.disk_free_bytes, lambda: service.workers.alive, service.closing
+    )
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         retention = Retention(store, files)
         retention.start()
         service.workers.start()
+        metrics.start()
         yield
         service.closing.set()
+        await run_in_threadpool(metrics.stop)
         await run_in_threadpool(service.workers.stop, settings.stop_seconds)
         await run_in_threadpool(retention.stop)
         store.close()
@@ -73,9 +82,11 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
     app.include_router(video_routes(request_body_schema(usual, models)))
     app.include_router(event_routes())
     app.include_router(information_routes())
+    app.include_router(operations_routes(readiness, metrics))
     app.include_router(speech_routes())
     if settings.page:
         add_page(app)
     add_error_handlers(app, settings.data)
     protect(app, settings)
+    app.add_middleware(RequestLog, metrics=metrics)
     return app

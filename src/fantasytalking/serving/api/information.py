@@ -17,7 +17,7 @@ from fantasytalking.perception.faces import MIN_FACE_SIZE, detect_faces
 from fantasytalking.pipeline.early_inputs import read_demands
 from fantasytalking.pipeline.model_names import embedded_folder, resolve_model
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list
-from fantasytalking.serving.api.accept_video import copy_upload
+from fantasytalking.serving.api.accept_video import check_file
 from fantasytalking.serving.api.api_errors import ApiError, error_responses
 from fantasytalking.serving.api.service import service_of
 from fantasytalking.serving.api.settings_schema import setting_object
@@ -127,18 +127,13 @@ def _add_faces(routes: APIRouter) -> None:
     )
     async def find_faces(request: Request) -> FoundFaces:
         service = service_of(request)
-        read = await read_video_request(request, service.settings)
-        pictures = read.files.get("image_reference", [])
-        if len(pictures) != 1:
-            raise ApiError(422, "input_error", "image_reference is missing; give one picture.", "image_reference")
-
-        def look() -> FoundFaces:
-            with tempfile.TemporaryDirectory(dir=service.settings.data) as folder:
-                path = Path(folder) / "image"
-                copy_upload(pictures[0], path, service.settings.image_bytes, "image_reference")
-                return _faces_in(path)
-
-        return await run_in_threadpool(look)
+        with tempfile.TemporaryDirectory(dir=service.settings.data / "uploads") as folder:
+            read = await read_video_request(request, service.settings, Path(folder))
+            pictures = read.files.get("image_reference", [])
+            if len(pictures) != 1:
+                raise ApiError(422, "input_error", "image_reference is missing; give one picture.", "image_reference")
+            await run_in_threadpool(check_file, pictures[0], "image", "image_reference", service.settings)
+            return await run_in_threadpool(_faces_in, pictures[0])
 
 
 def _faces_in(path: Path) -> FoundFaces:

@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fantasytalking.serving.api.identity import client_of
@@ -102,11 +102,11 @@ class RequestLimits:
         most = self.body_limit(path) if posts else _SMALL_BODY
         refusal = None if path in _FREE_PATHS else self._limits.request(client_of(scope), most > _SMALL_BODY)
         if scope["type"] == "websocket":
-            await (self._app(scope, receive, send) if refusal is None else refuse(scope, send, refusal))
+            await (self._app(scope, receive, send) if refusal is None else refuse(scope, receive, send, refusal))
             return
         refusal = refusal or _declared_too_large(scope, most)
         if refusal is not None:
-            await refuse(scope, send, refusal)
+            await refuse(scope, receive, send, refusal)
             return
         guard = _Guard(self._settings, scope, receive, send, most)
         with contextlib.suppress(BodyRefused):
@@ -138,6 +138,8 @@ class _Guard:
         self._end = time.monotonic() + settings.body_seconds
         self._complete = False
         self._begun = False
+        headers = Headers(scope=scope)
+        self._sends_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
     async def receive(self) -> Message:
         if self.refusal is not None:
@@ -160,16 +162,20 @@ class _Guard:
     async def send(self, message: Message) -> None:
         if self.refusal is not None and not self._begun:
             return
-        self._begun = self._begun or message["type"] == "http.response.start"
+        if message["type"] == "http.response.start":
+            self._begun = True
+            if not self._complete and self._sends_body:
+                # uvicorn would go on reading the rest, however long it is
+                MutableHeaders(scope=message)["connection"] = "close"
         await self._send(message)
 
     async def answer(self) -> None:
         """Send the refusal, where no answer has begun."""
         if not self._begun and self.refusal is not None:
-            await refuse(self._scope, self._send, self.refusal)
+            await refuse(self._scope, None, self._send, self.refusal)
 
     def _stop(self, refusal: Refusal) -> None:
-        self.refusal = Refusal(refusal.status, refusal.code, refusal.message, {"connection": "close"})
+        self.refusal = refusal
         raise BodyRefused
 
 
@@ -185,7 +191,6 @@ def _too_large(most: int) -> Refusal:
         413,
         "too_large",
         f"The request is larger than {most:,} bytes; send less.",
-        {"connection": "close"},
     )
 
 

@@ -4,90 +4,130 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 from fastapi import Request
-from starlette.datastructures import FormData, UploadFile
+from fastapi.concurrency import run_in_threadpool
 
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.serving.api.api_errors import ApiError
 from fantasytalking.serving.api.settings_schema import settings_properties
 from fantasytalking.serving.server_settings import ServerSettings
+from fantasytalking.serving.uploads.receive_form import ReceivedForm, receive_form
 
-__all__ = ["FIELDS", "VideoRequest", "read_video_request", "request_body_schema"]
+__all__ = ["FIELDS", "PROFILES", "VideoRequest", "read_video_request", "request_body_schema"]
 
 FILES = ("image_reference", "video_reference", "audio_reference")
 FIELDS = (*FILES, "audio_face", "model", "profile")
 """Fields that are no settings."""
 PROFILES = ("exact", "balanced", "fast", "turbo")
-_MOST_FIELDS = 200
+_LARGEST_JSON = 64 * 2**20
+"""Bytes of a JSON body, which is read as a whole; forms are not."""
 
 
 @dataclass
 class VideoRequest:
-    """A request before its files are stored.
+    """What a request sent.
 
     Attributes:
-        files: Field -> files, open for reading.
+        files: Field -> files, stored in the folder that was given for them under names that are not theirs to stay.
         faces: Number of the face of each speech, as given.
         model: Name of the model, or None.
         profile: Name of the profile.
         fields: All other fields, which are to be settings.
     """
 
-    files: dict[str, list[BinaryIO]]
+    files: dict[str, list[Path]] = field(default_factory=dict)
     faces: list[Any] = field(default_factory=list)
     model: str | None = None
-    profile: str = "exact"
+    profile: str = PROFILES[0]
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-async def read_video_request(request: Request, settings: ServerSettings) -> VideoRequest:
+async def read_video_request(request: Request, settings: ServerSettings, folder: Path) -> VideoRequest:
     """Read the body of a request.
+
+    Args:
+        request: The request.
+        settings: Of the server; its largest files.
+        folder: An empty folder, for the files.
 
     Raises:
         ApiError: It is neither form nor JSON, or cannot be read.
+        InputError: The form cannot be read, or a file is too large.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        return _of_form(await request.form(max_files=settings.speakers + 2, max_fields=_MOST_FIELDS))
-    if kind == "application/json":
-        return _of_json(await request.body())
-    raise ApiError(415, "unknown_kind", "The request must be a form (multipart/form-data) or JSON (application/json).")
+    kind = request.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() == "application/json":
+        return await run_in_threadpool(_of_json, await _body_of(request), folder, settings)
+    limits = _most_bytes(settings)
+    return _of_form(await receive_form(kind, request.stream(), folder, limits, settings.speakers + 2))
 
 
-def _of_form(form: FormData) -> VideoRequest:
-    found = VideoRequest({})
-    for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            if name not in FILES:
-                raise ApiError(422, "settings_error", f"There is no file {name!r}; files are {', '.join(FILES)}.", name)
-            found.files.setdefault(name, []).append(value.file)
-        elif name in FILES:
+def _most_bytes(settings: ServerSettings) -> dict[str, int]:
+    return {
+        "image_reference": settings.image_bytes,
+        "video_reference": settings.video_bytes,
+        "audio_reference": settings.audio_bytes,
+    }
+
+
+async def _body_of(request: Request) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _LARGEST_JSON:
+            most = _LARGEST_JSON // 2**20
+            raise ApiError(
+                413, "too_large", f"The JSON is larger than {most} MiB; send large files as multipart/form-data."
+            )
+    return bytes(body)
+
+
+def _of_form(form: ReceivedForm) -> VideoRequest:
+    found = VideoRequest()
+    for file in form.files:
+        found.files.setdefault(file.field, []).append(file.path)
+    for name, value in form.fields:
+        if name in FILES:
             raise ApiError(422, "input_error", f"{name} must be a file, but a text was given.", name)
-        elif name == "audio_face":
+        if name == "audio_face":
             found.faces.append(value)
         else:
             _put(found, name, value)
     return found
 
 
-def _of_json(body: bytes) -> VideoRequest:
+def _of_json(body: bytes, folder: Path, settings: ServerSettings) -> VideoRequest:
     try:
         values = json.loads(body)
     except (ValueError, RecursionError):
         raise ApiError(400, "bad_request", "The body is no JSON; send an object.") from None
     if not isinstance(values, dict):
         raise ApiError(400, "bad_request", "The body must be a JSON object.")
-    found = VideoRequest({})
+    found, most, count = VideoRequest(), _most_bytes(settings), 0
     for name, value in values.items():
         if name in FILES:
-            several = value if isinstance(value, list) else [value]
-            found.files[name] = [io.BytesIO(_decoded(name, one)) for one in several]
+            for one in value if isinstance(value, list) else [value]:
+                if count > settings.speakers + 1:
+                    raise ApiError(
+                        400, "bad_request", f"There are more than {settings.speakers + 2} files; send fewer."
+                    )
+                data = _decoded(name, one)
+                if len(data) > most[name]:
+                    raise ApiError(
+                        413,
+                        "too_large",
+                        f"The file of {name} has more than {most[name]:,} bytes; give a smaller one.",
+                        name,
+                    )
+                path = folder / f"upload-{count}"
+                path.write_bytes(data)
+                found.files.setdefault(name, []).append(path)
+                count += 1
         elif name == "audio_face":
             found.faces = value if isinstance(value, list) else [value]
         else:

@@ -17,7 +17,6 @@ from fantasytalking.serving.api.api_errors import ApiError, error_responses
 from fantasytalking.serving.api.identity import client_of
 from fantasytalking.serving.api.service import request_id_of, service_of
 from fantasytalking.serving.api.video_objects import DeletedVideo, VideoList, VideoObject, video_object
-from fantasytalking.serving.api.video_request import read_video_request
 from fantasytalking.serving.jobs.job_files import FOOTAGE
 from fantasytalking.serving.jobs.job_records import Job, JobStatus
 
@@ -51,7 +50,7 @@ def _add_making(routes: APIRouter, body: dict[str, Any]) -> None:
         "",
         status_code=202,
         response_model=VideoObject,
-        responses=error_responses(400, 413, 415, 422, 503),
+        responses=error_responses(400, 413, 415, 422, 503, 507),
         openapi_extra={"requestBody": body},
         summary="Make a video",
     )
@@ -63,9 +62,8 @@ def _add_making(routes: APIRouter, body: dict[str, Any]) -> None:
         ] = None,
     ) -> Response:
         service = service_of(request)
-        read = await read_video_request(request, service.settings)
         sender = Sender(client_of(request.scope), request_id_of(request), idempotency_key)
-        job, is_new = await run_in_threadpool(service.desk.accept, read, sender)
+        job, is_new = await service.desk.receive(request, sender)
         shown = await run_in_threadpool(service.shown, job)
         headers = {"Location": f"{request.scope.get('root_path', '')}/v1/videos/{job.id}"}
         if not is_new:

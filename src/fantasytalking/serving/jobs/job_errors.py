@@ -53,7 +53,7 @@ def error_of(error: BaseException, folder: Path) -> JobError:
     """
     if not isinstance(error, FantasyTalkingError):
         return INTERNAL
-    code = next(code for kind, code in (*_CODES, (FantasyTalkingError, "error")) if isinstance(error, kind))
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), "error")
     return JobError(code, without_paths(str(error), folder))
 
 

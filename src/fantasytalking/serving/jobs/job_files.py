@@ -19,6 +19,8 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
+from fantasytalking.system.files import full_disk_error
+
 __all__ = ["FOOTAGE", "IMAGE", "JobFiles", "new_job_id"]
 
 IMAGE, FOOTAGE = "image", "footage"
@@ -35,12 +37,16 @@ class JobFiles:
 
     Args:
         data: The data folder of the service.
+
+    Raises:
+        OutputError: The data folder cannot be made or written.
     """
 
     def __init__(self, data: Path) -> None:
-        self.jobs, self._trash = data / "jobs", data / "trash"
-        for folder in (self.jobs, self._trash):
-            folder.mkdir(parents=True, exist_ok=True)
+        self.jobs, self._trash, self.uploads = (data / name for name in ("jobs", "trash", "uploads"))
+        with full_disk_error(data):
+            for folder in (self.jobs, self._trash, self.uploads):
+                folder.mkdir(parents=True, exist_ok=True)
 
     def folder(self, job: str) -> Path:
         """The folder of a job.
@@ -104,7 +110,8 @@ class JobFiles:
         for path in self._trash.iterdir():
             _remove(path)
         before = time.time() - older_than
-        lost = [path for path in self.jobs.iterdir() if path.name not in known and path.stat().st_mtime < before]
+        unknown = [path for path in (*self.jobs.iterdir(), *self.uploads.iterdir()) if path.name not in known]
+        lost = [path for path in unknown if _changed(path) < before]
         for path in lost:
             _remove(path)
         return [path.name for path in lost]
@@ -112,6 +119,13 @@ class JobFiles:
 
 def _fence_of(path: Path) -> int:
     return int(path.name.split("-")[1].split(".")[0])
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
 
 
 def _remove(path: Path) -> None:

@@ -77,6 +77,13 @@ class JobQueries:
                 is not None
             )
 
+    def oldest_queued(self) -> float | None:
+        """When the oldest job that waits was accepted, in seconds since 1970; None where none waits."""
+        query = select(func.min(JOBS.c.created_at)).where(JOBS.c.status == JobStatus.QUEUED)
+        with self._reads.begin() as connection:
+            found = connection.scalar(query)
+        return None if found is None else float(found)
+
     def counts(self) -> dict[JobStatus, int]:
         """Number of jobs in each state."""
         with self._reads.begin() as connection:

@@ -109,10 +109,14 @@ def open_database(url: str) -> Engine:
         parsed = parsed.set(drivername="postgresql+psycopg")
     try:
         engine = _sqlite(parsed) if kind == "sqlite" else sqlalchemy.create_engine(parsed, pool_pre_ping=True)
-        with engine.begin() as connection:
-            lock_queue(connection)
-            _MADE.create_all(connection)
-            _check_version(connection)
+        try:
+            with engine.begin() as connection:
+                lock_queue(connection)
+                _MADE.create_all(connection)
+                _check_version(connection)
+        except BaseException:
+            engine.dispose()
+            raise
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise MissingDependencyError(
             "PostgreSQL needs the package psycopg; install it with pip install 'fantasytalking[postgres]'."

@@ -81,6 +81,11 @@ class TryProgress(Progress):
         self._reach(start + length)
         self.shown_stage = before
 
+    def nested_step(self) -> None:
+        """End the try within a segment of a long video, which may take minutes."""
+        if self.stop is not None:
+            raise TryEnded
+
     def _reach(self, share: float) -> None:
         self.share = max(self.share, min(share, 0.99))
         if self.stop is not None:

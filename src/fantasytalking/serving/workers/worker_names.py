@@ -26,7 +26,7 @@ def is_dead_here(name: str) -> bool:
         return False
     try:
         found = psutil.Process(int(process))
-        return abs(found.create_time() - float(born)) > 1 or found.status() == psutil.STATUS_ZOMBIE
+        return bool(abs(found.create_time() - float(born)) > 1 or found.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
     except psutil.Error:

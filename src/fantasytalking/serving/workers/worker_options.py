@@ -32,6 +32,8 @@ class WorkerOptions:
         threads: CPU threads; None: as many as are of use.
         try_seconds: Longest time of a try.
         keep_seconds: How long an ended job is kept.
+        log_format: Form of the log, `text` or `json`.
+        log_level: Least weight of what is logged.
     """
 
     data: Path
@@ -44,6 +46,8 @@ class WorkerOptions:
     threads: int | None = None
     try_seconds: float = 14400.0
     keep_seconds: float = 604800.0
+    log_format: Any = "text"
+    log_level: str = "info"
 
     @classmethod
     def of(cls, settings: ServerSettings, device: str) -> WorkerOptions:
@@ -59,6 +63,8 @@ class WorkerOptions:
             settings.threads,
             settings.try_seconds,
             settings.retention_hours * 3600,
+            settings.log_format,
+            settings.log_level,
         )
 
     def to_json(self) -> str:

@@ -22,6 +22,7 @@ from fantasytalking.pipeline.progress import quiet_frameworks
 from fantasytalking.serving.jobs.job_files import JobFiles
 from fantasytalking.serving.jobs.job_store import JobStore
 from fantasytalking.serving.jobs.job_tables import open_database
+from fantasytalking.serving.operations.structured_logs import configure_logs
 from fantasytalking.serving.workers.job_run import JobRunner
 from fantasytalking.serving.workers.worker_names import worker_name
 from fantasytalking.serving.workers.worker_options import LEASE_SECONDS, WorkerOptions
@@ -77,11 +78,12 @@ class Worker:
 
 def main() -> int:
     """Run a worker."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
     # Ctrl-C, and the stop of a service manager, reach all processes; the server alone answers them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        worker = Worker(WorkerOptions.from_json(sys.stdin.readline()))
+        options = WorkerOptions.from_json(sys.stdin.readline())
+        configure_logs(options.log_format, options.log_level)
+        worker = Worker(options)
     except FantasyTalkingError as error:
         _log.error("%s", error)
         return error.exit_code
