@@ -362,7 +362,7 @@ def test_faces_are_chosen_by_keyboard_and_each_gets_its_speech(page: Page, serve
     second.locator(".choice", has_text="Text").click()
     second.locator("textarea").fill("Yes.")
     second.locator("button", has_text="Read aloud").click()
-    expect(second.locator(".speech-result")).to_be_visible()
+    expect(second.locator(".speech-filled")).to_be_visible()
     assert faults(page) == []
     job = generate(page, server, longest_side=320, max_seconds=0.6)
     assert job["mode"] == "speakers"

@@ -126,8 +126,14 @@ export class SpeechSlot extends EventTarget {
     const audio = make("audio", { controls: true, "aria-label": "The speech" });
     const length = make("span", { class: "time" });
     const remove = make("button", { type: "button", class: "button quiet", "aria-label": "Remove the speech", title: "Remove", onclick: () => this.clear() }, icon("remove"));
-    const element = make("div", { class: "speech-result", hidden: true }, make("div", { class: "wave-row" }, wave, length, remove), audio);
-    return { element, wave, audio, length };
+    const filled = make("div", { class: "speech-filled", hidden: true }, make("div", { class: "wave-row" }, wave, length, remove), audio);
+    const empty = make("p", { class: "hint", text: "No speech yet." });
+    return { element: make("div", { class: "speech-result" }, empty, filled), filled, empty, wave, audio, length };
+  }
+
+  #showResult(there) {
+    this.result.filled.hidden = !there;
+    this.result.empty.hidden = there;
   }
 
   #drop() {
@@ -162,7 +168,7 @@ export class SpeechSlot extends EventTarget {
     this.file = file;
     this.#address = URL.createObjectURL(file);
     this.result.audio.src = this.#address;
-    this.result.element.hidden = false;
+    this.#showResult(true);
     this.dispatchEvent(new Event("change"));
     const sound = await decode(file);
     if (this.file !== file) return;
@@ -175,7 +181,7 @@ export class SpeechSlot extends EventTarget {
     if (this.#address) URL.revokeObjectURL(this.#address);
     this.file = this.#address = null;
     this.result.audio.removeAttribute("src");
-    this.result.element.hidden = true;
+    this.#showResult(false);
     this.showError(null);
     this.dispatchEvent(new Event("change"));
   }

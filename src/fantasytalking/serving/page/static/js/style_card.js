@@ -37,7 +37,8 @@ export function styleCard(store) {
   const sliders = make("div", { class: "motion-sliders" });
   const places = {};
   for (const name of ["w_face", "w_body"]) if (store.has(name)) places[name] = sliders;
-  if (!Object.keys(places).length) return places;
+  byId("motion").hidden = !Object.keys(places).length;
+  if (byId("motion").hidden) return places;
   const head = new MotionHead();
   const show = () => head.set(store.value("w_face") ?? 0.5, store.value("w_body") ?? 0.5);
   store.addEventListener("change", (event) => event.detail.name.startsWith("w_") && show());
