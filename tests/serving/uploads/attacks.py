@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def _playlists(secret: Path) -> dict[str, bytes]:
 
 def IMAGES(secret: Path) -> Mapping[str, Callable[[], bytes]]:  # noqa: N802 - a table that depends on a path
     """Name -> a bad portrait; `secret` is a file that nobody may read."""
-    made: dict[str, Callable[[], bytes]] = {name: (lambda data=data: data) for name, data in _playlists(secret).items()}
+    made: dict[str, Callable[[], bytes]] = {name: partial(bytes, data) for name, data in _playlists(secret).items()}
     made |= {
         "empty": lambda: b"",
         "truncated png": lambda: picture()[:100],
@@ -127,7 +128,7 @@ def IMAGES(secret: Path) -> Mapping[str, Callable[[], bytes]]:  # noqa: N802 - a
 
 def AUDIO(secret: Path) -> Mapping[str, Callable[[], bytes]]:  # noqa: N802 - as above
     """Name -> bad speech."""
-    made: dict[str, Callable[[], bytes]] = {name: (lambda data=data: data) for name, data in _playlists(secret).items()}
+    made: dict[str, Callable[[], bytes]] = {name: partial(bytes, data) for name, data in _playlists(secret).items()}
     made |= {
         "empty": lambda: b"",
         "wav without sound": lambda: wav(0.0),
