@@ -137,7 +137,7 @@ def test_the_call_of_the_pipeline() -> None:
 
 def test_the_commands() -> None:
     expected = (
-        "demo generate batch verify info download convert prepare train export evaluate compare weights benchmark manifest "
+        "demo generate batch verify serve info download convert prepare train export evaluate compare weights benchmark manifest "
         "comfyui"
     )
     assert list(COMMANDS) == expected.split()
