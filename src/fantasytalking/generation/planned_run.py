@@ -95,12 +95,8 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
         planned = plan_of_request(request, settings, loaded.machine(place))
         lower = None if planned is None else planned.lower
     notes = () if planned is None else planned.notes
-    for note in (*resolved.notes, *notes, *_about_compiling(request, place)):
+    for note in (*resolved.notes, *notes, *_about_compiling(request, place), *_about_hearing(request)):
         progress.note(note)
-    if request.run.speech_encoder is not None:
-        from fantasytalking.pipeline.other_speech_encoder import encoder_note
-
-        progress.note(encoder_note(request.run.speech_encoder))
 
     def attempt(plan: MemoryPlan | None) -> Made:
         from fantasytalking.pipeline.plan_run import settings_by_plan
@@ -133,6 +129,13 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
         f"The memory plan {plan_label(planned.run)} ran out of memory; once more by the plan {plan_label(lower)}."
     )
     return attempt(lower.plan)
+
+
+def _about_hearing(request: Request) -> list[str]:
+    """A note where the speech is heard by another network than the model's."""
+    from fantasytalking.pipeline.other_speech_encoder import encoder_note
+
+    return [] if request.run.speech_encoder is None else [encoder_note(request.run.speech_encoder)]
 
 
 def _does_not_fit(planned: PlanOfRequest | None, is_shared: bool) -> OutOfMemory:
