@@ -23,7 +23,7 @@ from fantasytalking.generation.run_options import MemoryOptions, ProfileOptions,
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list
 from tests.integrations.comfyui.run_workflow import plain_info
 
-KINDS = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool, "COMBO": str}
+KINDS: dict[str, type[Any]] = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool, "COMBO": str}
 
 
 @pytest.fixture
@@ -64,8 +64,9 @@ def test_each_widget_has_a_default_that_it_accepts_and_a_text(nodes: dict[str, A
             default: Any = options["default"]
             assert type(default) is KINDS[kind], f"{node.__name__}.{name}"
             if kind in ("INT", "FLOAT"):
-                assert type(options["min"]) is type(options["max"]) is KINDS[kind]
-                assert options["min"] <= default <= options["max"]
+                least, most = options["min"], options["max"]
+                assert type(least) is type(most) is KINDS[kind]
+                assert least <= options["default"] <= most
             if kind == "FLOAT":
                 # the page rounds what is typed to this
                 assert options["round"] == 0.001
