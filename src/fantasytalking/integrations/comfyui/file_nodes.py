@@ -84,7 +84,7 @@ class FantasyTalkingLongVideo(io.ComfyNode):
         """
         given, progress = together(settings, speech.settings, given_settings(values)), ComfyProgress()
         inputs = read(model, image, speech, given, progress)
-        file = new_file(filename_prefix, format, image.shape[1:3])
+        file = new_file(filename_prefix, format, image.shape[1:3], goes_on=True)
         return written(file, generate(model, inputs, given, VideoPlace(file.path), progress))
 
 

@@ -39,18 +39,25 @@ class OutputFile:
         return {"images": [file], "animated": (True,)}
 
 
-def new_file(prefix: str, ending: str, size: tuple[int, int] = (0, 0)) -> OutputFile:
+def new_file(prefix: str, ending: str, size: tuple[int, int] = (0, 0), goes_on: bool = False) -> OutputFile:
     """A new name in the output folder, numbered as ComfyUI does it.
 
     Args:
         prefix: Beginning of the name, with folders; it may hold ComfyUI's placeholders.
         ending: One of `FORMATS`.
         size: (H, W), for the placeholders.
+        goes_on: Take the name of the last video of which an interrupted run left a part.
     """
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+    parent, name, counter, subfolder, _ = folder_paths.get_save_image_path(
         prefix, folder_paths.get_output_directory(), size[1], size[0]
     )
-    return OutputFile(Path(folder) / f"{name}_{counter:05}_.{ending}", subfolder)
+    folder = Path(parent)
+    if goes_on:
+        # ComfyUI counts what was left as a file of that number.
+        left = folder / f"{name}_{counter - 1:05}_.{ending}"
+        if left.with_name(f"{left.name}.unfinished").is_dir() and not left.exists():
+            return OutputFile(left, subfolder)
+    return OutputFile(folder / f"{name}_{counter:05}_.{ending}", subfolder)
 
 
 def save_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float, audio: Audio, marks: Marks) -> None:
