@@ -18,13 +18,13 @@ from fantasytalking.media.audio import load_audio
 from fantasytalking.media.image import load_image
 from fantasytalking.pipeline.face_in_footage import open_footage
 from fantasytalking.pipeline.footage_inputs import FootageSource, SpeechSource, by_face, load_speakers
-from fantasytalking.pipeline.inputs import AudioSource, ImageSource, load_portrait, load_speech
+from fantasytalking.pipeline.inputs import AudioSource, ImageSource, Portrait, load_portrait, load_speech
 from fantasytalking.pipeline.model_names import INDEX, resolve_model
 from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
 
-__all__ = ["Demands", "read_demands", "read_footage_inputs", "read_inputs"]
+__all__ = ["Demands", "read_demands", "read_footage_inputs", "read_inputs", "read_portrait"]
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,27 @@ def read_inputs(
         load_image(image)
         load_audio(audio, from_picture=False)
         return image, audio
+    return _portrait_for(image, demands), load_speech(audio, demands.settings, demands.rules)
+
+
+def read_portrait(image: str | os.PathLike[str], model: str, given: Mapping[str, Any]) -> ImageSource:
+    """Read a portrait as the pipeline of a model will, for speech that comes later; see `read_inputs`.
+
+    Raises:
+        InputError: Image or a setting cannot be used.
+        CheckpointError: There is no such model.
+    """
+    demands = _demands_of(model, given)
+    if demands is None:
+        load_image(image)
+        return image
+    return _portrait_for(image, demands)
+
+
+def _portrait_for(image: str | os.PathLike[str], demands: Demands) -> Portrait:
     settings, rules = demands.settings, demands.rules
     find_face = rules.needs_face or (demands.uses_identity and settings.identity_scale > 0)
-    return load_portrait(image, settings, rules, find_face), load_speech(audio, settings, rules)
+    return load_portrait(image, settings, rules, find_face)
 
 
 def read_footage_inputs(
