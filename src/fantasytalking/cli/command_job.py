@@ -124,7 +124,8 @@ def generate_and_tell(request: Request, progress: Progress) -> int:
     total = sum(progress.seconds.values())
     print(f"{video.duration:.2f} s of video in {total:.1f} s, seed {video.settings.seed}", file=sys.stderr)
     if isinstance(video, Streamed):
-        print(video.pace.summary(video.fps), file=sys.stderr)
+        for sentence in video.told():
+            print(sentence, file=sys.stderr)
     if target != STANDARD_OUTPUT:
         print(target)
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fantasytalking.cli.command_job import Job
 from fantasytalking.cli.dub_run import dub_file, parse_speakers, speak_together_file
+from fantasytalking.cli.live_run import STANDARD_INPUT, PcmOptions, say_standard_input
 from fantasytalking.cli.options import SettingOptions, given_settings, parse
 from fantasytalking.cli.parallel_run import ParallelOptions, alike, generate_together, started_by_torchrun
 from fantasytalking.cli.server_run import check_server_options, generate_on_server
@@ -29,7 +30,7 @@ class Generate:
     image: Path | None = None
     """The portrait: any common picture format."""
     audio: Path | None = None
-    """The speech: a sound file, or a video whose sound is used."""
+    """The speech: a sound file, or a video whose sound is used; - for raw samples on standard input, said while they come."""
     video: Path | None = None
     """Footage in place of the portrait: who speaks in it gets the new speech, everything else stays as filmed."""
     speaker: tuple[str, ...] = ()
@@ -42,6 +43,8 @@ class Generate:
     """Address of a service ('fantasytalking serve') that makes the video, such as http://127.0.0.1:8000; --model is one of its models."""
     token_file: Path | None = None
     """With --server: file with the access token."""
+    live: PcmOptions = field(default_factory=PcmOptions)
+    """What comes from standard input."""
     run: RunOptions = field(default_factory=RunOptions)
     """How and where the command runs."""
     memory: MemoryOptions = field(default_factory=MemoryOptions)
@@ -86,14 +89,32 @@ def main(arguments: Sequence[str]) -> int:
             settings,
         )
     rest = options.output, options.model, options.run, settings, plan
+    _check_live(options)
     if options.video is not None or speakers:
         _check_alone(stream, options.several.parallel)
     if options.video is not None:
         return dub_file(options.video, speakers if options.audio is None else options.audio, *rest)
     assert options.image is not None
+    if options.audio == STANDARD_INPUT:
+        if options.several.parallel is not None or started_by_torchrun():
+            raise SettingsError("Live speech is said by one process; leave out --parallel and torchrun.")
+        return say_standard_input(options.image, options.live, *rest)
     if options.audio is None:
         return speak_together_file(options.image, speakers, *rest)
     return generate_together(Job(options.image, options.audio, *rest, stream), options.several.parallel)
+
+
+def _check_live(options: Generate) -> None:
+    if options.audio != STANDARD_INPUT:
+        if options.live != PcmOptions():
+            raise SettingsError(
+                "--pcm-rate, --pcm-format and --real-time are for speech from standard input; add --audio -."
+            )
+        return
+    if options.video is not None:
+        raise SettingsError(
+            "Footage is dubbed with speech that is all there; give --audio a file, or --image in place of --video."
+        )
 
 
 def _check_alone(stream: bool, parallel: str | None) -> None:

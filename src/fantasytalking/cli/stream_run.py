@@ -16,7 +16,8 @@ from fantasytalking.media.video_formats import STREAM_ENDINGS
 from fantasytalking.system.files import check_output
 
 if TYPE_CHECKING:
-    from fantasytalking.pipeline.long_output import StreamPace
+    from fantasytalking.pipeline.live_delay import LiveDelay
+    from fantasytalking.pipeline.long_output import StreamedFrame, StreamPace
     from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
     from fantasytalking.pipeline.progress import Progress
 
@@ -57,21 +58,35 @@ class StreamTarget:
         Raises:
             FantasyTalkingError: Whatever generating and writing raise.
         """
+        pieces = pipeline.stream(*inputs, progress=progress, **settings)
+        pace, first = self.write_pieces(pieces, threads)
+        height, width = first.pixels.shape[:2]
+        return Streamed(pace, first.fps, (height, width), pipeline.settings(**settings), progress)
+
+    def write_pieces(self, pieces: Iterator[StreamedFrame], threads: int) -> tuple[StreamPace, StreamedFrame]:
+        """Write frames as they come, at least one; tells how fast they came, and the first of them.
+
+        Args:
+            pieces: Frames with their sound.
+            threads: Number of the video encoder's threads; 0 uses all cores.
+
+        Raises:
+            FantasyTalkingError: Whatever making the frames and writing raise.
+            StopIteration: There is no frame.
+        """
         from fantasytalking.media.background_writer import BackgroundWriter
         from fantasytalking.media.stream_writer import StreamWriter
         from fantasytalking.pipeline.long_output import StreamPace
 
         pace = StreamPace()
-        pieces = pipeline.stream(*inputs, progress=progress, **settings)
         first = next(pieces)
-        height, width = first.pixels.shape[:2]
         with _destination(self.output) as place:
             plain = StreamWriter(place, first.fps, first.sample_rate, self.overwrite, marks=first.marks)
             with plain if threads == 1 else BackgroundWriter(plain) as writer:
                 for piece in itertools.chain((first,), pieces):
                     writer.write(piece.pixels, piece.sound)
                     pace.mark()
-        return Streamed(pace, first.fps, (height, width), pipeline.settings(**settings), progress)
+        return pace, first
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,7 @@ class Streamed:
         size: (H, W) in pixels.
         settings: Settings of the generation.
         progress: Kept times and notes.
+        delay: Time from sound to frame of live speech; None where it was all there.
     """
 
     pace: StreamPace
@@ -91,14 +107,20 @@ class Streamed:
     size: tuple[int, int]
     settings: Any
     progress: Progress
+    delay: LiveDelay | None = None
 
     @property
     def duration(self) -> float:
         """Length in seconds."""
         return self.pace.frames / self.fps
 
+    def told(self) -> list[str]:
+        """Sentences about the pace, for people."""
+        return [self.pace.summary(self.fps), *([] if self.delay is None else [self.delay.summary()])]
+
     def summary(self) -> dict[str, Any]:
         """All of it as plain values for JSON."""
+        delays = {} if self.delay is None else self.delay.to_dict()
         return {
             "frames": self.pace.frames,
             "fps": self.fps,
@@ -107,6 +129,7 @@ class Streamed:
             "duration": round(self.duration, 3),
             "first_frame_seconds": round(self.pace.first_after, 3),
             "frames_per_second": round(self.pace.rate, 2),
+            **delays,
             "settings": self.settings.to_dict(),
             "notes": list(self.progress.notes),
             "seconds": {name: round(value, 3) for name, value in self.progress.seconds.items()},

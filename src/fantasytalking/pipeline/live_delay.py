@@ -31,7 +31,11 @@ class LiveDelay:
         if not self.frames:
             return 0.0
         place = int(np.searchsorted(np.cumsum(self._counts), max(1, percent / 100 * self.frames)))
-        return (place + 1) * _STEP
+        return round((place + 1) * _STEP, 3)
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain values for JSON."""
+        return {"delay_median_seconds": self.percentile(50), "delay_99th_percentile_seconds": self.percentile(99)}
 
     def summary(self) -> str:
         """A sentence."""

@@ -27,7 +27,7 @@ class LiveOptions:
             maximum=8,
             unit="seconds",
         ),
-    ] = 0.64
+    ] = 0.48
     look_ahead: Annotated[
         float,
         field(

@@ -86,7 +86,7 @@ class LiveSession:
                 not push that much from the thread that iterates.
 
         Returns:
-            Whether it was taken: not after `cancel`, nor where there was no room in time.
+            Whether it was taken: not after `stop` or `cancel`, nor where there was no room in time.
 
         Raises:
             AudioError: It is no sound, or the session was finished.
@@ -100,6 +100,10 @@ class LiveSession:
             AudioError: Bytes were given that end within a sample.
         """
         self.speech.finish()
+
+    def stop(self) -> None:
+        """End the speech where it is, whatever else its source gives: as `finish`, but `push` returns false from now on."""
+        self.speech.stop()
 
     def cancel(self) -> None:
         """End the iteration as soon as possible; whoever waits in `push` goes on."""
@@ -201,8 +205,6 @@ class Feeder:
                 if chunk is None:
                     idle.wait(0.01)
                 elif not self._speech.push(chunk):
-                    return
-                if self._speech.is_cancelled:
                     return
             self._speech.finish()
         except BaseException as error:

@@ -75,7 +75,7 @@ class LiveSpeech:
         self._changed = threading.Condition(threading.RLock())
         self._incoming = deque[tuple[Samples, float]]()
         self._queued = self._used = self._first = 0
-        self._ended = self._heard_all = self.is_cancelled = False
+        self._stopped = self._ended = self._heard_all = self.is_cancelled = False
         self._error: BaseException | None = None
         self._pull: Callable[[], bool] | None = None
         # Ends of chunks in the timeline, and when they came.
@@ -92,29 +92,40 @@ class LiveSpeech:
     def push(self, chunk: Any, timeout: float | None = None) -> bool:
         """Take in a chunk; see `LiveSession.push`."""
         with self._changed:
+            if self._stopped:
+                return False
             if self._ended:
                 raise AudioError("The live speech has been finished; begin another session for more.")
             samples = self._reader.read(chunk)
             limit = self._options.waiting_seconds * self.sample_rate
             until = None if timeout is None else self._clock.now() + timeout
-            while self._waiting and self._waiting + len(samples) > limit and not self.is_cancelled:
+            # A chunk that is longer than all that may wait needs half of the room.
+            while self._waiting + min(len(samples), limit / 2) > limit and not self._stopped:
                 left = None if until is None else until - self._clock.now()
                 if left is not None and left <= 0:
                     return False
                 self._clock.wait(self._changed, left)
+            if self._stopped:
+                return False
             if len(samples):
                 self._incoming.append((samples, self._clock.now()))
                 self._queued += len(samples)
                 self._changed.notify_all()
-            return not self.is_cancelled
+            return True
 
     def finish(self) -> None:
         """No more speech comes; see `LiveSession.finish`."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
-            if not self.is_cancelled:
+            if not self._stopped:
                 self._reader.finish()
+
+    def stop(self) -> None:
+        """Take no more speech, whatever its source gives; see `LiveSession.stop`."""
+        with self._changed:
+            self._stopped = self._ended = True
+            self._changed.notify_all()
 
     def fail(self, error: BaseException) -> None:
         """The source of the speech failed: what came is animated, then the error is raised."""
@@ -125,7 +136,7 @@ class LiveSpeech:
     def cancel(self) -> None:
         """No more frames are wanted; see `LiveSession.cancel`."""
         with self._changed:
-            self.is_cancelled = self._ended = True
+            self.is_cancelled = self._stopped = self._ended = True
             self._changed.notify_all()
 
     def pull_from(self, more: Callable[[], bool]) -> None:
@@ -229,8 +240,9 @@ class LiveSpeech:
 
     @property
     def _waiting(self) -> int:
-        """Samples that no segment has used yet."""
-        return self._queued + max(0, self.timeline.sound.end - self._used)
+        """Samples that no segment has used or looked at yet."""
+        ahead = round(self._options.look_ahead * self.sample_rate)
+        return self._queued + max(0, self.timeline.sound.end - self._used - ahead)
 
     def _take(self) -> None:
         """Take what has come into the timeline."""
