@@ -77,7 +77,7 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
         docs_url=None,
         redoc_url=None,
     )
-    app.state.service = service
+    app.state.service, app.state.metrics = service, metrics
     app.include_router(video_routes(request_body_schema(usual, models)))
     app.include_router(event_routes())
     app.include_router(information_routes())
