@@ -14,6 +14,7 @@ from fantasytalking.serving.api.access import protect
 from fantasytalking.serving.api.api_errors import add_error_handlers
 from fantasytalking.serving.api.information import default_settings, information_routes
 from fantasytalking.serving.api.service import Service, Workers
+from fantasytalking.serving.api.speech_synthesis import speech_routes
 from fantasytalking.serving.api.video_events import event_routes
 from fantasytalking.serving.api.video_request import request_body_schema
 from fantasytalking.serving.api.videos import video_routes
@@ -25,6 +26,7 @@ from fantasytalking.serving.offered_models import offered_models
 from fantasytalking.serving.operations.health import Readiness, operations_routes
 from fantasytalking.serving.operations.metrics import Metrics
 from fantasytalking.serving.operations.request_log import RequestLog
+from fantasytalking.serving.page.page_files import add_page
 from fantasytalking.serving.server_settings import ServerSettings
 from fantasytalking.serving.workers.supervisor import Supervisor
 
@@ -82,6 +84,9 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
     app.include_router(event_routes())
     app.include_router(information_routes())
     app.include_router(operations_routes(readiness, metrics))
+    app.include_router(speech_routes())
+    if settings.page:
+        add_page(app)
     add_error_handlers(app, settings.data)
     protect(app, settings)
     app.add_middleware(RequestLog, metrics=metrics)
