@@ -42,6 +42,7 @@ _OPTIONAL = {
     "insightface": ("perception", "the InsightFace backend of face embeddings"),
     "matplotlib": ("eval", "plots of the benchmarks"),
     "pillow_heif": ("heif", "portraits in HEIC, as phones make them"),
+    "hibari": ("tts", "speech from text, by a neural voice, in the service"),
 }
 
 

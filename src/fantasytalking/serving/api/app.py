@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
+from fantasytalking.errors import MissingDependencyError
 from fantasytalking.serving.api.accept_video import VideoDesk
 from fantasytalking.serving.api.access import protect
 from fantasytalking.serving.api.api_errors import add_error_handlers
 from fantasytalking.serving.api.information import default_settings, information_routes
 from fantasytalking.serving.api.service import Service, Workers
+from fantasytalking.serving.api.speech_synthesis import speech_routes
 from fantasytalking.serving.api.video_events import event_routes
 from fantasytalking.serving.api.video_request import request_body_schema
 from fantasytalking.serving.api.videos import video_routes
@@ -24,6 +26,7 @@ from fantasytalking.serving.offered_models import offered_models
 from fantasytalking.serving.operations.health import Readiness, operations_routes
 from fantasytalking.serving.operations.metrics import Metrics
 from fantasytalking.serving.operations.request_log import RequestLog
+from fantasytalking.serving.page.page_files import add_page
 from fantasytalking.serving.server_settings import ServerSettings
 from fantasytalking.serving.workers.supervisor import Supervisor
 
@@ -35,7 +38,7 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
 
     Args:
         settings: Of the server.
-        workers: Whoever runs the workers; None: processes of this machine.
+        workers: Whoever runs the workers; None: those of `settings.engine`.
 
     Raises:
         SettingsError: A setting, the database or a model cannot be used.
@@ -47,7 +50,7 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
     usual = default_settings(settings)
     files = JobFiles(settings.data)
     store = JobStore(open_database(settings.database_url))
-    service = Service(settings, store, files, VideoDesk(settings, store, files), workers or Supervisor(settings, store))
+    service = Service(settings, store, files, VideoDesk(settings, store, files), workers or _workers(settings, store))
     metrics = Metrics(store, settings.data, lambda: service.workers.alive)
     readiness = Readiness(
         store, settings.data, settings.disk_free_bytes, lambda: service.workers.alive, service.closing
@@ -81,7 +84,22 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
     app.include_router(event_routes())
     app.include_router(information_routes())
     app.include_router(operations_routes(readiness, metrics))
+    app.include_router(speech_routes())
+    if settings.page:
+        add_page(app)
     add_error_handlers(app, settings.data)
     protect(app, settings)
     app.add_middleware(RequestLog, metrics=metrics)
     return app
+
+
+def _workers(settings: ServerSettings, store: JobStore) -> Workers:
+    if settings.engine == "processes":
+        return Supervisor(settings, store)
+    try:
+        from fantasytalking.serving.workers.ray_workers import RayWorkers
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"The engine ray needs the package {error.name}; install it with pip install 'fantasytalking[cluster]'."
+        ) from error
+    return RayWorkers(settings, store)

@@ -1,0 +1,471 @@
+"""The page in a real browser, through a real server with the embedded model: what a person does, and what reaches the job.
+
+One server with a token, one browser; videos are of a second of speech and 160 pixels. Polling happens here, because the page's policy
+forbids `eval`, which Playwright's own `wait_for_function` needs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import wave
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from fantasytalking.pipeline.model_names import embedded_folder
+from fantasytalking.pipeline.settings import settings_list
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+TOKEN = "a-token-of-the-tests-0123456789abcdef"
+SECONDS = 1.0
+SIDE = 160
+MOST_WAITING = 2
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the browser Chromium is not installed")
+
+
+@dataclass
+class Server:
+    """A running server, and what a client sees of it."""
+
+    address: str
+    folder: Path
+
+    def get(self, path: str) -> Any:
+        return httpx.get(self.address + path, headers={"Authorization": f"Bearer {TOKEN}"}).json()
+
+    def newest(self) -> dict[str, Any]:
+        return self.get("v1/videos?limit=1&order=desc")["data"][0]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a portrait, a picture of two people, one of nobody, and a second of speech."""
+    folder = tmp_path_factory.mktemp("inputs")
+    example = embedded_folder() / "example"
+    portrait = Image.open(example / "portrait.png").convert("RGB").crop((100, 0, 360, 260))
+    portrait.save(folder / "portrait.png")
+    two = Image.new("RGB", (520, 260))
+    two.paste(portrait, (0, 0))
+    two.paste(portrait.transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((234, 234)), (273, 13))
+    two.save(folder / "two.png")
+    Image.new("RGB", (260, 260), (90, 120, 90)).save(folder / "nobody.png")
+    with wave.open(str(example / "speech.wav")) as source, wave.open(str(folder / "speech.wav"), "wb") as target:
+        target.setparams(source.getparams())
+        target.writeframes(source.readframes(int(SECONDS * source.getframerate())))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "tokens").write_text(f"tests={TOKEN}\n")
+    command = [sys.executable, "-m", "fantasytalking.cli", "serve", "--port", "0", "--data", str(folder / "data")]
+    command += ["--token-file", str(folder / "tokens"), "--queued-jobs-per-client", str(MOST_WAITING)]
+    log = (folder / "log").open("w")
+    process = subprocess.Popen(command, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        address = until(lambda: re.search(r"http://\S+", (folder / "log").read_text()), 60, folder / "log")
+        yield Server(address.group(), folder / "data")
+    finally:
+        process.terminate()
+        process.wait(60)
+        log.close()
+
+
+@dataclass
+class Seen:
+    """What a browser did behind the page: messages of its console, hosts that it asked."""
+
+    faults: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
+
+
+@pytest.fixture(scope="module")
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *fake])
+        yield browser
+        browser.close()
+
+
+def open_page(browser: Browser, server: Server, seen: Seen, **options: Any) -> Page:
+    """A page that has been let in, once its parts are there."""
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options)
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    page.on("pageerror", lambda error: seen.faults.append(str(error)))
+    page.on("console", lambda told: seen.faults.append(told.text) if "Policy" in told.text else None)
+    page.on("request", lambda request: seen.hosts.add(re.sub(r"^(blob:)?(\w+://[^/]+).*|^data:.*", r"\2", request.url)))
+    page.goto(server.address)
+    expect(page.locator("#token-dialog")).to_be_visible()
+    page.fill("#token", TOKEN)
+    page.keyboard.press("Enter")
+    page.locator("html[data-ready]").wait_for(state="attached")
+    return page
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, server: Server, seen: Seen) -> Page:
+    return open_page(browser, server, seen)
+
+
+def until(condition: Callable[[], Any], seconds: float = 30, log: Path | None = None) -> Any:
+    """The first true value of a condition."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"waited {seconds} s in vain" + (f": {log.read_text()}" if log else ""))
+
+
+def fresh(page: Page) -> None:
+    """Begin with an empty form."""
+    page.reload()
+    page.locator("html[data-ready]").wait_for(state="attached")
+
+
+def give(page: Page, inputs: Path, picture: str = "portrait.png") -> None:
+    """Choose a picture and the speech, as files."""
+    page.set_input_files("#portrait-file", inputs / picture)
+    page.set_input_files(".speech-slot input[type=file]", inputs / "speech.wav")
+    expect(page.locator("#portrait-told")).not_to_have_text(re.compile("Looking|^$"))
+
+
+def open_settings(page: Page) -> None:
+    """Open all groups of settings."""
+    for summary in (page.locator(".all-settings > summary"), *page.locator(".settings-group > summary").all()):
+        if summary.evaluate("element => !element.parentElement.open"):
+            summary.click()
+
+
+def change(page: Page, name: str, value: Any) -> None:
+    """Change a setting by its control, as a person does."""
+    control = page.locator(f"[name={name}]")
+    if control.evaluate("element => element.tagName") == "SELECT":
+        control.select_option("" if value is None else str(value))
+    else:
+        control.fill("" if value is None else str(value))
+        control.press("Tab")
+
+
+def generate(page: Page, server: Server, **settings: Any) -> dict[str, Any]:
+    """Generate what the form says, and return the job that ended."""
+    open_settings(page)
+    for name, value in ({"longest_side": SIDE, "steps": 2} | settings).items():
+        change(page, name, value)
+    before = {job["id"] for job in server.get("v1/videos")["data"]}
+    page.click("#generate")
+    new = until(lambda: [job for job in server.get("v1/videos")["data"] if job["id"] not in before])[0]
+    job = until(
+        lambda: (job := server.get(f"v1/videos/{new['id']}"))["status"] not in ("queued", "in_progress") and job, 90
+    )
+    assert job["status"] == "completed", job["error"]
+    expect(page.locator("#stage-actions")).to_be_visible()
+    return job
+
+
+@pytest.fixture(scope="module")
+def videos(page: Page, server: Server, inputs: Path) -> list[dict[str, Any]]:
+    """Two finished videos of other seeds, made through the page."""
+    give(page, inputs)
+    return [generate(page, server, seed=seed) for seed in (1, 2)]
+
+
+def faults(page: Page) -> list[str]:
+    """Serious and critical violations that axe-core finds."""
+    found = Axe().run(page).response["violations"]
+    return [f"{one['id']}: {one['nodes'][0]['target']}" for one in found if one["impact"] in ("serious", "critical")]
+
+
+def test_a_video_is_made_with_progress_and_plays(page: Page, server: Server, inputs: Path) -> None:
+    fresh(page)
+    give(page, inputs)
+    page.evaluate(
+        "const told = document.querySelector('#stage-told'); window.told = [];"
+        "new MutationObserver(() => window.told.push(told.textContent)).observe(told, {childList: true})"
+    )
+    job = generate(page, server)
+    assert job["video"]["width"] == SIDE
+    assert len(set(page.evaluate("window.told"))) >= 3
+    video = page.locator("#stage-video")
+    until(lambda: video.evaluate("video => video.readyState >= 2"))
+    video.evaluate("video => { video.currentTime = 0; video.play(); }")
+    until(lambda: video.evaluate("video => video.currentTime > 0.2"))
+    card = page.locator(f"[data-job={job['id']}]")
+    card.scroll_into_view_if_needed()
+    until(lambda: card.locator("img").evaluate("image => image.naturalWidth > 0"))
+    with page.expect_download() as download:
+        page.click("#stage-buttons button:has-text('Download')")
+    assert download.value.suggested_filename.endswith(".mp4")
+    assert download.value.path().stat().st_size == job["video"]["bytes"]
+
+
+OWN_VALUES: dict[str, Any] = {
+    "steps": 2,
+    "longest_side": SIDE,
+    "max_seconds": 0.8,
+    "fps": 20,
+    "face": 0,
+    "seed": 4_000_000_000,
+    "audio_start_percent": 10,
+    "audio_end_percent": 90,
+    "guidance_start_percent": 20,
+    "guidance_end_percent": 80,
+    "segment_seconds": 5,
+    "cache": "sea",
+}
+"""Values of settings whose ranges or neighbours forbid just any other value; the others are made from their descriptions."""
+
+
+def other_value(setting: dict[str, Any]) -> Any:
+    """A value of a setting that is not its default."""
+    if setting["name"] in OWN_VALUES:
+        return OWN_VALUES[setting["name"]]
+    if setting["choices"]:
+        return next(choice for choice in reversed(setting["choices"]) if choice != setting["default"])
+    if setting["type"] == "string":
+        return f"other {setting['name']}"
+    own = setting["minimum"] if setting["default"] is None else setting["default"]
+    far = setting["maximum"] if setting["maximum"] - own > own - setting["minimum"] else setting["minimum"]
+    near = own + (far - own) / 5
+    return round(near) if setting["type"] == "integer" else round(near, 2)
+
+
+def test_every_setting_changed_in_the_page_is_in_the_job_that_ran(page: Page, server: Server, inputs: Path) -> None:
+    fresh(page)
+    give(page, inputs)
+    described = {one["name"]: one for one in server.get("v1/settings")["data"]}
+    assert set(described) == {one.name for one in settings_list()}
+    values = {name: other_value(one) for name, one in described.items()}
+    assert [name for name, one in described.items() if values[name] == one["default"]] == []
+    job = generate(page, server, **values)
+    assert {name: job["settings"][name] for name in values} == values
+    assert page.locator("#changed-count").text_content() == f"{len(values)} changed"
+
+
+def test_settings_and_seed_of_a_video_are_used_again_and_reset(
+    page: Page, server: Server, videos: list[dict[str, Any]]
+) -> None:
+    fresh(page)
+    first = videos[0]
+    page.locator(f"[data-job={first['id']}] button[aria-label^='Use settings']").click()
+    open_settings(page)
+    assert page.locator("[name=seed]").input_value() == "1"
+    assert page.locator("[name=longest_side]").input_value() == str(SIDE)
+    expect(page.locator("[data-setting=seed] .mark")).to_be_visible()
+    page.click("[data-setting=seed] .reset")
+    assert page.locator("[name=seed]").input_value() == "0"
+    page.click("#reset-settings")
+    expect(page.locator("#changed-count")).to_have_text("")
+
+
+def test_two_videos_play_in_step(page: Page, videos: list[dict[str, Any]]) -> None:
+    fresh(page)
+    for job in videos:
+        page.locator(f"[data-job={job['id']}] .compare-box").click()
+    page.click("#compare-open")
+    expect(page.locator("#compare-rows th")).to_have_text(["Seed"])
+    expect(page.locator("#compare-rows td")).to_have_text(["1", "2"])
+    until(
+        lambda: page.evaluate("[...document.querySelectorAll('.pair video')].every((video) => video.readyState >= 3)")
+    )
+    page.click("#compare-play")
+    times = "[...document.querySelectorAll('.pair video')].map((video) => video.currentTime)"
+    until(lambda: min(page.evaluate(times)) > 0.3)
+    a, b = page.evaluate(times)
+    assert abs(a - b) < 0.12
+    assert page.evaluate("[...document.querySelectorAll('.pair video')].map((video) => video.muted)") == [False, True]
+    assert faults(page) == []
+    page.keyboard.press("Escape")
+    expect(page.locator("#compare-dialog")).not_to_be_visible()
+
+
+def test_a_full_queue_tells_the_time_and_running_videos_are_cancelled(page: Page, server: Server, inputs: Path) -> None:
+    fresh(page)
+    give(page, inputs)
+    open_settings(page)
+    change(page, "steps", 900)
+    for _ in range(MOST_WAITING):
+        page.click("#generate")
+        expect(page.locator("#stage-cancel")).to_be_visible()
+        expect(page.locator("#generate")).to_be_enabled()
+    page.click("#generate")
+    expect(page.locator("#create-error")).to_contain_text("Possible again in")
+    for _ in range(MOST_WAITING):
+        running = server.get("v1/videos?limit=10")["data"]
+        job = next(one for one in running if one["status"] in ("queued", "in_progress"))
+        page.locator(f"[data-job={job['id']}] .card-picture").click()
+        page.click("#stage-cancel")
+        expect(page.locator("#stage-error")).to_contain_text("Cancelled", timeout=20_000)
+        assert server.get(f"v1/videos/{job['id']}")["status"] == "cancelled"
+
+
+def test_errors_stand_beside_what_they_are_about(page: Page, inputs: Path) -> None:
+    fresh(page)
+    page.click("#generate")
+    expect(page.locator("#portrait-error")).to_contain_text("There is no portrait yet.")
+    assert page.evaluate("document.activeElement.id") == "portrait-file"
+    give(page, inputs, "nobody.png")
+    page.click("#generate")
+    expect(page.locator("#portrait-error")).to_contain_text("No face was found")
+    page.locator("#portrait-error button", has_text="Use the example").click()
+    expect(page.locator("#portrait-told")).to_have_text("One face found.")
+    open_settings(page)
+    change(page, "guidance_start_percent", 70)
+    change(page, "guidance_end_percent", 30)
+    page.click("#generate")
+    error = page.locator("[data-setting=guidance_start_percent] .error")
+    expect(error).to_contain_text("must not exceed guidance_end_percent")
+    assert page.evaluate("document.activeElement.name") == "guidance_start_percent"
+    error.locator("button").click()
+    expect(page.locator("[name=guidance_start_percent]")).to_have_value("0")
+
+
+def test_faces_are_chosen_by_keyboard_and_each_gets_its_speech(page: Page, server: Server, inputs: Path) -> None:
+    fresh(page)
+    give(page, inputs, "two.png")
+    faces = page.locator("button.face")
+    expect(faces).to_have_count(2)
+    page.focus("button.face[data-face='1']")
+    page.keyboard.press("Enter")
+    slots = page.locator(".speech-slot")
+    expect(slots).to_have_count(2)
+    page.focus("button.face[data-face='0']")
+    page.keyboard.press("Space")
+    expect(slots).to_have_count(1)
+    open_settings(page)
+    expect(page.locator("[name=face]")).to_have_value("1")
+    page.click("button.face[data-face='0']")
+    expect(slots).to_have_count(2)
+    second = slots.nth(1)
+    second.locator(".choice", has_text="Text").click()
+    second.locator("textarea").fill("Yes.")
+    second.locator("button", has_text="Read aloud").click()
+    expect(second.locator(".speech-filled")).to_be_visible()
+    assert faults(page) == []
+    job = generate(page, server, longest_side=320, max_seconds=0.6)
+    assert job["mode"] == "speakers"
+
+
+def test_footage_is_dubbed(page: Page, server: Server, inputs: Path, videos: list[dict[str, Any]]) -> None:
+    fresh(page)
+    answer = httpx.get(
+        f"{server.address}v1/videos/{videos[0]['id']}/content", headers={"Authorization": f"Bearer {TOKEN}"}
+    )
+    (inputs / "footage.mp4").write_bytes(answer.content)
+    give(page, inputs, "footage.mp4")
+    expect(page.locator("#footage-note")).to_be_visible()
+    assert generate(page, server, longest_side=None)["mode"] == "footage"
+
+
+def test_dropped_and_pasted_files_go_where_they_belong(page: Page, inputs: Path) -> None:
+    fresh(page)
+    for event, place, name, kind in (
+        ("paste", "document", "portrait.png", "image/png"),
+        ("drop", "document.querySelector('#history')", "speech.wav", "audio/wav"),
+    ):
+        page.evaluate(
+            """([event, bytes, name, type]) => {
+                const data = new DataTransfer();
+                data.items.add(new File([new Uint8Array(bytes)], name, {type}));
+                const kinds = {paste: () => new ClipboardEvent(event, {clipboardData: data, bubbles: true, cancelable: true}),
+                               drop: () => new DragEvent(event, {dataTransfer: data, bubbles: true, cancelable: true})};
+                PLACE.dispatchEvent(kinds[event]());
+            }""".replace("PLACE", place),
+            [event, list((inputs / name).read_bytes()), name, kind],
+        )
+    expect(page.locator("#portrait-told")).to_have_text("One face found.")
+    expect(page.locator(".speech-result .time")).to_have_text("1 s")
+
+
+def test_camera_and_microphone_give_files(page: Page) -> None:
+    fresh(page)
+    page.click("#portrait-camera")
+    until(lambda: page.evaluate("document.querySelector('#camera-picture').videoWidth > 0"))
+    page.click("#camera-dialog button[value=take]")
+    expect(page.locator("#portrait-image")).to_be_visible()
+    page.locator(".speech-slot .choice", has_text="Microphone").click()
+    page.click("button.record")
+    expect(page.locator("button.record")).to_have_text("Stop")
+    until(lambda: page.evaluate("document.querySelector('.speech-slot meter').value > 0.3"), 10)
+    page.click("button.record")
+    expect(page.locator(".speech-result .time")).to_have_text(re.compile(r"\d s"))
+
+
+def test_the_head_moves_as_lively_as_the_sliders_say(page: Page, browser: Browser, server: Server, seen: Seen) -> None:
+    fresh(page)
+    page.locator("[data-preset=Motion] .choice", has_text="Lively").click()
+    assert page.locator("[name=w_face]").input_value() == "0.85"
+    ghost = page.locator(".head-ghosts ellipse").first
+    wide = ghost.get_attribute("transform")
+    page.locator("[data-setting=w_body] input[type=range]").focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("[name=w_body]").input_value() == "0.84"
+    assert page.locator(".head-ghosts ellipse").first.get_attribute("transform") != wide
+    page.emulate_media(reduced_motion="no-preference")
+    page.locator("[data-preset=Motion] .choice", has_text="Natural").click()
+    head = page.locator(".motion-head svg > g:last-child")
+    start = head.get_attribute("transform")
+    until(lambda: head.get_attribute("transform") != start, 5)
+    page.emulate_media(reduced_motion="reduce")
+
+
+def test_a_lost_connection_is_told_and_found_again(page: Page) -> None:
+    fresh(page)
+    page.context.set_offline(True)
+    page.click("#portrait-example")
+    expect(page.locator("#bar")).to_contain_text("The server cannot be reached")
+    page.context.set_offline(False)
+    expect(page.locator("#bar")).to_contain_text("The server answers again", timeout=15_000)
+
+
+def test_a_video_is_deleted(page: Page, server: Server, inputs: Path) -> None:
+    fresh(page)
+    job = server.newest()
+    page.locator(f"[data-job={job['id']}] button[aria-label^=Delete]").click()
+    page.click("#delete-dialog button[value=delete]")
+    expect(page.locator(f"[data-job={job['id']}]")).to_have_count(0)
+    assert job["id"] not in [one["id"] for one in server.get("v1/videos")["data"]]
+    assert not list(server.folder.rglob(f"*{job['id']}*"))
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 360)])
+def test_the_page_is_accessible_in_light_and_dark_and_on_a_phone(
+    page: Page, scheme: Any, width: int, videos: list[dict[str, Any]]
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 740})
+    fresh(page)
+    page.locator(f"[data-job={videos[0]['id']}] .card-picture").click()
+    expect(page.locator("#stage-video")).to_be_visible()
+    open_settings(page)
+    assert faults(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_nothing_breaks_the_policy_or_asks_another_host(page: Page, seen: Seen, server: Server) -> None:
+    assert seen.faults == []
+    assert {host for host in seen.hosts if host} == {server.address.rstrip("/")}
+    assert "fantasytalking_session" in json.dumps(page.context.cookies())
