@@ -32,9 +32,8 @@ CONTEXT_SECONDS = 6.0
 (r 0.41, 0.44 and 0.44 with the mouths of people who said it; 0.47 where it knows all of the speech)."""
 _LONGEST_CHUNK = 0.5
 """Seconds of chunks up to which patience grows with them."""
-_RESERVE = 0.3
-"""Seconds in which the first frames of a segment are made, as a first guess."""
 _LEAST_RESERVE = 0.05
+"""Seconds in which the first frames of a segment are made, at least."""
 _POLL = 0.01
 """Seconds between two looks at a source that has nothing yet."""
 
@@ -85,7 +84,7 @@ class LiveSpeech:
         self._origin: float | None = None
         self._opened: float | None = None
         self._begun: float | None = None
-        self._reserve = _RESERVE
+        self._reserve = 0.0
 
     # ---- from any thread
 
