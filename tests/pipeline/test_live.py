@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from fantasytalking.errors import AudioError, InputError, OutputError, SettingsError
 from fantasytalking.pipeline.inputs import Portrait, load_portrait
@@ -324,3 +325,15 @@ def test_what_is_no_speech_is_refused(pipelines: Callable[[str], FantasyTalkingP
         session.push(b"\0\0\0")
         with pytest.raises(AudioError, match="ends within a sample: 1 bytes are left of 2"):
             session.finish()
+
+
+def test_the_example_of_the_documentation_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = (Path(__file__).parents[2] / "docs" / "live.md").read_text().split("```python\n")[1:]
+    (tmp_path / "examples").mkdir()
+    Image.fromarray(PORTRAIT).save(tmp_path / "examples" / "portrait.png")
+    monkeypatch.chdir(tmp_path)
+    exec(code.split("```")[0], {})
+    shown = capsys.readouterr().out.splitlines()
+    assert [int(line.split()[0]) for line in shown[:25]] == list(range(25)) and "Delay from sound" in shown[-1]
