@@ -5,6 +5,7 @@ a frame is the time from when its last sample was spoken, in the middle of a chu
 are not encoded. A minute takes a minute, and other work on the machine shows.
 
     python benchmarks/live.py                       # chunks of 20 to 500 ms, and a stall of 3 s
+    python benchmarks/live.py --process-clock       # the same as on one core with nothing else to do
     python benchmarks/live.py --minutes 30          # one long session: delay and memory of each minute
 """
 
@@ -14,6 +15,8 @@ import os
 import sys
 import threading
 import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from fantasytalking.media.audio import load_audio
 from fantasytalking.pipeline.live_options import LiveOptions
 from fantasytalking.pipeline.live_session import LiveSession
 from fantasytalking.pipeline.model_names import embedded_folder
+from fantasytalking.system.waiting import Clock, SystemClock
 
 EXAMPLE = embedded_folder() / "example"
 RATE = 16000
@@ -66,36 +70,92 @@ class Frames:
         return sum(came > start + number / fps for number, came in enumerate(self.came))
 
 
+Event = tuple[float, Callable[[], object]]
+
+
+class ProcessClock:
+    """A clock that passes with the computing time of this process, all threads together, and by waiting, which takes no time.
+
+    Delays are those of a machine with one core that has nothing else to do, whatever else this one does.
+    """
+
+    def __init__(self) -> None:
+        self._events, self._skipped = deque[Event](), 0.0
+
+    def begin(self, events: list[Event]) -> None:
+        """Begin anew, with what happens at which second, in order."""
+        self._events, self._skipped = deque(events), -time.process_time()
+
+    def now(self) -> float:
+        """See `system.waiting.Clock`; what has happened meanwhile is made to happen."""
+        now = time.process_time() + self._skipped
+        while self._events and self._events[0][0] <= now:
+            self._events.popleft()[1]()
+        return now
+
+    def wait(self, changed: threading.Condition, seconds: float | None) -> None:
+        """See `system.waiting.Clock`."""
+        now = self.now()
+        ends = [] if seconds is None else [now + max(0.0, seconds)]
+        ends += [self._events[0][0]] if self._events else []
+        self._skipped += max(0.0, min(ends) - now) if ends else 0.01
+        self.now()
+
+
 def resident() -> float:
     """Memory of this process in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def speak(session: LiveSession, speech: NDArray[np.float32], seconds: float, chunk: float, stall_at: float) -> None:
-    """Give speech in real time for so many seconds, with one stall."""
-    size, start, stalled = round(chunk * RATE), time.monotonic(), 0.0
+def chunks(seconds: float, chunk: float, stall_at: float) -> Iterator[tuple[float, NDArray[np.float32]]]:
+    """Speech for so many seconds, with one stall: when each chunk is there, and its samples."""
+    example = load_audio(EXAMPLE / "speech.wav", RATE).samples
+    speech = np.concatenate([example, np.zeros(round(PAUSE * RATE), np.float32)])
+    size = round(chunk * RATE)
     for at in range(0, round(seconds * RATE), size):
-        if not stalled and at / RATE >= stall_at:
-            stalled = STALL
-        time.sleep(max(0.0, start + stalled + (at + size) / RATE - time.monotonic()))
-        if not session.push(np.take(speech, range(at, at + size), mode="wrap")):
+        stalled = STALL if at / RATE >= stall_at else 0.0
+        yield stalled + (at + size) / RATE, np.take(speech, range(at, at + size), mode="wrap")
+
+
+def speak(session: LiveSession, given: Iterator[tuple[float, NDArray[np.float32]]]) -> None:
+    """Give chunks when they are there."""
+    start = time.monotonic()
+    for at, samples in given:
+        time.sleep(max(0.0, start + at - time.monotonic()))
+        if not session.push(samples):
             return
     session.finish()
 
 
+def begin(pipeline: Any, options: Any, given: Iterator[tuple[float, NDArray[np.float32]]]) -> tuple[LiveSession, Clock]:
+    """A session that is spoken to."""
+    live = LiveOptions(segment_seconds=options.segment_seconds)
+    settings = {"seed": options.seed, "longest_side": options.longest_side, "options": live, "progress": Quiet()}
+    if not options.process_clock:
+        session = pipeline.live_session(EXAMPLE / "portrait.png", sample_rate=RATE, **settings)
+        threading.Thread(target=speak, args=(session, given), daemon=True).start()
+        return session, SystemClock()
+    events: list[Event] = []
+    holder: list[LiveSession] = []
+    for at, samples in given:
+        events.append((at, lambda samples=samples: holder[0].push(samples)))
+    events.append((events[-1][0], lambda: holder[0].finish()))
+    clock = ProcessClock()
+    session = pipeline.live_session(EXAMPLE / "portrait.png", sample_rate=RATE, clock=clock, **settings)
+    holder.append(session)
+    clock.begin(events)
+    return session, clock
+
+
 def watch(pipeline: Any, options: Any, seconds: float, chunk: float, stall_at: float = 1e9) -> Frames:
     """Run one session in real time."""
-    example = load_audio(EXAMPLE / "speech.wav", RATE).samples
-    speech = np.concatenate([example, np.zeros(round(PAUSE * RATE), np.float32)])
-    found, rests, live = Frames(), dict[int, int](), LiveOptions(segment_seconds=options.segment_seconds)
-    given = {"seed": options.seed, "longest_side": options.longest_side, "options": live, "progress": Quiet()}
-    with pipeline.live_session(EXAMPLE / "portrait.png", sample_rate=RATE, **given) as session:
-        start = time.monotonic()
-        thread = threading.Thread(target=speak, args=(session, speech, seconds, chunk, stall_at))
-        thread.start()
+    found, rests = Frames(), dict[int, int]()
+    session, clock = begin(pipeline, options, chunks(seconds, chunk, stall_at))
+    with session:
+        start = 0.0 if options.process_clock else clock.now()
         for frame in session:
-            now = time.monotonic() - start
+            now = clock.now() - start
             found.came.append(now)
             rests.update(session.speech.timeline.rests)
             end = session.speech.sample_of(frame.number + 1)
@@ -113,7 +173,6 @@ def watch(pipeline: Any, options: Any, seconds: float, chunk: float, stall_at: f
                     f"minute {minute}: {resident():.0f} MB, delay {found.percentile(50, *span):.2f} and "
                     f"{found.percentile(99, *span):.2f} s, {len(found.rests)} frames of rest so far"
                 )
-        thread.join()
     return found
 
 
@@ -123,6 +182,7 @@ def main() -> int:
     parser.add_argument("--longest-side", type=int, default=512, help="longest side of the video, in pixels")
     parser.add_argument("--segment-seconds", type=float, default=LiveOptions().segment_seconds, help="see LiveOptions")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each session")
+    parser.add_argument("--process-clock", action="store_true", help="count computing time in place of the time of day")
     parser.add_argument("--minutes", type=float, help="length of one session in place of the table")
     options = parser.parse_args()
     pipeline = load_model(options)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from fantasytalking.errors import AudioError, InputError, OutputError, SettingsError
 from fantasytalking.pipeline.inputs import Portrait, load_portrait
@@ -90,9 +91,9 @@ def assert_same(some: list[StreamedFrame], others: list[StreamedFrame]) -> None:
 def test_chunks_of_any_size_give_the_same_frames(
     kind: str, rate: int, pipelines: Callable[[str], FantasyTalkingPipeline]
 ) -> None:
-    pipeline, samples = pipelines(kind), speech(2.0, rate).samples
+    pipeline, samples = pipelines(kind), speech(1.6, rate).samples
     whole = said(pipeline, [samples], sample_rate=rate)
-    assert [frame.number for frame in whole] == list(range(round(2.0 * whole[0].fps)))
+    assert [frame.number for frame in whole] == list(range(round(1.6 * whole[0].fps)))
     assert np.array_equal(sound_of(whole), samples) and not any(frame.is_rest for frame in whole)
     mixed = [None, samples[:0], *pieces(samples[:5000], 331), None, *pieces(samples[5000:], rate // 2)]
     assert_same(whole, said(pipeline, mixed, sample_rate=rate))
@@ -141,9 +142,12 @@ def test_starved_of_speech_the_person_rests_and_goes_on_when_it_comes(
     fps, sound = frames[0].fps, sound_of(frames)
     # nothing is lost, and nothing but silence is put in, all of it in one place
     broken = round(1.2 * 16000)
-    put_in = len(sound) - len(SPEECH)
-    assert np.array_equal(sound[:broken], SPEECH[:broken]) and np.array_equal(sound[broken + put_in :], SPEECH[broken:])
-    assert not sound[broken + 64 : broken + put_in].any()
+    faded = broken + round(0.004 * 16000)
+    put_in = faded + int(np.flatnonzero(sound[faded:])[0]) - broken
+    rest = sound[broken + put_in :]
+    assert np.array_equal(sound[:broken], SPEECH[:broken]) and np.array_equal(rest, SPEECH[broken:][: len(rest)])
+    # the last frame may be half a frame short
+    assert len(SPEECH) - broken - len(rest) <= 0.5 * 16000 / fps
     assert 2.2 < put_in / 16000 < 3.8
     rests = [frame.number for frame in frames if frame.is_rest]
     assert rests == list(range(rests[0], rests[-1] + 1)) and abs(len(rests) - put_in / 16000 * fps) <= 2
@@ -176,7 +180,7 @@ def test_a_person_who_has_nothing_to_say_yet_rests(pipelines: Callable[[str], Fa
 def test_speech_that_comes_at_once_is_not_made_long_before_it_is_due(
     pipelines: Callable[[str], FantasyTalkingPipeline],
 ) -> None:
-    samples = np.tile(SPEECH, 2)
+    samples = SPEECH
     frames, came, _ = in_real_time(pipelines("wan"), [(0.0, samples)], options=LiveOptions(ahead_seconds=0.5))
     ahead = [frame.number / frame.fps - (at - came[0]) for frame, at in zip(frames, came, strict=True)]
     assert max(ahead) < 0.5 + 0.5 + 1.0 and not any(frame.is_rest for frame in frames)
@@ -214,7 +218,7 @@ def test_a_session_of_something_else_is_refused(
     pipeline, path = pipelines("wan"), tmp_path / "session.safetensors"
     with session_of(pipeline) as session:
         session.save(path)
-        with pytest.raises(OutputError, match="cannot be saved"):
+        with pytest.raises(OutputError, match="does not exist"):
             session.save(tmp_path / "missing" / "session.safetensors")
     with pytest.raises(InputError, match="made with another model, portrait, settings"):
         session_of(pipeline, resume=path, seed=5)
@@ -239,17 +243,16 @@ def test_memory_is_flat_over_many_segments(pipelines: Callable[[str], FantasyTal
     alive, sizes = list[int](), list[int]()
     path = tmp_path / "session.safetensors"
     frames = itertools.chain.from_iterable(itertools.repeat(pieces(SPEECH, 1600), 6))
-    given: dict[str, Any] = {"options": LiveOptions(real_time=False, segment_seconds=0.32), "long_video": "continue"}
-    with session_of(pipelines("wan"), options=given["options"]) as session:
+    with session_of(pipelines("wan"), options=WAITING) as session:
         session.speech.pull_from(lambda: session.push(next(frames)))
-        for frame in itertools.islice(session, 300):
+        for frame in itertools.islice(session, 240):
             refs.append(weakref.ref(frame.pixels))
             alive.append(sum(ref() is not None for ref in refs))
-            if frame.number % 8 == 0 and frame.number >= 180:
+            if frame.number % 8 == 0 and frame.number >= 160:
                 session.save(path)
                 sizes.append(path.stat().st_size)
     assert max(alive) <= 30
-    assert max(sizes) <= 1.02 * min(sizes) and len(sizes) == 15
+    assert max(sizes) <= 1.05 * min(sizes) and len(sizes) == 10
 
 
 def test_a_thread_may_push_and_nobody_can_flood_a_session(pipelines: Callable[[str], FantasyTalkingPipeline]) -> None:
@@ -265,25 +268,24 @@ def test_a_thread_may_push_and_nobody_can_flood_a_session(pipelines: Callable[[s
         thread.start()
         frames = list(session)
         thread.join()
+        with pytest.raises(AudioError, match="has been finished"):
+            session.push(SPEECH)
     spoken = np.concatenate([frame.sound for frame in frames if not frame.is_rest])
-    assert np.array_equal(spoken[:16000], SPEECH[:16000]) and len(spoken) >= 32000
-    with pytest.raises(AudioError, match="has been finished"):
-        session.push(SPEECH)
+    assert np.array_equal(spoken[:16000], SPEECH[:16000]) and len(spoken) >= 31000
 
 
 def test_a_cancelled_session_ends_at_once(pipelines: Callable[[str], FantasyTalkingPipeline]) -> None:
-    session = session_of(pipelines("wan"), options=LiveOptions(real_time=False, waiting_seconds=1.0))
+    options = LiveOptions(real_time=False, waiting_seconds=1.0)
+    session = session_of(pipelines("wan"), options=options)
+    assert session.push(SPEECH[:16000])
+    threading.Timer(0.1, session.cancel).start()
+    # there is no room, and never will be
+    assert not session.push(SPEECH[:16000]) and list(session) == []
+    session = session_of(pipelines("wan"), options=options)
     session.push(SPEECH[:16000])
-    taken = list[bool]()
-    threads = [threading.Thread(target=lambda: taken.append(session.push(SPEECH[:16000])))]
-    threads.append(threading.Timer(0.2, session.cancel))
-    for thread in threads:
-        thread.start()
-    # after some frames it waits for speech which never comes
-    assert len(list(session)) < 40
-    for thread in threads:
-        thread.join()
-    assert taken == [False] and not session.push(SPEECH[:100], 0)
+    threading.Timer(0.1, session.cancel).start()
+    # after some frames it waits for speech that never comes
+    assert len(list(session)) < 23 and not session.push(SPEECH[:100])
 
 
 def test_a_source_that_fails_is_told_after_what_it_gave(pipelines: Callable[[str], FantasyTalkingPipeline]) -> None:
@@ -305,7 +307,7 @@ def test_a_source_that_fails_is_told_after_what_it_gave(pipelines: Callable[[str
         ({"long_video": "windows"}, SettingsError, "give long_video='continue'"),
         ({"sample_rate": 16001}, AudioError, "a multiple of 25, not 16001"),
         ({"sample_rate": 4000}, AudioError, "8,000 to 192,000"),
-        ({"pcm_format": "mp3"}, AudioError, "accepted are s16le, s32le, f32le"),
+        ({"pcm_format": "mp3", "long_video": "continue"}, AudioError, "accepted are s16le, s32le, f32le"),
     ],
 )
 def test_what_cannot_be_live_is_refused(
@@ -323,3 +325,15 @@ def test_what_is_no_speech_is_refused(pipelines: Callable[[str], FantasyTalkingP
         session.push(b"\0\0\0")
         with pytest.raises(AudioError, match="ends within a sample: 1 bytes are left of 2"):
             session.finish()
+
+
+def test_the_example_of_the_documentation_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = (Path(__file__).parents[2] / "docs" / "live.md").read_text().split("```python\n")[1:]
+    (tmp_path / "examples").mkdir()
+    Image.fromarray(PORTRAIT).save(tmp_path / "examples" / "portrait.png")
+    monkeypatch.chdir(tmp_path)
+    exec(code.split("```")[0], {})
+    shown = capsys.readouterr().out.splitlines()
+    assert [int(line.split()[0]) for line in shown[:25]] == list(range(25)) and "Delay from sound" in shown[-1]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fantasytalking.acceleration.apply_plan import memory_released
+from fantasytalking.errors import AudioError
 from fantasytalking.pipeline.call_arguments import Case
 from fantasytalking.pipeline.clip_batches import Run
 from fantasytalking.pipeline.generation_marks import marks_of
@@ -193,10 +194,18 @@ class Feeder:
     def _pull(self) -> bool:
         try:
             chunk = next(self._chunks)
+            return chunk is not None and self._speech.push(chunk)
         except StopIteration:
+            self._finish()
+        except Exception as error:
+            self._speech.fail(error)
+        return True
+
+    def _finish(self) -> None:
+        try:
             self._speech.finish()
-            return True
-        return chunk is not None and self._speech.push(chunk, 0)
+        except AudioError as error:
+            self._speech.fail(error)
 
     def _run(self) -> None:
         idle = threading.Event()

@@ -7,6 +7,7 @@ Dimensions: n samples.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -32,9 +33,8 @@ CONTEXT_SECONDS = 6.0
 (r 0.41, 0.44 and 0.44 with the mouths of people who said it; 0.47 where it knows all of the speech)."""
 _LONGEST_CHUNK = 0.5
 """Seconds of chunks up to which patience grows with them."""
-_RESERVE = 0.3
-"""Seconds in which the first frames of a segment are made, as a first guess."""
 _LEAST_RESERVE = 0.05
+"""Seconds in which the first frames of a segment are made, at least."""
 _POLL = 0.01
 """Seconds between two looks at a source that has nothing yet."""
 
@@ -74,6 +74,8 @@ class LiveSpeech:
         self._reader = ChunkReader(sample_rate, pcm_format)
         self._changed = threading.Condition(threading.RLock())
         self._incoming = deque[tuple[Samples, float]]()
+        # Whether what was taken last is silence put in, or nothing.
+        self._rests = True
         self._queued = self._used = self._first = 0
         self._stopped = self._ended = self._heard_all = self.is_cancelled = False
         self._error: BaseException | None = None
@@ -85,7 +87,7 @@ class LiveSpeech:
         self._origin: float | None = None
         self._opened: float | None = None
         self._begun: float | None = None
-        self._reserve = _RESERVE
+        self._reserve = 0.0
 
     # ---- from any thread
 
@@ -97,7 +99,9 @@ class LiveSpeech:
             if self._ended:
                 raise AudioError("The live speech has been finished; begin another session for more.")
             samples = self._reader.read(chunk)
-            limit = self._options.waiting_seconds * self.sample_rate
+            # Enough for the next segment in any case, with half of the room taken; without a limit where the speech is asked for.
+            least = 2 * (self._options.segment_seconds + 1.0)
+            limit = max(self._options.waiting_seconds, least) * self.sample_rate if self._pull is None else math.inf
             until = None if timeout is None else self._clock.now() + timeout
             # A chunk that is longer than all that may wait needs half of the room.
             while self._waiting + min(len(samples), limit / 2) > limit and not self._stopped:
@@ -205,13 +209,14 @@ class LiveSpeech:
         """Wait until so much is heard, or all has been, or it is time for a frame; then put silence in its place."""
         while True:
             with self._changed:
-                self._take()
+                self._take(heard)
                 now, (soonest, latest) = self._clock.now(), self._times(heard, frame)
                 is_there = self._heard_all or self.timeline.heard.end >= heard
                 if self.is_cancelled or (is_there and (soonest is None or now >= soonest)):
                     return
                 if not is_there and latest is not None and now >= latest:
                     self.timeline.rest_until(heard)
+                    self._rests = True
                     return
                 until = soonest if is_there else latest
                 if is_there or self._pull is None:
@@ -244,8 +249,10 @@ class LiveSpeech:
         ahead = round(self._options.look_ahead * self.sample_rate)
         return self._queued + max(0, self.timeline.sound.end - self._used - ahead)
 
-    def _take(self) -> None:
-        """Take what has come into the timeline."""
+    def _take(self, heard: int) -> None:
+        """Take what has come into the timeline; after a rest only if it is enough for a segment, lest a word is broken again."""
+        if self._rests and not self._ended and self._queued < self.timeline.missing(heard):
+            return
         pieces, end = list[Samples](), self.timeline.sound.end
         while self._incoming:
             samples, came = self._incoming.popleft()
@@ -256,6 +263,7 @@ class LiveSpeech:
         self._queued = 0
         if pieces:
             self.timeline.append(*pieces)
+            self._rests = False
         if self._ended and not self._heard_all:
             self.timeline.finish()
             self._heard_all = True
@@ -305,14 +313,18 @@ class LiveSpeech:
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """All that came and that later frames need, as arrays; may be asked for by any thread."""
         with self._changed:
-            self._take()
             ended = np.array([self._ended and self._error is None and not self.is_cancelled])
             left = np.frombuffer(self._reader.left, np.uint8)
-            return {**self.timeline.state(), "ended": ended, "left": left}
+            pieces = [samples for samples, _ in self._incoming]
+            incoming = np.concatenate([np.zeros(0, np.float32), *pieces])
+            rests = np.array([self._rests])
+            return {**self.timeline.state(), "ended": ended, "left": left, "incoming": incoming, "is_resting": rests}
 
     def restore(self, state: dict[str, npt.NDArray[Any]], first: int) -> None:
         """Go on from a stored state with a frame."""
         self.timeline.restore(state)
         self._reader.left = state["left"].tobytes()
-        self._ended = self._heard_all = bool(state["ended"][0])
+        self._ended, self._rests = bool(state["ended"][0]), bool(state["is_resting"][0])
+        self._incoming.append((np.array(state["incoming"], np.float32), self._clock.now()))
+        self._queued = len(state["incoming"])
         self._first, self._used = first, self.sample_of(first)

@@ -109,18 +109,21 @@ class LiveTimeline:
         self.sound.append(*pieces)
         self._hear(self.sound.end - self._margin)
 
-    def rest_until(self, heard: int) -> int:
-        """Put silence in so that at least so many samples are heard; gives the samples of sound put in."""
-        count = -(-heard // self._made) * self._taken + self._margin - self.sound.end
-        if count <= 0:
-            return 0
+    def missing(self, heard: int) -> int:
+        """Samples of sound without which so many are not heard, possibly none."""
+        return max(0, -(-heard // self._made) * self._taken + self._margin - self.sound.end)
+
+    def rest_until(self, heard: int) -> None:
+        """Put silence in so that at least so many samples are heard."""
+        count = self.missing(heard)
+        if not count:
+            return
         silence = np.zeros(count, np.float32)
         fade = min(count, round(_FADE * self.sample_rate))
         if len(self.sound.samples):
             silence[:fade] = self.sound.samples[-1] * np.linspace(1, 0, fade + 2, dtype=np.float32)[1:-1]
         self.rests.append((self.sound.end, self.sound.end + count))
         self.append(silence)
-        return count
 
     def finish(self) -> None:
         """Nothing follows: hear all of it."""
