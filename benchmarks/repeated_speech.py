@@ -94,6 +94,9 @@ def main() -> int:
     parser.add_argument("--speech", type=Path, default=EXAMPLE / "speech.wav", help="what is said in each take")
     parser.add_argument("--truth", type=Path, help="npy file of the speaker's own mouth opening at 25 frames a second")
     parser.add_argument("--takes", type=int, default=6, help="number of times that it is said")
+    parser.add_argument(
+        "--pieces", type=int, default=1, help="equal pieces of the speech that are compared in place of it as a whole"
+    )
     parser.add_argument("--seeds", type=int, default=12, help="number of videos")
     parser.add_argument("--longest-side", type=int, default=256, help="longest side of the video, in pixels")
     parser.add_argument("--tracked", action="store_true", help="draw the pictures, and measure them too")
@@ -113,10 +116,10 @@ def main() -> int:
             frames = iter(video)
             if options.tracked:
                 seen = np.asarray(mouth_opening(track_mesh(frames)[0]), np.float64)
-                tracked.append(figures(takes_of(seen, options.takes), truth))
+                tracked.append(figures(takes_of(seen, options.takes * options.pieces), truth))
             else:
                 assert sum(1 for _ in frames) == len(video)
-        drawn.append(figures(takes_of(np.concatenate(openings)[: len(video)], options.takes), truth))
+        drawn.append(figures(takes_of(np.concatenate(openings)[: len(video)], options.takes * options.pieces), truth))
         say(f"seed {seed}: articulation {np.round(drawn[-1]['articulation'], 4).tolist()}")
     for what, found in (("drawn meshes", drawn), ("tracked pictures", tracked)):
         if found:
