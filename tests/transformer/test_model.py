@@ -12,6 +12,7 @@ from diffusers import WanTransformer3DModel
 from fantasytalking.conditioning.audio_windows import window_index
 from fantasytalking.conditioning.conditions import AudioCondition, Conditions, IdentityCondition, replace
 from fantasytalking.errors import InputError
+from fantasytalking.transformer.attention import KeysValues
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 from tests.tiny import (
     AUDIO_FEATURE_DIM,
@@ -125,7 +126,8 @@ def test_frame_mode_equals_attention_frame_by_frame_over_the_cut_windows() -> No
     query = attn.norm_q(attn.to_q(states)).unflatten(2, (attn.heads, -1))
     assert context is not None
     heard = (attn.processor.audio_k_proj(context.tokens), attn.processor.audio_v_proj(context.tokens))
-    ours = attn.processor._attend_to_audio(attn, query, context, heard, None)
+    known = KeysValues(heard, audio=heard)
+    ours = attn.processor._attend_to_audio(attn, query, context, known)
     tokens = model.audio_projector(conditions.audio.features)
     for frame, (first, last) in enumerate(conditions.audio.ranges[0].tolist()):
         window = tokens[:, max(0, first - 4) : last + 4 + 1]

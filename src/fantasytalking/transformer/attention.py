@@ -14,11 +14,10 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttention
-from einops import rearrange
 from torch import nn
 
-from fantasytalking.conditioning.audio_windows import select_tokens
-from fantasytalking.conditioning.conditions import Scale, scale_rows
+from fantasytalking.conditioning.audio_windows import select_tokens, window_width
+from fantasytalking.conditioning.conditions import AudioCondition, Scale, scale_rows
 from fantasytalking.system.execution_device import move_tensors
 from fantasytalking.transformer.context_parallel import FrameShare
 
@@ -79,6 +78,9 @@ class IdentityTokens:
         return dataclasses.replace(self, **move_tensors(self, device, non_blocking))
 
 
+WINDOWS_KEPT = 2**18
+"""Numbers up to which a block gathers its keys of all windows once for all steps; beyond, as at the released size, on every step."""
+
 Pair = tuple[torch.Tensor, torch.Tensor]
 """Keys and values."""
 
@@ -93,6 +95,7 @@ class KeysValues:
         audio: [B, t, heads, d / heads] in clip mode; [B, t, d] in frame mode, in which windows are gathered from them; or None.
         positions: [p + 1, d] of the learned positions in a window, or None.
         identity: of the identity tokens, or None.
+        windows: [B, f, w, heads, d / heads] gathered in place of `audio` and `positions`, where they are small; or None.
     """
 
     text: Pair
@@ -100,6 +103,7 @@ class KeysValues:
     audio: Pair | None = None
     positions: Pair | None = None
     identity: Pair | None = None
+    windows: Pair | None = None
 
 
 @dataclass(eq=False)
@@ -190,8 +194,8 @@ class FantasyTalkingAttnProcessor(nn.Module):
         attended = self._attend(query, *known.text)
         if known.image is not None:
             attended = attended + self._attend(query, *known.image)
-        if context.audio is not None and known.audio is not None:
-            heard = self._attend_to_audio(attn, query, context.audio, known.audio, known.positions)
+        if context.audio is not None:
+            heard = self._attend_to_audio(attn, query, context.audio, known)
             attended = attended + context.audio.scale * heard
         if context.identity is not None and known.identity is not None:
             attended = attended + context.identity.scale * self._attend(query, *known.identity)
@@ -210,7 +214,7 @@ class FantasyTalkingAttnProcessor(nn.Module):
     def _new_keys_values(self, attn: WanAttention, context: CrossContext) -> KeysValues:
         key, value = _text_keys_values(attn, context.text)
         text = (_heads(attn, attn.norm_k(key)), _heads(attn, value))
-        image = audio = positions = identity = None
+        image = audio = positions = identity = windows = None
         if context.image is not None:
             key, value = _image_keys_values(attn, context.image)
             image = (_heads(attn, attn.norm_added_k(key)), _heads(attn, value))
@@ -221,27 +225,31 @@ class FantasyTalkingAttnProcessor(nn.Module):
                 audio = (_heads(attn, audio[0]), _heads(attn, audio[1]))
             elif context.audio.positions is not None:
                 positions = (self.audio_k_proj(context.audio.positions), self.audio_v_proj(context.audio.positions))
+            if context.kept is not None and keeps_windows(context.audio, audio[0].shape[-1]):
+                windows, audio, positions = _gathered(attn, context.audio, audio, positions), None, None
         if context.identity is not None:
             tokens = context.identity.tokens
             identity = (_heads(attn, self.identity_k_proj(tokens)), _heads(attn, self.identity_v_proj(tokens)))
-        return KeysValues(text, image, audio, positions, identity)
+        return KeysValues(text, image, audio, positions, identity, windows)
 
     def _attend_to_audio(
-        self, attn: WanAttention, query: torch.Tensor, audio: AudioTokens, known: Pair, positions: Pair | None
+        self, attn: WanAttention, query: torch.Tensor, audio: AudioTokens, known: KeysValues
     ) -> torch.Tensor:
         if audio.index is None:
-            return self._attend(query, *known, audio.mask)
-        batch, tokens, share = audio.index.shape[0], query.shape[1], audio.share
+            assert known.audio is not None
+            return self._attend(query, *known.audio, audio.mask)
+        batch, tokens, share, windows = audio.index.shape[0], query.shape[1], audio.share, known.windows
         if share is not None:
             # Frames that this rank shares with others are filled up with tokens whose result is dropped.
             query, audio = F.pad(query, (0, 0, 0, 0, share.before, share.after)), _of_frames(audio, share)
+            windows = windows and (windows[0][:, share.first : share.end], windows[1][:, share.first : share.end])
         assert audio.index is not None
-        query = rearrange(query, "b (f n) heads d -> (b f) n heads d", f=audio.index.shape[1])
-        key, value = (select_tokens(states, audio.index) for states in known)
-        if positions is not None and audio.places is not None:
-            key, value = key + F.embedding(audio.places, positions[0]), value + F.embedding(audio.places, positions[1])
-        key, value = (rearrange(x, "b f w (heads d) -> (b f) w heads d", heads=attn.heads) for x in (key, value))
-        heard = rearrange(self._attend(query, key, value, audio.mask), "(b f) n d -> b (f n) d", b=batch)
+        if windows is None:
+            assert known.audio is not None
+            windows = _gathered(attn, audio, known.audio, known.positions)
+        query = query.unflatten(1, (audio.index.shape[1], -1)).flatten(0, 1)
+        key, value = (states.flatten(0, 1) for states in windows)
+        heard: torch.Tensor = self._attend(query, key, value, audio.mask).unflatten(0, (batch, -1)).flatten(1, 2)
         return heard if share is None else heard[:, share.before : share.before + tokens]
 
     def _attend(
@@ -280,6 +288,30 @@ def _of_frames(audio: AudioTokens, share: FrameShare) -> AudioTokens:
     )
     mask = None if mask is None else mask.flatten(0, 1)
     return dataclasses.replace(audio, index=index, mask=mask, places=places)
+
+
+def keeps_windows(audio: AudioTokens | AudioCondition, width: int) -> bool:
+    """Whether a block of a width gathers the keys and values of all windows once for all steps."""
+    windows = window_tokens(audio)
+    return windows is not None and windows * width <= WINDOWS_KEPT
+
+
+def window_tokens(audio: AudioTokens | AudioCondition) -> int | None:
+    """Tokens of all windows, padding included; None in clip mode."""
+    if isinstance(audio, AudioTokens):
+        return None if audio.index is None else audio.index.numel()
+    if audio.ranges is None:
+        return None
+    return audio.ranges[..., 0].numel() * (audio.width or window_width(audio.ranges))
+
+
+def _gathered(attn: WanAttention, audio: AudioTokens, known: Pair, positions: Pair | None) -> Pair:
+    """Keys and values of the windows of all frames, [B, f, w, heads, d / heads] each."""
+    assert audio.index is not None
+    key, value = (select_tokens(states, audio.index) for states in known)
+    if positions is not None and audio.places is not None:
+        key, value = key + F.embedding(audio.places, positions[0]), value + F.embedding(audio.places, positions[1])
+    return key.unflatten(3, (attn.heads, -1)), value.unflatten(3, (attn.heads, -1))
 
 
 def _heads(attn: WanAttention, states: torch.Tensor) -> torch.Tensor:
