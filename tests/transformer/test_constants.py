@@ -167,7 +167,9 @@ def test_constants_are_exact_with_what_diffusers_does_to_a_model(change: Any, ba
     assert apart(kept, anew) < 1e-5
 
 
-def test_memory_is_accounted_for_to_the_byte_and_is_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("windows", [0, 2**18])
+def test_memory_is_accounted_for_to_the_byte_and_is_a_choice(windows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fantasytalking.transformer.attention.WINDOWS_KEPT", windows)
     model, conditions, constants = tiny_transformer(), tiny_conditions(2), Constants()
     with torch.no_grad():
         model(tiny_latents(2), torch.full((2,), 500.0), conditions, constants=constants)
@@ -175,6 +177,7 @@ def test_memory_is_accounted_for_to_the_byte_and_is_a_choice(monkeypatch: pytest
     for context in constants.contexts:
         assert context.kept is not None and context.kept.keys_values is not None
         known = context.kept.keys_values
+        assert all(key.ndim == 5 for key, _ in known.audio) == (windows > 0)
         pairs = (known.text, known.image, *known.audio, known.positions, known.identity)
         held += sum(states.numel() * states.element_size() for pair in pairs if pair is not None for states in pair)
     assert held == constant_bytes(model.config, conditions, 4)

@@ -63,16 +63,7 @@ def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, An
     from fantasytalking.pipeline.settings import GenerationSettings
     from fantasytalking.system.machine import choose_device
 
-    for name in ("device_memory", "host_memory"):
-        given = getattr(question, name)
-        if given is not None and not 0 < given <= 1e5:
-            raise SettingsError(f"--{name.replace('_', '-')} must be a number of GiB above 0, but {given:g} was given.")
-    check_weights_options(question.transformer, question.adapter)
-    folder = resolve_model(question.model)
-    if not isinstance(folder, Path):
-        raise CheckpointError(
-            f"A plan needs the files of '{question.model}' on this machine; download it, or give a model folder."
-        )
+    folder = _checked_folder(question)
     place = torch.device("cuda") if question.device_memory is not None else choose_device(question.device)
     demands = read_demands(folder, {})
     usual = demands.settings if demands else GenerationSettings()
@@ -108,6 +99,21 @@ def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, An
         "compile": resolved.profile.compile and machine.kind == "cuda",
         "lines": describe_run(run, machine, sizes),
     }
+
+
+def _checked_folder(question: PlanQuestion) -> Path:
+    """The model's folder, after a look at the options that need no model."""
+    for name in ("device_memory", "host_memory"):
+        given = getattr(question, name)
+        if given is not None and not 0 < given <= 1e5:
+            raise SettingsError(f"--{name.replace('_', '-')} must be a number of GiB above 0, but {given:g} was given.")
+    check_weights_options(question.transformer, question.adapter)
+    folder = resolve_model(question.model)
+    if not isinstance(folder, Path):
+        raise CheckpointError(
+            f"A plan needs the files of '{question.model}' on this machine; download it, or give a model folder."
+        )
+    return folder
 
 
 def _shared(question: PlanQuestion, folder: Path, settings: GenerationSettings, has_text: bool) -> ParallelPlan | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,7 +20,9 @@ def execution_device(network: nn.Module) -> torch.device:
     without values, on the meta device.
     """
     for module in network.modules():
-        for hook in _hooks(module):
+        # a module that is asked for an attribute that it lacks looks through its weights first
+        own = vars(module)
+        for hook in _hooks(own) if "_hf_hook" in own or "_diffusers_hook" in own else ():
             device = getattr(hook, "execution_device", None)
             if device is not None:
                 return torch.device(device)
@@ -40,9 +42,8 @@ def move_tensors(record: Any, device: torch.device | str | int, non_blocking: bo
     return {name: move(getattr(record, name)) for name in record.__dataclass_fields__}
 
 
-def _hooks(module: nn.Module) -> Iterator[Any]:
-    """Hooks of a module that know where it computes."""
-    own = vars(module)  # a module that is asked for an attribute that it lacks looks through its weights first
+def _hooks(own: Mapping[str, Any]) -> Iterator[Any]:
+    """Hooks of a module that know where it computes, of its attributes by name."""
     outer = own.get("_hf_hook")
     yield from getattr(outer, "hooks", (outer,))  # several hooks of accelerate are one that holds them
     registry = own.get("_diffusers_hook")

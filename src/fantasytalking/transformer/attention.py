@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttention
-from einops import rearrange
 from torch import nn
 
-from fantasytalking.conditioning.audio_windows import select_tokens
+from fantasytalking.conditioning.audio_windows import select_tokens, window_width
+from fantasytalking.conditioning.conditions import AudioCondition
 from fantasytalking.system.execution_device import move_tensors
 from fantasytalking.transformer.audio_tokens import AudioTokens
 from fantasytalking.transformer.context_parallel import FrameShare
@@ -53,6 +53,9 @@ class IdentityTokens:
         return dataclasses.replace(self, **move_tensors(self, device, non_blocking))
 
 
+WINDOWS_KEPT = 2**18
+"""Numbers up to which a block gathers its keys of all windows once for all steps; beyond, as at the released size, on every step."""
+
 Pair = tuple[torch.Tensor, torch.Tensor]
 """Keys and values."""
 
@@ -65,7 +68,7 @@ class KeysValues:
         text: [B, l, heads, d / heads] each, like image and identity.
         image: of the image tokens, or None.
         audio: for each person who speaks, [B, t, heads, d / heads] in clip mode; [B, t, d] in frame mode, in which windows are gathered
-            from them.
+            from them, or [B, f, w, heads, d / heads], gathered once, where they are small.
         positions: [p + 1, d] of the learned positions in a window, or None.
         identity: of the identity tokens, or None.
     """
@@ -191,13 +194,18 @@ class FantasyTalkingAttnProcessor(nn.Module):
         if context.image is not None:
             key, value = _image_keys_values(attn, context.image)
             image = (_heads(attn, attn.norm_added_k(key)), _heads(attn, value))
+        if context.audio and context.audio[0].positions is not None:
+            learned = context.audio[0].positions
+            positions = (self.audio_k_proj(learned), self.audio_v_proj(learned))
         # Computed once per token and gathered later, because neighbouring windows share most tokens.
         audio = tuple((self.audio_k_proj(one.tokens), self.audio_v_proj(one.tokens)) for one in context.audio)
         if context.audio and context.audio[0].index is None:
             audio = tuple((_heads(attn, key), _heads(attn, value)) for key, value in audio)
-        elif context.audio and context.audio[0].positions is not None:
-            learned = context.audio[0].positions
-            positions = (self.audio_k_proj(learned), self.audio_v_proj(learned))
+        elif context.kept is not None and all(
+            keeps_windows(one, self.audio_k_proj.out_features) for one in context.audio
+        ):
+            audio = tuple(_gathered(attn, one, pair, positions) for one, pair in zip(context.audio, audio, strict=True))
+            positions = None
         if context.identity is not None:
             tokens = context.identity.tokens
             identity = (_heads(attn, self.identity_k_proj(tokens)), _heads(attn, self.identity_v_proj(tokens)))
@@ -208,17 +216,17 @@ class FantasyTalkingAttnProcessor(nn.Module):
     ) -> torch.Tensor:
         if audio.index is None:
             return self._attend(query, *known, audio.mask)
-        batch, tokens, share = audio.index.shape[0], query.shape[1], audio.share
+        batch, tokens, share, is_gathered = audio.index.shape[0], query.shape[1], audio.share, known[0].ndim == 5
         if share is not None:
             # Frames that this rank shares with others are filled up with tokens whose result is dropped.
             query, audio = F.pad(query, (0, 0, 0, 0, share.before, share.after)), _of_frames(audio, share)
+            if is_gathered:
+                known = known[0][:, share.first : share.end], known[1][:, share.first : share.end]
         assert audio.index is not None
-        query = rearrange(query, "b (f n) heads d -> (b f) n heads d", f=audio.index.shape[1])
-        key, value = (select_tokens(states, audio.index) for states in known)
-        if positions is not None and audio.places is not None:
-            key, value = key + F.embedding(audio.places, positions[0]), value + F.embedding(audio.places, positions[1])
-        key, value = (rearrange(x, "b f w (heads d) -> (b f) w heads d", heads=attn.heads) for x in (key, value))
-        heard = rearrange(self._attend(query, key, value, audio.mask), "(b f) n d -> b (f n) d", b=batch)
+        windows = known if is_gathered else _gathered(attn, audio, known, positions)
+        query = query.unflatten(1, (audio.index.shape[1], -1)).flatten(0, 1)
+        key, value = (states.flatten(0, 1) for states in windows)
+        heard: torch.Tensor = self._attend(query, key, value, audio.mask).unflatten(0, (batch, -1)).flatten(1, 2)
         return heard if share is None else heard[:, share.before : share.before + tokens]
 
     def _attend(
@@ -248,6 +256,30 @@ def _of_frames(audio: AudioTokens, share: FrameShare) -> AudioTokens:
     )
     mask = None if mask is None else mask.flatten(0, 1)
     return dataclasses.replace(audio, index=index, mask=mask, places=places)
+
+
+def keeps_windows(audio: AudioTokens | AudioCondition, width: int) -> bool:
+    """Whether a block of a width gathers the keys and values of all windows once for all steps."""
+    windows = window_tokens(audio)
+    return windows is not None and windows * width <= WINDOWS_KEPT
+
+
+def window_tokens(audio: AudioTokens | AudioCondition) -> int | None:
+    """Tokens of all windows, padding included; None in clip mode."""
+    if isinstance(audio, AudioTokens):
+        return None if audio.index is None else audio.index.numel()
+    if audio.ranges is None:
+        return None
+    return audio.ranges[..., 0].numel() * (audio.width or window_width(audio.ranges))
+
+
+def _gathered(attn: WanAttention, audio: AudioTokens, known: Pair, positions: Pair | None) -> Pair:
+    """Keys and values of the windows of all frames, [B, f, w, heads, d / heads] each."""
+    assert audio.index is not None
+    key, value = (select_tokens(states, audio.index) for states in known)
+    if positions is not None and audio.places is not None:
+        key, value = key + F.embedding(audio.places, positions[0]), value + F.embedding(audio.places, positions[1])
+    return key.unflatten(3, (attn.heads, -1)), value.unflatten(3, (attn.heads, -1))
 
 
 def _heads(attn: WanAttention, states: torch.Tensor) -> torch.Tensor:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
-from torch import nn
+from torch import Tensor, nn
 
 from fantasytalking.conditioning.conditions import Conditions
-from fantasytalking.transformer.attention import CrossContext, Kept
+from fantasytalking.transformer.attention import CrossContext, Kept, keeps_windows, window_tokens
 
 __all__ = ["Constants", "constant_bytes", "for_blocks", "keys_values_bytes"]
 
@@ -28,9 +28,11 @@ class Constants:
 
     Attributes:
         contexts: what each block attends to, and its keys and values.
+        motion: [B, d] that the motion intensities add to the timestep embedding, or None.
     """
 
     contexts: Sequence[CrossContext] = ()
+    motion: Tensor | None = None
 
 
 def for_blocks(context: CrossContext, blocks: Iterable[nn.Module]) -> list[CrossContext]:
@@ -57,12 +59,15 @@ def constant_bytes(config: Any, conditions: Conditions, element_size: int) -> in
         element_size: Bytes of a number.
     """
     tokens = conditions.text.shape[1] + (0 if conditions.image is None else conditions.image.shape[1])
-    if conditions.audio is not None:
-        tokens += sum(voice.features.shape[1] + 1 for voice in conditions.audio.voices)
+    width, heard = config.num_attention_heads * config.attention_head_dim, 0
+    voices = () if conditions.audio is None else conditions.audio.voices
+    if all(keeps_windows(voice, width) for voice in voices):
+        heard = sum(window_tokens(voice) or 0 for voice in voices)
+    else:
+        tokens += sum(voice.features.shape[1] + 1 for voice in voices)
     if conditions.identity is not None:
         tokens += config.identity_tokens
-    width = config.num_attention_heads * config.attention_head_dim
-    return keys_values_bytes(config.num_layers, width, tokens * conditions.batch_size, element_size)
+    return keys_values_bytes(config.num_layers, width, tokens * conditions.batch_size + heard, element_size)
 
 
 def keys_values_bytes(layers: int, width: int, tokens: int, element_size: int) -> int:

@@ -247,7 +247,7 @@ class FantasyTalkingTransformer3DModel(StepCaching, ContextParallel, WanTransfor
         return frames, height, width
 
     def _embed(
-        self, timestep: torch.Tensor, conditions: Conditions
+        self, timestep: torch.Tensor, conditions: Conditions, constants: Constants | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Timestep embedding [B, d], the blocks' modulation [B, 6, d], text [B, l, d] and image [B, li, d]."""
         if conditions.image is not None and self.config.image_dim is None:
@@ -259,7 +259,12 @@ class FantasyTalkingTransformer3DModel(StepCaching, ContextParallel, WanTransfor
                 raise InputError("This model has no motion network, but motion intensities were given; leave them out.")
             # The paper adds it to the timestep embedding: before Wan's projection to the six modulation vectors, so that
             # all blocks and the output head see it.
-            temb = temb + self.motion_network(conditions.motion.to(temb.dtype)).to(temb.device)
+            added = None if constants is None else constants.motion
+            if added is None:
+                added = self.motion_network(conditions.motion.to(temb.dtype)).to(temb.device)
+                if constants is not None:
+                    constants.motion = added
+            temb = temb + added
             modulation = embedder.time_proj(embedder.act_fn(temb))
         return temb, modulation.unflatten(1, (6, -1)), text, image
 
@@ -274,9 +279,10 @@ class FantasyTalkingTransformer3DModel(StepCaching, ContextParallel, WanTransfor
         """Timestep embedding, the blocks' modulation, and what each block attends to."""
         if constants is not None and constants.contexts:
             # The embedder does time and text in one call. A single token is the least that every kind of quantised layer takes.
-            temb, modulation, _, _ = self._embed(timestep, replace(conditions, text=conditions.text[:, :1], image=None))
+            told = replace(conditions, text=conditions.text[:, :1], image=None)
+            temb, modulation, _, _ = self._embed(timestep, told, constants)
             return temb, modulation, constants.contexts
-        temb, modulation, text, image = self._embed(timestep, conditions)
+        temb, modulation, text, image = self._embed(timestep, conditions, constants)
         audio = self.audio_tokens(conditions.audio, frames, dtype)
         context = CrossContext(text, image, audio, self._identity_tokens(conditions.identity, dtype))
         if constants is None:

@@ -113,9 +113,12 @@ class StepCaching(CacheMixin):
                 self.current_timestep = None
 
     def _reset_stateful_cache(self, recurse: bool = True) -> None:
+        registry = HookRegistry.check_if_exists_or_initialize(self)
         # diffusers' `apply_...` functions, unlike `enable_cache`, leave a list of hooks behind that lacks the new ones.
-        HookRegistry.check_if_exists_or_initialize(self).invalidate_child_registries_cache()
-        super()._reset_stateful_cache(recurse)
+        registry._child_registries_cache = None
+        # The list is made anew here: diffusers' own ways to empty and to reset go through all modules once more each.
+        for one in (registry, *(registry._get_child_registries() if recurse else ())):
+            one.reset_stateful_hooks(recurse=False)
         for hook in _hooks(self):
             if isinstance(hook, PyramidAttentionBroadcastHook):
                 _states(hook).clear()
