@@ -133,7 +133,13 @@ def own_frames(count: int) -> Iterator[tuple[str, Frames]]:
     pipeline, example = FantasyTalkingPipeline.from_pretrained("embedded"), embedded_folder() / "example"
     for seed in range(count):
         video = pipeline(
-            example / "portrait.png", example / "speech.wav", seed=seed, max_seconds=FRAMES / 25, progress=Quiet()
+            example / "portrait.png",
+            example / "speech.wav",
+            seed=seed,
+            steps=4,
+            longest_side=SIDE,
+            max_seconds=FRAMES / 25,
+            progress=Quiet(),
         )
         yield f"own seed {seed}", [middle(one) for one in video.frames]
 
@@ -304,7 +310,8 @@ def main() -> int:
     damages = ["CRF 23", "CRF 28", "50 % of the size, CRF 23"] if few else list(DAMAGES)
     for strength in options.strengths:
         made = 0 if few else options.clips // 10
-        clips = itertools.chain(own_frames(made), real_frames(options.data))
+        real = itertools.islice(real_frames(options.data), options.clips - made)
+        clips = itertools.chain(real, own_frames(made))
         records = measure(clips, options.clips, damages, strength)
         print(f"strength {strength:g}\n{summary(records, damages)}\n", flush=True)
         if options.output is not None:

@@ -91,6 +91,7 @@ def test_every_other_command_prints_one_object(
         "convert": ("adapter.ckpt", "there.safetensors", "--layout", "safetensors"),
         "generate": (*generating, "--max-seconds", "0.4", "--steps", "1"),
         "demo": ("--output", "demo.mp4", "--max-seconds", "0.4", "--steps", "1"),
+        "verify": ("demo.mp4",),
         "batch": ("batch.jsonl", "--model", "model", "--output", "batch", "--max-seconds", "0.4", "--steps", "1"),
         "evaluate": ("--generated", "ours", "--reference", "real", "--output", "one", *METRICS),
         "manifest": ("footage", "--name", "mine", "--clips", "2", "--seconds", "1", "--output", "mine.json"),

@@ -15,7 +15,7 @@ from fantasytalking.media.spooled_sound import pieces_of
 from fantasytalking.pipeline.inputs import Portrait, Speech
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.provenance.marks import Marks
-from fantasytalking.provenance.signing_identity import signing_identity
+from fantasytalking.provenance.signing_identity import check_signing_identity
 from fantasytalking.system.digests import json_sha256
 
 __all__ = ["check_signing", "marks_of"]
@@ -29,7 +29,7 @@ def check_signing(settings: GenerationSettings) -> None:
         OutputError: The key cannot be stored.
     """
     if settings.manifest == "on":
-        signing_identity()
+        check_signing_identity()
 
 
 def marks_of(

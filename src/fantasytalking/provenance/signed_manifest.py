@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from fantasytalking.provenance.marks import COMPOSITE, Marks
 from fantasytalking.provenance.signing_identity import signing_identity
 from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.files import atomic_path, full_disk_error
-from fantasytalking.system.machine import installed_version
 
 __all__ = ["GENERATION", "MIME_TYPES", "builder_of", "container_metadata", "sidecar_of", "sign_file", "tool_name"]
 
@@ -39,7 +39,9 @@ def tool_name() -> str:
 
 def _version() -> str:
     # Not the package's own constant: its file names the pipeline, which is above this one.
-    return installed_version("fantasytalking") or ""
+    with contextlib.suppress(PackageNotFoundError):
+        return version("fantasytalking")
+    return ""
 
 
 def container_metadata(marks: Marks) -> dict[str, str]:

@@ -22,6 +22,7 @@ __all__ = [
     "KEY_VARIABLE",
     "SELF_MADE",
     "SigningIdentity",
+    "check_signing_identity",
     "own_certificate",
     "signing_identity",
 ]
@@ -76,6 +77,18 @@ def signing_identity() -> SigningIdentity:
         _make_own(path)
     content = path.read_bytes()
     return _identity(content, content, str(path))
+
+
+def check_signing_identity() -> None:
+    """Check what can be wrong with `signing_identity`, quickly: a key that this package made is right, and is made if there is none.
+
+    Raises:
+        SettingsError: The certificate or the key cannot be used.
+        OutputError: The own key cannot be stored.
+    """
+    # Reading a certificate imports a library, for which the first step of a generation need not wait.
+    if os.environ.get(CERTIFICATE_VARIABLE) or os.environ.get(KEY_VARIABLE) or not os.access(_own_path(), os.R_OK):
+        signing_identity()
 
 
 def own_certificate() -> bytes | None:

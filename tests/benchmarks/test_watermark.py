@@ -1,0 +1,35 @@
+"""Each damage does what its name says, and the table counts what was read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from watermark import DAMAGES, measure, middle, summary
+
+from tests.pipeline.tiny_pipeline import portrait
+
+FRAMES = [np.roll(portrait(320), step, axis=1) for step in range(6)]
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_each_damage_gives_frames_of_the_size_that_its_name_says(what: str) -> None:
+    frames = DAMAGES[what](FRAMES)
+    side = 240 if what.startswith("75") else 160 if what.startswith("50") else 288 if "cut off" in what else 320
+    if what == "screen recorded":
+        assert (len(frames), frames[0].shape) == (7, (362, 330, 3))
+        return
+    assert (len(frames), frames[0].shape) == (6, (side, side, 3))
+    if what.startswith("brightness"):
+        assert np.mean(frames) > 1.1 * np.mean(FRAMES)
+
+
+def test_the_table_counts_what_was_read() -> None:
+    records = measure(iter([("one", FRAMES)]), 1, ["CRF 18", "CRF 33"], 1.1)
+    told = summary(records, ["CRF 18", "CRF 33"])
+    assert "| CRF 18 | 1.000 | 100.0% | 100.0% | 0.0% |" in told and "1 clips, PSNR 4" in told
+    assert "false alarms in 1 unmarked readings: 0 at 0.001" in told
+
+
+def test_the_middle_of_a_picture_has_its_size_or_less() -> None:
+    assert middle(np.zeros((448, 400, 3), np.uint8)).shape == (320, 320, 3)
+    assert middle(np.zeros((288, 360, 3), np.uint8)).shape == (288, 320, 3)
