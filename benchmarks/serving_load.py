@@ -10,6 +10,7 @@ have ended exactly once, with a video that decodes to its last frame.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -176,7 +177,13 @@ def main() -> None:
     parser.add_argument("--database", default="")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    rng, folder = random.Random(options.seed), Path(tempfile.mkdtemp(prefix="serving-load-"))
+    with tempfile.TemporaryDirectory(prefix="serving-load-", ignore_cleanup_errors=True) as folder:
+        run(options, Path(folder))
+
+
+def run(options: argparse.Namespace, folder: Path) -> None:
+    """Start the server, send, kill, wait, report."""
+    rng = random.Random(options.seed)
     words = ["--model", options.model, "--workers", str(options.workers), "--queued-jobs", "10000", "--tries", "20"]
     words += ["--queued-jobs-per-client", "10000", "--requests-per-minute", "100000", "--uploads-per-minute", "100000"]
     server = Server(folder / "data", [*words, *(["--database", options.database] if options.database else [])])
@@ -202,14 +209,10 @@ def main() -> None:
         if not any(sender.is_alive() for sender in senders) and not left:
             break
         if not memory or time.monotonic() - began - memory[-1][0] > 10:
-            try:
+            with contextlib.suppress(psutil.Error):
                 memory.append((round(time.monotonic() - began), *(round(one) for one in server.memory())))
-                print(
-                    f"{memory[-1][0]} s: {len(jobs) - len(left)} of {options.jobs} ended, {dict(kills)} killed, memory {memory[-1][1:]} MiB",
-                    flush=True,
-                )
-            except psutil.Error:
-                pass
+                done = f"{len(jobs) - len(left)} of {options.jobs} ended"
+                print(f"{memory[-1][0]} s: {done}, killed {dict(kills)}, memory {memory[-1][1:]} MiB", flush=True)
         time.sleep(0.5)
     report(server, load, jobs, kills, memory, time.monotonic() - began)
     assert server.process is not None
