@@ -321,7 +321,7 @@ def send(port: int, pieces: list[bytes], pause: float) -> tuple[int, float, byte
     return status, time.monotonic() - begin, answer
 
 
-def fuzz_uploads(server: Server, count: int) -> dict[str, Any]:
+def fuzz_uploads(server: Server, first: int, count: int) -> dict[str, Any]:
     """Send the uploads; gives the figures."""
     secret = server.root / "secret"
     secret.write_bytes(wav(2.0))
@@ -347,7 +347,7 @@ def fuzz_uploads(server: Server, count: int) -> dict[str, Any]:
                 faults.append(f"case {number}: its job cannot be deleted")
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(one, range(count)))
+        list(pool.map(one, range(first, first + count)))
     ready = send(server.port, [b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"], 0.0)[0]
     if ready != 200:
         faults.append(f"the server is not ready after it all ({ready})")
@@ -383,6 +383,7 @@ def fuzz_requests(folder: Path, examples: int) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--uploads", type=int, default=500)
+    parser.add_argument("--first", type=int, default=0, help="number of the first upload, which is its seed")
     parser.add_argument("--requests", type=int, default=40)
     parser.add_argument("--output", type=Path, default=Path("outputs/fuzz-serving"))
     options = parser.parse_args()
@@ -393,7 +394,7 @@ def main() -> int:
             root = Path(folder) / "server"
             root.mkdir()
             with Server(root).running() as server:
-                report["uploads"] = fuzz_uploads(server, options.uploads)
+                report["uploads"] = fuzz_uploads(server, options.first, options.uploads)
             lines = (root / "log").read_text().splitlines()
             (options.output / "server.log").write_text("\n".join(lines))
         if options.requests:
