@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import io
 import json
 import os
 import random
@@ -31,7 +32,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import psutil
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -135,17 +139,22 @@ def seeds() -> dict[str, list[bytes]]:
         # a build of FFmpeg may be without some encoders
         with contextlib.suppress(ValueError):
             sound.append(encoded(form))
-    pictures = [picture(form) for form in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")]
+    # the first two have a face, so that a request that is not refused for its picture goes all the way
+    with Image.open(EXAMPLE / "portrait.png") as portrait:
+        pictures = [saved(portrait, "JPEG"), saved(portrait, "WEBP")]
+    pictures += [picture(form) for form in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")]
     return {"image": pictures, "audio": sound}
+
+
+def saved(image: Image.Image, form: str) -> bytes:
+    """A picture as a file."""
+    out = io.BytesIO()
+    image.convert("RGB").save(out, format=form)
+    return out.getvalue()
 
 
 def encoded(form: str) -> bytes:
     """A short tone in another container."""
-    import io
-
-    import av
-    import numpy as np
-
     codec = {"flac": "flac", "ogg": "libopus", "mp3": "libmp3lame", "mp4": "aac", "matroska": "flac"}[form]
     out = io.BytesIO()
     with av.open(out, "w", format=form) as container:
