@@ -13,7 +13,7 @@ from fantasytalking.serving.api.accept_video import VideoDesk
 from fantasytalking.serving.api.api_errors import ApiError
 from fantasytalking.serving.api.identity import client_of
 from fantasytalking.serving.api.video_objects import VideoObject, video_object
-from fantasytalking.serving.jobs.job_files import JobFiles
+from fantasytalking.serving.jobs.job_files import JobFiles, is_job_id
 from fantasytalking.serving.jobs.job_records import Job, JobStatus
 from fantasytalking.serving.jobs.job_store import JobStore
 from fantasytalking.serving.server_settings import ServerSettings
@@ -61,7 +61,7 @@ class Service:
         Raises:
             ApiError: There is none, or it is another's.
         """
-        found = self.store.find(job)
+        found = self.store.find(job) if is_job_id(job) else None
         if found is None or found.client != client_of(request.scope):
             raise ApiError(404, "not_found", "There is no such video; it may have been deleted, or its time is over.")
         return found
