@@ -126,9 +126,7 @@ def test_the_call_of_the_pipeline() -> None:
 
 
 def test_the_commands() -> None:
-    expected = (
-        "demo generate batch info download convert prepare train export evaluate compare weights benchmark manifest"
-    )
+    expected = "demo generate batch serve info download convert prepare train export evaluate compare weights benchmark manifest"
     assert list(COMMANDS) == expected.split()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,72 +15,19 @@ import fantasytalking
 from fantasytalking import AsyncClient, Client
 from fantasytalking.cli.__main__ import main
 from fantasytalking.errors import AudioError, FaceError, ImageError, InputError, ServerError, SettingsError
-from fantasytalking.serving.api.app import create_app
 from fantasytalking.serving.client_protocol import EventLines, Retries, server_address
-from fantasytalking.serving.jobs.job_files import JobFiles
-from fantasytalking.serving.jobs.job_records import JobError, JobStatus, VideoFacts
-from fantasytalking.serving.jobs.job_store import JobStore
-from fantasytalking.serving.server_settings import ServerSettings
+from fantasytalking.serving.jobs.job_records import JobError, JobStatus
+from tests.serving.hand_service import FILM, HandService
 from tests.serving.live_server import running
 
+TOKEN = "anna-has-a-long-token"
 EXAMPLE = Path(fantasytalking.__file__).parent / "models" / "embedded" / "example"
 PORTRAIT, SPEECH = EXAMPLE / "portrait.png", EXAMPLE / "speech.wav"
-FILM = bytes(range(256)) * 4000
-TOKEN = "anna-has-a-long-token"
-
-
-class Hand:
-    """In place of a worker: claims jobs and ends them as it is told to."""
-
-    def __init__(self, store: JobStore, files: JobFiles) -> None:
-        self.store, self.files = store, files
-        self.error: JobError | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self.alive = 1
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self, seconds: float) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        while not self._stop.wait(0.05):
-            job = self.store.claim("hand", 30.0)
-            if job is None:
-                continue
-            self.store.report(job, 30.0, 40.0, "sampling", 1.0, 0)
-            if self._stop.wait(0.6):
-                return
-            if self.error is not None:
-                self.store.fail(job, self.error, 3600.0)
-                continue
-            path = self.files.video(job.id, job.fence)
-            if not path.parent.is_dir():
-                # deleted meanwhile
-                continue
-            path.write_bytes(FILM)
-            facts = VideoFacts(64, 48, 23.0, 23, 1.0, len(FILM))
-            self.store.complete(job, facts, path.name, job.settings, ["A note."], 3600.0)
-
-
-class Service:
-    """A server, and what its test changes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.settings = ServerSettings(data=folder, tokens={"anna": TOKEN}, requests_per_minute=10_000)  # type: ignore[dict-item]
-        self.app = create_app(self.settings)
-        service = self.app.state.service
-        self.hand = Hand(service.store, service.files)
-        service.workers = self.hand
-        self.store: JobStore = service.store
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    made = Service(tmp_path_factory.mktemp("service"))
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HandService]:
+    made = HandService(tmp_path_factory.mktemp("service"), tokens={"anna": TOKEN})
     made.hand.start()
     yield made
     made.hand.stop(0)
@@ -89,13 +35,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="module")
-def address(service: Service) -> Iterator[str]:
+def address(service: HandService) -> Iterator[str]:
     with running(service.app, service.settings) as port:
         yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
-def client(address: str, service: Service) -> Iterator[Client]:
+def client(address: str, service: HandService) -> Iterator[Client]:
     service.hand.error = None
     with Client(address, TOKEN, retries=1) as made:
         yield made
@@ -128,7 +74,7 @@ def test_an_idempotency_key_makes_one_job(client: Client) -> None:
         client.submit(PORTRAIT, SPEECH, idempotency_key="once", max_seconds=0.6)
 
 
-def test_errors_are_those_of_the_library(client: Client, service: Service, tmp_path: Path) -> None:
+def test_errors_are_those_of_the_library(client: Client, service: HandService, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="did you mean 'steps'"):
         client.submit(PORTRAIT, SPEECH, stebs=3)
     with pytest.raises(ImageError, match="does not exist"):
@@ -163,7 +109,7 @@ def test_faces_are_found(client: Client) -> None:
     assert found["width"] == 512 and len(found["faces"]) == 1
 
 
-def test_the_async_client_does_the_same(address: str, service: Service, tmp_path: Path) -> None:
+def test_the_async_client_does_the_same(address: str, service: HandService, tmp_path: Path) -> None:
     service.hand.error = None
 
     async def run() -> Any:
@@ -181,7 +127,7 @@ def test_the_async_client_does_the_same(address: str, service: Service, tmp_path
 
 
 def test_generate_runs_on_a_server(
-    address: str, service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    address: str, service: HandService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service.hand.error = None
     token = tmp_path / "token"
@@ -198,7 +144,7 @@ def test_generate_runs_on_a_server(
 
 
 def test_a_batch_runs_on_a_server(
-    address: str, service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    address: str, service: HandService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service.hand.error = None
     token = tmp_path / "token"

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from fantasytalking.errors import ImageError
+from fantasytalking.errors import ImageError, OutOfMemory
 from fantasytalking.media.python_inputs import image_array
 from fantasytalking.system.files import existing_file
 
@@ -63,6 +63,7 @@ def load_image(
     Raises:
         ImageError: It is none of these; the file is missing, empty, no image, corrupt, too small, or has more than
             179 million pixels (twice `PIL.Image.MAX_IMAGE_PIXELS`, Pillow's bound against decompression bombs).
+        OutOfMemory: It does not fit into memory.
     """
     if isinstance(source, list | tuple) and len(source) == 1 and not isinstance(source[0], list | tuple):
         # Other pipelines take a list of pictures.
@@ -80,6 +81,8 @@ def load_image(
             return _rgb(image, name, max_side, min_side)
         except ImageError:
             raise
+        except MemoryError as error:
+            raise OutOfMemory(f"The image {name} does not fit into memory; give a smaller copy of it.") from error
         except Exception as error:
             # Decoders of damaged files raise OSError, SyntaxError, ValueError, struct.error, zlib.error and more.
             raise ImageError(

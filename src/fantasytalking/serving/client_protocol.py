@@ -242,7 +242,7 @@ class Retries:
         if answer is not None and answer.status_code not in _AGAIN:
             return None
         busy = answer is not None and answer.status_code == 429
-        wait = min(_LONGEST_PAUSE, 0.5 * 2**self.tried) * random.uniform(0.7, 1.3)
+        wait: float = min(_LONGEST_PAUSE, 0.5 * 2.0**self.tried) * random.uniform(0.7, 1.3)
         if answer is not None and (told := answer.headers.get("retry-after", "")).isdecimal():
             wait = max(wait, float(told))
         if (busy and self.waited + wait > self.patience) or (not busy and self.tried >= self.most):

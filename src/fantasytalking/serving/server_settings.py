@@ -26,7 +26,7 @@ from pydantic_settings import (
 from fantasytalking.errors import SettingsError
 from fantasytalking.serving.access_tokens import check_token, read_token_file, tokens_in
 from fantasytalking.system.files import existing_file
-from fantasytalking.system.records import FieldDescription, describe, field, nearest_name, plain, sentence_of
+from fantasytalking.system.records import FieldDescription, describe, field, nearest_name, plain, read_record
 
 __all__ = [
     "CONFIG_VARIABLE",
@@ -241,8 +241,9 @@ class ServerSettings(BaseSettings):
         Raises:
             SettingsError: An unknown name or a bad value.
         """
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        return _made({**values, **changes}, {})
+        values = {**self.model_dump(), **changes}
+        tokens = {name: _plain_token(token) for name, token in values["tokens"].items()}
+        return read_record(ServerSettings, {**values, "tokens": tokens})
 
 
 def is_loopback(host: str) -> bool:
@@ -267,17 +268,15 @@ def read_server_settings(config: Path | None = None, given: Mapping[str, Any] | 
     chosen = os.environ.get(CONFIG_VARIABLE)
     file = config if config is not None else Path(chosen) if chosen else None
     values: dict[str, Any] = {}
-    places: dict[str, str] = {}
+    # each place by itself first, so that an error names the one where the value stands
     if file is not None:
         values.update(_toml(file))
-        places.update(dict.fromkeys(values, str(file)))
+        read_record(ServerSettings, values, str(file))
     _refuse_unknown_variables()
     for name, text in EnvSettingsSource(ServerSettings)().items():
-        values[name], places[name] = text, PREFIX + name.upper()
-    for name, value in (given or {}).items():
-        values[name] = value
-        places.pop(name, None)
-    return _with_token_file(_made(values, places))
+        read_record(ServerSettings, {name: text}, PREFIX + name.upper())
+        values[name] = text
+    return _with_token_file(read_record(ServerSettings, {**values, **(given or {})}))
 
 
 def server_settings_table() -> str:
@@ -289,13 +288,8 @@ def server_settings_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _made(values: Mapping[str, Any], places: Mapping[str, str]) -> ServerSettings:
-    try:
-        return ServerSettings(**values)
-    except pydantic.ValidationError as error:
-        unknown = [one for one in error.errors() if one["type"] == "extra_forbidden"]
-        name = str(((unknown or error.errors())[0]["loc"] or ("",))[0])
-        raise SettingsError(sentence_of(ServerSettings, error, places.get(name, ""))) from None
+def _plain_token(token: Any) -> str:
+    return token.get_secret_value() if isinstance(token, pydantic.SecretStr) else str(token)
 
 
 def _toml(file: Path) -> dict[str, Any]:

@@ -29,16 +29,7 @@ from pydantic_core import ErrorDetails
 
 from fantasytalking.errors import SettingsError
 
-__all__ = [
-    "FieldDescription",
-    "closest_name",
-    "describe",
-    "field",
-    "nearest_name",
-    "read_record",
-    "record",
-    "sentence_of",
-]
+__all__ = ["FieldDescription", "closest_name", "describe", "field", "nearest_name", "read_record", "record"]
 
 T = TypeVar("T")
 _CONFIG = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -195,7 +186,7 @@ def read_record(kind: type[T], values: Mapping[str, Any], where: str = "", what:
 
     Args:
         kind: A class made by `record`.
-        values: Name -> value.
+        values: Name -> value; what JSON cannot hold goes in as text, such as paths.
         where: Named in errors, such as the path of the file.
         what: What a name is called in errors.
 
@@ -203,21 +194,9 @@ def read_record(kind: type[T], values: Mapping[str, Any], where: str = "", what:
         SettingsError: An unknown or missing name, or a bad value.
     """
     try:
-        return pydantic.TypeAdapter(kind).validate_json(json.dumps(values))
+        return pydantic.TypeAdapter(kind).validate_json(json.dumps(values, default=str))
     except pydantic.ValidationError as error:
         raise SettingsError(_sentence(kind, _worst(error), where, what)) from None
-
-
-def sentence_of(kind: type[Any], error: pydantic.ValidationError, where: str = "", what: str = "setting") -> str:
-    """The sentence about what pydantic refused, as errors of records have it.
-
-    Args:
-        kind: The record, or a model of pydantic whose fields are made by `field`.
-        error: The refusal.
-        where: Where the value stands, such as the path of the file.
-        what: What a name is called.
-    """
-    return _sentence(kind, _worst(error), where, what)
 
 
 def describe(kind: type[Any]) -> tuple[FieldDescription, ...]:

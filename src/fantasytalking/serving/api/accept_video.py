@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,8 @@ class VideoDesk:
 
     def __init__(self, settings: ServerSettings, store: JobStore, files: JobFiles) -> None:
         self._settings, self._store, self._files = settings, store, files
+        # Reading large pictures and sound takes memory.
+        self._turns = threading.BoundedSemaphore(settings.checks_at_once)
 
     async def receive(self, request: Request, sender: Sender) -> tuple[Job, bool]:
         """Store and check what a request sends, and queue it.
@@ -107,7 +110,8 @@ class VideoDesk:
         if earlier is not None:
             return earlier, False
         inputs, found = self._check_files(request, mode, faces, folder)
-        settings, notes = check_job_inputs(mode, folder, inputs, known_model, given, self._settings)
+        with self._turns:
+            settings, notes = check_job_inputs(mode, folder, inputs, known_model, given, self._settings)
         told = dict.fromkeys((*found, *(without_paths(note, folder) for note in notes)))
         new = NewJob(
             job,

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
+from fantasytalking.errors import MissingDependencyError
 from fantasytalking.serving.api.accept_video import VideoDesk
 from fantasytalking.serving.api.access import protect
 from fantasytalking.serving.api.api_errors import add_error_handlers
@@ -37,7 +38,7 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
 
     Args:
         settings: Of the server.
-        workers: Whoever runs the workers; None: processes of this machine.
+        workers: Whoever runs the workers; None: those of `settings.engine`.
 
     Raises:
         SettingsError: A setting, the database or a model cannot be used.
@@ -49,7 +50,7 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
     usual = default_settings(settings)
     files = JobFiles(settings.data)
     store = JobStore(open_database(settings.database_url))
-    service = Service(settings, store, files, VideoDesk(settings, store, files), workers or Supervisor(settings, store))
+    service = Service(settings, store, files, VideoDesk(settings, store, files), workers or _workers(settings, store))
     metrics = Metrics(store, settings.data, lambda: service.workers.alive)
     readiness = Readiness(
         store, settings.data, settings.disk_free_bytes, lambda: service.workers.alive, service.closing
@@ -78,7 +79,7 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
         docs_url=None,
         redoc_url=None,
     )
-    app.state.service = service
+    app.state.service, app.state.metrics = service, metrics
     app.include_router(video_routes(request_body_schema(usual, models)))
     app.include_router(event_routes())
     app.include_router(information_routes())
@@ -90,3 +91,15 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
     protect(app, settings)
     app.add_middleware(RequestLog, metrics=metrics)
     return app
+
+
+def _workers(settings: ServerSettings, store: JobStore) -> Workers:
+    if settings.engine == "processes":
+        return Supervisor(settings, store)
+    try:
+        from fantasytalking.serving.workers.ray_workers import RayWorkers
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"The engine ray needs the package {error.name}; install it with pip install 'fantasytalking[cluster]'."
+        ) from error
+    return RayWorkers(settings, store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Iterable
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -45,67 +46,77 @@ def server_options(settings: ServerSettings) -> dict[str, Any]:
     }
 
 
-def _protocol(settings: ServerSettings) -> type[H11Protocol]:
-    """Uvicorn's protocol with the limits of a server; uvicorn makes one for each connection."""
-    trusted = [ipaddress.ip_network(one) for one in settings.trusted_proxies]
+class BoundedProtocol(H11Protocol):
+    """One connection of a server, which `_protocol` gives the server's settings.
 
-    class BoundedProtocol(H11Protocol):
-        """One connection."""
+    Attributes:
+        settings: Uses `idle_seconds`, `connections` and `trusted_proxies`.
+    """
 
-        _late: asyncio.TimerHandle | None = None
-        _stuck: asyncio.TimerHandle | None = None
+    settings: ServerSettings
+    _late: asyncio.TimerHandle | None = None
+    _stuck: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            if self._is_too_many():
-                transport.abort()
-                return
-            self._await_request()
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request, or end one connection too many."""
+        super().connection_made(transport)
+        if self._is_too_many():
+            transport.abort()
+            return
+        self._await_request()
 
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.transport.get_protocol() is not self or (self.cycle and not self.cycle.response_complete):
-                _cancel(self._late)
-                self._late = None
-            else:
-                self._await_request()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            _cancel(self._late)
-            _cancel(self._stuck)
-            super().connection_lost(exc)
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            if self._stuck is None:
-                self._stuck = self.loop.call_later(settings.idle_seconds, self.transport.abort)
-
-        def resume_writing(self) -> None:
-            _cancel(self._stuck)
-            self._stuck = None
-            super().resume_writing()
-
-        def _await_request(self) -> None:
-            """Give the client its time to complete a request's headers, which pieces of them do not extend."""
-            if self._late is None:
-                self._late = self.loop.call_later(settings.idle_seconds, self.transport.abort)
-
-        def on_response_complete(self) -> None:
-            # the time until the next request is that of kept connections
+    def data_received(self, data: bytes) -> None:
+        """Take a piece of a request."""
+        super().data_received(data)
+        if self.transport.get_protocol() is not self or (self.cycle and not self.cycle.response_complete):
             _cancel(self._late)
             self._late = None
-            super().on_response_complete()
+        else:
+            self._await_request()
 
-        def _is_too_many(self) -> bool:
-            if len(self.connections) > settings.connections:
-                return True
-            address = self.client[0] if self.client else ""
-            if not address or is_loopback(address) or _is_in(address, trusted):
-                return False
-            own = sum(getattr(one, "client", ("",))[0] == address for one in self.connections)
-            return bool(own > max(8, settings.connections // _SHARE))
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End all timers."""
+        _cancel(self._late)
+        _cancel(self._stuck)
+        super().connection_lost(exc)
 
-    return BoundedProtocol
+    def pause_writing(self) -> None:
+        """Begin to wait for a client that does not read."""
+        super().pause_writing()
+        if self._stuck is None:
+            self._stuck = self.loop.call_later(self.settings.idle_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on with a client that reads."""
+        _cancel(self._stuck)
+        self._stuck = None
+        super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        """Leave the time until the next request to uvicorn."""
+        _cancel(self._late)
+        self._late = None
+        super().on_response_complete()
+
+    def _await_request(self) -> None:
+        """Give the client its time to complete a request's headers, which pieces of them do not extend."""
+        if self._late is None:
+            self._late = self.loop.call_later(self.settings.idle_seconds, self.transport.abort)
+
+    def _is_too_many(self) -> bool:
+        most = self.settings.connections
+        if len(self.connections) > most:
+            return True
+        address = self.client[0] if self.client else ""
+        if not address or is_loopback(address) or _is_in(address, self.settings.trusted_proxies):
+            return False
+        own = sum((getattr(one, "client", None) or ("",))[0] == address for one in self.connections)
+        return bool(own > max(8, most // _SHARE))
+
+
+def _protocol(settings: ServerSettings) -> type[BoundedProtocol]:
+    """The protocol with the limits of a server; uvicorn makes one for each connection."""
+    return type("Protocol", (BoundedProtocol,), {"settings": settings})
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:
@@ -113,9 +124,9 @@ def _cancel(timer: asyncio.TimerHandle | None) -> None:
         timer.cancel()
 
 
-def _is_in(address: str, networks: list[Any]) -> bool:
+def _is_in(address: str, networks: Iterable[str]) -> bool:
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
         return False
-    return any(found in network for network in networks)
+    return any(found in ipaddress.ip_network(network) for network in networks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -12,6 +12,11 @@ from fantasytalking.serving.api.identity import COOKIE, SESSION_SECONDS, Identit
 from fantasytalking.serving.api.refusals import error_body
 
 __all__ = ["session_routes"]
+
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The body is no JSON."},
+    401: {"description": "There is no such token."},
+}
 
 
 class SessionRequest(BaseModel):
@@ -39,7 +44,7 @@ def session_routes(identities: Identities) -> APIRouter:
     async def tell(request: Request) -> Session:
         return Session(needs_token=identities.needs_token, client=identities.of_request(request.scope))
 
-    @routes.post("", summary="Exchange a token for a cookie", responses={401: {"description": "No such token"}})
+    @routes.post("", summary="Exchange a token for a cookie", responses=_REFUSED)
     async def enter(request: Request, given: SessionRequest) -> Response:
         name = identities.of_token(given.token)
         if name is None:

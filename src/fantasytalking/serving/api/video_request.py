@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -17,6 +18,7 @@ from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.serving.api.api_errors import ApiError
 from fantasytalking.serving.api.settings_schema import settings_properties
 from fantasytalking.serving.server_settings import ServerSettings
+from fantasytalking.serving.uploads.fetch_url import fetch_url
 from fantasytalking.serving.uploads.receive_form import ReceivedForm, receive_form
 
 __all__ = ["FIELDS", "PROFILES", "VideoRequest", "read_video_request", "request_body_schema"]
@@ -116,16 +118,11 @@ def _of_json(body: bytes, folder: Path, settings: ServerSettings) -> VideoReques
                     raise ApiError(
                         400, "bad_request", f"There are more than {settings.speakers + 2} files; send fewer."
                     )
-                data = _decoded(name, one)
-                if len(data) > most[name]:
-                    raise ApiError(
-                        413,
-                        "too_large",
-                        f"The file of {name} has more than {most[name]:,} bytes; give a smaller one.",
-                        name,
-                    )
                 path = folder / f"upload-{count}"
-                path.write_bytes(data)
+                if isinstance(one, str) and one.startswith(("https:", "http:")):
+                    asyncio.run(fetch_url(one, path, most[name], settings.url_hosts, settings.body_seconds))
+                else:
+                    _store(name, one, path, most[name])
                 found.files.setdefault(name, []).append(path)
                 count += 1
         elif name == "audio_face":
@@ -133,6 +130,13 @@ def _of_json(body: bytes, folder: Path, settings: ServerSettings) -> VideoReques
         else:
             _put(found, name, value)
     return found
+
+
+def _store(name: str, value: Any, path: Path, most: int) -> None:
+    data = _decoded(name, value)
+    if len(data) > most:
+        raise ApiError(413, "too_large", f"The file of {name} has more than {most:,} bytes; give a smaller one.", name)
+    path.write_bytes(data)
 
 
 def _put(found: VideoRequest, name: str, value: Any) -> None:
@@ -180,7 +184,7 @@ def request_body_schema(defaults: GenerationSettings, models: Iterable[str]) -> 
     }
     data: dict[str, Any] = {
         "oneOf": [
-            {"type": "string", "description": "A data URL in base64."},
+            {"type": "string", "description": "A data URL in base64, or an https URL of a host that the server lists."},
             {
                 "type": "object",
                 "required": ["data"],

@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from fantasytalking.errors import ImageError, InputError, VideoError
+from fantasytalking.errors import ImageError, InputError, OutOfMemory, VideoError
 
 __all__ = ["SLOW", "main"]
 
@@ -37,7 +37,7 @@ def main() -> None:
         answer = _look(Path(task["path"]), task)
     except InputError as error:
         answer = {"error": str(error).replace(f"'{task['path']}'", "that was sent")}
-    except MemoryError:
+    except (MemoryError, OutOfMemory):
         answer = {"fault": "memory"}
     except Exception:
         # decoders raise whatever they like about files that were made to confuse them

@@ -11,17 +11,20 @@ import psutil
 __all__ = ["is_dead_here", "worker_name"]
 
 
-def worker_name() -> str:
-    """The name of this process: its machine, running system, number and start.
+def worker_name(server: str = "") -> str:
+    """The name of this process: its server, machine, running system, number and start.
 
     The parts after the machine make it unique: numbers of processes are used again, and so are names of machines.
+
+    Args:
+        server: What else is to be known by the name, without "@".
     """
-    return f"{_system()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+    return f"{server}@{_system()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
 
 
 def is_dead_here(name: str) -> bool:
     """Whether a name belongs to a process that ran in this system and does so no longer; of other systems nothing is known."""
-    system, process, born = name.rsplit(":", 2)
+    system, process, born = name.partition("@")[2].rsplit(":", 2)
     if system != _system():
         return False
     try:

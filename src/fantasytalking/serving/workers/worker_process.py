@@ -15,7 +15,8 @@ import os
 import signal
 import sys
 import threading
-import time
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.pipeline.progress import quiet_frameworks
@@ -28,7 +29,7 @@ from fantasytalking.serving.workers.worker_names import worker_name
 from fantasytalking.serving.workers.worker_options import LEASE_SECONDS, WorkerOptions
 from fantasytalking.system.startup import importing_frameworks
 
-__all__ = ["main"]
+__all__ = ["Worker", "import_frameworks", "main"]
 
 _PAUSE = 0.3
 """Seconds between two looks at an empty queue."""
@@ -41,28 +42,34 @@ class Worker:
 
     Args:
         options: How it runs.
+        server: Part of its name, see `worker_name`.
     """
 
-    def __init__(self, options: WorkerOptions) -> None:
+    def __init__(self, options: WorkerOptions, server: str = "") -> None:
         self.store = JobStore(open_database(options.database))
         self.runner = JobRunner(self.store, JobFiles(options.data), options)
         self.stopping = threading.Event()
-        self._name = worker_name()
+        self._name = worker_name(server)
 
     def work(self) -> None:
         """Work until the worker is told to stop."""
         while not self.stopping.is_set():
             try:
-                job = self.store.claim(self._name, LEASE_SECONDS) if self.store.has_queued() else None
-            except Exception as error:  # the database may be away for a while
+                worked = self.store.has_queued() and self.work_once()
+            except SQLAlchemyError as error:  # the database may be away for a while
                 _log.warning("the database does not answer (%s)", type(error).__name__)
-                time.sleep(1.0)
-                continue
-            if job is None:
+                worked = False
+            if not worked:
                 self.stopping.wait(_PAUSE)
-                continue
-            _log.info("job %s: try %d", job.id, job.tries)
-            self.runner.run(job)
+
+    def work_once(self) -> bool:
+        """Claim a job and try it; False where none waits."""
+        job = self.store.claim(self._name, LEASE_SECONDS)
+        if job is None:
+            return False
+        _log.info("job %s: try %d", job.id, job.tries)
+        self.runner.run(job)
+        return True
 
     def obey(self) -> None:
         """Follow the server's commands; ends the process when the server is gone."""
@@ -74,6 +81,13 @@ class Worker:
             self.runner.hand_back_now()
         finally:
             os._exit(1)
+
+
+def import_frameworks() -> None:
+    """Import what every job needs, before one waits for it."""
+    with importing_frameworks():
+        quiet_frameworks()
+        import fantasytalking.pipeline.pipeline  # noqa: F401
 
 
 def main() -> int:
@@ -89,10 +103,7 @@ def main() -> int:
         return error.exit_code
     signal.signal(signal.SIGTERM, lambda *_: worker.stopping.set())
     threading.Thread(target=worker.obey, daemon=True).start()
-    with importing_frameworks():
-        # Before a job waits for it.
-        quiet_frameworks()
-        import fantasytalking.pipeline.pipeline  # noqa: F401
+    import_frameworks()
     worker.work()
     # Threads of the frameworks, and the one that reads the input, would hold up an orderly end.
     sys.stderr.flush()
