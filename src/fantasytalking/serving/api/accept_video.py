@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
@@ -61,12 +61,15 @@ class VideoDesk:
         settings: Of the server.
         store: The jobs.
         files: Their files.
+
+    Attributes:
+        heavy: Lets only so many threads decode, look for faces or speak: requests that wait for their turn hold no thread, so that all
+            others go on.
     """
 
     def __init__(self, settings: ServerSettings, store: JobStore, files: JobFiles) -> None:
         self._settings, self._store, self._files = settings, store, files
-        # Reading large pictures and sound takes memory.
-        self._turns = threading.BoundedSemaphore(settings.checks_at_once)
+        self.heavy = CapacityLimiter(settings.checks_at_once)
 
     async def receive(self, request: Request, sender: Sender) -> tuple[Job, bool]:
         """Store and check what a request sends, and queue it.
@@ -86,7 +89,7 @@ class VideoDesk:
             # Before a client sends its files in vain.
             await run_in_threadpool(self._check_room, sender)
             read = await read_video_request(request, self._settings, folder)
-            accepted = await run_in_threadpool(self._accept, job, read, sender)
+            accepted = await to_thread.run_sync(self._accept, job, read, sender, limiter=self.heavy)
         finally:
             if accepted is None or not accepted[1]:
                 self._files.delete(job)
@@ -110,8 +113,7 @@ class VideoDesk:
         if earlier is not None:
             return earlier, False
         inputs, found = self._check_files(request, mode, faces, folder)
-        with self._turns:
-            settings, notes = check_job_inputs(mode, folder, inputs, known_model, given, self._settings)
+        settings, notes = check_job_inputs(mode, folder, inputs, known_model, given, self._settings)
         told = dict.fromkeys((*found, *(without_paths(note, folder) for note in notes)))
         new = NewJob(
             job,

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
@@ -132,8 +132,12 @@ def _add_faces(routes: APIRouter) -> None:
             pictures = read.files.get("image_reference", [])
             if len(pictures) != 1:
                 raise ApiError(422, "input_error", "image_reference is missing; give one picture.", "image_reference")
-            await run_in_threadpool(check_file, pictures[0], "image", "image_reference", service.settings)
-            return await run_in_threadpool(_faces_in, pictures[0])
+
+            def look() -> FoundFaces:
+                check_file(pictures[0], "image", "image_reference", service.settings)
+                return _faces_in(pictures[0])
+
+            return await to_thread.run_sync(look, limiter=service.desk.heavy)
 
 
 def _faces_in(path: Path) -> FoundFaces:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,6 +20,8 @@ from fantasytalking.serving.jobs.job_store import JobStore
 from fantasytalking.serving.server_settings import ServerSettings
 
 __all__ = ["Service", "Workers", "request_id_of", "service_of"]
+
+_PLACES_SECONDS = 0.5
 
 
 class Workers(Protocol):
@@ -54,6 +57,7 @@ class Service:
     desk: VideoDesk
     workers: Workers
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+    _places: tuple[float, dict[str, int]] = (0.0, {})
 
     def job_of(self, request: Request, job: str) -> Job:
         """A job of the client of a request.
@@ -69,7 +73,19 @@ class Service:
     def shown(self, job: Job) -> VideoObject:
         """A job as the API shows it."""
         waits = job.status == JobStatus.QUEUED
-        return video_object(job, self.store.positions().get(job.id) if waits else None)
+        return video_object(job, self.places(job.id).get(job.id) if waits else None)
+
+    def places(self, wanted: str | None = None) -> dict[str, int]:
+        """Id of each queued job -> its place, at most half a second old: many clients ask, and the answer takes reading the whole queue.
+
+        Args:
+            wanted: A job that must be in it, if it waits.
+        """
+        until, found = self._places
+        if time.monotonic() > until or (wanted is not None and wanted not in found):
+            found = self.store.positions()
+            self._places = time.monotonic() + _PLACES_SECONDS, found
+        return found
 
 
 def service_of(request: Request) -> Service:

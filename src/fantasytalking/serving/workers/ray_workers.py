@@ -21,7 +21,6 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.serving.jobs.job_records import JobStatus
@@ -80,8 +79,9 @@ class RayWorkers:
         self._settings, self._store = settings, store
         self._name = f"fantasytalking-{secrets.token_hex(4)}"
         self._most = len(settings.devices) * settings.workers
-        self._tickets: list[DeploymentResponse[Any]] = []
-        self._handle: DeploymentHandle | None = None
+        # Ray's types are too loose for checking.
+        self._tickets: list[Any] = []
+        self._handle: Any = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="ray", daemon=True)
 
@@ -113,7 +113,8 @@ class RayWorkers:
     def _deploy(self) -> None:
         """Make the deployment; returns when its first replica is ready."""
         serve.start(proxy_location="Disabled")
-        deployment = serve.deployment(JobReplica).options(
+        deployment: Any = serve.deployment(JobReplica)
+        deployment = deployment.options(
             max_ongoing_requests=1,
             graceful_shutdown_timeout_s=_LAST_SECONDS,
             ray_actor_options={"num_cpus": 1, "num_gpus": self._gpus()},
@@ -190,7 +191,7 @@ class RayWorkers:
         return not self._tickets
 
 
-def _is_done(ticket: DeploymentResponse[Any]) -> bool:
+def _is_done(ticket: Any) -> bool:
     """Whether a ticket came back, by whatever end; the database alone says what became of its job."""
     try:
         ticket.result(timeout_s=0)

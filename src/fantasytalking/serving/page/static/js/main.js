@@ -22,7 +22,8 @@ async function start() {
   if (needsToken && client === null && !(await askToken("This server needs an access token."))) throw new Error("the server needs an access token.");
   byId("leave").hidden = !needsToken;
   byId("leave").addEventListener("click", () => api.leave().then(() => location.reload()));
-  const [settings, models, limits] = await Promise.all(["settings", "models", "limits"].map((name) => api.getJson(`/v1/${name}`)));
+  const speech = new SpeechCard();
+  const [settings, models, limits] = await Promise.all([...["settings", "models", "limits"].map((name) => api.getJson(`/v1/${name}`)), speech.findVoices()]);
   const store = new SettingsStore(settings.data);
   const form = new SettingsForm(store, styleCard(store));
   const extras = extrasForm(models.data, limits.profiles);
@@ -30,8 +31,7 @@ async function start() {
     if (name === "model") store.redefine((await api.getJson(`/v1/settings?model=${encodeURIComponent(extras.store.value("model"))}`)).data);
   });
   const portrait = new PortraitCard(limits);
-  const speech = new SpeechCard(limits);
-  await speech.start();
+  speech.start(limits);
   const history = new History();
   const comparison = new Comparison(store);
   const create = new CreateForm({ portrait, speech, settings: form, extras });

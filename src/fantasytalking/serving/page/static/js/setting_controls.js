@@ -1,6 +1,6 @@
 // One form control for one setting, made from its description (GET /v1/settings). Each has `element` and keeps itself up to date.
 
-import { byId, icon, make, newId } from "./dom.js";
+import { icon, make, newId } from "./dom.js";
 import { shown } from "./words.js";
 
 const SLIDER_STEPS = 1000;
@@ -41,8 +41,8 @@ function numberControl(setting, store, ids) {
     inputmode: isInteger(setting) ? "numeric" : "decimal", autocomplete: "off",
   });
   number.addEventListener("change", () => {
-    if (number.value === "" && !number.validity.badInput) store.set(setting.name, setting.optional ? null : setting.default);
-    else store.set(setting.name, number.valueAsNumber);
+    if (number.value !== "") store.set(setting.name, number.valueAsNumber);
+    else if (!number.validity.badInput) store.set(setting.name, setting.optional ? null : setting.default);
     show();
   });
   const scale = hasSlider(setting) ? scaleOf(setting) : null;
@@ -126,8 +126,8 @@ export function settingRow(setting, store) {
     make("p", { class: "hint", id: ids.help, text: setting.help }), error);
   const showError = (message) => {
     error.textContent = message ?? "";
-    control.input.toggleAttribute("aria-invalid", Boolean(message));
     if (message) control.input.setAttribute("aria-invalid", "true");
+    else control.input.removeAttribute("aria-invalid");
   };
   const show = () => {
     const changed = store.isChanged(setting.name);
@@ -144,5 +144,4 @@ export function settingRow(setting, store) {
 /** Open every <details> around an element, so that it can be seen. */
 export function reveal(element) {
   for (let at = element; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
-  byId("create").querySelector("#setting-filter").value = "";
 }

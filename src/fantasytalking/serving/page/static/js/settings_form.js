@@ -74,6 +74,7 @@ export class SettingsForm {
   /** Show an error at its setting, with the way back, and go there. */
   showError(name, message) {
     const row = this.#rows.get(name);
+    byId("setting-filter").value = "";
     this.#filter("");
     reveal(row.element);
     row.showError(message);

@@ -10,21 +10,22 @@ export class SpeechCard extends EventTarget {
   #voices = [];
   #note = "";
 
-  /** @param {object} limits answer of GET /v1/limits */
-  constructor(limits) {
-    super();
-    this.limits = limits;
-  }
-
-  /** Ask which voices the server has, then show the first slot. */
-  async start() {
+  /** Ask which voices the server has. */
+  async findVoices() {
+    this.#note = "This server has no voice: its operator can install the extra 'tts' or espeak-ng.";
     try {
       this.#voices = (await api.getJson("/v1/voices")).data;
-      this.#note = "This server has no voice.";
     } catch (error) {
       this.#note = error.message;
     }
-    if (!this.#voices.length) this.#note ||= "This server has no voice.";
+  }
+
+  /**
+   * Show the first slot.
+   * @param {object} limits answer of GET /v1/limits
+   */
+  start(limits) {
+    this.limits = limits;
     this.setSpeakers([]);
   }
 
