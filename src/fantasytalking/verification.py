@@ -88,7 +88,9 @@ def verify(path: str | os.PathLike[str], trust: str | os.PathLike[str] | None = 
         InputError: The list of trusted certificates cannot be read.
     """
     file = existing_file(path, "video", VideoError)
-    trusted = None if trust is None else existing_file(trust, "trust list", InputError).read_text(errors="replace")
+    trusted = (
+        None if trust is None else existing_file(trust, "trust list", InputError).read_text("utf-8", errors="replace")
+    )
     reading = Watermark.read(_some_frames(file))
     identifiers = tuple(f"{one:08x}" for one in reading.identifiers)
     watermark = WatermarkReport(reading.found, reading.chance, reading.deviations, identifiers, reading.frames)

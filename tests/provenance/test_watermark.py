@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fantasytalking.media.video_writer import add_picture, encodable, even_frame
+from fantasytalking.media.encoder_input import encodable
+from fantasytalking.media.video_writer import add_picture, even_frame
 from fantasytalking.provenance.watermark import Watermark
 from fantasytalking.provenance.watermark_code import decode, encode
 from tests.pipeline.tiny_pipeline import portrait
@@ -29,8 +30,8 @@ def after_h264(frames: Frames, crf: int) -> Frames:
             container.mux(stream.encode(encodable(even_frame(frame), number, Fraction(25))))
         container.mux(stream.encode(None))
     file.seek(0)
-    with av.open(file) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(file, "r") as container:
+        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_frames_of_any_size_are_marked() -> None:
 def test_the_pattern_is_not_made_anew_for_each_frame(frames: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     renew = Watermark._renew
-    monkeypatch.setattr(Watermark, "_renew", lambda self, frame: (made.append(1), renew(self, frame))[1])
+    monkeypatch.setattr(Watermark, "_renew", lambda self, frame: [made.append(1), renew(self, frame)][1])  # type: ignore[func-returns-value]
     for _ in Watermark(1).embed(frames * 10):
         pass
     assert len(made) == 3

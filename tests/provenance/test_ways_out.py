@@ -7,6 +7,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,8 +57,14 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 
 
 def call(inputs: Inputs, path: Path, seconds: float = 0.6, **settings: object) -> None:
-    given = {"steps": 1, "face_check": "off", "progress": Quiet(), "output": VideoOutput(path), **settings}
-    inputs.pipeline(portrait(320), speech(seconds), **given)  # type: ignore[arg-type]
+    given: dict[str, Any] = {
+        "steps": 1,
+        "face_check": "off",
+        "progress": Quiet(),
+        "output": VideoOutput(path),
+        **settings,
+    }
+    inputs.pipeline(portrait(320), speech(seconds), **given)
 
 
 def save(inputs: Inputs, path: Path) -> None:
@@ -158,7 +165,7 @@ def test_a_stream_on_standard_output_is_marked_as_far_as_a_pipe_allows(
 
 def test_the_same_generation_has_the_same_identifier_and_another_one_another(inputs: Inputs) -> None:
     def marks(sound: Audio, **settings: object) -> int:
-        given = {"steps": 1, "face_check": "off", "progress": Quiet(), **settings}
+        given: dict[str, Any] = {"steps": 1, "face_check": "off", "progress": Quiet(), **settings}
         video = inputs.pipeline(portrait(192), sound, **given)  # type: ignore[call-overload]
         assert video.marks is not None
         return int(video.marks.identifier)

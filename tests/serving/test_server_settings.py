@@ -12,8 +12,8 @@ from fantasytalking.serving.server_settings import (
     ServerSettings,
     is_loopback,
     read_server_settings,
-    server_settings_table,
 )
+from fantasytalking.serving.server_settings_table import server_settings_table
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
 EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "serve.toml"

@@ -1,7 +1,7 @@
 """Settings of the server: every limit and choice, from a TOML file, the environment and the command line.
 
 The command line comes before the environment (`FANTASYTALKING_SERVE_PORT=8080`), the environment before the file. The table in
-`docs/serving.md` and the options of `fantasytalking serve` are made from the fields.
+`docs/serving.md` (`server_settings_table.py`) and the options of `fantasytalking serve` are made from the fields.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pydantic_settings import (
 from fantasytalking.errors import SettingsError
 from fantasytalking.serving.access_tokens import check_token, read_token_file, tokens_in
 from fantasytalking.system.files import existing_file
-from fantasytalking.system.records import FieldDescription, describe, field, nearest_name, plain, read_record
+from fantasytalking.system.records import FieldDescription, describe, field, nearest_name, read_record
 
 __all__ = [
     "CONFIG_VARIABLE",
@@ -34,7 +34,6 @@ __all__ = [
     "ServerSettings",
     "is_loopback",
     "read_server_settings",
-    "server_settings_table",
 ]
 
 PREFIX = "FANTASYTALKING_SERVE_"
@@ -299,15 +298,6 @@ def read_server_settings(config: Path | None = None, given: Mapping[str, Any] | 
     return _with_token_file(read_record(ServerSettings, {**values, **(given or {})}))
 
 
-def server_settings_table() -> str:
-    """The table in `docs/serving.md`: one row per setting."""
-    lines = ["| setting | default | accepted | what it is |", "|---|---|---|---|"]
-    for known in describe(ServerSettings):
-        unit = f" ({known.unit})" if known.unit else ""
-        lines.append(f"| `{known.name}` | {_shown(known)} | {_accepted(known)}{unit} | {known.help} |")
-    return "\n".join(lines) + "\n"
-
-
 def _plain_token(token: Any) -> str:
     return token.get_secret_value() if isinstance(token, pydantic.SecretStr) else str(token)
 
@@ -341,22 +331,3 @@ def _with_token_file(settings: ServerSettings) -> ServerSettings:
 
 def _known(name: str) -> FieldDescription:
     return next(one for one in describe(ServerSettings) if one.name == name)
-
-
-def _accepted(known: FieldDescription) -> str:
-    hint = ServerSettings.model_fields[known.name].annotation
-    if hint == tuple[str, ...]:
-        return "words"
-    if known.name == "tokens":
-        return "a table NAME = TOKEN"
-    return known.accepted.replace("another value", "a path")
-
-
-def _shown(known: FieldDescription) -> str:
-    if known.default is None:
-        return "nothing"
-    if isinstance(known.default, tuple | dict):
-        return ", ".join(known.default) or "none"
-    if isinstance(known.default, bool):
-        return str(known.default).lower()
-    return plain(known.default) or "empty"

@@ -61,25 +61,11 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
 
     live = LivePool(settings)
 
-    @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
-        retention = Retention(store, files)
-        retention.start()
-        service.workers.start()
-        metrics.start()
-        yield
-        service.closing.set()
-        await live.close()
-        await run_in_threadpool(metrics.stop)
-        await run_in_threadpool(service.workers.stop, settings.stop_seconds)
-        await run_in_threadpool(retention.stop)
-        store.close()
-
     app = FastAPI(
         title="FantasyTalking",
         version=__version__,
         description="A portrait talks: image and speech to video.",
-        lifespan=life,
+        lifespan=lambda app: _life(service, metrics, live),
         root_path=settings.root_path,
         # Their pages load scripts from other hosts.
         docs_url=None,
@@ -98,6 +84,22 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
     protect(app, settings)
     app.add_middleware(RequestLog, metrics=metrics)
     return app
+
+
+@asynccontextmanager
+async def _life(service: Service, metrics: Metrics, live: LivePool) -> AsyncIterator[None]:
+    """What runs beside the requests."""
+    retention = Retention(service.store, service.files)
+    retention.start()
+    service.workers.start()
+    metrics.start()
+    yield
+    service.closing.set()
+    await live.close()
+    await run_in_threadpool(metrics.stop)
+    await run_in_threadpool(service.workers.stop, service.settings.stop_seconds)
+    await run_in_threadpool(retention.stop)
+    service.store.close()
 
 
 def _workers(settings: ServerSettings, store: JobStore) -> Workers:

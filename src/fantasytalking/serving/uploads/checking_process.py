@@ -52,29 +52,28 @@ def _limit(task: dict[str, Any]) -> None:
     """Bound time and memory of this process."""
     seconds = float(task["cpu_seconds"])
     threading.Thread(target=_end_after, args=(seconds,), daemon=True).start()
-    if sys.platform == "win32":
-        # which has no such limits: the clock above and that of the parent remain
-        return
-    import resource
+    # Windows has no such limits: there the clock above and that of the parent remain.
+    if sys.platform != "win32":
+        import resource
 
-    for name, value in (
-        ("RLIMIT_AS", int(task["memory"])),
-        ("RLIMIT_CPU", int(seconds) + _HEAD_ROOM_SECONDS),
-        ("RLIMIT_FSIZE", _FILE_BYTES),
-        ("RLIMIT_NOFILE", _OPEN_FILES),
-        ("RLIMIT_CORE", 0),
-    ):
-        kind = getattr(resource, name, None)
-        if kind is None:
-            continue
-        hard = resource.getrlimit(kind)[1]
-        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        try:
-            resource.setrlimit(kind, (most, most))
-        except (ValueError, OSError):
-            # macOS refuses some of them
-            continue
-    os.nice(5)
+        for name, value in (
+            ("RLIMIT_AS", int(task["memory"])),
+            ("RLIMIT_CPU", int(seconds) + _HEAD_ROOM_SECONDS),
+            ("RLIMIT_FSIZE", _FILE_BYTES),
+            ("RLIMIT_NOFILE", _OPEN_FILES),
+            ("RLIMIT_CORE", 0),
+        ):
+            kind = getattr(resource, name, None)
+            if kind is None:
+                continue
+            hard = resource.getrlimit(kind)[1]
+            most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            try:
+                resource.setrlimit(kind, (most, most))
+            except (ValueError, OSError):
+                # macOS refuses some of them
+                continue
+        os.nice(5)
 
 
 def _end_after(seconds: float) -> None:
