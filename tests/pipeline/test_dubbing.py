@@ -86,6 +86,7 @@ def filmed(path: Path, frames: Frames, fps: float | Fraction = 25, sound: bool =
 def dub(
     pipeline: FantasyTalkingPipeline, video: Path, output: Path, seconds: float = 0.4, **settings: Any
 ) -> WrittenVideo:
+    # The watermark is a change of all pixels, and this is about where dubbing changes any.
     return pipeline.dub(video, speech(seconds), output, progress=Quiet(), **{"watermark": "off", **settings})
 
 

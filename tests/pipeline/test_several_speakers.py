@@ -28,7 +28,7 @@ def test_each_of_two_people_moves_as_if_they_were_alone(tmp_path: Path) -> None:
     (picture,) = side_by_side(1)
     tracks = {0: speech(0.4), 1: speech(0.4)}
     tracks[1].samples[4800:] = 0
-    made = pipeline.speak_together(picture, tracks, tmp_path / "both.mp4", progress=Quiet())
+    made = pipeline.speak_together(picture, tracks, tmp_path / "both.mp4", progress=Quiet(), watermark="off")
     frames = read_frames(made.path)[0]
     assert (made.frames, made.width, made.height) == (10, 360, 192) == (len(frames), *frames.shape[2:0:-1])
     assert load_audio(made.path).seconds == pytest.approx(0.4, abs=0.05)
@@ -38,7 +38,7 @@ def test_each_of_two_people_moves_as_if_they_were_alone(tmp_path: Path) -> None:
         assert weights[face][40:150, half].min() > 0.95
         # each has a seed of their own
         own = pipeline.speak_together(
-            picture, {face: tracks[face]}, tmp_path / f"{face}.mp4", seed=face, progress=Quiet()
+            picture, {face: tracks[face]}, tmp_path / f"{face}.mp4", seed=face, progress=Quiet(), watermark="off"
         )
         alone = read_frames(own.path)[0]
         place = np.zeros(picture.shape[:2], bool)
