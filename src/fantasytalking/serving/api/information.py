@@ -17,8 +17,8 @@ from fantasytalking.perception.faces import MIN_FACE_SIZE, detect_faces
 from fantasytalking.pipeline.early_inputs import read_demands
 from fantasytalking.pipeline.model_names import embedded_folder, resolve_model
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list
-from fantasytalking.serving.api.accept_video import check_file
 from fantasytalking.serving.api.api_errors import ApiError, error_responses
+from fantasytalking.serving.api.input_checks import check_file
 from fantasytalking.serving.api.service import service_of
 from fantasytalking.serving.api.settings_schema import setting_object
 from fantasytalking.serving.api.video_request import PROFILES, read_video_request
