@@ -14,6 +14,7 @@ import uvicorn
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.media.container import restrict_media
+from fantasytalking.serving.api.access import check_access
 from fantasytalking.serving.api.app import create_app
 from fantasytalking.serving.api.http_server import server_options
 from fantasytalking.serving.api.service import Service
@@ -52,6 +53,7 @@ def run_server(settings: ServerSettings, out: TextIO) -> int:
     Raises:
         SettingsError: A setting cannot be used, or the address is taken.
     """
+    check_access(settings)
     configure_logs(settings.log_format, settings.log_level)
     # What is sent and made is nobody else's business on this machine; workers inherit it.
     os.umask(0o077)
