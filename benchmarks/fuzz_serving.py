@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import io
 import json
 import os
 import random
@@ -31,7 +32,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import psutil
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -135,17 +139,22 @@ def seeds() -> dict[str, list[bytes]]:
         # a build of FFmpeg may be without some encoders
         with contextlib.suppress(ValueError):
             sound.append(encoded(form))
-    pictures = [picture(form) for form in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")]
+    # the first two have a face, so that a request that is not refused for its picture goes all the way
+    with Image.open(EXAMPLE / "portrait.png") as portrait:
+        pictures = [saved(portrait, "JPEG"), saved(portrait, "WEBP")]
+    pictures += [picture(form) for form in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")]
     return {"image": pictures, "audio": sound}
+
+
+def saved(image: Image.Image, form: str) -> bytes:
+    """A picture as a file."""
+    out = io.BytesIO()
+    image.convert("RGB").save(out, format=form)
+    return out.getvalue()
 
 
 def encoded(form: str) -> bytes:
     """A short tone in another container."""
-    import io
-
-    import av
-    import numpy as np
-
     codec = {"flac": "flac", "ogg": "libopus", "mp3": "libmp3lame", "mp4": "aac", "matroska": "flac"}[form]
     out = io.BytesIO()
     with av.open(out, "w", format=form) as container:
@@ -321,7 +330,7 @@ def send(port: int, pieces: list[bytes], pause: float) -> tuple[int, float, byte
     return status, time.monotonic() - begin, answer
 
 
-def fuzz_uploads(server: Server, count: int) -> dict[str, Any]:
+def fuzz_uploads(server: Server, first: int, count: int) -> dict[str, Any]:
     """Send the uploads; gives the figures."""
     secret = server.root / "secret"
     secret.write_bytes(wav(2.0))
@@ -347,7 +356,7 @@ def fuzz_uploads(server: Server, count: int) -> dict[str, Any]:
                 faults.append(f"case {number}: its job cannot be deleted")
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(one, range(count)))
+        list(pool.map(one, range(first, first + count)))
     ready = send(server.port, [b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"], 0.0)[0]
     if ready != 200:
         faults.append(f"the server is not ready after it all ({ready})")
@@ -383,6 +392,7 @@ def fuzz_requests(folder: Path, examples: int) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--uploads", type=int, default=500)
+    parser.add_argument("--first", type=int, default=0, help="number of the first upload, which is its seed")
     parser.add_argument("--requests", type=int, default=40)
     parser.add_argument("--output", type=Path, default=Path("outputs/fuzz-serving"))
     options = parser.parse_args()
@@ -393,7 +403,7 @@ def main() -> int:
             root = Path(folder) / "server"
             root.mkdir()
             with Server(root).running() as server:
-                report["uploads"] = fuzz_uploads(server, options.uploads)
+                report["uploads"] = fuzz_uploads(server, options.first, options.uploads)
             lines = (root / "log").read_text().splitlines()
             (options.output / "server.log").write_text("\n".join(lines))
         if options.requests:

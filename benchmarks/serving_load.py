@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--kills", type=int, default=0)
-    parser.add_argument("--pause", type=float, default=6.0, help="mean seconds between two kills")
+    parser.add_argument("--within", type=float, default=3.0, help="seconds after a job ended in which a kill comes")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--database", default="")
@@ -199,19 +199,24 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     began = time.monotonic()
     for sender in senders:
         sender.start()
-    kills, memory, due = Counter[str](), [], time.monotonic() + options.pause
+    kills, memory = Counter[str](), []
+    # A kill comes some jobs after the one before, whatever the speed of the machine.
+    due = rng.randint(0, max(1, 2 * options.jobs // (options.kills + 2)))
     while True:
-        if sum(kills.values()) < options.kills and time.monotonic() > due:
-            kills[kill_one(server, rng)] += 1
-            due = time.monotonic() + rng.uniform(0.3, 2 * options.pause)
         jobs = all_jobs(server, clients)
         left = [job for job in jobs if job["status"] not in ENDED]
+        ended = len(jobs) - len(left)
+        if sum(kills.values()) < options.kills and ended >= due and left:
+            time.sleep(rng.uniform(0, options.within))
+            kills[kill_one(server, rng)] += 1
+            due = ended + rng.randint(0, max(1, 2 * options.jobs // (options.kills + 2)))
+            continue
         if not any(sender.is_alive() for sender in senders) and not left:
             break
         if not memory or time.monotonic() - began - memory[-1][0] > 10:
             with contextlib.suppress(psutil.Error):
                 memory.append((round(time.monotonic() - began), *(round(one) for one in server.memory())))
-                done = f"{len(jobs) - len(left)} of {options.jobs} ended"
+                done = f"{ended} of {options.jobs} ended"
                 print(f"{memory[-1][0]} s: {done}, killed {dict(kills)}, memory {memory[-1][1:]} MiB", flush=True)
         time.sleep(0.5)
     report(server, load, jobs, kills, memory, time.monotonic() - began)

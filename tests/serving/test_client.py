@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from anyio import to_thread
 
 import fantasytalking
 from fantasytalking import AsyncClient, Client
@@ -213,3 +215,34 @@ def test_an_address_is_checked() -> None:
     for bad in ("127.0.0.1:8000", "ftp://a", "http://", "http://a:0", "http://a:x", "http://a?b"):
         with pytest.raises(SettingsError, match="A server is an address such as"):
             server_address(bad)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no sitecustomize that stops a process")
+def test_uploads_that_take_long_hold_up_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that decodes hangs until its time is over, and the server has threads for two requests."""
+    service = HandService(tmp_path / "data", check_seconds=1.0, checks_at_once=1)
+    (tmp_path / "sitecustomize.py").write_text("import os, time\nos.nice = lambda _: time.sleep(60)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path(fantasytalking.__file__).parents[1]}")
+    ended: list[str] = []
+
+    async def ask(http: httpx2.AsyncClient, what: str) -> None:
+        if what == "list":
+            await asyncio.sleep(0.3)
+            assert (await http.get("/v1/videos")).status_code == 200
+        else:
+            files = {
+                name: ("x", path.read_bytes())
+                for name, path in (("image_reference", PORTRAIT), ("audio_reference", SPEECH))
+            }
+            assert (await http.post("/v1/videos", files=files)).status_code == 422
+        ended.append(what)
+
+    async def run() -> None:
+        to_thread.current_default_thread_limiter().total_tokens = 2
+        transport = httpx2.ASGITransport(service.app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", timeout=60) as http:
+            await asyncio.gather(*(ask(http, what) for what in ("upload", "upload", "upload", "list")))
+
+    asyncio.run(run())
+    service.store.close()
+    assert ended == ["list", "upload", "upload", "upload"]

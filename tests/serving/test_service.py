@@ -143,7 +143,7 @@ def test_what_cannot_be_made_is_refused_in_one_sentence_and_leaves_nothing(
     told: str,
 ) -> None:
     before = set((server.data / "jobs").iterdir())
-    answer = server.send([file for file in short if file[0] != left_out], **fields)
+    answer = server.send([file for file in short if file[0] != left_out], None, **fields)
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (status, param) and told in error["message"], error
     assert str(server.data) not in answer.text and set((server.data / "jobs").iterdir()) == before

@@ -61,8 +61,9 @@ def open_media(path: str | os.PathLike[str], what: str, error: type[InputError])
     with container:
         if _most_pixels:
             for stream in container.streams.video:
-                # a stream whose pictures grow in its middle passes every look at its head
-                stream.codec_context.options = {"max_pixels": str(_most_pixels)}
+                # a stream whose pictures grow in its middle passes every look at its head; one of an unknown codec has no decoder
+                if stream.codec_context is not None:
+                    stream.codec_context.options = {"max_pixels": str(_most_pixels)}
         yield container
 
 

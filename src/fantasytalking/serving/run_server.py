@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import tempfile
@@ -12,11 +13,14 @@ from typing import TextIO
 import uvicorn
 
 from fantasytalking.errors import SettingsError
+from fantasytalking.media.container import restrict_media
+from fantasytalking.serving.api.access import check_access
 from fantasytalking.serving.api.app import create_app
 from fantasytalking.serving.api.http_server import server_options
 from fantasytalking.serving.api.service import Service
 from fantasytalking.serving.operations.structured_logs import configure_logs
 from fantasytalking.serving.server_settings import ServerSettings
+from fantasytalking.serving.uploads.file_kinds import MEDIA_FORMATS
 
 __all__ = ["run_server"]
 
@@ -49,18 +53,22 @@ def run_server(settings: ServerSettings, out: TextIO) -> int:
     Raises:
         SettingsError: A setting cannot be used, or the address is taken.
     """
-    configure_logs(settings.log_format, settings.log_level)
-    settings.data.mkdir(parents=True, exist_ok=True)
-    # What is too large for memory goes to this disk, not to a small /tmp.
-    tempfile.tempdir = str(settings.data.absolute() / "uploads")
-    app = create_app(settings)
-    listening = _listen(settings)
-    options = {**server_options(settings), "timeout_graceful_shutdown": _CONNECTIONS_END}
-    config = uvicorn.Config(app, **options)
-    host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    print(f"Serving at http://{shown}:{port}{settings.root_path}/ ; Ctrl-C stops.", file=out, flush=True)
-    asyncio.run(_Server(config, app.state.service).serve([listening]))
+    check_access(settings)
+    with _listen(settings) as listening:
+        configure_logs(settings.log_format, settings.log_level)
+        # What is sent and made is nobody else's business on this machine; workers inherit it.
+        os.umask(0o077)
+        settings.data.mkdir(parents=True, exist_ok=True)
+        restrict_media(MEDIA_FORMATS, settings.video_pixels)
+        # What is too large for memory goes to this disk, not to a small /tmp.
+        tempfile.tempdir = str(settings.data.absolute() / "uploads")
+        app = create_app(settings)
+        options = {**server_options(settings), "timeout_graceful_shutdown": _CONNECTIONS_END}
+        config = uvicorn.Config(app, **options)
+        host, port = listening.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"Serving at http://{shown}:{port}{settings.root_path}/ ; Ctrl-C stops.", file=out, flush=True)
+        asyncio.run(_Server(config, app.state.service).serve([listening]))
     return 0
 
 

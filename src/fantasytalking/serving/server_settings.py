@@ -125,7 +125,7 @@ class ServerSettings(BaseSettings):
         field("Most memory that decoding one uploaded file may take.", minimum=512 * _MIB, maximum=2**40, unit="bytes"),
     ] = 3072 * _MIB
     checks_at_once: Annotated[
-        int, field("Uploaded files that are decoded at the same time.", minimum=1, maximum=256)
+        int, field("Requests whose files are decoded at the same time.", minimum=1, maximum=256)
     ] = 2
     url_hosts: Annotated[
         Words, field("Hosts from which portraits and sound may be fetched by https URL; empty: no URL is fetched.")
@@ -136,7 +136,9 @@ class ServerSettings(BaseSettings):
     requests_per_minute: Annotated[
         int, field("Most requests of one client in a minute.", minimum=1, maximum=1_000_000)
     ] = 600
-    uploads_per_minute: Annotated[int, field("Most of them that send files.", minimum=1, maximum=1_000_000)] = 60
+    uploads_per_minute: Annotated[
+        int, field("Most of them that send files or texts to speak.", minimum=1, maximum=1_000_000)
+    ] = 60
     connections: Annotated[int, field("Most connections at the same time.", minimum=8, maximum=100_000)] = 512
     header_bytes: Annotated[
         int, field("Largest request line and headers together.", minimum=4096, maximum=2**20, unit="bytes")

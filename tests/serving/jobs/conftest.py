@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -24,7 +25,7 @@ def postgresql() -> Iterator[str]:
         pytest.skip("PostgreSQL is not installed")
     # The path of a socket must be short, and PostgreSQL refuses to run as root.
     folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
-    user = {"user": "postgres"} if os.geteuid() == 0 else {}
+    user: dict[str, Any] = {"user": "postgres"} if os.geteuid() == 0 else {}
     if user:
         shutil.chown(folder, "postgres")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -181,3 +183,18 @@ def test_a_film_that_points_elsewhere_stays_without_samples(tmp_path: Path) -> N
     with open_media(path, "audio", AudioError) as container:
         sizes = [bytes(packet) for packet in container.demux() if packet.size]
     assert not [data for data in sizes if b"\x55\x55" in data]
+
+
+def test_frames_that_grow_end_at_the_limit_of_pixels(tmp_path: Path) -> None:
+    """The head of a film says how large it is; a later frame may say something else."""
+    film = tmp_path / "film.mp4"
+    write_video(film, np.zeros((8, 96, 128, 3), np.uint8), 25.0)
+    code = (
+        "import sys; from fantasytalking.media.container import restrict_media; from fantasytalking.media.video import read_frames\n"
+        "restrict_media(('mov', 'mp4'), int(sys.argv[2])); print(len(read_frames(sys.argv[1])[0]))"
+    )
+    for pixels, shown in ((128 * 96, "8\n"), (4096, "")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(film), str(pixels)], capture_output=True, text=True, check=False
+        )
+        assert done.stdout == shown and ("cannot be decoded" in done.stderr) == (not shown)

@@ -13,6 +13,7 @@ from fantasytalking.serving.jobs.job_files import IMAGE, JobFiles, new_job_id
 from fantasytalking.serving.jobs.job_records import Job, JobInputs, JobStatus, Mode, NewJob
 from fantasytalking.serving.jobs.job_store import JobStore
 from fantasytalking.serving.jobs.job_tables import open_database
+from fantasytalking.serving.jobs.retention import delete_expired
 from fantasytalking.serving.workers.job_run import JobRunner
 from fantasytalking.serving.workers.worker_options import WorkerOptions
 from tests.serving.service_process import write_inputs
@@ -123,3 +124,11 @@ def test_files_that_no_job_owns_are_swept_when_they_are_old(runner: JobRunner, g
     assert runner._files.sweep(runner._store.ids(), 3600) == [] and lost.exists()
     assert runner._files.sweep(runner._store.ids(), -1) == [lost.name]
     assert names(runner, job) == {IMAGE, "audio-0"} and not lost.exists()
+
+
+def test_jobs_whose_time_is_over_are_deleted_with_their_files(runner: JobRunner, given: dict[str, Path]) -> None:
+    kept, over = claimed(runner, given, "short"), claimed(runner, given, "short")
+    assert runner._store.cancel(kept.id, 60) and runner._store.cancel(over.id, -1)
+    assert delete_expired(runner._store, runner._files) == 1
+    assert runner._store.find(over.id) is None and not runner._files.folder(over.id).exists()
+    assert names(runner, kept) == {IMAGE, "audio-0"}

@@ -5,38 +5,30 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
-from fantasytalking.errors import InputError, SettingsError
-from fantasytalking.pipeline.early_inputs import read_demands
-from fantasytalking.pipeline.face_in_footage import open_footage
-from fantasytalking.pipeline.footage_inputs import load_footage_speech
-from fantasytalking.pipeline.model_names import resolve_model
-from fantasytalking.pipeline.progress import QuietProgress
-from fantasytalking.pipeline.settings import GenerationSettings
-from fantasytalking.serving.api.api_errors import ApiError, api_error
+from fantasytalking.errors import SettingsError
+from fantasytalking.serving.api.api_errors import ApiError
+from fantasytalking.serving.api.input_checks import check_file, check_job_inputs
 from fantasytalking.serving.api.settings_schema import check_names, parsed_settings
 from fantasytalking.serving.api.video_request import FIELDS, PROFILES, VideoRequest, read_video_request
 from fantasytalking.serving.jobs.job_errors import without_paths
 from fantasytalking.serving.jobs.job_files import FOOTAGE, IMAGE, JobFiles, new_job_id
 from fantasytalking.serving.jobs.job_records import Job, JobInputs, Mode, NewJob
 from fantasytalking.serving.jobs.job_store import JobStore, QueueFull
-from fantasytalking.serving.jobs.read_inputs import read_job_inputs
 from fantasytalking.serving.offered_models import model_named
 from fantasytalking.serving.server_settings import ServerSettings
-from fantasytalking.serving.uploads.check_upload import UploadFacts, check_upload
-from fantasytalking.serving.uploads.file_kinds import FileKind
 from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.records import nearest_name
 
-__all__ = ["Sender", "VideoDesk", "check_file", "check_job_inputs"]
+__all__ = ["Sender", "VideoDesk"]
 
 
 @dataclass(frozen=True)
@@ -61,12 +53,15 @@ class VideoDesk:
         settings: Of the server.
         store: The jobs.
         files: Their files.
+
+    Attributes:
+        heavy: Lets only so many threads decode, look for faces or speak: requests that wait for their turn hold no thread, so that all
+            others go on.
     """
 
     def __init__(self, settings: ServerSettings, store: JobStore, files: JobFiles) -> None:
         self._settings, self._store, self._files = settings, store, files
-        # Reading large pictures and sound takes memory.
-        self._turns = threading.BoundedSemaphore(settings.checks_at_once)
+        self.heavy = CapacityLimiter(settings.checks_at_once)
 
     async def receive(self, request: Request, sender: Sender) -> tuple[Job, bool]:
         """Store and check what a request sends, and queue it.
@@ -81,16 +76,28 @@ class VideoDesk:
         job = new_job_id()
         folder = self._files.folder(job)
         folder.mkdir()
-        accepted = None
+        begun = False
+
+        def accept(read: VideoRequest) -> tuple[Job, bool]:
+            nonlocal begun
+            begun, accepted = True, None
+            try:
+                accepted = self._accept(job, read, sender)
+                return accepted
+            finally:
+                if accepted is None or not accepted[1]:
+                    self._files.delete(job)
+
         try:
             # Before a client sends its files in vain.
             await run_in_threadpool(self._check_room, sender)
             read = await read_video_request(request, self._settings, folder)
-            accepted = await run_in_threadpool(self._accept, job, read, sender)
-        finally:
-            if accepted is None or not accepted[1]:
+            return await to_thread.run_sync(accept, read, limiter=self.heavy)
+        except BaseException:
+            # A thread goes on where its request is given up, and may have accepted the job: it alone knows what becomes of the files.
+            if not begun:
                 self._files.delete(job)
-        return accepted
+            raise
 
     def _accept(self, job: str, request: VideoRequest, sender: Sender) -> tuple[Job, bool]:
         check_names(request.fields, FIELDS)
@@ -110,8 +117,7 @@ class VideoDesk:
         if earlier is not None:
             return earlier, False
         inputs, found = self._check_files(request, mode, faces, folder)
-        with self._turns:
-            settings, notes = check_job_inputs(mode, folder, inputs, known_model, given, self._settings)
+        settings, notes = check_job_inputs(mode, folder, inputs, known_model, given, self._settings)
         told = dict.fromkeys((*found, *(without_paths(note, folder) for note in notes)))
         new = NewJob(
             job,
@@ -197,49 +203,6 @@ class VideoDesk:
         return ApiError(429, "queue_full", f"{text}; try again in {wait} s.", headers={"Retry-After": str(wait)})
 
 
-def check_job_inputs(
-    mode: Mode, folder: Path, inputs: JobInputs, model: str, given: Mapping[str, Any], limits: ServerSettings
-) -> tuple[dict[str, Any], list[str]]:
-    """Read the files of a job as the library will, but for following a face through footage, which takes long.
-
-    Args:
-        mode: What is made.
-        folder: The folder of the job.
-        inputs: Names of its files.
-        model: Name of the model, as the library knows it.
-        given: Settings of the request.
-        limits: Uses `speech_seconds` and `footage_seconds`.
-
-    Returns:
-        All settings with their values, and notes.
-
-    Raises:
-        FantasyTalkingError: A file or a setting cannot be used.
-        ApiError: Speech or footage is too long.
-    """
-    found = resolve_model(model)
-    demands = read_demands(found, given) if isinstance(found, Path) else None
-    settings = GenerationSettings.create(given) if demands is None else demands.settings
-    notes: list[str] = []
-    if mode == Mode.FOOTAGE and demands is not None:
-        footage = open_footage(folder / inputs.picture)
-        if footage.seconds > limits.footage_seconds:
-            raise _too_long("footage", footage.seconds, limits.footage_seconds, "video_reference")
-        files = [folder / name for name in inputs.speeches]
-        speeches = [load_footage_speech(file, footage.seconds, settings, demands.rules) for file in files]
-    else:
-        pictures, sounds = read_job_inputs(mode, folder, inputs, model, given, QuietProgress())
-        speeches = list(sounds.values()) if isinstance(sounds, dict) else [sounds]
-        for picture in pictures.values() if isinstance(pictures, dict) else (pictures,):
-            notes += getattr(picture, "notes", ())
-    for speech in speeches:
-        notes += getattr(speech, "notes", ())
-        frames = getattr(speech, "video_frames", 0)
-        if frames and frames / speech.fps > limits.speech_seconds + 1 / speech.fps:
-            raise _too_long("speech", frames / speech.fps, limits.speech_seconds, "audio_reference")
-    return settings.to_dict(), list(dict.fromkeys(notes))
-
-
 def _mode(request: VideoRequest) -> Mode:
     image, video, audio = (
         request.files.get(name, []) for name in ("image_reference", "video_reference", "audio_reference")
@@ -282,12 +245,6 @@ def _wrong(message: str, param: str) -> ApiError:
     return ApiError(422, "input_error", message, param)
 
 
-def _too_long(what: str, seconds: float, most: float, param: str) -> ApiError:
-    return ApiError(
-        413, "too_long", f"The {what} is {seconds:.1f} s long; this server takes at most {most:g} s.", param
-    )
-
-
 def _same(job: Job, fingerprint: str) -> Job:
     if job.fingerprint != fingerprint:
         raise ApiError(
@@ -296,24 +253,6 @@ def _same(job: Job, fingerprint: str) -> Job:
             "This Idempotency-Key was sent before with other files or settings; send a new one.",
         )
     return job
-
-
-def check_file(path: Path, kind: FileKind, field: str, settings: ServerSettings) -> UploadFacts:
-    """Decode an uploaded file in a process of its own.
-
-    Args:
-        path: The file.
-        kind: What it is meant to be.
-        field: Field of the request, for the error.
-        settings: Limits.
-
-    Raises:
-        ApiError: It cannot be used.
-    """
-    try:
-        return check_upload(path, kind, settings)
-    except InputError as error:
-        raise api_error(error, path.parent, field) from error
 
 
 def _fingerprint(request: VideoRequest, rest: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -96,6 +97,10 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
 def _workers(settings: ServerSettings, store: JobStore) -> Workers:
     if settings.engine == "processes":
         return Supervisor(settings, store)
+    # Ray Serve reads it when it is imported. A replica that computes on all cores answers later than the usual second, and would be taken
+    # for unreachable.
+    os.environ.setdefault("RAY_SERVE_MAX_QUEUE_LENGTH_RESPONSE_DEADLINE_S", "10")
+    os.environ.setdefault("RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S", "5")
     try:
         from fantasytalking.serving.workers.ray_workers import RayWorkers
     except ModuleNotFoundError as error:

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
@@ -17,8 +17,8 @@ from fantasytalking.perception.faces import MIN_FACE_SIZE, detect_faces
 from fantasytalking.pipeline.early_inputs import read_demands
 from fantasytalking.pipeline.model_names import embedded_folder, resolve_model
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list
-from fantasytalking.serving.api.accept_video import check_file
 from fantasytalking.serving.api.api_errors import ApiError, error_responses
+from fantasytalking.serving.api.input_checks import check_file
 from fantasytalking.serving.api.service import service_of
 from fantasytalking.serving.api.settings_schema import setting_object
 from fantasytalking.serving.api.video_request import PROFILES, read_video_request
@@ -132,8 +132,12 @@ def _add_faces(routes: APIRouter) -> None:
             pictures = read.files.get("image_reference", [])
             if len(pictures) != 1:
                 raise ApiError(422, "input_error", "image_reference is missing; give one picture.", "image_reference")
-            await run_in_threadpool(check_file, pictures[0], "image", "image_reference", service.settings)
-            return await run_in_threadpool(_faces_in, pictures[0])
+
+            def look() -> FoundFaces:
+                check_file(pictures[0], "image", "image_reference", service.settings)
+                return _faces_in(pictures[0])
+
+            return await to_thread.run_sync(look, limiter=service.desk.heavy)
 
 
 def _faces_in(path: Path) -> FoundFaces:

@@ -43,7 +43,14 @@ def error_body(code: str, message: str, param: str | None = None) -> dict[str, d
         message: One sentence.
         param: Field of the request that is meant, if one is.
     """
-    return {"error": {"code": code, "message": message, "param": param}}
+    return {
+        "error": {"code": code, "message": _writable(message), "param": None if param is None else _writable(param)}
+    }
+
+
+def _writable(text: str) -> str:
+    """A text without halves of characters, which a name in a request may have."""
+    return text.encode("utf-8", "replace").decode()
 
 
 async def refuse(scope: Scope, receive: Receive | None, send: Send, refusal: Refusal) -> None:

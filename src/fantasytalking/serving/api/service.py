@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,12 +14,14 @@ from fantasytalking.serving.api.accept_video import VideoDesk
 from fantasytalking.serving.api.api_errors import ApiError
 from fantasytalking.serving.api.identity import client_of
 from fantasytalking.serving.api.video_objects import VideoObject, video_object
-from fantasytalking.serving.jobs.job_files import JobFiles
+from fantasytalking.serving.jobs.job_files import JobFiles, is_job_id
 from fantasytalking.serving.jobs.job_records import Job, JobStatus
 from fantasytalking.serving.jobs.job_store import JobStore
 from fantasytalking.serving.server_settings import ServerSettings
 
 __all__ = ["Service", "Workers", "request_id_of", "service_of"]
+
+_PLACES_SECONDS = 0.5
 
 
 class Workers(Protocol):
@@ -54,6 +57,7 @@ class Service:
     desk: VideoDesk
     workers: Workers
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+    _places: tuple[float, dict[str, int]] = (0.0, {})
 
     def job_of(self, request: Request, job: str) -> Job:
         """A job of the client of a request.
@@ -61,7 +65,7 @@ class Service:
         Raises:
             ApiError: There is none, or it is another's.
         """
-        found = self.store.find(job)
+        found = self.store.find(job) if is_job_id(job) else None
         if found is None or found.client != client_of(request.scope):
             raise ApiError(404, "not_found", "There is no such video; it may have been deleted, or its time is over.")
         return found
@@ -69,7 +73,19 @@ class Service:
     def shown(self, job: Job) -> VideoObject:
         """A job as the API shows it."""
         waits = job.status == JobStatus.QUEUED
-        return video_object(job, self.store.positions().get(job.id) if waits else None)
+        return video_object(job, self.places(job.id).get(job.id) if waits else None)
+
+    def places(self, wanted: str | None = None) -> dict[str, int]:
+        """Id of each queued job -> its place, at most half a second old: many clients ask, and the answer takes reading the whole queue.
+
+        Args:
+            wanted: A job that must be in it, if it waits.
+        """
+        until, found = self._places
+        if time.monotonic() > until or (wanted is not None and wanted not in found):
+            found = self.store.positions()
+            self._places = time.monotonic() + _PLACES_SECONDS, found
+        return found
 
 
 def service_of(request: Request) -> Service:

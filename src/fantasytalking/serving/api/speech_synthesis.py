@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from anyio import to_thread
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from fantasytalking.errors import AudioError, MissingDependencyError, SettingsError
 from fantasytalking.serving.api.refusals import error_body
+from fantasytalking.serving.api.service import service_of
 from fantasytalking.serving.text_to_speech import FASTEST, MOST_CHARACTERS, SLOWEST, Voice, speak, voices
 
 __all__ = ["speech_routes"]
@@ -40,7 +42,6 @@ def speech_routes() -> APIRouter:
     def list_voices() -> VoiceList:
         return VoiceList(data=voices())
 
-    # not async: speaking takes a thread of the server's pool, and other requests go on
     @routes.post(
         "/speech",
         summary="Speak a text",
@@ -51,9 +52,10 @@ def speech_routes() -> APIRouter:
             501: {"description": "The server has no voice"},
         },
     )
-    def create_speech(request: SpeechRequest) -> Response:
+    async def create_speech(request: Request, given: SpeechRequest) -> Response:
         try:
-            sound = speak(request.text, request.voice, request.speed)
+            heavy = service_of(request).desk.heavy
+            sound = await to_thread.run_sync(speak, given.text, given.voice, given.speed, limiter=heavy)
         except MissingDependencyError as error:
             return JSONResponse(error_body("no_voice", str(error)), 501)
         except AudioError as error:

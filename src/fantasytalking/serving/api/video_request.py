@@ -140,6 +140,10 @@ def _store(name: str, value: Any, path: Path, most: int) -> None:
 
 
 def _put(found: VideoRequest, name: str, value: Any) -> None:
+    for text in (name, value):
+        # half a character, which JSON can write, is no text that could be stored or answered; databases take no zero either
+        if isinstance(text, str) and ("\0" in text or any("\ud800" <= one <= "\udfff" for one in text)):
+            raise ApiError(422, "settings_error", f"{name[:64]!a} is no text in Unicode; correct it.")
     if name in found.fields:
         raise ApiError(422, "settings_error", f"{name} was given twice; give it once.", name)
     if name in ("model", "profile"):

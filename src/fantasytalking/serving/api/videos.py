@@ -102,7 +102,7 @@ def _add_looking(routes: APIRouter) -> None:
         if after is not None:
             service.job_of(request, after)
         jobs, more = service.store.page(client_of(request.scope), limit, after, order == "desc", status)
-        places = service.store.positions() if any(job.status == JobStatus.QUEUED for job in jobs) else {}
+        places = service.places() if any(job.status == JobStatus.QUEUED for job in jobs) else {}
         return VideoList(data=[video_object(job, places.get(job.id)) for job in jobs], has_more=more)
 
     @routes.get("/{video_id}", responses=error_responses(404), summary="A job")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from fantasytalking.system.files import full_disk_error
 
-__all__ = ["FOOTAGE", "IMAGE", "JobFiles", "new_job_id"]
+__all__ = ["FOOTAGE", "IMAGE", "JobFiles", "is_job_id", "new_job_id"]
 
 IMAGE, FOOTAGE = "image", "footage"
 _ID = re.compile(r"video_[0-9a-f]{32}")
@@ -30,6 +30,11 @@ _ID = re.compile(r"video_[0-9a-f]{32}")
 def new_job_id() -> str:
     """An id that nobody can guess."""
     return f"video_{secrets.token_hex(16)}"
+
+
+def is_job_id(text: str) -> bool:
+    """Whether a text can be the id of a job; another one need not be looked up, and may be what no database takes."""
+    return _ID.fullmatch(text) is not None
 
 
 class JobFiles:

@@ -31,6 +31,11 @@ class JobQueries:
             row = connection.execute(select(JOBS).where(JOBS.c.id == job)).mappings().one_or_none()
         return None if row is None else job_of_row(row)
 
+    def holds(self, claimed: Job) -> bool:
+        """Whether a claim still holds: the job runs, and nobody claimed it since."""
+        found = self.find(claimed.id)
+        return found is not None and (found.status, found.fence) == (JobStatus.IN_PROGRESS, claimed.fence)
+
     def by_key(self, client: str, key: str) -> Job | None:
         """The job of an idempotency key."""
         query = select(JOBS).where(JOBS.c.client == client, JOBS.c.idempotency_key == key)

@@ -168,6 +168,9 @@ class JobRunner:
     def _end_failed(self, job: Job, error: Exception) -> None:
         # What an error left in the model or in its memory is not known.
         self._model, self._loaded = None, LoadedModel()
+        if not self._store.holds(job):
+            # Its files were deleted, or moved to the claim that goes on with it.
+            return
         told = error_of(error, self._files.folder(job.id))
         if not isinstance(error, FantasyTalkingError):
             _log.error("job %s: %s", job.id, type(error).__name__, exc_info=error)

@@ -13,15 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import signal
+import socket
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 import ray
 from ray import serve
-from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.serving.jobs.job_records import JobStatus
@@ -29,6 +28,7 @@ from fantasytalking.serving.jobs.job_store import JobStore
 from fantasytalking.serving.server_settings import ServerSettings
 from fantasytalking.serving.workers.supervisor import recover_jobs
 from fantasytalking.serving.workers.worker_options import WorkerOptions
+from fantasytalking.system.digests import json_sha256
 from fantasytalking.system.machine import usable_cores
 
 __all__ = ["JobReplica", "RayWorkers"]
@@ -78,10 +78,13 @@ class RayWorkers:
 
     def __init__(self, settings: ServerSettings, store: JobStore) -> None:
         self._settings, self._store = settings, store
-        self._name = f"fantasytalking-{secrets.token_hex(4)}"
+        # A server that was killed finds its deployment in the cluster again, and replaces it.
+        own = [socket.gethostname(), str(settings.data.absolute()), settings.port]
+        self._name = f"fantasytalking-{json_sha256(own)[:8]}"
         self._most = len(settings.devices) * settings.workers
-        self._tickets: list[DeploymentResponse[Any]] = []
-        self._handle: DeploymentHandle | None = None
+        # Ray's types are too loose for checking.
+        self._tickets: list[Any] = []
+        self._handle: Any = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="ray", daemon=True)
 
@@ -113,7 +116,8 @@ class RayWorkers:
     def _deploy(self) -> None:
         """Make the deployment; returns when its first replica is ready."""
         serve.start(proxy_location="Disabled")
-        deployment = serve.deployment(JobReplica).options(
+        deployment: Any = serve.deployment(JobReplica)
+        deployment = deployment.options(
             max_ongoing_requests=1,
             graceful_shutdown_timeout_s=_LAST_SECONDS,
             ray_actor_options={"num_cpus": 1, "num_gpus": self._gpus()},
@@ -190,7 +194,7 @@ class RayWorkers:
         return not self._tickets
 
 
-def _is_done(ticket: DeploymentResponse[Any]) -> bool:
+def _is_done(ticket: Any) -> bool:
     """Whether a ticket came back, by whatever end; the database alone says what became of its job."""
     try:
         ticket.result(timeout_s=0)

@@ -32,6 +32,7 @@ class WorkerOptions:
         threads: CPU threads; None: as many as are of use.
         try_seconds: Longest time of a try.
         keep_seconds: How long an ended job is kept.
+        video_pixels: Most pixels of a frame of footage.
         log_format: Form of the log, `text` or `json`.
         log_level: Least weight of what is logged.
     """
@@ -46,6 +47,7 @@ class WorkerOptions:
     threads: int | None = None
     try_seconds: float = 14400.0
     keep_seconds: float = 604800.0
+    video_pixels: int = 8_847_360
     log_format: Any = "text"
     log_level: str = "info"
 
@@ -63,6 +65,7 @@ class WorkerOptions:
             settings.threads,
             settings.try_seconds,
             settings.retention_hours * 3600,
+            settings.video_pixels,
             settings.log_format,
             settings.log_level,
         )

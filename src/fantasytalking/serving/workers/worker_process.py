@@ -19,11 +19,13 @@ import threading
 from sqlalchemy.exc import SQLAlchemyError
 
 from fantasytalking.errors import FantasyTalkingError
+from fantasytalking.media.container import restrict_media
 from fantasytalking.pipeline.progress import quiet_frameworks
 from fantasytalking.serving.jobs.job_files import JobFiles
 from fantasytalking.serving.jobs.job_store import JobStore
 from fantasytalking.serving.jobs.job_tables import open_database
 from fantasytalking.serving.operations.structured_logs import configure_logs
+from fantasytalking.serving.uploads.file_kinds import MEDIA_FORMATS
 from fantasytalking.serving.workers.job_run import JobRunner
 from fantasytalking.serving.workers.worker_names import worker_name
 from fantasytalking.serving.workers.worker_options import LEASE_SECONDS, WorkerOptions
@@ -97,6 +99,7 @@ def main() -> int:
     try:
         options = WorkerOptions.from_json(sys.stdin.readline())
         configure_logs(options.log_format, options.log_level)
+        restrict_media(MEDIA_FORMATS, options.video_pixels)
         worker = Worker(options)
     except FantasyTalkingError as error:
         _log.error("%s", error)
