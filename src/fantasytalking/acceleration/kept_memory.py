@@ -6,6 +6,8 @@ from math import prod
 
 from fantasytalking.acceleration.memory_plan import Clip, MemoryPlan
 from fantasytalking.acceleration.part_sizes import ModelSizes
+from fantasytalking.conditioning.audio_windows import window_ranges, window_width
+from fantasytalking.transformer.attention import WINDOWS_KEPT
 from fantasytalking.transformer.constants import keys_values_bytes
 
 __all__ = ["TEXT_TOKENS", "UNBATCHED", "cache_bytes", "constant_tokens", "kept_bytes"]
@@ -41,9 +43,13 @@ def constant_tokens(sizes: ModelSizes, plan: MemoryPlan, clip: Clip) -> int:
     """Tokens of all passes whose keys and values each block keeps; one pass hears the speech, a batch is padded to it."""
     config = sizes.config
     identity = config["identity_tokens"] if config.get("identity_dim") is not None else 0
-    heard = 0 if config.get("audio_dim") is None else clip.audio_tokens + 1
     hearing = clip.passes if plan.batch_passes == "on" else 1
-    return int(clip.passes * (_seen_tokens(sizes) + identity) + hearing * heard)
+    heard = 0 if config.get("audio_dim") is None else hearing * (clip.audio_tokens + 1)
+    if heard:
+        ranges = window_ranges(clip.audio_tokens, clip.frames)
+        windows = hearing * len(ranges) * window_width(ranges)
+        heard = windows if windows * sizes.width <= WINDOWS_KEPT else heard
+    return int(clip.passes * (_seen_tokens(sizes) + identity) + heard)
 
 
 def cache_bytes(sizes: ModelSizes, plan: MemoryPlan, clip: Clip) -> int:
