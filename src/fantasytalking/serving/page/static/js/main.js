@@ -5,6 +5,7 @@ import { Comparison } from "./compare.js";
 import { CreateForm } from "./create_form.js";
 import { byId, fill, make } from "./dom.js";
 import { History } from "./history.js";
+import { LivePanel } from "./live.js";
 import { announce, askToken, showError, watchConnection } from "./notices.js";
 import { PortraitCard } from "./portrait_card.js";
 import { SettingsForm } from "./settings_form.js";
@@ -35,6 +36,7 @@ async function start() {
   const history = new History();
   const comparison = new Comparison(store);
   const create = new CreateForm({ portrait, speech, settings: form, extras });
+  new LivePanel({ portrait, speech, settings: form, extras });
   const again = (job) => useAgain(job, store, extras);
   const stage = new Stage({ again, compare: (job) => history.compareWith(job), tryAgain: () => create.submit() });
 
