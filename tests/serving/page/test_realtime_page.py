@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import wave
 from collections.abc import Iterator
 from pathlib import Path
