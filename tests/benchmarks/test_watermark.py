@@ -26,7 +26,8 @@ def test_each_damage_gives_frames_of_the_size_that_its_name_says(what: str) -> N
 def test_the_table_counts_what_was_read() -> None:
     records = measure(iter([("one", FRAMES)]), 1, ["CRF 18", "CRF 33"], 1.1)
     told = summary(records, ["CRF 18", "CRF 33"])
-    assert "| CRF 18 | 1.000 | 100.0% | 100.0% | 0.0% |" in told and "1 clips, PSNR 4" in told
+    assert "| 100.0% | 100.0% | 0.0% |" in next(line for line in told.splitlines() if line.startswith("| CRF 18 "))
+    assert "1 clips, PSNR 4" in told
     assert "false alarms in 1 unmarked readings: 0 at 0.001" in told
 
 

@@ -34,6 +34,8 @@ _DETAIL = 2.0
 _SCALES = tuple(np.exp(np.arange(math.log(0.55), math.log(1.4), 0.012)))
 _PLAIN = 9.0
 """Standard deviations from which the picture's own scale needs no others beside it."""
+_TAIL = 4
+"""By how much chance is taken to be larger than a normal distribution says: of 50 unmarked clips, it gave 10 a chance of 0.1 or less."""
 _FINER = (0.994, 0.997, 1.003, 1.006)
 _MOST_MARKS = 3
 
@@ -148,7 +150,7 @@ class _Match:
 
 def _chance(deviations: float, scales: int) -> float:
     """Probability that the best of all places at some scales stands out so far by chance."""
-    return min(1.0, scales * _SIDE**2 * 0.5 * math.erfc(deviations / math.sqrt(2)))
+    return min(1.0, _TAIL * scales * _SIDE**2 * 0.5 * math.erfc(deviations / math.sqrt(2)))
 
 
 def _matched(plane: npt.NDArray[np.float32], scale: float) -> _Match:
