@@ -54,21 +54,21 @@ def run_server(settings: ServerSettings, out: TextIO) -> int:
         SettingsError: A setting cannot be used, or the address is taken.
     """
     check_access(settings)
-    configure_logs(settings.log_format, settings.log_level)
-    # What is sent and made is nobody else's business on this machine; workers inherit it.
-    os.umask(0o077)
-    settings.data.mkdir(parents=True, exist_ok=True)
-    restrict_media(MEDIA_FORMATS, settings.video_pixels)
-    # What is too large for memory goes to this disk, not to a small /tmp.
-    tempfile.tempdir = str(settings.data.absolute() / "uploads")
-    app = create_app(settings)
-    listening = _listen(settings)
-    options = {**server_options(settings), "timeout_graceful_shutdown": _CONNECTIONS_END}
-    config = uvicorn.Config(app, **options)
-    host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    print(f"Serving at http://{shown}:{port}{settings.root_path}/ ; Ctrl-C stops.", file=out, flush=True)
-    asyncio.run(_Server(config, app.state.service).serve([listening]))
+    with _listen(settings) as listening:
+        configure_logs(settings.log_format, settings.log_level)
+        # What is sent and made is nobody else's business on this machine; workers inherit it.
+        os.umask(0o077)
+        settings.data.mkdir(parents=True, exist_ok=True)
+        restrict_media(MEDIA_FORMATS, settings.video_pixels)
+        # What is too large for memory goes to this disk, not to a small /tmp.
+        tempfile.tempdir = str(settings.data.absolute() / "uploads")
+        app = create_app(settings)
+        options = {**server_options(settings), "timeout_graceful_shutdown": _CONNECTIONS_END}
+        config = uvicorn.Config(app, **options)
+        host, port = listening.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"Serving at http://{shown}:{port}{settings.root_path}/ ; Ctrl-C stops.", file=out, flush=True)
+        asyncio.run(_Server(config, app.state.service).serve([listening]))
     return 0
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import signal
+import socket
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -28,6 +28,7 @@ from fantasytalking.serving.jobs.job_store import JobStore
 from fantasytalking.serving.server_settings import ServerSettings
 from fantasytalking.serving.workers.supervisor import recover_jobs
 from fantasytalking.serving.workers.worker_options import WorkerOptions
+from fantasytalking.system.digests import json_sha256
 from fantasytalking.system.machine import usable_cores
 
 __all__ = ["JobReplica", "RayWorkers"]
@@ -77,7 +78,9 @@ class RayWorkers:
 
     def __init__(self, settings: ServerSettings, store: JobStore) -> None:
         self._settings, self._store = settings, store
-        self._name = f"fantasytalking-{secrets.token_hex(4)}"
+        # A server that was killed finds its deployment in the cluster again, and replaces it.
+        own = [socket.gethostname(), str(settings.data.absolute()), settings.port]
+        self._name = f"fantasytalking-{json_sha256(own)[:8]}"
         self._most = len(settings.devices) * settings.workers
         # Ray's types are too loose for checking.
         self._tickets: list[Any] = []
