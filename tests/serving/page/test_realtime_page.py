@@ -7,11 +7,13 @@ import wave
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.serving.page.test_page import CHROMIUM, Seen, Server, change, inputs, open_page, open_settings, server, until
+from tests.serving.page.test_page import CHROMIUM, TOKEN, Seen, Server, change, inputs, open_page, open_settings, server, until
+from tests.serving.test_serving_docs import block_before
 
 __all__ = ["inputs", "server"]
 
@@ -85,3 +87,19 @@ def test_speech_plays_while_it_is_spoken(browser: Browser, server: Server, input
     assert seen.faults == []
     assert page.locator("#live-error").is_hidden()
     expect(page.locator("#live-delay")).to_have_text(re.compile(r"Delay: shown \d\.\d s, made \d\.\d s"))
+
+
+@pytest.mark.slow
+def test_the_live_client_of_the_docs_runs(
+    server: Server, inputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(inputs)
+    written = '"ws://127.0.0.1:8000/v1/realtime"'
+    own = repr(server.url.replace("http", "ws", 1) + "/v1/realtime")
+    letting_in = f"additional_headers={{'Authorization': 'Bearer {TOKEN}'}}"
+    code = block_before("test_the_live_client_of_the_docs_runs", "python")
+    assert written in code
+    exec(code.replace(written, f"{own}, {letting_in}"), {})
+    assert re.findall(r"'type': '([\w.]+)'", capsys.readouterr().out)[-1] == "session.ended"
+    with av.open("live.mp4") as video:
+        assert len(list(video.decode(video=0))) >= 25
