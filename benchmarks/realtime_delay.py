@@ -182,7 +182,9 @@ def main() -> int:
     options = parser.parse_args()
     samples = load_audio(EXAMPLE / "speech.wav", RATE).samples
     pcm = (np.asarray(samples) * 32767).astype("<i2").tobytes()
-    print("| longest side | sent in | median, s | 99th percentile, s | the server says: median, 99th percentile, rests |")
+    print(
+        "| longest side | sent in | median, s | 99th percentile, s | the server says: median, 99th percentile, rests |"
+    )
     print("|---|---|---|---|---|")
     with serving() as address:
         asyncio.run(converse(address, pcm[: RATE * 2], 0.1, {"longest_side": options.sides[0]}))  # loads the model
