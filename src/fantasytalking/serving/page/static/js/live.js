@@ -131,6 +131,7 @@ export class LivePanel {
     this.#player.addEventListener("error", ({ detail }) => this.#failed(new Error(detail)));
     this.#player.addEventListener("end", () => this.#finished("ended"));
     [this.#resting, this.#fps] = [0, fps];
+    delete this.element.dataset.shown;
     this.#begun = performance.now();
     this.#source.begin((pcm) => this.#session?.speak(pcm), () => this.stop());
     this.#show(this.#isMicrophone ? "live" : "sending");
@@ -154,8 +155,10 @@ export class LivePanel {
   #tellShown() {
     const shown = this.shownDelay;
     const { made = "" } = this.delay.dataset;
-    if (shown !== null && this.element.dataset.state !== "finishing") this.delay.dataset.shown = `Delay: shown ${shown.toFixed(1)} s`;
-    if (made) this.delay.textContent = `${this.delay.dataset.shown ?? "Delay"}, ${made}`;
+    // At the end nothing more is spoken, so there is nothing to be behind of.
+    if (shown !== null && this.element.dataset.state !== "finishing") this.element.dataset.shown = shown.toFixed(2);
+    const told = Number(this.element.dataset.shown ?? 0).toFixed(1);
+    if (made) this.delay.textContent = this.element.dataset.shown ? `Delay: shown ${told} s, ${made}` : `Delay: ${made}`;
   }
 
   /** No more speech; a second time, end at once. */

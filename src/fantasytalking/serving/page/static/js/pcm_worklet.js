@@ -1,9 +1,9 @@
 // In the audio thread: collects the microphone's samples and posts them as 16-bit PCM of one channel.
 
-const PIECE_SECONDS = 0.04;
+const SAMPLES = Math.round(0.04 * sampleRate);
 
 class PcmCollector extends AudioWorkletProcessor {
-  #piece = new Int16Array(Math.round(PIECE_SECONDS * sampleRate));
+  #piece = new Int16Array(SAMPLES);
   #filled = 0;
 
   process([channels]) {
@@ -11,9 +11,10 @@ class PcmCollector extends AudioWorkletProcessor {
     for (let n = 0; n < length; n++) {
       const mean = channels.reduce((sum, one) => sum + one[n], 0) / channels.length;
       this.#piece[this.#filled++] = Math.max(-1, Math.min(1, mean)) * 32767;
-      if (this.#filled < this.#piece.length) continue;
+      if (this.#filled < SAMPLES) continue;
+      // Posted, the array is empty; its length says nothing any more.
       this.port.postMessage(this.#piece.buffer, [this.#piece.buffer]);
-      this.#piece = new Int16Array(this.#piece.length);
+      this.#piece = new Int16Array(SAMPLES);
       this.#filled = 0;
     }
     return true;
