@@ -72,7 +72,7 @@ class ServiceProcess:
 
     def call(self, method: str, path: str, **options: Any) -> httpx2.Response:
         """Send a request."""
-        return httpx2.request(method, self.url + path, timeout=30, **options)
+        return httpx2.request(method, self.url + path, timeout=120, **options)
 
     def send(self, files: Files, headers: dict[str, str] | None = None, **fields: Any) -> httpx2.Response:
         """`POST /v1/videos` as a form."""

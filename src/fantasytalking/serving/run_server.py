@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import tempfile
+from collections.abc import Callable
 from types import FrameType
 from typing import TextIO
 
@@ -31,9 +32,14 @@ _CONNECTIONS_END = 5
 class _Server(uvicorn.Server):
     """A server whose streams of events end when it is told to stop, and not only when their clients leave."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, tell: Callable[[], None]) -> None:
         super().__init__(config)
-        self._service = service
+        self._service, self._tell = service, tell
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._tell()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Not uvicorn's own, which raises the signal again in the end: a stop in order is no failure.
@@ -48,7 +54,7 @@ def run_server(settings: ServerSettings, out: TextIO) -> int:
 
     Args:
         settings: Of the server.
-        out: Takes one line with the address, once it listens.
+        out: Takes one line with the address, once it answers.
 
     Raises:
         SettingsError: A setting cannot be used, or the address is taken.
@@ -67,8 +73,9 @@ def run_server(settings: ServerSettings, out: TextIO) -> int:
         config = uvicorn.Config(app, **options)
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        print(f"Serving at http://{shown}:{port}{settings.root_path}/ ; Ctrl-C stops.", file=out, flush=True)
-        asyncio.run(_Server(config, app.state.service).serve([listening]))
+        told = f"Serving at http://{shown}:{port}{settings.root_path}/ ; Ctrl-C stops."
+        server = _Server(config, app.state.service, lambda: print(told, file=out, flush=True))
+        asyncio.run(server.serve([listening]))
     return 0
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 import threading
 from collections.abc import Sequence
@@ -74,6 +73,9 @@ class RayWorkers:
     Args:
         settings: Of the server.
         store: The jobs.
+
+    Raises:
+        SettingsError: The cluster cannot be reached.
     """
 
     def __init__(self, settings: ServerSettings, store: JobStore) -> None:
@@ -87,16 +89,16 @@ class RayWorkers:
         self._handle: Any = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="ray", daemon=True)
+        # Here and not at the start, before the server answers signals, which Ray would take for itself.
+        self._connect()
 
     def start(self) -> None:
-        """Connect to the cluster, or start one here, and deploy.
+        """Deploy, and hand out tickets from then on."""
+        self._thread.start()
 
-        Raises:
-            SettingsError: The cluster cannot be reached.
-        """
+    def _connect(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         common: dict[str, Any] = {"namespace": _NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
-        before = signal.getsignal(signal.SIGTERM)
         try:
             if self._settings.ray_address:
                 ray.init(self._settings.ray_address, **common)
@@ -108,10 +110,6 @@ class RayWorkers:
                 f"The Ray cluster {self._settings.ray_address or 'of this machine'} cannot be used ({str(error).splitlines()[0]}); check "
                 "ray_address."
             ) from error
-        finally:
-            # A stop is the server's to answer; Ray would end the process at once.
-            signal.signal(signal.SIGTERM, before)
-        self._thread.start()
 
     def _deploy(self) -> None:
         """Make the deployment; returns when its first replica is ready."""
