@@ -52,6 +52,10 @@ NAMES: dict[str, tuple[str, ...]] = {
     "benchmark --data": ("benchmark", "here.txt", "--data", LONG, "--output", "o"),
     "benchmark --output": ("benchmark", "here.txt", "--data", "folder", "--output", LONG),
     "manifest": ("manifest", LONG, "--output", "o.json", "--name", "n"),
+    "verify": ("verify", f"{LONG}.mp4"),
+    "serve --data": ("serve", "--port", "0", "--data", LONG),
+    "serve --config": ("serve", "--port", "0", "--config", f"{LONG}.toml"),
+    "comfyui": ("comfyui", LONG),
     "manifest --output": ("manifest", "folder", "--output", f"{LONG}.json", "--name", "n"),
 }
 

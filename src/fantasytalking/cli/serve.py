@@ -19,7 +19,6 @@ __all__ = ["main"]
 def main(arguments: Sequence[str]) -> int:
     """Run the command; see `fantasytalking serve --help`."""
     try:
-        from fantasytalking.serving.run_server import run_server
         from fantasytalking.serving.server_settings import ServerSettings, read_server_settings
         from fantasytalking.system.records import describe
     except ModuleNotFoundError as error:
@@ -48,4 +47,8 @@ def main(arguments: Sequence[str]) -> int:
         fields.append((one.name, Annotated[str | None, argument], dataclasses.field(default=None)))
     options: Any = parse(dataclasses.make_dataclass("Serve", fields, frozen=True), "serve", arguments)
     given = {name: value for name, value in vars(options).items() if value is not None}
-    return run_server(read_server_settings(given.pop("config", None), given), sys.stderr)
+    settings = read_server_settings(given.pop("config", None), given)
+    # After the options, so that a mistake does not wait for it.
+    from fantasytalking.serving.run_server import run_server
+
+    return run_server(settings, sys.stderr)

@@ -95,7 +95,7 @@ class FantasyTalkingModel(io.ComfyNode):
 
 _MEMORY = ("memory", "quantize", "offload", "vae_tiling")
 _PROFILE = ("profile", "attention", "compile", "scheduler")
-_RUN = ("device", "dtype", "threads")
+_RUN = ("device", "dtype", "speech_encoder", "threads")
 
 
 class FantasyTalkingLora(io.ComfyNode):
