@@ -154,9 +154,9 @@ def shown(address: str, settings: dict[str, Any], speech: Path) -> NDArray[np.fl
         page.locator("#live .choice", has_text="Chosen speech").click()
         page.click("#live-start")
         state = "starting"
-        while state in ("starting", "sending"):
+        while state in ("starting", "sending", "finishing"):
             state, delay = page.locator("#live").evaluate("(live) => [live.dataset.state, live.dataset.shown]")
-            if state == "sending" and delay:
+            if delay:
                 found.append(float(delay))
             time.sleep(0.5)
         if state == "idle":
@@ -177,7 +177,7 @@ def main() -> int:
     """Measure, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 512], help="longest sides in pixels")
-    parser.add_argument("--chunks", type=int, nargs="+", default=[20, 100, 500], help="lengths of the chunks in ms")
+    parser.add_argument("--chunks", type=int, nargs="*", default=[20, 100, 500], help="lengths of the chunks in ms")
     parser.add_argument("--no-browser", action="store_true", help="leave Chromium out")
     options = parser.parse_args()
     samples = load_audio(EXAMPLE / "speech.wav", RATE).samples

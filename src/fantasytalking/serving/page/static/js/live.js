@@ -155,8 +155,7 @@ export class LivePanel {
   #tellShown() {
     const shown = this.shownDelay;
     const { made = "" } = this.delay.dataset;
-    // At the end nothing more is spoken, so there is nothing to be behind of.
-    if (shown !== null && this.element.dataset.state !== "finishing") this.element.dataset.shown = shown.toFixed(2);
+    if (shown !== null) this.element.dataset.shown = shown.toFixed(2);
     const told = Number(this.element.dataset.shown ?? 0).toFixed(1);
     if (made) this.delay.textContent = this.element.dataset.shown ? `Delay: shown ${told} s, ${made}` : `Delay: ${made}`;
   }
