@@ -46,7 +46,7 @@ export class LivePanel {
     this.delay = make("p", { id: "live-delay", class: "time" });
     this.error = make("div", { id: "live-error", class: "problem", role: "alert", hidden: true });
     this.video = make("video", { id: "live-video", playsinline: true, controls: true, "aria-label": "The live video", hidden: true });
-    const frame = make("div", { class: "live-frame" }, this.video, this.empty = make("p", { class: "hint", text: "The portrait speaks here, about a second behind you." }));
+    const frame = make("div", { class: "live-frame" }, this.video, this.empty = make("p", { class: "hint", text: "The portrait speaks here, a moment after you." }));
     const controls = make("div", { class: "live-controls" },
       make("p", { class: "hint", text: "The portrait above says what you say, while you say it. Settings and model are those of the form. Use headphones to hear it: with the microphone, it starts without sound." }),
       make("fieldset", {}, make("legend", { class: "unseen", text: "Where the live speech comes from" }), make("div", { class: "segments" }, ...choices)),
