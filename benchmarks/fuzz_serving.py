@@ -347,7 +347,7 @@ def fuzz_uploads(server: Server, first: int, count: int) -> dict[str, Any]:
         slowest = max(slowest, seconds)
         if status >= 500 or status == -1:
             faults.append(f"case {number} ({kind}): {status}, {answer[-300:]!r}")
-        if str(server.root).encode() in answer or b"/tmp/" in answer:
+        if str(server.root).encode() in answer:
             faults.append(f"case {number} ({kind}) tells a path: {answer[-300:]!r}")
         if status == 202:
             job = json.loads(answer.rpartition(b"\r\n\r\n")[2])["id"]

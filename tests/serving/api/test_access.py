@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from fastapi import FastAPI, Request, WebSocket
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from fantasytalking.cli.__main__ import main
 from fantasytalking.errors import SettingsError
 from fantasytalking.serving.api.access import CONTENT_SECURITY_POLICY, protect
 from fantasytalking.serving.api.identity import Identities, client_of
@@ -60,6 +62,12 @@ def test_a_server_that_others_can_reach_does_not_start_without_tokens() -> None:
     for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
         server(host=host)
     server(host="0.0.0.0", **with_tokens())
+
+
+def test_serve_says_so_before_it_writes_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--host", "0.0.0.0", "--port", "0", "--data", str(tmp_path / "data")]) == 2
+    assert "has no tokens; give token_file (--token-file FILE" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_loopback_server_lets_everyone_in_and_names_them() -> None:

@@ -48,6 +48,7 @@ def speech_routes() -> APIRouter:
         response_class=Response,
         responses={
             200: {"content": {"audio/wav": {}}, "description": "A WAV file"},
+            400: {"description": "The body is no JSON"},
             422: {"description": "A text that cannot be spoken, or no such voice"},
             501: {"description": "The server has no voice"},
         },
