@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from fantasytalking.errors import AudioError, SettingsError
-from fantasytalking.serving.api.speech_synthesis import speech_routes
+from fantasytalking.serving.api.app import create_app
+from fantasytalking.serving.server_settings import read_server_settings
 from fantasytalking.serving.text_to_speech import speak, voices
 
 
@@ -23,10 +23,10 @@ def read(sound: bytes) -> tuple[np.ndarray, int]:
 
 
 @pytest.fixture(scope="module")
-def client() -> TestClient:
-    app = FastAPI()
-    app.include_router(speech_routes())
-    return TestClient(app)
+def client(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
+    """The whole application; not entered, so that it starts no workers."""
+    settings = read_server_settings(None, {"data": str(tmp_path_factory.mktemp("data"))})
+    return TestClient(create_app(settings), base_url="http://127.0.0.1")
 
 
 def test_the_neural_voice_speaks_and_says_the_same_again() -> None:
