@@ -209,7 +209,8 @@ def run(options: argparse.Namespace, folder: Path) -> None:
         if sum(kills.values()) < options.kills and ended >= due and left:
             time.sleep(rng.uniform(0, options.within))
             kills[kill_one(server, rng)] += 1
-            due = ended + rng.randint(0, max(1, 2 * options.jobs // (options.kills + 2)))
+            still = options.kills - sum(kills.values())
+            due = ended + rng.randint(0, max(1, 2 * (options.jobs - ended) // (still + 2)))
             continue
         if not any(sender.is_alive() for sender in senders) and not left:
             break
