@@ -1,6 +1,7 @@
 """Runs a workflow as ComfyUI's executor does: checks all inputs, runs each node after those that it takes from, keeps what did not change.
 
-Written from knowledge of what ComfyUI's executor does, without its source; works with the real `comfy_api` as well as with the double. Three of ComfyUI's own nodes,
+Written from knowledge of what ComfyUI's executor does, without its source;
+works with the real `comfy_api` as well as with the double. Three of ComfyUI's own nodes,
 which load files, are here.
 """
 
