@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import tyro
 
 from fantasytalking.cli.options import parse
-from fantasytalking.errors import MissingDependencyError
+from fantasytalking.errors import MissingDependencyError, SettingsError
+from fantasytalking.system.files import check_name
 
 __all__ = ["main"]
 
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str]) -> int:
         fields.append((one.name, Annotated[str | None, argument], dataclasses.field(default=None)))
     options: Any = parse(dataclasses.make_dataclass("Serve", fields, frozen=True), "serve", arguments)
     given = {name: value for name, value in vars(options).items() if value is not None}
+    for name in ("config", "data", "token_file"):
+        if name in given:
+            check_name(Path(given[name]), SettingsError)
     settings = read_server_settings(given.pop("config", None), given)
     # After the options, so that a mistake does not wait for it.
     from fantasytalking.serving.run_server import run_server
