@@ -122,7 +122,9 @@ class LiveTimeline:
         fade = min(count, round(_FADE * self.sample_rate))
         if len(self.sound.samples):
             silence[:fade] = self.sound.samples[-1] * np.linspace(1, 0, fade + 2, dtype=np.float32)[1:-1]
-        self.rests.append((self.sound.end, self.sound.end + count))
+        goes_on = bool(self.rests) and self.rests[-1][1] == self.sound.end
+        first = self.rests.pop()[0] if goes_on else self.sound.end
+        self.rests.append((first, self.sound.end + count))
         self.append(silence)
 
     def finish(self) -> None:
