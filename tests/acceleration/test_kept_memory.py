@@ -101,8 +101,6 @@ def test_keys_and_values_are_those_that_the_plan_counts_with(
         return kept[-1]
 
     monkeypatch.setattr(FantasyTalkingAttnProcessor, "_new_keys_values", spy)
-    # Windows as small as these are gathered, which takes more tokens, but at most a MB a block.
-    monkeypatch.setattr("fantasytalking.transformer.attention.WINDOWS_KEPT", 0)
     made(pipeline, [], batch_passes=batching, reuse_conditions="on")
     sizes = sizes_of_modules(modules_of(pipeline))
     plan = MemoryPlan(dtype="float32", batch_passes=batching)

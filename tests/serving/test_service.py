@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import signal
@@ -80,6 +81,11 @@ def test_a_finished_video_is_served_whole_and_in_ranges(server: ServiceProcess, 
         assert server.call("GET", f"/v1/videos/{finished}/{picture}").content.startswith(b"\xff\xd8\xff")
 
 
+def pictures_of(video: bytes) -> list[bytes]:
+    with av.open(io.BytesIO(video), "r") as file:
+        return [frame.to_ndarray(format="rgb24").tobytes() for frame in file.decode(video=0)]
+
+
 def test_all_settings_of_a_job_posted_again_as_json_give_the_same_video(
     server: ServiceProcess, finished: str, short: Files
 ) -> None:
@@ -89,8 +95,10 @@ def test_all_settings_of_a_job_posted_again_as_json_give_the_same_video(
     files = {name: {"data": base64.b64encode(path.read_bytes()).decode()} for name, path in short}
     again = server.call("POST", "/v1/videos", json={**files, **first["settings"], "model": "tiny"}).json()
     assert server.wait(again["id"])["settings"] == first["settings"]
+    # No two signatures are alike, so the pictures are compared.
     videos = [server.call("GET", f"/v1/videos/{video}/content").content for video in (finished, again["id"])]
-    assert videos[0] == videos[1]
+    pictures = [pictures_of(video) for video in videos]
+    assert pictures[0] and pictures[0] == pictures[1]
 
 
 def test_a_repeated_idempotency_key_gives_the_same_job(server: ServiceProcess, finished: str, short: Files) -> None:

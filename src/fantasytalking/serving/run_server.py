@@ -74,9 +74,14 @@ def run_server(settings: ServerSettings, out: TextIO) -> int:
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         told = f"Serving at http://{shown}:{port}{settings.root_path}/ ; Ctrl-C stops."
-        server = _Server(config, app.state.service, lambda: print(told, file=out, flush=True))
+        server = _Server(config, app.state.service, lambda: _tell(told, out))
         asyncio.run(server.serve([listening]))
     return 0
+
+
+def _tell(line: str, out: TextIO) -> None:
+    out.write(f"{line}\n")
+    out.flush()
 
 
 def _listen(settings: ServerSettings) -> socket.socket:

