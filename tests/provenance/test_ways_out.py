@@ -213,5 +213,4 @@ def test_nothing_else_in_the_package_writes_videos_without_marks() -> None:
         "pipeline/long_output.py",
         "pipeline/talking_video.py",
         "serving/realtime/live_process.py",
-        "serving/workers/preview_frames.py",
     }
