@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,21 +14,15 @@ import tyro
 from fantasytalking.cli.options import parse
 from fantasytalking.errors import MissingDependencyError, SettingsError
 from fantasytalking.system.files import check_name
+from fantasytalking.system.records import describe
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; see `fantasytalking serve --help`."""
-    try:
+    with _packages_named():
         from fantasytalking.serving.server_settings import ServerSettings, read_server_settings
-        from fantasytalking.system.records import describe
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("fantasytalking"):
-            raise
-        raise MissingDependencyError(
-            f"'fantasytalking serve' needs the package {error.name}; install it with pip install 'fantasytalking[serve]'."
-        ) from error
     fields: list[Any] = [
         (
             "config",
@@ -53,6 +48,19 @@ def main(arguments: Sequence[str]) -> int:
             check_name(Path(given[name]), SettingsError)
     settings = read_server_settings(given.pop("config", None), given)
     # After the options, so that a mistake does not wait for it.
-    from fantasytalking.serving.run_server import run_server
-
+    with _packages_named():
+        from fantasytalking.serving.run_server import run_server
     return run_server(settings, sys.stderr)
+
+
+@contextlib.contextmanager
+def _packages_named() -> Iterator[None]:
+    """Imports of the service, whose packages may be missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("fantasytalking"):
+            raise
+        raise MissingDependencyError(
+            f"'fantasytalking serve' needs the package {error.name}; install it with pip install 'fantasytalking[serve]'."
+        ) from error

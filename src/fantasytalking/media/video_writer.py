@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import numbers
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -83,6 +83,7 @@ class VideoWriter:
         threads: int = 0,
         reproducible: bool = False,
         marks: Marks | None = None,
+        watch: Callable[[npt.NDArray[np.uint8]], object] | None = None,
     ) -> None:
         """Check the output; nothing is written before the block is entered.
 
@@ -99,6 +100,7 @@ class VideoWriter:
                 of the same bytes.
             reproducible: Encode to the same file on every machine and in every run; uses one thread, and needs a few more bits.
             marks: What the video is marked with as made by a model; None: it is none, or is marked elsewhere.
+            watch: Called with each frame that has been written, for previews.
 
         Raises:
             OutputError: The path cannot be written or its suffix is none of the above.
@@ -119,7 +121,7 @@ class VideoWriter:
         self._container: OutputContainer | None = None
         self._picture: VideoStream | None = None
         self._track: SoundTrack | None = None
-        self._marks, self._temporary = marks, self.path
+        self._marks, self._temporary, self._watch = marks, self.path, watch
         self._marker = None if marks is None else FrameMarker(marks, self.fps)
 
     def __enter__(self) -> VideoWriter:
@@ -158,6 +160,8 @@ class VideoWriter:
         with write_errors(self.path):
             self._container.mux(self._picture.encode(picture))
             self._write_sound()
+        if self._watch is not None:
+            self._watch(frame)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

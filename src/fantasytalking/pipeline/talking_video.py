@@ -39,6 +39,7 @@ class VideoOutput:
         threads: Number of the video encoder's threads; 0 uses all cores. With 1, frames are decoded and encoded in turn, in one thread.
         crf: Quality of H.264, see `VideoWriter`.
         preset: Speed of x264.
+        watch: Called with each frame that has been written, in the thread that writes; None: nobody watches.
 
     Raises:
         OutputError: The file cannot be written, or exists and `overwrite` is false.
@@ -49,6 +50,7 @@ class VideoOutput:
     threads: int = 0
     crf: int = QUICK_CRF
     preset: str = QUICK_PRESET
+    watch: Callable[[NDArray[np.uint8]], object] | None = None
 
     def __post_init__(self) -> None:
         check_output(self.path, self.overwrite, ENDINGS)
@@ -66,7 +68,9 @@ class VideoOutput:
         marks: Marks | None,
     ) -> VideoWriter:
         """A writer in this thread, for this file or a part of it."""
-        return VideoWriter(path, fps, audio, overwrite, self.crf, self.preset, threads=self.threads, marks=marks)
+        return VideoWriter(
+            path, fps, audio, overwrite, self.crf, self.preset, threads=self.threads, marks=marks, watch=self.watch
+        )
 
     def in_background(self, writer: VideoWriter) -> VideoWriter | BackgroundWriter:
         """A writer that works in a thread of its own, unless one thread is all there is."""

@@ -16,22 +16,11 @@ import fantasytalking
 from fantasytalking.serving.api.app import create_app
 from fantasytalking.serving.operations.structured_logs import configure_logs, log_event
 from fantasytalking.serving.server_settings import ServerSettings
+from tests.serving.no_workers import NoWorkers
 
 EXAMPLE = Path(fantasytalking.__file__).parent / "models" / "embedded" / "example"
 OWN = "http://127.0.0.1:8000"
 SECRET = "a prompt that nobody may read"
-
-
-class NoWorkers:
-    """A service whose jobs wait."""
-
-    alive = 1
-
-    def start(self) -> None:
-        pass
-
-    def stop(self, seconds: float) -> None:
-        pass
 
 
 @pytest.fixture

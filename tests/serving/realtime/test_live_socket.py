@@ -20,19 +20,10 @@ from fantasytalking.media.audio import load_audio
 from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.serving.api.app import create_app
 from fantasytalking.serving.server_settings import read_server_settings
+from tests.serving.no_workers import NoWorkers
 
 EXAMPLE = embedded_folder() / "example"
 RATE = 16000
-
-
-class NoWorkers:
-    """Live sessions need no workers of jobs."""
-
-    alive = 0
-
-    def start(self) -> None: ...
-
-    def stop(self, seconds: float) -> None: ...
 
 
 @pytest.fixture(scope="module")

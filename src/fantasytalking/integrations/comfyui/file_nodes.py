@@ -98,7 +98,7 @@ class FantasyTalkingSeveralSpeakers(io.ComfyNode):
             node_id=cls.__name__,
             display_name="FantasyTalking several speakers",
             category=CATEGORY,
-            description="Makes several people in one picture speak, each with speech of their own; needs the embedded model.",
+            description="Makes several people in one picture speak, each with speech of their own.",
             inputs=[
                 model_input(),
                 io.Image.Input("image", tooltip="A picture that shows all of them."),

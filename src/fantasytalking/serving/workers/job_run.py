@@ -21,7 +21,7 @@ from fantasytalking.serving.jobs.job_files import JobFiles
 from fantasytalking.serving.jobs.job_records import Job, JobError, Mode, VideoFacts
 from fantasytalking.serving.jobs.job_store import JobStore
 from fantasytalking.serving.jobs.read_inputs import read_job_inputs
-from fantasytalking.serving.workers.preview_frames import PreviewedOutput, Previews
+from fantasytalking.serving.workers.preview_frames import Previews
 from fantasytalking.serving.workers.try_progress import TryEnded, TryProgress
 from fantasytalking.serving.workers.worker_options import LEASE_SECONDS, WorkerOptions
 from fantasytalking.system.records import nearest_name
@@ -66,7 +66,9 @@ class JobTarget:
         progress: Progress,
     ) -> Made:
         """Generate and write; the arguments are those of `Place.write`."""
-        output = PreviewedOutput(self.path, True, threads, previews=self.previews)
+        from fantasytalking.pipeline.talking_video import VideoOutput
+
+        output = VideoOutput(self.path, True, threads, watch=self.previews.show)
         if self.mode == Mode.FOOTAGE:
             return pipeline.dub(*inputs, output, progress=progress, **settings)
         if self.mode == Mode.SPEAKERS:

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fantasytalking.media.audio import Audio
-from fantasytalking.media.video import VideoWriter
-from fantasytalking.pipeline.talking_video import VideoOutput
-from fantasytalking.provenance.marks import Marks
-
-__all__ = ["PreviewedOutput", "Previews"]
+__all__ = ["Previews"]
 
 PAUSE = 1.0
 """Least seconds between two previews."""
@@ -55,35 +48,3 @@ class Previews:
             # The job may have been deleted, and no preview is worth a failure.
             return
         self.number += 1
-
-
-class _PreviewedWriter(VideoWriter):
-    previews: Previews
-
-    def write(self, frame: NDArray[np.uint8]) -> None:
-        super().write(frame)
-        self.previews.show(frame)
-
-
-@dataclass(frozen=True)
-class PreviewedOutput(VideoOutput):
-    """A file that a video is written to, whose frames are previewed meanwhile.
-
-    Attributes:
-        previews: Takes the frames.
-    """
-
-    previews: Previews = field(kw_only=True)
-
-    def writer(
-        self,
-        path: str | os.PathLike[str],
-        fps: float | Fraction,
-        audio: Audio | None,
-        overwrite: bool,
-        marks: Marks | None,
-    ) -> VideoWriter:
-        """A writer that shows its frames, too."""
-        made = _PreviewedWriter(path, fps, audio, overwrite, self.crf, self.preset, threads=self.threads, marks=marks)
-        made.previews = self.previews
-        return made
