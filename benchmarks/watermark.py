@@ -5,6 +5,8 @@ without a mark count false alarms. Figures are means over clips; a watermark is 
 
     python benchmarks/watermark.py --clips 200 --output /tmp/watermark.jsonl
     python benchmarks/watermark.py --strengths 0.5 0.7 1 1.4 --clips 12
+    python benchmarks/watermark.py --clips 40 --frames 96 --side 448
+    python benchmarks/watermark.py --alarms 3000
     python benchmarks/watermark.py --sheet /tmp/watermark.png
     python benchmarks/watermark.py --cost
     python benchmarks/watermark.py --network FOLDER --clips 6
@@ -20,6 +22,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ from benchmark_run import Quiet, option_parser, say, table
 from contact_sheet import check_outside
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.stats import binomtest
 
 from fantasytalking.media.video import iterate_frames
 from fantasytalking.media.video_writer import QUICK_CRF, add_picture, encodable, even_frame
@@ -41,10 +45,27 @@ from fantasytalking.provenance.watermark import STRENGTH, Watermark
 from fantasytalking.provenance.watermark_code import encode
 from fantasytalking.provenance.watermark_reader import Reading
 
-FRAMES, SIDE = 16, 320
-"""Of a clip: short and small ones are the hard case, as the mark is read from all that is there."""
 EVERY = 2
 Frames = list[NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is taken of a clip. Short and small cuts are the hard case, as the mark is read from all that is there.
+
+    Attributes:
+        frames: Number of frames.
+        side: Side of a square from the middle, in pixels.
+    """
+
+    frames: int = 16
+    side: int = 320
+
+    def middle(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The square, or what there is of it."""
+        height, width = frame.shape[:2]
+        top, left = max(0, (height - self.side) // 2), max(0, (width - self.side) // 2)
+        return np.ascontiguousarray(frame[top : top + self.side, left : left + self.side])
 
 
 def encoded(frames: Frames, crf: int, fps: int = 25) -> Frames:
@@ -107,7 +128,7 @@ DAMAGES: dict[str, Callable[[Frames], Frames]] = {
 }
 
 
-def real_frames(data: Path, kind: str | None = None) -> Iterator[tuple[str, Frames]]:
+def real_frames(data: Path, kind: str | None = None, cut: Cut = Cut()) -> Iterator[tuple[str, Frames]]:
     """The first frames of each clip of the data set, one of another person after the other."""
     entries = [json.loads(line) for line in (data / "catalogue.jsonl").read_text().splitlines()]
     by_person: dict[str, list[dict[str, Any]]] = {}
@@ -116,19 +137,53 @@ def real_frames(data: Path, kind: str | None = None) -> Iterator[tuple[str, Fram
             by_person.setdefault(entry["identity"], []).append(entry)
     for turn in itertools.zip_longest(*by_person.values()):
         for entry in filter(None, turn):
-            frames = list(iterate_frames(data / "clips" / Path(entry["file"]).name, max_frames=FRAMES))
-            if len(frames) >= FRAMES // 2:
-                yield f"{entry['kind']} {entry['file']}", [middle(one) for one in frames]
+            frames = list(iterate_frames(data / "clips" / Path(entry["file"]).name, max_frames=cut.frames))
+            if len(frames) >= cut.frames // 2:
+                yield f"{entry['kind']} {entry['file']}", [cut.middle(one) for one in frames]
 
 
-def middle(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A square of `SIDE` pixels from the middle, or what there is of it."""
-    height, width = frame.shape[:2]
-    top, left = max(0, (height - SIDE) // 2), max(0, (width - SIDE) // 2)
-    return np.ascontiguousarray(frame[top : top + SIDE, left : left + SIDE])
+def unmarked_windows(data: Path, count: int, cut: Cut = Cut()) -> Iterator[tuple[str, Frames]]:
+    """About `count` windows of frames without a mark, equally many of each clip of the data set and spread over its length."""
+    files = sorted((data / "clips").glob("*.mp4"))
+    each = -(-count // len(files))
+    for file in files:
+        frames = [cut.middle(one) for one in iterate_frames(file)]
+        starts = np.linspace(0, max(0, len(frames) - cut.frames), min(each, max(1, len(frames) // cut.frames)))
+        for start in starts.astype(int):
+            yield file.stem, frames[start : start + cut.frames]
 
 
-def own_frames(count: int) -> Iterator[tuple[str, Frames]]:
+def false_alarms(windows: Iterator[tuple[str, Frames]], target: Path | None) -> str:
+    """How often a watermark is found where there is none, in windows that are damaged in turn in four ways.
+
+    Args:
+        windows: Name of a clip and frames.
+        target: File for the chances, a line each, or None.
+    """
+    kinds = itertools.cycle(("CRF 18", "CRF 23", "CRF 28", "50 % of the size, CRF 23"))
+    chances: list[float] = []
+    clips: set[str] = set()
+    for (name, frames), what in zip(windows, kinds, strict=False):
+        clips.add(name)
+        chances.append(Watermark.read(DAMAGES[what](frames)[::EVERY]).chance)
+        if len(chances) % 200 == 0:
+            say(f"{len(chances)} windows: {alarms_told(chances)}")
+        if target is not None and len(chances) % 200 == 0:
+            target.write_text("".join(f"{one:.6g}\n" for one in chances))
+    return f"{len(chances)} windows of {len(clips)} clips without a mark: {alarms_told(chances)}"
+
+
+def alarms_told(chances: Sequence[float]) -> str:
+    """Share of chances at or below some levels, with exact 95 % intervals (Clopper and Pearson)."""
+    told = []
+    for level in (1e-3, 1e-2, 0.1):
+        hits = int(np.sum(np.array(chances) <= level))
+        interval = binomtest(hits, len(chances)).proportion_ci()
+        told.append(f"{hits} at {level:g} ({hits / len(chances):.2%}, {interval.low:.2%} to {interval.high:.2%})")
+    return ", ".join(told)
+
+
+def own_frames(count: int, cut: Cut = Cut()) -> Iterator[tuple[str, Frames]]:
     """Clips that the embedded model makes of the packaged portrait and parts of the packaged speech, each with another seed."""
     pipeline, example = FantasyTalkingPipeline.from_pretrained("embedded"), embedded_folder() / "example"
     for seed in range(count):
@@ -137,11 +192,11 @@ def own_frames(count: int) -> Iterator[tuple[str, Frames]]:
             example / "speech.wav",
             seed=seed,
             steps=4,
-            longest_side=SIDE,
-            max_seconds=FRAMES / 25,
+            longest_side=cut.side,
+            max_seconds=cut.frames / 25,
             progress=Quiet(),
         )
-        yield f"own seed {seed}", [middle(one) for one in video.frames]
+        yield f"own seed {seed}", [cut.middle(one) for one in video.frames]
 
 
 def outcome(reading: Reading, identifier: int) -> dict[str, Any]:
@@ -293,25 +348,39 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=200, help="number of clips, a tenth of them made by the model")
     parser.add_argument("--strengths", type=float, nargs="+", default=[STRENGTH], help="strengths to measure")
     parser.add_argument("--output", type=Path, help="file for the records, one line a clip")
+    parser.add_argument("--frames", type=int, default=Cut.frames, help="frames of a clip")
+    parser.add_argument(
+        "--side", type=int, default=Cut.side, help="side of the square from the middle of a clip, in pixels"
+    )
+    parser.add_argument(
+        "--leave-out", type=int, default=0, help="number of clips at the beginning that are not measured"
+    )
+    parser.add_argument("--alarms", type=int, help="measure false alarms in so many windows without a mark, and stop")
     parser.add_argument("--sheet", type=Path, help="write a sheet of differences and stop")
     parser.add_argument("--cost", action="store_true", help="measure the cost and stop")
     parser.add_argument("--network", type=Path, help="folder with RivaGAN's two ONNX files: measure it and stop")
     options: argparse.Namespace = parser.parse_args()
+    cut = Cut(options.frames, options.side)
     if options.sheet is not None:
         difference_sheet(options.data, options.sheet)
+        return 0
+    if options.alarms is not None:
+        print(false_alarms(unmarked_windows(options.data, options.alarms, cut), options.output))
         return 0
     if options.cost:
         print(cost(options.threads))
         return 0
     if options.network is not None:
-        print(network(options.network, real_frames(options.data, "real"), options.clips))
+        print(network(options.network, real_frames(options.data, "real", cut), options.clips))
         return 0
     few = len(options.strengths) > 1
     damages = ["CRF 23", "CRF 28", "50 % of the size, CRF 23"] if few else list(DAMAGES)
     for strength in options.strengths:
         made = 0 if few else options.clips // 10
-        real = itertools.islice(real_frames(options.data), options.clips - made)
-        clips = itertools.chain(real, own_frames(made))
+        real = itertools.islice(
+            real_frames(options.data, cut=cut), options.leave_out, options.leave_out + options.clips - made
+        )
+        clips = itertools.chain(real, own_frames(made, cut))
         records = measure(clips, options.clips, damages, strength)
         print(f"strength {strength:g}\n{summary(records, damages)}\n", flush=True)
         if options.output is not None:
