@@ -64,7 +64,10 @@ export class CheckDialog {
       const found = await (await send(asked.signal)).json();
       if (!asked.signal.aborted) this.#show(found);
     } catch (error) {
-      if (!asked.signal.aborted) this.#failed(error.message, button("Try again", { kind: "small", onclick: again }));
+      if (asked.signal.aborted) return;
+      // The same file would be refused again.
+      const another = [413, 415, 422].includes(error.status);
+      this.#failed(error.message, button(another ? "Choose another video" : "Try again", { kind: "small", onclick: another ? () => byId("check-file").click() : again }));
     }
   }
 

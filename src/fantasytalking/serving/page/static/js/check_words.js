@@ -32,7 +32,7 @@ export function statementWords(manifest) {
   return [
     covers === "header" ? "It holds for the header of a stream; its pictures are not signed." : "It holds: the file has not changed since it was signed.",
     signedBy(manifest),
-    said ? `It says ${said}.` : "It does not say that a model had a part in the video.",
+    said ? `The statement says ${said}.` : "The statement does not say that a model had a part in the video.",
     generator ? `Program: ${generator}${model ? `, model ${model}` : ""}.` : "",
     identifier ? `Generation ${identifier}.` : "",
     sources.length ? `Made from ${sources.join(", ")}.` : "",

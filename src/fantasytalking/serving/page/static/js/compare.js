@@ -37,13 +37,14 @@ export class Comparison extends EventTarget {
     this.#jobs = jobs;
     this.#videos.forEach((video, n) => {
       video.src = api.address(`/v1/videos/${jobs[n].id}/content`);
-      byId(`compare-name-${SIDES[n]}`).textContent = `${"AB"[n]}: ${moment(jobs[n].created_at)}`;
+      byId(`compare-name-${SIDES[n]}`).textContent = `${"AB"[n]}: ${moment(jobs[n].created_at)}, seed ${jobs[n].settings.seed}`;
     });
     const longest = Math.max(...jobs.map((job) => job.video?.duration ?? 0));
     Object.assign(byId("compare-seek"), { max: longest, value: 0 });
     this.#differences(jobs);
     this.#sound();
     this.#time();
+    this.#buttons();
     const closed = openDialog(byId("compare-dialog"));
     byId("compare-play").focus();
     await closed;

@@ -171,8 +171,8 @@ export class Stage extends EventTarget {
       fill(byId("stage-notes"), ...(job.notes ?? []).map((note) => make("li", { text: note })));
       fill(byId("stage-buttons"),
         button("Download", { name: "download", kind: "small primary", onclick: () => api.download(`/v1/videos/${job.id}/content?download=1`, `${job.id}.mp4`) }),
-        button("Another seed", { name: "dice", kind: "small", onclick: () => this.actions.another(job) }),
-        button("Use again", { name: "again", kind: "small", onclick: () => this.actions.again(job) }),
+        button("Another seed", { name: "dice", kind: "small", title: "Make it once more with another seed", onclick: () => this.actions.another(job) }),
+        button("Use again", { name: "again", kind: "small", title: "Put its picture, speech and settings into the form", onclick: () => this.actions.again(job) }),
         button("Check the marks", { name: "shield", kind: "small", onclick: () => this.actions.check(job) }),
         button("Compare", { name: "compare", kind: "small", onclick: () => this.actions.compare(job) }));
       if (fresh) announce("The video is done and plays.");
