@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import struct
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from fantasytalking import verify
 from fantasytalking.errors import InputError, VideoError
 from fantasytalking.media.video import write_video
+from fantasytalking.provenance.bmff import XMP_UUID
 from fantasytalking.provenance.marks import Marks
 from tests.pipeline.tiny_pipeline import portrait
 
@@ -78,6 +84,46 @@ def _frames(path: Path) -> np.ndarray:
     from fantasytalking.media.video import read_frames
 
     return read_frames(path)[0]
+
+
+def test_a_name_without_an_ending_says_the_same(marked: Path, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "video.avi"), "w") as film:
+        stream = film.add_stream("mpeg4", rate=25, width=320, height=320)
+        film.mux([*stream.encode(av.VideoFrame.from_ndarray(FRAMES[0])), *stream.encode()])
+    for path in (marked, tmp_path / "video.avi"):
+        bare = tmp_path / path.suffix[1:]
+        bare.write_bytes(path.read_bytes())
+        assert replace(verify(bare), path=path) == verify(path)
+
+
+def test_the_network_is_not_asked_for_a_manifest(marked: Path, tmp_path: Path) -> None:
+    """A file can name the address of its manifest, and whoever reads it would ask any server that its maker chose."""
+    asked: list[str] = []
+
+    class Asked(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Asked)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    xmp = f"""<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
+        xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" xmlns:dcterms="http://purl.org/dc/terms/"
+        dcterms:provenance="http://127.0.0.1:{server.server_port}/manifest.c2pa"/></rdf:RDF></x:xmpmeta><?xpacket end="w"?>""".encode()
+    body = XMP_UUID + xmp
+    path = write_video(tmp_path / "plain.mp4", FRAMES, 25)
+    with path.open("ab") as file:
+        file.write(struct.pack(">I", len(body) + 8) + b"uuid" + body)
+    found = verify(path)
+    # footage that is dubbed is read likewise
+    dubbed = verify(write_video(tmp_path / "dubbed.mp4", FRAMES, 25, marks=Marks(sources=(path,))))
+    server.shutdown()
+    server.server_close()
+    assert asked == []
+    assert (found.manifest.state, dubbed.manifest.state, dubbed.manifest.sources) == ("none", "valid", ("plain.mp4",))
+    assert found.manifest.why == (
+        "The file names an address of its manifest, and nothing is fetched from the network.",
+    )
 
 
 def test_what_is_no_video_is_told_in_one_sentence(tmp_path: Path, marked: Path) -> None:

@@ -5,24 +5,26 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import numpy.typing as npt
+import pydantic
 
 from fantasytalking.errors import InputError, VideoError
 from fantasytalking.media.video import iterate_frames, probe_video
 from fantasytalking.provenance.bmff import xmp_of
 from fantasytalking.provenance.manifest_reader import ManifestReport, read_manifest
 from fantasytalking.provenance.marks import COMPOSITE, GENERATED
+from fantasytalking.provenance.signing_identity import own_certificate
 from fantasytalking.provenance.watermark import Watermark
 from fantasytalking.system.files import existing_file
 
-__all__ = ["ManifestReport", "Verification", "WatermarkReport", "verify"]
+__all__ = ["ManifestReport", "Verification", "WatermarkReport", "look_for_marks", "verify"]
 
 _FRAMES = 48
 _SECONDS = 60.0
@@ -53,27 +55,37 @@ class Verification:
     """What `verify` found.
 
     Attributes:
-        path: The video.
+        path: The video; None where it is no file of this machine, such as one that was sent to a service.
         manifest: The signed manifest.
         watermark: The invisible watermark.
         metadata: IPTC's digital source type in the file's metadata, or nothing. Anybody can write or delete it.
         agree: Whether manifest and watermark name the same generation; None where one of them names none.
+        is_marked: Whether both marks are there and hold.
     """
 
-    path: Path
+    path: Path | None
     manifest: ManifestReport
     watermark: WatermarkReport
     metadata: str
     agree: bool | None
+    is_marked: bool = field(init=False, default=False)
 
-    @property
-    def is_marked(self) -> bool:
-        """Whether both marks are there and hold."""
-        return self.manifest.state == "valid" and self.watermark.found and self.agree is not False
+    def __post_init__(self) -> None:
+        holds = self.manifest.state == "valid" and self.watermark.found and self.agree is not False
+        object.__setattr__(self, "is_marked", holds)
 
     def summary(self) -> dict[str, Any]:
         """All of it as plain values for JSON."""
-        return {**asdict(self), "path": str(self.path), "is_marked": self.is_marked}
+        return {**asdict(self), "path": None if self.path is None else str(self.path)}
+
+    @classmethod
+    def from_summary(cls, values: Mapping[str, Any]) -> Verification:
+        """The inverse of `summary`.
+
+        Raises:
+            ValueError: These are not the values of one.
+        """
+        return pydantic.TypeAdapter(cls).validate_python(values)
 
 
 def verify(path: str | os.PathLike[str], trust: str | os.PathLike[str] | None = None) -> Verification:
@@ -91,12 +103,28 @@ def verify(path: str | os.PathLike[str], trust: str | os.PathLike[str] | None = 
     trusted = (
         None if trust is None else existing_file(trust, "trust list", InputError).read_text("utf-8", errors="replace")
     )
+    own = own_certificate()
+    return replace(look_for_marks(file, trusted, None if own is None else own.decode()), path=file)
+
+
+def look_for_marks(file: Path, trusted: str | None, own: str | None) -> Verification:
+    """`verify` for a process that knows nothing of this user: the result names no path.
+
+    Args:
+        file: The video.
+        trusted: Certificates whose signers are trusted, PEM.
+        own: This user's own certificates, PEM.
+
+    Raises:
+        VideoError: It is no video.
+        InputError: The trusted certificates cannot be read.
+    """
     reading = Watermark.read(_some_frames(file))
     identifiers = tuple(f"{one:08x}" for one in reading.identifiers)
     watermark = WatermarkReport(reading.found, reading.chance, reading.deviations, identifiers, reading.frames)
-    manifest = read_manifest(file, trusted)
+    manifest = read_manifest(file, trusted, own)
     agree = manifest.identifier in identifiers if manifest.identifier and identifiers else None
-    return Verification(file, manifest, watermark, _metadata(file), agree)
+    return Verification(None, manifest, watermark, _metadata(file), agree)
 
 
 def _some_frames(file: Path) -> Iterator[npt.NDArray[np.uint8]]:

@@ -15,7 +15,7 @@ from fantasytalking.serving.server_settings import ServerSettings
 __all__ = ["FILM", "Hand", "HandService"]
 
 FILM = bytes(range(256)) * 4000
-"""What the server takes for a video."""
+"""What the server gives for a video, unless `Hand.film` is another."""
 
 
 class Hand:
@@ -24,6 +24,7 @@ class Hand:
     def __init__(self, store: JobStore, files: JobFiles) -> None:
         self.store, self.files = store, files
         self.error: JobError | None = None
+        self.film = FILM
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self.alive = 1
@@ -50,8 +51,8 @@ class Hand:
             if not path.parent.is_dir():
                 # deleted meanwhile
                 continue
-            path.write_bytes(FILM)
-            facts = VideoFacts(64, 48, 23.0, 23, 1.0, len(FILM))
+            path.write_bytes(self.film)
+            facts = VideoFacts(64, 48, 23.0, 23, 1.0, len(self.film))
             self.store.complete(job, facts, path.name, job.settings, ["A note."], 3600.0)
 
 

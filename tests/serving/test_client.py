@@ -6,19 +6,26 @@ import asyncio
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 from anyio import to_thread
 
 import fantasytalking
-from fantasytalking import AsyncClient, Client
+from fantasytalking import AsyncClient, Client, Verification, verify
 from fantasytalking.cli.__main__ import main
-from fantasytalking.errors import AudioError, FaceError, ImageError, InputError, ServerError, SettingsError
-from fantasytalking.serving.client_protocol import EventLines, Retries, server_address
+from fantasytalking.errors import AudioError, FaceError, ImageError, InputError, ServerError, SettingsError, VideoError
+from fantasytalking.media.video import write_video
+from fantasytalking.provenance.marks import Marks
+from fantasytalking.serving.client_attempts import Retries
+from fantasytalking.serving.client_events import EventLines
+from fantasytalking.serving.client_protocol import server_address
 from fantasytalking.serving.jobs.job_records import JobError, JobStatus
+from tests.pipeline.tiny_pipeline import portrait
 from tests.serving.hand_service import FILM, HandService
 from tests.serving.live_server import running
 
@@ -106,7 +113,41 @@ def test_a_server_that_is_not_there_is_told() -> None:
         other.list()
 
 
-def test_faces_are_found(client: Client) -> None:
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    frames = [np.roll(portrait(320), step, axis=1) for step in (0, 1, 2, 1, 0, 1)]
+    return write_video(tmp_path_factory.mktemp("marked") / "video.mp4", frames, 25, marks=Marks(identifier=7))
+
+
+def test_a_video_is_verified_on_a_server(
+    client: Client, address: str, marked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = client.verify(marked)
+    assert found == verify(marked) and found.is_marked
+
+    async def run() -> Verification:
+        async with AsyncClient(address, TOKEN) as other:
+            return await other.verify(marked.read_bytes())
+
+    assert asyncio.run(run()) == replace(found, path=None)
+    with pytest.raises(InputError, match="which is no video"):
+        client.verify(PORTRAIT)
+    with pytest.raises(VideoError, match="does not exist"):
+        client.verify(tmp_path / "none.mp4")
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    words = ["verify", str(marked), "--server", address, "--token-file", str(token)]
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(found.summary()))
+    assert main([*words, "--trust", str(token)]) == 2
+    assert "--trust is the server's own choice; leave it out with --server." in capsys.readouterr().err
+    assert main(["verify", str(marked), "--token-file", str(token)]) == 2
+    assert "--token-file was given without --server" in capsys.readouterr().err
+
+
+def test_faces_are_found(client: Client, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="does not exist"):
+        client.faces(tmp_path / "none.png")
     found = client.faces(PORTRAIT)
     assert found["width"] == 512 and len(found["faces"]) == 1
 
@@ -197,10 +238,28 @@ def test_a_busy_server_is_asked_again_when_it_says() -> None:
     )
     with Client(transport=httpx2.MockTransport(lambda request: next(answers))) as client:
         assert client.list() == []
-    retries = Retries(most=2, patience=10.0)
+    retries = Retries("http://there", most=2, patience=10.0)
     busy = httpx2.Response(429, headers={"retry-after": "8"})
-    assert retries.pause(busy) == 8.0 and retries.pause(busy) is None
-    assert retries.pause(httpx2.Response(422)) is None
+    assert retries.pause(busy) == 8.0
+    for refusal in (busy, httpx2.Response(422)):
+        with pytest.raises(ServerError, match=f"answers {refusal.status_code}"):
+            retries.pause(refusal)
+
+
+def test_a_download_and_events_wait_for_a_busy_server_too(tmp_path: Path) -> None:
+    event = b'event: end\ndata: {"id": "video_1", "status": "completed"}\n\n'
+    whole = {"content": httpx2.Response(200, content=FILM), "events": httpx2.Response(200, content=event)}
+    asked: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        name = request.url.path.rpartition("/")[2]
+        asked.append(name)
+        return httpx2.Response(503) if asked.count(name) == 1 else whole[name]
+
+    with Client(transport=httpx2.MockTransport(answer)) as client:
+        assert client.wait("video_1").status == "completed"
+        client.download("video_1", tmp_path / "a.mp4")
+    assert (tmp_path / "a.mp4").read_bytes() == FILM and asked == ["events", "events", "content", "content"]
 
 
 def test_events_are_read_line_by_line() -> None:

@@ -15,7 +15,9 @@ import av
 import httpx2
 import psutil
 import pytest
+from PIL import Image
 
+from fantasytalking import verify
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.system.records import describe
 from tests.serving.service_process import Files, ServiceProcess, write_inputs
@@ -86,13 +88,41 @@ def pictures_of(video: bytes) -> list[bytes]:
         return [frame.to_ndarray(format="rgb24").tobytes() for frame in file.decode(video=0)]
 
 
-def test_all_settings_of_a_job_posted_again_as_json_give_the_same_video(
-    server: ServiceProcess, finished: str, short: Files
-) -> None:
+def inputs_of(server: ServiceProcess, video: str) -> dict[str, httpx2.Response]:
+    """Field -> file that was sent in it."""
+    return {
+        one["field"]: server.call("GET", f"/v1/videos/{video}/input/{one['name']}")
+        for one in server.job(video)["inputs"]
+    }
+
+
+def test_what_was_sent_for_a_video_comes_back_safely(server: ServiceProcess, finished: str, short: Files) -> None:
+    picture, speech = inputs_of(server, finished).values()
+    sent = dict(short)
+    assert (picture.headers["content-type"], speech.headers["content-type"]) == ("image/png", "video/mp4")
+    assert Image.open(io.BytesIO(picture.content)).tobytes() == Image.open(sent["image_reference"]).tobytes()
+    assert speech.content == sent["audio_reference"].read_bytes()
+    for answer, name in ((picture, "portrait.png"), (speech, "audio-0.mp4")):
+        assert answer.headers["content-disposition"] == f'attachment; filename="{finished}-{name}"'
+        assert answer.headers["x-content-type-options"] == "nosniff" and "private" in answer.headers["cache-control"]
+    for name in ("audio-1", "footage", "preview.jpg", "video-1.mp4", "..%2Fjobs.db", "%2Fetc%2Fpasswd", "x" * 500):
+        assert server.call("GET", f"/v1/videos/{finished}/input/{name}").status_code == 404, name
+
+
+def test_a_finished_video_is_checked_for_its_marks(server: ServiceProcess, finished: str, tmp_path: Path) -> None:
+    found = server.call("POST", f"/v1/videos/{finished}/verify").json()
+    video = tmp_path / "video.mp4"
+    video.write_bytes(server.call("GET", f"/v1/videos/{finished}/content").content)
+    assert {**found, "path": str(video)} == json.loads(json.dumps(verify(video).summary()))
+    assert found["manifest"]["state"] == "valid"
+
+
+def test_all_settings_of_a_job_posted_again_as_json_give_the_same_video(server: ServiceProcess, finished: str) -> None:
     first = server.job(finished)
     assert first["given"] == {"steps": 2, "seed": 7, "prompt": ""}
     assert set(first["settings"]) == {one.name for one in describe(GenerationSettings)}
-    files = {name: {"data": base64.b64encode(path.read_bytes()).decode()} for name, path in short}
+    kept = inputs_of(server, finished).items()
+    files = {name: {"data": base64.b64encode(answer.content).decode()} for name, answer in kept}
     again = server.call("POST", "/v1/videos", json={**files, **first["settings"], "model": "tiny"}).json()
     assert server.wait(again["id"])["settings"] == first["settings"]
     # No two signatures are alike, so the pictures are compared.
@@ -112,7 +142,8 @@ def test_a_repeated_idempotency_key_gives_the_same_job(server: ServiceProcess, f
 
 def test_a_client_sees_its_own_jobs_alone(server: ServiceProcess, finished: str) -> None:
     stranger = {"X-Client-ID": "stranger"}
-    for method, path in (("GET", ""), ("GET", "/content"), ("GET", "/events"), ("POST", "/cancel"), ("DELETE", "")):
+    reading = [("GET", path) for path in ("", "/content", "/events", "/input/portrait", "/input/audio-0")]
+    for method, path in (*reading, ("POST", "/cancel"), ("POST", "/verify"), ("DELETE", "")):
         answer = server.call(method, f"/v1/videos/{finished}{path}", headers=stranger)
         assert answer.status_code == 404 and answer.json()["error"]["code"] == "not_found", path
     assert server.call("GET", "/v1/videos", headers=stranger).json()["data"] == []
@@ -124,6 +155,17 @@ def test_footage_is_dubbed_and_two_people_speak(server: ServiceProcess, given: d
     two: Files = [("image_reference", given["two"]), ("audio_reference", given["short"])]
     speakers = server.make([*two, ("audio_reference", given["short"])], audio_face=["1", "0"])
     dubbed, spoken = server.wait(footage), server.wait(speakers)
+    assert [(one["name"], one["field"], one["face"]) for one in dubbed["inputs"]] == [
+        ("footage", "video_reference", None),
+        ("audio-0", "audio_reference", None),
+    ]
+    assert [(one["name"], one["face"]) for one in spoken["inputs"]] == [
+        ("portrait", None),
+        ("audio-0", 1),
+        ("audio-1", 0),
+    ]
+    kept = server.call("GET", f"/v1/videos/{footage}/input/footage")
+    assert (kept.headers["content-type"], kept.content) == ("video/mp4", given["footage"].read_bytes())
     assert (dubbed["status"], dubbed["mode"], dubbed["video"]["frames"]) == ("completed", "footage", 20)
     assert (spoken["status"], spoken["mode"], spoken["video"]["width"]) == ("completed", "speakers", 400)
 
@@ -195,10 +237,13 @@ def test_jobs_that_wait_or_run_can_be_cancelled_and_deleted_and_beyond_the_limit
     assert server.job(waiting[1])["position"] == 2 + (server.job(running)["status"] == "queued")
     server.wait(running, lambda job: job["status"] == "in_progress")
     assert server.call("POST", f"/v1/videos/{running}/cancel").json()["status"] == "cancelled"
-    assert server.call("GET", f"/v1/videos/{running}/content").status_code == 409
+    for method, path in (("GET", "content"), ("POST", "verify")):
+        assert server.call(method, f"/v1/videos/{running}/{path}").status_code == 409
+    assert server.call("GET", f"/v1/videos/{running}/input/portrait").status_code == 200
     for video in (*waiting, running):
         assert server.call("DELETE", f"/v1/videos/{video}").json()["deleted"] is True
-        assert server.call("GET", f"/v1/videos/{video}").status_code == 404
+        for path in ("", "/input/portrait", "/input/audio-0"):
+            assert server.call("GET", f"/v1/videos/{video}{path}").status_code == 404
     last = server.make(short)
     assert server.wait(last)["status"] == "completed"
     left = {path.name for path in (server.data / "jobs").iterdir()}

@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fantasytalking
-from tests.serving.hand_service import FILM, HandService
+from fantasytalking.media.video import write_video
+from fantasytalking.provenance.marks import Marks
+from tests.pipeline.tiny_pipeline import portrait
+from tests.serving.hand_service import HandService
 from tests.serving.live_server import running
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
@@ -21,8 +25,16 @@ WRITTEN = "http://127.0.0.1:8000"
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A marked video."""
+    frames = [np.roll(portrait(320), step, axis=1) for step in (0, 1, 2, 1, 0, 1)]
+    return write_video(tmp_path_factory.mktemp("film") / "video.mp4", frames, 25, marks=Marks()).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, film: bytes) -> Iterator[str]:
     service = HandService(tmp_path_factory.mktemp("service"))
+    service.hand.film = film
     service.hand.start()
     with running(service.app, service.settings) as port:
         yield f"http://127.0.0.1:{port}"
@@ -44,14 +56,17 @@ def block_before(name: str, language: str) -> str:
     return text[text.index(f"::{name} -->") :].split(f"```{language}\n")[1].split("```")[0]
 
 
-def test_the_python_of_the_page_runs(address: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_of_the_page_runs(
+    address: str, folder: Path, film: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
     exec(block_before("test_the_python_of_the_page_runs", "python").replace(WRITTEN, address), {})
-    assert (folder / "video.mp4").read_bytes() == FILM
-    assert "completed 100.0" in capsys.readouterr().out
+    assert (folder / "video.mp4").read_bytes() == film
+    shown = capsys.readouterr().out
+    assert "completed 100.0" in shown and shown.splitlines()[-1] == "True"
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
-def test_the_commands_of_the_page_run(address: str, folder: Path) -> None:
+def test_the_commands_of_the_page_run(address: str, folder: Path, film: bytes) -> None:
     answers: list[Any] = []
     for line in block_before("test_the_commands_of_the_page_run", "bash").strip().splitlines():
         given = line.replace(WRITTEN, address).replace("ID", answers[0]["id"] if answers else "")
@@ -60,7 +75,8 @@ def test_the_commands_of_the_page_run(address: str, folder: Path) -> None:
             assert "event: end" in done.stdout
             continue
         answers.append(json.loads(done.stdout or "null"))
-    made, listed, none, cancelled, deleted = answers
+    made, listed, _, checked, _, cancelled, deleted = answers
     assert made["status"] == "queued" and made["settings"]["seed"] == 3 and listed["data"][0]["id"] == made["id"]
-    assert none is None and (folder / "video.mp4").read_bytes() == FILM
+    assert (folder / "video.mp4").read_bytes() == film and checked["is_marked"]
+    assert (folder / "portrait.png").read_bytes().startswith(b"\x89PNG")
     assert cancelled["error"]["code"] == "already_ended" and deleted["deleted"] is True

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from fantasytalking.cli.options import parse
+from fantasytalking.cli.server_run import check_server_options
 from fantasytalking.errors import VideoError
+from fantasytalking.generation.run_options import MemoryOptions, ProfileOptions, RunOptions
 from fantasytalking.system.files import existing_file
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ __all__ = ["main"]
 
 _UNMARKED = 1
 _TRUST = {
-    "own": "with this computer's own key",
+    "own": "with {owner} own key",
     "self-made": "with a key that vouches for nobody: a copy of FantasyTalking made it itself",
     "listed": "by a signer of the list that was given",
     "unlisted": "by a signer on no list that was given",
@@ -40,6 +42,10 @@ class Verify:
     """The video."""
     trust: Path | None = None
     """PEM file of certificates whose signers are trusted, such as C2PA's trust list."""
+    server: str | None = None
+    """Address of a service ('fantasytalking serve') that looks into the video, such as http://127.0.0.1:8000; it keeps nothing of it."""
+    token_file: Path | None = None
+    """With --server: file with the access token."""
     json: bool = False
     """Print one JSON object, for programs."""
 
@@ -48,29 +54,41 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; see `fantasytalking verify --help`."""
     options = parse(Verify, "verify", arguments)
     existing_file(options.video, "video", VideoError)
-    # Imported here: --help must not wait for the readers.
-    from fantasytalking.verification import verify
-
-    found = verify(options.video, options.trust)
-    print(json_module.dumps(found.summary(), ensure_ascii=False) if options.json else _text(found))
+    plan = MemoryOptions(), ProfileOptions()
+    check_server_options(options.server, options.token_file, RunOptions(), plan, {"trust": options.trust is not None})
+    found = _found(options)
+    owner = "this computer's" if options.server is None else "the server's"
+    print(json_module.dumps(found.summary(), ensure_ascii=False) if options.json else _text(found, owner))
     return 0 if found.is_marked else _UNMARKED
 
 
-def _text(found: Verification) -> str:
+def _found(options: Verify) -> Verification:
+    # Imported here: --help must not wait for the readers.
+    if options.server is not None:
+        from fantasytalking.serving.client import Client
+
+        with Client(options.server, token_file=options.token_file) as client:
+            return client.verify(options.video)
+    from fantasytalking.verification import verify
+
+    return verify(options.video, options.trust)
+
+
+def _text(found: Verification, owner: str) -> str:
     mark = found.watermark
     if not mark.found:
         watermark = f"not found (in {mark.frames} frames of the first minute)"
     else:
         number = f", generation {' and '.join(mark.identifiers)}" if mark.identifiers else ", too damaged to be read"
         watermark = f"found{number}; chance of a false alarm {max(mark.chance, 1e-99):.0e}"
-    lines = [f"manifest:   {_manifest_text(found.manifest)}", f"watermark:  {watermark}"]
+    lines = [f"manifest:   {_manifest_text(found.manifest, owner)}", f"watermark:  {watermark}"]
     lines.append(f"metadata:   {found.metadata.rpartition('/')[2] or 'no digital source type'}")
     if found.agree is False:
         lines.append("Manifest and watermark name different generations: one of them was put there from another video.")
     return "\n".join(lines)
 
 
-def _manifest_text(report: ManifestReport) -> str:
+def _manifest_text(report: ManifestReport, owner: str) -> str:
     if report.state == "none":
         return " ".join(["none;", *report.why]).rstrip("; ")
     if report.state == "invalid":
@@ -84,4 +102,4 @@ def _manifest_text(report: ManifestReport) -> str:
     }
     parts = [f"{name} {value}" for name, value in about.items() if value]
     header = " It covers the header of a stream, not its pictures." if report.covers == "header" else ""
-    return f"valid, signed {_TRUST[report.trust]} ({report.signer}); {'; '.join(parts)}.{header}"
+    return f"valid, signed {_TRUST[report.trust].format(owner=owner)} ({report.signer}); {'; '.join(parts)}.{header}"

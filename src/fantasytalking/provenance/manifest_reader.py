@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from fantasytalking.errors import InputError
+from fantasytalking.provenance.offline_c2pa import offline_context
 from fantasytalking.provenance.signed_manifest import GENERATION, MIME_TYPES, sidecar_of
-from fantasytalking.provenance.signing_identity import SELF_MADE, own_certificate
+from fantasytalking.provenance.signing_identity import SELF_MADE
 
 __all__ = ["ManifestReport", "read_manifest"]
 
@@ -24,9 +25,12 @@ _SENTENCES = {
     "claimSignature.mismatch": "The signature is not that of the manifest.",
     "signingCredential.expired": "The certificate had expired when the manifest was signed.",
 }
+_ELSEWHERE = "The file names an address of its manifest, and nothing is fetched from the network."
 # A file that was written to so lately may still grow. Its manifest is renewed within milliseconds of each fragment.
 _GROWING_SECONDS, _TRIES, _LARGEST_COPY = 3.0, 5, 1 << 30
 
+_Known = tuple[str | None, str | None]
+"""Certificates, PEM: this user's own, and the trusted ones."""
 Trust = Literal["own", "self-made", "listed", "unlisted", "none"]
 
 
@@ -64,34 +68,35 @@ class ManifestReport:
     is_beside: bool = False
 
 
-def read_manifest(file: Path, trusted: str | None = None) -> ManifestReport:
+def read_manifest(file: Path, trusted: str | None = None, own: str | None = None) -> ManifestReport:
     """Read and check the manifest in a video, or in the file beside it.
 
     Args:
         file: The video.
         trusted: Certificates whose signers are trusted, PEM.
+        own: This user's own certificates, PEM.
 
     Raises:
         InputError: These certificates cannot be read.
     """
     kind, beside = MIME_TYPES.get(file.suffix.lower()) or _kind_of(file), sidecar_of(file)
     for tried in range(_TRIES):
-        report = _read(file, kind, None, trusted)
+        report = _read(file, kind, None, (own, trusted))
         if report.state != "invalid" or not _may_grow(file):
             break
         time.sleep(0.02 * tried)
     if report.state == "none" and beside != file and beside.is_file():
-        return _read(file, kind, beside.read_bytes(), trusted)
+        return _read(file, kind, beside.read_bytes(), (own, trusted))
     return report
 
 
-def _read(file: Path, kind: str, manifest: bytes | None, trusted: str | None) -> ManifestReport:
+def _read(file: Path, kind: str, manifest: bytes | None, known: _Known) -> ManifestReport:
     import c2pa
 
     try:
         with file.open("rb") as stream:
             content: BinaryIO = io.BytesIO(stream.read()) if _may_grow(file) else stream
-            return _report(content, kind, manifest, trusted)
+            return _report(content, kind, manifest, known)
     except c2pa.C2paError.ManifestNotFound:
         return ManifestReport("none")
     except c2pa.C2paError.NotSupported:
@@ -99,6 +104,8 @@ def _read(file: Path, kind: str, manifest: bytes | None, trusted: str | None) ->
             "none", ("Files of this format have no place for a manifest, and there is none beside it.",)
         )
     except c2pa.C2paError as error:
+        if "fetch remote manifests" in str(error):  # c2pa has no class of its own for it
+            return ManifestReport("none", (_ELSEWHERE,))
         return ManifestReport("invalid", (f"The manifest cannot be read: {error}.",))
 
 
@@ -108,11 +115,15 @@ def _may_grow(file: Path) -> bool:
 
 
 def _kind_of(file: Path) -> str:
+    """Type of a file whose name does not tell it, such as an upload."""
     with file.open("rb") as stream:
-        return "video/mp4" if stream.read(8)[4:] == b"ftyp" else "application/octet-stream"
+        head = stream.read(12)
+    if head[4:8] == b"ftyp":
+        return "video/mp4"
+    return "video/avi" if (head[:4], head[8:]) == (b"RIFF", b"AVI ") else "application/octet-stream"
 
 
-def _report(content: BinaryIO, kind: str, manifest: bytes | None, trusted: str | None) -> ManifestReport:
+def _report(content: BinaryIO, kind: str, manifest: bytes | None, known: _Known) -> ManifestReport:
     found = _found(content, kind, manifest, None)
     active = found["manifests"][found["active_manifest"]]
     valid = found["validation_state"] in ("Valid", "Trusted")
@@ -126,8 +137,7 @@ def _report(content: BinaryIO, kind: str, manifest: bytes | None, trusted: str |
     if valid:
         organisation = signature.get("issuer") or ""
         trust = "self-made" if organisation == SELF_MADE else "unlisted"
-        own = own_certificate()
-        for name, anchors in (("own", None if own is None else own.decode()), ("listed", trusted)):
+        for name, anchors in zip(("own", "listed"), known, strict=True):
             if anchors is not None and _found(content, kind, manifest, anchors)["validation_state"] == "Trusted":
                 trust = name  # type: ignore[assignment]  # a literal of the loop
     tool = (active.get("claim_generator_info") or [{}])[0]
@@ -152,12 +162,10 @@ def _found(content: BinaryIO, kind: str, manifest: bytes | None, anchors: str | 
     import c2pa
 
     content.seek(0, os.SEEK_SET)
-    context = None
-    if anchors is not None:
-        try:
-            context = c2pa.Context(c2pa.Settings.from_dict({"trust": {"user_anchors": anchors}}))
-        except c2pa.C2paError as error:
-            raise InputError(f"The trusted certificates cannot be read ({error}); give a PEM file.") from error
+    try:
+        context = offline_context(anchors)
+    except c2pa.C2paError as error:
+        raise InputError(f"The trusted certificates cannot be read ({error}); give a PEM file.") from error
     with c2pa.Reader(kind, content, manifest, context=context) as reader:
         found: dict[str, Any] = json.loads(reader.json())
         return found | {"validation_state": reader.get_validation_state()}

@@ -11,6 +11,7 @@ from typing import Any
 from fantasytalking.errors import OutputError
 from fantasytalking.provenance.bmff import xmp_box
 from fantasytalking.provenance.marks import COMPOSITE, Marks
+from fantasytalking.provenance.offline_c2pa import offline_context
 from fantasytalking.provenance.signing_identity import signing_identity
 from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.files import atomic_path, full_disk_error
@@ -117,7 +118,8 @@ def builder_of(marks: Marks, title: str, kind: str, extra: tuple[dict[str, Any],
             "title": title,
             "format": kind,
             "assertions": assertions,
-        }
+        },
+        context=offline_context(),
     )
     if not marks.sources:
         builder.set_intent(c2pa.C2paBuilderIntent.CREATE, c2pa.C2paDigitalSourceType.TRAINED_ALGORITHMIC_MEDIA)

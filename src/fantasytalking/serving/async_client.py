@@ -9,25 +9,29 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from fantasytalking.errors import ServerError
+from fantasytalking.errors import ImageError, ServerError, VideoError
 from fantasytalking.media.video_formats import ENDINGS
+from fantasytalking.serving.client_attempts import Failed, PartialDownload, Retries
+from fantasytalking.serving.client_events import EventLines, RemoteEvent, completed
 from fantasytalking.serving.client_protocol import (
-    EventLines,
     Media,
-    RemoteEvent,
     RemoteJob,
-    Retries,
-    error_of_answer,
-    error_of_job,
+    Submission,
     headers_of,
+    list_query,
     server_address,
+    single_file,
     submission,
+    verification_of,
 )
-from fantasytalking.system.files import atomic_path, check_output
+from fantasytalking.system.files import check_output
+
+if TYPE_CHECKING:
+    from fantasytalking.verification import Verification
 
 __all__ = ["AsyncClient"]
 
@@ -133,13 +137,7 @@ class AsyncClient:
             FantasyTalkingError: Something cannot be used, or the server takes no job.
         """
         wanted = submission(image, audio, video, model, profile, idempotency_key, settings)
-
-        async def send() -> httpx2.Response:
-            with wanted.opened() as files:
-                headers = {"idempotency-key": wanted.key}
-                return await self._http.post("/v1/videos", data=wanted.fields, files=files, headers=headers)
-
-        return RemoteJob((await self._answer(send)).json())
+        return RemoteJob((await self._send("/v1/videos", wanted)).json())
 
     async def get(self, job: str) -> RemoteJob:
         """A job."""
@@ -156,35 +154,32 @@ class AsyncClient:
             order: `desc`, or `asc` for the oldest first.
             status: Only jobs in this state.
         """
-        given = {"limit": limit, "after": after, "order": order, "status": status}
-        found = await self._ask(
-            "GET", "/v1/videos", params={key: value for key, value in given.items() if value is not None}
-        )
+        found = await self._ask("GET", "/v1/videos", params=list_query(limit, after, order, status))
         return [RemoteJob(one) for one in found.json()["data"]]
 
     async def events(self, job: str) -> AsyncIterator[RemoteEvent]:
         """Updates and previews of a job, up to its end; a lost connection is made again."""
-        retries = Retries(*self._limits)
+        retries = self._retries()
         while True:
-            lines, answer = EventLines(), None
+            lines = EventLines()
+            failed: Failed = None
             try:
                 async with self._http.stream("GET", f"/v1/videos/{job}/events") as answer:
                     if answer.status_code >= 400:
                         await answer.aread()
-                        raise error_of_answer(answer)
-                    async for line in answer.aiter_lines():
-                        event = lines.push(line)
-                        if event is not None:
-                            yield event
-                            retries.tried = 0
-                        if event is not None and event.name == "end":
-                            return
+                        failed = answer
+                    else:
+                        async for line in answer.aiter_lines():
+                            event = lines.push(line)
+                            if event is not None:
+                                yield event
+                                retries.went_on()
+                            if event is not None and event.name == "end":
+                                return
             except httpx2.TransportError as error:
-                answer = None
-                if retries.tried >= retries.most:
-                    raise self._unreachable(error) from error
+                failed = error
             # a stream that ended without an end: the server was stopped
-            await self._pause(retries, None)
+            await asyncio.sleep(retries.pause(failed))
 
     async def wait(self, job: str, on_update: Callable[[RemoteJob], None] | None = None) -> RemoteJob:
         """Wait until a job is completed.
@@ -197,15 +192,9 @@ class AsyncClient:
             FantasyTalkingError: It failed or was cancelled: the error that it would be without a server.
         """
         async for event in self.events(job):
-            found = event.job
-            if found is None:
-                continue
-            if on_update is not None:
-                on_update(found)
-            if found.status == "completed":
+            found = completed(event, on_update)
+            if found is not None:
                 return found
-            if found.is_ended:
-                raise error_of_job(found)
         raise ServerError(f"The server does not say how the job {job} ended; ask for it again.")
 
     async def download(self, job: str, output: str | os.PathLike[str], overwrite: bool = False) -> Path:
@@ -220,28 +209,21 @@ class AsyncClient:
             OutputError: The file cannot be written.
             ServerError: The server cannot be reached, or has no video.
         """
-        retries = Retries(*self._limits)
-        with atomic_path(output, overwrite) as temporary, temporary.open("wb") as file:
-            tag: str | None = None
+        retries = self._retries()
+        with PartialDownload.opened(output, overwrite) as part:
             while True:
-                done = file.tell()
-                headers = {"range": f"bytes={done}-", "if-range": tag} if done and tag else {}
                 try:
-                    async with self._http.stream("GET", f"/v1/videos/{job}/content", headers=headers) as answer:
-                        if answer.status_code >= 400:
-                            await answer.aread()
-                            raise error_of_answer(answer)
-                        if answer.status_code != 206:
-                            file.seek(0)
-                            file.truncate()
-                        tag = answer.headers.get("etag")
-                        async for chunk in answer.aiter_bytes():
-                            file.write(chunk)
-                    break
+                    async with self._http.stream("GET", f"/v1/videos/{job}/content", headers=part.headers()) as answer:
+                        if answer.status_code < 400:
+                            part.begin(answer)
+                            async for chunk in answer.aiter_bytes():
+                                part.write(chunk)
+                            break
+                        await answer.aread()
+                        failed: Failed = answer
                 except httpx2.TransportError as error:
-                    if retries.tried >= retries.most:
-                        raise self._unreachable(error) from error
-                await self._pause(retries, None)
+                    failed = error
+                await asyncio.sleep(retries.pause(failed))
         return Path(output).expanduser()
 
     async def cancel(self, job: str) -> RemoteJob:
@@ -254,14 +236,20 @@ class AsyncClient:
 
     async def faces(self, image: Media) -> dict[str, Any]:
         """The faces in a picture, as the server finds them: number, box, confidence."""
-
-        async def send() -> httpx2.Response:
-            with contextlib.ExitStack() as stack:
-                content = image if isinstance(image, bytes) else stack.enter_context(open(image, "rb"))
-                return await self._http.post("/v1/faces", files={"image_reference": ("file", content)})
-
-        found: dict[str, Any] = (await self._answer(send)).json()
+        wanted = single_file("image_reference", image, "image", ImageError)
+        found: dict[str, Any] = (await self._send("/v1/faces", wanted)).json()
         return found
+
+    async def verify(self, video: Media) -> Verification:
+        """Whether a video is marked as made by a model, and whether its marks hold, as `fantasytalking.verify` tells it.
+
+        The server keeps nothing of it. What its record calls the own key is that of the server.
+
+        Args:
+            video: Any video: a path, or the content of a file.
+        """
+        wanted = single_file("video_reference", video, "video", VideoError)
+        return verification_of(await self._send("/v1/verify", wanted), video)
 
     async def limits(self) -> dict[str, Any]:
         """What the server accepts."""
@@ -275,29 +263,26 @@ class AsyncClient:
     async def _ask(self, method: str, path: str, **options: Any) -> httpx2.Response:
         return await self._answer(lambda: self._http.request(method, path, **options))
 
+    async def _send(self, path: str, wanted: Submission) -> httpx2.Response:
+        async def send() -> httpx2.Response:
+            with wanted.opened() as files:
+                headers = {"idempotency-key": wanted.key} if wanted.key else {}
+                return await self._http.post(path, data=wanted.fields, files=files, headers=headers)
+
+        return await self._answer(send)
+
     async def _answer(self, send: Callable[[], Awaitable[httpx2.Response]]) -> httpx2.Response:
         """Send until there is an answer that counts."""
-        retries = Retries(*self._limits)
+        retries = self._retries()
         while True:
-            failure: httpx2.TransportError | None = None
-            answer: httpx2.Response | None = None
             try:
                 answer = await send()
+                if answer.status_code < 400:
+                    return answer
+                failed: Failed = answer
             except httpx2.TransportError as error:
-                failure = error
-            if answer is not None and answer.status_code < 400:
-                return answer
-            pause = retries.pause(answer)
-            if pause is None:
-                raise self._unreachable(failure) if answer is None else error_of_answer(answer)
-            await asyncio.sleep(pause)
+                failed = error
+            await asyncio.sleep(retries.pause(failed))
 
-    async def _pause(self, retries: Retries, answer: httpx2.Response | None) -> None:
-        pause = retries.pause(answer)
-        if pause is None:
-            raise self._unreachable(None)
-        await asyncio.sleep(pause)
-
-    def _unreachable(self, error: Exception | None) -> ServerError:
-        why = f" ({type(error).__name__})" if error is not None else ""
-        return ServerError(f"The server at {self.server} does not answer{why}; check its address and that it runs.")
+    def _retries(self) -> Retries:
+        return Retries(self.server, *self._limits)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import random
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 import httpx2
@@ -30,19 +28,22 @@ from fantasytalking.errors import (
 )
 from fantasytalking.system.files import existing_file
 
+if TYPE_CHECKING:
+    from fantasytalking.verification import Verification
+
 __all__ = [
     "ENDED",
-    "EventLines",
     "Media",
-    "RemoteEvent",
     "RemoteJob",
-    "Retries",
     "Submission",
     "error_of_answer",
     "error_of_job",
     "headers_of",
+    "list_query",
     "server_address",
+    "single_file",
     "submission",
+    "verification_of",
 ]
 
 Media = str | os.PathLike[str] | bytes
@@ -65,8 +66,6 @@ _ERRORS: dict[str, type[FantasyTalkingError]] = {
     "out_of_memory": OutOfMemory,
     "resource_error": ResourceError,
 }
-_AGAIN = (408, 429, 502, 503, 504)
-_LONGEST_PAUSE = 60.0
 
 
 @dataclass(frozen=True)
@@ -124,24 +123,6 @@ class RemoteJob:
         """Width, height, frames per second, frames, duration and bytes of the video, once there is one."""
         found = self.values.get("video")
         return None if found is None else dict(found)
-
-
-@dataclass(frozen=True)
-class RemoteEvent:
-    """An event of a job.
-
-    Attributes:
-        name: `update`, `preview` or `end`.
-        data: The job, or for a preview its number and a JPEG in base64.
-    """
-
-    name: str
-    data: Mapping[str, Any]
-
-    @property
-    def job(self) -> RemoteJob | None:
-        """The job, where the event tells it."""
-        return None if self.name == "preview" else RemoteJob(self.data)
 
 
 @dataclass(frozen=True)
@@ -212,65 +193,23 @@ def submission(
     return Submission(fields, tuple(media), key or uuid.uuid4().hex)
 
 
+def single_file(field: str, one: Media, what: str, error: type[InputError]) -> Submission:
+    """A request that sends one file and makes no job.
+
+    Args:
+        field: Its field.
+        one: The file.
+        what: How messages call it.
+        error: Their class.
+
+    Raises:
+        InputError: As the given class: the file is missing.
+    """
+    return Submission({}, ((field, _checked(one, what, error)),), "")
+
+
 def _checked(one: Media, what: str, error: type[InputError]) -> Media:
     return one if isinstance(one, bytes) else existing_file(one, what, error)
-
-
-@dataclass
-class Retries:
-    """How often and after what time a request is sent again.
-
-    Attributes:
-        most: Most repetitions after errors of the connection or of the server.
-        patience: Seconds that may pass in all while the server says that it is busy.
-    """
-
-    most: int
-    patience: float
-    tried: int = field(default=0, init=False)
-    waited: float = field(default=0.0, init=False)
-
-    def pause(self, answer: httpx2.Response | None) -> float | None:
-        """Seconds to the next try.
-
-        Args:
-            answer: The server's; None: the connection failed.
-
-        Returns:
-            None: there is no further try.
-        """
-        if answer is not None and answer.status_code not in _AGAIN:
-            return None
-        busy = answer is not None and answer.status_code == 429
-        wait: float = min(_LONGEST_PAUSE, 0.5 * 2.0**self.tried) * random.uniform(0.7, 1.3)
-        if answer is not None and (told := answer.headers.get("retry-after", "")).isdecimal():
-            wait = max(wait, float(told))
-        if (busy and self.waited + wait > self.patience) or (not busy and self.tried >= self.most):
-            return None
-        self.waited += wait
-        self.tried += 1
-        return wait
-
-
-class EventLines:
-    """Lines of server-sent events, one after the other."""
-
-    def __init__(self) -> None:
-        self._name, self._data = "message", [""][:0]
-
-    def push(self, line: str) -> RemoteEvent | None:
-        """Take a line without its end; gives the event that it completes."""
-        if not line:
-            name, data = self._name, "\n".join(self._data)
-            self._name, self._data = "message", []
-            return RemoteEvent(name, json.loads(data)) if data else None
-        key, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if key == "event":
-            self._name = value
-        elif key == "data":
-            self._data.append(value)
-        return None
 
 
 def server_address(server: str) -> str:
@@ -316,18 +255,43 @@ def headers_of(token: str | None, token_file: Path | None, client: str | None) -
     return headers
 
 
+def list_query(limit: int, after: str | None, order: str, status: str | None) -> dict[str, Any]:
+    """The query of a list of jobs."""
+    given = {"limit": limit, "after": after, "order": order, "status": status}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def verification_of(answer: httpx2.Response, video: Media) -> Verification:
+    """What a server found in a video of this side.
+
+    Raises:
+        ServerError: The answer is none of this library's service.
+    """
+    from fantasytalking.verification import Verification
+
+    try:
+        found = Verification.from_summary(answer.json())
+    except (ValueError, TypeError):
+        raise _strange(answer) from None
+    return found if isinstance(video, bytes) else replace(found, path=Path(video))
+
+
 def error_of_answer(answer: httpx2.Response) -> FantasyTalkingError:
     """The library's error for an answer of 400 and above, whose body is read."""
     try:
         told = answer.json()["error"]
         code, message = str(told["code"]), str(told["message"])
     except (ValueError, KeyError, TypeError):
-        return ServerError(
-            f"The server answers {answer.status_code} and not as this library's service does; check its address."
-        )
+        return _strange(answer)
     if answer.status_code == 401:
         return ServerError("The server needs a token, or does not know this one; give the token of a client of it.")
     return _ERRORS.get(code, ServerError)(message)
+
+
+def _strange(answer: httpx2.Response) -> ServerError:
+    return ServerError(
+        f"The server answers {answer.status_code} and not as this library's service does; check its address."
+    )
 
 
 def error_of_job(job: RemoteJob) -> FantasyTalkingError:

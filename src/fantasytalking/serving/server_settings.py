@@ -97,7 +97,7 @@ class ServerSettings(BaseSettings):
     ] = "auto"
     quantize: Annotated[Literal["none", "fp8"], field("Storage of large layers, as for generate.")] = "none"
 
-    image_bytes: Annotated[int, field("Largest portrait.", minimum=1024, maximum=2**31, unit="bytes")] = 32 * _MIB
+    image_bytes: Annotated[int, field("Largest portrait.", minimum=1024, maximum=2**31, unit="bytes")] = 160 * _MIB
     audio_bytes: Annotated[int, field("Largest sound file.", minimum=1024, maximum=2**34, unit="bytes")] = 128 * _MIB
     video_bytes: Annotated[int, field("Largest footage.", minimum=1024, maximum=2**36, unit="bytes")] = 512 * _MIB
     image_pixels: Annotated[

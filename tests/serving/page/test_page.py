@@ -31,6 +31,8 @@ LET_IN = {"Authorization": f"Bearer {TOKEN}"}
 SECONDS = 1.0
 SIDE = 160
 MOST_WAITING = 2
+OTHER_STEPS = 2
+"""Steps of the server's second model, where none are given; it is never loaded."""
 PATIENCE = 60
 """Seconds; the machine may be busy with other tests."""
 
@@ -71,7 +73,15 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     (folder / "tokens").write_text(f"tests={TOKEN}\n")
-    server = Server(folder, "--token-file", str(folder / "tokens"), "--queued-jobs-per-client", str(MOST_WAITING))
+    (folder / "other").mkdir()
+    for part in embedded_folder().iterdir():
+        (folder / "other" / part.name).symlink_to(part)
+    index = json.loads((embedded_folder() / "model_index.json").read_text())
+    index["defaults"]["steps"] = OTHER_STEPS
+    (folder / "other" / "model_index.json").unlink()
+    (folder / "other" / "model_index.json").write_text(json.dumps(index))
+    limits = ("--queued-jobs-per-client", str(MOST_WAITING))
+    server = Server(folder, "--token-file", str(folder / "tokens"), "--models", str(folder / "other"), *limits)
     server.start()
     yield server
     server.stop()
@@ -268,12 +278,17 @@ def test_every_setting_changed_in_the_page_is_in_the_job_that_ran(page: Page, se
     assert page.locator("#changed-count").text_content() == f"{len(values) - 1} changed"
 
 
-def test_settings_and_seed_of_a_video_are_used_again_and_reset(
-    page: Page, server: Server, videos: list[dict[str, Any]]
+def test_a_video_is_used_again_with_picture_speech_settings_and_seed(
+    page: Page, server: Server, inputs: Path, videos: list[dict[str, Any]]
 ) -> None:
     fresh(page)
     first = videos[0]
-    page.locator(f"[data-job={first['id']}] button[aria-label^='Use settings']").click()
+    page.locator(f"[data-job={first['id']}] button[aria-label^='Use picture']").click()
+    expect(page.locator("#reused")).to_contain_text("Picture, speech, settings and seed of")
+    expect(page.locator("#portrait-told")).to_have_text("One face found.")
+    expect(page.locator(".speech-result .time")).to_have_text("1 s")
+    assert page.locator("#portrait-image").evaluate("image => image.naturalWidth") == 260
+    assert page.locator("#reused button").count() == 0
     open_settings(page)
     assert page.locator("[name=seed]").input_value() == "1"
     assert page.locator("[name=longest_side]").input_value() == str(SIDE)
@@ -282,6 +297,40 @@ def test_settings_and_seed_of_a_video_are_used_again_and_reset(
     assert page.locator("[name=seed]").input_value() == "0"
     page.click("#reset-settings")
     expect(page.locator("#changed-count")).to_have_text("")
+
+
+def test_a_value_that_is_the_default_of_another_model_is_restored(page: Page, server: Server, inputs: Path) -> None:
+    usual = next(one["default"] for one in server.get("/v1/settings")["data"] if one["name"] == "steps")
+    assert usual != OTHER_STEPS
+    files = [("image_reference", inputs / "portrait.png"), ("audio_reference", inputs / "speech.wav")]
+    running = server.make(files, LET_IN, steps="900")
+    waiting = server.make(files, LET_IN, model="other", steps=str(usual))
+    for job in (waiting, running):
+        server.call("POST", f"/v1/videos/{job}/cancel", headers=LET_IN)
+    fresh(page)
+    page.locator(f"[data-job={waiting}] button[aria-label^='Use picture']").click()
+    expect(page.locator("#reused")).to_contain_text("are in the form")
+    open_settings(page)
+    assert page.locator("[name=model]").input_value() == "other"
+    assert page.locator("[name=steps]").input_value() == str(usual)
+
+
+def test_what_was_in_the_form_before_comes_back(page: Page, inputs: Path, videos: list[dict[str, Any]]) -> None:
+    fresh(page)
+    give(page, inputs, "two.png")
+    page.click("button.face[data-face='1']")
+    page.set_input_files(".speech-slot:nth-of-type(2) input[type=file]", inputs / "speech.wav")
+    open_settings(page)
+    change(page, "seed", 77)
+    page.locator(f"[data-job={videos[0]['id']}] button[aria-label^='Use picture']").click()
+    expect(page.locator("#reused")).to_contain_text("are in the form")
+    expect(page.locator(".speech-slot")).to_have_count(1)
+    assert page.locator("[name=seed]").input_value() == "1"
+    page.locator("#reused button", has_text="Bring back").click()
+    expect(page.locator(".speech-filled:visible")).to_have_count(2)
+    assert page.locator("button.face[aria-pressed=true]").count() == 2
+    assert page.locator("[name=seed]").input_value() == "77"
+    expect(page.locator("#reused")).to_be_hidden()
 
 
 def test_two_videos_play_in_step(page: Page, videos: list[dict[str, Any]]) -> None:
@@ -294,6 +343,7 @@ def test_two_videos_play_in_step(page: Page, videos: list[dict[str, Any]]) -> No
     until(
         lambda: page.evaluate("[...document.querySelectorAll('.pair video')].every((video) => video.readyState >= 3)")
     )
+    expect(page.locator("#compare-play")).to_have_text("Play both")
     page.click("#compare-play")
     times = "[...document.querySelectorAll('.pair video')].map((video) => video.currentTime)"
     until(lambda: min(page.evaluate(times)) > 0.3)
@@ -303,6 +353,56 @@ def test_two_videos_play_in_step(page: Page, videos: list[dict[str, Any]]) -> No
     assert faults(page) == []
     page.keyboard.press("Escape")
     expect(page.locator("#compare-dialog")).not_to_be_visible()
+
+
+def test_a_compared_video_is_made_again_with_another_seed_in_one_click(
+    page: Page, server: Server, videos: list[dict[str, Any]]
+) -> None:
+    fresh(page)
+    for job in videos:
+        page.locator(f"[data-job={job['id']}] .compare-box").click()
+    page.click("#compare-open")
+    before = {job["id"] for job in server.videos()}
+    page.click("#compare-another-a")
+    expect(page.locator("#compare-dialog")).not_to_be_visible()
+    new = until(lambda: [job for job in server.videos() if job["id"] not in before])[0]
+    assert page.evaluate("document.activeElement.id") == "stage-title"
+    differ = [name for name, value in videos[0]["settings"].items() if new["settings"][name] != value]
+    assert differ == ["seed"] and [one["field"] for one in new["inputs"]] == ["image_reference", "audio_reference"]
+    expect(page.locator("#summary")).to_contain_text("Needs a portrait and a speech.")
+    expect(page.locator("#stage-actions")).to_be_visible()
+
+
+def test_a_video_is_checked_for_marks_by_file_and_from_the_history(
+    page: Page, server: Server, inputs: Path, videos: list[dict[str, Any]]
+) -> None:
+    fresh(page)
+    result, verdict = page.locator("#check-result"), page.locator(".verdict")
+    page.locator(f"[data-job={videos[0]['id']}] button[aria-label^='Check']").focus()
+    page.keyboard.press("Enter")
+    expect(verdict).to_be_visible()
+    expect(result).to_contain_text("Signed by this server. The statement says that a model made the video.")
+    assert page.evaluate("document.activeElement.id") == "check-file"
+    page.set_input_files("#check-file", inputs / "portrait.png")
+    expect(page.locator("#check-error")).to_contain_text("The video is PNG, which is no video")
+    expect(page.locator("#check-error button")).to_have_text("Choose another video")
+    content = bytearray(server.call("GET", f"/v1/videos/{videos[0]['id']}/content", headers=LET_IN).content)
+    content[len(content) // 2] ^= 1
+    (inputs / "changed.mp4").write_bytes(content)
+    page.set_input_files("#check-file", inputs / "changed.mp4")
+    expect(verdict).to_contain_text("The signed statement does not hold")
+    expect(result).to_contain_text("The file was changed after it was signed.")
+    expect(page.locator("#check-error")).to_be_hidden()
+    for scheme, width in (("dark", 1280), ("light", 360)):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.set_viewport_size({"width": width, "height": 740})
+        assert faults(page) == []
+        assert page.locator("#check-dialog").evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.keyboard.press("Escape")
+    expect(page.locator("#check-dialog")).not_to_be_visible()
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("Check the marks")
+    assert not list((server.data / "uploads").iterdir())
 
 
 def test_a_full_queue_tells_the_time_and_running_videos_are_cancelled(page: Page, server: Server, inputs: Path) -> None:
@@ -461,6 +561,10 @@ def test_the_page_is_accessible_in_light_and_dark_and_on_a_phone(
     fresh(page)
     page.locator(f"[data-job={videos[0]['id']}] .card-picture").click()
     expect(page.locator("#stage-video")).to_be_visible()
+    page.click("#stage-buttons button:has-text('Use again')")
+    expect(page.locator("#reused")).to_contain_text("are in the form")
+    inside = "[...document.querySelectorAll('.card, #reused')].every((box) => box.scrollWidth <= box.clientWidth && box.clientHeight < 500)"
+    assert page.evaluate(inside)
     open_settings(page)
     assert faults(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") == width

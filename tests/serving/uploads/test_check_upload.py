@@ -23,7 +23,16 @@ from fantasytalking.media.video_writer import write_video
 from fantasytalking.serving.server_settings import ServerSettings
 from fantasytalking.serving.uploads import checking_process
 from fantasytalking.serving.uploads.check_upload import check_upload
-from fantasytalking.serving.uploads.file_kinds import FileTooLarge, UnknownFileKind, check_kind, recognise
+from fantasytalking.serving.uploads.file_kinds import (
+    _INSIDE,
+    _STARTS,
+    _TYPES,
+    FileTooLarge,
+    UnknownFileKind,
+    check_kind,
+    content_type,
+    recognise,
+)
 from tests.serving.uploads.attacks import AUDIO, IMAGES, mov_with_reference, picture, png_bomb, wav
 
 EXAMPLE = Path(fantasytalking.__file__).parent / "models" / "embedded" / "example"
@@ -198,3 +207,27 @@ def test_frames_that_grow_end_at_the_limit_of_pixels(tmp_path: Path) -> None:
             [sys.executable, "-c", code, str(film), str(pixels)], capture_output=True, text=True, check=False
         )
         assert done.stdout == shown and ("cannot be decoded" in done.stderr) == (not shown)
+
+
+@pytest.mark.parametrize(
+    ("head", "is_picture", "kind"),
+    [
+        (picture(), True, ("image/png", ".png")),
+        (wav(), False, ("audio/wav", ".wav")),
+        (b"\0\0\0\x18ftypisom", True, ("video/mp4", ".mp4")),
+        (b"\x1aE\xdf\xa3\x93B\x82\x88webm", False, ("video/webm", ".webm")),
+        (b"\x1aE\xdf\xa3\x93B\x82\x88matroska", False, ("video/x-matroska", ".mkv")),
+        (b"OggS", False, ("audio/ogg", ".ogg")),
+        (b"OggS", True, ("video/ogg", ".ogv")),
+        (b"<html><script>", False, ("application/octet-stream", "")),
+    ],
+)
+def test_a_stored_upload_is_served_as_its_first_bytes_say(
+    tmp_path: Path, head: bytes, is_picture: bool, kind: tuple[str, str]
+) -> None:
+    assert content_type(put(tmp_path, head), is_picture) == kind
+
+
+def test_every_sound_and_film_that_is_accepted_has_a_content_type() -> None:
+    known = {name for _, name, family in (*_STARTS, *((0, *one) for one in _INSIDE.values())) if family != "image"}
+    assert known - {*_TYPES, "Ogg", "Matroska or WebM"} == set()

@@ -16,6 +16,7 @@ from fantasytalking.serving.api.api_errors import add_error_handlers
 from fantasytalking.serving.api.information import default_settings, information_routes
 from fantasytalking.serving.api.service import Service, Workers
 from fantasytalking.serving.api.speech_synthesis import speech_routes
+from fantasytalking.serving.api.verifying import verifying_routes
 from fantasytalking.serving.api.video_events import event_routes
 from fantasytalking.serving.api.video_request import request_body_schema
 from fantasytalking.serving.api.videos import video_routes
@@ -74,6 +75,7 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
     app.state.service, app.state.metrics = service, metrics
     app.include_router(video_routes(request_body_schema(usual, models)))
     app.include_router(event_routes())
+    app.include_router(verifying_routes())
     app.include_router(information_routes())
     app.include_router(realtime_routes(settings, live))
     app.include_router(operations_routes(readiness, metrics))

@@ -9,6 +9,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from fantasytalking.serving.realtime.live_messages import LIVE_IMAGE_BYTES
 from fantasytalking.serving.server_settings import ServerSettings, is_loopback
 
 __all__ = ["server_options"]
@@ -32,7 +33,7 @@ def server_options(settings: ServerSettings) -> dict[str, Any]:
         # h11 and not httptools, which bounds no headers
         "http": _protocol(settings),
         "h11_max_incomplete_event_size": settings.header_bytes,
-        "ws_max_size": max(_MESSAGE_BYTES, settings.image_bytes * 3 // 2),
+        "ws_max_size": max(_MESSAGE_BYTES, min(settings.image_bytes, LIVE_IMAGE_BYTES) * 3 // 2),
         "server_header": False,
         "proxy_headers": bool(settings.trusted_proxies),
         "forwarded_allow_ips": list(settings.trusted_proxies),

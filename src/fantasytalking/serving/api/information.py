@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,12 @@ from fantasytalking.pipeline.model_names import embedded_folder, resolve_model
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list
 from fantasytalking.serving.api.api_errors import ApiError, error_responses
 from fantasytalking.serving.api.input_checks import check_file
+from fantasytalking.serving.api.one_file import one_file, one_file_body
 from fantasytalking.serving.api.service import service_of
 from fantasytalking.serving.api.settings_schema import setting_object
-from fantasytalking.serving.api.video_request import PROFILES, read_video_request
+from fantasytalking.serving.api.video_request import PROFILES
 from fantasytalking.serving.offered_models import model_named, offered_models
+from fantasytalking.serving.realtime.live_messages import LIVE_IMAGE_BYTES
 from fantasytalking.serving.server_settings import ServerSettings
 
 __all__ = ["default_settings", "information_routes"]
@@ -86,7 +87,11 @@ def information_routes() -> APIRouter:
     @routes.get("/limits", responses=error_responses(), summary="What the server accepts")
     def get_limits(request: Request) -> dict[str, Any]:
         settings = service_of(request).settings
-        return {name: getattr(settings, name) for name in _LIMITS} | {"profiles": list(PROFILES)}
+        live = min(settings.image_bytes, LIVE_IMAGE_BYTES)
+        return {name: getattr(settings, name) for name in _LIMITS} | {
+            "live_image_bytes": live,
+            "profiles": list(PROFILES),
+        }
 
     _add_examples(routes)
     _add_faces(routes)
@@ -115,27 +120,19 @@ def _add_examples(routes: APIRouter) -> None:
 
 
 def _add_faces(routes: APIRouter) -> None:
-    file = {"type": "string", "format": "binary"}
-    schema = {"type": "object", "required": ["image_reference"], "properties": {"image_reference": file}}
-    body = {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
-
     @routes.post(
         "/faces",
         responses=error_responses(400, 413, 415, 422),
-        openapi_extra={"requestBody": body},
+        openapi_extra=one_file_body("image_reference"),
         summary="The faces in a picture",
     )
     async def find_faces(request: Request) -> FoundFaces:
         service = service_of(request)
-        with tempfile.TemporaryDirectory(dir=service.settings.data / "uploads") as folder:
-            read = await read_video_request(request, service.settings, Path(folder))
-            pictures = read.files.get("image_reference", [])
-            if len(pictures) != 1:
-                raise ApiError(422, "input_error", "image_reference is missing; give one picture.", "image_reference")
+        async with one_file(request, "image_reference", "picture") as picture:
 
             def look() -> FoundFaces:
-                check_file(pictures[0], "image", "image_reference", service.settings)
-                return _faces_in(pictures[0])
+                check_file(picture, "image", "image_reference", service.settings)
+                return _faces_in(picture)
 
             return await to_thread.run_sync(look, limiter=service.desk.heavy)
 

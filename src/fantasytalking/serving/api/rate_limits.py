@@ -23,7 +23,9 @@ _WRONG_TOKENS_PER_MINUTE = 20
 _SMALL_BODY = 64 * 1024
 # what multipart adds, and fields that are no files
 _FORM_BYTES = 1024 * 1024
-_HEAVY_PATHS = ("/v1/videos", "/v1/faces", "/v1/verify", "/v1/speech")
+_HEAVY_PATHS = ("/v1/videos", "/v1/faces", "/v1/speech")
+# of an upload, or of a finished video
+_HEAVY_END = "/verify"
 _FREE_PATHS = ("/healthz", "/readyz", "/metrics")
 
 
@@ -101,7 +103,7 @@ class RequestLimits:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         posts = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
         most = self.body_limit(path) if posts else _SMALL_BODY
-        is_heavy = posts and path in _HEAVY_PATHS
+        is_heavy = posts and (path in _HEAVY_PATHS or path.endswith(_HEAVY_END))
         refusal = None if path in _FREE_PATHS else self._limits.request(client_of(scope), is_heavy)
         if scope["type"] == "websocket":
             await (self._app(scope, receive, send) if refusal is None else refuse(scope, receive, send, refusal))

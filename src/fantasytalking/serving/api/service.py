@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from fastapi import Request
@@ -69,6 +70,20 @@ class Service:
         if found is None or found.client != client_of(request.scope):
             raise ApiError(404, "not_found", "There is no such video; it may have been deleted, or its time is over.")
         return found
+
+    def video_of(self, job: Job) -> Path:
+        """The video of a job.
+
+        Raises:
+            ApiError: There is none yet, or it is gone.
+        """
+        if job.status != JobStatus.COMPLETED or job.video_file is None:
+            why = "failed" if job.status == JobStatus.FAILED else f"is {job.status}"
+            raise ApiError(409, "not_ready", f"There is no video: the job {why}; see /v1/videos/{job.id}.")
+        path = self.files.folder(job.id) / job.video_file
+        if not path.is_file():
+            raise ApiError(404, "not_found", "The video is gone.")
+        return path
 
     def shown(self, job: Job) -> VideoObject:
         """A job as the API shows it."""

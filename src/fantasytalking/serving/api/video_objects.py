@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from fantasytalking.serving.jobs.job_records import Job, JobStatus, Mode
+from fantasytalking.serving.jobs.job_files import FOOTAGE
+from fantasytalking.serving.jobs.job_records import Job, JobInputs, JobStatus, Mode
 
-__all__ = ["DeletedVideo", "VideoList", "VideoObject", "video_object"]
+__all__ = ["DeletedVideo", "VideoList", "VideoObject", "stored_inputs", "video_object"]
 
 
 class VideoError(BaseModel):
@@ -28,6 +29,14 @@ class MadeVideo(BaseModel):
     frames: Annotated[int, Field(description="Number of frames.")]
     duration: Annotated[float, Field(description="Seconds.")]
     bytes: Annotated[int, Field(description="Size of the file.")]
+
+
+class VideoInput(BaseModel):
+    """A file that was sent for a video."""
+
+    name: Annotated[str, Field(description="The file is at /v1/videos/ID/input/NAME.")]
+    field: Annotated[str, Field(description="The field that it was sent in.")]
+    face: Annotated[int | None, Field(description="Number of the face that says it; null where one face speaks.")]
 
 
 class VideoObject(BaseModel):
@@ -62,6 +71,7 @@ class VideoObject(BaseModel):
         ),
     ]
     given: Annotated[dict[str, Any], Field(description="Settings as they were given.")]
+    inputs: Annotated[list[VideoInput], Field(description="The files that were sent.")]
     notes: Annotated[list[str], Field(description="What was found, changed or chosen, a sentence each.")]
     error: VideoError | None
     video: MadeVideo | None
@@ -110,6 +120,7 @@ def video_object(job: Job, position: int | None) -> VideoObject:
         profile=job.profile,
         settings=job.settings,
         given=job.given,
+        inputs=_inputs(job.inputs),
         notes=list(job.notes),
         error=None if job.error is None else VideoError(**dataclasses.asdict(job.error)),
         video=None if job.video is None else MadeVideo(**dataclasses.asdict(job.video)),
@@ -117,6 +128,28 @@ def video_object(job: Job, position: int | None) -> VideoObject:
         preview=job.preview,
         request_id=job.request_id,
     )
+
+
+def stored_inputs(inputs: JobInputs) -> dict[str, str]:
+    """Name of each input in the API -> name of its file in the job's folder.
+
+    The portrait is not called as its file is: `/input/image` is a small copy of it, of footage its first frame.
+    """
+    picture = "footage" if inputs.picture == FOOTAGE else "portrait"
+    return {picture: inputs.picture, **{name: name for name in inputs.speeches}}
+
+
+def _inputs(inputs: JobInputs) -> list[VideoInput]:
+    picture, *speeches = stored_inputs(inputs)
+    faces = inputs.faces or (None,) * len(speeches)
+    field = "video_reference" if inputs.picture == FOOTAGE else "image_reference"
+    return [
+        VideoInput(name=picture, field=field, face=None),
+        *(
+            VideoInput(name=name, field="audio_reference", face=face)
+            for name, face in zip(speeches, faces, strict=True)
+        ),
+    ]
 
 
 def _whole(seconds: float | None) -> int | None:

@@ -16,15 +16,24 @@ from fantasytalking.serving.api.accept_video import Sender
 from fantasytalking.serving.api.api_errors import ApiError, error_responses
 from fantasytalking.serving.api.identity import client_of
 from fantasytalking.serving.api.service import request_id_of, service_of
-from fantasytalking.serving.api.video_objects import DeletedVideo, VideoList, VideoObject, video_object
+from fantasytalking.serving.api.video_objects import DeletedVideo, VideoList, VideoObject, stored_inputs, video_object
 from fantasytalking.serving.jobs.job_files import FOOTAGE
 from fantasytalking.serving.jobs.job_records import Job, JobStatus
+from fantasytalking.serving.uploads.file_kinds import content_type
 
 __all__ = ["video_routes"]
 
 _THUMBNAIL = 512
 _QUALITY = 85
 _JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "A JPEG."}}
+_INPUT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {kind: {} for kind in ("image/png", "audio/*", "video/*", "application/octet-stream")},
+        "description": "The file. A picture is a PNG of the pixels that were sent; sound and footage are as they were sent.",
+    },
+    206: {"description": "The range that was asked for."},
+    416: {"description": "The range lies outside the file."},
+}
 _VIDEO: dict[int | str, dict[str, Any]] = {
     200: {"content": {"video/mp4": {}}, "description": "The video."},
     206: {"content": {"video/mp4": {}}, "description": "The range that was asked for."},
@@ -124,7 +133,7 @@ def _add_files(routes: APIRouter) -> None:
         download: Annotated[bool, Query(description="Whether a browser is to save it.")] = False,
     ) -> FileResponse:
         service = service_of(request)
-        path = _finished(service.job_of(request, video_id), service.files.folder)
+        path = service.video_of(service.job_of(request, video_id))
         how: Literal["attachment", "inline"] = "attachment" if download else "inline"
         return FileResponse(
             path, media_type="video/mp4", filename=f"{video_id}.mp4", content_disposition_type=how, headers=_kept()
@@ -169,15 +178,21 @@ def _add_files(routes: APIRouter) -> None:
         job = service.job_of(request, video_id)
         return _small_picture(job, service.files.folder(job.id), longest=1024)
 
-
-def _finished(job: Job, folder: Any) -> Path:
-    if job.status != JobStatus.COMPLETED or job.video_file is None:
-        why = "failed" if job.status == JobStatus.FAILED else f"is {job.status}"
-        raise ApiError(409, "not_ready", f"There is no video: the job {why}; see /v1/videos/{job.id}.")
-    path: Path = folder(job.id) / job.video_file
-    if not path.is_file():
-        raise ApiError(404, "not_found", "The video is gone.")
-    return path
+    @routes.get(
+        "/{video_id}/input/{name}",
+        responses={**_INPUT, **error_responses(404)},
+        response_class=FileResponse,
+        summary="A file that was sent for it, by its name among the inputs of the job",
+    )
+    def get_input(request: Request, video_id: str, name: str) -> FileResponse:
+        service = service_of(request)
+        job = service.job_of(request, video_id)
+        stored = stored_inputs(job.inputs).get(name)
+        path = service.files.folder(job.id) / (stored or "")
+        if stored is None or not path.is_file():
+            raise ApiError(404, "not_found", "The job has no input of this name; its inputs are among its values.")
+        kind, ending = content_type(path, is_picture=stored == job.inputs.picture)
+        return FileResponse(path, media_type=kind, filename=f"{video_id}-{name}{ending}", headers=_kept())
 
 
 def _small_picture(job: Job, folder: Path, longest: int = _THUMBNAIL) -> Response:

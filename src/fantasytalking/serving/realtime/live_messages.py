@@ -19,7 +19,10 @@ from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.serving.api.settings_schema import check_names, parsed_settings
 from fantasytalking.system.records import field, record
 
-__all__ = ["CANCEL", "FINISH", "START", "SessionStart", "parse_message"]
+__all__ = ["CANCEL", "FINISH", "LIVE_IMAGE_BYTES", "START", "SessionStart", "parse_message"]
+
+LIVE_IMAGE_BYTES = 32 * 2**20
+"""Largest portrait of a live session, whose first message lies in memory as a whole; also bounded by `image_bytes`."""
 
 START, FINISH, CANCEL = "session.start", "speech.finish", "session.cancel"
 _TYPES = (START, FINISH, CANCEL)

@@ -19,7 +19,14 @@ from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.serving.api.refusals import error_body
 from fantasytalking.serving.jobs.job_errors import INTERNAL, error_of
 from fantasytalking.serving.offered_models import model_named
-from fantasytalking.serving.realtime.live_messages import CANCEL, FINISH, START, SessionStart, parse_message
+from fantasytalking.serving.realtime.live_messages import (
+    CANCEL,
+    FINISH,
+    LIVE_IMAGE_BYTES,
+    START,
+    SessionStart,
+    parse_message,
+)
 from fantasytalking.serving.realtime.live_packets import VIDEO
 from fantasytalking.serving.realtime.live_pool import LivePool, LiveProcess
 from fantasytalking.serving.server_settings import ServerSettings
@@ -91,7 +98,7 @@ class _Conversation:
         if first["type"] != START:
             await self.refuse("bad_request", f"The first message must be {START}.", "refused")
             return
-        start = await run_in_threadpool(SessionStart.of, first, settings.image_bytes)
+        start = await run_in_threadpool(SessionStart.of, first, min(settings.image_bytes, LIVE_IMAGE_BYTES))
         model, _ = model_named(settings, start.model)
         if not self._pool.has_room:
             await self.refuse(

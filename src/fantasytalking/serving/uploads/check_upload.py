@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from fantasytalking.errors import AudioError, ImageError, InputError, VideoError
+from fantasytalking.provenance.signing_identity import own_certificate
 from fantasytalking.serving.server_settings import ServerSettings
 from fantasytalking.serving.uploads.checking_process import SLOW
 from fantasytalking.serving.uploads.file_kinds import FileKind, FileTooLarge, UnknownFileKind, check_kind
+from fantasytalking.verification import Verification
 
-__all__ = ["UploadFacts", "check_upload", "most_bytes"]
+__all__ = ["UploadFacts", "check_upload", "most_bytes", "verify_result", "verify_upload"]
 
 _ERRORS: dict[str, type[InputError]] = {"image": ImageError, "audio": AudioError, "video": VideoError}
 _MODULE = "fantasytalking.serving.uploads.checking_process"
@@ -26,6 +29,8 @@ _MODULE = "fantasytalking.serving.uploads.checking_process"
 _PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "LC_ALL", "VIRTUAL_ENV")
 # starting Python and reading the limits, which is not the sender's doing
 _START_SECONDS = 20.0
+# the largest number that FFmpeg takes
+_MOST_PIXELS = 2**31 - 1
 
 _turns: dict[int, threading.BoundedSemaphore] = {}
 _turns_lock = threading.Lock()
@@ -86,14 +91,47 @@ def check_upload(path: Path, kind: FileKind, settings: ServerSettings) -> Upload
         InputError: As `ImageError`, `AudioError` or `VideoError`: it cannot be decoded, is too large or too long, or takes too much time
             or memory.
     """
+    size, known = _accepted(path, kind, settings)
+    found = _decoded(path, kind, settings, _task(path, kind, settings))
+    notes = tuple(found.pop("notes", ()))
+    return UploadFacts(kind, known, size, notes=notes, **found)
+
+
+def verify_upload(path: Path, settings: ServerSettings) -> Verification:
+    """What `verify` finds in an uploaded video, in a process of its own; blocks as `check_upload` does.
+
+    Args:
+        path: The file, under a name of ours in a folder of ours.
+        settings: Settings of the server.
+
+    Raises:
+        InputError: As for `check_upload`.
+    """
+    _accepted(path, "video", settings)
+    # It is complete: what was written a moment ago would be read as a file that grows.
+    os.utime(path, (0, 0))
+    return _marks_of(path, settings, _task(path, "video", settings))
+
+
+def verify_result(path: Path, settings: ServerSettings) -> Verification:
+    """What `verify` finds in a video that this server made, which may be longer and larger than an upload.
+
+    Args:
+        path: The file.
+        settings: Settings of the server.
+
+    Raises:
+        InputError: It is gone, or takes too much time or memory.
+    """
+    return _marks_of(path, settings, {**_task(path, "video", settings), "seconds": math.inf, "pixels": _MOST_PIXELS})
+
+
+def _accepted(path: Path, kind: FileKind, settings: ServerSettings) -> tuple[int, str]:
+    """Size and format of a file that may be decoded."""
     size = _size_of(path, kind)
     if size > most_bytes(kind, settings):
         raise FileTooLarge(f"The {kind} has {size:,} bytes and at most {most_bytes(kind, settings):,} are accepted.")
-    known = check_kind(path, kind)
-    with _turn(settings.checks_at_once):
-        found = _decoded(path, kind, settings)
-    notes = tuple(found.pop("notes", ()))
-    return UploadFacts(kind, known, size, notes=notes, **found)
+    return size, check_kind(path, kind)
 
 
 def _size_of(path: Path, kind: FileKind) -> int:
@@ -110,17 +148,32 @@ def _turn(count: int) -> threading.BoundedSemaphore:
         return _turns.setdefault(count, threading.BoundedSemaphore(count))
 
 
-def _decoded(path: Path, kind: FileKind, settings: ServerSettings) -> dict[str, Any]:
-    """What the process that decodes found out."""
-    error = _ERRORS[kind]
-    task = {
+def _marks_of(path: Path, settings: ServerSettings, task: dict[str, Any]) -> Verification:
+    # The certificate alone is passed on: the file that holds it holds the key, too.
+    own = own_certificate()
+    more = {"look": "marks", "own": None if own is None else own.decode()}
+    return Verification.from_summary(_decoded(path, "video", settings, {**task, **more}))
+
+
+def _task(path: Path, kind: FileKind, settings: ServerSettings) -> dict[str, Any]:
+    return {
         "path": str(path.absolute()),
-        "kind": kind,
+        "look": kind,
         "seconds": settings.speech_seconds if kind == "audio" else settings.footage_seconds,
         "pixels": settings.image_pixels if kind == "image" else settings.video_pixels,
         "memory": settings.check_memory,
         "cpu_seconds": settings.check_seconds,
     }
+
+
+def _decoded(path: Path, kind: FileKind, settings: ServerSettings, task: dict[str, Any]) -> dict[str, Any]:
+    """What the process that decodes found out."""
+    with _turn(settings.checks_at_once):
+        return _answer(path, kind, settings, task)
+
+
+def _answer(path: Path, kind: FileKind, settings: ServerSettings, task: dict[str, Any]) -> dict[str, Any]:
+    error = _ERRORS[kind]
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     # what is too long for memory is spooled beside the file, in the data folder
     environment.update(TMPDIR=str(path.parent.absolute()), PYTHONDONTWRITEBYTECODE="1", OMP_NUM_THREADS="1")

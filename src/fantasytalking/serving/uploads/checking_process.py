@@ -11,9 +11,12 @@ import sys
 import threading
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fantasytalking.errors import ImageError, InputError, OutOfMemory, VideoError
+
+if TYPE_CHECKING:
+    from fantasytalking.media.video import VideoInfo
 
 __all__ = ["SLOW", "main"]
 
@@ -84,7 +87,7 @@ def _end_after(seconds: float) -> None:
 def _look(path: Path, task: dict[str, Any]) -> dict[str, Any]:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
-        look = {"image": _image, "audio": _audio, "video": _video}[task["kind"]]
+        look = {"image": _image, "audio": _audio, "video": _video, "marks": _marks}[task["look"]]
         facts = look(path, task)
     notes = [str(one.message).replace(f"'{path}'", "that was sent") for one in told if one.category is UserWarning]
     return {**facts, "notes": notes}
@@ -117,8 +120,32 @@ def _audio(path: Path, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _video(path: Path, task: dict[str, Any]) -> dict[str, Any]:
+    from fantasytalking.media.video import iterate_frames
+
+    info = _probed(path, task)
+    for _ in iterate_frames(path, max_frames=_FIRST_FRAMES):
+        pass
+    return {
+        "width": info.width,
+        "height": info.height,
+        "frames": info.frames,
+        "fps": float(info.fps),
+        "seconds": info.seconds,
+        "has_audio": info.has_audio,
+    }
+
+
+def _marks(path: Path, task: dict[str, Any]) -> dict[str, Any]:
+    _probed(path, task)
+    from fantasytalking.verification import look_for_marks
+
+    return look_for_marks(path, None, task["own"]).summary()
+
+
+def _probed(path: Path, task: dict[str, Any]) -> VideoInfo:
+    """Length and size of a video, which are within the limits."""
     _restrict(task)
-    from fantasytalking.media.video import iterate_frames, probe_video
+    from fantasytalking.media.video import probe_video
 
     info = probe_video(path)
     if info.seconds > task["seconds"]:
@@ -130,16 +157,7 @@ def _video(path: Path, task: dict[str, Any]) -> dict[str, Any]:
             f"The video that was sent is {info.width} x {info.height} px and frames of at most {task['pixels']:,} pixels are accepted; "
             "give a smaller one."
         )
-    for _ in iterate_frames(path, max_frames=_FIRST_FRAMES):
-        pass
-    return {
-        "width": info.width,
-        "height": info.height,
-        "frames": info.frames,
-        "fps": float(info.fps),
-        "seconds": info.seconds,
-        "has_audio": info.has_audio,
-    }
+    return info
 
 
 def _restrict(task: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from fantasytalking.errors import InputError
 
-__all__ = ["MEDIA_FORMATS", "FileKind", "FileTooLarge", "UnknownFileKind", "check_kind", "recognise"]
+__all__ = ["MEDIA_FORMATS", "FileKind", "FileTooLarge", "UnknownFileKind", "check_kind", "content_type", "recognise"]
 
 FileKind = Literal["image", "audio", "video"]
 
@@ -86,6 +86,29 @@ _ACCEPTED = {
 }
 
 
+_TYPES = {
+    "PNG": ("image/png", ".png"),
+    "FLAC": ("audio/flac", ".flac"),
+    "MP3": ("audio/mpeg", ".mp3"),
+    "MPEG audio": ("audio/mpeg", ".mp3"),
+    "AMR": ("audio/amr", ".amr"),
+    "AU": ("audio/basic", ".au"),
+    "CAF": ("audio/x-caf", ".caf"),
+    "Wave64": ("audio/x-w64", ".w64"),
+    "WAV": ("audio/wav", ".wav"),
+    "RF64": ("audio/wav", ".wav"),
+    "AIFF": ("audio/aiff", ".aiff"),
+    "ASF": ("video/x-ms-asf", ".asf"),
+    "FLV": ("video/x-flv", ".flv"),
+    "MPEG": ("video/mpeg", ".mpg"),
+    "AVI": ("video/x-msvideo", ".avi"),
+    "MP4 or QuickTime": ("video/mp4", ".mp4"),
+    "QuickTime": ("video/quicktime", ".mov"),
+    "MPEG transport stream": ("video/mp2t", ".ts"),
+}
+_UNKNOWN = ("application/octet-stream", "")
+
+
 class UnknownFileKind(InputError):  # noqa: N818 - what is given has no kind that is known
     """The file is none of the accepted kinds."""
 
@@ -150,3 +173,24 @@ def check_kind(path: Path, kind: FileKind) -> str:
     if family not in fits:
         raise UnknownFileKind(f"The {kind} is {name}, which is no {kind}; give {_ACCEPTED[kind]}.")
     return name
+
+
+def content_type(path: Path, is_picture: bool) -> tuple[str, str]:
+    """How a stored upload is served.
+
+    Args:
+        path: The file, whose kind was checked.
+        is_picture: Whether its pictures are meant, and not its sound.
+
+    Returns:
+        Its content type by its first bytes, and the ending that its name should have.
+    """
+    with open(path, "rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    name = (recognise(head) or ("", ""))[0]
+    if name == "Ogg":
+        return ("video/ogg", ".ogv") if is_picture else ("audio/ogg", ".ogg")
+    if name == "Matroska or WebM":
+        # what the file says of itself in its first element
+        return ("video/webm", ".webm") if b"webm" in head[:64] else ("video/x-matroska", ".mkv")
+    return _TYPES.get(name, _UNKNOWN)

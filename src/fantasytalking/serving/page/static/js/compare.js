@@ -9,12 +9,15 @@ import { clock, moment, shown } from "./words.js";
 const DRIFT = 0.04;
 const SIDES = ["a", "b"];
 
-export class Comparison {
+/** Event "another" with detail job: it is wanted with another seed. */
+export class Comparison extends EventTarget {
+  #jobs = [];
   #videos = SIDES.map((side) => byId(`compare-video-${side}`));
   #seeking = false;
 
   /** @param {SettingsStore} store for the titles of the settings */
   constructor(store) {
+    super();
     this.store = store;
     const [first, second] = this.#videos;
     byId("compare-play").addEventListener("click", () => (first.paused && second.paused ? this.play() : this.pause()));
@@ -25,25 +28,33 @@ export class Comparison {
     });
     seek.addEventListener("change", () => (this.#seeking = false));
     for (const side of SIDES) byId(`compare-sound-${side}`).addEventListener("change", () => this.#sound());
+    SIDES.forEach((side, n) => byId(`compare-another-${side}`).addEventListener("click", () => this.#another(n)));
     for (const video of this.#videos) for (const name of ["play", "pause", "ended"]) video.addEventListener(name, () => this.#buttons());
   }
 
   /** Show two jobs. */
   async open(jobs) {
+    this.#jobs = jobs;
     this.#videos.forEach((video, n) => {
       video.src = api.address(`/v1/videos/${jobs[n].id}/content`);
-      byId(`compare-name-${SIDES[n]}`).textContent = `${"AB"[n]}: ${moment(jobs[n].created_at)}`;
+      byId(`compare-name-${SIDES[n]}`).textContent = `${"AB"[n]}: ${moment(jobs[n].created_at)}, seed ${jobs[n].settings.seed}`;
     });
     const longest = Math.max(...jobs.map((job) => job.video?.duration ?? 0));
     Object.assign(byId("compare-seek"), { max: longest, value: 0 });
     this.#differences(jobs);
     this.#sound();
     this.#time();
+    this.#buttons();
     const closed = openDialog(byId("compare-dialog"));
     byId("compare-play").focus();
     await closed;
     this.pause();
     for (const video of this.#videos) video.removeAttribute("src");
+  }
+
+  #another(n) {
+    byId("compare-dialog").close();
+    this.dispatchEvent(new CustomEvent("another", { detail: this.#jobs[n] }));
   }
 
   async play() {

@@ -1,8 +1,8 @@
 // What the user has chosen, sent as one request; and errors, each beside what it is about.
 
-import * as api from "./api.js";
 import { button, byId } from "./dom.js";
 import { announce, showError } from "./notices.js";
+import { bodyOf, sendVideo } from "./video_request.js";
 import { about } from "./words.js";
 
 /** Event "sent" with detail job; "sending"; "refused". */
@@ -32,15 +32,9 @@ export class CreateForm extends EventTarget {
 
   /** The multipart body of POST /v1/videos. */
   body() {
-    const form = new FormData();
-    form.append(this.portrait.kind === "footage" ? "video_reference" : "image_reference", this.portrait.file, "reference");
-    for (const { face, file } of this.speech.speeches) {
-      form.append("audio_reference", file, "speech");
-      if (face !== null) form.append("audio_face", String(face));
-    }
-    const given = { ...this.settings.store.changed(), ...this.extras.changed() };
-    for (const [name, value] of Object.entries(given)) form.append(name, value === null ? "" : String(value));
-    return form;
+    const field = this.portrait.kind === "footage" ? "video_reference" : "image_reference";
+    const speeches = this.speech.speeches.map((one) => ({ field: "audio_reference", ...one }));
+    return bodyOf([{ field, face: null, file: this.portrait.file }, ...speeches], { ...this.settings.store.changed(), ...this.extras.changed() });
   }
 
   async submit() {
@@ -50,9 +44,7 @@ export class CreateForm extends EventTarget {
     this.#setBusy(true);
     this.dispatchEvent(new Event("sending"));
     try {
-      const answer = await api.postForm("/v1/videos", this.body(), { "Idempotency-Key": crypto.randomUUID?.() ?? String(Math.random()) });
-      const job = await answer.json();
-      this.dispatchEvent(new CustomEvent("sent", { detail: job }));
+      this.dispatchEvent(new CustomEvent("sent", { detail: await sendVideo(this.body()) }));
     } catch (error) {
       this.dispatchEvent(new Event("refused"));
       this.#show(error);

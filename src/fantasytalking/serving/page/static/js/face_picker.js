@@ -48,10 +48,11 @@ export class FacePicker extends EventTarget {
       mark.setAttribute("aria-pressed", String(this.#chosen.has(Number(mark.dataset.face))));
   }
 
-  /** Choose one face, when there is one of this number. */
-  choose(number) {
-    if (!this.#faces.some((face) => face.number === number) || (this.#chosen.size === 1 && this.#chosen.has(number))) return;
-    this.#chosen = new Set([number]);
+  /** Choose faces, when there are some of these numbers. */
+  choose(...numbers) {
+    const known = numbers.every((number) => this.#faces.some((face) => face.number === number));
+    if (!known || (this.#chosen.size === numbers.length && numbers.every((number) => this.#chosen.has(number)))) return;
+    this.#chosen = new Set(numbers);
     this.#marks();
     this.dispatchEvent(new Event("change"));
   }

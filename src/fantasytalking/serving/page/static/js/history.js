@@ -9,7 +9,7 @@ import { length, moment } from "./words.js";
 const PAGE = 24;
 const POLL_MS = 3000;
 
-/** Events: "open" and "again" with detail job; "compare" with detail [job, job]. */
+/** Events: "open", "again" and "check" with detail job; "compare" with detail [job, job]. */
 export class History extends EventTarget {
   #jobs = new Map();
   #chosen = [];
@@ -111,7 +111,8 @@ export class History extends EventTarget {
       done ? make("label", { class: "compare-box" }, box, make("span", { text: "Compare", "aria-hidden": "true" })) : null,
       make("span", { class: "grow" }),
       done ? act("download", "Download", () => api.download(`/v1/videos/${job.id}/content?download=1`, `${job.id}.mp4`)) : null,
-      act("again", "Use settings and seed again", () => this.#tell("again", job)),
+      done ? act("shield", "Check the marks", () => this.#tell("check", job)) : null,
+      act("again", "Use picture, speech and settings again", () => this.#tell("again", job)),
       act("remove", "Delete", () => this.#delete(job)));
   }
 

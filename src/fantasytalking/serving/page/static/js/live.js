@@ -6,6 +6,7 @@ import { canPlay, LivePlayer } from "./live_player.js";
 import { dataUrl, LiveSession } from "./live_session.js";
 import { FileSource, MicrophoneSource } from "./live_sources.js";
 import { showError } from "./notices.js";
+import { size } from "./words.js";
 
 const SLOW_SECONDS = 4;
 const SOURCES = [["microphone", "Microphone"], ["file", "Chosen speech"]];
@@ -29,8 +30,8 @@ export class LivePanel {
   #timer = 0;
 
   /** Adds itself to the page, before the history. */
-  constructor({ portrait, speech, settings, extras }) {
-    Object.assign(this, { portrait, speech, settings, extras });
+  constructor({ portrait, speech, settings, extras, limits }) {
+    Object.assign(this, { portrait, speech, settings, extras, limits });
     this.element = this.#build();
     byId("history").before(this.element);
     this.#show("idle");
@@ -80,6 +81,8 @@ export class LivePanel {
       portrait.file ? "Live, a picture speaks, not a video; choose a picture." : "There is no portrait yet.",
       choose("Choose a picture", () => byId("portrait-file").click()),
       choose("Use the example", () => portrait.useExample().then(again))];
+    if (portrait.file.size > this.limits.live_image_bytes) return [
+      `The picture has ${size(portrait.file.size)}; live, at most ${size(this.limits.live_image_bytes)} are taken.`, choose("Choose a picture", () => byId("portrait-file").click())];
     if (portrait.speakers.length > 1) return ["Live, one face speaks; choose one in the picture.", choose("Go to the picture", () => portrait.focus())];
     if (!this.#isMicrophone && !speech.open.file) return ["There is no speech yet.",
       choose("Use the example", () => speech.useExample().then(again)), choose("Use the microphone", () => { this.radios[0].checked = true; again(); })];

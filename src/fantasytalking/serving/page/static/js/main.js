@@ -1,13 +1,15 @@
 // The page: makes the parts and joins them. Every part is a client of the REST API and knows the others only by events.
 
 import * as api from "./api.js";
+import { CheckDialog } from "./check_dialog.js";
 import { Comparison } from "./compare.js";
 import { CreateForm } from "./create_form.js";
-import { byId, fill, make } from "./dom.js";
+import { button, byId, fill, make } from "./dom.js";
 import { History } from "./history.js";
 import { LivePanel } from "./live.js";
-import { announce, askToken, showError, watchConnection } from "./notices.js";
+import { askToken, showError, watchConnection } from "./notices.js";
 import { PortraitCard } from "./portrait_card.js";
+import { Reuse } from "./reuse.js";
 import { SettingsForm } from "./settings_form.js";
 import { SettingsStore } from "./settings_store.js";
 import { SpeechCard } from "./speech_card.js";
@@ -15,6 +17,7 @@ import { ENDED, Stage } from "./stage.js";
 import { styleCard } from "./style_card.js";
 import { startTheme } from "./theme.js";
 import { extrasForm } from "./extras_form.js";
+import { withAnotherSeed } from "./video_request.js";
 
 async function start() {
   startTheme();
@@ -28,17 +31,22 @@ async function start() {
   const store = new SettingsStore(settings.data);
   const form = new SettingsForm(store, styleCard(store));
   const extras = extrasForm(models.data, limits.profiles);
-  extras.store.addEventListener("change", async ({ detail: { name } }) => {
-    if (name === "model") store.redefine((await api.getJson(`/v1/settings?model=${encodeURIComponent(extras.store.value("model"))}`)).data);
+  const redefine = async () => store.redefine((await api.getJson(`/v1/settings?model=${encodeURIComponent(extras.store.value("model"))}`)).data);
+  let redefined = Promise.resolve();
+  extras.store.addEventListener("change", ({ detail: { name } }) => {
+    if (name === "model") redefined = redefined.then(redefine);
   });
   const portrait = new PortraitCard(limits);
   speech.start(limits);
   const history = new History();
   const comparison = new Comparison(store);
   const create = new CreateForm({ portrait, speech, settings: form, extras });
-  new LivePanel({ portrait, speech, settings: form, extras });
-  const again = (job) => useAgain(job, store, extras);
-  const stage = new Stage({ again, compare: (job) => history.compareWith(job), tryAgain: () => create.submit() });
+  new LivePanel({ portrait, speech, settings: form, extras, limits });
+  const check = new CheckDialog(limits);
+  const reuse = new Reuse({ portrait, speech, store, extras, modelReady: () => redefined });
+  const again = (job) => reuse.take(job);
+  const stage = new Stage({ again, another: (job) => another(job), check: (job) => check.checkJob(job), compare: (job) => history.compareWith(job), tryAgain: () => create.submit() });
+  const another = (job) => repeat(job, stage);
 
   joinFaces(portrait, speech, store);
   takeDrops(portrait, speech);
@@ -61,7 +69,9 @@ async function start() {
     byId("stage-title").focus({ preventScroll: true });
   });
   history.addEventListener("again", ({ detail: job }) => again(job));
+  history.addEventListener("check", ({ detail: job }) => check.checkJob(job));
   history.addEventListener("compare", ({ detail: jobs }) => comparison.open(jobs));
+  comparison.addEventListener("another", ({ detail: job }) => another(job));
   history.addEventListener("deleted", ({ detail: job }) => stage.job?.id === job.id && stage.clear());
   byId("example-video").addEventListener("click", async () => {
     await Promise.all([portrait.useExample(), speech.useExample()]);
@@ -106,14 +116,17 @@ function joinFaces(portrait, speech, store) {
   });
 }
 
-/** Take over all settings of a job, its seed included, so that the same inputs give the same video. */
-function useAgain(job, store, extras) {
-  store.resetAll();
-  store.apply(job.settings);
-  extras.apply({ model: job.model, profile: job.profile });
-  announce("Settings and seed are taken over.");
-  byId("style-title").focus();
-  byId("style-title").scrollIntoView({ block: "center" });
+/** Make a video once more with another seed; the form is left alone. */
+async function repeat(job, stage) {
+  stage.setAspect(job.video.width / job.video.height);
+  stage.sending();
+  byId("stage").scrollIntoView({ block: innerWidth > 860 ? "nearest" : "start" });
+  byId("stage-title").focus({ preventScroll: true });
+  try {
+    stage.show(await withAnotherSeed(job));
+  } catch (error) {
+    stage.refused(error.message, button("Try again", { kind: "small", onclick: () => repeat(job, stage) }));
+  }
 }
 
 function failed(error) {

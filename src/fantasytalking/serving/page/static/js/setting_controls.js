@@ -1,6 +1,7 @@
 // One form control for one setting, made from its description (GET /v1/settings). Each has `element` and keeps itself up to date.
 
 import { icon, make, newId } from "./dom.js";
+import { randomSeed } from "./video_request.js";
 import { shown } from "./words.js";
 
 const SLIDER_STEPS = 1000;
@@ -67,7 +68,7 @@ function numberControl(setting, store, ids) {
   }
   const dice = setting.name === "seed" && make("button", {
     type: "button", class: "button quiet", "aria-label": "A random seed", title: "A random seed",
-    onclick: () => store.set("seed", crypto.getRandomValues(new Uint32Array(1))[0]),
+    onclick: () => store.set("seed", randomSeed()),
   }, icon("dice"));
   return { parts: [slider, number, dice].filter(Boolean), show, input: number };
 }

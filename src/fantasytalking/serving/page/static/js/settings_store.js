@@ -64,6 +64,11 @@ export class SettingsStore extends EventTarget {
     }
   }
 
+  /** All values, by name. */
+  values() {
+    return Object.fromEntries(this.#values);
+  }
+
   /** The values that differ from the defaults, by name. */
   changed() {
     const names = [...this.descriptions.keys()].filter((name) => this.isChanged(name));

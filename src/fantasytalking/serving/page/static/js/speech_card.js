@@ -66,6 +66,18 @@ export class SpeechCard extends EventTarget {
     return this.slots.find((slot) => !slot.file) ?? this.slots[0];
   }
 
+  /**
+   * Take the speeches of an earlier video; slots without one are emptied.
+   * @param {Array<{face: number|null, file: Blob}>} speeches
+   */
+  async take(speeches) {
+    for (const [face, slot] of this.#slots) {
+      const own = speeches.find((one) => one.face === face) ?? (speeches.length === 1 && this.#slots.size === 1 ? speeches[0] : null);
+      if (own) await slot.use(own.file);
+      else slot.clear();
+    }
+  }
+
   useExample() {
     return this.open.useExample();
   }

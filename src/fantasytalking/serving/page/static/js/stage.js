@@ -38,7 +38,7 @@ export class Stage extends EventTarget {
   #announced = -1;
   #before = null;
 
-  /** @param {{again: function(object), compare: function(object), tryAgain: function()}} actions */
+  /** @param {{again: function(object), another: function(object), check: function(object), compare: function(object), tryAgain: function()}} actions */
   constructor(actions) {
     super();
     this.actions = actions;
@@ -60,10 +60,15 @@ export class Stage extends EventTarget {
     this.#progress(null, "Sending picture and speech.");
   }
 
-  /** It was not taken: go back to what was there. */
-  refused() {
+  /**
+   * It was not taken: go back to what was there.
+   * @param {string|null} message why, where nothing else tells it
+   * @param {...HTMLElement} ways
+   */
+  refused(message = null, ...ways) {
     if (this.#before) this.show(this.#before);
     else this.clear();
+    if (message) showError(byId("stage-error"), message, ...ways);
   }
 
   /** Nothing to show. */
@@ -166,14 +171,16 @@ export class Stage extends EventTarget {
       fill(byId("stage-notes"), ...(job.notes ?? []).map((note) => make("li", { text: note })));
       fill(byId("stage-buttons"),
         button("Download", { name: "download", kind: "small primary", onclick: () => api.download(`/v1/videos/${job.id}/content?download=1`, `${job.id}.mp4`) }),
-        button("Use settings and seed", { name: "again", kind: "small", onclick: () => this.actions.again(job) }),
+        button("Another seed", { name: "dice", kind: "small", title: "Make it once more with another seed", onclick: () => this.actions.another(job) }),
+        button("Use again", { name: "again", kind: "small", title: "Put its picture, speech and settings into the form", onclick: () => this.actions.again(job) }),
+        button("Check the marks", { name: "shield", kind: "small", onclick: () => this.actions.check(job) }),
         button("Compare", { name: "compare", kind: "small", onclick: () => this.actions.compare(job) }));
       if (fresh) announce("The video is done and plays.");
       return;
     }
     const message = job.status === "cancelled" ? "Cancelled. Your entries are still there." : job.error?.message ?? "The video could not be made.";
     showError(byId("stage-error"), message, button("Try again", { kind: "small", onclick: () => this.actions.tryAgain() }),
-      button("Use its settings", { kind: "small", onclick: () => this.actions.again(job) }));
+      button("Use its picture, speech and settings", { kind: "small", onclick: () => this.actions.again(job) }));
   }
 
   async #cancel() {
