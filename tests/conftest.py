@@ -22,6 +22,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # before torch and OpenCV are imported, here and in what tests start: each worker has a core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Until the tests are collected: imports make millions of objects, all of which stay.
+gc.disable()
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the files that have the most slow tests, then the longest, so that no worker is left alone with one of them at the end."""
@@ -38,6 +41,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Spare the garbage collector what is there for good: modules and tests, millions of objects that it would look at again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

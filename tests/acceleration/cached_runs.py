@@ -30,6 +30,7 @@ def latents(pipeline: FantasyTalkingPipeline, **settings: Any) -> torch.Tensor:
         portrait(),
         speech(0.4),
         callback_on_step_end=lambda pipeline, step, timestep, tensors: seen.append(tensors["latents"].clone()),
+        output_type="latent",
         **{**SCALES, **settings},
     )
     return seen[-1]

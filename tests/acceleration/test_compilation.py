@@ -33,6 +33,7 @@ def made(pipeline: FantasyTalkingPipeline, seconds: float = 0.4, **settings: Any
         portrait(),
         speech(seconds),
         callback_on_step_end=lambda pipeline, step, timestep, tensors: seen.append(tensors["latents"].clone()),
+        output_type="latent",
         **{**SCALES, "steps": 2, **settings},
     )
     return seen[-1]

@@ -67,7 +67,7 @@ def made(pipeline: FantasyTalkingPipeline, seen: list[int], **settings: Any) -> 
     def look(pipeline: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> None:
         seen.append(remembered(pipeline.transformer))
 
-    pipeline(portrait(64), speech(0.5), callback_on_step_end=look, **{**SCALES, **settings})
+    pipeline(portrait(64), speech(0.5), callback_on_step_end=look, output_type="latent", **{**SCALES, **settings})
 
 
 @pytest.mark.parametrize("batching", ["on", "off"])

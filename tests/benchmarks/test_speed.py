@@ -40,6 +40,7 @@ def latents(pipeline: FantasyTalkingPipeline, **settings: Any) -> torch.Tensor:
         portrait(),
         speech(0.3),
         callback_on_step_end=lambda pipeline, step, timestep, tensors: seen.append(tensors["latents"]),
+        output_type="latent",
         **{"steps": 3, **settings},
     )
     return seen[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
 from collections.abc import Callable
@@ -29,7 +30,8 @@ DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
 
 @pytest.fixture(scope="module")
 def wan() -> FantasyTalkingPipeline:
-    return wan_pipeline(defaults={"steps": 2, "prompt_guidance_scale": 3.0, "audio_guidance_scale": 2.0})
+    defaults = {"steps": 2, "prompt_guidance_scale": 3.0, "audio_guidance_scale": 2.0}
+    return wan_pipeline(defaults=defaults, longest_side=32)
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +39,32 @@ def embedded() -> FantasyTalkingPipeline:
     return embedded_pipeline()
 
 
-def run(pipeline: FantasyTalkingPipeline, **settings: Any) -> tuple[TalkingVideo, list[torch.Tensor]]:
-    """The video, and the latents after each step."""
+def run(pipeline: FantasyTalkingPipeline, **settings: Any) -> TalkingVideo:
+    made: TalkingVideo = pipeline(portrait(), speech(), **settings)
+    return made
+
+
+def sampled(pipeline: FantasyTalkingPipeline, **settings: Any) -> list[torch.Tensor]:
+    """The latents after each step; they are not decoded."""
     latents: list[torch.Tensor] = []
-    video = pipeline(
+    pipeline(
         portrait(),
         speech(),
         callback_on_step_end=lambda pipeline, step, timestep, tensors: latents.append(tensors["latents"].clone()),
+        output_type="latent",
         **settings,
     )
-    return video, latents
+    return latents
+
+
+@functools.cache
+def usual_latents(pipeline: FantasyTalkingPipeline) -> torch.Tensor:
+    """What `sampled` ends with where no setting is given."""
+    return sampled(pipeline)[-1]
 
 
 def changes_the_latents(pipeline: FantasyTalkingPipeline, **settings: Any) -> bool:
-    return not torch.equal(run(pipeline)[1][-1], run(pipeline, **settings)[1][-1])
+    return not torch.equal(usual_latents(pipeline), sampled(pipeline, **settings)[-1])
 
 
 def batch_sizes(pipeline: FantasyTalkingPipeline, **settings: Any) -> list[int]:
@@ -58,7 +72,7 @@ def batch_sizes(pipeline: FantasyTalkingPipeline, **settings: Any) -> list[int]:
     seen: list[int] = []
     hook = pipeline.transformer.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     try:
-        run(pipeline, **settings)
+        sampled(pipeline, **settings)
     finally:
         hook.remove()
     return seen
@@ -69,7 +83,7 @@ def calls_of(pipeline: FantasyTalkingPipeline, part: str, **settings: Any) -> in
     seen: list[int] = []
     hook = pipeline.transformer.get_submodule(part).register_forward_hook(lambda *_: seen.append(1))
     try:
-        run(pipeline, **settings)
+        sampled(pipeline, **settings)
     finally:
         hook.remove()
     return len(seen)
@@ -93,9 +107,15 @@ def long(pipeline: FantasyTalkingPipeline, **settings: Any) -> NDArray[np.uint8]
     return pipeline(portrait(), speech(2.0), **{"segment_seconds": 1.1, **settings}).frames
 
 
+@functools.cache
+def usual_long(pipeline: FantasyTalkingPipeline, long_video: str) -> NDArray[np.uint8]:
+    """What `long` gives where no other setting is given."""
+    return long(pipeline, long_video=long_video)
+
+
 def continued_differs(pipeline: FantasyTalkingPipeline, **settings: Any) -> bool:
     """Whether settings change the second segment, and it alone."""
-    usual, other = (long(pipeline, long_video="continue", **some) for some in ({}, settings))
+    usual, other = usual_long(pipeline, "continue"), long(pipeline, long_video="continue", **settings)
     return np.array_equal(usual[:16], other[:16]) and not np.array_equal(usual, other)
 
 
@@ -113,7 +133,7 @@ def dubs_otherwise(pipeline: FantasyTalkingPipeline, **settings: Any) -> bool:
 
 def marks_of(pipeline: FantasyTalkingPipeline, **settings: Any) -> Marks:
     """What the files of a video are marked with; that these are in the files is tested in tests/provenance."""
-    marks = run(pipeline, **settings)[0].marks
+    marks = run(pipeline, **settings).marks
     assert marks is not None
     return marks
 
@@ -127,7 +147,7 @@ def asks_for_the_separator(pipeline: FantasyTalkingPipeline) -> bool:
 Reaches = Callable[[FantasyTalkingPipeline, FantasyTalkingPipeline], bool]
 
 REACHES: dict[str, Reaches] = {
-    "steps": lambda wan, embedded: len(run(wan, steps=3)[1]) == 3,
+    "steps": lambda wan, embedded: len(sampled(wan, steps=3)) == 3,
     "prompt_guidance_scale": lambda wan, embedded: changes_the_latents(wan, prompt_guidance_scale=4.0),
     "audio_guidance_scale": lambda wan, embedded: changes_the_latents(wan, audio_guidance_scale=4.0),
     "audio_start_percent": lambda wan, embedded: changes_the_latents(wan, audio_start_percent=40),
@@ -147,16 +167,20 @@ REACHES: dict[str, Reaches] = {
     "w_body": lambda wan, embedded: changes_the_latents(embedded, w_body=1.0),
     "sigma_shift": lambda wan, embedded: changes_the_latents(wan, sigma_shift=2.0),
     "seed": lambda wan, embedded: changes_the_latents(wan, seed=1),
-    "fps": lambda wan, embedded: run(wan, fps=30)[0].fps == 30 and len(run(wan, fps=30)[0].frames) == 15,
-    "max_seconds": lambda wan, embedded: len(run(wan, max_seconds=0.3)[0].frames) == 7,
+    "fps": lambda wan, embedded: (made := run(wan, fps=30)).fps == 30 and len(made.frames) == 15,
+    "max_seconds": lambda wan, embedded: len(run(wan, max_seconds=0.3).frames) == 7,
     "separate_speech": lambda wan, embedded: asks_for_the_separator(wan),
-    "long_video": lambda wan, embedded: not np.array_equal(long(wan), long(wan, long_video="continue")),
-    "segment_seconds": lambda wan, embedded: not np.array_equal(long(wan), long(wan, segment_seconds=1.5)),
-    "window_weights": lambda wan, embedded: not np.array_equal(long(wan), long(wan, window_weights="pyramid")),
+    "long_video": lambda wan, embedded: not np.array_equal(usual_long(wan, "auto"), usual_long(wan, "continue")),
+    "segment_seconds": lambda wan, embedded: (
+        not np.array_equal(usual_long(wan, "auto"), long(wan, segment_seconds=1.5))
+    ),
+    "window_weights": lambda wan, embedded: (
+        not np.array_equal(usual_long(wan, "auto"), long(wan, window_weights="pyramid"))
+    ),
     "prefix_noise": lambda wan, embedded: continued_differs(wan, prefix_noise=0.0),
     "anchor_audio": lambda wan, embedded: continued_differs(wan, anchor_audio="on"),
     "hold_look": lambda wan, embedded: continued_differs(wan, hold_look="off"),
-    "longest_side": lambda wan, embedded: run(wan, longest_side=80)[0].frames.shape[1:] == (80, 80, 3),
+    "longest_side": lambda wan, embedded: run(wan, longest_side=80).frames.shape[1:] == (80, 80, 3),
     "face": lambda wan, embedded: refuses_a_face_that_is_not_there(wan),
     "face_check": lambda wan, embedded: looks_closely(embedded),
     "dub_area": lambda wan, embedded: dubs_otherwise(wan, dub_area="face"),

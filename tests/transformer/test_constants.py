@@ -129,7 +129,8 @@ def test_a_lora_that_a_callback_weighs_in_mid_run_is_heard() -> None:
             model.set_adapters("style", 1.0 - step / STEPS)
             seen.append(tensors["latents"])
 
-        pipeline(portrait(), speech(0.4), callback_on_step_end=weigh, reuse_conditions=reuse, **SCALES)
+        given = {"callback_on_step_end": weigh, "reuse_conditions": reuse, "output_type": "latent", **SCALES}
+        pipeline(portrait(), speech(0.4), **given)
         return seen[-1]
 
     assert torch.equal(made("on"), made("off"))
