@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from fantasytalking.pipeline.clip_batches import Run
 from fantasytalking.pipeline.long_video import LongVideo
 from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.pipeline.segments import overlap_of
+from fantasytalking.system.files import atomic_path
 
 EXAMPLE = embedded_folder() / "example"
 SECONDS = 10.0
@@ -148,29 +149,58 @@ def check(pipeline: Any, options: Any) -> list[tuple[Any, ...]]:
     return rows
 
 
+End = tuple[NDArray[np.uint8], NDArray[np.float64]]
+"""Frames [F, H, W, 3] and mouth openings of the drawn meshes [F]."""
+
+
+def first_end(maker: Maker, count: int) -> End:
+    """The first frames."""
+    with watched(0) as openings:
+        frames = list(itertools.islice(maker.begun(0).each_frame(), count))
+    return np.stack(frames), np.concatenate(openings)[:count]
+
+
+def last_end(maker: Maker, count: int, run_in: float) -> End:
+    """The last frames, after a run-in of some seconds."""
+    needed = maker.speech.video_frames - count - round(run_in * maker.speech.fps)
+    late = maker.begun(sum(end <= needed for end in maker.ends))
+    skipped = maker.speech.video_frames - count - late.frames
+    with watched(skipped) as openings:
+        frames = list(itertools.islice(late.each_frame(), skipped, None))
+    return np.stack(frames), np.concatenate(openings)[skipped : skipped + count]
+
+
+def kept(path: Path, make: Callable[[], End]) -> End:
+    """What a run that was interrupted has left, else made and left."""
+    if not path.is_file():
+        frames, openings = make()
+        with atomic_path(path) as temporary:
+            np.savez(temporary, frames=frames, openings=openings)
+    with np.load(path) as found:
+        return found["frames"], found["openings"]
+
+
 def measured(pipeline: Any, options: Any, seed: int) -> dict[str, list[float]]:
     """Figures of the first and the last seconds of one video."""
     maker = Maker(pipeline, options.speech, options.longest_side, seed)
-    count = round(SECONDS * maker.speech.fps)
-    needed = maker.speech.video_frames - count - round(options.run_in * maker.speech.fps)
-    number = sum(end <= needed for end in maker.ends)
-    with watched(0) as openings:
-        frames = list(itertools.islice(maker.begun(0).each_frame(), count))
-        first = np.concatenate(openings)[:count]
-    late = maker.begun(number)
-    skipped = maker.speech.video_frames - count - late.frames
-    with watched(skipped) as openings:
-        frames += list(late.each_frame())[skipped:]
-        last = np.concatenate(openings)[-count:]
-    path = Path(options.output) / f"ends-{seed}.mp4"
-    write_video(path, frames, maker.speech.fps, overwrite=True)
+    count, folder = round(SECONDS * maker.speech.fps), Path(options.output)
+    ends = (
+        kept(folder / f"first-{seed}.npz", lambda: first_end(maker, count)),
+        kept(folder / f"last-{seed}.npz", lambda: last_end(maker, count, options.run_in)),
+    )
+    path = folder / f"ends-{seed}.mp4"
+    write_video(path, np.concatenate([frames for frames, _ in ends]), maker.speech.fps, overwrite=True)
     truth = np.load(options.truth) if options.truth else np.full(count, np.nan)
     expected = np.concatenate([np.resize(truth, count), np.resize(truth, count)]).astype(np.float32)
     found = measure_drift(path, maker.portrait.original, SECONDS, (), expected)
     values = {name: [float(getattr(piece, name)) for piece in found.pieces] for name in (*MEASURES, "mouth_r")}
-    values["articulation of drawn meshes"] = [float(first.std()), float(last.std())]
+    values["articulation of drawn meshes"] = [float(openings.std()) for _, openings in ends]
     if options.truth:
-        values["mouth r of drawn meshes"] = [float(np.corrcoef(one, truth[:count])[0, 1]) for one in (first, last)]
+        values["mouth r of drawn meshes"] = [
+            float(np.corrcoef(openings, np.resize(truth, count))[0, 1]) for _, openings in ends
+        ]
+    for name in ("first", "last"):
+        (folder / f"{name}-{seed}.npz").unlink()
     return values
 
 
