@@ -26,10 +26,12 @@ from fantasytalking.autoencoder.mesh_segments import MeshSegmentDecoder
 from fantasytalking.autoencoder.segment_decoder import DecodesSegments
 from fantasytalking.evaluation.drift import MEASURES, drift_plot, measure_drift
 from fantasytalking.media.image import load_image
+from fantasytalking.media.video import probe_video
 from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.pipeline.talking_video import VideoOutput
 
 EXAMPLE = embedded_folder() / "example"
+PORTRAIT = EXAMPLE / "portrait.png"
 VARIANTS: dict[str, dict[str, Any]] = {
     "as the model does it": {},
     "noise on the prefix 0.05": {"prefix_noise": 0.05},
@@ -37,7 +39,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "anchors hear the speech": {"anchor_audio": "on"},
     "no audio on anchors": {"anchor_audio": "off"},
     "look not held": {"hold_look": "off"},
-    "segments of 4 s": {"segment_seconds": 4.0},
     "segments that know nothing of each other": {"anchored": False},
     "windows, linear": {"long_video": "windows", "window_weights": "linear"},
     "windows, pyramid": {"long_video": "windows", "window_weights": "pyramid"},
@@ -83,22 +84,37 @@ def expected_opening(options: Any, frames: int) -> NDArray[np.float32] | None:
     return told
 
 
+def generated(pipeline: Any, options: Any, path: Path, settings: dict[str, Any], seed: int) -> list[int]:
+    """Generate one variant, unless its file is there; the seams."""
+    known = path.with_suffix(".seams.json")
+    if not known.is_file():
+        given = {
+            "seed": seed,
+            "longest_side": options.longest_side,
+            "segment_seconds": options.segment_seconds,
+            **settings,
+        }
+        with contextlib.nullcontext() if given.pop("anchored", True) else forgetting():
+            video = pipeline(PORTRAIT, options.speech, progress=Quiet(), output=VideoOutput(path, True), **given)
+        say(f"{path.stem}: {sum(video.seconds.values()):.0f} s for {video.duration:.0f} s of video")
+        known.write_text(json.dumps(list(video.seams)))
+    return [int(frame) for frame in json.loads(known.read_text())]
+
+
 def measured(pipeline: Any, options: Any, name: str, settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """Generate one variant and measure it, unless the folder holds its figures."""
-    portrait, folder = load_image(EXAMPLE / "portrait.png"), Path(options.output)
+    folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name.replace(' ', '-').replace(',', '')}-{seed}.mp4"
     known = path.with_suffix(".json")
-    if known.is_file():
-        return dict(json.loads(known.read_text()))
-    given = {"seed": seed, "longest_side": options.longest_side, **settings}
-    with contextlib.nullcontext() if given.pop("anchored", True) else forgetting():
-        video = pipeline(portrait, options.speech, progress=Quiet(), output=VideoOutput(path, True), **given)
-    found = measure_drift(path, portrait, options.piece_seconds, video.seams, expected_opening(options, len(video)))
-    path.with_suffix(".svg").write_text(str(drift_plot(found, f"{video.duration:.0f} s of speech: {name}")))
-    say(f"{name}, seed {seed}: {sum(video.seconds.values()):.0f} s for {video.duration:.0f} s of video")
-    figures = {"pieces": [vars(piece) for piece in found.pieces], "seam_percentiles": found.seam_percentiles()}
-    known.write_text(json.dumps(plain(figures)))
+    if not known.is_file():
+        seams, frames = generated(pipeline, options, path, settings, seed), probe_video(path).frames
+        found = measure_drift(
+            path, load_image(PORTRAIT), options.piece_seconds, seams, expected_opening(options, frames)
+        )
+        path.with_suffix(".svg").write_text(str(drift_plot(found, f"{frames / 25:.0f} s of speech: {name}")))
+        figures = {"pieces": [vars(piece) for piece in found.pieces], "seam_percentiles": found.seam_percentiles()}
+        known.write_text(json.dumps(plain(figures)))
     return dict(json.loads(known.read_text()))
 
 
@@ -119,6 +135,9 @@ def main() -> int:
     parser.add_argument("--speech", type=Path, default=EXAMPLE / "speech.wav", help="sound file of at least two pieces")
     parser.add_argument("--piece-seconds", type=float, default=10.0, help="length of the pieces that are compared")
     parser.add_argument("--longest-side", type=int, default=256, help="longest side of the video, in pixels")
+    parser.add_argument(
+        "--segment-seconds", type=float, help="most that a segment adds: short ones add up their faults sooner"
+    )
     parser.add_argument("--output", type=Path, default=Path("long-video"), help="folder for videos and plots")
     parser.add_argument("--ablate", action="store_true", help="measure every variant, not only the model's own way")
     parser.add_argument("--seeds", type=int, default=1, help="number of videos of each variant")
