@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import UniPCMultistepScheduler
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -23,8 +24,8 @@ from fantasytalking.media.audio import Audio
 from fantasytalking.media.video import probe_video, read_frames
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress
-from fantasytalking.pipeline.talking_video import VideoOutput
-from tests.media.files import write_sound
+from fantasytalking.pipeline.talking_video import TalkingVideo, VideoOutput
+from tests.media.files import left_over, write_sound
 from tests.pipeline.tiny_pipeline import embedded_pipeline, speech, wan_pipeline
 from tests.pipeline.tiny_pipeline import portrait as portrait_of
 
@@ -243,6 +244,78 @@ def watched_frames(made: list[NDArray[np.uint8]]) -> Iterator[None]:
         yield
     finally:
         VideoWriter.write = original  # type: ignore[method-assign]
+
+
+class Calls:
+    """Counts the calls of a transformer, and interrupts one of them."""
+
+    def __init__(self, pipeline: FantasyTalkingPipeline, most: float = float("inf")) -> None:
+        self.count, self.most = 0, most
+        self._hook = pipeline.transformer.register_forward_pre_hook(self._called)
+
+    def _called(self, *_: object) -> None:
+        if self.count >= self.most:
+            raise KeyboardInterrupt
+        self.count += 1
+
+    def __enter__(self) -> Calls:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+
+def fused(
+    pipeline: FantasyTalkingPipeline, path: Path, progress: Progress | None = None, **settings: Any
+) -> TalkingVideo:
+    given = {"long_video": "windows", "steps": 4, "seed": 3, **settings}
+    return pipeline(portrait(), speech(2.0), progress=progress or Quiet(), output=VideoOutput(path, threads=1), **given)
+
+
+def test_fused_windows_go_on_after_the_last_kept_step(
+    wan: FantasyTalkingPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fantasytalking.pipeline.kept_steps._SHARE", float("inf"))
+    path, folder, usual = tmp_path / "out.mp4", tmp_path / "out.mp4.unfinished", list[NDArray[np.uint8]]()
+    with Calls(wan) as all_calls, watched_frames(usual):
+        fused(wan, tmp_path / "whole.mp4")
+    # in the middle of the third step
+    with Calls(wan, all_calls.count / 2 + 1) as calls, pytest.raises(KeyboardInterrupt):
+        fused(wan, path)
+    record = json.loads((folder / "progress.json").read_text())
+    assert (record["steps"], record["seed"], record["segments"]) == (2, 3, [])
+    assert sorted(file.name for file in folder.iterdir()) == [record["state"], "progress.json"]
+    # while it is decoded
+    with Calls(wan) as calls, pytest.raises(KeyboardInterrupt):
+        fused(wan, path, Stopping(20))
+    assert calls.count == all_calls.count / 2 and not path.exists()
+    made: list[NDArray[np.uint8]] = []
+    with Calls(wan) as calls, watched_frames(made):
+        video = fused(wan, path)
+    assert calls.count == 0 and np.array_equal(np.stack(made), np.stack(usual))
+    assert any("left 4 of 4 steps in 'out.mp4.unfinished'" in note for note in video.notes)
+    assert left_over(tmp_path) == ["out.mp4", "whole.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"cache": "taylorseer"}, "its step cache"),
+        ({"callback_on_step_end": lambda *_: None}, "its callback"),
+        ({}, "its scheduler"),
+    ],
+)
+def test_steps_that_depend_on_more_than_latents_are_not_gone_on_from(
+    settings: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    pipeline = wan_pipeline(max_frames=25, longest_side=32)
+    if not settings:
+        pipeline.scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    progress = Quiet()
+    with Calls(pipeline, 5), pytest.raises(KeyboardInterrupt):
+        fused(pipeline, tmp_path / "out.mp4", progress, **settings)
+    assert any(reason in note and "begins anew" in note for note in progress.notes)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_with_other_settings_begins_anew(embedded: FantasyTalkingPipeline, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from fantasytalking.pipeline.encoders import Encoders, encode_conditions
 from fantasytalking.pipeline.guidance_passes import Guidance
 from fantasytalking.pipeline.inputs import Portrait, Speech
 from fantasytalking.pipeline.kept_footage import KeptFootage
+from fantasytalking.pipeline.kept_steps import KeptSteps
 from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.step_callback import StepEnd
@@ -47,6 +48,7 @@ class Run:
         output: The file to write, or None.
         decoded: Whether the latents are decoded.
         kept: Footage that shows outside the area that is dubbed, or None.
+        steps: Keeps the steps of a sampling for the case that it is interrupted, or None.
     """
 
     progress: Progress
@@ -57,6 +59,7 @@ class Run:
     output: VideoOutput | None = None
     decoded: bool = True
     kept: KeptFootage | None = None
+    steps: KeptSteps | None = None
 
     @property
     def previous_frames(self) -> NDArray[np.uint8] | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,7 +24,9 @@ from fantasytalking.pipeline.call_arguments import Case
 from fantasytalking.pipeline.clip_batches import Run
 from fantasytalking.pipeline.generation_marks import marks_of
 from fantasytalking.pipeline.inputs import Portrait, Speech
-from fantasytalking.pipeline.long_video import LongVideo, Stretch, longest_segment
+from fantasytalking.pipeline.kept_steps import KeptSteps
+from fantasytalking.pipeline.long_video import LongVideo, Stretch, longest_segment, segment_mode
+from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.talking_video import FrameSource, TalkingVideo, written
 from fantasytalking.pipeline.unfinished_run import Part, UnfinishedRun, run_digest
 from fantasytalking.provenance.marks import Marks
@@ -46,17 +51,21 @@ def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, ru
             "output_type 'latent' belongs to one clip, and this video is longer; use max_seconds, or another output_type."
         )
     height, width = portrait.pixels.shape[:2]
+    unfinished = None
+    if run.output is not None:
+        digest = run_digest(pipeline, case, portrait, speech, run.previous_frames)
+        unfinished = UnfinishedRun(Path(run.output.path).expanduser(), digest)
+        unfinished.refuse_leftovers()
+        if segment_mode(pipeline, case) == "windows":
+            run = dataclasses.replace(run, steps=KeptSteps(unfinished, case.settings.seed))
     video = LongVideo(pipeline, case, portrait, speech, run)
     marks = marks_of(pipeline, case.settings, [(portrait, speech)])
     count = speech.video_frames
     make: Callable[[], Iterator[NDArray[np.uint8]]]
-    if run.output is not None:
-        if video.mode == "windows":
-            count = _write(video, speech, run, marks)
-        else:
-            digest = run_digest(pipeline, case, portrait, speech, run.previous_frames)
-            count = _write_resumably(video, digest, case, speech, run, marks)
-        path = Path(run.output.path).expanduser()
+    if unfinished is not None:
+        write = _write_segments if run.steps is None else _write_whole
+        count = write(video, unfinished, case, speech, run, marks)
+        path = unfinished.target
         make = lambda: iterate_frames(path)  # noqa: E731  # typed above
     else:
         ready = [video]
@@ -82,35 +91,20 @@ def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, ru
     )
 
 
-def _write(video: LongVideo, speech: Speech, run: Run, marks: Marks) -> int:
-    run.progress.note(
-        "With long_video windows no frame is finished before all are sampled, so an interrupted run begins anew; continue would go on."
-    )
-    with (
-        written(run.output, speech.fps, speech.soundtrack, run.progress, marks) as write,
-        run.progress.show_stage("generating", speech.video_frames) as advance,
-    ):
-        assert write is not None
-        for stretch in video.stretches():
-            for frame in stretch.frames:
-                write(frame)
-                advance()
-    return video.frames
+@contextlib.contextmanager
+def _going_on(unfinished: UnfinishedRun, progress: Progress, amounts: Callable[[], tuple[str, str]]) -> Iterator[None]:
+    """Tell what an interrupted run left, and what this one leaves if it is interrupted; the folder goes when the video is written.
 
-
-def _write_resumably(video: LongVideo, digest: str, case: Case, speech: Speech, run: Run, marks: Marks) -> int:
-    """Write the segments that are not finished yet as parts, and join all of them; the number of frames."""
-    output, progress = run.output, run.progress
-    assert output is not None
-    target = Path(output.path).expanduser()
-    unfinished = UnfinishedRun(target, digest)
-    unfinished.refuse_leftovers()
-    if unfinished.parts:
+    Args:
+        unfinished: Folder of the run.
+        progress: Shows notes.
+        amounts: Gives what is finished, with and without the whole beside it.
+    """
+    if unfinished.has_begun:
         progress.note(
-            f"An interrupted run left {unfinished.frames / speech.fps:.1f} of {speech.video_frames / speech.fps:.1f} s in "
-            f"'{unfinished.folder.name}'; this one goes on from there. Delete the folder to begin anew."
+            f"An interrupted run left {amounts()[0]} in '{unfinished.folder.name}'; this one goes on from there. Delete the folder to "
+            "begin anew."
         )
-        video.restore(unfinished.load_state())
     elif unfinished.is_other:
         progress.note(
             f"'{unfinished.folder.name}' belongs to a run with other settings or inputs, so this one begins anew."
@@ -118,28 +112,69 @@ def _write_resumably(video: LongVideo, digest: str, case: Case, speech: Speech, 
     unfinished.begin()
     is_done = False
     try:
+        yield
+        is_done = True
+    except (KeyboardInterrupt, OutputError):
+        if unfinished.has_begun:
+            progress.note(
+                f"{amounts()[1]} of the video are finished and kept in '{unfinished.folder.name}'; the same call goes on from there."
+            )
+        raise
+    finally:
+        unfinished.close(is_done)
+
+
+def _write_whole(
+    video: LongVideo, unfinished: UnfinishedRun, case: Case, speech: Speech, run: Run, marks: Marks
+) -> int:
+    """Write a video whose windows are denoised together, in one piece; the number of frames."""
+    steps = run.steps
+    assert steps is not None
+
+    def amounts() -> tuple[str, str]:
+        return f"{steps.done} of {steps.count or case.settings.steps} steps", f"{steps.done} steps"
+
+    with (
+        _going_on(unfinished, run.progress, amounts),
+        run.progress.show_stage("generating", speech.video_frames) as advance,
+    ):
+        frames = video.each_frame()
+        # No file is begun before all is sampled, so that a process that is killed until then leaves none.
+        first = next(frames)
+        with written(run.output, speech.fps, speech.soundtrack, run.progress, marks) as write:
+            assert write is not None
+            for frame in itertools.chain((first,), frames):
+                write(frame)
+                advance()
+    return video.frames
+
+
+def _write_segments(
+    video: LongVideo, unfinished: UnfinishedRun, case: Case, speech: Speech, run: Run, marks: Marks
+) -> int:
+    """Write the segments that are not finished yet as parts, and join all of them; the number of frames."""
+    output, progress, fps = run.output, run.progress, speech.fps
+    assert output is not None
+
+    def amounts() -> tuple[str, str]:
+        done = unfinished.frames / fps
+        return f"{done:.1f} of {speech.video_frames / fps:.1f} s", f"{done:.1f} s"
+
+    if unfinished.parts:
+        video.restore(unfinished.load_state())
+    with _going_on(unfinished, progress, amounts):
         with progress.show_stage("generating", speech.video_frames) as advance:
             advance(unfinished.frames)
             stretches = iter(()) if unfinished.is_complete else video.stretches()
             for stretch in stretches:
-                writer = output.writer(unfinished.next_path(), speech.fps, None, True, marks.of_part(unfinished.frames))
+                writer = output.writer(unfinished.next_path(), fps, None, True, marks.of_part(unfinished.frames))
                 part = _write_part(output.in_background(writer), writer.path, stretch, advance)
                 if part.frames:
                     unfinished.finished(part, video.state(), case.settings.seed, video.is_complete)
                 release_pages(speech.soundtrack.samples, speech.samples)
         with progress.stage("writing"):
             parts = [(part.path, part.frames) for part in unfinished.parts]
-            join_parts(parts, target, speech.fps, speech.soundtrack, output.overwrite, marks)
-        is_done = True
-    except (KeyboardInterrupt, OutputError):
-        if unfinished.parts:
-            progress.note(
-                f"{unfinished.frames / speech.fps:.1f} s of the video are finished and kept in '{unfinished.folder.name}'; the same call "
-                "goes on from there."
-            )
-        raise
-    finally:
-        unfinished.close(is_done)
+            join_parts(parts, unfinished.target, fps, speech.soundtrack, output.overwrite, marks)
     return unfinished.frames
 
 

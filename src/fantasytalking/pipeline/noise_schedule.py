@@ -72,11 +72,20 @@ class Schedule:
         count = len(self.timesteps)
         return dataclasses.replace(self, begin=count - max(1, min(count, int(count * strength))))
 
-    def solver(self) -> Solver:
-        """A solver at the first noise level, with its random numbers at their beginning."""
+    @property
+    def is_resumable(self) -> bool:
+        """Whether a step depends on the latents before it alone, so that a solver may begin in the middle: with Euler's method."""
+        return type(self.scheduler) is FlowMatchEulerDiscreteScheduler and not self.scheduler.config.stochastic_sampling
+
+    def solver(self, done: int = 0) -> Solver:
+        """A solver at the first noise level, with its random numbers at their beginning.
+
+        Args:
+            done: Steps that were taken before, where the schedule `is_resumable`.
+        """
         scheduler = copy.deepcopy(self.scheduler)
-        if self.begin:
-            scheduler.set_begin_index(self.begin)
+        if self.begin or done:
+            scheduler.set_begin_index(self.begin + done)
         draws = {"generator": torch.Generator("cpu").manual_seed(self.seed)}
         extra = draws if "generator" in inspect.signature(scheduler.step).parameters else {}
 

@@ -17,8 +17,9 @@ from fantasytalking.pipeline.clip_batches import Clip, Run, alike, decoded, enco
 from fantasytalking.pipeline.encoders import encode_prompts
 from fantasytalking.pipeline.generation_marks import marks_of
 from fantasytalking.pipeline.inputs import Portrait, Speech
-from fantasytalking.pipeline.noise_schedule import make_schedule
+from fantasytalking.pipeline.noise_schedule import Schedule, make_schedule
 from fantasytalking.pipeline.sampling import Hooks, StepHook, continuation, denoise
+from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.pipeline.step_callback import StepCallback
 from fantasytalking.pipeline.talking_video import TalkingVideo
 from fantasytalking.pipeline.window_fusion import Window
@@ -53,7 +54,12 @@ def sample_clips(
     if kept is not None:
         schedule, start = kept.begin(schedule, noise)
     guidance, image_latents = joined(clips, autoencoder.audio_channels, pipeline.ranks)
-    pipeline._num_timesteps, done = len(schedule.timesteps), list[int]()
+    pipeline._num_timesteps, begun = len(schedule.timesteps), 0
+    if run.steps is not None:
+        begun, start = run.steps.begin(
+            start, pipeline._num_timesteps, _goes_on_from_latents(pipeline, settings, schedule, run)
+        )
+    done = list(range(begun))
     after_step: list[StepHook] = [lambda step, *_: done.append(step)]
     if beginning is not None:
         after_step.append(continuation(beginning.latents, noise, schedule, fade))
@@ -65,8 +71,11 @@ def sample_clips(
         after_step.append(seen.after_step)
         steer = seen.steer
     after_step.append(lambda step, timestep, latents: pipeline._of_first(latents))
+    if run.steps is not None:
+        keep = run.steps.keep
+        after_step.append(lambda step, timestep, latents: keep(step + 1, latents))
     hooks = Hooks(run.progress, tuple(after_step), steer, pipeline._is_stopped)
-    latents = denoise(pipeline.transformer, schedule, start, image_latents, guidance, hooks, windows)
+    latents = denoise(pipeline.transformer, schedule, start, image_latents, guidance, hooks, windows, begun)
     if len(done) < pipeline._num_timesteps:
         run.progress.note(
             f"The run was interrupted after {len(done)} of {pipeline._num_timesteps} steps, so the video is unfinished."
@@ -76,6 +85,23 @@ def sample_clips(
         autoencoder.enliven(one, clip.case.settings.seed, clip.case.settings.w_face, given, first)
         for one, clip in zip(latents.split(1), clips, strict=True)
     ]
+
+
+def _goes_on_from_latents(pipeline: Any, settings: GenerationSettings, schedule: Schedule, run: Run) -> bool:
+    """Whether the steps that follow depend on nothing but the latents; if not, that is told."""
+    has_cache = settings.cache != "none" or pipeline.transformer.is_cache_enabled
+    reasons = {
+        "its scheduler": not schedule.is_resumable,
+        "its step cache": has_cache,
+        "its callback": run.callback is not None,
+    }
+    known = [reason for reason, is_so in reasons.items() if is_so]
+    if known:
+        run.progress.note(
+            f"Each step of this run depends on more than the latents before it ({', '.join(known)}), so a run that is interrupted before "
+            "the last step begins anew."
+        )
+    return not known
 
 
 def make_clips(

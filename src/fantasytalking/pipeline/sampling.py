@@ -48,23 +48,25 @@ def denoise(
     guidance: Guidance,
     hooks: Hooks | None = None,
     windows: Sequence[Window] = (),
+    done: int = 0,
 ) -> Tensor:
     """Integrate the guided velocity from noise to data.
 
     Args:
         model: Predicts the velocity.
         schedule: Noise levels and solver.
-        noise: [B, C, f, h, w], unit variance where the schedule begins at noise level 1.
+        noise: [B, C, f, h, w], unit variance where the schedule begins at noise level 1; latents after the steps that were done.
         image_latents: [B, 4 + C, f, h, w], mask and latents of the portrait; with windows those of each window.
         guidance: Conditions of B samples and how strongly they act; with windows all but the speech.
         hooks: Progress, and what is done after each step; None: nothing.
         windows: Stretches of the latent frames that the model sees one at a time, and whose velocities are fused; none: it sees them all.
+        done: Steps that an interrupted run took, of a schedule that `is_resumable`.
 
     Returns:
         Latents at the schedule's last noise level, or where a hook ended the run, [B, C, f, h, w], float32.
     """
     hooks = hooks or Hooks()
-    plan, solve, latents, count = guidance.plan, schedule.solver(), noise.float(), len(schedule.timesteps)
+    plan, solve, latents, count = guidance.plan, schedule.solver(done), noise.float(), len(schedule.timesteps)
     places = [Place(step, count, value) for step, value in enumerate(schedule.timesteps.tolist())]
     with hooks.progress.stage("sampling", count) as advance, guidance.cache.enabled(model, count):
         passes: GuidancePasses | FusedPasses = GuidancePasses(model, guidance, image_latents)
@@ -74,7 +76,9 @@ def denoise(
             hooks.progress.note(
                 "batch_passes has no effect with the cache first-block, which decides for each pass whether it is computed."
             )
-        for step, timestep in enumerate(schedule.timesteps):
+        if done:
+            advance(done)
+        for step, timestep in list(enumerate(schedule.timesteps))[done:]:
             if hooks.interrupted():
                 break
             velocities = passes.run(plan.passes(step, count), latents, timestep, places[step])

@@ -14,12 +14,23 @@ from fantasytalking.pipeline.inputs import AudioSource, ImageSource
 from fantasytalking.pipeline.long_output import StreamedFrame, streamed
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
+from fantasytalking.pipeline.warm_up import warm_up
 
 __all__ = ["StreamCalls"]
 
 
 class StreamCalls:
     """Streams of `FantasyTalkingPipeline`, whose attributes it uses."""
+
+    def warm_up(self) -> None:
+        """Do now what the first video of a process would wait for: late imports, networks for faces, first calls of every part.
+
+        A short and small video is made in one step and thrown away. Later videos are the same with it and without it.
+
+        Raises:
+            SettingsError: Several processes share the pipeline's work.
+        """
+        warm_up(self)
 
     @torch.no_grad()
     def stream(

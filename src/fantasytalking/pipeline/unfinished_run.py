@@ -1,7 +1,8 @@
 """What an interrupted long run leaves beside its output, and how it goes on from there.
 
-`NAME.unfinished/` holds a silent part of the video for each finished segment, the state after the last one, and `progress.json`, which is
-written last and so vouches for the others. The folder is deleted when the video is complete.
+`NAME.unfinished/` holds a silent part of the video for each finished segment and the state after the last one, or the latents of a video
+whose windows are denoised together, and `progress.json`, which is written last and so vouches for the others. The folder is deleted when
+the video is complete.
 """
 
 from __future__ import annotations
@@ -92,17 +93,21 @@ class UnfinishedRun:
 
     Args:
         target: The video that is to be written.
-        digest: Of the run. What is left of a run of another digest is deleted when the first segment is finished.
+        digest: Of the run. What is left of a run of another digest is deleted when this one begins.
 
     Attributes:
+        target: The video.
+        folder: Where all this is kept.
         parts: Finished segments, in order.
+        steps: Finished steps of a video that is denoised as a whole.
         is_complete: Whether the last of them is the video's last.
     """
 
     def __init__(self, target: Path, digest: str) -> None:
-        self.folder = target.with_name(f"{target.name}.unfinished")
+        self.target, self.folder = target, target.with_name(f"{target.name}.unfinished")
         self._digest = digest
         self.parts: list[Part] = []
+        self.steps = 0
         self.is_complete = False
         self.is_other = False
         self._state: Path | None = None
@@ -112,8 +117,9 @@ class UnfinishedRun:
             return
         parts = [Part(self.folder / str(one["file"]), int(one["frames"])) for one in found.get("segments", [])]
         state = self.folder / str(found.get("state"))
-        if parts and state.is_file() and all(part.path.is_file() for part in parts):
+        if state.is_file() and all(part.path.is_file() for part in parts):
             self.parts, self._state, self.is_complete = parts, state, bool(found.get("complete"))
+            self.steps = int(found.get("steps", 0))
 
     @property
     def _record(self) -> Path:
@@ -124,8 +130,13 @@ class UnfinishedRun:
         """Number of frames that are finished."""
         return sum(part.frames for part in self.parts)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is something to go on from."""
+        return self._state is not None
+
     def load_state(self) -> dict[str, Tensor]:
-        """The state after the last finished segment."""
+        """The state after the last finished segment, or `latents` after the last kept step."""
         assert self._state is not None
         return load_file(self._state)
 
@@ -136,7 +147,7 @@ class UnfinishedRun:
             OutputError: It cannot be made.
         """
         with full_disk_error(self.folder):
-            if not self.parts:
+            if not self.has_begun:
                 shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(exist_ok=True)
 
@@ -156,29 +167,49 @@ class UnfinishedRun:
         Raises:
             OutputError: The disk is full.
         """
-        before = self._state
-        path = self.folder / f"state-{len(self.parts):04d}.safetensors"
+        path = self._stored(f"state-{len(self.parts):04d}.safetensors", state)
+        self.parts.append(part)
+        self.is_complete = is_last
+        self._vouch_for(path, seed)
+
+    def sampled(self, latents: Tensor, steps: int, seed: int) -> None:
+        """Record the latents [1, C, f, h, w] after a number of steps, of a video that is denoised as a whole.
+
+        Raises:
+            OutputError: The disk is full.
+        """
+        path = self._stored(f"latents-{steps:04d}.safetensors", {"latents": latents.detach().cpu()})
+        self.steps = steps
+        self._vouch_for(path, seed)
+
+    def _stored(self, name: str, state: dict[str, Tensor]) -> Path:
+        path = self.folder / name
         with atomic_path(path, overwrite=True) as temporary, full_disk_error(path, Exception):
             save_file({name: value.contiguous() for name, value in state.items()}, temporary)
-        self.parts.append(part)
+        return path
+
+    def _vouch_for(self, state: Path, seed: int) -> None:
+        """Write the record, from which a run goes on; the state before this one goes."""
+        before = self._state
         record = {
             "digest": self._digest,
             "seed": seed,
             "segment": len(self.parts),
-            "state": path.name,
-            "complete": is_last,
+            "steps": self.steps,
+            "state": state.name,
+            "complete": self.is_complete,
             "segments": [{"file": one.path.name, "frames": one.frames} for one in self.parts],
         }
         with full_disk_error(self._record):
             write_json(self._record, record, indent=1)
-        self._state, self.is_complete = path, is_last
-        if before is not None and before != path:
+        self._state = state
+        if before is not None and before != state:
             with contextlib.suppress(OSError):
                 before.unlink()
 
     def close(self, is_done: bool) -> None:
         """Delete the folder of a run that is done, or that has not finished anything."""
-        if is_done or not self.parts:
+        if is_done or not self.has_begun:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def refuse_leftovers(self) -> None:
@@ -189,5 +220,5 @@ class UnfinishedRun:
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise OutputError(
-                f"'{self.folder}', where the finished segments of a long video are kept, is a file; rename it or choose another output."
+                f"'{self.folder}', where what is finished of a long video is kept, is a file; rename it or choose another output."
             )

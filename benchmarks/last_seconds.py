@@ -1,0 +1,260 @@
+"""Are the last ten seconds of a long speech as good as its first ten? Over several seeds, without making what lies between.
+
+All that a segment takes over from the one before is the motion of its last frames; noise, speech and blinks depend on its place alone. Two
+runs that begin differently but draw the same noise come together: `--check` measures how fast. So the last seconds are sampled as in an
+uninterrupted run, but for a run-in that begins with the portrait at rest some time before them. Only the two ends are drawn.
+
+    python benchmarks/last_seconds.py --check --speech minute.wav
+    python benchmarks/last_seconds.py --speech ten_minutes.wav --truth opening.npy --seeds 6 --output FOLDER
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from benchmark_run import Quiet, Record, generation_settings, load_model, option_parser, say, table
+from numpy.typing import NDArray
+from repeated_speech import with_error
+
+from fantasytalking.autoencoder.render import Renderer
+from fantasytalking.evaluation.drift import MEASURES, measure_drift
+from fantasytalking.media.video import write_video
+from fantasytalking.perception.landmarks import mouth_opening
+from fantasytalking.pipeline.call_arguments import cases_of
+from fantasytalking.pipeline.clip_batches import Run
+from fantasytalking.pipeline.long_video import LongVideo
+from fantasytalking.pipeline.model_names import embedded_folder
+from fantasytalking.pipeline.segments import overlap_of
+from fantasytalking.system.files import atomic_path
+
+EXAMPLE = embedded_folder() / "example"
+SECONDS = 10.0
+
+
+@contextmanager
+def watched(drawn_from: int) -> Iterator[list[NDArray[np.float64]]]:
+    """Collects the mouth openings of the meshes that are drawn; the frames before a number are black."""
+    openings: list[NDArray[np.float64]] = []
+    original, given = Renderer.frames, 0
+
+    def frames(self: Renderer, points: Any, begin: int, end: int, aside: bool) -> Iterator[Any]:
+        nonlocal given
+        openings.append(np.asarray(mouth_opening(np.asarray(points[begin:end])), np.float64))
+        black = min(max(drawn_from - given, 0), end - begin)
+        given += end - begin
+        yield from np.zeros((black, 8, 8, 3), np.uint8)
+        yield from original(self, points, begin + black, end, aside)
+
+    Renderer.frames = frames  # type: ignore[assignment,method-assign]
+    try:
+        yield openings
+    finally:
+        Renderer.frames = original  # type: ignore[method-assign]
+
+
+class Maker:
+    """Makes the long video of a speech from any of its segments on."""
+
+    def __init__(self, pipeline: Any, speech: Path, longest_side: int, seed: int) -> None:
+        run = Run(Quiet())
+        settings = {"seed": seed, "longest_side": longest_side}
+        (case,), _ = cases_of(str(EXAMPLE / "portrait.png"), str(speech), pipeline.settings, settings)
+        self.portrait, self.speech = pipeline._read(case)
+        self._parts = (
+            pipeline,
+            pipeline._settle(case, self.portrait, self.speech, run, ""),
+            self.portrait,
+            self.speech,
+            run,
+        )
+        self._pipeline, self.seed = pipeline, seed
+        self.ends = segment_ends(LongVideo(*self._parts))
+
+    def begun(self, number: int) -> LongVideo:
+        """The video after so many segments, as if the person had been at rest, like the portrait, at the end of them."""
+        video = LongVideo(*self._parts)
+        if number:
+            video.restore(self._state(video, number))
+        return video
+
+    @torch.no_grad()
+    def _state(self, video: LongVideo, number: int) -> dict[str, torch.Tensor]:
+        """What `LongVideo.state` would hold; its noise is that of an uninterrupted run."""
+        autoencoder, overlap = self._pipeline.autoencoder, overlap_of(video.longest, 9)
+        reference = video._reference
+        (_, mesh), *_ = autoencoder._portraits(reference)
+        still = autoencoder.codec.still(torch.from_numpy(mesh))
+        noise, start = torch.Generator().manual_seed(self.seed), 0
+        for end in self.ends[:number]:
+            shape = autoencoder.latent_shape(end - start, *reference.images.shape[-2:])
+            torch.randn(1, *shape, generator=noise)
+            start = end - overlap
+        held = video._decoder.held_back
+        given = self.ends[number - 1] - held
+        return {
+            "segment": torch.tensor([given, number - 1, 0, 0, 0, 0]),
+            "generator": noise.get_state(),
+            "decoder.motion": still.expand(held, -1).clone(),
+            "decoder.numbers": torch.tensor([given, 0, 0, 0]),
+            "decoder.left": torch.zeros(1, len(still)),
+            "decoder.last": still.expand(overlap, -1).clone(),
+        }
+
+
+def segment_ends(video: LongVideo) -> list[int]:
+    """One past the last frame of each segment of a video that has not begun."""
+    ends = []
+    while video.before is None or not video.before.is_last:
+        segment = video._next()
+        video._enter(segment)
+        assert segment is not None
+        ends.append(segment.end)
+    return ends
+
+
+def openings_of(video: LongVideo, frames: int | None = None) -> NDArray[np.float64]:
+    """Mouth openings of the next frames, or of all."""
+    with watched(sys.maxsize) as openings:
+        for _ in itertools.islice(video.each_frame(), frames):
+            pass
+    return np.concatenate(openings)
+
+
+def check(pipeline: Any, options: Any) -> list[tuple[Any, ...]]:
+    """How far a run that begins in the middle is from an uninterrupted one, by the seconds since then."""
+    rows = []
+    for seed in range(options.seed, options.seed + options.seeds):
+        maker = Maker(pipeline, options.speech, options.longest_side, seed)
+        whole = openings_of(maker.begun(0))
+        for number in options.begin:
+            late = maker.begun(number)
+            first = late.frames
+            part = openings_of(late)
+            gaps = np.abs(part - whole[first : first + len(part)]) / whole.std()
+            told = [
+                f"{gaps[25 * at : 25 * at + 50].max():.5f}"
+                for at in (0, 2, 4, 8, 12, 16, 24, 32)
+                if 25 * at + 50 <= len(gaps)
+            ]
+            rows.append((seed, number, f"{first / 25:.1f}", *told, *[""] * (8 - len(told))))
+            say(str(rows[-1]))
+    return rows
+
+
+End = tuple[NDArray[np.uint8], NDArray[np.float64]]
+"""Frames [F, H, W, 3] and mouth openings of the drawn meshes [F]."""
+
+
+def first_end(maker: Maker, count: int) -> End:
+    """The first frames."""
+    with watched(0) as openings:
+        frames = list(itertools.islice(maker.begun(0).each_frame(), count))
+    return np.stack(frames), np.concatenate(openings)[:count]
+
+
+def last_end(maker: Maker, count: int, run_in: float) -> End:
+    """The last frames, after a run-in of some seconds."""
+    needed = maker.speech.video_frames - count - round(run_in * maker.speech.fps)
+    late = maker.begun(sum(end <= needed for end in maker.ends))
+    skipped = maker.speech.video_frames - count - late.frames
+    with watched(skipped) as openings:
+        frames = list(itertools.islice(late.each_frame(), skipped, None))
+    return np.stack(frames), np.concatenate(openings)[skipped : skipped + count]
+
+
+def kept(path: Path, make: Callable[[], End]) -> End:
+    """What a run that was interrupted has left, else made and left."""
+    if not path.is_file():
+        frames, openings = make()
+        with atomic_path(path) as temporary:
+            np.savez(temporary, frames=frames, openings=openings)
+    with np.load(path) as found:
+        return found["frames"], found["openings"]
+
+
+def measured(pipeline: Any, options: Any, seed: int) -> dict[str, list[float]]:
+    """Figures of the first and the last seconds of one video."""
+    maker = Maker(pipeline, options.speech, options.longest_side, seed)
+    count, folder = round(SECONDS * maker.speech.fps), Path(options.output)
+    ends = (
+        kept(folder / f"first-{seed}.npz", lambda: first_end(maker, count)),
+        kept(folder / f"last-{seed}.npz", lambda: last_end(maker, count, options.run_in)),
+    )
+    path = folder / f"ends-{seed}.mp4"
+    write_video(path, np.concatenate([frames for frames, _ in ends]), maker.speech.fps, overwrite=True)
+    truth = np.load(options.truth) if options.truth else np.full(count, np.nan)
+    expected = np.concatenate([np.resize(truth, count), np.resize(truth, count)]).astype(np.float32)
+    found = measure_drift(path, maker.portrait.original, SECONDS, (), expected)
+    values = {name: [float(getattr(piece, name)) for piece in found.pieces] for name in (*MEASURES, "mouth_r")}
+    values["articulation of drawn meshes"] = [float(openings.std()) for _, openings in ends]
+    if options.truth:
+        values["mouth r of drawn meshes"] = [
+            float(np.corrcoef(openings, np.resize(truth, count))[0, 1]) for _, openings in ends
+        ]
+    for name in ("first", "last"):
+        (folder / f"{name}-{seed}.npz").unlink()
+    return values
+
+
+def main() -> int:
+    """Check the run-in, or measure every seed, and report."""
+    parser = option_parser(__doc__)
+    parser.add_argument("--speech", type=Path, required=True, help="sound file that ends with the words it begins with")
+    parser.add_argument("--truth", type=Path, help="npy file of the speaker's own mouth opening at 25 frames a second")
+    parser.add_argument("--seeds", type=int, default=3, help="number of videos")
+    parser.add_argument("--run-in", type=float, default=40.0, help="seconds that are sampled before the last ones")
+    parser.add_argument("--longest-side", type=int, default=256, help="longest side of the video, in pixels")
+    parser.add_argument(
+        "--output", type=Path, default=Path("last-seconds"), help="folder; seeds that are in it are not made again"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="compare runs that begin in the middle with an uninterrupted one"
+    )
+    parser.add_argument(
+        "--begin", type=int, nargs="+", default=[2, 4], help="with --check: segments that they leave out"
+    )
+    options = parser.parse_args()
+    pipeline = load_model(options)
+    record = Record("last_seconds", options, generation_settings(pipeline, longest_side=options.longest_side))
+    if options.check:
+        header = (
+            "seed",
+            "segments left out",
+            "from second",
+            *(f"{at} to {at + 2} s" for at in (0, 2, 4, 8, 12, 16, 24, 32)),
+        )
+        record.results = {"largest difference over the spread": check(pipeline, options)}
+        print(table(header, record.results["largest difference over the spread"]))
+        record.finish()
+        return 0
+    options.output.mkdir(parents=True, exist_ok=True)
+    found: list[dict[str, list[float]]] = []
+    for seed in range(options.seed, options.seed + options.seeds):
+        path = options.output / f"seed-{seed}.json"
+        if not path.is_file():
+            path.write_text(json.dumps(measured(pipeline, options, seed)))
+            say(f"seed {seed}: {path.read_text()}")
+        found.append(json.loads(path.read_text()))
+    rows = []
+    for name in found[0]:
+        values = np.array([one[name] for one in found])
+        changes = 100 * (values[:, 1] - values[:, 0]) / values[:, 0].mean()
+        rows.append(
+            (name, *(with_error(column, "{:.4f}") for column in values.T), with_error(changes, "{:+.1f}", 1.96))
+        )
+    print(table(("", "first 10 s", "last 10 s", "change, % (95 %)"), rows))
+    record.results = {"seeds": found}
+    record.finish()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
