@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fantasytalking.acceleration.apply_plan import memory_released
-from fantasytalking.errors import InputError, OutputError
+from fantasytalking.acceleration.ranks import LeftError
+from fantasytalking.errors import InputError
 from fantasytalking.media.background_writer import BackgroundWriter
 from fantasytalking.media.spooled_sound import release_pages
 from fantasytalking.media.video import VideoWriter, iterate_frames
@@ -22,6 +25,7 @@ from fantasytalking.pipeline.clip_batches import Run
 from fantasytalking.pipeline.generation_marks import marks_of
 from fantasytalking.pipeline.inputs import Portrait, Speech
 from fantasytalking.pipeline.long_video import LongVideo, Stretch, longest_segment
+from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.talking_video import FrameSource, TalkingVideo, written
 from fantasytalking.pipeline.unfinished_run import Part, UnfinishedRun, run_digest
 from fantasytalking.provenance.marks import Marks
@@ -38,6 +42,8 @@ def is_long(pipeline: Any, case: Case, speech: Speech) -> bool:
 def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, run: Run) -> TalkingVideo:
     """A video of any length: written if there is an output, else generated while its frames are asked for.
 
+    Several processes sample together. The first alone decodes and writes; without an output, each decodes the frames that it is asked for.
+
     Raises:
         InputError: Its latents were asked for, of which there are none for the whole.
     """
@@ -46,16 +52,16 @@ def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, ru
             "output_type 'latent' belongs to one clip, and this video is longer; use max_seconds, or another output_type."
         )
     height, width = portrait.pixels.shape[:2]
-    video = LongVideo(pipeline, case, portrait, speech, run)
+    video = LongVideo(pipeline, case, portrait, speech, run, everywhere=run.output is None)
     marks = marks_of(pipeline, case.settings, [(portrait, speech)])
     count = speech.video_frames
     make: Callable[[], Iterator[NDArray[np.uint8]]]
     if run.output is not None:
         if video.mode == "windows":
-            count = _write(video, speech, run, marks)
+            count = _write(pipeline, video, speech, run, marks)
         else:
             digest = run_digest(pipeline, case, portrait, speech, run.previous_frames)
-            count = _write_resumably(video, digest, case, speech, run, marks)
+            count = _write_resumably(pipeline, video, digest, case, speech, run, marks)
         path = Path(run.output.path).expanduser()
         make = lambda: iterate_frames(path)  # noqa: E731  # typed above
     else:
@@ -63,12 +69,13 @@ def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, ru
 
         def make() -> Iterator[NDArray[np.uint8]]:
             pipeline._interrupt = False
-            one = ready.pop() if ready else LongVideo(pipeline, case, portrait, speech, run)
             with (
                 memory_released(pipeline),
                 quick_switches(),
+                pipeline._together(),
                 run.progress.show_stage("generating", speech.video_frames) as advance,
             ):
+                one = ready.pop() if ready else LongVideo(pipeline, case, portrait, speech, run, everywhere=True)
                 for stretch in one.stretches():
                     for frame in stretch.frames:
                         yield frame
@@ -82,45 +89,81 @@ def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, ru
     )
 
 
-def _write(video: LongVideo, speech: Speech, run: Run, marks: Marks) -> int:
+def _write(pipeline: Any, video: LongVideo, speech: Speech, run: Run, marks: Marks) -> int:
+    """Write a video whose windows are fused; the number of frames."""
     run.progress.note(
         "With long_video windows no frame is finished before all are sampled, so an interrupted run begins anew; continue would go on."
     )
+    output = run.output if pipeline._writes else None
     with (
-        written(run.output, speech.fps, speech.soundtrack, run.progress, marks) as write,
+        written(output, speech.fps, speech.soundtrack, run.progress, marks) as write,
         run.progress.show_stage("generating", speech.video_frames) as advance,
     ):
-        assert write is not None
         for stretch in video.stretches():
             for frame in stretch.frames:
+                assert write is not None
                 write(frame)
                 advance()
-    return video.frames
+    count: int = pipeline._made_by_first(lambda: video.frames)
+    return count
 
 
-def _write_resumably(video: LongVideo, digest: str, case: Case, speech: Speech, run: Run, marks: Marks) -> int:
+def _write_resumably(
+    pipeline: Any, video: LongVideo, digest: str, case: Case, speech: Speech, run: Run, marks: Marks
+) -> int:
     """Write the segments that are not finished yet as parts, and join all of them; the number of frames."""
-    output, progress = run.output, run.progress
-    assert output is not None
-    target = Path(output.path).expanduser()
-    unfinished = UnfinishedRun(target, digest)
+    assert run.output is not None
+    # What another process has left beside its file is its own affair, so the first alone looks.
+    unfinished = UnfinishedRun(Path(run.output.path).expanduser(), digest) if pipeline._writes else None
+    state, is_complete = pipeline._made_by_first(lambda: _left_of(unfinished, speech, run.progress))
+    if state is not None:
+        video.restore(state)
+    stretches = iter(()) if is_complete else video.stretches()
+    if unfinished is None:
+        for _ in stretches:  # sampled together with the first process, which has the frames
+            pass
+    else:
+        _write_parts(unfinished, video, stretches, case, speech, run, marks)
+    count: int = pipeline._made_by_first(lambda: unfinished.frames if unfinished is not None else 0)
+    return count
+
+
+def _left_of(
+    unfinished: UnfinishedRun | None, speech: Speech, progress: Progress
+) -> tuple[dict[str, Tensor] | None, bool]:
+    """The state after the last segment that an interrupted run has finished, or None, and whether that was the last of all."""
+    assert unfinished is not None
     unfinished.refuse_leftovers()
     if unfinished.parts:
         progress.note(
             f"An interrupted run left {unfinished.frames / speech.fps:.1f} of {speech.video_frames / speech.fps:.1f} s in "
             f"'{unfinished.folder.name}'; this one goes on from there. Delete the folder to begin anew."
         )
-        video.restore(unfinished.load_state())
-    elif unfinished.is_other:
+        return unfinished.load_state(), unfinished.is_complete
+    if unfinished.is_other:
         progress.note(
             f"'{unfinished.folder.name}' belongs to a run with other settings or inputs, so this one begins anew."
         )
+    return None, False
+
+
+def _write_parts(
+    unfinished: UnfinishedRun,
+    video: LongVideo,
+    stretches: Iterator[Stretch],
+    case: Case,
+    speech: Speech,
+    run: Run,
+    marks: Marks,
+) -> None:
+    """Write stretches as parts of an unfinished run, and join all of its parts."""
+    output, progress = run.output, run.progress
+    assert output is not None
     unfinished.begin()
     is_done = False
     try:
         with progress.show_stage("generating", speech.video_frames) as advance:
             advance(unfinished.frames)
-            stretches = iter(()) if unfinished.is_complete else video.stretches()
             for stretch in stretches:
                 writer = output.writer(unfinished.next_path(), speech.fps, None, True, marks.of_part(unfinished.frames))
                 part = _write_part(output.in_background(writer), writer.path, stretch, advance)
@@ -129,9 +172,11 @@ def _write_resumably(video: LongVideo, digest: str, case: Case, speech: Speech, 
                 release_pages(speech.soundtrack.samples, speech.samples)
         with progress.stage("writing"):
             parts = [(part.path, part.frames) for part in unfinished.parts]
+            target = Path(output.path).expanduser()
             join_parts(parts, target, speech.fps, speech.soundtrack, output.overwrite, marks)
         is_done = True
-    except (KeyboardInterrupt, OutputError):
+    except BaseException:
+        # Whatever it was: Ctrl-C, a full disk, another process that was killed.
         if unfinished.parts:
             progress.note(
                 f"{unfinished.frames / speech.fps:.1f} s of the video are finished and kept in '{unfinished.folder.name}'; the same call "
@@ -140,7 +185,6 @@ def _write_resumably(video: LongVideo, digest: str, case: Case, speech: Speech, 
         raise
     finally:
         unfinished.close(is_done)
-    return unfinished.frames
 
 
 def _write_part(
@@ -226,10 +270,10 @@ class StreamPace:
         )
 
 
-def streamed(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, run: Run) -> Iterator[StreamedFrame]:
-    """Frames with their sound, as soon as they are decoded."""
+def streamed(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, run: Run) -> Generator[StreamedFrame]:
+    """Frames with their sound, as soon as they are decoded; of several processes the first alone gives any, and all end with it."""
     rate, fps = speech.soundtrack.sample_rate, speech.fps
-    with memory_released(pipeline), quick_switches():
+    with contextlib.suppress(LeftError), memory_released(pipeline), quick_switches(), pipeline._together():
         video = LongVideo(pipeline, case, portrait, speech, run, is_stream=True)
         marks = marks_of(pipeline, case.settings, [(portrait, speech)])
         number = 0

@@ -59,12 +59,10 @@ def sample_clips(
         after_step.append(continuation(beginning.latents, noise, schedule, fade))
     if kept is not None:
         after_step.append(kept.keep(schedule, noise))
-    steer = None
-    if run.callback is not None:
-        seen = StepCallback(pipeline, run.callback, run.tensor_names, guidance)
-        after_step.append(seen.after_step)
-        steer = seen.steer
+    seen = None if run.callback is None else StepCallback(pipeline, run.callback, run.tensor_names, guidance)
+    after_step.append(_told(pipeline, seen))
     after_step.append(lambda step, timestep, latents: pipeline._of_first(latents))
+    steer = None if seen is None else seen.steer
     hooks = Hooks(run.progress, tuple(after_step), steer, pipeline._is_stopped)
     latents = denoise(pipeline.transformer, schedule, start, image_latents, guidance, hooks, windows)
     if len(done) < pipeline._num_timesteps:
@@ -76,6 +74,16 @@ def sample_clips(
         autoencoder.enliven(one, clip.case.settings.seed, clip.case.settings.w_face, given, first)
         for one, clip in zip(latents.split(1), clips, strict=True)
     ]
+
+
+def _told(pipeline: Any, callback: StepCallback | None) -> StepHook:
+    """A callback, of which not every process need have one; its error in one of several processes is an error of all."""
+
+    def after_step(step: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
+        with pipeline._together():
+            return None if callback is None else callback.after_step(step, timestep, latents)
+
+    return after_step
 
 
 def make_clips(
@@ -106,6 +114,8 @@ def make_clips(
         latents.update(zip(map(id, group), pipeline._sample(group, noise, run), strict=True))
     ordered = [latents[id(clip)] for clip in clips]
     with pipeline._together():
-        run = run if pipeline._writes else dataclasses.replace(run, output=None)
-        videos = [decoded(pipeline.autoencoder, clip, one, run) for clip, one in zip(clips, ordered, strict=True)]
+        writes = pipeline._writes
+        videos = [
+            decoded(pipeline.autoencoder, clip, one, run, writes) for clip, one in zip(clips, ordered, strict=True)
+        ]
     return videos, ordered
