@@ -4,7 +4,8 @@ Each case is generated with full guidance, and then under each variant with the 
 loop of three passes a step computes, which no load on the machine can change.
 
     python benchmarks/fewer_passes.py --model TEACHER --cases training --portraits FOLDER
-    python benchmarks/fewer_passes.py --model TEACHER --cases validation --variants profiles --portraits FOLDER --plot windows.svg
+    python benchmarks/fewer_passes.py --model TEACHER --cases validation --portraits FOLDER --plot windows.svg
+    python benchmarks/fewer_passes.py --model TEACHER --student embedded --cases validation --variants profiles --portraits FOLDER
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from fantasytalking.system.json import read_json_object, write_json
 
 PASSES = 3
 """Network passes of a step of the plain loop."""
-FULL = "full"
+FULL, TURBO = "full", "turbo"
 FIGURES = ("sync_c", "mouth_r", "csim", "contrast", "closed")
 RESAMPLES = 2000
 
@@ -76,13 +77,14 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "windows": WINDOWS,
     "caches": CACHES,
     "all": WINDOWS | CACHES,
+    "profiles": {"balanced": taylor(3)},
     "none": {},
 }
-"""What can be compared: windows of guidance, step caches and fewer steps, and nothing but the model itself."""
+"""What can be compared: windows of guidance, step caches and fewer steps, profiles, and nothing but the model itself."""
 
 
-def generate(pipeline: Any, inputs: tuple[Any, Any], case: SpeakingCase, **settings: Any) -> dict[str, Any]:
-    """Generate a case once: its figures, and its latents under `latents`."""
+def generate(pipeline: Any, inputs: tuple[Any, Any], case: SpeakingCase, steps: int, **settings: Any) -> dict[str, Any]:
+    """Generate a case once: its figures, and its latents under `latents`. Work is in shares of a plain loop of so many steps."""
     latents: list[torch.Tensor] = []
     with counted(pipeline.transformer, "ffn") as rows:
         video = pipeline(
@@ -91,7 +93,6 @@ def generate(pipeline: Any, inputs: tuple[Any, Any], case: SpeakingCase, **setti
             callback_on_step_end=lambda pipe, step, timestep, tensors: latents.append(tensors["latents"]),
             **settings,
         )
-    steps = pipeline.settings().steps
     found = {"work": rows[0] / (PASSES * steps * len(pipeline.transformer.blocks)), "latents": latents[-1]}
     return found | {"seconds": video.seconds["sampling"]} | measured(case, video.frames)
 
@@ -148,14 +149,15 @@ def run(
     variants: Mapping[str, Mapping[str, Any]],
     record: Record,
     kept: Path | None = None,
+    student: Any = None,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Generate and measure everything that is not kept yet: variant -> case -> figures."""
+    """Generate and measure everything that is not kept yet: variant -> case -> figures. The variant turbo is the student's."""
     runs: dict[str, dict[str, dict[str, float]]] = {name: {} for name in (FULL, *variants)}
     for case in cases:
         file = None if kept is None else kept / f"{case.name.replace(', ', '-')}.json"
         found = read_json_object(file) if file is not None and file.is_file() else {}
         try:
-            found = run_case(pipeline, case, variants, record.settings, found)
+            found = run_case(pipeline, case, variants, record.settings, found, student)
         except FantasyTalkingError as error:
             record.leave_out(case.name, error)
             continue
@@ -173,6 +175,7 @@ def run_case(
     variants: Mapping[str, Mapping[str, Any]],
     shared: Mapping[str, Any],
     found: Mapping[str, Any],
+    student: Any = None,
 ) -> dict[str, Any]:
     """Figures of the variants of a case that are not among those found already."""
     missing = {name: value for name, value in variants.items() if name not in found}
@@ -180,10 +183,12 @@ def run_case(
         return dict(found)
     chosen = pipeline.settings(fps=FPS, **shared)
     inputs = load_portrait(case.picture, chosen, pipeline.rules, True), load_speech(case.speech, chosen, pipeline.rules)
-    plain = generate(pipeline, inputs, case, fps=FPS, **shared)
+    steps = chosen.steps
+    plain = generate(pipeline, inputs, case, steps, fps=FPS, **shared)
     made = {FULL: compared(plain, plain)}
     for name, settings in missing.items():
-        made[name] = compared(generate(pipeline, inputs, case, fps=FPS, **{**shared, **settings}), plain)
+        model = student if name == TURBO else pipeline
+        made[name] = compared(generate(model, inputs, case, steps, fps=FPS, **{**shared, **settings}), plain)
     return {**found, **made}
 
 
@@ -208,6 +213,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_portrait_options(parser)
     parser.add_argument("--cases", choices=SETS, default="training", help="cases to choose by, or to report on")
     parser.add_argument("--variants", choices=tuple(VARIANTS), default="windows", help="what is compared")
+    parser.add_argument("--student", help="few-step model that is compared as the profile turbo")
     parser.add_argument("--names", nargs="+", help="variants by name, for a quick try")
     parser.add_argument("--kept", type=Path, help="folder of figures by case; what lies there is used again")
     parser.add_argument("--seconds", type=float, default=4.0, help="most seconds of speech")
@@ -226,8 +232,11 @@ def main() -> int:
     variants = {
         name: value for name, value in VARIANTS[options.variants].items() if not options.names or name in options.names
     }
+    student = None if options.student is None else type(pipeline).from_pretrained(options.student)
+    if student is not None:
+        variants[TURBO] = {}
     try:
-        runs = run(pipeline, speaking_cases(options.cases, options), variants, record, options.kept)
+        runs = run(pipeline, speaking_cases(options.cases, options), variants, record, options.kept, student)
     except FantasyTalkingError as error:
         raise SystemExit(str(error)) from error
     if not runs[FULL]:

@@ -10,10 +10,12 @@ import multiprocessing
 import os
 import socket
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import ContextParallelConfig
 
@@ -53,8 +55,32 @@ def _usual_parts() -> FantasyTalkingPipeline:
     return wan_pipeline()
 
 
-Result = dict[str, torch.Tensor | str]
-"""Case -> latents, or the class and message of an error."""
+Result = dict[str, Any]
+"""Case -> latents, or what a `LongCase` gives, or the class and message of an error."""
+
+
+@dataclass(frozen=True)
+class LongCase:
+    """Calls whose videos are longer than a clip.
+
+    Attributes:
+        plan: How the processes share them.
+        make: Called with the pipeline, the rank and a folder; what it gives comes back to the test.
+        folder: The folder.
+    """
+
+    plan: str
+    make: Callable[[FantasyTalkingPipeline, int, Path], dict[str, Any]]
+    folder: Path
+
+    def outcome(self, rank: int = 0, share: Callable[[FantasyTalkingPipeline], Any] = lambda pipeline: None) -> Any:
+        """What the calls give; `share` is called with the pipeline before them."""
+        parts = {"transformer": transformer(), "longest_side": 32, "max_frames": 25}
+        pipeline = FantasyTalkingPipeline.from_pipe(_usual_parts(), **parts)
+        share(pipeline)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self.make(pipeline, rank, self.folder)
 
 
 def latents_of(
@@ -79,10 +105,10 @@ def latents_of(
     return frames
 
 
-def run_together(count: int, cases: dict[str, Case]) -> list[Result]:
+def run_together(count: int, cases: Mapping[str, Case | LongCase]) -> list[Result]:
     """The results of some processes, by rank."""
     return [
-        {name: one if isinstance(one, str) else torch.from_numpy(one) for name, one in found.items()}
+        {name: torch.from_numpy(one) if isinstance(one, np.ndarray) else one for name, one in found.items()}
         for found in in_processes(count, _outcomes, cases)
     ]
 
@@ -131,14 +157,14 @@ def _run(rank: int, count: int, port: int, work: Callable[[int, int, Any], Any],
     queue.put((rank, work(rank, count, what)))
 
 
-def _outcomes(rank: int, count: int, cases: dict[str, Case]) -> dict[str, Any]:
+def _outcomes(rank: int, count: int, cases: Mapping[str, Case | LongCase]) -> dict[str, Any]:
     found = {name: _outcome(case, rank, count) for name, case in cases.items()}
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     return found
 
 
-def _outcome(case: Case, rank: int, count: int) -> Any:
+def _outcome(case: Case | LongCase, rank: int, count: int) -> Any:
     def share(pipeline: FantasyTalkingPipeline) -> None:
         if case.plan != BY_DIFFUSERS:
             pipeline.enable_parallel(case.plan)
@@ -148,6 +174,8 @@ def _outcome(case: Case, rank: int, count: int) -> Any:
         pipeline.transformer.enable_parallelism(config=ContextParallelConfig(ulysses_degree=count))
 
     try:
+        if isinstance(case, LongCase):
+            return case.outcome(rank, share)
         return latents_of(case, rank, share).numpy()
     except Exception as error:
         return f"{type(error).__name__}: {error}"

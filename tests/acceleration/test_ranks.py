@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import ContextParallelConfig
@@ -11,7 +14,8 @@ from diffusers import ContextParallelConfig
 from fantasytalking.errors import SettingsError
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from tests.acceleration.cached_runs import HALF, apart
-from tests.acceleration.parallel_runs import BY_DIFFUSERS, Case, Result, latents_of, run_together
+from tests.acceleration.long_runs import LONG, footage
+from tests.acceleration.parallel_runs import BY_DIFFUSERS, Case, LongCase, Result, latents_of, run_together
 from tests.pipeline.tiny_pipeline import transformer, wan_pipeline
 
 ODD = (80, 48)
@@ -97,9 +101,27 @@ FOUR_FAIL = {
 }
 
 
+Alone = Callable[[str], dict[str, Any]]
+
+
+def long_case(name: str, folder: Path) -> LongCase:
+    return LongCase(*LONG[name], folder)
+
+
 @pytest.fixture(scope="module")
-def two() -> list[Result]:
-    return run_together(2, {**TWO, **TWO_FAIL, "stopped": STOPPED})
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
+    folder = tmp_path_factory.mktemp("two")
+    footage(folder)
+    long = {f"long, {name}": long_case(name, folder) for name in LONG}
+    return run_together(2, {**TWO, **TWO_FAIL, "stopped": STOPPED, **long})
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    """What one process gives of a long case."""
+    folder = tmp_path_factory.mktemp("alone")
+    footage(folder)
+    return lambda name: long_case(name, folder).outcome()
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +149,96 @@ def test_a_callback_of_one_process_stops_all(two: list[Result]) -> None:
 def test_an_error_of_one_process_is_an_error_of_all(two: list[Result], beginning: str) -> None:
     for result in two:
         assert str(result[beginning]).startswith(beginning)
+
+
+def long_of(two: list[Result], name: str) -> list[dict[str, Any]]:
+    """What the first and the second process give of a long case."""
+    found = [result[f"long, {name}"] for result in two]
+    assert all(isinstance(one, dict) for one in found), found
+    return found
+
+
+def check_latents(made: list[Any], expected: list[Any]) -> None:
+    assert len(made) == len(expected) > 0
+    for one, other in zip(made, expected, strict=True):
+        assert apart(torch.from_numpy(one), torch.from_numpy(other)) < 1e-5
+
+
+def check_frames(made: Any, expected: Any) -> None:
+    """The same frames but for the rounding of a value that lies between two bytes."""
+    assert len(made) == len(expected) > 0
+    assert np.abs(np.stack(made).astype(int) - np.stack(expected)).max() <= 1
+
+
+def test_two_processes_continue_a_video_as_one_does(two: list[Result], alone: Alone) -> None:
+    expected = alone("iterated")
+    assert len(expected["latents"]) == 3
+    for result in long_of(two, "iterated"):
+        check_latents(result["latents"], expected["latents"])
+        check_frames(result["frames"], expected["frames"])
+
+
+def test_two_processes_fuse_windows_as_one_does_and_the_first_alone_writes(two: list[Result], alone: Alone) -> None:
+    expected = alone("windows")
+    first, second = long_of(two, "windows")
+    for result in (first, second):
+        check_latents(result["latents"], expected["latents"])
+        assert (result["count"], result["read"]) == (46, 46)
+    check_frames(first["frames"], expected["frames"])
+    assert second["frames"] == []
+
+
+def test_two_processes_go_on_with_what_an_interrupted_run_has_left(two: list[Result], alone: Alone) -> None:
+    expected = alone("resumed")
+    first, second = long_of(two, "resumed")
+    assert (first["error"], second["error"]) == (
+        "ResourceError: Process 1 of this run failed: ValueError: no good",
+        "ValueError: no good",
+    )
+    for result in (first, second):
+        # Two of the three segments are not sampled again.
+        assert result["own"] == 1 and result["count"] == expected["count"]
+        check_latents(result["latents"], expected["latents"])
+    check_frames(first["frames"], expected["frames"])
+    assert second["frames"] == []
+    assert any("goes on from there" in note for note in first["notes"])
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "beginning"),
+    [
+        ("full disk", "writing", "OutputError: the disk is full"),
+        ("full disk", "in the way", "OutputError: "),
+        ("without memory", "error", "OutOfMemory"),
+    ],
+)
+def test_an_error_in_the_middle_of_a_long_video_is_one_of_all(
+    two: list[Result], name: str, call: str, beginning: str
+) -> None:
+    for result in long_of(two, name):
+        assert result[call].startswith(beginning)
+
+
+def test_a_callback_of_one_process_ends_a_long_video_in_all(two: list[Result], alone: Alone) -> None:
+    expected = alone("stopped")
+    assert len(expected["latents"]) == 2
+    for result in long_of(two, "stopped"):
+        check_latents(result["latents"], expected["latents"])
+        check_frames(result["frames"], expected["frames"])
+
+
+def test_the_first_of_two_processes_is_given_the_frames_of_a_stream(two: list[Result], alone: Alone) -> None:
+    first, second = long_of(two, "streamed")
+    check_frames(first["frames"], alone("streamed")["frames"])
+    assert second["frames"] == [] and (first["few"], second["few"]) == (3, 0)
+
+
+def test_two_processes_dub_two_people_as_one_does(two: list[Result], alone: Alone) -> None:
+    expected = alone("dubbed")
+    first, second = long_of(two, "dubbed")
+    check_frames(first["frames"], expected["frames"])
+    assert second["frames"] == []
+    assert first["count"] == second["count"] == expected["count"] and first["file"] == second["file"] == 36
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from benchmark_run import Record
-from fewer_passes import FIGURES, FULL, VARIANTS, compared, run, summarise, window
+from fewer_passes import FIGURES, FULL, TURBO, VARIANTS, compared, run, summarise, window
 from passes_plot import write_plot
 from speaking_cases import SpeakingCase
 
@@ -27,14 +27,16 @@ def spoken() -> SpeakingCase:
 def test_work_is_a_share_of_three_passes_a_step_and_kept_cases_are_not_generated_again(tmp_path: Path) -> None:
     record = Record("fewer_passes", argparse.Namespace(), {"seed": 0})
     pipeline = embedded_pipeline(defaults={"steps": 2, "audio_guidance_scale": 2.0})
-    variants = {"0-50": window(0, 50)}
-    runs = run(pipeline, [spoken()], variants, record, tmp_path)
-    full, half = (runs[name]["tiny, case"] for name in (FULL, "0-50"))
-    assert (full["work"], half["work"]) == (pytest.approx(4 / 6), pytest.approx(3 / 6))
+    student = embedded_pipeline(defaults={"steps": 1, "audio_guidance_scale": 1.0})
+    variants = {"0-50": window(0, 50), TURBO: {}}
+    runs = run(pipeline, [spoken()], variants, record, tmp_path, student)
+    full, half, turbo = (runs[name]["tiny, case"] for name in (FULL, "0-50", TURBO))
+    assert [one["work"] for one in (full, half, turbo)] == pytest.approx([4 / 6, 3 / 6, 1 / 6])
+    assert turbo["rms"] > 0
     assert full["rms"] == 0 < half["rms"] and {"sync_c", "csim", "contrast", "closed"} <= half.keys()
     assert (tmp_path / "tiny-case.json").is_file() and not record.left_out
     pipeline.transformer.blocks[0].register_forward_hook(lambda *_: pytest.fail("generated again"))
-    again = run(pipeline, [spoken()], variants, record, tmp_path)
+    again = run(pipeline, [spoken()], variants, record, tmp_path, student)
     assert again["0-50"]["tiny, case"]["rms"] == pytest.approx(half["rms"])
 
 

@@ -80,6 +80,8 @@ def answers(rank: int, count: int, commands: list[tuple[int, list[str]]]) -> lis
 def test_of_processes_that_torchrun_has_started_the_first_alone_speaks(given: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     good = [*given, "--output", str(out), "--overwrite"]
+    write_video(tmp_path / "film.mp4", [portrait(192)] * 10, 25)
+    dubbing = [*(word for word in good if word not in ("--image", given[given.index("--image") + 1]))]
     commands = [
         [*good, "--parallel", "auto"],
         good,
@@ -87,6 +89,11 @@ def test_of_processes_that_torchrun_has_started_the_first_alone_speaks(given: li
         [*good, "--parallel", "guidance=2", "--steps", "0"],
         [*good, "--parallel", "guidance=2", "--lora", str(tmp_path / "none.safetensors")],
         [*good, "--parallel", "guidance=2", "--prompt-guidance-scale", "1", "--json"],
+        [*good, "--parallel", "ulysses=2", "--stream", "--json"],
+        [*good, "--parallel", "guidance=2", "--stream", "--output", str(tmp_path)],
+        [*dubbing, "--parallel", "guidance=2", "--video", str(tmp_path / "film.mp4")],
+        [*dubbing, "--parallel", "guidance=2", "--video", str(tmp_path / "nowhere.mp4")],
+        [*good, "--parallel", "guidance=2", "--audio", "-", "--pcm-rate", "16000"],
     ]
     first, second = in_processes(2, answers, [(free_port(), command) for command in commands])
     assert first[0][:2] == (0, f"{out}\n") and second[0] == (0, "", "")
@@ -95,11 +102,16 @@ def test_of_processes_that_torchrun_has_started_the_first_alone_speaks(given: li
         (2, "guidance=3,ulysses=1 is for 3 processes, but there are 2"),
         (3, "steps"),
         (4, "There is no LoRA file"),
+        (7, f"'{tmp_path}'"),
+        (9, "nowhere.mp4"),
+        (10, "Live speech is said by one process"),
     ):
         assert first[number][0] == 2 and message in first[number][2] and first[number][2].count("error: ") == 1
         assert second[number] == (2, "", "")
     assert json.loads(first[5][1])["settings"]["prompt_guidance_scale"] == 1 and second[5] == (0, "", "")
-    assert probe_video(out).frames == 9
+    assert json.loads(first[6][1])["frames"] == 9 and second[6] == (0, "", "")
+    assert first[8][:2] == (0, f"{out}\n") and second[8] == (0, "", "")
+    assert probe_video(out).frames == 10
 
 
 def test_without_several_devices_it_runs_as_usual(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -21,15 +21,23 @@ import fantasytalking.errors
 from fantasytalking.acceleration.parallel_plan import ParallelPlan
 from fantasytalking.errors import FantasyTalkingError, ResourceError, SettingsError
 
-__all__ = ["Ranks", "connect", "together", "told_by"]
+__all__ = ["LeftError", "Ranks", "connect", "together", "told_by"]
 
 Name = TypeVar("Name")
+Made = TypeVar("Made")
 PATIENCE = timedelta(days=7)
 """How long a process waits for the others where they may decode a long video, or load a model from a slow disk."""
 
 
+class LeftError(ResourceError):
+    """Another process takes no more frames of a video that all of them make."""
+
+
 class Ranks:
     """The processes of a run; `connect` makes it.
+
+    What they tell each other goes through `agree` alone, whose calls meet in order, whichever part of the code they come from. So an error
+    of one reaches the others at the place where each of them waits next.
 
     Args:
         device: Where this process computes.
@@ -106,38 +114,68 @@ class Ranks:
         dist.broadcast(values, src=0)
         return values
 
+    def of_first(self, make: Callable[[], Made]) -> Made:
+        """What the first process makes, in all of them.
+
+        Args:
+            make: Called in the first process; tensors in its result have to be on the CPU.
+        """
+        held: list[Any] = [None]
+        with self.together():
+            if self.is_first:
+                held = [make()]
+        dist.broadcast_object_list(held, src=0, group=self._world)
+        made: Made = held[0]
+        return made
+
     def any(self, flag: bool) -> bool:
         """Whether any process says yes."""
-        votes = torch.tensor(int(flag))
-        dist.all_reduce(votes, dist.ReduceOp.MAX, group=self._world)
-        return bool(votes)
+        return any(self.agree(None, flag))
 
     @property
     def fails_together(self) -> bool:
         """Whether an error in the middle of a pass can be told to the others: where they share tokens, they wait in the pass itself."""
         return self.plan is not None and self.plan.ulysses == 1
 
-    def agree(self, error: BaseException | None) -> None:
+    def agree(self, error: BaseException | None, answer: bool = False) -> list[bool]:
         """Tell the others of an error, or hear of theirs; all processes have to call it.
+
+        Args:
+            error: What ended the work of this process, or None.
+            answer: To whatever is asked.
+
+        Returns:
+            The answers of all.
 
         Raises:
             FantasyTalkingError: Another process had an error: the same one, with the attribute `told_by`, its rank.
         """
-        said = None if error is None else (type(error).__name__, " ".join(str(error).split()))
-        heard: list[tuple[str, str] | None] = [None] * self.count
-        dist.all_gather_object(heard, said, group=self._world)
+        failure = None if error is None else (type(error).__name__, " ".join(str(error).split()))
+        heard: list[tuple[tuple[str, str] | None, bool]] = [(None, False)] * self.count
+        dist.all_gather_object(heard, (failure, answer), group=self._world)
         if error is not None:
             error.told_by = self.rank  # type: ignore[attr-defined]
-            return
-        for rank, one in enumerate(heard):
+            return []
+        for rank, (one, _) in enumerate(heard):
             if one is not None:
                 raise _same(*one, rank)
+        return [said for _, said in heard]
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """A block at whose end all processes are; if one has raised an error by then, all raise it."""
+        """A block at whose end all processes are; if one has raised an error by then, all raise it.
+
+        Where one closes a generator in the middle of the block, the others raise `LeftError`.
+        """
         try:
             yield
+        except GeneratorExit:
+            # Where there is no connection any more, nobody waits either.
+            with contextlib.suppress(Exception):
+                self.agree(
+                    LeftError(f"Process {self.rank} takes no more frames of this video; all have to take them alike.")
+                )
+            raise
         except Exception as error:
             if told_by(error) is None:
                 self.agree(error)
@@ -148,6 +186,8 @@ class Ranks:
 def _same(name: str, message: str, rank: int) -> FantasyTalkingError:
     kind = getattr(fantasytalking.errors, {"OutOfMemoryError": "OutOfMemory"}.get(name, name), None)
     error: FantasyTalkingError = ResourceError(f"Process {rank} of this run failed: {name}: {message}")
+    if name == LeftError.__name__:
+        error = LeftError(message)
     if isinstance(kind, type) and issubclass(kind, FantasyTalkingError):
         error = kind(message)
     error.told_by = rank  # type: ignore[attr-defined]

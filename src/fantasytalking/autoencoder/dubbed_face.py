@@ -41,7 +41,7 @@ class DubbedFace:
         time = index / self.face.rate
         passed = (time - (self.count - 1) / self.fps) / END_SECONDS
         share = float(self.face.shares[index]) * (1 - float(smoothstep(np.array(passed))))
-        self._go_on(min(round(time * self.fps), self.count - 1))
+        self.go_on(index)
         if share == 0:
             return frame
         mesh = np.array(self.face.meshes[index])
@@ -50,7 +50,9 @@ class DubbedFace:
         blended = np.rint(frame + area * (made - frame)).astype(np.uint8)
         return np.where(area > 0, blended, frame)
 
-    def _go_on(self, number: int) -> None:
+    def go_on(self, index: int) -> None:
+        """Take the frames of the video as far as a frame of the footage needs them."""
+        number = min(round(index / self.face.rate * self.fps), self.count - 1)
         while self._number < number:
             following = next(self.frames, None)
             if following is None:  # the run was interrupted

@@ -30,35 +30,72 @@ from fantasytalking.system.startup import check_threads
 
 if TYPE_CHECKING:
     from fantasytalking.acceleration.ranks import Ranks
-    from fantasytalking.pipeline.inputs import AudioSource, ImageSource
     from fantasytalking.pipeline.progress import Progress
 
-__all__ = ["Job", "check_job", "check_request", "generate_and_tell", "generate_file"]
+__all__ = ["Job", "PortraitJob", "check_request", "generate_and_tell", "generate_file"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a command was asked for, as words: it may go to other processes.
+    """What a command was asked for, as words: it may go to other processes. Subclasses say what is read.
 
     Attributes:
-        image: The portrait.
-        audio: The speech.
         output: The video to write.
         model: Name of the model.
         run: Where and how the command runs.
         settings: Settings that were given, by name.
         plan: Options about memory and speed.
-        stream: Whether the video is to play while it is written.
     """
 
-    image: str | os.PathLike[str]
-    audio: str | os.PathLike[str]
     output: Path
     model: str
     run: RunOptions
     settings: dict[str, Any]
     plan: tuple[MemoryOptions, ProfileOptions] = (MemoryOptions(), ProfileOptions())
+
+    def check(self) -> Path:
+        """Check what takes no time; gives the path of the video, see `check_request`."""
+        raise NotImplementedError
+
+    def read(self, target: Path, progress: Progress, ranks: Ranks | None) -> Request:
+        """Read the inputs.
+
+        Args:
+            target: What `check` gave.
+            progress: Shows stages and notes.
+            ranks: Processes that share the work, or None.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortraitJob(Job):
+    """A video of a portrait.
+
+    Attributes:
+        image: The portrait.
+        audio: The speech.
+        stream: Whether the video is to play while it is written.
+    """
+
+    image: str | os.PathLike[str]
+    audio: str | os.PathLike[str]
     stream: bool = False
+
+    def check(self) -> Path:
+        """See `Job.check`."""
+        files = (self.image, "image", ImageError), (self.audio, "audio", AudioError)
+        return check_request(files, self.output, self.model, self.run, self.plan, self.stream)
+
+    def read(self, target: Path, progress: Progress, ranks: Ranks | None) -> Request:
+        """See `Job.read`."""
+        with progress.stage("reading"):
+            # Imported here, so that --help does not wait for the readers.
+            from fantasytalking.pipeline.early_inputs import read_inputs
+
+            inputs = read_inputs(self.image, self.audio, self.model, self.settings)
+        place = StreamTarget(target, self.run.overwrite) if self.stream else None
+        return Request(self.model, *inputs, target, self.run, self.settings, *self.plan, place, ranks)
 
 
 def generate_file(job: Job, ranks: Ranks | None = None) -> int:
@@ -68,17 +105,8 @@ def generate_file(job: Job, ranks: Ranks | None = None) -> int:
     """
     progress: Progress = TerminalProgress() if ranks is None or ranks.is_first else QuietProgress()
     with together(ranks):
-        target = check_job(job)
-        portrait, speech = _read(job.image, job.audio, job.model, job.settings, progress)
-    place = StreamTarget(target, job.run.overwrite) if job.stream else None
-    request = Request(job.model, portrait, speech, target, job.run, job.settings, *job.plan, place, ranks)
+        request = job.read(job.check(), progress, ranks)
     return generate_and_tell(request, progress)
-
-
-def check_job(job: Job) -> Path:
-    """`check_request` of a portrait's video."""
-    files = (job.image, "image", ImageError), (job.audio, "audio", AudioError)
-    return check_request(files, job.output, job.model, job.run, job.plan, job.stream)
 
 
 def check_request(
@@ -129,17 +157,3 @@ def generate_and_tell(request: Request, progress: Progress) -> int:
     if target != STANDARD_OUTPUT:
         print(target)
     return 0
-
-
-def _read(
-    image: str | os.PathLike[str],
-    audio: str | os.PathLike[str],
-    model: str,
-    settings: dict[str, Any],
-    progress: Progress,
-) -> tuple[ImageSource, AudioSource]:
-    with progress.stage("reading"):
-        # Imported here, so that --help does not wait for the readers.
-        from fantasytalking.pipeline.early_inputs import read_inputs
-
-        return read_inputs(image, audio, model, settings)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fantasytalking.cli.command_job import Job, generate_file
+from fantasytalking.cli.command_job import PortraitJob, generate_file
 from fantasytalking.cli.options import SettingOptions, given_settings, parse
 from fantasytalking.generation.run_options import RunOptions
 from fantasytalking.pipeline.model_names import EMBEDDED, embedded_folder
@@ -32,4 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     settings = given_settings(options.settings)
     example = embedded_folder() / "example"
     portrait, speech = example / "portrait.png", example / "speech.wav"
-    return generate_file(Job(portrait, speech, options.output, EMBEDDED, options.run, settings))
+    return generate_file(
+        PortraitJob(
+            image=portrait, audio=speech, output=options.output, model=EMBEDDED, run=options.run, settings=settings
+        )
+    )

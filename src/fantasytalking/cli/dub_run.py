@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from fantasytalking.cli.command_job import check_request, generate_and_tell
+from fantasytalking.cli.command_job import Job, check_request
 from fantasytalking.errors import AudioError, ImageError, SettingsError, VideoError
 from fantasytalking.generation.dub_target import DubTarget
 from fantasytalking.generation.request import Request
-from fantasytalking.generation.run_options import MemoryOptions, ProfileOptions, RunOptions
-from fantasytalking.pipeline.progress import TerminalProgress
 
-__all__ = ["dub_file", "parse_speakers", "speak_together_file"]
+if TYPE_CHECKING:
+    from fantasytalking.acceleration.ranks import Ranks
+    from fantasytalking.pipeline.progress import Progress
+
+__all__ = ["DubJob", "SpeakersJob", "parse_speakers"]
 
 
 def parse_speakers(texts: tuple[str, ...]) -> dict[int, Path]:
@@ -33,47 +36,56 @@ def parse_speakers(texts: tuple[str, ...]) -> dict[int, Path]:
     return found
 
 
-def dub_file(
-    video: str | os.PathLike[str],
-    audio: Path | dict[int, Path],
-    output: Path,
-    model: str,
-    run: RunOptions,
-    settings: dict[str, Any],
-    plan: tuple[MemoryOptions, ProfileOptions],
-) -> int:
-    """Dub one video, by one speech or by speeches of several faces, and print its path.
+@dataclass(frozen=True, kw_only=True)
+class DubJob(Job):
+    """Footage with new speech.
 
-    Everything that can be checked is checked before the model is loaded; the face is followed then, too.
+    Attributes:
+        video: The footage.
+        audio: The speech, or speeches by number of the face.
     """
-    sounds = audio.values() if isinstance(audio, dict) else (audio,)
-    files = (video, "video", VideoError), *((one, "audio", AudioError) for one in sounds)
-    target = check_request(files, output, model, run, plan)
-    progress = TerminalProgress()
-    # Imported here, so that --help does not wait for the readers.
-    from fantasytalking.pipeline.early_inputs import read_footage_inputs
 
-    footage, speech = read_footage_inputs(video, audio, model, settings, progress)
-    place = DubTarget(target, run.overwrite, True)
-    return generate_and_tell(Request(model, footage, speech, target, run, settings, *plan, place), progress)
+    video: str | os.PathLike[str]
+    audio: Path | dict[int, Path]
+
+    def check(self) -> Path:
+        """See `Job.check`."""
+        sounds = self.audio.values() if isinstance(self.audio, dict) else (self.audio,)
+        files = (self.video, "video", VideoError), *((one, "audio", AudioError) for one in sounds)
+        return check_request(files, self.output, self.model, self.run, self.plan)
+
+    def read(self, target: Path, progress: Progress, ranks: Ranks | None) -> Request:
+        """Read the inputs and follow the face; see `Job.read`."""
+        # Imported here, so that --help does not wait for the readers.
+        from fantasytalking.pipeline.early_inputs import read_footage_inputs
+
+        inputs = read_footage_inputs(self.video, self.audio, self.model, self.settings, progress)
+        place = DubTarget(target, self.run.overwrite, True)
+        return Request(self.model, *inputs, target, self.run, self.settings, *self.plan, place, ranks)
 
 
-def speak_together_file(
-    image: Path,
-    audio: dict[int, Path],
-    output: Path,
-    model: str,
-    run: RunOptions,
-    settings: dict[str, Any],
-    plan: tuple[MemoryOptions, ProfileOptions],
-) -> int:
-    """Write a video of a picture in which several people speak, and print its path."""
-    files = (image, "image", ImageError), *((one, "audio", AudioError) for one in audio.values())
-    target = check_request(files, output, model, run, plan)
-    progress = TerminalProgress()
-    with progress.stage("reading"):
-        from fantasytalking.pipeline.early_inputs import read_speakers
+@dataclass(frozen=True, kw_only=True)
+class SpeakersJob(Job):
+    """A video of a picture in which several people speak.
 
-        portraits, speeches = read_speakers(image, audio, model, settings)
-    place = DubTarget(target, run.overwrite, False)
-    return generate_and_tell(Request(model, portraits, speeches, target, run, settings, *plan, place), progress)
+    Attributes:
+        image: The picture.
+        audio: Speeches by number of the face.
+    """
+
+    image: Path
+    audio: dict[int, Path]
+
+    def check(self) -> Path:
+        """See `Job.check`."""
+        files = (self.image, "image", ImageError), *((one, "audio", AudioError) for one in self.audio.values())
+        return check_request(files, self.output, self.model, self.run, self.plan)
+
+    def read(self, target: Path, progress: Progress, ranks: Ranks | None) -> Request:
+        """See `Job.read`."""
+        with progress.stage("reading"):
+            from fantasytalking.pipeline.early_inputs import read_speakers
+
+            inputs = read_speakers(self.image, self.audio, self.model, self.settings)
+        place = DubTarget(target, self.run.overwrite, False)
+        return Request(self.model, *inputs, target, self.run, self.settings, *self.plan, place, ranks)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from fantasytalking.cli.command_job import Job
-from fantasytalking.cli.dub_run import dub_file, parse_speakers, speak_together_file
+from fantasytalking.cli.command_job import Job, PortraitJob
+from fantasytalking.cli.dub_run import DubJob, SpeakersJob, parse_speakers
 from fantasytalking.cli.live_run import STANDARD_INPUT, PcmOptions, say_standard_input
 from fantasytalking.cli.options import SettingOptions, given_settings, parse
 from fantasytalking.cli.parallel_run import ParallelOptions, alike, generate_together, started_by_torchrun
@@ -88,20 +89,32 @@ def main(arguments: Sequence[str]) -> int:
             options.speed.profile,
             settings,
         )
-    rest = options.output, options.model, options.run, settings, plan
+    rest: dict[str, Any] = {"output": options.output, "model": options.model, "run": options.run}
+    rest |= {"settings": settings, "plan": plan}
     _check_live(options)
-    if options.video is not None or speakers:
-        _check_alone(stream, options.several.parallel)
-    if options.video is not None:
-        return dub_file(options.video, speakers if options.audio is None else options.audio, *rest)
-    assert options.image is not None
     if options.audio == STANDARD_INPUT:
-        if options.several.parallel is not None or started_by_torchrun():
-            raise SettingsError("Live speech is said by one process; leave out --parallel and torchrun.")
-        return say_standard_input(options.image, options.live, *rest)
+        assert options.image is not None
+        with alike():
+            if options.several.parallel is not None or started_by_torchrun():
+                raise SettingsError("Live speech is said by one process; leave out --parallel and torchrun.")
+        return say_standard_input(options.image, options.live, **rest)
+    with alike():
+        job = _job(options, speakers, rest, stream)
+    return generate_together(job, options.several.parallel)
+
+
+def _job(options: Generate, speakers: dict[int, Path], rest: dict[str, Any], stream: bool) -> Job:
+    """What is generated of speech that is all there."""
+    if stream and (options.video is not None or speakers):
+        raise SettingsError(
+            "Footage and several speakers are not streamed; leave out --stream, and give --output a file."
+        )
+    if options.video is not None:
+        return DubJob(video=options.video, audio=speakers if options.audio is None else options.audio, **rest)
+    assert options.image is not None
     if options.audio is None:
-        return speak_together_file(options.image, speakers, *rest)
-    return generate_together(Job(options.image, options.audio, *rest, stream), options.several.parallel)
+        return SpeakersJob(image=options.image, audio=speakers, **rest)
+    return PortraitJob(image=options.image, audio=options.audio, stream=stream, **rest)
 
 
 def _check_live(options: Generate) -> None:
@@ -115,12 +128,3 @@ def _check_live(options: Generate) -> None:
         raise SettingsError(
             "Footage is dubbed with speech that is all there; give --audio a file, or --image in place of --video."
         )
-
-
-def _check_alone(stream: bool, parallel: str | None) -> None:
-    if stream:
-        raise SettingsError(
-            "Footage and several speakers are not streamed; leave out --stream, and give --output a file."
-        )
-    if parallel is not None or started_by_torchrun():
-        raise SettingsError("Footage and several speakers are made by one process; leave out --parallel and torchrun.")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fantasytalking.errors
-from fantasytalking.cli.command_job import Job, check_job, generate_file
+from fantasytalking.cli.command_job import Job, generate_file
 from fantasytalking.errors import FantasyTalkingError, ResourceError, SettingsError
 from fantasytalking.generation.plan_request import profile_of
 from fantasytalking.pipeline.progress import show_note
@@ -78,10 +78,6 @@ def generate_together(job: Job, text: str | None) -> int:
             raise SettingsError(
                 f"torchrun has started this command {os.environ['WORLD_SIZE']} times, and each of them would make the whole video; add "
                 "--parallel auto."
-            )
-        if job.stream:
-            raise SettingsError(
-                "Streams are made by one process, but --parallel was given; leave it out, or --stream and --output -."
             )
         if ":" in job.run.device:
             raise SettingsError(
@@ -170,7 +166,7 @@ def _start(job: Job, plan: ParallelPlan | None, count: int) -> int:
     """Start the processes, and end with them."""
     from fantasytalking.system.processes import spawning
 
-    check_job(job)
+    job.check()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -58,8 +58,15 @@ class StreamTarget:
         Raises:
             FantasyTalkingError: Whatever generating and writing raise.
         """
-        pieces = pipeline.stream(*inputs, progress=progress, **settings)
-        pace, first = self.write_pieces(pieces, threads)
+        from fantasytalking.pipeline.long_output import StreamPace
+
+        # Where writing fails, the other processes hear of it by the end of the frames.
+        with contextlib.closing(pipeline.stream(*inputs, progress=progress, **settings)) as pieces:
+            if pipeline.ranks is not None and not pipeline.ranks.is_first:
+                for _ in pieces:  # none comes here: this process samples with the first
+                    pass
+                return Streamed(StreamPace(), 1.0, (0, 0), pipeline.settings(**settings), progress)
+            pace, first = self.write_pieces(pieces, threads)
         height, width = first.pixels.shape[:2]
         return Streamed(pace, first.fps, (height, width), pipeline.settings(**settings), progress)
 

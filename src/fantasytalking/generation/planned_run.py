@@ -106,11 +106,10 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
             pipeline, encoder_threads = loaded.load(request, plan, speed)
         given = {**settings, **({} if plan is None else settings_by_plan(plan))}
         if request.place is not None:
-            return request.place.write(pipeline, (request.portrait, request.speech), given, encoder_threads, progress)
-        if request.ranks is None or request.ranks.is_first:
-            given["output"] = VideoOutput(request.target, request.run.overwrite, encoder_threads)
-        else:
-            given["output_type"] = "latent"
+            inputs = request.portrait, request.speech
+            with together(request.ranks):
+                return request.place.write(pipeline, inputs, given, encoder_threads, progress)
+        given["output"] = VideoOutput(request.target, request.run.overwrite, encoder_threads)
         video: TalkingVideo = pipeline(request.portrait, request.speech, progress=progress, **given)
         return video
 

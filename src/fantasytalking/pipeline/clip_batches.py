@@ -201,7 +201,7 @@ def check_text(case: Case, width: int) -> None:
         )
 
 
-def decoded(autoencoder: VideoAutoencoder, clip: Clip, latents: Tensor, run: Run) -> TalkingVideo:
+def decoded(autoencoder: VideoAutoencoder, clip: Clip, latents: Tensor, run: Run, writes: bool = True) -> TalkingVideo:
     """The finished video of a clip; without frames where they are not asked for.
 
     Args:
@@ -209,6 +209,7 @@ def decoded(autoencoder: VideoAutoencoder, clip: Clip, latents: Tensor, run: Run
         clip: The clip.
         latents: [1, C, f, h, w].
         run: What the clips of the call have in common.
+        writes: Whether this process writes the output; where another does, this one decodes when it is asked for frames.
     """
     speech, progress, reference = clip.speech, run.progress, clip.reference
     size: tuple[int, int] = (int(reference.images.shape[-2]), int(reference.images.shape[-1]))
@@ -221,7 +222,7 @@ def decoded(autoencoder: VideoAutoencoder, clip: Clip, latents: Tensor, run: Run
         yield from itertools.islice(make(), speech.video_frames)
 
     source = FrameSource(speech.video_frames if run.decoded else 0, size, again)
-    if run.decoded:
+    if run.decoded and (writes or run.output is None):
         kept: list[NDArray[np.uint8]] = []
         with (
             written(run.output, speech.fps, speech.soundtrack, progress, clip.marks) as write,

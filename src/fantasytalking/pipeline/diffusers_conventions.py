@@ -20,7 +20,7 @@ from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.media.audio import Audio
 from fantasytalking.pipeline.effective_settings import settings_to_store
 from fantasytalking.pipeline.encoders import TEXT_TOKENS, encode_text
-from fantasytalking.pipeline.progress import Progress, default_progress
+from fantasytalking.pipeline.progress import Progress, QuietProgress, default_progress
 from fantasytalking.pipeline.step_callback import TENSOR_INPUTS
 from fantasytalking.pipeline.talking_video import TalkingVideo
 from fantasytalking.system.execution_device import execution_device
@@ -132,7 +132,9 @@ class DiffusersConventions:
         return execution_device(transformer)
 
     def _usual_progress(self) -> Progress:
-        """The progress of a call that is given none, by what `set_progress_bar_config` says."""
+        """The progress of a call that is given none, by `set_progress_bar_config`; of several processes the first alone speaks."""
+        if not self._writes:  # type: ignore[attr-defined]
+            return QuietProgress()
         return default_progress(getattr(self, "_progress_bar_config", {}).get("disable", False))
 
     @property

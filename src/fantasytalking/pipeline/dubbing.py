@@ -16,7 +16,6 @@ import torch
 from fantasytalking.acceleration.apply_plan import memory_released
 from fantasytalking.autoencoder.dub_interface import Dubber, DubsMotion, FilmedFace
 from fantasytalking.autoencoder.dubbed_face import DubbedFace
-from fantasytalking.errors import SettingsError
 from fantasytalking.media.audio import Audio, fit_length, load_audio
 from fantasytalking.media.loudness import mixed
 from fantasytalking.pipeline.call_arguments import Case
@@ -73,11 +72,12 @@ class Dubbing:
             OutputError: The output cannot be written.
         """
         pipeline: Any = self
-        run, chosen = _call(pipeline, output, settings, progress, overrides)
-        if generator is not None:
-            chosen = chosen.replace(seed=generator.initial_seed() % 2**32)
-        speakers = load_speakers(video, audio, chosen, pipeline.rules, run.progress)
-        with memory_released(pipeline):
+        with pipeline._together():
+            run, chosen = _call(pipeline, output, settings, progress, overrides)
+            if generator is not None:
+                chosen = chosen.replace(seed=generator.initial_seed() % 2**32)
+            speakers = load_speakers(video, audio, chosen, pipeline.rules, run.progress)
+        with memory_released(pipeline), pipeline._together():
             return _dub(pipeline, speakers, Case("", "", chosen, generator), run)
 
     @torch.no_grad()
@@ -106,9 +106,10 @@ class Dubbing:
             InputError: Picture, speech or a setting cannot be used.
             OutputError: The output cannot be written.
         """
-        run, chosen = _call(self, output, settings, progress, overrides)
-        with memory_released(self):
-            return speak_together(self, image, audio, chosen, run)
+        pipeline: Any = self
+        with memory_released(pipeline), pipeline._together():
+            run, chosen = _call(pipeline, output, settings, progress, overrides)
+            return speak_together(pipeline, image, audio, chosen, run)
 
 
 def _call(
@@ -119,10 +120,6 @@ def _call(
     overrides: dict[str, Any],
 ) -> tuple[Run, GenerationSettings]:
     """What belongs to a call, and its settings."""
-    if pipeline.ranks is not None:
-        raise SettingsError(
-            "Footage and several speakers are made by one process; load the pipeline without enable_parallel for them."
-        )
     target = output if isinstance(output, VideoOutput) else VideoOutput(output)
     chosen = pipeline.settings(**overrides) if settings is None else settings.replace(**overrides)
     progress = progress or pipeline._usual_progress()
@@ -141,19 +138,31 @@ def _dub(pipeline: Any, speakers: Sequence[Speaker], case: Case, run: Run) -> Wr
     sound = _sound(video, [speaker.speech for speaker in speakers], case.settings.dub_volume)
     inputs = [(speaker.footage.resting, speaker.speech) for speaker in speakers]
     marks = marks_of(pipeline, case.settings, inputs, [video.path])
+    output = run.output if pipeline._writes else None
+    size = video.height, video.width
+    made = run.output.path, video.frames, float(video.rate), size, case.settings, progress
     with (
-        written(run.output, video.rate, sound, progress, marks) as write,
+        written(output, video.rate, sound, progress, marks) as write,
         progress.stage("dubbing", video.frames) as advance,
     ):
-        assert write is not None
+        if write is None:
+            _take_part(dubbers, video.frames)
+            return WrittenVideo.of(*made)
         for index, filmed in enumerate(video):
             frame = filmed
             for dubber in dubbers:
                 frame = dubber(index, frame)
             write(frame)
             advance()
-    size = video.height, video.width
-    return WrittenVideo.of(run.output.path, video.frames, float(video.rate), size, case.settings, progress)
+    return WrittenVideo.of(*made)
+
+
+def _take_part(dubbers: Sequence[Dubber], frames: int) -> None:
+    """Sample with the process that writes, in the order in which it needs the faces; nothing is written here."""
+    for index in range(frames):
+        for dubber in dubbers:
+            if isinstance(dubber, DubbedFace):
+                dubber.go_on(index)
 
 
 def _dubber(pipeline: Any, speaker: Speaker, case: Case, run: Run, whose: str) -> Dubber:
@@ -175,6 +184,8 @@ def _dubber(pipeline: Any, speaker: Speaker, case: Case, run: Run, whose: str) -
         video = LongVideo(pipeline, case, portrait, speech, run, decoder=decoder)
         for _ in video.each_frame():
             pass
+        if not pipeline._writes:
+            return lambda index, frame: frame
         with run.progress.stage("looking at the mouth"):
             return decoder.dubber(face, speech.video_frames, speech.fps)
     with run.progress.stage("encoding"):
@@ -182,7 +193,8 @@ def _dubber(pipeline: Any, speaker: Speaker, case: Case, run: Run, whose: str) -
         kept = encode_footage(
             autoencoder, footage, reference, speech.num_frames, speech.fps, settings.dub_area, settings.dub_strength
         )
-    video = LongVideo(pipeline, case, portrait, speech, dataclasses.replace(run, kept=kept))
+    # Each process takes the frames when they are needed: of several speakers, the videos are sampled in turn.
+    video = LongVideo(pipeline, case, portrait, speech, dataclasses.replace(run, kept=kept), everywhere=True)
     return DubbedFace(video.each_frame(), speech.video_frames, speech.fps, face)
 
 

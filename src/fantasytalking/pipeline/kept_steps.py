@@ -21,7 +21,7 @@ class KeptSteps:
     """The steps that are finished: after some of them, and after the last one, the latents are stored.
 
     Args:
-        unfinished: Folder of the run.
+        unfinished: Folder of the run; None in a process that shares the work and stores nothing.
         seed: Seed of the run, for people who look.
 
     Attributes:
@@ -29,11 +29,11 @@ class KeptSteps:
         count: Number of all steps; 0 until the sampling begins.
     """
 
-    def __init__(self, unfinished: UnfinishedRun, seed: int) -> None:
+    def __init__(self, unfinished: UnfinishedRun | None, seed: int) -> None:
         self._unfinished, self._seed = unfinished, seed
         self._keeps_each = False
         self._next = 0.0
-        self.done, self.count = unfinished.steps, 0
+        self.done, self.count = unfinished.steps if unfinished is not None else 0, 0
 
     def begin(self, noise: Tensor, count: int, keeps_each: bool) -> tuple[int, Tensor]:
         """Where the sampling begins: the number of steps that are done, and the latents after them.
@@ -44,7 +44,7 @@ class KeptSteps:
             keeps_each: Whether a sampling can go on from the latents after any step; otherwise only those after the last one are kept.
         """
         self.count, self._keeps_each = count, keeps_each
-        if not self.done:
+        if not self.done or self._unfinished is None:
             return 0, noise
         return self.done, self._unfinished.load_state()["latents"].to(noise)
 
@@ -58,6 +58,8 @@ class KeptSteps:
         Raises:
             OutputError: The disk is full.
         """
+        if self._unfinished is None:
+            return
         start = time.monotonic()
         if done < self.count and (not self._keeps_each or start < self._next):
             return

@@ -6,16 +6,18 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fantasytalking.acceleration.apply_plan import memory_released
-from fantasytalking.errors import InputError, OutputError
+from fantasytalking.acceleration.ranks import LeftError
+from fantasytalking.errors import InputError
 from fantasytalking.media.background_writer import BackgroundWriter
 from fantasytalking.media.spooled_sound import release_pages
 from fantasytalking.media.video import VideoWriter, iterate_frames
@@ -43,6 +45,8 @@ def is_long(pipeline: Any, case: Case, speech: Speech) -> bool:
 def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, run: Run) -> TalkingVideo:
     """A video of any length: written if there is an output, else generated while its frames are asked for.
 
+    Several processes sample together. The first alone decodes and writes; without an output, each decodes the frames that it is asked for.
+
     Raises:
         InputError: Its latents were asked for, of which there are none for the whole.
     """
@@ -53,31 +57,35 @@ def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, ru
     height, width = portrait.pixels.shape[:2]
     unfinished = None
     if run.output is not None:
-        digest = run_digest(pipeline, case, portrait, speech, run.previous_frames)
-        unfinished = UnfinishedRun(Path(run.output.path).expanduser(), digest)
-        unfinished.refuse_leftovers()
+        # What another process has left beside its file is its own affair, so the first alone looks.
+        with pipeline._together():
+            if pipeline._writes:
+                digest = run_digest(pipeline, case, portrait, speech, run.previous_frames)
+                unfinished = UnfinishedRun(Path(run.output.path).expanduser(), digest)
+                unfinished.refuse_leftovers()
         if segment_mode(pipeline, case) == "windows":
             run = dataclasses.replace(run, steps=KeptSteps(unfinished, case.settings.seed))
-    video = LongVideo(pipeline, case, portrait, speech, run)
+    video = LongVideo(pipeline, case, portrait, speech, run, everywhere=run.output is None)
     marks = marks_of(pipeline, case.settings, [(portrait, speech)])
     count = speech.video_frames
     make: Callable[[], Iterator[NDArray[np.uint8]]]
-    if unfinished is not None:
+    if run.output is not None:
         write = _write_segments if run.steps is None else _write_whole
-        count = write(video, unfinished, case, speech, run, marks)
-        path = unfinished.target
+        count = write(pipeline, video, unfinished, case, speech, run, marks)
+        path = Path(run.output.path).expanduser()
         make = lambda: iterate_frames(path)  # noqa: E731  # typed above
     else:
         ready = [video]
 
         def make() -> Iterator[NDArray[np.uint8]]:
             pipeline._interrupt = False
-            one = ready.pop() if ready else LongVideo(pipeline, case, portrait, speech, run)
             with (
                 memory_released(pipeline),
                 quick_switches(),
+                pipeline._together(),
                 run.progress.show_stage("generating", speech.video_frames) as advance,
             ):
+                one = ready.pop() if ready else LongVideo(pipeline, case, portrait, speech, run, everywhere=True)
                 for stretch in one.stretches():
                     for frame in stretch.frames:
                         yield frame
@@ -92,14 +100,19 @@ def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, ru
 
 
 @contextlib.contextmanager
-def _going_on(unfinished: UnfinishedRun, progress: Progress, amounts: Callable[[], tuple[str, str]]) -> Iterator[None]:
+def _going_on(
+    unfinished: UnfinishedRun | None, progress: Progress, amounts: Callable[[], tuple[str, str]]
+) -> Iterator[None]:
     """Tell what an interrupted run left, and what this one leaves if it is interrupted; the folder goes when the video is written.
 
     Args:
-        unfinished: Folder of the run.
+        unfinished: Folder of the run; None where another process has it.
         progress: Shows notes.
         amounts: Gives what is finished, with and without the whole beside it.
     """
+    if unfinished is None:
+        yield
+        return
     if unfinished.has_begun:
         progress.note(
             f"An interrupted run left {amounts()[0]} in '{unfinished.folder.name}'; this one goes on from there. Delete the folder to "
@@ -114,7 +127,8 @@ def _going_on(unfinished: UnfinishedRun, progress: Progress, amounts: Callable[[
     try:
         yield
         is_done = True
-    except (KeyboardInterrupt, OutputError):
+    except BaseException:
+        # Whatever it was: Ctrl-C, a full disk, another process that was killed.
         if unfinished.has_begun:
             progress.note(
                 f"{amounts()[1]} of the video are finished and kept in '{unfinished.folder.name}'; the same call goes on from there."
@@ -125,7 +139,13 @@ def _going_on(unfinished: UnfinishedRun, progress: Progress, amounts: Callable[[
 
 
 def _write_whole(
-    video: LongVideo, unfinished: UnfinishedRun, case: Case, speech: Speech, run: Run, marks: Marks
+    pipeline: Any,
+    video: LongVideo,
+    unfinished: UnfinishedRun | None,
+    case: Case,
+    speech: Speech,
+    run: Run,
+    marks: Marks,
 ) -> int:
     """Write a video whose windows are denoised together, in one piece; the number of frames."""
     steps = run.steps
@@ -140,19 +160,56 @@ def _write_whole(
     ):
         frames = video.each_frame()
         # No file is begun before all is sampled, so that a process that is killed until then leaves none.
-        first = next(frames)
-        with written(run.output, speech.fps, speech.soundtrack, run.progress, marks) as write:
-            assert write is not None
-            for frame in itertools.chain((first,), frames):
-                write(frame)
-                advance()
-    return video.frames
+        first = next(frames, None)
+        if first is not None:  # else another process has the frames
+            with written(run.output, speech.fps, speech.soundtrack, run.progress, marks) as write:
+                assert write is not None
+                for frame in itertools.chain((first,), frames):
+                    write(frame)
+                    advance()
+    count: int = pipeline._made_by_first(lambda: video.frames)
+    return count
 
 
 def _write_segments(
-    video: LongVideo, unfinished: UnfinishedRun, case: Case, speech: Speech, run: Run, marks: Marks
+    pipeline: Any,
+    video: LongVideo,
+    unfinished: UnfinishedRun | None,
+    case: Case,
+    speech: Speech,
+    run: Run,
+    marks: Marks,
 ) -> int:
     """Write the segments that are not finished yet as parts, and join all of them; the number of frames."""
+    state, is_complete = pipeline._made_by_first(lambda: _left_of(unfinished))
+    if state is not None:
+        video.restore(state)
+    stretches = iter(()) if is_complete else video.stretches()
+    if unfinished is None:
+        for _ in stretches:  # sampled together with the first process, which has the frames
+            pass
+    else:
+        _write_parts(unfinished, video, stretches, case, speech, run, marks)
+    count: int = pipeline._made_by_first(lambda: unfinished.frames if unfinished is not None else 0)
+    return count
+
+
+def _left_of(unfinished: UnfinishedRun | None) -> tuple[dict[str, Tensor] | None, bool]:
+    """The state after the last segment that an interrupted run has finished, or None, and whether that was the last of all."""
+    assert unfinished is not None
+    return (unfinished.load_state(), unfinished.is_complete) if unfinished.parts else (None, False)
+
+
+def _write_parts(
+    unfinished: UnfinishedRun,
+    video: LongVideo,
+    stretches: Iterator[Stretch],
+    case: Case,
+    speech: Speech,
+    run: Run,
+    marks: Marks,
+) -> None:
+    """Write stretches as parts of an unfinished run, and join all of its parts."""
     output, progress, fps = run.output, run.progress, speech.fps
     assert output is not None
 
@@ -160,12 +217,9 @@ def _write_segments(
         done = unfinished.frames / fps
         return f"{done:.1f} of {speech.video_frames / fps:.1f} s", f"{done:.1f} s"
 
-    if unfinished.parts:
-        video.restore(unfinished.load_state())
     with _going_on(unfinished, progress, amounts):
         with progress.show_stage("generating", speech.video_frames) as advance:
             advance(unfinished.frames)
-            stretches = iter(()) if unfinished.is_complete else video.stretches()
             for stretch in stretches:
                 writer = output.writer(unfinished.next_path(), fps, None, True, marks.of_part(unfinished.frames))
                 part = _write_part(output.in_background(writer), writer.path, stretch, advance)
@@ -175,7 +229,6 @@ def _write_segments(
         with progress.stage("writing"):
             parts = [(part.path, part.frames) for part in unfinished.parts]
             join_parts(parts, unfinished.target, fps, speech.soundtrack, output.overwrite, marks)
-    return unfinished.frames
 
 
 def _write_part(
@@ -261,10 +314,10 @@ class StreamPace:
         )
 
 
-def streamed(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, run: Run) -> Iterator[StreamedFrame]:
-    """Frames with their sound, as soon as they are decoded."""
+def streamed(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, run: Run) -> Generator[StreamedFrame]:
+    """Frames with their sound, as soon as they are decoded; of several processes the first alone gives any, and all end with it."""
     rate, fps = speech.soundtrack.sample_rate, speech.fps
-    with memory_released(pipeline), quick_switches():
+    with contextlib.suppress(LeftError), memory_released(pipeline), quick_switches(), pipeline._together():
         video = LongVideo(pipeline, case, portrait, speech, run, is_stream=True)
         marks = marks_of(pipeline, case.settings, [(portrait, speech)])
         number = 0

@@ -102,6 +102,7 @@ class LongVideo:
         is_stream: Whether the first segment is to come soon.
         decoder: Decodes the segments in place of the autoencoder's usual decoder.
         track: What the segments hear in place of the speech alone.
+        everywhere: Whether all processes decode that share the work; else the first alone, and the others give no frames.
 
     Attributes:
         frames: Number of frames given so far.
@@ -119,11 +120,13 @@ class LongVideo:
         is_stream: bool = False,
         decoder: SegmentDecoder | None = None,
         track: SpeechTrack | None = None,
+        everywhere: bool = False,
     ) -> None:
         self._pipeline, self._case, self._speech = pipeline, case, speech
         self._nested = Nested(run.progress)
         self._run = dataclasses.replace(run, progress=self._nested)
         self._is_stream, self.mode = is_stream, segment_mode(pipeline, case)
+        self._decodes = everywhere or pipeline._writes
         self.longest = longest_segment(pipeline, case, speech.fps)
         self._noise = case.generator or torch.Generator("cpu").manual_seed(case.settings.seed)
         if case.generator is not None:
@@ -133,7 +136,7 @@ class LongVideo:
         with self._nested.stage("encoding"):
             texts = encode_prompts(pipeline.encoders, case.settings, case.text.prompt, case.text.negative)
             self._reference = reference_of(portrait, pipeline.encoders.device)
-            if run.aside:
+            if run.aside and self._decodes:
                 prepare_decoding(pipeline.autoencoder, self._reference)
             self._conditions = encode_conditions(
                 pipeline.encoders, pipeline.rules, portrait, None, case.settings, texts[0]
@@ -167,17 +170,17 @@ class LongVideo:
     def stretches(self) -> Iterator[Stretch]:
         """The stretches that are not made yet, in order."""
         if self.mode == "windows":
-            yield Stretch(0, 0, self._counted(self._decoder.decode(self._fused(), 0, True)))
+            yield Stretch(0, 0, self._decoded(self._fused(), 0, True))
             return
-        while (self.before is None or not self.before.is_last) and not self._pipeline._interrupt:
+        while (self.before is None or not self.before.is_last) and not self._pipeline._is_stopped():
             segment = self._next()
             if segment is None:
                 return
             latents = self._sampled(segment)
             self._enter(segment)
-            is_last = segment.is_last or self._pipeline._interrupt
-            frames = self._decoder.decode(latents, segment.given, is_last)
-            yield Stretch(segment.number, self.frames, self._counted(frames))
+            # The callback of the last step may have stopped it.
+            is_last = self._pipeline._is_stopped() or segment.is_last
+            yield Stretch(segment.number, self.frames, self._decoded(latents, segment.given, is_last))
 
     def each_frame(self) -> Iterator[NDArray[np.uint8]]:
         """The frames of all of them, uint8 [H, W, 3] each."""
@@ -191,8 +194,11 @@ class LongVideo:
             self.seams.append(segment.start + segment.given)
 
     @torch.no_grad()
-    def _counted(self, frames: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-        """Frames of the video without those behind the end of the speech."""
+    def _decoded(self, latents: Tensor, given: int, is_last: bool) -> Iterator[NDArray[np.uint8]]:
+        """Frames of a stretch without those behind the end of the speech; none where other processes decode."""
+        if not self._decodes:
+            return
+        frames = self._decoder.decode(latents, given, is_last)
         # What lies behind the end is decoded all the same, so that the decoder is through with it.
         with self._nested.stage("decoding"):
             for frame in frames:
@@ -216,8 +222,8 @@ class LongVideo:
     def _sampled(self, segment: Segment) -> Tensor:
         """Latents [1, C, f, h, w] of a segment."""
         autoencoder = self._pipeline.autoencoder
-        beginning = self._beginning if self.before is None else self._decoder.beginning()
-        with self._nested.stage("encoding"):
+        with self._pipeline._together(), self._nested.stage("encoding"):
+            beginning = self._beginning if self.before is None else self._next_beginning()
             given = 0 if self.before is None else Strides().latent_frames(segment.given)
             conditions = self._heard(segment, 0 if self._hears_anchors() else given)
             image_latents = autoencoder.condition(self._reference, segment.num_frames, beginning)
@@ -229,6 +235,20 @@ class LongVideo:
         # Where frames are decoded before they are joined, the decoder cross-fades those.
         fade = SEAM_FADE if given and isinstance(autoencoder, DecodesSegments) else 0.0
         return sample_clips(self._pipeline, [clip], noise, self._run, segment.start, fade=fade)[0]
+
+    def _next_beginning(self) -> Beginning:
+        """What the next segment begins with: of several processes, what the first has decoded."""
+        ranks = self._pipeline.ranks
+        if ranks is None:
+            return self._decoder.beginning()
+
+        def made() -> tuple[Tensor, Tensor]:
+            beginning = self._decoder.beginning()
+            return beginning.frames.cpu(), beginning.latents.cpu()
+
+        device = self._reference.images.device
+        frames, latents = ranks.of_first(made)
+        return Beginning(frames.to(device), latents.to(device))
 
     def _hears_anchors(self) -> bool:
         chosen = self._case.settings.anchor_audio
@@ -281,7 +301,7 @@ class LongVideo:
         starts = window_starts(total, longest, max(1, shared))
         weights = window_weights(settings.window_weights, starts, longest, total)
         num_frames = strides.num_frames(longest)
-        with self._nested.stage("encoding"):
+        with pipeline._together(), self._nested.stage("encoding"):
             heard = [
                 self._heard(Segment(number, start * strides.time, num_frames, 0, False), 0)
                 for number, start in enumerate(starts)

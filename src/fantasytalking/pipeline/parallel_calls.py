@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -15,6 +16,8 @@ from fantasytalking.pipeline.settings import GenerationSettings
 
 __all__ = ["ParallelCalls", "plan_for"]
 
+Made = TypeVar("Made")
+
 
 class ParallelCalls:
     """Lets several processes share the work of each call of `FantasyTalkingPipeline`, whose attributes it uses."""
@@ -25,7 +28,9 @@ class ParallelCalls:
     def enable_parallel(self, plan: str = "auto", ranks: Ranks | None = None) -> Ranks:
         """Share the work of each call with the other processes, which torchrun has started.
 
-        Every process makes the same calls, with the same arguments, and gets the same video; the first alone writes the file `output`.
+        Every process makes the same calls, with the same arguments, and gets the same video. The first alone writes files and is given the
+        frames of `stream`; the others iterate over it all the same. Frames of a long video without an output are generated while they are
+        taken, so all processes have to take them alike.
 
         Args:
             plan: `guidance=2` (the guidance passes of a step on two processes), `ulysses=2` (the tokens of a pass), `guidance=2,ulysses=2`
@@ -59,14 +64,21 @@ class ParallelCalls:
         """Whether this process writes files."""
         return self.ranks is None or self.ranks.is_first
 
+    def _made_by_first(self, make: Callable[[], Made]) -> Made:
+        """What the first process makes; tensors in it have to be on the CPU where there are several."""
+        return make() if self.ranks is None else self.ranks.of_first(make)
+
     def _of_first(self, values: Tensor) -> Tensor:
         """The first process's values: however a callback or a device may differ, all processes go on with the same latents."""
         return values if self.ranks is None else self.ranks.first(values)
 
     def _is_stopped(self) -> bool:
-        """Whether a callback has stopped the run, in whichever process."""
-        stopped: bool = self._interrupt  # type: ignore[attr-defined]
-        return stopped if self.ranks is None else self.ranks.any(stopped)
+        """Whether a callback has stopped the run, in whichever process; from then on, `_interrupt` says so in all of them."""
+        pipeline: Any = self
+        if self.ranks is not None:
+            pipeline._interrupt = self.ranks.any(pipeline._interrupt)
+        stopped: bool = pipeline._interrupt
+        return stopped
 
 
 def plan_for(processes: int, settings: GenerationSettings, heads: int, has_prompt: bool) -> ParallelPlan:

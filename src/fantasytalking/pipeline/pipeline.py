@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fantasytalking.acceleration.apply_plan import memory_released
 from fantasytalking.autoencoder import VideoAutoencoder, WanAutoencoder
-from fantasytalking.errors import CheckpointError, FantasyTalkingError, SettingsError
+from fantasytalking.errors import CheckpointError, FantasyTalkingError
 from fantasytalking.pipeline.call_arguments import Case, Images, Speeches, TextEmbeddings, cases_of
 from fantasytalking.pipeline.clip_batches import Clip, Run, check_text
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
@@ -287,17 +287,13 @@ class FantasyTalkingPipeline(
             run.check(len(cases))
             pairs = self._read_all(cases, run)
             short = [(case, parts) for case, parts in pairs if not is_long(self, case, parts[1])]
-            if self.ranks is not None and len(short) < len(pairs):
-                raise SettingsError(
-                    f"Several processes share clips of at most {self.rules.max_frames} frames, and this speech is longer; leave out "
-                    "--parallel, or use max_seconds."
-                )
         videos, latents = make_clips(self, short, run) if short else ([], [])
         clips = iter(videos)
-        made = [
-            long_video(self, case, *parts, run) if is_long(self, case, parts[1]) else next(clips)
-            for case, parts in pairs
-        ]
+        with self._together():
+            made = [
+                long_video(self, case, *parts, run) if is_long(self, case, parts[1]) else next(clips)
+                for case, parts in pairs
+            ]
         return made, latents
 
     def _sample(self, clips: list[Clip], noise: Tensor, run: Run) -> list[Tensor]:

@@ -17,6 +17,7 @@ from fantasytalking.pipeline.clip_batches import Clip, Run, alike, decoded, enco
 from fantasytalking.pipeline.encoders import encode_prompts
 from fantasytalking.pipeline.generation_marks import marks_of
 from fantasytalking.pipeline.inputs import Portrait, Speech
+from fantasytalking.pipeline.kept_steps import KeptSteps
 from fantasytalking.pipeline.noise_schedule import Schedule, make_schedule
 from fantasytalking.pipeline.sampling import Hooks, StepHook, continuation, denoise
 from fantasytalking.pipeline.settings import GenerationSettings
@@ -56,24 +57,22 @@ def sample_clips(
     guidance, image_latents = joined(clips, autoencoder.audio_channels, pipeline.ranks)
     pipeline._num_timesteps, begun = len(schedule.timesteps), 0
     if run.steps is not None:
-        begun, start = run.steps.begin(
-            start, pipeline._num_timesteps, _goes_on_from_latents(pipeline, settings, schedule, run)
-        )
+        steps, keeps_each = run.steps, _goes_on_from_latents(pipeline, settings, schedule, run)
+        count = pipeline._num_timesteps
+        begun, latents = pipeline._made_by_first(lambda: steps.begin(noise.cpu(), count, keeps_each))
+        start = latents.to(noise.device)
     done = list(range(begun))
     after_step: list[StepHook] = [lambda step, *_: done.append(step)]
     if beginning is not None:
         after_step.append(continuation(beginning.latents, noise, schedule, fade))
     if kept is not None:
         after_step.append(kept.keep(schedule, noise))
-    steer = None
-    if run.callback is not None:
-        seen = StepCallback(pipeline, run.callback, run.tensor_names, guidance)
-        after_step.append(seen.after_step)
-        steer = seen.steer
+    seen = None if run.callback is None else StepCallback(pipeline, run.callback, run.tensor_names, guidance)
+    after_step.append(_told(pipeline, seen))
     after_step.append(lambda step, timestep, latents: pipeline._of_first(latents))
     if run.steps is not None:
-        keep = run.steps.keep
-        after_step.append(lambda step, timestep, latents: keep(step + 1, latents))
+        after_step.append(_kept(pipeline, run.steps))
+    steer = None if seen is None else seen.steer
     hooks = Hooks(run.progress, tuple(after_step), steer, pipeline._is_stopped)
     latents = denoise(pipeline.transformer, schedule, start, image_latents, guidance, hooks, windows, begun)
     if len(done) < pipeline._num_timesteps:
@@ -104,6 +103,26 @@ def _goes_on_from_latents(pipeline: Any, settings: GenerationSettings, schedule:
     return not known
 
 
+def _told(pipeline: Any, callback: StepCallback | None) -> StepHook:
+    """A callback, of which not every process need have one; its error in one of several processes is an error of all."""
+
+    def after_step(step: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
+        with pipeline._together():
+            return None if callback is None else callback.after_step(step, timestep, latents)
+
+    return after_step
+
+
+def _kept(pipeline: Any, steps: KeptSteps) -> StepHook:
+    """Stores what the steps have made; an error in the process that stores it is an error of all."""
+
+    def after_step(step: int, timestep: Tensor, latents: Tensor) -> None:
+        with pipeline._together():
+            steps.keep(step + 1, latents)
+
+    return after_step
+
+
 def make_clips(
     pipeline: Any, pairs: Sequence[tuple[Case, tuple[Portrait, Speech]]], run: Run
 ) -> tuple[list[TalkingVideo], list[Tensor]]:
@@ -132,6 +151,8 @@ def make_clips(
         latents.update(zip(map(id, group), pipeline._sample(group, noise, run), strict=True))
     ordered = [latents[id(clip)] for clip in clips]
     with pipeline._together():
-        run = run if pipeline._writes else dataclasses.replace(run, output=None)
-        videos = [decoded(pipeline.autoencoder, clip, one, run) for clip, one in zip(clips, ordered, strict=True)]
+        writes = pipeline._writes
+        videos = [
+            decoded(pipeline.autoencoder, clip, one, run, writes) for clip, one in zip(clips, ordered, strict=True)
+        ]
     return videos, ordered

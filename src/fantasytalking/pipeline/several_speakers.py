@@ -68,10 +68,11 @@ def speak_together(
     sound = Audio(mixed([speech.soundtrack.samples for speech in speeches]), speeches[0].soundtrack.sample_rate)
     assert run.output is not None
     marks = marks_of(pipeline, settings, zip(portraits, speeches, strict=True))
-    with written(run.output, fps, sound, progress, marks) as write, progress.stage("generating", count) as advance:
-        assert write is not None
+    output = run.output if pipeline._writes else None
+    with written(output, fps, sound, progress, marks) as write, progress.stage("generating", count) as advance:
         for frame in frames:
-            write(frame)
+            if write is not None:
+                write(frame)
             advance()
     height, width = portraits[0].pixels.shape[:2]
     return WrittenVideo.of(run.output.path, count, fps, (height, width), settings, progress)
@@ -88,7 +89,8 @@ def _laid_together(
     for number, (portrait, speech) in enumerate(zip(portraits, speeches, strict=True)):
         own = settings.replace(seed=(settings.seed + number) % 2**32)
         case = pipeline._settle(Case(portrait, speech, own), portrait, speech, run, f"Speaker {number}: ")
-        videos.append(LongVideo(pipeline, case, portrait, speech, run))
+        # Each process takes the frames, as the videos are sampled in turn.
+        videos.append(LongVideo(pipeline, case, portrait, speech, run, everywhere=True))
     height, width = portraits[0].pixels.shape[:2]
     shares = place_shares([_face(portrait) for portrait in portraits], height, width)[..., None]
 
@@ -129,7 +131,8 @@ def _painted_together(
         pipeline.rules,
     )
     shown = dataclasses.replace(portraits[0], original_face=None)
-    return LongVideo(pipeline, case, shown, speeches[0], run, track=track).each_frame(), case.settings
+    video = LongVideo(pipeline, case, shown, speeches[0], run, track=track, everywhere=True)
+    return video.each_frame(), case.settings
 
 
 def _face(portrait: Portrait) -> Face:

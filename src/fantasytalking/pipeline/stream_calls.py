@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import torch
 
-from fantasytalking.errors import InputError, SettingsError
+from fantasytalking.errors import InputError
 from fantasytalking.pipeline.call_arguments import cases_of
 from fantasytalking.pipeline.clip_batches import Run
 from fantasytalking.pipeline.inputs import AudioSource, ImageSource
 from fantasytalking.pipeline.long_output import StreamedFrame, streamed
-from fantasytalking.pipeline.progress import Progress
+from fantasytalking.pipeline.progress import Progress, QuietProgress
 from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.pipeline.warm_up import warm_up
 
@@ -41,7 +41,7 @@ class StreamCalls:
         *,
         progress: Progress | None = None,
         **overrides: Any,
-    ) -> Iterator[StreamedFrame]:
+    ) -> Generator[StreamedFrame]:
         """Make the portrait speak, and give each frame with its sound as soon as it is there.
 
         The first segment is short and the next ones are longer, so the frames differ a little from those of a call.
@@ -54,21 +54,22 @@ class StreamCalls:
             overrides: Single settings by name.
 
         Yields:
-            `StreamedFrame`s, as long as the speech to within a frame.
+            `StreamedFrame`s, as long as the speech to within a frame. Where several processes share the work, all of them iterate over the
+            stream, and the first alone is given frames; where it stops early, the others' streams end, too.
 
         Raises:
-            InputError: Image, speech or a setting cannot be used, or several processes share the pipeline's work.
+            InputError: Image, speech or a setting cannot be used.
         """
         pipeline: Any = self
         chosen = pipeline.settings if settings is None else settings.replace
-        run = Run(progress or Progress(), settings is not None or "sigma_shift" in overrides)
+        usual = Progress() if pipeline._writes else QuietProgress()
+        run = Run(progress or usual, settings is not None or "sigma_shift" in overrides)
         cases, is_batch = cases_of(image, audio, chosen, overrides)
         if is_batch:
             raise InputError("A stream is of one portrait and one speech; call it once for each video.")
-        if pipeline.ranks is not None:
-            raise SettingsError("Streams are made by one process; load the pipeline without enable_parallel for them.")
         pipeline._interrupt = False
         (case,) = cases
-        portrait, speech = pipeline._read(case)
-        case = pipeline._settle(case, portrait, speech, run, "")
+        with pipeline._together():
+            portrait, speech = pipeline._read(case)
+            case = pipeline._settle(case, portrait, speech, run, "")
         yield from streamed(pipeline, case, portrait, speech, run)
