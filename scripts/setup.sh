@@ -71,8 +71,11 @@ pip_install() {
   "$venv_python" -m pip install --quiet --quiet --disable-pip-version-check --no-compile --constraint constraints.txt "$@"
 }
 
+# torch alone: its index has few versions of what torch needs, which comes with the package below.
+more=()
 if [ -n "${TORCH_INDEX:-}" ]; then
-  if ! pip_install --index-url "$TORCH_INDEX" torch; then
+  more=(--extra-index-url "$TORCH_INDEX")
+  if ! pip_install --no-deps --index-url "$TORCH_INDEX" torch; then
     echo "torch could not be installed from $TORCH_INDEX; check the address, and that this machine can reach it, or leave TORCH_INDEX out." >&2
     exit 1
   fi
@@ -82,7 +85,7 @@ fi
 
 rm -f "$stamp"
 echo "Installing the package${extra:+ with the extra '$extra'} (a few minutes the first time)"
-pip_install --editable ".${extra:+[$extra]}"
+pip_install ${more[@]+"${more[@]}"} --editable ".${extra:+[$extra]}"
 # What pip would do itself, on one core, file by file. Some packages hold files for other versions of Python, which do not compile.
 "$venv_python" -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
 wanted_stamp > "$stamp"

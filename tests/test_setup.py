@@ -90,9 +90,12 @@ def test_torch_can_come_from_an_index_of_its_own(clone: Path, tmp_path: Path) ->
     calls = working_python(tmp_path)
     done = set_up(clone, tmp_path / "bin", TORCH_INDEX="https://example.org/cpu")
     assert done.returncode == 0, done.stderr
-    with_index = [line for line in calls.read_text().splitlines() if "--index-url" in line]
+    with_index = [line for line in calls.read_text().splitlines() if " --index-url" in line]
     assert len(with_index) == 1
-    assert with_index[0].endswith("--index-url https://example.org/cpu torch")
+    # PyTorch's index has few versions of what torch needs, so that comes with the package
+    assert with_index[0].endswith("--no-deps --index-url https://example.org/cpu torch")
+    last = [line for line in calls.read_text().splitlines() if "pip install" in line][-1]
+    assert "--extra-index-url https://example.org/cpu" in last and "--no-deps" not in last
 
 
 def test_a_finished_set_up_is_not_repeated(clone: Path, tmp_path: Path) -> None:
