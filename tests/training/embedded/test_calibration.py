@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,15 @@ import torch
 
 from fantasytalking.autoencoder.mesh_codec import POSE_DIMENSIONS, MeshCodec
 from fantasytalking.data.motion_dataset import MotionDataset
-from fantasytalking.training.embedded.calibration import LARGEST_GAIN, STEEPEST, calibrate, fit_gain, fit_openings
+from fantasytalking.training.embedded.calibration import (
+    LARGEST_GAIN,
+    LEAST_SLOPE,
+    STEEPEST,
+    calibrate,
+    ease_openings,
+    fit_gain,
+    fit_openings,
+)
 from fantasytalking.training.embedded.embedded_recipes import TINY_TRANSFORMER
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 from tests.data.test_motion_dataset import dataset
@@ -57,6 +66,20 @@ def test_the_map_rises_and_is_nowhere_steeper_than_its_limit() -> None:
     assert slope.min() > 0 and slope.max() <= STEEPEST + 1e-4
     fit_openings(made, true, torch.full_like(true, 0.1))  # would need none
     assert (made.opening_knots[1].diff() > 0).all()
+
+
+def test_easing_keeps_usual_openings_and_makes_wide_ones_less_wide() -> None:
+    made = fresh()
+    x = made.opening_knots[0]
+    ease_openings(made)
+    y = made.opening_knots[1]
+    assert torch.equal(y[x < 0], x[x < 0]) and (y.diff() > 0).all()
+    eased = shown(made, torch.tensor([0.05, 0.15, 0.25])).tolist()
+    assert eased[0] == pytest.approx(1.2 * 0.25 * math.tanh(0.2), rel=1e-4)
+    assert eased[1] == pytest.approx(0.161, rel=0.01)
+    assert eased[2] == pytest.approx(0.2285, rel=0.01)
+    slope = float(y[-1] - y[-2]) / float(x[-1] - x[-2])
+    assert slope == pytest.approx(LEAST_SLOPE, rel=1e-4)
 
 
 def test_gains_undo_a_factor_and_are_limited() -> None:
