@@ -35,8 +35,8 @@ _SCALES = tuple(np.exp(np.arange(math.log(0.55), math.log(1.4), 0.012)))
 _PLAIN = 9.0
 """Standard deviations from which the picture's own scale needs no others beside it."""
 _TAIL = 2
-"""By how much chance is taken to be larger than a normal distribution says: with it, of 2,000 windows of 405 unmarked clips 7.7, 0.95 and 0.05 %
-have a chance of at most 0.1, 0.01 and 0.001 (`benchmarks/watermark.py --alarms`)."""
+"""By how much chance is taken to be larger than a normal distribution says: with it, of 2,000 windows of 405 unmarked clips 7.7, 0.95 and
+0.05 % have a chance of at most 0.1, 0.01 and 0.001 (`benchmarks/watermark.py --alarms`)."""
 _FINER = (0.994, 0.997, 1.003, 1.006)
 _MOST_MARKS = 3
 
