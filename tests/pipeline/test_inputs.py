@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from fantasytalking.errors import AudioError, FaceError, SettingsError
-from fantasytalking.media.audio import Audio
+from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.video import write_video
 from fantasytalking.pipeline.inputs import load_portrait, load_speech
 from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.settings import GenerationSettings
 from tests.media.files import write_sound
 from tests.perception.pictures import CASES
-from tests.pipeline.tiny_pipeline import portrait, speech
+from tests.pipeline.tiny_pipeline import EXAMPLE, portrait, speech
 
 RELEASED = ModelRules()
 EMBEDDED = ModelRules(native_fps=25.0, max_frames=501, longest_side=1024, own_size=True, needs_face=True)
@@ -174,3 +174,18 @@ def test_what_a_reader_tells_of_the_speech_is_a_note(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40000])
     (note,) = load_speech(path, PLAIN, EMBEDDED).notes
     assert "is incomplete: 1.2 of its 2.0 s could be read and are used." in note
+
+
+def test_music_under_the_speech_is_told_and_speech_alone_is_not() -> None:
+    spoken = load_audio(EXAMPLE / "speech.wav", 16000).samples
+    time = np.arange(len(spoken)) / 16000
+    chord = sum(np.sin(2 * np.pi * pitch * time) for pitch in (220, 277, 330)) * (
+        1 + 0.5 * np.sin(2 * np.pi * 2 * time)
+    )
+    chord *= 0.56 * np.sqrt(np.square(spoken).mean() / np.square(chord).mean())
+    mixed = (0.5 * (spoken + chord)).astype(np.float32)
+    assert not load_speech(Audio(spoken, 16000), PLAIN, EMBEDDED).notes
+    (note,) = load_speech(Audio(mixed, 16000), PLAIN, EMBEDDED).notes
+    assert "music or noise under the speech" in note and "--separate-speech on" in note
+    # a short sound may have no pause
+    assert not load_speech(Audio(mixed[:32000], 16000), PLAIN, EMBEDDED).notes

@@ -21,7 +21,7 @@ from fantasytalking.errors import AudioError, FaceError
 from fantasytalking.geometry import Strides, fit_size, released_frame_count
 from fantasytalking.media.audio import Audio, fit_length, is_silent, load_audio, normalise_loudness
 from fantasytalking.media.image import load_image
-from fantasytalking.media.loudness import normalise_pieces
+from fantasytalking.media.loudness import normalise_pieces, quiet_level
 from fantasytalking.media.python_inputs import audio_of, checked_rate
 from fantasytalking.media.resampling import StreamResampler
 from fantasytalking.media.spooled_sound import SPOOLED, Spool, pieces_of
@@ -42,6 +42,9 @@ SOUNDTRACK_RATE = 48000
 MIN_SECONDS = 0.2
 """Shortest accepted speech, seconds."""
 _PADDING = 0.1  # seconds that an encoder adds at most
+_QUIET = -20.0  # dB of the quietest parts of speech below its loud ones, see `quiet_level`
+_PAUSES_IN = 2.5  # seconds of speech that have a quiet moment
+_LISTENED = 60.0  # seconds that are looked through for one
 
 
 @dataclass(frozen=True)
@@ -188,8 +191,23 @@ def load_speech(audio: AudioSource, settings: GenerationSettings, rules: ModelRu
     if settings.separate_speech == "on":
         voice, note = _voice_of(sound)
         notes.append(note)
+    else:
+        notes += _about_music(sound)
     samples = _heard(voice, rules.speech_level, round(num_frames / fps * SPEECH_RATE))
     return Speech(samples, sound, fps, num_frames, video_frames, tuple(notes))
+
+
+def _about_music(sound: Audio) -> list[str]:
+    """A note where speech does not get as quiet as speech does by itself."""
+    if sound.seconds < _PAUSES_IN:
+        return []
+    level = quiet_level(sound.samples[: round(_LISTENED * sound.sample_rate)], sound.sample_rate)
+    if level <= _QUIET:
+        return []
+    return [
+        f"The sound never gets more than {-level:.0f} dB below its loud parts, as where there is music or noise under the speech; if so, "
+        "separate_speech on (--separate-speech on) lets the video follow the voice alone."
+    ]
 
 
 def _voice_of(sound: Audio) -> tuple[Audio, str]:
