@@ -95,10 +95,23 @@ def test_nothing_there_other_kinds_and_ambiguous_folders_are_explained(tmp_path:
 
 
 def test_a_broken_index_is_called_damaged(tmp_path: Path) -> None:
-    for content in ("{", "[]", json.dumps({"weight_map": None})):
+    broken = ("{", "[]", json.dumps({"weight_map": None}), json.dumps({"weight_map": {"a": 1}}))
+    for content in broken:
         (tmp_path / "model.safetensors.index.json").write_text(content)
         with pytest.raises(CheckpointError, match="damaged"):
             open_weights(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.safetensors", "{root}/secret.safetensors", "part/../../secret.safetensors"]
+)
+def test_an_index_opens_no_file_outside_its_folder(tmp_path: Path, name: str) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "secret.safetensors")
+    (tmp_path / "model" / "part").mkdir(parents=True)
+    index = tmp_path / "model" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": name.format(root=tmp_path)}}))
+    with pytest.raises(CheckpointError, match="outside its folder"):
+        open_weights(tmp_path / "model")
 
 
 def test_entries_that_are_no_tensors_are_named(tmp_path: Path) -> None:

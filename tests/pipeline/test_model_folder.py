@@ -122,6 +122,13 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
         FantasyTalkingPipeline.from_pretrained(folder)
 
 
+def test_a_part_opens_no_file_outside_its_folder(folder: Path) -> None:
+    listing = {"weight_map": {"a": "../vae/diffusion_pytorch_model.safetensors"}}
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(listing))
+    with pytest.raises(CheckpointError, match="outside its folder"):
+        FantasyTalkingPipeline.from_pretrained(folder)
+
+
 @pytest.mark.parametrize("part", ["transformer", "vae"])
 @pytest.mark.parametrize("change", ["missing", "unexpected", "misshapen"])
 def test_weights_that_do_not_fit_are_refused_by_name(folder: Path, part: str, change: str) -> None:

@@ -23,7 +23,7 @@ from fantasytalking.checkpoints.gguf_file import GGUF_SUFFIX, GgufFile
 from fantasytalking.checkpoints.tensor_info import TensorInfo
 from fantasytalking.errors import CheckpointError
 
-__all__ = ["TORCH_SUFFIXES", "TensorInfo", "Weights", "open_weights"]
+__all__ = ["TORCH_SUFFIXES", "TensorInfo", "Weights", "indexed_shards", "open_weights"]
 
 RELEASE_BYTES = 256 * 2**20
 """Bytes that are read from one mapping before it is closed and reopened."""
@@ -246,7 +246,7 @@ def open_weights(path: str | Path, stem: str | None = None) -> Weights:
     if path.is_dir():
         return Weights(path, [_SafetensorsFile(shard) for shard in _folder_shards(path, stem)])
     if path.name.endswith(".safetensors.index.json"):
-        return Weights(path, [_SafetensorsFile(shard) for shard in _indexed_shards(path)])
+        return Weights(path, [_SafetensorsFile(shard) for shard in _complete_shards(path)])
     if path.suffix == ".safetensors":
         return Weights(path, [_SafetensorsFile(path)])
     if path.suffix in TORCH_SUFFIXES:
@@ -261,7 +261,7 @@ def open_weights(path: str | Path, stem: str | None = None) -> Weights:
 def _folder_shards(folder: Path, stem: str | None) -> list[Path]:
     indices = sorted(folder.glob(f"{stem or '*'}.safetensors.index.json"))
     if len(indices) == 1:
-        return _indexed_shards(indices[0])
+        return _complete_shards(indices[0])
     files = sorted(folder.glob(f"{stem or '*'}.safetensors")) or sorted(
         folder.glob(f"{stem or '*'}-*-of-*.safetensors")
     )
@@ -283,13 +283,34 @@ def _folder_shards(folder: Path, stem: str | None) -> list[Path]:
     return files
 
 
-def _indexed_shards(index: Path) -> list[Path]:
+def indexed_shards(index: Path) -> list[Path]:
+    """The files that an index (`*.index.json`) names, which need not exist.
+
+    Args:
+        index: The index; its files lie beside it.
+
+    Raises:
+        CheckpointError: It is damaged, or names a file outside its folder.
+    """
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        found = sorted(
+            {index.parent / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+        )
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise _damaged(index, error) from error
-    _require_shards(index.parent, names)
-    return [index.parent / name for name in names]
+    # whoever made the weights wrote the names: `..` or a whole path would open any file of this machine (CVE-2026-69112 in accelerate)
+    outside = [file for file in found if file.parent != index.parent]
+    if outside:
+        raise CheckpointError(
+            f"{index} names the weights file {outside[0]}, which is outside its folder; get the model from a source that you trust."
+        )
+    return found
+
+
+def _complete_shards(index: Path) -> list[Path]:
+    shards = indexed_shards(index)
+    _require_shards(index.parent, [shard.name for shard in shards])
+    return shards
 
 
 def _require_shards(folder: Path, names: list[str]) -> None:

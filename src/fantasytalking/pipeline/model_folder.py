@@ -18,7 +18,7 @@ from diffusers.pipelines import pipeline_loading_utils
 from fantasytalking.checkpoints.backbone import quantisation_of
 from fantasytalking.checkpoints.fill_model import expected_shapes
 from fantasytalking.checkpoints.key_tables import compare_keys
-from fantasytalking.checkpoints.weights_reader import open_weights
+from fantasytalking.checkpoints.weights_reader import indexed_shards, open_weights
 from fantasytalking.errors import CheckpointError
 from fantasytalking.pipeline.model_names import INDEX
 
@@ -137,7 +137,9 @@ def _index(folder: Path) -> dict[str, Any]:
 
 
 def _check_component(component: Path) -> None:
-    missing = [shard for listing in component.glob("*.index.json") for shard in _shards(listing) if not shard.is_file()]
+    missing = [
+        shard for listing in component.glob("*.index.json") for shard in indexed_shards(listing) if not shard.is_file()
+    ]
     if missing:
         names = ", ".join(shard.name for shard in missing)
         raise CheckpointError(
@@ -162,11 +164,3 @@ def _check_motion(folder: Path) -> None:
             f"The model '{folder}' was made by an earlier version, whose motion was relative to the portrait's mouth and had no lids; "
             "make it again with 'fantasytalking train embedded', or use the packaged model, embedded."
         )
-
-
-def _shards(listing: Path) -> list[Path]:
-    try:
-        names = set(json.loads(listing.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"'{listing}' is not a list of weight files; download the model again.") from error
-    return sorted(listing.parent / name for name in names)
