@@ -154,7 +154,7 @@ class ServerSettings(BaseSettings):
         int, field("Most requests of one client in a minute.", minimum=1, maximum=1_000_000)
     ] = 600
     uploads_per_minute: Annotated[
-        int, field("Most of them that send files or texts to speak.", minimum=1, maximum=1_000_000)
+        int, field("Most of them that send files or texts to speak, or check a video.", minimum=1, maximum=1_000_000)
     ] = 60
     connections: Annotated[int, field("Most connections at the same time.", minimum=8, maximum=100_000)] = 512
     header_bytes: Annotated[

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from fantasytalking.errors import InputError
+from fantasytalking.errors import InputError, OutputError
 from fantasytalking.serving.uploads.file_kinds import FileTooLarge, UnknownFileKind
 from fantasytalking.serving.uploads.receive_form import FormError, ReceivedForm, receive_form
 
@@ -39,6 +40,15 @@ def received(body: bytes, folder: Path, content_type: str = TYPE, step: int = 7)
         return await receive_form(content_type, pieces(), folder, LIMITS, most_files=3)
 
     return asyncio.run(run()), read
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no limit on the size of files")
+def test_a_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
+    from tests.system.file_limit import file_limit
+
+    body = part("image_reference", bytes(900), "a.png") + END
+    with file_limit(500), pytest.raises(OutputError, match=r"could not store the file \(.*\); try again later"):
+        received(body, tmp_path)
 
 
 def test_a_form_is_read_whatever_the_pieces(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from fantasytalking.serving.api.api_errors import ApiError
 from fantasytalking.serving.api.settings_schema import settings_properties
 from fantasytalking.serving.server_settings import ServerSettings
 from fantasytalking.serving.uploads.fetch_url import fetch_url
-from fantasytalking.serving.uploads.receive_form import ReceivedForm, receive_form
+from fantasytalking.serving.uploads.receive_form import ReceivedForm, receive_form, storing
 
 __all__ = ["FIELDS", "PROFILES", "VideoRequest", "read_video_request", "request_body_schema"]
 
@@ -136,7 +136,8 @@ def _store(name: str, value: Any, path: Path, most: int) -> None:
     data = _decoded(name, value)
     if len(data) > most:
         raise ApiError(413, "too_large", f"The file of {name} has more than {most:,} bytes; give a smaller one.", name)
-    path.write_bytes(data)
+    with storing():
+        path.write_bytes(data)
 
 
 def _put(found: VideoRequest, name: str, value: Any) -> None:

@@ -50,7 +50,10 @@ def video_routes(body: dict[str, Any]) -> APIRouter:
     routes = APIRouter(prefix="/v1/videos", tags=["videos"])
     _add_making(routes, body)
     _add_looking(routes)
-    _add_files(routes)
+    _add_content(routes)
+    _add_pictures(routes)
+    # after `/input/image`, which is a picture
+    _add_inputs(routes)
     return routes
 
 
@@ -120,7 +123,7 @@ def _add_looking(routes: APIRouter) -> None:
         return service.shown(service.job_of(request, video_id))
 
 
-def _add_files(routes: APIRouter) -> None:
+def _add_content(routes: APIRouter) -> None:
     @routes.get(
         "/{video_id}/content",
         response_class=FileResponse,
@@ -139,6 +142,8 @@ def _add_files(routes: APIRouter) -> None:
             path, media_type="video/mp4", filename=f"{video_id}.mp4", content_disposition_type=how, headers=_kept()
         )
 
+
+def _add_pictures(routes: APIRouter) -> None:
     @routes.get(
         "/{video_id}/preview",
         responses={**_JPEG, **error_responses(404, 409)},
@@ -178,6 +183,8 @@ def _add_files(routes: APIRouter) -> None:
         job = service.job_of(request, video_id)
         return _small_picture(job, service.files.folder(job.id), longest=1024)
 
+
+def _add_inputs(routes: APIRouter) -> None:
     @routes.get(
         "/{video_id}/input/{name}",
         responses={**_INPUT, **error_responses(404)},
@@ -192,7 +199,7 @@ def _add_files(routes: APIRouter) -> None:
         if stored is None or not path.is_file():
             raise ApiError(404, "not_found", "The job has no input of this name; its inputs are among its values.")
         kind, ending = content_type(path, is_picture=stored == job.inputs.picture)
-        return FileResponse(path, media_type=kind, filename=f"{video_id}-{name}{ending}", headers=_kept())
+        return FileResponse(path, media_type=kind, filename=f"{video_id}-{name}{ending}")
 
 
 def _small_picture(job: Job, folder: Path, longest: int = _THUMBNAIL) -> Response:

@@ -5,8 +5,9 @@ A framework's own reading of forms keeps files in the system's temporary folder,
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,10 +15,10 @@ from typing import Any, BinaryIO
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from fantasytalking.errors import InputError
+from fantasytalking.errors import InputError, OutputError
 from fantasytalking.serving.uploads.file_kinds import FileTooLarge, UnknownFileKind
 
-__all__ = ["FormError", "ReceivedFile", "ReceivedForm", "receive_form"]
+__all__ = ["FormError", "ReceivedFile", "ReceivedForm", "receive_form", "storing"]
 
 _MOST_PARTS = 200
 _HEADER_BYTES = 4096
@@ -83,7 +84,8 @@ async def receive_form(
     try:
         async for chunk in body:
             # Written here and not in a thread: a chunk is small, and the page cache takes it.
-            parser.write(chunk)
+            with storing():
+                parser.write(chunk)
         parser.finalize()
     except FormParserError:
         raise FormError("The form is damaged; send it again.") from None
@@ -92,6 +94,22 @@ async def receive_form(
     if not reader.complete:
         raise FormError("The form is cut off before its end; send it again.")
     return ReceivedForm(tuple(reader.fields), tuple(reader.files))
+
+
+@contextlib.contextmanager
+def storing() -> Iterator[None]:
+    """Turn a failure to store what a client sends into one sentence.
+
+    Raises:
+        OutputError: The disk is full or broken.
+    """
+    try:
+        yield
+    except FileExistsError:
+        # a name of ours is taken, which is no matter of room
+        raise
+    except OSError as error:
+        raise OutputError(f"The server could not store the file ({error.strerror}); try again later.") from error
 
 
 class _Reader:
@@ -126,7 +144,9 @@ class _Reader:
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            # on a full disk it fails as the writing did, which is what is told
+            with contextlib.suppress(OSError):
+                self._file.close()
 
     def _begin(self) -> None:
         self._parts += 1
