@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,11 @@ class Maker:
         if number:
             video.restore(self._state(video, number))
         return video
+
+    def late(self, count: int, run_in: float) -> LongVideo:
+        """The video some seconds before its last frames."""
+        needed = self.speech.video_frames - count - round(run_in * self.speech.fps)
+        return self.begun(sum(end <= needed for end in self.ends))
 
     @torch.no_grad()
     def _state(self, video: LongVideo, number: int) -> dict[str, torch.Tensor]:
@@ -162,8 +167,7 @@ def first_end(maker: Maker, count: int) -> End:
 
 def last_end(maker: Maker, count: int, run_in: float) -> End:
     """The last frames, after a run-in of some seconds."""
-    needed = maker.speech.video_frames - count - round(run_in * maker.speech.fps)
-    late = maker.begun(sum(end <= needed for end in maker.ends))
+    late = maker.late(count, run_in)
     skipped = maker.speech.video_frames - count - late.frames
     with watched(skipped) as openings:
         frames = list(itertools.islice(late.each_frame(), skipped, None))
@@ -180,25 +184,34 @@ def kept(path: Path, make: Callable[[], End]) -> End:
         return found["frames"], found["openings"]
 
 
+def of_meshes(ends: Sequence[NDArray[np.float64]], truth: NDArray[np.float64] | None) -> dict[str, list[float]]:
+    """Figures of the mouth openings of the drawn meshes at both ends."""
+    values = {"articulation of drawn meshes": [float(openings.std()) for openings in ends]}
+    if truth is not None:
+        values["mouth r of drawn meshes"] = [float(np.corrcoef(openings, truth)[0, 1]) for openings in ends]
+    return values
+
+
 def measured(pipeline: Any, options: Any, seed: int) -> dict[str, list[float]]:
     """Figures of the first and the last seconds of one video."""
     maker = Maker(pipeline, options.speech, options.longest_side, seed)
     count, folder = round(SECONDS * maker.speech.fps), Path(options.output)
+    known = np.load(options.truth)[:count] if options.truth else None
+    if options.meshes:
+        first = openings_of(maker.begun(0), count)[:count]
+        late = maker.late(count, options.run_in)
+        skipped = maker.speech.video_frames - count - late.frames
+        return of_meshes((first, openings_of(late)[skipped : skipped + count]), known)
     ends = (
         kept(folder / f"first-{seed}.npz", lambda: first_end(maker, count)),
         kept(folder / f"last-{seed}.npz", lambda: last_end(maker, count, options.run_in)),
     )
     path = folder / f"ends-{seed}.mp4"
     write_video(path, np.concatenate([frames for frames, _ in ends]), maker.speech.fps, overwrite=True)
-    truth = np.load(options.truth) if options.truth else np.full(count, np.nan)
-    expected = np.concatenate([np.resize(truth, count), np.resize(truth, count)]).astype(np.float32)
+    expected = np.tile(np.full(count, np.nan) if known is None else known, 2).astype(np.float32)
     found = measure_drift(path, maker.portrait.original, SECONDS, (), expected)
     values = {name: [float(getattr(piece, name)) for piece in found.pieces] for name in (*MEASURES, "mouth_r")}
-    values["articulation of drawn meshes"] = [float(openings.std()) for _, openings in ends]
-    if options.truth:
-        values["mouth r of drawn meshes"] = [
-            float(np.corrcoef(openings, np.resize(truth, count))[0, 1]) for _, openings in ends
-        ]
+    values |= of_meshes([openings for _, openings in ends], known)
     for name in ("first", "last"):
         (folder / f"{name}-{seed}.npz").unlink()
     return values
@@ -214,6 +227,9 @@ def main() -> int:
     parser.add_argument("--longest-side", type=int, default=256, help="longest side of the video, in pixels")
     parser.add_argument(
         "--output", type=Path, default=Path("last-seconds"), help="folder; seeds that are in it are not made again"
+    )
+    parser.add_argument(
+        "--meshes", action="store_true", help="draw nothing, and measure the mouths of the meshes alone"
     )
     parser.add_argument(
         "--check", action="store_true", help="compare runs that begin in the middle with an uninterrupted one"
