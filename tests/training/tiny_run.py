@@ -93,12 +93,13 @@ def new_model(config: TrainConfig = CONFIG) -> FantasyTalkingTransformer3DModel:
 def main(jobs: str) -> None:
     """Train, as a program.
 
-    A job is a folder, changes of `CONFIG`, the step to stop at (0: the end), and perhaps the seed of a model to start from, after
-    whose run every process writes the averaged model.
+    A job is a folder, changes of `CONFIG` and perhaps its number of `steps`, the step to stop at (0: the end), and perhaps the seed of
+    a model to start from, after whose run every process writes the averaged model.
     """
     torch.set_num_threads(1)
     for folder, changes, until, *start in json.loads(jobs):
-        config = replace(CONFIG, **changes)
+        steps = changes.pop("steps", CONFIG.total_steps)
+        config = replace(CONFIG, **changes).scaled_to(steps)
         watched = [Validate(validate)] if config.validate_every < CONFIG.validate_every else []
         model = new_model(replace(config, seed=start[0])) if start else None
         made = trainer(Path(folder), config, model, watched)

@@ -185,7 +185,7 @@ def test_standard_and_proxy_stand_in_one_report_under_their_own_names(
         (tmp_path / folder).mkdir()
     shutil.copy(talking / "calm.mp4", tmp_path / "real" / "a.mp4")
     shutil.copy(talking / "lively.mp4", tmp_path / "made" / "a.mp4")
-    protocol = dataclasses.replace(SMALL, max_seconds=2.2)
+    protocol = dataclasses.replace(SMALL, max_seconds=1.2, min_track=20, max_offset=5)
     options = EvaluationOptions(protocol, ("fid", "sync", "fvd"), "auto", (), 1, "cpu", media=False)
     found = evaluate({"ours": tmp_path / "made"}, tmp_path / "real", tmp_path / "report", options, Progress())
     columns = {column.key: column for column in found.columns}

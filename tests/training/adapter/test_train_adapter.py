@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -32,6 +32,7 @@ from fantasytalking.training.lora import LoraSettings
 from fantasytalking.training.trainer.config import StageSchedule
 from fantasytalking.training.trainer.loop import Trainer
 from fantasytalking.training.trainer.stages import ETA
+from tests.acceleration.parallel_runs import in_processes
 from tests.cli.test_train import follow
 from tests.pipeline.tiny_pipeline import transformer, wan_pipeline
 from tests.training.latent_set import made_up, write_set
@@ -252,16 +253,22 @@ def test_a_damaged_description_is_written_again_by_the_command_that_trained_the_
     assert export_run(tmp_path / "run", tmp_path / "out.safetensors", "model").path.is_file()
 
 
+def command_of(rank: int, count: int, words: list[str]) -> tuple[int, str]:
+    """Exit status and output of a command in one of several processes."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        return main(words), out.getvalue()
+
+
 def test_two_processes_with_sharded_weights_of_two_types_equal_one(base: Path, data: Path, tmp_path: Path) -> None:
     recipe = replace(LORA_TINY, train=replace(LORA_TINY.train, mixed_precision="bf16", tensorboard=False)).scaled_to(2)
     recipe = replace(recipe, train=replace(recipe.train, log_every=1))
     adapter_trainer(recipe, data, tmp_path / "one", base).train()
     words = ["train", "lora-tiny", "--data", str(data), "--output", str(tmp_path / "two"), "--base", str(base)]
     words += ["--steps", "2", "--train.fsdp", "--train.mixed-precision", "bf16", "--train.log-every", "1"]
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fantasytalking.cli"]
-    done = subprocess.run([sys.executable, *launch, *words], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == str(tmp_path / "two" / "adapter.safetensors")
+    # as torchrun starts them, which tests/training/test_processes.py does itself
+    first, second = in_processes(2, command_of, words)
+    assert (first[0], second) == (0, (0, ""))
+    assert first[1].splitlines()[-1] == str(tmp_path / "two" / "adapter.safetensors")
     one, two = (
         [json.loads(line)["loss"] for line in (tmp_path / run / "transformer" / "log.jsonl").read_text().splitlines()]
         for run in ("one", "two")
