@@ -22,6 +22,8 @@ from tests.pipeline.tiny_pipeline import portrait, speech
 GIVEN: dict[str, Any] = {**SCALES, "steps": 2}
 SECONDS = 2.0
 """46 frames: three segments of 25 frames, of which each begins with nine of the one before."""
+FILMED = 18
+"""Frames of the footage."""
 THIRD = 5
 """Steps after which the third segment is begun."""
 
@@ -163,12 +165,12 @@ def streamed(pipeline: FantasyTalkingPipeline, rank: int, folder: Path) -> dict[
 
 
 def footage(folder: Path) -> None:
-    """Write a second of footage of two faces side by side, the larger one on the left."""
+    """Write 1.4 s of footage of two faces side by side, the larger one on the left."""
     face = cv2.GaussianBlur(portrait(192), (0, 0), 1.2)
     both = np.full((192, 360, 3), 128, np.uint8)
     both[:, :192] = face
     both[20:188, 192:] = cv2.resize(face, (168, 168), interpolation=cv2.INTER_AREA)
-    write_video(folder / "film.mp4", [both] * 36, 25, speech(1.44), crf=4, preset="ultrafast")
+    write_video(folder / "film.mp4", [both] * FILMED, 12.5, speech(1.44), crf=4, preset="ultrafast")
 
 
 def dubbed(pipeline: FantasyTalkingPipeline, rank: int, folder: Path) -> dict[str, Any]:
