@@ -111,6 +111,26 @@ def resumed(pipeline: FantasyTalkingPipeline, rank: int, folder: Path) -> dict[s
     }
 
 
+def windows_resumed(pipeline: FantasyTalkingPipeline, rank: int, folder: Path) -> dict[str, Any]:
+    """Fused windows whose writing fails in the first process, and the run after it, which has nothing left to sample."""
+
+    def full(frames: int) -> None:
+        if frames == 5:
+            raise OutputError("the disk is full")
+
+    broken, seen, output = Seen(frame=full), Seen(), folder / "windows-resumed.mp4"
+    why = said(lambda: broken.call(pipeline, output, long_video="windows"))
+    video = seen.call(pipeline, output, long_video="windows")
+    return {
+        "error": why,
+        "latents": broken.latents,
+        "own": len(seen.latents),
+        "frames": seen.frames,
+        "count": len(video),
+        "notes": list(video.notes),
+    }
+
+
 def full_disk(pipeline: FantasyTalkingPipeline, rank: int, folder: Path) -> dict[str, Any]:
     """An error of writing, which the first process alone has, in the second segment; and one before anything is sampled."""
 
@@ -187,6 +207,7 @@ LONG = {
     "iterated": ("guidance=2", iterated),
     "windows": ("ulysses=2", windows),
     "resumed": ("guidance=2", resumed),
+    "windows resumed": ("ulysses=2", windows_resumed),
     "full disk": ("guidance=2", full_disk),
     "without memory": ("ulysses=2", without_memory),
     "stopped": ("guidance=2", stopped),

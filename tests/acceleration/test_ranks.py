@@ -189,6 +189,18 @@ def test_two_processes_fuse_windows_as_one_does_and_the_first_alone_writes(two: 
     assert second["frames"] == []
 
 
+def test_two_processes_write_fused_windows_that_an_interrupted_run_has_sampled(two: list[Result], alone: Alone) -> None:
+    expected = alone("windows")
+    first, second = long_of(two, "windows resumed")
+    for result in (first, second):
+        assert result["error"].startswith("OutputError: the disk is full") and result["own"] == 0
+        check_latents(result["latents"], expected["latents"])
+        assert result["count"] == 46
+    check_frames(first["frames"], expected["frames"])
+    assert second["frames"] == []
+    assert any("2 of 2 steps" in note and "goes on from there" in note for note in first["notes"])
+
+
 def test_two_processes_go_on_with_what_an_interrupted_run_has_left(two: list[Result], alone: Alone) -> None:
     expected = alone("iterated")
     first, second = long_of(two, "resumed")
