@@ -85,10 +85,9 @@ class Maker:
             video.restore(self._state(video, number))
         return video
 
-    def late(self, count: int, run_in: float) -> LongVideo:
-        """The video some seconds before its last frames."""
-        needed = self.speech.video_frames - count - round(run_in * self.speech.fps)
-        return self.begun(sum(end <= needed for end in self.ends))
+    def before(self, first: int, run_in: float) -> LongVideo:
+        """The video some seconds before a frame."""
+        return self.begun(sum(end <= first - run_in * self.speech.fps for end in self.ends))
 
     @torch.no_grad()
     def _state(self, video: LongVideo, number: int) -> dict[str, torch.Tensor]:
@@ -158,20 +157,20 @@ End = tuple[NDArray[np.uint8], NDArray[np.float64]]
 """Frames [F, H, W, 3] and mouth openings of the drawn meshes [F]."""
 
 
-def first_end(maker: Maker, count: int) -> End:
-    """The first frames."""
-    with watched(0) as openings:
-        frames = list(itertools.islice(maker.begun(0).each_frame(), count))
-    return np.stack(frames), np.concatenate(openings)[:count]
-
-
-def last_end(maker: Maker, count: int, run_in: float) -> End:
-    """The last frames, after a run-in of some seconds."""
-    late = maker.late(count, run_in)
-    skipped = maker.speech.video_frames - count - late.frames
+def drawn(maker: Maker, first: int, count: int, run_in: float) -> End:
+    """Some frames of the video, after a run-in of some seconds."""
+    video = maker.before(first, run_in)
+    skipped = first - video.frames
     with watched(skipped) as openings:
-        frames = list(itertools.islice(late.each_frame(), skipped, None))
+        frames = list(itertools.islice(video.each_frame(), skipped, skipped + count))
     return np.stack(frames), np.concatenate(openings)[skipped : skipped + count]
+
+
+def undrawn(maker: Maker, first: int, count: int, run_in: float) -> NDArray[np.float64]:
+    """Mouth openings of the same frames' meshes."""
+    video = maker.before(first, run_in)
+    skipped = first - video.frames
+    return openings_of(video, skipped + count)[skipped : skipped + count]
 
 
 def kept(path: Path, make: Callable[[], End]) -> End:
@@ -195,25 +194,25 @@ def of_meshes(ends: Sequence[NDArray[np.float64]], truth: NDArray[np.float64] | 
 def measured(pipeline: Any, options: Any, seed: int) -> dict[str, list[float]]:
     """Figures of the first and the last seconds of one video."""
     maker = Maker(pipeline, options.speech, options.longest_side, seed)
-    count, folder = round(SECONDS * maker.speech.fps), Path(options.output)
+    fps, folder = maker.speech.fps, Path(options.output)
+    count = round(SECONDS * fps)
+    last = maker.speech.video_frames - count if options.last is None else round(options.last * fps)
+    places = round(options.first * fps), last
     known = np.load(options.truth)[:count] if options.truth else None
     if options.meshes:
-        first = openings_of(maker.begun(0), count)[:count]
-        late = maker.late(count, options.run_in)
-        skipped = maker.speech.video_frames - count - late.frames
-        return of_meshes((first, openings_of(late)[skipped : skipped + count]), known)
-    ends = (
-        kept(folder / f"first-{seed}.npz", lambda: first_end(maker, count)),
-        kept(folder / f"last-{seed}.npz", lambda: last_end(maker, count, options.run_in)),
-    )
+        return of_meshes([undrawn(maker, place, count, options.run_in) for place in places], known)
+    ends = [
+        kept(folder / f"part-{place}-{seed}.npz", lambda place=place: drawn(maker, place, count, options.run_in))  # type: ignore[misc]
+        for place in places
+    ]
     path = folder / f"ends-{seed}.mp4"
     write_video(path, np.concatenate([frames for frames, _ in ends]), maker.speech.fps, overwrite=True)
     expected = np.tile(np.full(count, np.nan) if known is None else known, 2).astype(np.float32)
     found = measure_drift(path, maker.portrait.original, SECONDS, (), expected)
     values = {name: [float(getattr(piece, name)) for piece in found.pieces] for name in (*MEASURES, "mouth_r")}
     values |= of_meshes([openings for _, openings in ends], known)
-    for name in ("first", "last"):
-        (folder / f"{name}-{seed}.npz").unlink()
+    for place in places:
+        (folder / f"part-{place}-{seed}.npz").unlink()
     return values
 
 
@@ -224,6 +223,12 @@ def main() -> int:
     parser.add_argument("--truth", type=Path, help="npy file of the speaker's own mouth opening at 25 frames a second")
     parser.add_argument("--seeds", type=int, default=3, help="number of videos")
     parser.add_argument("--run-in", type=float, default=40.0, help="seconds that are sampled before the last ones")
+    parser.add_argument(
+        "--first", type=float, default=0.0, help="second at which the first of the compared parts begins"
+    )
+    parser.add_argument(
+        "--last", type=float, help="second at which the last one begins; as many before the end as it lasts"
+    )
     parser.add_argument("--longest-side", type=int, default=256, help="longest side of the video, in pixels")
     parser.add_argument(
         "--output", type=Path, default=Path("last-seconds"), help="folder; seeds that are in it are not made again"
@@ -266,7 +271,7 @@ def main() -> int:
         rows.append(
             (name, *(with_error(column, "{:.4f}") for column in values.T), with_error(changes, "{:+.1f}", 1.96))
         )
-    print(table(("", "first 10 s", "last 10 s", "change, % (95 %)"), rows))
+    print(table(("", "first part", "last part", "change, % (95 %)"), rows))
     record.results = {"seeds": found}
     record.finish()
     return 0

@@ -125,8 +125,13 @@ def row_of(name: str, seeds: list[dict[str, Any]]) -> tuple[str, ...]:
         first, last = (np.array([one["pieces"][place][measure] for one in seeds]) for place in (0, -1))
         cells.append(f"{last.mean():.3f} ({100 * ((last - first) / first).mean():+.1f} %)")
     seams = [value for one in seeds for value in one["seam_percentiles"]]
-    told = f"{np.median(seams):.0f}, {np.max(seams):.1f}, {sum(value > 99 for value in seams)} of {len(seams)}"
-    return name, *cells, told if seams else "-"
+    if not seams:
+        return name, *cells, "-"
+    return (
+        name,
+        *cells,
+        f"{np.median(seams):.0f}, {np.max(seams):.1f}, {sum(value > 99 for value in seams)} of {len(seams)}",
+    )
 
 
 def main() -> int:
