@@ -25,6 +25,8 @@ from fantasytalking.media.video import probe_video, read_frames
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.talking_video import TalkingVideo, VideoOutput
+from fantasytalking.system.machine import usable_cores
+from fantasytalking.system.processes import choose_one_thread, threads
 from tests.media.files import left_over, write_sound
 from tests.pipeline.tiny_pipeline import embedded_pipeline, speech, wan_pipeline
 from tests.pipeline.tiny_pipeline import portrait as portrait_of
@@ -432,6 +434,16 @@ def test_a_stream_gives_each_frame_with_its_sound(kind: str, request: pytest.Fix
     assert np.array_equal(np.concatenate([piece.sound for piece in pieces]), sound.samples)
     again = list(pipeline.stream(portrait(), Audio(sound.samples, 16000), progress=Quiet(), long_video="continue"))
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(pieces, again, strict=True))
+
+
+def test_speech_is_encoded_on_two_threads_where_nobody_asked_for_one(embedded: FantasyTalkingPipeline) -> None:
+    seen: list[int] = []
+    hook = embedded.audio_encoder.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    with threads(1):
+        choose_one_thread()
+        next(embedded.stream(portrait(), speech(1.5), progress=Quiet()))
+        assert seen == [min(2, usable_cores())] and torch.get_num_threads() == 1
+    hook.remove()
 
 
 def test_a_stream_is_read_while_it_grows(embedded: FantasyTalkingPipeline, tmp_path: Path) -> None:

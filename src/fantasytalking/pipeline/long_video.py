@@ -143,6 +143,8 @@ class LongVideo:
             )
             self._negative = texts[1]
             self._track = track or _track(pipeline, speech)
+            if is_stream and isinstance(self._track, SpeechTrack) and pipeline.encoders.config.audio_dim is not None:
+                self._track.begin()
             self._beginning = None
             if run.previous is not None:
                 self._beginning = encode_beginning(

@@ -23,6 +23,7 @@ from fantasytalking.geometry import AUDIO_TOKEN_RATE, Strides
 from fantasytalking.pipeline.encoders import Encoders
 from fantasytalking.pipeline.inputs import SPEECH_RATE, Speech
 from fantasytalking.pipeline.model_rules import ModelRules
+from fantasytalking.system.processes import second_thread
 
 __all__ = ["SpeechTrack"]
 
@@ -95,7 +96,16 @@ class SpeechTrack:
             return blocks.count
         return max(1, round(self._speech.num_frames / self._native_fps * AUDIO_TOKEN_RATE))
 
+    def begin(self) -> None:
+        """Encode the beginning of the speech now, while threads of their own prepare what else the first frame waits for."""
+        blocks = self._features()
+        self._between(blocks, 0, 1, self._count(blocks))
+
     def _between(self, blocks: FeatureBlocks, low: int, high: int, count: int) -> Tensor:
+        with second_thread():
+            return self._features_between(blocks, low, high, count)
+
+    def _features_between(self, blocks: FeatureBlocks, low: int, high: int, count: int) -> Tensor:
         if self._is_native:
             return blocks.between(low, high)
         places = (torch.arange(low, high, dtype=torch.float64) + 0.5) * (blocks.count / count) - 0.5
