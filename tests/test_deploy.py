@@ -114,3 +114,7 @@ def test_the_unit_hands_over_files_that_root_alone_can_read(monkeypatch: pytest.
     assert float(values["TimeoutStopSec"]) > settings.stop_seconds + 10
     # a mistake in the settings ends with 2, and would end every further start
     assert values["RestartPreventExitStatus"] == "2"
+
+
+def test_what_a_server_keeps_in_the_clone_is_not_committed() -> None:
+    assert f"/{ServerSettings().data}/" in (ROOT / ".gitignore").read_text().splitlines()

@@ -125,6 +125,13 @@ def test_logs_are_lines_with_ids_and_without_content(http: TestClient, log: io.S
     assert SECRET not in log.getvalue() and "studio" not in log.getvalue().replace("studio-12345", "")
 
 
+def test_the_files_of_the_page_do_not_fill_the_log(http: TestClient, log: io.StringIO) -> None:
+    assert http.get("/static/icons.svg").status_code == 200
+    assert http.get("/static/missing.svg").status_code == 404
+    told = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [(line["method"], line["status"]) for line in told if line["event"] == "request"] == [("GET", 404)]
+
+
 def test_a_request_id_is_given_back(http: TestClient) -> None:
     assert http.get("/v1/videos", headers={"X-Request-ID": "studio-12345"}).headers["x-request-id"] == "studio-12345"
     for bad in ("short", "with space in it", "x" * 100, "new\tline-123"):

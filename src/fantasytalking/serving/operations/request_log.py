@@ -65,7 +65,9 @@ class RequestLog:
         self._metrics.request(method, route, status, seconds)
         if route in _QUIET and status < 400:
             return
-        level = logging.WARNING if status >= 500 else logging.INFO
+        # a file of the page, of which each visit asks for dozens
+        routine = route == "other" and status < 400
+        level = logging.WARNING if status >= 500 else logging.DEBUG if routine else logging.INFO
         facts = {
             "method": method,
             "route": route,
