@@ -54,7 +54,7 @@ class Peak:
         expected_gib: What `info --plan` says.
         measured_gib: Private memory of the process at its peak.
         off: Measured over expected, minus 1.
-        stage: What the process was doing then, after the last stage that was done.
+        stages: Line that the command had printed last -> private memory at its peak until the next one, GiB.
         seconds: Of the whole command.
     """
 
@@ -63,7 +63,7 @@ class Peak:
     expected_gib: float
     measured_gib: float
     off: float
-    stage: str
+    stages: dict[str, float]
     seconds: float
 
 
@@ -81,8 +81,8 @@ def private_bytes(process: int) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def watch(words: list[str]) -> tuple[int, str, float]:
-    """Run a command; private memory at its peak, the stage after which that was, and seconds.
+def watch(words: list[str]) -> tuple[dict[str, int], float]:
+    """Run a command; private memory at its peak after each line that it prints, and seconds.
 
     Raises:
         RuntimeError: The command failed.
@@ -98,16 +98,15 @@ def watch(words: list[str]) -> tuple[int, str, float]:
         assert process.stderr is not None
         listener = threading.Thread(target=listen, args=(process.stderr,))
         listener.start()
-        peak, stage = 0, ""
+        peaks: dict[str, int] = {}
         while process.poll() is None:
-            now = private_bytes(process.pid)
-            if now > peak:
-                peak, stage = now, lines[-1]
+            now, stage = private_bytes(process.pid), lines[-1]
+            peaks[stage] = max(now, peaks.get(stage, 0))
             time.sleep(0.005)
         listener.join()
     if process.returncode:
         raise RuntimeError(f"{' '.join(words)} failed: {lines[-1]}")
-    return peak, stage, time.perf_counter() - begun
+    return peaks, time.perf_counter() - begun
 
 
 def measure(folder: Path, name: str, dtype: str, scratch: Path, clip: tuple[str, ...], steps: int) -> Peak:
@@ -120,9 +119,9 @@ def measure(folder: Path, name: str, dtype: str, scratch: Path, clip: tuple[str,
     example = embedded_folder() / "example"
     files = ("--image", str(example / "portrait.png"), "--audio", str(example / "speech.wav"))
     output = ("--output", str(scratch / "clip.mp4"), "--overwrite", "--steps", str(steps))
-    peak, stage, seconds = watch(command("generate", folder, *given, *files, *output))
-    measured = peak / GIB
-    return Peak(name, dtype, expected, round(measured, 2), round(measured / expected - 1, 3), stage, round(seconds, 1))
+    peaks, seconds = watch(command("generate", folder, *given, *files, *output))
+    measured, stages = max(peaks.values()) / GIB, {stage: round(peak / GIB, 3) for stage, peak in peaks.items()}
+    return Peak(name, dtype, expected, round(measured, 2), round(measured / expected - 1, 3), stages, round(seconds, 1))
 
 
 def table(peaks: list[Peak]) -> str:

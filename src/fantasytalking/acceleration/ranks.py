@@ -178,7 +178,9 @@ class Ranks:
             raise
         except Exception as error:
             if told_by(error) is None:
-                self.agree(error)
+                # Where another process has gone away, what happened here says more than that nobody can be told.
+                with contextlib.suppress(RuntimeError):
+                    self.agree(error)
             raise
         self.agree(None)
 
