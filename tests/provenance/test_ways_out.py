@@ -212,5 +212,6 @@ def test_nothing_else_in_the_package_writes_videos_without_marks() -> None:
         "media/video_writer.py",
         "pipeline/long_output.py",
         "pipeline/talking_video.py",
+        "pipeline/warm_up.py",
         "serving/realtime/live_process.py",
     }
