@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.generation.planned_run import LoadedModel, generate_planned
 from fantasytalking.generation.request import Request
 from fantasytalking.generation.run_options import MemoryOptions, ProfileOptions, RunOptions
@@ -139,13 +140,18 @@ class Ears:
 
     def _hear(self, data: bytes) -> None:
         with self._changed:
+            # A microphone may still give a chunk after the client has said that no more comes.
+            if self._is_finished or self._is_between:
+                return
             session = self._session
             if session is None:
-                if not self._is_between:
-                    self._early.append(data)
+                self._early.append(data)
                 return
         # Outside the lock, because it waits where there is no room; after a cancel it says that it took nothing.
-        session.push(data)
+        try:
+            session.push(data)
+        except FantasyTalkingError as error:
+            session.speech.fail(error)
 
     def _obey(self, order: Mapping[str, Any]) -> None:
         with self._changed:
@@ -157,7 +163,11 @@ class Ears:
             elif order["type"] == "finish":
                 self._is_finished = True
                 if self._session is not None:
-                    self._session.finish()
+                    # This thread goes on, or the process would hear of no other session.
+                    try:
+                        self._session.finish()
+                    except FantasyTalkingError as error:
+                        self._session.speech.fail(error)
             elif order["type"] == "cancel":
                 self._is_cancelled = True
                 if self._session is not None:
