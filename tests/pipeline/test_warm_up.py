@@ -38,7 +38,7 @@ print(sorted(after[0] - before[0]), after[1] - before[1])
 
 
 def test_the_first_stream_after_it_imports_nothing_and_reads_no_network() -> None:
-    assert after_start(FIRST_STREAM) == "[] 0"
+    assert after_start(FIRST_STREAM) == ["[] 0"]
 
 
 @pytest.mark.parametrize("kind", ["embedded", "wan"])

@@ -151,7 +151,7 @@ class ServerSettings(BaseSettings):
     queued_jobs: Annotated[int, field("Most jobs that wait or run.", minimum=1, maximum=1_000_000)] = 200
     queued_jobs_per_client: Annotated[int, field("Most of them of one client.", minimum=1, maximum=1_000_000)] = 20
     requests_per_minute: Annotated[
-        int, field("Most requests of one client in a minute.", minimum=1, maximum=1_000_000)
+        int, field("Most requests of one client in a minute, files of the page apart.", minimum=1, maximum=1_000_000)
     ] = 600
     uploads_per_minute: Annotated[
         int, field("Most of them that send files or texts to speak, or check a video.", minimum=1, maximum=1_000_000)

@@ -74,6 +74,10 @@ def test_a_client_with_too_many_requests_is_told_when_to_come_again() -> None:
         # another client, and the probes of whoever runs the server, go on
         assert http.get("/v1/videos", headers={"X-Client-ID": "ben"}).status_code == 200
         assert http.get("/healthz").status_code == 200
+        # the page of the same client is there as often as it is visited, but nothing can be sent to it
+        asked = ("/", "/static/js/main.js")  # which this application does not have
+        assert {http.get(path).status_code for path in asked for _ in range(10)} == {404}
+        assert http.post("/static/js/main.js").status_code == 429
 
 
 def test_a_body_that_is_declared_too_large_is_not_read() -> None:

@@ -26,7 +26,9 @@ _FORM_BYTES = 1024 * 1024
 _HEAVY_PATHS = ("/v1/videos", "/v1/faces", "/v1/speech")
 # of an upload, or of a finished video
 _HEAVY_END = "/verify"
-_FREE_PATHS = ("/healthz", "/readyz", "/metrics")
+_FREE_PATHS = ("/", "/healthz", "/readyz", "/metrics")
+# The page is dozens of modules: a few visits a minute would use up what its jobs need.
+_FREE_BEGINNING = "/static/"
 
 
 class TokenBucket:
@@ -104,7 +106,8 @@ class RequestLimits:
         posts = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
         most = self.body_limit(path) if posts else _SMALL_BODY
         is_heavy = posts and (path in _HEAVY_PATHS or path.endswith(_HEAVY_END))
-        refusal = None if path in _FREE_PATHS else self._limits.request(client_of(scope), is_heavy)
+        is_free = not posts and (path in _FREE_PATHS or path.startswith(_FREE_BEGINNING))
+        refusal = None if is_free else self._limits.request(client_of(scope), is_heavy)
         if scope["type"] == "websocket":
             await (self._app(scope, receive, send) if refusal is None else refuse(scope, receive, send, refusal))
             return
