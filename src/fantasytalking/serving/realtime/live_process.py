@@ -119,8 +119,11 @@ class Ears:
         with self._changed:
             if self._session is not None:
                 self._session.cancel()
-            self._session, self._is_between = None, True
-            self._early.clear()
+            self._session = None
+            # The server may have asked for the next session as soon as it was told of the end of this one.
+            if not self._orders:
+                self._is_between = True
+                self._early.clear()
 
     def _listen(self) -> None:
         while (packet := read_packet(self._pipe)) is not None:
@@ -141,11 +144,12 @@ class Ears:
     def _hear(self, data: bytes) -> None:
         with self._changed:
             # A microphone may still give a chunk after the client has said that no more comes.
-            if self._is_finished or self._is_between:
+            if self._is_finished:
                 return
             session = self._session
             if session is None:
-                self._early.append(data)
+                if not self._is_between:
+                    self._early.append(data)
                 return
         # Outside the lock, because it waits where there is no room; after a cancel it says that it took nothing.
         try:
