@@ -70,8 +70,8 @@ def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, ru
     count = speech.video_frames
     make: Callable[[], Iterator[NDArray[np.uint8]]]
     if run.output is not None:
-        write = _write_segments if run.steps is None else _write_whole
-        count = write(pipeline, video, unfinished, case, speech, run, marks)
+        writing = _Writing(pipeline, video, unfinished, case, speech, run, marks)
+        count = writing.segments() if run.steps is None else writing.whole()
         path = Path(run.output.path).expanduser()
         make = lambda: iterate_frames(path)  # noqa: E731  # typed above
     else:
@@ -138,97 +138,96 @@ def _going_on(
         unfinished.close(is_done)
 
 
-def _write_whole(
-    pipeline: Any,
-    video: LongVideo,
-    unfinished: UnfinishedRun | None,
-    case: Case,
-    speech: Speech,
-    run: Run,
-    marks: Marks,
-) -> int:
-    """Write a video whose windows are denoised together, in one piece; the number of frames."""
-    steps = run.steps
-    assert steps is not None
+@dataclass(frozen=True)
+class _Writing:
+    """A long video on its way to its file.
 
-    def amounts() -> tuple[str, str]:
-        return f"{steps.done} of {steps.count or case.settings.steps} steps", f"{steps.done} steps"
+    Attributes:
+        pipeline: The pipeline.
+        video: What is written.
+        unfinished: Folder of the run; None where another process has it, which alone is given frames.
+        case: Arguments of the call.
+        speech: What is heard.
+        run: What belongs to the call.
+        marks: What the file is marked with.
+    """
 
-    with (
-        _going_on(unfinished, run.progress, amounts),
-        run.progress.show_stage("generating", speech.video_frames) as advance,
-    ):
-        frames = video.each_frame()
-        # No file is begun before all is sampled, so that a process that is killed until then leaves none.
-        first = next(frames, None)
-        if first is not None:  # else another process has the frames
-            with written(run.output, speech.fps, speech.soundtrack, run.progress, marks) as write:
-                assert write is not None
-                for frame in itertools.chain((first,), frames):
-                    write(frame)
-                    advance()
-    count: int = pipeline._made_by_first(lambda: video.frames)
-    return count
+    pipeline: Any
+    video: LongVideo
+    unfinished: UnfinishedRun | None
+    case: Case
+    speech: Speech
+    run: Run
+    marks: Marks
 
+    def whole(self) -> int:
+        """Write a video whose windows are denoised together, in one piece; the number of frames."""
+        steps, speech, progress = self.run.steps, self.speech, self.run.progress
+        assert steps is not None
 
-def _write_segments(
-    pipeline: Any,
-    video: LongVideo,
-    unfinished: UnfinishedRun | None,
-    case: Case,
-    speech: Speech,
-    run: Run,
-    marks: Marks,
-) -> int:
-    """Write the segments that are not finished yet as parts, and join all of them; the number of frames."""
-    state, is_complete = pipeline._made_by_first(lambda: _left_of(unfinished))
-    if state is not None:
-        video.restore(state)
-    stretches = iter(()) if is_complete else video.stretches()
-    if unfinished is None:
-        for _ in stretches:  # sampled together with the first process, which has the frames
-            pass
-    else:
-        _write_parts(unfinished, video, stretches, case, speech, run, marks)
-    count: int = pipeline._made_by_first(lambda: unfinished.frames if unfinished is not None else 0)
-    return count
+        def amounts() -> tuple[str, str]:
+            return f"{steps.done} of {steps.count or self.case.settings.steps} steps", f"{steps.done} steps"
+
+        with (
+            _going_on(self.unfinished, progress, amounts),
+            progress.show_stage("generating", speech.video_frames) as advance,
+        ):
+            frames = self.video.each_frame()
+            # No file is begun before all is sampled, so that a process that is killed until then leaves none.
+            first = next(frames, None)
+            if first is not None:  # else another process has the frames
+                with written(self.run.output, speech.fps, speech.soundtrack, progress, self.marks) as write:
+                    assert write is not None
+                    for frame in itertools.chain((first,), frames):
+                        write(frame)
+                        advance()
+        count: int = self.pipeline._made_by_first(lambda: self.video.frames)
+        return count
+
+    def segments(self) -> int:
+        """Write the segments that are not finished yet as parts, and join all of them; the number of frames."""
+        unfinished, video = self.unfinished, self.video
+        state, is_complete = self.pipeline._made_by_first(lambda: _left_of(unfinished))
+        if state is not None:
+            video.restore(state)
+        stretches = iter(()) if is_complete else video.stretches()
+        if unfinished is None:
+            for _ in stretches:  # sampled together with the first process, which has the frames
+                pass
+        else:
+            self._parts(unfinished, stretches)
+        count: int = self.pipeline._made_by_first(lambda: unfinished.frames if unfinished is not None else 0)
+        return count
+
+    def _parts(self, unfinished: UnfinishedRun, stretches: Iterator[Stretch]) -> None:
+        """Write stretches as parts of an unfinished run, and join all of its parts."""
+        output, progress, speech, video = self.run.output, self.run.progress, self.speech, self.video
+        assert output is not None
+        fps = speech.fps
+
+        def amounts() -> tuple[str, str]:
+            done = unfinished.frames / fps
+            return f"{done:.1f} of {speech.video_frames / fps:.1f} s", f"{done:.1f} s"
+
+        with _going_on(unfinished, progress, amounts):
+            with progress.show_stage("generating", speech.video_frames) as advance:
+                advance(unfinished.frames)
+                for stretch in stretches:
+                    marks = self.marks.of_part(unfinished.frames)
+                    writer = output.writer(unfinished.next_path(), fps, None, True, marks)
+                    part = _write_part(output.in_background(writer), writer.path, stretch, advance)
+                    if part.frames:
+                        unfinished.finished(part, video.state(), self.case.settings.seed, video.is_complete)
+                    release_pages(speech.soundtrack.samples, speech.samples)
+            with progress.stage("writing"):
+                parts = [(part.path, part.frames) for part in unfinished.parts]
+                join_parts(parts, unfinished.target, fps, speech.soundtrack, output.overwrite, self.marks)
 
 
 def _left_of(unfinished: UnfinishedRun | None) -> tuple[dict[str, Tensor] | None, bool]:
     """The state after the last segment that an interrupted run has finished, or None, and whether that was the last of all."""
     assert unfinished is not None
     return (unfinished.load_state(), unfinished.is_complete) if unfinished.parts else (None, False)
-
-
-def _write_parts(
-    unfinished: UnfinishedRun,
-    video: LongVideo,
-    stretches: Iterator[Stretch],
-    case: Case,
-    speech: Speech,
-    run: Run,
-    marks: Marks,
-) -> None:
-    """Write stretches as parts of an unfinished run, and join all of its parts."""
-    output, progress, fps = run.output, run.progress, speech.fps
-    assert output is not None
-
-    def amounts() -> tuple[str, str]:
-        done = unfinished.frames / fps
-        return f"{done:.1f} of {speech.video_frames / fps:.1f} s", f"{done:.1f} s"
-
-    with _going_on(unfinished, progress, amounts):
-        with progress.show_stage("generating", speech.video_frames) as advance:
-            advance(unfinished.frames)
-            for stretch in stretches:
-                writer = output.writer(unfinished.next_path(), fps, None, True, marks.of_part(unfinished.frames))
-                part = _write_part(output.in_background(writer), writer.path, stretch, advance)
-                if part.frames:
-                    unfinished.finished(part, video.state(), case.settings.seed, video.is_complete)
-                release_pages(speech.soundtrack.samples, speech.samples)
-        with progress.stage("writing"):
-            parts = [(part.path, part.frames) for part in unfinished.parts]
-            join_parts(parts, unfinished.target, fps, speech.soundtrack, output.overwrite, marks)
 
 
 def _write_part(

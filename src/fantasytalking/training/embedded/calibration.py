@@ -3,7 +3,8 @@
 A sampler of few steps and the smoothing on decoding make extremes rarer than they are: lips nearly meet, and wide mouths are less wide.
 The map from generated to shown openings gives the generated ones the distribution of the true ones (quantile by quantile), and the
 gains of head motion give it the true spread. Wide openings are then eased, as the default expression of a model is more than the median
-person's and would make wide mouths wider still. All is stored with the codec. Validation clips have no part in it.
+person's and would make wide mouths wider still. All is stored with the codec. The fits see no validation clip; the
+curve was chosen once, see `EASED_GAIN`.
 """
 
 from __future__ import annotations
