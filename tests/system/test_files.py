@@ -6,6 +6,8 @@ import errno
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +53,54 @@ def test_any_exception_leaves_the_old_file_and_no_temporary_one(tmp_path: Path, 
     with pytest.raises(kind):
         write_half()
     assert target.read_text() == "old" and left_over(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("call", ["open", "close", "replace"])
+def test_an_interrupt_right_after_any_call_of_the_system_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """An interrupt comes between two instructions, so also before the file's block has begun."""
+    real: Callable[..., object] = getattr(os, call)
+
+    def interrupted(*given: object) -> object:
+        monkeypatch.undo()
+        real(*given)
+        raise KeyboardInterrupt
+
+    def write() -> None:
+        with atomic_path(tmp_path / "a.txt") as temporary:
+            temporary.write_text("whole")
+            assert call == "replace", "it was to be interrupted before"
+
+    monkeypatch.setattr(os, call, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    # Once it has its name, the file is complete and stays.
+    assert left_over(tmp_path) == (["a.txt"] if call == "replace" else [])
+
+
+@pytest.mark.parametrize("made", ["atomic_path", "atomic_folder"])
+def test_what_no_block_could_remove_is_removed_at_the_end_of_the_process_that_made_it(
+    tmp_path: Path, made: str
+) -> None:
+    """A process that is forked from it, and ends earlier, leaves it alone."""
+    script = f"""
+import os, sys
+from pathlib import Path
+from fantasytalking.system import files
+kept = files.{made}(Path(sys.argv[1]))
+temporary = kept.__enter__()
+files._own[temporary.with_name(".of another.part")] = 0
+temporary.with_name(".of another.part").touch()
+if os.fork() == 0:
+    files.remove_own_unfinished()
+    os._exit(not temporary.exists())
+assert os.wait()[1] == 0 and temporary.exists()
+# Nobody collects the block: the interrupt came before anything knew of it.
+sys.modules["kept"] = kept
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "a.txt")], check=True)
+    assert left_over(tmp_path) == [".of another.part"]
 
 
 def test_an_existing_file_needs_overwrite(tmp_path: Path) -> None:

@@ -110,6 +110,10 @@ def _answer(words: list[str]) -> int:
         _report(error, as_json="--json" in words)
         return error.exit_code
     except KeyboardInterrupt:
+        # Imported here, as most commands end without it.
+        from fantasytalking.system.files import remove_own_unfinished
+
+        remove_own_unfinished()
         resumable = words[0] in COMMANDS and COMMANDS[words[0]].resumable
         more = "the same command goes on from here" if resumable else "no half-written file remains"
         print(f"Interrupted; {more}.", file=sys.stderr)

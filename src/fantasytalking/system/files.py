@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import os
@@ -21,6 +22,7 @@ __all__ = [
     "existing_file",
     "full_disk_error",
     "only_full_disk_error",
+    "remove_own_unfinished",
     "remove_unfinished",
     "replace_folder",
 ]
@@ -31,6 +33,9 @@ if hasattr(errno, "EDQUOT"):
 _LONGEST_NAME = 255
 # The second form is that of safetensors, which writes to a temporary file of its own.
 _UNFINISHED = re.compile(r"\..+\.part(\.[^.]+)?|\.tmp[A-Za-z0-9]{6}")
+# What this process is writing, with its number. An interrupt can come between any two instructions, so also between the creation
+# of a file and the block that would remove it: a name is noted before its file is created and until it is gone.
+_own: dict[Path, int] = {}
 
 
 def check_name(path: str | os.PathLike[str], error: type[InputError]) -> None:
@@ -150,24 +155,25 @@ def atomic_path(path: str | os.PathLike[str], overwrite: bool = False) -> Iterat
         OutputError: The file cannot be written (see `check_output`), or the disk is full.
     """
     target = check_output(path, overwrite)
-    temporary = _create_beside(target)
+    # The stem is cut because a name near the limit of 255 bytes leaves no room for ours.
+    temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(4)}.part{target.suffix}")
+    _own[temporary] = os.getpid()
     try:
+        _create(temporary, target)
         yield temporary
         if target.exists() and not overwrite:
             raise OutputError(
                 f"The output '{target}' was created by someone else meanwhile; pass --overwrite to replace it."
             )
         os.replace(temporary, target)
+        _own.pop(temporary, None)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        _remove(temporary)
         _raise_if_full(target, error)
         raise
 
 
-def _create_beside(target: Path) -> Path:
-    # The stem is cut because a name near the limit of 255 bytes leaves no room for ours.
-    temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(4)}.part{target.suffix}")
+def _create(temporary: Path, target: Path) -> None:
     try:
         # Not tempfile: its files are readable by the owner only, and the rename would keep that.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
@@ -176,7 +182,6 @@ def _create_beside(target: Path) -> Path:
         raise OutputError(
             f"The output '{target}' cannot be written ({error.strerror}); choose another folder."
         ) from error
-    return temporary
 
 
 def _full_disk_reason(error: BaseException) -> str | None:
@@ -256,14 +261,35 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     """
     temporary = target.with_name(f".{target.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
+    _own[temporary] = os.getpid()
     try:
         temporary.mkdir(parents=True)
         yield temporary
     except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
         _raise_if_full(target, error)
         raise
+    # From here on it is complete, and an interrupt between two renames must not cost it.
+    _own.pop(temporary, None)
     replace_folder(temporary, target)
+
+
+def remove_own_unfinished() -> None:
+    """Delete what this process began to write and will not finish: for its end, after an interrupt that no block could see."""
+    for path in [path for path, process in list(_own.items()) if process == os.getpid()]:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    _own.pop(path, None)
+
+
+atexit.register(remove_own_unfinished)
 
 
 def remove_unfinished(folder: Path) -> None:
