@@ -24,6 +24,7 @@ from benchmark_run import Quiet, Record, generation_settings, load_model, option
 from numpy.typing import NDArray
 from repeated_speech import with_error
 
+from fantasytalking.autoencoder.mesh_codec import POSE_DIMENSIONS
 from fantasytalking.autoencoder.render import Renderer
 from fantasytalking.evaluation.drift import MEASURES, measure_drift
 from fantasytalking.media.video import write_video
@@ -110,6 +111,7 @@ class Maker:
             "decoder.numbers": torch.tensor([given, 0, 0, 0]),
             "decoder.left": torch.zeros(1, len(still)),
             "decoder.last": still.expand(overlap, -1).clone(),
+            "decoder.drift": torch.zeros(POSE_DIMENSIONS),
         }
 
 

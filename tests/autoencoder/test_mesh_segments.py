@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fantasytalking.autoencoder import Reference, from_uint8
 from fantasytalking.autoencoder.mesh_segments import MeshSegmentDecoder
+from fantasytalking.perception.face_measures import head_angles
 from tests.pipeline.tiny_pipeline import mesh_autoencoder, portrait
 
 
@@ -53,3 +54,20 @@ def test_segments_give_the_meshes_of_one_clip_and_go_on_from_a_stored_state() ->
     found += after
     assert len(found) == len(expected) == 101 and len(after) == 101 - 57 + 16
     assert np.abs(np.stack(found) - expected).max() < 0.02
+
+
+def test_the_head_of_later_segments_comes_back_to_the_portrait_and_older_states_can_be_restored() -> None:
+    codec = mesh_autoencoder().codec
+    still = codec.still(torch.zeros(468, 3) + codec.template)
+    parameters = still.repeat(400, 1)
+    parameters[:, -8] = 0.2  # turns the head about one axis
+    made = decoder()
+    first = list(made.decode(codec.to_latents(parameters[None, :201]), 0, False))
+    stored = made.state()
+    later = list(made.decode(codec.to_latents(parameters[None, 192:393]), 9, True))
+    pitch = head_angles(np.stack([*first, *later]))[:, 1]
+    assert abs(pitch[30] - pitch[0]) > 4
+    assert abs(pitch[-1] - pitch[0]) < 0.5
+    older = decoder()
+    older.restore({name: value for name, value in stored.items() if name != "drift"})
+    assert len(list(older.decode(codec.to_latents(parameters[None, 192:393]), 9, True))) == len(later)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fantasytalking.autoencoder.dubbed_clip import DubbedMotion
+from fantasytalking.autoencoder.head_drift import HeadDrift
 from fantasytalking.autoencoder.interface import Beginning, Reference, from_uint8, to_uint8
 from fantasytalking.autoencoder.lids import draw_blinks
 from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec, smooth_over_time
@@ -228,7 +229,8 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             FaceError: There is no face in the portrait.
         """
         ((image, mesh),) = self._portraits(reference)
-        parameters = self.limited(self.codec.shown(self.codec.from_latents(latents.float().cpu())[0]))
+        parameters = HeadDrift().without(self.codec.shown(self.codec.from_latents(latents.float().cpu())[0]))
+        parameters = self.limited(parameters)
         if not continued:
             # The video begins with the portrait: what the sampler left on the given frame fades out.
             left = parameters[:1] - self.codec.still(torch.from_numpy(mesh))

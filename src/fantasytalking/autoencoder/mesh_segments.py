@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fantasytalking.autoencoder.head_drift import HeadDrift
 from fantasytalking.autoencoder.interface import Beginning
 from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec
 from fantasytalking.autoencoder.render import Renderer
@@ -65,6 +66,7 @@ class MeshSegmentDecoder:
         self._first = self._drawn = 0
         self._left: Tensor | None = None
         self._last = torch.zeros(0, len(self._still))
+        self._drift = HeadDrift()
 
     def decode(self, latents: Tensor, given: int, is_last: bool) -> Iterator[NDArray[np.uint8]]:
         """See `SegmentDecoder.decode`."""
@@ -73,7 +75,7 @@ class MeshSegmentDecoder:
         self._last = self._codec.from_latents(sampled[:, :, -(self._overlap + 3) // 4 - 1 :], noise=0.0)[0][
             -self._overlap :
         ]
-        new = self._codec.shown(self._codec.from_latents(sampled)[0])[given:]
+        new = self._drift.without(self._codec.shown(self._codec.from_latents(sampled)[0])[given:])
         for start in range(0, len(new), LONGEST):
             ends = is_last and start + LONGEST >= len(new)
             self._motion = torch.cat([self._motion, new[start : start + LONGEST]])
@@ -113,11 +115,14 @@ class MeshSegmentDecoder:
             "numbers": numbers,
             "left": left.clone(),
             "last": self._last.contiguous().clone(),
+            "drift": self._drift.lately.clone(),
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """See `SegmentDecoder.restore`."""
         self._motion, self._last = state["motion"], state["last"]
+        # States of earlier releases have none.
+        self._drift.lately = state.get("drift", self._drift.lately)
         self._left = state["left"] if state["left"].numel() else None
         self._first, self._drawn, width, height = state["numbers"].tolist()
         self._renderer.window = (width, height)
