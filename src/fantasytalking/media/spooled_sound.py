@@ -19,9 +19,9 @@ __all__ = ["SPOOLED", "Spool", "pieces_of", "release_pages"]
 
 Samples = npt.NDArray[np.float32]
 
-SPOOLED = 1 << 22
-"""Samples from which on a sound is kept in a file: 87 s at 48 kHz, 16 MB."""
-_PIECE = 1 << 20
+SPOOLED = 1 << 19
+"""Samples from which on a sound is kept in a file: 11 s at 48 kHz, 2 MB. Several sounds and copies of pieces are there at a time."""
+_PIECE = 1 << 18
 
 
 class Spool:

@@ -58,6 +58,9 @@ class LiveTrack:
             encoder = SpeechEncoder(encoders.audio_encoder, encoders.audio_processor)
             self._recent = RecentSpeech(encoder, CONTEXT_SECONDS)
 
+    def begin(self) -> None:
+        """Nothing, as nobody knows yet how the speech begins; see `SpeechTrack.begin`."""
+
     def condition(
         self, first: int, num_frames: int, scale: float, level: Literal["frame", "clip"], unheard: int = 0
     ) -> AudioCondition:

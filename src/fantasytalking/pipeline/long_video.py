@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fantasytalking.autoencoder import Beginning
-from fantasytalking.autoencoder.interface import prepare_decoding
+from fantasytalking.autoencoder.interface import PreparesDecoding, prepare_decoding
 from fantasytalking.autoencoder.segment_decoder import DecodesSegments, SegmentDecoder, segment_decoder
 from fantasytalking.conditioning.conditions import Conditions, replace
 from fantasytalking.flow import noised
@@ -136,14 +136,17 @@ class LongVideo:
         with self._nested.stage("encoding"):
             texts = encode_prompts(pipeline.encoders, case.settings, case.text.prompt, case.text.negative)
             self._reference = reference_of(portrait, pipeline.encoders.device)
+            self._track = track or _track(pipeline, speech)
+            if isinstance(pipeline.autoencoder, PreparesDecoding) and not is_stream:
+                # What the speech encoder needs for a moment comes before what the decoder keeps; a stream has no time for that.
+                self._track.begin()
             if run.aside and self._decodes:
                 prepare_decoding(pipeline.autoencoder, self._reference)
             self._conditions = encode_conditions(
                 pipeline.encoders, pipeline.rules, portrait, None, case.settings, texts[0]
             )
             self._negative = texts[1]
-            self._track = track or _track(pipeline, speech)
-            if is_stream and isinstance(self._track, SpeechTrack) and pipeline.encoders.config.audio_dim is not None:
+            if is_stream:
                 self._track.begin()
             self._beginning = None
             if run.previous is not None:

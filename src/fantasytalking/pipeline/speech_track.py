@@ -97,7 +97,9 @@ class SpeechTrack:
         return max(1, round(self._speech.num_frames / self._native_fps * AUDIO_TOKEN_RATE))
 
     def begin(self) -> None:
-        """Encode the beginning of the speech now, while threads of their own prepare what else the first frame waits for."""
+        """Encode the beginning of the speech now, where the model hears it, and not with the first segment."""
+        if self._encoders.config.audio_dim is None:
+            return
         blocks = self._features()
         self._between(blocks, 0, 1, self._count(blocks))
 
