@@ -150,14 +150,15 @@ def test_the_lower_lip_reaches_beyond_its_edge_only_where_the_lips_all_but_touch
     image, mesh = large()
     warper = PortraitWarper(image, mesh)
     (mouth,) = (layer for layer in warper.layers if not layer.placed.opening.is_eye)
+    touching = close_mouth(mesh)
+    touching[list(LIPS_INNER[:10:-1]), 1] += 0.7  # pixels between the lips
     strips = []
-    for moved in (close_mouth(mesh), open_mouth(mesh, np.array([0.1], np.float32))[0]):
+    for moved in (touching, open_mouth(mesh, np.array([0.1], np.float32))[0]):
         ((points, sheets),) = warper.motions(moved[None])
         drawn, edges = (mouth.masks(points, sheets, reaches) for reaches in (True, False))
         assert drawn is not None and edges is not None and drawn[0] == edges[0]
-        assert (drawn[2] >= edges[2] - 1e-3).all()
-        strips.append((drawn[2] - edges[2]).sum(0).max())
-    assert 1.0 < strips[0] < 2.0 and strips[1] < 0.1
+        strips.append(float((drawn[2] - edges[2]).sum(0).max()))
+    assert 0.5 < strips[0] < 1.5 and strips[1] < 0.1, strips
 
 
 def test_teeth_keep_their_size_when_the_mouth_opens() -> None:

@@ -43,6 +43,7 @@ from fantasytalking.pipeline.segments import (
 )
 from fantasytalking.pipeline.speech_track import SpeechTrack
 from fantasytalking.pipeline.window_fusion import Window
+from fantasytalking.system.heap import return_free_memory
 
 __all__ = ["FIRST_SECONDS", "LongVideo", "Stretch", "longest_segment", "segment_mode"]
 
@@ -215,8 +216,7 @@ class LongVideo:
         if isinstance(self._speech, LiveSpeech):
             return self._speech.next_segment(self.before, self._overlap, self._decoder.held_back, self.longest)
         assert isinstance(self._track, SpeechTrack)
-        fps = self._speech.fps
-        longest = self.longest
+        fps, longest = self._speech.fps, self.longest
         if self._case.settings.segment_seconds is None:
             longest = min(longest, floor_frames(USUAL_SECONDS * fps + 1))
         if self._is_stream:
@@ -234,6 +234,7 @@ class LongVideo:
             image_latents = autoencoder.condition(self._reference, segment.num_frames, beginning)
             if given:
                 image_latents = self._with_noise(image_latents, given)
+            return_free_memory()
         shape = autoencoder.latent_shape(segment.num_frames, *self._reference.images.shape[-2:])
         clip = self._clip(conditions, image_latents, shape, beginning)
         noise = self._drawn(shape)
@@ -323,9 +324,8 @@ class LongVideo:
 
     def state(self) -> dict[str, Tensor]:
         """What the next segments depend on, once the frames of a stretch have been taken."""
-        segment = self.before
         # Numbers of a segment before the first one.
-        places = (-1, 0, 0, 0, 0) if segment is None else dataclasses.astuple(segment)
+        places = (-1, 0, 0, 0, 0) if self.before is None else dataclasses.astuple(self.before)
         numbers = torch.tensor([self.frames, *map(int, places)])
         decoder = {f"decoder.{name}": value for name, value in self._decoder.state().items()}
         return {"segment": numbers, "generator": self._noise.get_state(), **decoder}
