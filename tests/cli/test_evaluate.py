@@ -23,7 +23,7 @@ from fantasytalking.media.video import read_frames, write_video
 from tests.evaluation.benchmark.samples import talking_video
 
 ROOT = Path(__file__).resolve().parents[2]
-FRAMES = 50
+FRAMES = 55
 PAGE, README = ROOT / "docs" / "evaluation.md", ROOT / "README.md"
 
 
