@@ -65,7 +65,7 @@ def long_video(path: Path, frames: Pixels, speech: Audio, minutes: float) -> Non
         video = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "crf": "23"})
         video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
         video.codec_context.time_base = Fraction(1, FPS)
-        sound = container.add_stream("aac", rate=speech.sample_rate, layout="mono")
+        sound = container.add_stream("aac", rate=speech.sample_rate, layout="mono", options={"aac_coder": "fast"})
         for number, pixels in _timed(frames, minutes):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
             frame.pts, frame.time_base = number, Fraction(1, FPS)

@@ -114,7 +114,7 @@ def make_talking(folder: Path) -> None:
 def hub() -> Iterator[Hub]:
     """A model hub on this machine, for the time of one test."""
     server = Hub()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield server
     server.shutdown()

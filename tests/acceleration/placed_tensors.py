@@ -7,7 +7,9 @@ the bytes of the storages that are alive on the device.
 
 from __future__ import annotations
 
+import functools
 import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -96,8 +98,58 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if target is not None:
         kwargs = {**kwargs, "device": inner}
     kwargs = {name: value for name, value in kwargs.items() if name not in ("pin_memory", "non_blocking")}
-    result = func(*_unwrapped(args, inner, known), **_unwrapped(kwargs, inner, known))
+    held = _unwrapped(args, inner, known), _unwrapped(kwargs, inner, known)
+    result = _on_meta(func, *held) if valueless and _makes_new(func) else func(*held[0], **held[1])
     return result if place == HOST and not valueless and not there else _wrapped(result, place, known)
+
+
+@functools.cache
+def _makes_new(func: Any) -> bool:
+    """Whether an operation changes no tensor and gives none that shares memory with another."""
+    schema = func._schema
+    shares = any(one.alias_info is not None for one in (*schema.arguments, *schema.returns))
+    # PyTorch's word for a view of which nothing else is left
+    return not shares and "_unsafe_view" not in schema.name
+
+
+_known_results: dict[Any, Any] = {}
+
+
+def _on_meta(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """What an operation gives on the meta device; the layout is found once, as PyTorch works it out in slow Python."""
+    key = func, _layout(args), _layout(kwargs)
+    if key not in _known_results:
+        result = func(*args, **kwargs)
+        _known_results[key] = _layout(result)
+        return result
+    return _with_layout(_known_results[key])
+
+
+def _layout(value: Any) -> Any:
+    """Tensors as their layouts, in any nesting."""
+    if isinstance(value, Tensor):
+        return _Layout(tuple(value.shape), value.stride(), value.dtype)
+    if isinstance(value, list | tuple):
+        return tuple(map(_layout, value))
+    if isinstance(value, dict):
+        return tuple((name, _layout(item)) for name, item in sorted(value.items()))
+    return value if not isinstance(value, bool | int | float) else (type(value), value)
+
+
+def _with_layout(value: Any) -> Any:
+    """New tensors of the layouts that an operation gave."""
+    if isinstance(value, _Layout):
+        return torch.empty_strided(value.shape, value.stride, dtype=value.dtype, device=META)
+    return tuple(map(_with_layout, value)) if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What a tensor of the meta device has."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
 
 
 def _collect(value: Any, found: list[Tensor]) -> None:

@@ -18,23 +18,38 @@ import pytest
 from fantasytalking.cli.__main__ import main
 from fantasytalking.cli.evaluate import named_folders
 from fantasytalking.errors import SettingsError
+from fantasytalking.media.audio import Audio, load_audio
+from fantasytalking.media.video import read_frames, write_video
 from tests.evaluation.benchmark.samples import talking_video
 
 ROOT = Path(__file__).resolve().parents[2]
+FRAMES = 55
 PAGE, README = ROOT / "docs" / "evaluation.md", ROOT / "README.md"
 
 
+@pytest.fixture(scope="module")
+def short(talking: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The beginnings of the talking clips, as long as every metric needs them."""
+    folder = tmp_path_factory.mktemp("short")
+    for name in ("calm.mp4", "lively.mp4"):
+        frames, rate = read_frames(talking / name, max_frames=FRAMES)
+        sound = load_audio(talking / name)
+        samples = sound.samples[: FRAMES * sound.sample_rate // 25]
+        write_video(folder / name, frames, rate, Audio(samples, sound.sample_rate))
+    return folder
+
+
 @pytest.fixture
-def here(talking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with `real`, `ours` and `elsewhere/videos`, entered."""
     for folder in ("real", "ours", "elsewhere/videos"):
         (tmp_path / folder).mkdir(parents=True)
-    shutil.copy(talking / "calm.mp4", tmp_path / "real" / "anna.mp4")
-    shutil.copy(talking / "lively.mp4", tmp_path / "ours" / "anna.mp4")
-    shutil.copy(talking / "calm.mp4", tmp_path / "elsewhere" / "videos" / "anna.mp4")
+    shutil.copy(short / "calm.mp4", tmp_path / "real" / "anna.mp4")
+    shutil.copy(short / "lively.mp4", tmp_path / "ours" / "anna.mp4")
+    shutil.copy(short / "calm.mp4", tmp_path / "elsewhere" / "videos" / "anna.mp4")
     (tmp_path / "notes.txt").write_text("a file")
     (tmp_path / "strange").mkdir()
-    shutil.copy(talking / "calm.mp4", tmp_path / "strange" / "berta.mp4")
+    shutil.copy(short / "calm.mp4", tmp_path / "strange" / "berta.mp4")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FANTASYTALKING_CACHE", str(tmp_path / "cache"))
     return tmp_path

@@ -71,7 +71,7 @@ class _Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     made = Server()
-    threading.Thread(target=made.serve_forever, daemon=True).start()
+    threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("FANTASYTALKING_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("FANTASYTALKING_WEIGHTS_MIRROR", raising=False)
     for key, size, sha256 in (("a", len(CONTENT), SHA256), ("b", None, None)):
