@@ -124,8 +124,6 @@ def test_after_too_little_memory_it_goes_on_one_plan_lower_and_says_so(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("fantasytalking.autoencoder.wan_autoencoder.decode_in_turn", small_memory)
-    # What is the same under all plans would hide what a model of this size takes.
-    monkeypatch.setattr("fantasytalking.acceleration.expected_peaks.CONVOLUTIONS", 0)
     words = ("--longest-side", "384", "--max-seconds", "0.2", "--steps", "1", "--json")
     assert main(["generate", *given, *words]) == 0
     facts = json.loads(capsys.readouterr().out)

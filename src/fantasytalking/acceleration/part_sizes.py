@@ -21,7 +21,7 @@ from fantasytalking.checkpoints.weights_reader import TensorInfo, open_weights
 from fantasytalking.errors import CheckpointError
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-__all__ = ["ModelSizes", "PartSize", "read_sizes", "sizes_of_modules"]
+__all__ = ["RELEASED_CHANNELS", "ModelSizes", "PartSize", "read_sizes", "sizes_of_modules"]
 
 INDEX = "model_index.json"
 RELEASED_CHANNELS = 96
