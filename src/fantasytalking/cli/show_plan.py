@@ -146,6 +146,8 @@ def _shared(question: PlanQuestion, folder: Path, settings: GenerationSettings, 
 
 def plan_text(facts: dict[str, Any]) -> str:
     """The plan as text."""
+    from fantasytalking.acceleration.resolve_plan import COLUMN
+
     clip, plan = facts["clip"], facts["plan"]
     head = (
         f"{facts['model']}: {clip['frames']} frames of {clip['width']} x {clip['height']}, memory plan {plan['name']}"
@@ -161,6 +163,6 @@ def plan_text(facts: dict[str, Any]) -> str:
             f"{facts['processes']} ({facts['parallel']}); memory is that of each, calls are those of the one with most"
         )
         rows["processes"] = shared
-    lines += [f"  {name:<30}{text}" for name, text in rows.items()]
+    lines += [f"  {name:<{COLUMN}}{text}" for name, text in rows.items()]
     lines += [f"note: {note}" for note in facts["notes"]]
     return "\n".join(lines)
