@@ -75,6 +75,7 @@ def test_the_plan_of_several_processes_is_that_of_one_of_them(model: Path, capsy
         (("--model", "someone/model"), "needs the files of 'someone/model' on this machine"),
         (("--device-memory", "0"), "--device-memory must be a number of GiB above 0, but 0 was given"),
         (("--device-memory", "1", "--host-memory", "64", "--longest-side", "8192"), "; use --longest-side "),
+        (("--lora", "nowhere.safetensors=0.5"), "There is no LoRA file 'nowhere.safetensors'; check the path."),
         (("--offload", "groups", "--device", "cpu"), "on cpu all parts compute where they wait"),
         (("--memory", "small"), "'small'"),
     ],
@@ -113,6 +114,15 @@ def test_a_choice_that_cannot_be_followed_is_one_sentence(
     assert main(["generate", *given, "--device", "cpu", *words]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_lora_that_is_not_there_is_told_before_the_model_is_loaded(
+    given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A folder that the loader would refuse.
+    words = [given[0], str(Path(given[1]) / "transformer"), *given[2:]]
+    assert main(["generate", *words, "--device", "cpu", "--lora", "nowhere.safetensors"]) == 2
+    assert "There is no LoRA file 'nowhere.safetensors'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

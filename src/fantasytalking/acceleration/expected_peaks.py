@@ -35,6 +35,8 @@ LIBRARIES, CONTEXT = int(0.33 * GIB), int(1.1 * GIB)
 UNFOLDED = 20_480
 """Channels times frames times rows up to which PyTorch convolves on a CPU by a matrix product over the unfolded input, 27 copies of it, and
 above which oneDNN does, which takes next to nothing besides (`use_mkldnn` in ATen's Convolution.cpp)."""
+COMPUTED = ("transformer", "text_encoder", "lora")
+"""Parts that have the type in which the transformer computes."""
 BLOCKS_AT_ONCE = 3
 """Blocks on the device with streamed groups: the one that computes, the next, and one whose memory waits for the stream."""
 
@@ -83,9 +85,8 @@ def expected_peaks(sizes: ModelSizes, plan: MemoryPlan, clip: Clip, kind: str = 
 
 def _weights(sizes: ModelSizes, plan: MemoryPlan) -> dict[str, int]:
     """Component -> bytes of its weights."""
-    computed = {"transformer", "text_encoder"}
     return {
-        name: part.bytes_in(plan.torch_dtype if name in computed else torch.float32, plan.quantised)
+        name: part.bytes_in(plan.torch_dtype if name in COMPUTED else torch.float32, plan.quantised)
         for name, part in sizes.parts.items()
     }
 
@@ -93,7 +94,7 @@ def _weights(sizes: ModelSizes, plan: MemoryPlan) -> dict[str, int]:
 def _resident(sizes: ModelSizes, plan: MemoryPlan, weights: Mapping[str, int]) -> dict[str, int]:
     """Phase -> bytes of weights on the device."""
     text, image, audio = (weights.get(f"{name}_encoder", 0) for name in ("text", "image", "audio"))
-    vae, transformer = weights["vae"], weights["transformer"]
+    vae, transformer, lora = weights["vae"], weights["transformer"], weights.get("lora", 0)
     if plan.offload == "none":
         return dict.fromkeys(("text", "image and speech", "condition", "sampling", "decoding"), sum(weights.values()))
     if plan.offload == "model":
@@ -101,7 +102,7 @@ def _resident(sizes: ModelSizes, plan: MemoryPlan, weights: Mapping[str, int]) -
             "text": text,
             "image and speech": max(image, audio),
             "condition": audio + vae,
-            "sampling": transformer + vae,
+            "sampling": transformer + lora + vae,
             "decoding": vae,
         }
     part = sizes.transformer
@@ -114,7 +115,7 @@ def _resident(sizes: ModelSizes, plan: MemoryPlan, weights: Mapping[str, int]) -
         kept=0,
         kept_bytes=0,
     ).bytes_in(plan.torch_dtype)
-    block = -(-(transformer - outer) // max(1, part.blocks))
+    block = -(-(transformer - outer + lora) // max(1, part.blocks))
     layers = [
         3 * sizes.parts[name].largest_layer * 4 for name in ("image_encoder", "audio_encoder") if name in sizes.parts
     ]
@@ -168,11 +169,10 @@ def _unfolded(sizes: ModelSizes, plan: MemoryPlan, clip: Clip) -> int:
 
 def _own(sizes: ModelSizes, plan: MemoryPlan, weights: Mapping[str, int]) -> int:
     """Bytes of weights on a CPU that are no pages of their files: what is stored in another type than it computes in."""
-    computed = {"transformer", "text_encoder"}
     own = {
         name: size
         for name, size in weights.items()
-        if not sizes.parts[name].mapped_in(plan.torch_dtype if name in computed else torch.float32)
+        if not sizes.parts[name].mapped_in(plan.torch_dtype if name in COMPUTED else torch.float32)
     }
     if plan.quantised and "transformer" not in own:
         own["transformer"] = sizes.transformer.castable
