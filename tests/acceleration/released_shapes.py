@@ -38,5 +38,8 @@ def released_modules(**transformer: Any) -> dict[str, nn.Module]:
 
 @cache
 def released_sizes() -> ModelSizes:
-    """Sizes as of a folder that stores transformer and text encoder in bfloat16."""
-    return sizes_of_modules(released_modules(), torch.bfloat16)
+    """Sizes as of a folder that stores transformer and text encoder in bfloat16, and the others in float32."""
+    modules = released_modules()
+    for name in ("transformer", "text_encoder"):
+        modules[name].to(torch.bfloat16)
+    return sizes_of_modules(modules)

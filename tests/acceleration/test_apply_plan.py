@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from fantasytalking.acceleration.apply_plan import SCHEDULERS, SpeedOptions, advice_on_memory, apply_plan
-from fantasytalking.acceleration.memory_plan import MemoryPlan
+from fantasytalking.acceleration.expected_peaks import expected_peaks
+from fantasytalking.acceleration.memory_plan import Clip, MemoryPlan
+from fantasytalking.acceleration.part_sizes import read_sizes
 from fantasytalking.checkpoints.quantised_layers import Float8Linear
 from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.pipeline.load_pipeline import load_pipeline
@@ -133,6 +136,29 @@ def test_a_lora_is_put_on_with_its_weight_under_every_plan(folder: Path, tmp_pat
     }
     # In a tiny random model the rounding is half of what the LoRA changes.
     assert np.abs(small[1.0] - made[1.0]).mean() < 0.75 * np.abs(small[1.0] - small[0.0]).mean()
+
+
+def test_a_lora_takes_the_memory_that_a_plan_counts_for_it(folder: Path, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    trained = wan_pipeline()
+    trained.transformer.add_adapter(peft.LoraConfig(r=64, target_modules=["to_q", "to_v"]))
+    layers = peft.get_peft_model_state_dict(trained.transformer)
+    FantasyTalkingPipeline.save_lora_weights(tmp_path, transformer_lora_layers=layers)
+    file = tmp_path / "pytorch_lora_weights.safetensors"
+    plain, sizes = read_sizes(folder), read_sizes(folder, loras=[file])
+    for dtype in ("float32", "bfloat16"):
+        plan = MemoryPlan(dtype=dtype)  # type: ignore[arg-type]
+        loaded = load_pipeline(str(folder), "cpu", plan=plan, speed=SpeedOptions(loras=((file, 1.0),)))
+        weights = [weight for name, weight in loaded.transformer.named_parameters() if "lora_" in name]
+        held = sum(weight.numel() * weight.element_size() for weight in weights)
+        assert held == sizes.parts["lora"].bytes_in(plan.torch_dtype) > 0
+        for offload in ("none", "model", "groups", "disk"):
+            by = dataclasses.replace(plan, offload=offload)  # type: ignore[arg-type]
+            with_lora, without = (expected_peaks(one, by, Clip(9, 64, 64)) for one in (sizes, plain))
+            # The tiny model has two blocks, so both are there.
+            more = with_lora.device["sampling"] - without.device["sampling"]
+            assert more == pytest.approx(held, abs=4)
+            assert offload == "none" or with_lora.host - without.host == held
 
 
 def test_a_lora_that_is_missing_or_fits_nothing_is_named(folder: Path, tmp_path: Path) -> None:

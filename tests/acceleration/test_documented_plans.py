@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from fantasytalking.acceleration.memory_plan import GIB, Clip
 from fantasytalking.acceleration.resolve_plan import Machine, resolve_plan
 from fantasytalking.errors import OutOfMemory
@@ -37,6 +39,20 @@ def test_the_documented_plans_are_those_that_are_chosen() -> None:
     page = PAGE.read_text()
     missing = [line for line in (row(*machine) for machine in MACHINES) if line not in page]
     assert not missing, "\n".join(missing)
+
+
+@pytest.mark.parametrize(
+    ("kind", "free", "head", "is_figure_of_the_second"),
+    [("mps", 60, "| Mac, 64 GB |", True), ("mps", 44, "| Mac, up to 48 GB |", False), ("cpu", 16, "| CPU |", True)],
+)
+def test_the_documented_main_memory_of_macs_and_cpus_is_what_is_expected(
+    kind: str, free: int, head: str, is_figure_of_the_second: bool
+) -> None:
+    (line,) = [line for line in PAGE.read_text().splitlines() if line.startswith(head) and "GiB" in line]
+    runs = [resolve_plan(released_sizes(), clip, Machine(kind, free * GIB, free * GIB)) for clip in CLIPS]
+    for run in runs if is_figure_of_the_second else runs[:1]:
+        assert f"{run.peaks.host / GIB:.1f} GiB" in line
+        assert f"`{run.plan.name}`" in line and run.fits == ("does not fit" not in line)
 
 
 def test_the_sizes_that_the_pages_name_are_those_of_the_shapes() -> None:

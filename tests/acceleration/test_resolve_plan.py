@@ -12,7 +12,7 @@ import torch
 from fantasytalking.acceleration.expected_peaks import expected_peaks
 from fantasytalking.acceleration.memory_plan import GIB, Clip, MemoryPlan
 from fantasytalking.acceleration.part_sizes import sizes_of_modules
-from fantasytalking.acceleration.resolve_plan import MEMORY, Machine, next_plan, resolve_plan, too_little
+from fantasytalking.acceleration.resolve_plan import MEMORY, Machine, describe_run, next_plan, resolve_plan, too_little
 from fantasytalking.errors import OutOfMemory, SettingsError
 from fantasytalking.geometry import fit_size, released_frame_count
 from tests.acceleration.released_shapes import released_modules, released_sizes
@@ -129,7 +129,7 @@ def test_too_little_main_memory_is_told_with_what_takes_less() -> None:
 
 
 def test_a_cpu_is_refused_nothing_and_told_what_would_fit() -> None:
-    machine = Machine("cpu", 12 * GIB, 12 * GIB)
+    machine = Machine("cpu", 8 * GIB, 8 * GIB)
     run = resolve_plan(released_sizes(), LARGE, machine)
     assert not run.fits and run.plan.dtype == "bfloat16"
     told = too_little(run, released_sizes(), LARGE, machine, {})
@@ -144,7 +144,7 @@ def test_a_mac_copies_the_model_and_needs_64_gb() -> None:
     run = resolve_plan(released_sizes(), CLIP, short)
     assert not run.fits and "use --quantize fp8" not in too_little(run, released_sizes(), CLIP, short, {})
     cpu = resolve_plan(released_sizes(), CLIP, Machine("cpu", 30 * GIB, 30 * GIB))
-    assert cpu.fits and (cpu.plan.name, cpu.plan.dtype) == ("minimal", "bfloat16") and cpu.peaks.host < 8 * GIB
+    assert cpu.fits and (cpu.plan.name, cpu.plan.dtype) == ("minimal", "bfloat16") and cpu.peaks.host < 4 * GIB
 
 
 def test_short_memory_turns_off_what_is_kept_and_then_the_cache() -> None:
@@ -169,6 +169,18 @@ def test_a_named_plan_is_taken_even_where_it_is_not_expected_to_fit() -> None:
         told.startswith("By the memory plan high this clip is expected to need")
         and "use --memory auto, or free" in told
     )
+
+
+def test_a_named_plan_that_main_memory_is_too_small_for_is_not_made_slower_on_the_device() -> None:
+    run = resolve_plan(released_sizes(), CLIP, card(24, host=12), "low")
+    assert not run.fits and run.peaks.device_peak < card(24).usable
+    assert (run.plan.batch_passes, run.plan.vae_tiling, run.plan.reuse_conditions) == ("on", False, "on")
+
+
+def test_each_figure_stands_apart_from_its_name() -> None:
+    machine = card(24)
+    lines = describe_run(resolve_plan(released_sizes(), CLIP, machine), machine, released_sizes())
+    assert all(re.match(r"  \S.*\S  ", line) for line in lines), "\n".join(lines)
 
 
 def test_without_an_accelerator_nothing_waits_elsewhere() -> None:

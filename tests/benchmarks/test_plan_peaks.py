@@ -28,7 +28,8 @@ def test_expected_and_measured_peak_stand_side_by_side(
     assert 0.2 < peak["measured_gib"] < 8 and peak["expected_gib"] > 0.2
     # rounded to two decimals each, of which the share is worked out before
     assert peak["off"] == pytest.approx(peak["measured_gib"] / peak["expected_gib"] - 1, abs=0.03)
-    assert code == (0 if record["within_bound"] else 1)
+    # of a model of nothing, what is expected are the libraries
+    assert code == 0 and record["within_bound"], peak
     assert (
         f"| high | float32 | {peak['expected_gib']:.2f} GiB | {peak['measured_gib']:.2f} GiB |"
         in capsys.readouterr().out

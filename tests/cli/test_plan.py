@@ -75,6 +75,7 @@ def test_the_plan_of_several_processes_is_that_of_one_of_them(model: Path, capsy
         (("--model", "someone/model"), "needs the files of 'someone/model' on this machine"),
         (("--device-memory", "0"), "--device-memory must be a number of GiB above 0, but 0 was given"),
         (("--device-memory", "1", "--host-memory", "64", "--longest-side", "8192"), "; use --longest-side "),
+        (("--lora", "nowhere.safetensors=0.5"), "There is no LoRA file 'nowhere.safetensors'; check the path."),
         (("--offload", "groups", "--device", "cpu"), "on cpu all parts compute where they wait"),
         (("--memory", "small"), "'small'"),
     ],
@@ -115,6 +116,15 @@ def test_a_choice_that_cannot_be_followed_is_one_sentence(
     assert not (tmp_path / "out.mp4").exists()
 
 
+def test_a_lora_that_is_not_there_is_told_before_the_model_is_loaded(
+    given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A folder that the loader would refuse.
+    words = [given[0], str(Path(given[1]) / "transformer"), *given[2:]]
+    assert main(["generate", *words, "--device", "cpu", "--lora", "nowhere.safetensors"]) == 2
+    assert "There is no LoRA file 'nowhere.safetensors'" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_after_too_little_memory_it_goes_on_one_plan_lower_and_says_so(
     given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -124,8 +134,6 @@ def test_after_too_little_memory_it_goes_on_one_plan_lower_and_says_so(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("fantasytalking.autoencoder.wan_autoencoder.decode_in_turn", small_memory)
-    # What is the same under all plans would hide what a model of this size takes.
-    monkeypatch.setattr("fantasytalking.acceleration.expected_peaks.CONVOLUTIONS", 0)
     words = ("--longest-side", "384", "--max-seconds", "0.2", "--steps", "1", "--json")
     assert main(["generate", *given, *words]) == 0
     facts = json.loads(capsys.readouterr().out)

@@ -10,7 +10,7 @@ import torch
 
 from fantasytalking.acceleration.kept_memory import TEXT_TOKENS, kept_bytes
 from fantasytalking.acceleration.memory_plan import GIB, Clip, MemoryPlan
-from fantasytalking.acceleration.part_sizes import ModelSizes
+from fantasytalking.acceleration.part_sizes import RELEASED_CHANNELS, ModelSizes
 
 __all__ = ["Peaks", "expected_peaks"]
 
@@ -20,7 +20,8 @@ alive in one call of the 14B model without values (22.1 in bfloat16 at 11,264 an
 ENCODER_BYTES, DECODER_BYTES = 19_700, 20_450
 """The same for each pixel of a frame in Wan's VAE in float32, for any number of frames. The encoder's contain what its layers remember of
 the chunk before, see `autoencoder.repeated_chunks`."""
-TILE_PIXELS = 256 * 256
+TILE_ROWS = 256
+TILE_PIXELS = TILE_ROWS * TILE_ROWS
 WORKSPACE = 1.15
 """What the allocator's gaps and the convolutions' workspaces add to activations."""
 COMPRESSION, LATENT_COPIES = 48, 8
@@ -29,10 +30,13 @@ VIDEO_COPIES = 4
 """Copies of the video in float32 while it is decoded, clamped and turned into bytes."""
 TEXT_MATRICES = 3
 """Matrices of attention of all heads of umT5, in float32, that are there at once."""
-LIBRARIES, CONTEXT = int(0.35 * GIB), int(1.1 * GIB)
+LIBRARIES, CONTEXT = int(0.33 * GIB), int(1.1 * GIB)
 """Host memory of Python, PyTorch and diffusers (measured), and of a device's context with its libraries (estimated)."""
-CONVOLUTIONS = int(0.1 * GIB)
-"""What the convolutions of a CPU take besides for any size (measured)."""
+UNFOLDED = 20_480
+"""Channels times frames times rows up to which PyTorch convolves on a CPU by a matrix product over the unfolded input, 27 copies of it, and
+above which oneDNN does, which takes next to nothing besides (`use_mkldnn` in ATen's Convolution.cpp)."""
+COMPUTED = ("transformer", "text_encoder", "lora")
+"""Parts that have the type in which the transformer computes."""
 BLOCKS_AT_ONCE = 3
 """Blocks on the device with streamed groups: the one that computes, the next, and one whose memory waits for the stream."""
 
@@ -69,8 +73,9 @@ def expected_peaks(sizes: ModelSizes, plan: MemoryPlan, clip: Clip, kind: str = 
     used = {phase: resident[phase] + extra for phase, extra in _activations(sizes, plan, clip).items()}
     if kind != "cuda":
         extra = _activations(sizes, plan, clip)
-        if sizes.canvas is None:
-            extra |= {phase: extra[phase] + CONVOLUTIONS for phase in ("condition", "decoding")}
+        if kind == "cpu" and sizes.canvas is None:
+            unfolded = _unfolded(sizes, plan, clip)
+            extra |= {phase: extra[phase] + unfolded for phase in ("condition", "decoding")}
         # Only a CPU computes with the pages of the files themselves.
         own = _own(sizes, plan, weights) if kind == "cpu" else sum(weights.values())
         host = LIBRARIES + own + max(extra.values()) + clip.video_bytes // 4
@@ -80,9 +85,8 @@ def expected_peaks(sizes: ModelSizes, plan: MemoryPlan, clip: Clip, kind: str = 
 
 def _weights(sizes: ModelSizes, plan: MemoryPlan) -> dict[str, int]:
     """Component -> bytes of its weights."""
-    computed = {"transformer", "text_encoder"}
     return {
-        name: part.bytes_in(plan.torch_dtype if name in computed else torch.float32, plan.quantised)
+        name: part.bytes_in(plan.torch_dtype if name in COMPUTED else torch.float32, plan.quantised)
         for name, part in sizes.parts.items()
     }
 
@@ -90,7 +94,7 @@ def _weights(sizes: ModelSizes, plan: MemoryPlan) -> dict[str, int]:
 def _resident(sizes: ModelSizes, plan: MemoryPlan, weights: Mapping[str, int]) -> dict[str, int]:
     """Phase -> bytes of weights on the device."""
     text, image, audio = (weights.get(f"{name}_encoder", 0) for name in ("text", "image", "audio"))
-    vae, transformer = weights["vae"], weights["transformer"]
+    vae, transformer, lora = weights["vae"], weights["transformer"], weights.get("lora", 0)
     if plan.offload == "none":
         return dict.fromkeys(("text", "image and speech", "condition", "sampling", "decoding"), sum(weights.values()))
     if plan.offload == "model":
@@ -98,7 +102,7 @@ def _resident(sizes: ModelSizes, plan: MemoryPlan, weights: Mapping[str, int]) -
             "text": text,
             "image and speech": max(image, audio),
             "condition": audio + vae,
-            "sampling": transformer + vae,
+            "sampling": transformer + lora + vae,
             "decoding": vae,
         }
     part = sizes.transformer
@@ -111,7 +115,7 @@ def _resident(sizes: ModelSizes, plan: MemoryPlan, weights: Mapping[str, int]) -
         kept=0,
         kept_bytes=0,
     ).bytes_in(plan.torch_dtype)
-    block = -(-(transformer - outer) // max(1, part.blocks))
+    block = -(-(transformer - outer + lora) // max(1, part.blocks))
     layers = [
         3 * sizes.parts[name].largest_layer * 4 for name in ("image_encoder", "audio_encoder") if name in sizes.parts
     ]
@@ -151,13 +155,24 @@ def _activations(sizes: ModelSizes, plan: MemoryPlan, clip: Clip) -> dict[str, i
     }
 
 
+def _unfolded(sizes: ModelSizes, plan: MemoryPlan, clip: Clip) -> int:
+    """Bytes of a chunk of frames that a CPU unfolds in the VAE's first level; 0 at the released width, but for very low pictures."""
+    rows, pixels = clip.height, clip.height * clip.width
+    if plan.vae_tiling:
+        rows, pixels = min(rows, TILE_ROWS), min(pixels, TILE_PIXELS)
+    channels, frames, kernel = RELEASED_CHANNELS * sizes.vae_share, 4, 3
+    # An input is padded on all sides; the frames of the chunk before pad it in time.
+    if channels * (frames + kernel - 1) * (rows + kernel - 1) > UNFOLDED:
+        return 0
+    return int(kernel**3 * channels * frames * pixels * 4)
+
+
 def _own(sizes: ModelSizes, plan: MemoryPlan, weights: Mapping[str, int]) -> int:
     """Bytes of weights on a CPU that are no pages of their files: what is stored in another type than it computes in."""
-    computed = {"transformer", "text_encoder"}
     own = {
         name: size
         for name, size in weights.items()
-        if not sizes.parts[name].mapped_in(plan.torch_dtype if name in computed else torch.float32)
+        if not sizes.parts[name].mapped_in(plan.torch_dtype if name in COMPUTED else torch.float32)
     }
     if plan.quantised and "transformer" not in own:
         own["transformer"] = sizes.transformer.castable

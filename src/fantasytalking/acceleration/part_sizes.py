@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from fantasytalking.checkpoints.weights_reader import TensorInfo, open_weights
 from fantasytalking.errors import CheckpointError
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-__all__ = ["ModelSizes", "PartSize", "read_sizes", "sizes_of_modules"]
+__all__ = ["RELEASED_CHANNELS", "ModelSizes", "PartSize", "read_sizes", "sizes_of_modules"]
 
 INDEX = "model_index.json"
 RELEASED_CHANNELS = 96
@@ -97,13 +97,16 @@ class ModelSizes:
         return int(self.config["num_attention_heads"]) * int(self.config["attention_head_dim"])
 
 
-def read_sizes(folder: Path, transformer: Path | None = None, adapter: Path | None = None) -> ModelSizes:
+def read_sizes(
+    folder: Path, transformer: Path | None = None, adapter: Path | None = None, loras: Sequence[Path] = ()
+) -> ModelSizes:
     """Sizes of a model folder, from the headers of its weight files.
 
     Args:
         folder: Folder with a `model_index.json` and a folder for each part.
         transformer: Backbone in place of the folder's, see `checkpoints.backbone.load_backbone`.
         adapter: Adapter in place of the folder's.
+        loras: Files of LoRA weights, which stay beside the transformer's: the part `lora`.
 
     Raises:
         CheckpointError: There is no such index, or weights are missing or damaged.
@@ -125,6 +128,9 @@ def read_sizes(folder: Path, transformer: Path | None = None, adapter: Path | No
         raise CheckpointError(
             f"The model folder '{folder}' holds no weights of a transformer; download or convert it again."
         )
+    if loras:
+        shapes = [info.shape for file in loras for info in open_weights(file).infos.values()]
+        parts["lora"] = PartSize(sum(torch.Size(shape).numel() for shape in shapes))
     config = FantasyTalkingTransformer3DModel.complete_config(folder)
     return _model_sizes(parts, config, read_config(folder / "vae"), read_config(folder / "text_encoder"))
 

@@ -20,7 +20,17 @@ from fantasytalking.errors import OutOfMemory, SettingsError
 from fantasytalking.system.machine import free_memory, host_memory
 from fantasytalking.system.records import nearest_name
 
-__all__ = ["MEMORY", "Machine", "PlannedRun", "as_record", "describe_run", "next_plan", "resolve_plan", "too_little"]
+__all__ = [
+    "COLUMN",
+    "MEMORY",
+    "Machine",
+    "PlannedRun",
+    "as_record",
+    "describe_run",
+    "next_plan",
+    "resolve_plan",
+    "too_little",
+]
 
 PLANS: dict[str, dict[str, Any]] = {
     "high": {"offload": "none"},
@@ -34,6 +44,8 @@ MEMORY = ("auto", *PLANS)
 USABLE, RESERVED = 0.92, GIB // 2
 """Share of a device's memory that a plan may take, and what is left for the context."""
 USABLE_HOST = 0.95
+COLUMN = 33
+"""Characters of the first column of a plan in text."""
 _SPEED_FIRST = tuple(
     {"vae_tiling": tiling, "batch_passes": batch, "reuse_conditions": reuse}
     for tiling, batch, reuse in itertools.product((False, True), ("on", "off"), ("on", "off"))
@@ -117,11 +129,17 @@ def resolve_plan(
     fitting = next((run for run in runs if run.fits), None)
     if fitting is not None:
         return fitting
-    least = min(reversed(runs), key=lambda run: (run.peaks.device_peak, run.peaks.host))
+    least = min(reversed(runs) if memory == "auto" else runs, key=lambda run: _missing(run, machine))
     # Only there is what a plan needs known well enough to refuse it.
     if memory == "auto" and machine.kind == "cuda":
         raise OutOfMemory(too_little(least, sizes, clip, machine, given))
     return least
+
+
+def _missing(run: PlannedRun, machine: Machine) -> tuple[int, int]:
+    """Bytes that a plan lacks on the device and of main memory; by these, no choice is made that does not help where memory is short."""
+    device = run.peaks.device_peak - machine.usable if machine.kind == "cuda" else 0
+    return max(0, device), max(0, run.peaks.host - int(USABLE_HOST * machine.host_bytes))
 
 
 def _with_less_cache(given: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -223,13 +241,17 @@ def describe_run(run: PlannedRun, machine: Machine, sizes: ModelSizes) -> list[s
     choices = run.plan.describe()
     if "text_encoder" not in sizes.parts:
         del choices["text encoder"]
-    lines = [f"  {what:<30}{choice}" for what, choice in choices.items()]
+    lines = [f"  {what:<{COLUMN}}{choice}" for what, choice in choices.items()]
     if machine.kind == "cuda":
-        lines += [f"  {'device memory: ' + phase:<30}{size / GIB:.1f} GiB" for phase, size in run.peaks.device.items()]
+        lines += [
+            f"  {'device memory: ' + phase:<{COLUMN}}{size / GIB:.1f} GiB" for phase, size in run.peaks.device.items()
+        ]
         lines.append(
-            f"  {'device memory: peak':<30}{run.peaks.device_peak / GIB:.1f} GiB of {machine.usable / GIB:.1f} usable"
+            f"  {'device memory: peak':<{COLUMN}}{run.peaks.device_peak / GIB:.1f} GiB of {machine.usable / GIB:.1f} usable"
         )
-    lines.append(f"  {'main memory: peak':<30}{run.peaks.host / GIB:.1f} GiB of {machine.host_bytes / GIB:.1f} free")
+    lines.append(
+        f"  {'main memory: peak':<{COLUMN}}{run.peaks.host / GIB:.1f} GiB of {machine.host_bytes / GIB:.1f} free"
+    )
     return lines
 
 

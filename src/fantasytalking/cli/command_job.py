@@ -18,8 +18,8 @@ from fantasytalking.generation.run_options import (
     MemoryOptions,
     ProfileOptions,
     RunOptions,
+    check_loras,
     check_weights_options,
-    parse_loras,
     use_signing_options,
 )
 from fantasytalking.media.video_formats import ENDINGS
@@ -137,7 +137,7 @@ def check_request(
     resolve_model(model)
     check_weights_options(run.transformer, run.adapter)
     use_signing_options(run)
-    parse_loras(plan[1].lora)
+    check_loras(plan[1].lora)
     return target
 
 

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fantasytalking.errors import CheckpointError, SettingsError
-from fantasytalking.generation.run_options import MemoryOptions, check_weights_options, left_out, overrides_of
+from fantasytalking.generation.run_options import (
+    MemoryOptions,
+    check_loras,
+    check_weights_options,
+    left_out,
+    overrides_of,
+)
 from fantasytalking.pipeline.model_names import resolve_model
 
 if TYPE_CHECKING:
@@ -27,6 +33,8 @@ class PlanQuestion:
     """File or folder of Wan's weights to use in place of the model's, as for generate."""
     adapter: Path | None = None
     """With --transformer: the adapter to lay on it in place of the model's."""
+    lora: tuple[str, ...] = ()
+    """LoRA weights, FILE or FILE=WEIGHT, as for generate."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:1, mps."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -67,12 +75,14 @@ def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, An
     place = torch.device("cuda") if question.device_memory is not None else choose_device(question.device)
     demands = read_demands(folder, {})
     usual = demands.settings if demands else GenerationSettings()
-    resolved = resolve_profile(question.profile, usual.to_dict(), expects_lora=True)
+    loras = check_loras(question.lora)
+    resolved = resolve_profile(question.profile, usual.to_dict(), loras=loras, expects_lora=True)
     settings = dict(resolved.settings) | {
         name: value for name in ("longest_side", "max_seconds") if (value := getattr(question, name)) is not None
     }
     chosen = usual.replace(**settings)
-    sizes, clip = read_sizes(folder, question.transformer, question.adapter), longest_clip(folder, settings)
+    sizes = read_sizes(folder, question.transformer, question.adapter, loras)
+    clip = longest_clip(folder, settings)
     machine = Machine.of(place, question.device_memory, question.host_memory)
     given = overrides_of(options, question.dtype, chosen)
     has_text = "text_encoder" in sizes.parts
@@ -146,6 +156,8 @@ def _shared(question: PlanQuestion, folder: Path, settings: GenerationSettings, 
 
 def plan_text(facts: dict[str, Any]) -> str:
     """The plan as text."""
+    from fantasytalking.acceleration.resolve_plan import COLUMN
+
     clip, plan = facts["clip"], facts["plan"]
     head = (
         f"{facts['model']}: {clip['frames']} frames of {clip['width']} x {clip['height']}, memory plan {plan['name']}"
@@ -161,6 +173,6 @@ def plan_text(facts: dict[str, Any]) -> str:
             f"{facts['processes']} ({facts['parallel']}); memory is that of each, calls are those of the one with most"
         )
         rows["processes"] = shared
-    lines += [f"  {name:<30}{text}" for name, text in rows.items()]
+    lines += [f"  {name:<{COLUMN}}{text}" for name, text in rows.items()]
     lines += [f"note: {note}" for note in facts["notes"]]
     return "\n".join(lines)

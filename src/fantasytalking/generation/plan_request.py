@@ -72,7 +72,8 @@ def plan_of_request(request: Request, settings: dict[str, Any], machine: Machine
 
     folder = Path(local_folder(request.model, request.run.transformer))
     try:
-        sizes = read_sizes(folder, request.run.transformer, request.run.adapter)
+        loras = [path for path, _ in parse_loras(request.profile.lora)]
+        sizes = read_sizes(folder, request.run.transformer, request.run.adapter, loras)
     except CheckpointError:
         # Its loader says what is wrong with the folder or the weights.
         return None

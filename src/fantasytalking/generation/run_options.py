@@ -22,6 +22,7 @@ __all__ = [
     "MemoryOptions",
     "ProfileOptions",
     "RunOptions",
+    "check_loras",
     "check_weights_options",
     "left_out",
     "overrides_of",
@@ -158,6 +159,20 @@ def parse_loras(texts: tuple[str, ...]) -> tuple[tuple[Path, float], ...]:
                 f"--lora takes FILE or FILE=WEIGHT, where the weight is a number such as 0.8, but {text!r} was given."
             ) from None
     return tuple(found)
+
+
+def check_loras(texts: tuple[str, ...]) -> tuple[Path, ...]:
+    """The LoRA files that options name, after a look whether they are there, before anything is loaded.
+
+    Raises:
+        SettingsError: A weight is no number.
+        CheckpointError: There is no such file.
+    """
+    paths = tuple(path for path, _ in parse_loras(texts))
+    for path in paths:
+        if not path.is_file():
+            raise CheckpointError(f"There is no LoRA file '{path}'; check the path.")
+    return paths
 
 
 def speed_of(

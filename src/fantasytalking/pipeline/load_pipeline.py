@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -71,7 +72,7 @@ def load_pipeline(
     backbone = _Backbone(*(None if path is None else Path(path) for path in (transformer, adapter)))
     folder = local_folder(name, backbone.transformer)
     if plan is None:
-        plan = _default_plan(folder, place, dtype, backbone)
+        plan = _default_plan(folder, place, dtype, backbone, [path for path, _ in speed.loras])
     if isinstance(folder, Path):
         check_folder(folder)
     heard = {} if speech_encoder is None else load_speech_encoder(speech_encoder, Path(folder))
@@ -116,10 +117,12 @@ class _Backbone(NamedTuple):
     adapter: Path | None = None
 
 
-def _default_plan(folder: str | Path, place: torch.device, dtype: DtypeName, backbone: _Backbone) -> MemoryPlan:
+def _default_plan(
+    folder: str | Path, place: torch.device, dtype: DtypeName, backbone: _Backbone, loras: Sequence[Path]
+) -> MemoryPlan:
     choices: dict[str, Any] = {} if dtype == "auto" else {"dtype": dtype}
     try:
-        sizes = read_sizes(Path(folder), *backbone)
+        sizes = read_sizes(Path(folder), *backbone, loras)
     except FantasyTalkingError:
         # Its loader says what is wrong with the folder or the weights.
         return MemoryPlan(dtype=dtype_name(dtype, place))  # type: ignore[arg-type]
