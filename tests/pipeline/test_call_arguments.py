@@ -63,10 +63,17 @@ def test_all_ways_to_call_say_so(embedded: FantasyTalkingPipeline, kind: str) ->
 
 
 def test_numbers_of_numpy_and_pytorch_are_numbers() -> None:
-    settings = GenerationSettings(steps=np.int64(7), seed=torch.tensor(3), w_face=np.float32(0.5), fps=np.int32(30))
+    given: dict[str, Any] = {
+        "steps": np.int64(7),
+        "seed": torch.tensor(3),
+        "w_face": np.float32(0.5),
+        "fps": np.int32(30),
+    }
+    settings = GenerationSettings(**given)
     assert (settings.steps, settings.seed, settings.w_face, settings.fps) == (7, 3, 0.5, 30.0)
     assert {type(value) for value in (settings.steps, settings.seed)} == {int}
     assert {type(value) for value in (settings.w_face, settings.fps)} == {float}
-    for wrong in (np.bool_(True), np.float64(2.5), torch.tensor(True), torch.tensor([1, 2])):
+    others: list[Any] = [np.bool_(True), np.float64(2.5), torch.tensor(True), torch.tensor([1, 2])]
+    for wrong in others:
         with pytest.raises(SettingsError, match="steps must be a whole number"):
             GenerationSettings(steps=wrong)

@@ -225,6 +225,8 @@ def _without_effect(
         notes.append("The footage has no sound, so dub_volume has no effect.")
     if moves and settings.longest_side is not None:
         notes.append("Footage keeps its size, so longest_side has no effect with this model.")
+    if settings.fps is not None:
+        notes.append("Footage keeps its frame rate, so the video does not have that of fps.")
     left = footage.video.seconds - speech.video_frames / speech.fps
     if left > 0.5:
         then = "the mouth rests" if moves else "the face stays as filmed"

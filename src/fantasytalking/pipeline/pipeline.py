@@ -258,8 +258,7 @@ class FantasyTalkingPipeline(
             callback_on_step_end_tensor_inputs: Tensors that it is given, of `step_callback.TENSOR_INPUTS`.
             previous: A video of the same portrait and size, or its frames [n, H, W, 3] uint8, whose last `CONTINUED_FRAMES` frames the
                 new one begins with; the new speech must begin that much before the end of the old one.
-            output: File that the video is written to while it is decoded, which must not exist yet unless a `VideoOutput` says
-                otherwise; None: none, see `TalkingVideo.save`.
+            output: New file, or `VideoOutput`, that the video is written to while it is decoded; None: none, see `TalkingVideo.save`.
             generator: Where the noise comes from, in place of a seed.
             prompt_embeds: Embeddings [B, l, d] in place of the prompt, from `encode_prompt`.
             negative_prompt_embeds: The same for the negative prompt.
