@@ -12,8 +12,10 @@ import pytest
 
 from fantasytalking.cli.__main__ import COMMANDS, main
 from fantasytalking.cli.train import FAMILIES
+from fantasytalking.pipeline.model_names import embedded_folder
 from tests.command_help import OPTION, PAGES, help_text
 
+EXAMPLE = embedded_folder() / "example"
 HEAVY = ("torch", "diffusers", "transformers", "cv2", "av")
 
 
@@ -44,9 +46,17 @@ def cases(folder: Path) -> dict[str, list[str]]:
     """Mistaken command lines -> words that the sentence about each contains; every file and folder is missing."""
     gone, made, there = str(folder / "gone"), str(folder / "made"), str(folder / "model")
     (folder / "model").mkdir()
+    example = f"--image {EXAMPLE / 'portrait.png'} --audio {EXAMPLE / 'speech.wav'}"
     found = {
         f"generate --image {gone} --audio {gone} --output {made}.mp4": ["image file", "does not exist"],
         f"generate --image {gone} --audio {gone} --output {made}.mp4 --steps 0": ["steps must be"],
+        f"generate {example} --output {made}.mp4 --model {there}": [f"'{there}' holds no model_index.json"],
+        f"generate {example} --output {made}.mp4 --lora {gone}=0.5": [
+            f"There is no LoRA file '{gone}'; check the path."
+        ],
+        f"generate --image -a.png --audio {gone} --output {made}.mp4": ["--image needs a value", "write --image=-FILE"],
+        "verify -a.mp4": ["VIDEO needs a value", "write ./-FILE"],
+        "generate --nope 3": ["There is no option --nope; 'fantasytalking generate --help' lists them."],
         f"export {gone} {made} --layout model": ["There is no folder", gone],
         f"convert {gone} {made} --layout model": ["There are no weights at", gone],
         f"manifest {gone} --output {made} --name a": ["There is no video or folder", gone],

@@ -153,7 +153,10 @@ def test_a_transparent_picture(call: Caller) -> None:
 
 AUDIO: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.write_bytes(b""), "is empty (0 bytes)"),
-    "silent": (lambda path: write_wave(path, np.zeros(16000)), "is silent"),
+    "silent": (
+        lambda path: write_wave(path, np.zeros(16000)),
+        "is silent (nothing above -70 dBFS); check that the right file or track was exported.",
+    ),
     "corrupt": (lambda path: path.write_bytes(b"RIFF\x00\x00WAVE" + bytes(range(256)) * 20), "'"),
     "a tenth of a second": (lambda path: write_wave(path, speech(0.1).samples), "at least 0.2 s are needed"),
     "no sound": (lambda path: picture(path.with_suffix(".png"), portrait()).rename(path), "sound"),

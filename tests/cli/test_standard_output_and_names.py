@@ -101,6 +101,21 @@ PRINTING = {
 }
 
 
+def test_a_closed_standard_error_does_not_reach_the_output(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "fantasytalking.cli", *PRINTING["an error as JSON"]]
+    done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *words], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no/folder" in json.loads(done.stdout)["error"]["message"]
+
+
+def test_a_closed_standard_output_takes_no_stream(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main([*GENERATE, "--output", "-"]) == 2
+    assert "goes to standard output, which is closed" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("kind", PRINTING)
 def test_a_full_standard_output_is_one_sentence(kind: str, tmp_path: Path) -> None:

@@ -85,6 +85,9 @@ def test_of_several_faces_the_largest_is_taken_with_a_warning() -> None:
 
 
 def test_a_face_that_does_not_exist_cannot_be_chosen() -> None:
+    one = detect_faces(placed(120, 320, 240))[:1]
+    with pytest.raises(FaceError, match=r"no face 3 in the image: 1 found, so leave it out\.$"):
+        choose_face(np.zeros((240, 320, 3), np.uint8), index=3, faces=one)
     with pytest.raises(FaceError, match=r"no face 2.*2 found.*0 \(the largest\) to 1"):
         choose_face(side_by_side(), index=2)
 

@@ -250,10 +250,13 @@ def test_the_old_sound_is_mixed_in_below_the_new(tiny: FantasyTalkingPipeline, t
 
 def test_what_a_setting_cannot_do_with_this_model_is_told(tiny: FantasyTalkingPipeline, tmp_path: Path) -> None:
     video = filmed(tmp_path / "film.mp4", nodding(25), sound=False)
-    notes = dub(tiny, video, tmp_path / "out.mp4", 0.3, dub_area="face", longest_side=128, dub_volume=0.5).notes
+    notes = dub(
+        tiny, video, tmp_path / "out.mp4", 0.3, dub_area="face", longest_side=128, fps=30.0, dub_volume=0.5
+    ).notes
     assert "The footage has no sound, so dub_volume has no effect." in notes
     assert "This model moves mouth and chin of the filmed face, so dub_area has no effect." in notes
     assert "Footage keeps its size, so longest_side has no effect with this model." in notes
+    assert "Footage keeps its frame rate, so the video does not have that of fps." in notes
     assert any(
         note.startswith("The speech ends 0.7 s before the footage; from there on the mouth rests") for note in notes
     )

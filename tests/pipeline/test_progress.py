@@ -34,6 +34,14 @@ def test_a_stage_off_a_terminal_is_lines_with_the_time_left(
     )
 
 
+def test_a_program_without_standard_error_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under pythonw on Windows."""
+    monkeypatch.setattr(sys, "stderr", None)
+    assert type(progress.default_progress()) is progress.Progress
+    with TerminalProgress().stage("loading"):
+        show_note("A clip is left out.")
+
+
 def test_a_stage_that_fails_is_not_done(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ZeroDivisionError), TerminalProgress().stage("loading"):
         raise ZeroDivisionError

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from fantasytalking.system.native_output import quiet_stderr
+
+AS_CLOSED = """
+import os, sys
+for number in (0, 1, 2):
+    os.close(number)
+sys.stdout = sys.stderr = None
+from fantasytalking.system.native_output import fill_closed_descriptors
+fill_closed_descriptors()
+with open(sys.argv[1], "w") as file:
+    os.write(2, b"from native code")
+    print("from Python", file=sys.stderr)
+    file.write(str(file.fileno()))
+"""
+
+
+def test_no_file_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", AS_CLOSED, str(tmp_path / "video")], check=True)
+    assert int((tmp_path / "video").read_text()) > 2
 
 
 def test_stderr_is_quiet_within_the_block_and_back_after_it(capfd: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fantasytalking.errors import FantasyTalkingError, InputError
+from fantasytalking.system.native_output import fill_closed_descriptors
 
 __all__ = ["COMMANDS", "Command", "main"]
 
@@ -79,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    fill_closed_descriptors()
     try:
         try:
             return _answer(words)
@@ -87,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _flush()
     except BrokenPipeError:
         # The program that read our output (head, less) has exited.
-        sys.stderr.close()
+        if sys.stderr is not None:
+            sys.stderr.close()
         return BROKEN_PIPE
     except OSError as error:
         return _os_error(error, as_json="--json" in words)

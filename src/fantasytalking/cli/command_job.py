@@ -23,7 +23,7 @@ from fantasytalking.generation.run_options import (
     use_signing_options,
 )
 from fantasytalking.media.video_formats import ENDINGS
-from fantasytalking.pipeline.model_names import resolve_model
+from fantasytalking.pipeline.model_names import model_index, resolve_model
 from fantasytalking.pipeline.progress import QuietProgress, TerminalProgress
 from fantasytalking.system.files import check_output, existing_file
 from fantasytalking.system.startup import check_threads
@@ -134,7 +134,9 @@ def check_request(
     target = check_stream(output, run.overwrite, run.json) if stream else check_output(output, run.overwrite, ENDINGS)
     for file in files:
         existing_file(*file)
-    resolve_model(model)
+    folder = resolve_model(model)
+    if isinstance(folder, Path):
+        model_index(folder)
     check_weights_options(run.transformer, run.adapter)
     use_signing_options(run)
     check_loras(plan[1].lora)

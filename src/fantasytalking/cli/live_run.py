@@ -77,8 +77,9 @@ def _check(pcm: PcmOptions) -> int:
 
     rate = checked_live_rate(pcm.pcm_rate)
     if sys.stdin is None or sys.stdin.isatty():
+        what = "is closed" if sys.stdin is None else "is a terminal"
         raise AudioError(
-            "With --audio - raw speech comes from standard input, which is a terminal; send it from a program or a file, such as "
+            f"With --audio - raw speech comes from standard input, which {what}; send it from a program or a file, such as "
             f"'ffmpeg -i FILE -f {pcm.pcm_format} -ac 1 -ar {rate} - | fantasytalking generate --audio - ...'."
         )
     return rate

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
@@ -27,6 +28,7 @@ __all__ = [
 
 T = TypeVar("T")
 _HEADINGS = ("Value error", "Invalid choice", "Parsing error", "Required options", "Unrecognized options")
+_NO_VALUE = re.compile(r"Missing value for argument '([^']+)'")
 _METAVAR = {int: "INT", float: "NUMBER", str: "TEXT", bool: "BOOL"}
 
 
@@ -144,6 +146,11 @@ def _plain(box: str, command: str) -> str:
     lines = [line.strip(" │╭╮╰╯─\n") for line in box.splitlines()]
     told = itertools.takewhile(lambda line: not line.startswith(("Argument helptext", "For full helptext")), lines)
     text = " ".join(line for line in told if line.strip("-") and line not in _HEADINGS)
+    if lacking := _NO_VALUE.search(text):
+        # Shown by its first name, as help does: positional arguments have no dashes.
+        option = lacking[1] if lacking[1].startswith("-") else lacking[1].upper()
+        way = f"{option}=-FILE" if option.startswith("-") else "./-FILE"
+        return f"{option} needs a value; where one begins with a dash, write {way}. 'fantasytalking {command} --help' lists the options."
     text = text[:1].upper() + text[1:]
     return f"{text.rstrip('.')}; 'fantasytalking {command} --help' lists the options."
 
@@ -163,8 +170,9 @@ def refuse_unknown(words: Sequence[str], names: Iterable[str], command: str) -> 
         if not word.startswith("--"):
             raise SettingsError(f"{word!r} does not belong to an option; 'fantasytalking {command} --help' lists them.")
         given = word.partition("=")[0]
-        nearest = closest_name(given, names)
-        way_out = f"did you mean {nearest}?" if nearest else f"'fantasytalking {command} --help' lists them."
+        # Two dashes, which all options share, say nothing about likeness.
+        nearest = closest_name(given.removeprefix("--"), [name.removeprefix("--") for name in names], 0.6)
+        way_out = f"did you mean --{nearest}?" if nearest else f"'fantasytalking {command} --help' lists them."
         raise SettingsError(f"There is no option {given}; {way_out}")
 
 

@@ -155,6 +155,10 @@ def check_stream(output: Path, overwrite: bool, as_json: bool) -> Path:
         raise OutputError(
             "With --output - the video goes to standard output, and --json writes there, too; leave one of them out."
         )
+    if sys.stdout is None:
+        raise OutputError(
+            "With --output - the video goes to standard output, which is closed; send it to a program or a file."
+        )
     if sys.stdout.isatty():
         raise OutputError(
             "With --output - the video goes to standard output, which is a terminal; send it to a program or a file, such as "

@@ -145,6 +145,7 @@ def parse_loras(texts: tuple[str, ...]) -> tuple[tuple[Path, float], ...]:
 
     Raises:
         SettingsError: A weight is no number.
+        CheckpointError: A file is missing.
     """
     found = []
     for text in texts:
@@ -153,11 +154,14 @@ def parse_loras(texts: tuple[str, ...]) -> tuple[tuple[Path, float], ...]:
         if not sign or Path(text).is_file():
             path, weight = text, "1"
         try:
-            found.append((Path(path), float(weight)))
+            number = float(weight)
         except ValueError:
             raise SettingsError(
                 f"--lora takes FILE or FILE=WEIGHT, where the weight is a number such as 0.8, but {text!r} was given."
             ) from None
+        if not Path(path).is_file():
+            raise CheckpointError(f"There is no LoRA file '{path}'; check the path.")
+        found.append((Path(path), number))
     return tuple(found)
 
 

@@ -125,7 +125,7 @@ def load_audio(
     if not allow_silent and is_silent(samples, sample_rate):
         raise AudioError(
             f"The audio '{file}' is silent (nothing above {SILENCE_DBFS:g} dBFS); check that the right file or "
-            "track was exported, or allow silence explicitly (allow_silent=True) for a face that does not speak."
+            "track was exported."
         )
     return Audio(samples, sample_rate)
 

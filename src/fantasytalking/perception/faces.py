@@ -104,6 +104,15 @@ def _five_points(points: np.ndarray) -> np.ndarray:
     )
 
 
+def choice_of_faces(count: int) -> str:
+    """What may be given instead of the number of a face that is not there, to end a sentence.
+
+    Args:
+        count: Number of faces, at least 1.
+    """
+    return "so leave it out" if count == 1 else f"so choose from 0 (the largest) to {count - 1}"
+
+
 def choose_face(
     image: np.ndarray,
     index: int | None = None,
@@ -136,10 +145,7 @@ def choose_face(
         sizes = ", ".join(f"{i}: {face.size:.0f} px" for i, face in enumerate(faces))
         warnings.warn(f"{len(faces)} faces were found ({sizes}); the largest, face 0, is taken.", stacklevel=2)
     if index is not None and not 0 <= index < len(faces):
-        raise FaceError(
-            f"There is no face {index} in the image: {len(faces)} found, "
-            f"so choose from 0 (the largest) to {len(faces) - 1}."
-        )
+        raise FaceError(f"There is no face {index} in the image: {len(faces)} found, {choice_of_faces(len(faces))}.")
     face = faces[index or 0]
     if face.size < min_size:
         raise FaceError(

@@ -19,9 +19,10 @@ from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.media.audio import Audio
 from fantasytalking.media.python_inputs import is_tensor
 from fantasytalking.pipeline.inputs import AudioSource, ImageSource, Portrait, Speech
+from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.settings import GenerationSettings
 
-__all__ = ["Case", "Images", "Speeches", "TextEmbeddings", "cases_of", "drawn"]
+__all__ = ["Case", "Images", "Speeches", "TextEmbeddings", "cases_of", "checked_progress", "drawn", "settings_maker"]
 
 Images = ImageSource | list[ImageSource]
 """One portrait, or a list of them."""
@@ -41,8 +42,9 @@ STOCK_NAMES = {
     "attention_kwargs": "set the scale of a LoRA with set_adapters",
     "max_sequence_length": "the text is always padded to 512 tokens, as released; encode_prompt takes another length",
     "last_image": "FantasyTalking has no last image",
+    "overwrite": "give output=VideoOutput(path, overwrite=True), of fantasytalking.pipeline.talking_video",
 }
-"""Arguments of diffusers' WanImageToVideoPipeline that have no place here, and what to do instead."""
+"""Arguments of diffusers' WanImageToVideoPipeline and of `TalkingVideo.save` that have no place here, and what to do instead."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,48 @@ def cases_of(
 _PROMPTS = ("prompt", "negative_prompt")
 
 
+def settings_maker(pipeline: Any, settings: GenerationSettings | None) -> Callable[..., GenerationSettings]:
+    """What makes the settings of a call from single ones by name.
+
+    Args:
+        pipeline: The pipeline that is called.
+        settings: A complete record that they replace values of; None: the model's defaults.
+
+    Raises:
+        SettingsError: The settings are no such record; the function raises it for an unknown name or a bad value.
+    """
+    if settings is not None and not isinstance(settings, GenerationSettings):
+        raise SettingsError(
+            f"The settings are of type {type(settings).__name__}; give what pipeline.settings(steps=20) returns, or single settings by "
+            "name, such as **settings for those of a mapping."
+        )
+    make: Callable[..., GenerationSettings] = pipeline.settings if settings is None else settings.replace
+
+    def made(**overrides: Any) -> GenerationSettings:
+        for name in overrides.keys() & STOCK_NAMES.keys():
+            raise SettingsError(f"There is no setting '{name}': {STOCK_NAMES[name]}.")
+        return make(**overrides)
+
+    return made
+
+
+def checked_progress(progress: Progress | None, usual: Callable[[], Progress]) -> Progress:
+    """What shows the stages and notes of a call.
+
+    Args:
+        progress: As it was given.
+        usual: Makes what is used where nothing was.
+
+    Raises:
+        InputError: It is no `Progress`.
+    """
+    if progress is not None and not isinstance(progress, Progress):
+        raise InputError(
+            f"The progress is of type {type(progress).__name__}; give a fantasytalking.pipeline.progress.Progress, or leave it out."
+        )
+    return usual() if progress is None else progress
+
+
 def drawn(cases: Sequence[Case], shape: Sequence[int], tell: Callable[[str], None]) -> Tensor:
     """Draw the noise [B, C, f, h, w] of some videos.
 
@@ -152,8 +196,6 @@ def drawn(cases: Sequence[Case], shape: Sequence[int], tell: Callable[[str], Non
 
 
 def _check_names(overrides: Mapping[str, Any], generator: Generators, text: TextEmbeddings) -> None:
-    for name in overrides.keys() & STOCK_NAMES.keys():
-        raise SettingsError(f"There is no setting '{name}': {STOCK_NAMES[name]}.")
     if generator is not None:
         for one in generator if isinstance(generator, list) else [generator]:
             if not isinstance(one, torch.Generator):

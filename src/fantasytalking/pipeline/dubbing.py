@@ -18,7 +18,7 @@ from fantasytalking.autoencoder.dub_interface import Dubber, DubsMotion, FilmedF
 from fantasytalking.autoencoder.dubbed_face import DubbedFace
 from fantasytalking.media.audio import Audio, fit_length, load_audio
 from fantasytalking.media.loudness import mixed
-from fantasytalking.pipeline.call_arguments import Case
+from fantasytalking.pipeline.call_arguments import Case, checked_progress, settings_maker
 from fantasytalking.pipeline.clip_batches import Run, reference_of
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
 from fantasytalking.pipeline.face_in_footage import OpenedFootage
@@ -123,12 +123,11 @@ def _call(
     overrides: dict[str, Any],
 ) -> tuple[Run, GenerationSettings]:
     """What belongs to a call, and its settings."""
-    target = output if isinstance(output, VideoOutput) else VideoOutput(output)
-    chosen = pipeline.settings(**overrides) if settings is None else settings.replace(**overrides)
-    progress = progress or pipeline._usual_progress()
+    chosen = settings_maker(pipeline, settings)(**overrides)
+    told = checked_progress(progress, pipeline._usual_progress)
     # What is kept of the footage shall look as filmed.
-    target = dataclasses.replace(target, crf=CRF, preset="medium")
-    return Run(progress, "sigma_shift" in overrides or settings is not None, output=target), chosen
+    target = dataclasses.replace(VideoOutput.of(output), crf=CRF, preset="medium")
+    return Run(told, "sigma_shift" in overrides or settings is not None, output=target), chosen
 
 
 def _dub(pipeline: Any, speakers: Sequence[Speaker], case: Case, run: Run) -> WrittenVideo:
@@ -226,6 +225,8 @@ def _without_effect(
         notes.append("The footage has no sound, so dub_volume has no effect.")
     if moves and settings.longest_side is not None:
         notes.append("Footage keeps its size, so longest_side has no effect with this model.")
+    if settings.fps is not None:
+        notes.append("Footage keeps its frame rate, so the video does not have that of fps.")
     left = footage.video.seconds - speech.video_frames / speech.fps
     if left > 0.5:
         then = "the mouth rests" if moves else "the face stays as filmed"

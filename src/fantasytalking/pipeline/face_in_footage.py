@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fantasytalking.errors import FaceError, VideoError
 from fantasytalking.media.video import iterate_frames, probe_video, read_frames
 from fantasytalking.perception.face_measures import head_angles, mouth_opening
+from fantasytalking.perception.faces import choice_of_faces
 from fantasytalking.perception.followed_face import FaceFollower
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.system.files import existing_file
@@ -174,8 +175,8 @@ class _Clock:
 def _no_face(video: OpenedFootage, face: int | None, most: int) -> FaceError:
     if face and most:
         return FaceError(
-            f"There is no face {face} in the video '{video.path}': at most {most} {'are' if most > 1 else 'is'} seen at once, so choose "
-            f"from 0 (the largest) to {most - 1}."
+            f"There is no face {face} in the video '{video.path}': at most {most} {'are' if most > 1 else 'is'} seen at once, "
+            f"{choice_of_faces(most)}."
         )
     return FaceError(
         f"None of the {video.frames} frames of the video '{video.path}' shows a face; give one in which the person who is to speak is "

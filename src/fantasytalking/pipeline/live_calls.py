@@ -8,7 +8,7 @@ from typing import Any
 
 from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.media.video import exact_rate
-from fantasytalking.pipeline.call_arguments import cases_of
+from fantasytalking.pipeline.call_arguments import cases_of, checked_progress, settings_maker
 from fantasytalking.pipeline.clip_batches import Run
 from fantasytalking.pipeline.inputs import ImageSource
 from fantasytalking.pipeline.live_options import LiveOptions
@@ -62,10 +62,9 @@ class LiveCalls:
         pipeline: Any = self
         options = options or LiveOptions()
         rate = checked_live_rate(sample_rate)
-        run = Run(progress or Progress(), settings is not None or "sigma_shift" in overrides)
-        chosen = pipeline.settings if settings is None else settings.replace
+        run = Run(checked_progress(progress, Progress), settings is not None or "sigma_shift" in overrides)
         speech_comes_later: Any = None
-        cases, is_batch = cases_of(image, speech_comes_later, chosen, overrides)
+        cases, is_batch = cases_of(image, speech_comes_later, settings_maker(pipeline, settings), overrides)
         if is_batch:
             raise InputError("A live session is of one portrait; begin another one for each.")
         if pipeline.ranks is not None:

@@ -20,7 +20,7 @@ from fantasytalking.checkpoints.fill_model import expected_shapes
 from fantasytalking.checkpoints.key_tables import compare_keys
 from fantasytalking.checkpoints.weights_reader import indexed_shards, open_weights
 from fantasytalking.errors import CheckpointError
-from fantasytalking.pipeline.model_names import INDEX
+from fantasytalking.pipeline.model_names import model_index
 
 __all__ = [
     "LIBRARY",
@@ -123,12 +123,7 @@ def _quantised_names(
 
 
 def _index(folder: Path) -> dict[str, Any]:
-    path = folder / INDEX
-    if not path.is_file():
-        raise CheckpointError(
-            f"The folder '{folder}' holds no {INDEX}, so it is no model folder; "
-            "give one that 'fantasytalking convert' made, or the folder of a trained model."
-        )
+    path = model_index(folder)
     try:
         index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

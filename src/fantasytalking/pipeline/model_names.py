@@ -15,6 +15,7 @@ __all__ = [
     "INDEX",
     "embedded_folder",
     "is_cached",
+    "model_index",
     "resolve_model",
     "unreachable_model",
 ]
@@ -68,6 +69,21 @@ def resolve_model(name: str) -> str | Path:
             "or a hub repository as owner/name."
         )
     return name
+
+
+def model_index(folder: Path) -> Path:
+    """The file that makes a folder a model folder.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        raise CheckpointError(
+            f"The folder '{folder}' holds no {INDEX}, so it is no model folder; "
+            "give one that 'fantasytalking convert' made, or the folder of a trained model."
+        )
+    return path
 
 
 def is_cached(name: str) -> bool:

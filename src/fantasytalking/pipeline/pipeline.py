@@ -24,7 +24,15 @@ from torch import Tensor
 from fantasytalking.acceleration.apply_plan import memory_released
 from fantasytalking.autoencoder import VideoAutoencoder, WanAutoencoder
 from fantasytalking.errors import CheckpointError, FantasyTalkingError
-from fantasytalking.pipeline.call_arguments import Case, Images, Speeches, TextEmbeddings, cases_of
+from fantasytalking.pipeline.call_arguments import (
+    Case,
+    Images,
+    Speeches,
+    TextEmbeddings,
+    cases_of,
+    checked_progress,
+    settings_maker,
+)
 from fantasytalking.pipeline.clip_batches import Clip, Run, check_text
 from fantasytalking.pipeline.continued_video import CONTINUED_FRAMES
 from fantasytalking.pipeline.diffusers_conventions import (
@@ -230,7 +238,7 @@ class FantasyTalkingPipeline(
         callback_on_step_end: StepEnd | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         previous: TalkingVideo | NDArray[np.uint8] | None = None,
-        output: VideoOutput | None = None,
+        output: str | os.PathLike[str] | VideoOutput | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
@@ -250,7 +258,7 @@ class FantasyTalkingPipeline(
             callback_on_step_end_tensor_inputs: Tensors that it is given, of `step_callback.TENSOR_INPUTS`.
             previous: A video of the same portrait and size, or its frames [n, H, W, 3] uint8, whose last `CONTINUED_FRAMES` frames the
                 new one begins with; the new speech must begin that much before the end of the old one.
-            output: File that the video is written to while it is decoded; None: none, see `TalkingVideo.save`.
+            output: New file, or `VideoOutput`, that the video is written to while it is decoded; None: none, see `TalkingVideo.save`.
             generator: Where the noise comes from, in place of a seed.
             prompt_embeds: Embeddings [B, l, d] in place of the prompt, from `encode_prompt`.
             negative_prompt_embeds: The same for the negative prompt.
@@ -270,11 +278,11 @@ class FantasyTalkingPipeline(
             check_output_type(output_type)
             names = tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
             text = TextEmbeddings(prompt_embeds, negative_prompt_embeds)
-            chosen = self.settings if settings is None else settings.replace
-            cases, is_batch = cases_of(image, audio, chosen, overrides, generator, text)
-            progress = progress or self._usual_progress()
+            cases, is_batch = cases_of(image, audio, settings_maker(self, settings), overrides, generator, text)
+            told = checked_progress(progress, self._usual_progress)
             shift_given = settings is not None or "sigma_shift" in overrides
-            run = Run(progress, shift_given, callback_on_step_end, names, previous, output, output_type != "latent")
+            target = None if output is None else VideoOutput.of(output)
+            run = Run(told, shift_given, callback_on_step_end, names, previous, target, output_type != "latent")
         with memory_released(self), quick_switches():
             videos, latents = self._generate(cases, run)
         if output_type is not None:

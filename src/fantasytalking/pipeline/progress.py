@@ -132,6 +132,11 @@ class TerminalProgress(Progress):
             yield advance
 
 
+def _on_terminal() -> bool:
+    """Whether stderr is a terminal; programs with a window and without a console have none at all."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 _bars: list[Bars] = []
 """The bars that are shown at the moment; at most one."""
 
@@ -139,7 +144,7 @@ _bars: list[Bars] = []
 @contextmanager
 def shown(*columns: ProgressColumn) -> Iterator[Bars | None]:
     """Bars of these columns on stderr while the block lasts; None where stderr is no terminal or shows other bars already."""
-    if _bars or not sys.stderr.isatty():
+    if _bars or not _on_terminal():
         yield None
         return
     with Bars(*columns, console=Console(stderr=True), speed_estimate_period=600) as bars:
@@ -222,9 +227,9 @@ def print_line(text: str, style: str | None = None) -> None:
     """Print a line to stderr, above a bar that is shown."""
     if _bars:
         _bars[-1].console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
-    elif style is not None and sys.stderr.isatty():
+    elif style is not None and _on_terminal():
         Console(stderr=True).print(text, style=style, markup=False, highlight=False, soft_wrap=True)
-    else:
+    elif sys.stderr is not None:
         # In one piece, which print would not write: lines may come from several threads.
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
@@ -237,7 +242,7 @@ def show_note(text: str) -> None:
 
 def default_progress(disable: bool = False) -> Progress:
     """Progress bars where stderr is a terminal, else notes only."""
-    return TerminalProgress() if sys.stderr.isatty() and not disable else Progress()
+    return TerminalProgress() if _on_terminal() and not disable else Progress()
 
 
 @contextmanager

@@ -26,8 +26,12 @@ def tensor_inputs(callback: StepEnd | None, names: Sequence[str]) -> tuple[str, 
     """Names of the tensors that a callback is given; a `PipelineCallback` of diffusers says so itself.
 
     Raises:
-        InputError: There is no such tensor.
+        InputError: There is no such tensor, or the callback cannot be called.
     """
+    if callback is not None and not callable(callback):
+        raise InputError(
+            f"callback_on_step_end is of type {type(callback).__name__}; give a function of pipeline, step, timestep and tensors."
+        )
     names = tuple(getattr(callback, "tensor_inputs", names))
     for name in names:
         if name not in TENSOR_INPUTS:

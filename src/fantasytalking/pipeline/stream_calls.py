@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from fantasytalking.errors import InputError
-from fantasytalking.pipeline.call_arguments import cases_of
+from fantasytalking.pipeline.call_arguments import cases_of, checked_progress, settings_maker
 from fantasytalking.pipeline.clip_batches import Run
 from fantasytalking.pipeline.inputs import AudioSource, ImageSource
 from fantasytalking.pipeline.long_output import StreamedFrame, streamed
@@ -61,10 +61,9 @@ class StreamCalls:
             InputError: Image, speech or a setting cannot be used.
         """
         pipeline: Any = self
-        chosen = pipeline.settings if settings is None else settings.replace
-        usual = Progress() if pipeline._writes else QuietProgress()
-        run = Run(progress or usual, settings is not None or "sigma_shift" in overrides)
-        cases, is_batch = cases_of(image, audio, chosen, overrides)
+        told = checked_progress(progress, Progress if pipeline._writes else QuietProgress)
+        run = Run(told, settings is not None or "sigma_shift" in overrides)
+        cases, is_batch = cases_of(image, audio, settings_maker(pipeline, settings), overrides)
         if is_batch:
             raise InputError("A stream is of one portrait and one speech; call it once for each video.")
         pipeline._interrupt = False

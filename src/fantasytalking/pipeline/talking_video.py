@@ -55,6 +55,11 @@ class VideoOutput:
     def __post_init__(self) -> None:
         check_output(self.path, self.overwrite, ENDINGS)
 
+    @classmethod
+    def of(cls, output: str | os.PathLike[str] | VideoOutput) -> VideoOutput:
+        """What a call was given as its output: a path stands for a file that must not exist yet."""
+        return output if isinstance(output, cls) else cls(output)  # type: ignore[arg-type]
+
     def open(self, fps: float | Fraction, audio: Audio, marks: Marks | None = None) -> VideoWriter | BackgroundWriter:
         """A writer of the frames, for a `with` block, which completes the file or leaves nothing."""
         return self.in_background(self.writer(self.path, fps, audio, self.overwrite, marks))

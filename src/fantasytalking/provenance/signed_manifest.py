@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fantasytalking.errors import OutputError
 from fantasytalking.provenance.bmff import xmp_box
@@ -84,8 +85,56 @@ def sign_file(path: Path, marks: Marks, target: Path) -> None:
             return
         with path.open("ab") as file:
             file.write(xmp_box(marks.source_type, tool_name()))
-        with atomic_path(path, overwrite=True) as signed, path.open("rb") as source, signed.open("w+b") as goal:
+        # Named once more inside, as the path is a temporary one that nobody has asked for.
+        with atomic_path(path, overwrite=True) as signed, full_disk_error(target, c2pa.C2paError):
+            _sign(builder, signer, kind, path, signed)
+
+
+def _sign(builder: Any, signer: Any, kind: str, path: Path, signed: Path) -> None:
+    import c2pa
+
+    with path.open("rb") as source, signed.open("w+b") as file:
+        goal = _Goal(file)
+        try:
             builder.sign(signer, kind, source, goal)
+        except c2pa.C2paError:
+            if goal.failure is not None:
+                raise goal.failure from None
+            raise
+
+
+class _Goal:
+    """A file that c2pa writes to; keeps the system's error, of which c2pa says only that there was one.
+
+    Args:
+        file: The file, open for writing and reading.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.failure: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, data: bytes) -> int:
+        """Write, see `IO.write`."""
+        return int(self._kept(self._file.write, data))
+
+    def seek(self, *place: int) -> int:
+        """Move, which writes what is buffered; see `IO.seek`."""
+        return int(self._kept(self._file.seek, *place))
+
+    def flush(self) -> None:
+        """Write what is buffered, see `IO.flush`."""
+        self._kept(self._file.flush)
+
+    def _kept(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return method(*arguments)
+        except OSError as error:
+            self.failure = error
+            raise
 
 
 def builder_of(marks: Marks, title: str, kind: str, extra: tuple[dict[str, Any], ...] = ()) -> Any:

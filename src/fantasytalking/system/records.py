@@ -8,7 +8,8 @@ class Schedule:
 
 A record is a frozen dataclass, so `dataclasses.replace`, `asdict` and `fields` work on it, and `replace` checks again. Numbers are finite,
 types are strict: a text is not a number and `True` is not 1, but a whole number may be written as a decimal one and the other way
-round. Every error is a `SettingsError` that names the field, the value, what is accepted and, for a misspelt name, the nearest one.
+round, and a number of NumPy or PyTorch counts as Python's. Every error is a `SettingsError` that names the field, the value, what is
+accepted and, for a misspelt name, the nearest one.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ def record(kind: type[T]) -> type[T]:
         # by name, so that errors name the field and not its position
         named = dict(zip((one.name for one in dataclasses.fields(made)), args, strict=False))
         try:
-            checked(self, *args[len(named) :], **_with_whole_numbers(made, named | values))
+            checked(self, *args[len(named) :], **_with_plain_numbers(made, named | values))
         except pydantic.ValidationError as error:
             raise SettingsError(_sentence(made, _worst(error), "")) from None
 
@@ -241,13 +242,15 @@ def plain(value: Any) -> str:
     return f"{value:.15g}" if isinstance(value, float | int) and not isinstance(value, bool) else str(value)
 
 
-def _with_whole_numbers(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, with 4 for 4.0 where the field is a whole number."""
+def _with_plain_numbers(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, with Python's numbers for those of NumPy and PyTorch, and 4 for 4.0 where the field is a whole number."""
     infos: Mapping[str, FieldInfo] = kind.__pydantic_fields__
     whole = {name for name, info in infos.items() if info.annotation in (int, int | None)}
+    # a scalar of either has no dimensions; neither library is imported for that
+    numbers = {name: value.item() if getattr(value, "ndim", None) == 0 else value for name, value in values.items()}
     return {
         name: int(value) if name in whole and isinstance(value, float) and value.is_integer() else value
-        for name, value in values.items()
+        for name, value in numbers.items()
     }
 
 
