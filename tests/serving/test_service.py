@@ -193,7 +193,14 @@ def test_footage_is_dubbed_and_two_people_speak(server: ServiceProcess, given: d
 @pytest.mark.parametrize(
     ("fields", "left_out", "status", "param", "told"),
     [
-        ({"steps": "0"}, "", 422, "steps", "steps must be a whole number from 1 to 1000, but 0 was given"),
+        (
+            {"steps": "0"},
+            "",
+            422,
+            "steps",
+            "steps must be a whole number from 1 to 1000, but 0 was given; leave it out for 2.",
+        ),
+        ({"steps": "9" * 400}, "", 422, "steps", "steps must be a whole number from 1 to 1000"),
         ({"stepz": "3"}, "", 422, "steps", "There is no field 'stepz'; did you mean 'steps'?"),
         ({"model": "/etc"}, "", 422, "model", "There is no model '/etc' here"),
         ({"profile": "quick"}, "", 422, "profile", "There is no profile 'quick'"),

@@ -426,6 +426,23 @@ def test_a_full_queue_tells_the_time_and_running_videos_are_cancelled(page: Page
         page.click("#stage-cancel")
         expect(page.locator("#stage-error")).to_contain_text("Cancelled")
         assert server.get(f"/v1/videos/{job['id']}")["status"] == "cancelled"
+    # In a form that did not send it there are no entries to try again with.
+    fresh(page)
+    page.locator(f"[data-job={job['id']}] .card-picture").click()
+    expect(page.locator("#stage-error p")).to_have_text("Cancelled.")
+    expect(page.locator("#stage-error button")).to_have_text(["Use its picture, speech and settings"])
+
+
+def test_what_another_tab_deletes_and_adds_is_seen_when_the_page_is(
+    page: Page, server: Server, inputs: Path, videos: list[dict[str, Any]]
+) -> None:
+    fresh(page)
+    gone = next(one for one in server.videos() if one["status"] == "cancelled")
+    expect(page.locator(f"[data-job={gone['id']}]")).to_be_visible()
+    server.call("DELETE", f"/v1/videos/{gone['id']}", headers=LET_IN)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator(f"[data-job={gone['id']}]")).to_have_count(0)
+    expect(page.locator(f"[data-job={videos[0]['id']}]")).to_be_visible()
 
 
 def test_errors_stand_beside_what_they_are_about(page: Page, inputs: Path) -> None:

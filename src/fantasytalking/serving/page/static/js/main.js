@@ -58,7 +58,7 @@ async function start() {
     byId("stage").scrollIntoView({ block: innerWidth > 860 ? "nearest" : "start" });
   });
   create.addEventListener("refused", () => stage.refused());
-  create.addEventListener("sent", ({ detail: job }) => stage.show(job));
+  create.addEventListener("sent", ({ detail: job }) => stage.showSent(job));
   stage.addEventListener("job", ({ detail: job }) => {
     history.shown = job.id;
     history.update(job);
@@ -81,6 +81,7 @@ async function start() {
     history.load();
     if (stage.job && !ENDED.includes(stage.job.status)) stage.show(stage.job);
   });
+  history.follow();
   await history.load();
   const running = history.jobs.find((job) => !ENDED.includes(job.status));
   if (running) stage.show(running);
