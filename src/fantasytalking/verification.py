@@ -19,7 +19,7 @@ from fantasytalking.errors import InputError, VideoError
 from fantasytalking.media.video import iterate_frames, probe_video
 from fantasytalking.provenance.bmff import xmp_of
 from fantasytalking.provenance.manifest_reader import ManifestReport, read_manifest
-from fantasytalking.provenance.marks import COMPOSITE, GENERATED
+from fantasytalking.provenance.marks import MADE_BY_MODELS
 from fantasytalking.provenance.signing_identity import own_certificate
 from fantasytalking.provenance.watermark import Watermark
 from fantasytalking.system.files import existing_file
@@ -60,7 +60,7 @@ class Verification:
         watermark: The invisible watermark.
         metadata: IPTC's digital source type in the file's metadata, or nothing. Anybody can write or delete it.
         agree: Whether manifest and watermark name the same generation; None where one of them names none.
-        is_marked: Whether both marks are there and hold.
+        is_marked: Whether both marks are there and hold, and the manifest says that a model had a part in the video.
     """
 
     path: Path | None
@@ -71,7 +71,8 @@ class Verification:
     is_marked: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        holds = self.manifest.state == "valid" and self.watermark.found and self.agree is not False
+        says = self.manifest.state == "valid" and self.manifest.source_type in MADE_BY_MODELS
+        holds = says and self.watermark.found and self.agree is not False
         object.__setattr__(self, "is_marked", holds)
 
     def summary(self) -> dict[str, Any]:
@@ -139,9 +140,9 @@ def _some_frames(file: Path) -> Iterator[npt.NDArray[np.uint8]]:
 def _metadata(file: Path) -> str:
     with contextlib.suppress(OSError):
         packet = xmp_of(file)
-        for kind in (COMPOSITE, GENERATED):
+        for kind in MADE_BY_MODELS:
             if kind.encode() in packet:
                 return kind
     with av.open(f"file:{file.absolute()}", metadata_errors="replace") as container:
         comment = " ".join(value for key, value in container.metadata.items() if key.lower() == "comment")
-    return next((kind for kind in (COMPOSITE, GENERATED) if kind in comment), "")
+    return next((kind for kind in MADE_BY_MODELS if kind in comment), "")

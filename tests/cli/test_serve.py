@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -34,6 +35,21 @@ def test_an_address_that_is_taken_is_named(tmp_path: Path, capsys: pytest.Captur
         port = str(taken.getsockname()[1])
         assert main(["serve", "--data", str(tmp_path / "data"), "--port", port]) == 2
     assert f"cannot listen on 127.0.0.1, port {port}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["file", "file/data", "dangling"])
+def test_a_data_folder_that_cannot_be_made_is_named(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "else")
+    mask = os.umask(0o022)
+    try:
+        assert main(["serve", "--port", "0", "--data", str(tmp_path / name)]) == 2
+    finally:
+        os.umask(mask)
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: The output '{tmp_path / name}' could not be written") and shown.count("\n") == 1
 
 
 def test_every_setting_is_an_option_but_secrets(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fantasytalking.errors import SettingsError
 from fantasytalking.media.video import read_frames, write_video
+from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.provenance.label import Label
 from fantasytalking.provenance.marks import Marks
 
@@ -55,3 +57,29 @@ def test_it_is_in_the_file_of_a_video_and_by_the_time_of_the_whole_one(tmp_path)
         [bool((frame < 100).any()) for frame in read_frames(tmp_path / name)[0]] for name in ("start.mp4", "part.mp4")
     ]
     assert dark == [[True] * 5 + [False], [False] * 3 + [True] * 3]
+
+
+@pytest.mark.parametrize("text", ["", "  ", "KI\nerzeugt", "\u202eAI", "x" * 61, "人工智能生成", "🤖 AI", "בינה"])
+def test_a_text_that_nobody_could_read_is_refused_before_anything_is_computed(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"^label_text must be .* was given.*; give a word such as AI"):
+        GenerationSettings(label="repeated", label_text=text)
+    with pytest.raises(SettingsError):
+        Label(text, True)
+    assert GenerationSettings(label_text=text).label == "off"
+
+
+@pytest.mark.parametrize(
+    "text", ["Généré par IA", "Künstlich erzeugt", "Δημιουργήθηκε", "Създадено изкуствено", "żółć ę"]
+)
+def test_letters_of_europe_are_drawn(text: str) -> None:
+    GenerationSettings(label="always", label_text=text)
+
+
+@pytest.mark.parametrize("text", ["AI-generated video of a person who never said this", "W" * 60])
+def test_a_long_text_is_seen_to_its_end(text: str) -> None:
+    wide, narrow = (np.full((*size, 3), 90, np.uint8) for size in ((240, 2000), (600, 240)))
+    one_line, several = (Label(text, True).draw(frame, 0.0) for frame in (wide, narrow))
+    # the same letters: as much white, but for the spaces at the ends of lines
+    whites = [float((drawn > 200).sum()) for drawn in (one_line, several)]
+    assert whites[0] > 0 and abs(whites[1] / whites[0] - 1) < 0.02
+    assert (several[:, -6:] == narrow[:, -6:]).all()

@@ -10,7 +10,8 @@ import jinja2
 import pytest
 from markupsafe import Markup
 
-from fantasytalking.reporting.html import finite, number, plural, printable, render, render_page
+from fantasytalking.reporting.html import finite, number, plural, render, render_page
+from fantasytalking.system.printable_text import printable
 
 HOSTILE = "<script>alert('\"')</script>&\n\x1b[31m.mp4"
 

@@ -76,11 +76,31 @@ def test_a_finished_video_is_served_whole_and_in_ranges(server: ServiceProcess, 
     assert part.status_code == 206 and part.content == whole.content[10:20]
     changed = {"Range": "bytes=10-19", "If-Range": '"another"'}
     assert server.call("GET", f"/v1/videos/{finished}/content", headers=changed).content == whole.content
-    assert server.call("GET", f"/v1/videos/{finished}/content", headers={"Range": "bytes=9999999-"}).status_code == 416
+    outside = server.call("GET", f"/v1/videos/{finished}/content", headers={"Range": "bytes=9999999-"})
+    assert outside.status_code == 416 and outside.headers["content-range"] == f"bytes */{len(whole.content)}"
+    assert outside.json()["error"]["code"] == "bad_range"
+    for odd in ("bytes=abc", "lines=1-2", "bytes=5-2"):
+        answer = server.call("GET", f"/v1/videos/{finished}/content", headers={"Range": odd})
+        assert (answer.status_code, answer.content) == (200, whole.content), odd
+    known = {"If-None-Match": f'"other", W/{whole.headers["etag"]}'}
+    again = server.call("GET", f"/v1/videos/{finished}/content", headers=known)
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", whole.headers["etag"])
     saved = server.call("GET", f"/v1/videos/{finished}/content?download=1")
     assert saved.headers["content-disposition"] == f'attachment; filename="{finished}.mp4"'
     for picture in ("thumbnail", "preview", "input/image"):
         assert server.call("GET", f"/v1/videos/{finished}/{picture}").content.startswith(b"\xff\xd8\xff")
+
+
+def test_head_is_answered_as_get_without_a_body(server: ServiceProcess, finished: str) -> None:
+    video = f"/v1/videos/{finished}"
+    for path in ("/", "/healthz", "/static/icon.svg", video, f"{video}/content", f"{video}/events", "/v1/videos/none"):
+        with httpx2.stream("HEAD", server.url + path, timeout=20) as head:
+            got = server.call("GET", path)
+            assert (head.status_code, head.read()) == (got.status_code, b""), path
+            assert head.headers.get("content-length") == got.headers.get("content-length")
+            assert head.headers["content-type"] == got.headers["content-type"]
+    part = server.call("HEAD", f"{video}/content", headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.headers["content-length"]) == (206, "10")
 
 
 def pictures_of(video: bytes) -> list[bytes]:
@@ -173,7 +193,14 @@ def test_footage_is_dubbed_and_two_people_speak(server: ServiceProcess, given: d
 @pytest.mark.parametrize(
     ("fields", "left_out", "status", "param", "told"),
     [
-        ({"steps": "0"}, "", 422, "steps", "steps must be a whole number from 1 to 1000, but 0 was given"),
+        (
+            {"steps": "0"},
+            "",
+            422,
+            "steps",
+            "steps must be a whole number from 1 to 1000, but 0 was given; leave it out for 2.",
+        ),
+        ({"steps": "9" * 400}, "", 422, "steps", "steps must be a whole number from 1 to 1000"),
         ({"stepz": "3"}, "", 422, "steps", "There is no field 'stepz'; did you mean 'steps'?"),
         ({"model": "/etc"}, "", 422, "model", "There is no model '/etc' here"),
         ({"profile": "quick"}, "", 422, "profile", "There is no profile 'quick'"),

@@ -16,7 +16,7 @@ from fantasytalking.cli.options import parse
 from fantasytalking.errors import SettingsError
 from fantasytalking.evaluation.metrics.registry import ALL, METRICS, Backend, metrics_help
 from fantasytalking.pipeline.progress import Progress, TerminalProgress, quiet_frameworks
-from fantasytalking.reporting.html import printable
+from fantasytalking.system.printable_text import printable
 
 if TYPE_CHECKING:
     from fantasytalking.evaluation.results import Report

@@ -14,8 +14,8 @@ import tyro
 from fantasytalking.cli.options import parse
 from fantasytalking.errors import SettingsError
 from fantasytalking.pipeline.progress import TerminalProgress
-from fantasytalking.reporting.html import printable
 from fantasytalking.system.files import check_output
+from fantasytalking.system.printable_text import printable
 
 if TYPE_CHECKING:
     from fantasytalking.evaluation.benchmark.clip_choice import ClipChoice

@@ -14,6 +14,7 @@ from fantasytalking.cli.options import parse
 from fantasytalking.cli.server_run import check_server_options
 from fantasytalking.errors import VideoError
 from fantasytalking.generation.run_options import MemoryOptions, ProfileOptions, RunOptions
+from fantasytalking.provenance.marks import MADE_BY_MODELS
 from fantasytalking.system.files import existing_file
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def _text(found: Verification, owner: str) -> str:
     lines.append(f"metadata:   {found.metadata.rpartition('/')[2] or 'no digital source type'}")
     if found.agree is False:
         lines.append("Manifest and watermark name different generations: one of them was put there from another video.")
+    if found.manifest.state == "valid" and found.manifest.source_type not in MADE_BY_MODELS:
+        lines.append("The manifest does not say that a model had a part in the video.")
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fantasytalking.errors import SettingsError
+from fantasytalking.provenance.label import check_label_text
 from fantasytalking.system.records import FieldDescription, describe, field, plain, record
 
 __all__ = ["DECIDING_BY_PASS", "NEGATIVE_PROMPT", "GenerationSettings", "settings_list", "settings_table"]
@@ -225,7 +226,9 @@ class GenerationSettings:
             "Visible label in the upper left corner: repeated: for the first 5 s and again at each minute, always: throughout, off: none."
         ),
     ] = "off"
-    label_text: Annotated[str, field("Text of the visible label, such as AI, KI or AI-generated.")] = "AI"
+    label_text: Annotated[
+        str, field("Text of the visible label in Latin, Greek or Cyrillic letters, such as AI, KI or AI-generated.")
+    ] = "AI"
     prompt: Annotated[str, field("What the video shows, in words, for models with a text encoder.")] = ""
     negative_prompt: Annotated[str, field("What the video must not show, in words.")] = NEGATIVE_PROMPT
     batch_passes: Annotated[
@@ -261,6 +264,8 @@ class GenerationSettings:
     ] = None
 
     def __post_init__(self) -> None:
+        if self.label != "off":
+            check_label_text(self.label_text)
         for what in ("audio", "guidance"):
             start, end = getattr(self, f"{what}_start_percent"), getattr(self, f"{what}_end_percent")
             if start > end:

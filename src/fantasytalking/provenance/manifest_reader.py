@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from fantasytalking.errors import InputError
+from fantasytalking.provenance.manifest_claims import Claims, text_of
 from fantasytalking.provenance.offline_c2pa import offline_context
-from fantasytalking.provenance.signed_manifest import GENERATION, MIME_TYPES, sidecar_of
+from fantasytalking.provenance.signed_manifest import MIME_TYPES, sidecar_of
 from fantasytalking.provenance.signing_identity import SELF_MADE
 
 __all__ = ["ManifestReport", "read_manifest"]
 
 _UNTRUSTED = "signingCredential.untrusted"
+_MOST_REASONS = 10
 _SENTENCES = {
     "assertion.bmffHash.mismatch": "The file was changed after it was signed.",
     "assertion.dataHash.mismatch": "The file was changed after it was signed.",
@@ -106,7 +108,11 @@ def _read(file: Path, kind: str, manifest: bytes | None, known: _Known) -> Manif
     except c2pa.C2paError as error:
         if "fetch remote manifests" in str(error):  # c2pa has no class of its own for it
             return ManifestReport("none", (_ELSEWHERE,))
-        return ManifestReport("invalid", (f"The manifest cannot be read: {error}.",))
+        return ManifestReport("invalid", (f"The manifest cannot be read: {text_of(str(error))}.",))
+    except InputError:  # the certificates' fault, not the manifest's; a ValueError, too
+        raise
+    except (KeyError, ValueError, RecursionError):  # c2pa's reader gave what is no JSON of a manifest
+        return ManifestReport("invalid", ("The manifest cannot be read: it is not built as C2PA's rules say.",))
 
 
 def _may_grow(file: Path) -> bool:
@@ -125,34 +131,26 @@ def _kind_of(file: Path) -> str:
 
 def _report(content: BinaryIO, kind: str, manifest: bytes | None, known: _Known) -> ManifestReport:
     found = _found(content, kind, manifest, None)
-    active = found["manifests"][found["active_manifest"]]
+    claims = Claims(found["manifests"][found["active_manifest"]])
     valid = found["validation_state"] in ("Valid", "Trusted")
-    why = [
-        _SENTENCES.get(one["code"], f"{one.get('explanation', one['code'])} ({one['code']}).")
-        for one in _failures(found)
-    ]
-    data = {one["label"]: one["data"] for one in active.get("assertions", [])}
-    generation, signature = data.get(GENERATION, {}), active.get("signature_info", {})
     trust: Trust = "none"
     if valid:
-        organisation = signature.get("issuer") or ""
-        trust = "self-made" if organisation == SELF_MADE else "unlisted"
+        trust = "self-made" if claims.organisation == SELF_MADE else "unlisted"
         for name, anchors in zip(("own", "listed"), known, strict=True):
             if anchors is not None and _found(content, kind, manifest, anchors)["validation_state"] == "Trusted":
                 trust = name  # type: ignore[assignment]  # a literal of the loop
-    tool = (active.get("claim_generator_info") or [{}])[0]
     return ManifestReport(
         "valid" if valid else "invalid",
-        () if valid else tuple(dict.fromkeys(why)),
-        ", ".join(filter(None, (signature.get("issuer"), signature.get("common_name")))),
+        () if valid else tuple(dict.fromkeys(_reasons(found))),
+        claims.signer,
         trust,
-        " ".join(filter(None, (tool.get("name"), tool.get("version")))),
-        _source_type(data),
-        generation.get("identifier"),
-        generation.get("model", ""),
-        generation.get("settings_sha256", ""),
-        tuple(one.get("title", "") for one in active.get("ingredients", [])),
-        _covers(data, valid),
+        claims.generator,
+        claims.source_type,
+        claims.identifier,
+        claims.model,
+        claims.settings_sha256,
+        claims.sources,
+        claims.covers if valid else "nothing",
         manifest is not None,
     )
 
@@ -171,25 +169,12 @@ def _found(content: BinaryIO, kind: str, manifest: bytes | None, anchors: str | 
         return found | {"validation_state": reader.get_validation_state()}
 
 
-def _failures(found: dict[str, Any]) -> list[dict[str, Any]]:
-    return [one for one in found.get("validation_status", []) if one["code"] != _UNTRUSTED]
-
-
-def _source_type(data: dict[str, Any]) -> str:
-    """IPTC's digital source type of the first action that names one."""
-    actions = [
-        one for label, value in data.items() if label.startswith("c2pa.actions") for one in value.get("actions", [])
+def _reasons(found: dict[str, Any]) -> list[str]:
+    """Why a manifest is invalid, one sentence each; the first ones, as a manifest may have any number of faults."""
+    failures = [one for one in found.get("validation_status", []) if one["code"] != _UNTRUSTED][:_MOST_REASONS]
+    return [
+        _SENTENCES.get(
+            one["code"], f"{text_of(one.get('explanation')) or text_of(one['code'])} ({text_of(one['code'])})."
+        )
+        for one in failures
     ]
-    return next((one["digitalSourceType"] for one in actions if "digitalSourceType" in one), "")
-
-
-def _covers(data: dict[str, Any], valid: bool) -> Literal["all", "header", "nothing"]:
-    if not valid:
-        return "nothing"
-    excluded = [
-        one["xpath"]
-        for label, value in data.items()
-        if label.startswith("c2pa.hash.bmff")
-        for one in value.get("exclusions", [])
-    ]
-    return "header" if {"/mdat", "/moof"} & set(excluded) else "all"

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["COMPOSITE", "GENERATED", "LabelTimes", "Marks"]
+__all__ = ["COMPOSITE", "GENERATED", "MADE_BY_MODELS", "LabelTimes", "Marks"]
 
 _VOCABULARY = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 GENERATED = f"{_VOCABULARY}trainedAlgorithmicMedia"
 """IPTC's digital source type of a video that a model made."""
 COMPOSITE = f"{_VOCABULARY}compositeWithTrainedAlgorithmicMedia"
 """IPTC's digital source type of footage of which a model made a part."""
+MADE_BY_MODELS = (COMPOSITE, GENERATED)
+"""Both: that a model had a part in it."""
 
 LabelTimes = Literal["off", "repeated", "always"]
 

@@ -18,7 +18,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-__all__ = ["ARROWS", "DASH", "finite", "number", "plural", "printable", "render", "render_page"]
+from fantasytalking.system.printable_text import printable
+
+__all__ = ["ARROWS", "DASH", "finite", "number", "plural", "render", "render_page"]
 
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 """Signs of a metric's better direction."""
@@ -73,14 +75,6 @@ def render_page(
             **values,
         )
     )
-
-
-def printable(value: object) -> str:
-    """A value as text on one line: control characters, direction marks and broken encodings become visible escapes.
-
-    A file name may hold a line break, an escape sequence of the terminal, or bytes that are not UTF-8.
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(value))
 
 
 def finite(value: Any) -> float | None:

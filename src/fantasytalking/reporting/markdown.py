@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from fantasytalking.reporting.html import printable
+from fantasytalking.system.printable_text import printable
 
 __all__ = ["markdown", "markdown_cell"]
 

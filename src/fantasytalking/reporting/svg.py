@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup, escape
 
-from fantasytalking.reporting.html import number, printable
+from fantasytalking.reporting.html import number
+from fantasytalking.system.printable_text import printable
 
 __all__ = ["Scale", "element", "figure", "tick_label", "ticks", "x_axis", "y_axis"]
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fantasytalking.errors import SettingsError
 from fantasytalking.serving.server_settings import ServerSettings
 from fantasytalking.system.records import nearest_name
 
-__all__ = ["model_named", "offered_models"]
+if TYPE_CHECKING:
+    from fantasytalking.pipeline.settings import GenerationSettings
+
+__all__ = ["default_settings", "model_named", "offered_models"]
 
 
 def offered_models(settings: ServerSettings) -> dict[str, str]:
@@ -38,3 +42,19 @@ def model_named(settings: ServerSettings, name: str | None) -> tuple[str, str]:
     if shown not in offered:
         raise SettingsError(f"There is no model {shown!r} here; {nearest_name(shown, offered, 'models')}")
     return shown, offered[shown]
+
+
+def default_settings(settings: ServerSettings, model: str | None = None) -> GenerationSettings:
+    """Settings of a model where nothing is given; the library's where the model is not on this machine yet.
+
+    Args:
+        settings: Of the server.
+        model: Name of the model in the API; None takes the default.
+    """
+    from fantasytalking.pipeline.early_inputs import read_demands
+    from fantasytalking.pipeline.model_names import resolve_model
+    from fantasytalking.pipeline.settings import GenerationSettings
+
+    found = resolve_model(model_named(settings, model)[1])
+    demands = read_demands(found, {}) if isinstance(found, Path) else None
+    return GenerationSettings() if demands is None else demands.settings

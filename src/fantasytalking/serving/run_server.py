@@ -22,6 +22,7 @@ from fantasytalking.serving.api.service import Service
 from fantasytalking.serving.operations.structured_logs import configure_logs
 from fantasytalking.serving.server_settings import ServerSettings
 from fantasytalking.serving.uploads.file_kinds import MEDIA_FORMATS
+from fantasytalking.system.files import full_disk_error
 
 __all__ = ["run_server"]
 
@@ -58,13 +59,15 @@ def run_server(settings: ServerSettings, out: TextIO) -> int:
 
     Raises:
         SettingsError: A setting cannot be used, or the address is taken.
+        OutputError: The data folder cannot be made.
     """
     check_access(settings)
     with _listen(settings) as listening:
-        configure_logs(settings.log_format, settings.log_level)
         # What is sent and made is nobody else's business on this machine; workers inherit it.
         os.umask(0o077)
-        settings.data.mkdir(parents=True, exist_ok=True)
+        with full_disk_error(settings.data):
+            settings.data.mkdir(parents=True, exist_ok=True)
+        configure_logs(settings.log_format, settings.log_level)
         restrict_media(MEDIA_FORMATS, settings.video_pixels)
         # What is too large for memory goes to this disk, not to a small /tmp.
         tempfile.tempdir = str(settings.data.absolute() / "uploads")

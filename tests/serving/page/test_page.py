@@ -32,7 +32,7 @@ SECONDS = 1.0
 SIDE = 160
 MOST_WAITING = 2
 OTHER_STEPS = 2
-"""Steps of the server's second model, where none are given; it is never loaded."""
+"""Steps of the server's second model, where none are given; it is hardly ever loaded."""
 PATIENCE = 60
 """Seconds; the machine may be busy with other tests."""
 
@@ -290,6 +290,9 @@ def test_a_video_is_used_again_with_picture_speech_settings_and_seed(
     assert page.locator("#portrait-image").evaluate("image => image.naturalWidth") == 260
     assert page.locator("#reused button").count() == 0
     open_settings(page)
+    # what was asked for, and not what the server decided by itself
+    assert set(first["given"]) == {"seed", "longest_side", "steps"}
+    expect(page.locator("#changed-count")).to_have_text("3 changed")
     assert page.locator("[name=seed]").input_value() == "1"
     assert page.locator("[name=longest_side]").input_value() == str(SIDE)
     expect(page.locator("[data-setting=seed] .mark")).to_be_visible()
@@ -303,12 +306,11 @@ def test_a_value_that_is_the_default_of_another_model_is_restored(page: Page, se
     usual = next(one["default"] for one in server.get("/v1/settings")["data"] if one["name"] == "steps")
     assert usual != OTHER_STEPS
     files = [("image_reference", inputs / "portrait.png"), ("audio_reference", inputs / "speech.wav")]
-    running = server.make(files, LET_IN, steps="900")
-    waiting = server.make(files, LET_IN, model="other", steps=str(usual))
-    for job in (waiting, running):
-        server.call("POST", f"/v1/videos/{job}/cancel", headers=LET_IN)
+    job = server.make(files, LET_IN, model="other", steps=str(usual))
+    # before a worker takes it, as a rule; one that has taken it gives it up while it loads the model
+    server.call("POST", f"/v1/videos/{job}/cancel", headers=LET_IN)
     fresh(page)
-    page.locator(f"[data-job={waiting}] button[aria-label^='Use picture']").click()
+    page.locator(f"[data-job={job}] button[aria-label^='Use picture']").click()
     expect(page.locator("#reused")).to_contain_text("are in the form")
     open_settings(page)
     assert page.locator("[name=model]").input_value() == "other"
@@ -367,10 +369,11 @@ def test_a_compared_video_is_made_again_with_another_seed_in_one_click(
     expect(page.locator("#compare-dialog")).not_to_be_visible()
     new = until(lambda: [job for job in server.videos() if job["id"] not in before])[0]
     assert page.evaluate("document.activeElement.id") == "stage-title"
-    differ = [name for name, value in videos[0]["settings"].items() if new["settings"][name] != value]
-    assert differ == ["seed"] and [one["field"] for one in new["inputs"]] == ["image_reference", "audio_reference"]
     expect(page.locator("#summary")).to_contain_text("Needs a portrait and a speech.")
     expect(page.locator("#stage-actions")).to_be_visible()
+    made = server.get(f"/v1/videos/{new['id']}")
+    differ = [name for name, value in videos[0]["settings"].items() if made["settings"][name] != value]
+    assert differ == ["seed"] and [one["field"] for one in made["inputs"]] == ["image_reference", "audio_reference"]
 
 
 def test_a_video_is_checked_for_marks_by_file_and_from_the_history(
@@ -423,6 +426,23 @@ def test_a_full_queue_tells_the_time_and_running_videos_are_cancelled(page: Page
         page.click("#stage-cancel")
         expect(page.locator("#stage-error")).to_contain_text("Cancelled")
         assert server.get(f"/v1/videos/{job['id']}")["status"] == "cancelled"
+    # In a form that did not send it there are no entries to try again with.
+    fresh(page)
+    page.locator(f"[data-job={job['id']}] .card-picture").click()
+    expect(page.locator("#stage-error p")).to_have_text("Cancelled.")
+    expect(page.locator("#stage-error button")).to_have_text(["Use its picture, speech and settings"])
+
+
+def test_what_another_tab_deletes_and_adds_is_seen_when_the_page_is(
+    page: Page, server: Server, inputs: Path, videos: list[dict[str, Any]]
+) -> None:
+    fresh(page)
+    gone = next(one for one in server.videos() if one["status"] == "cancelled")
+    expect(page.locator(f"[data-job={gone['id']}]")).to_be_visible()
+    server.call("DELETE", f"/v1/videos/{gone['id']}", headers=LET_IN)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator(f"[data-job={gone['id']}]")).to_have_count(0)
+    expect(page.locator(f"[data-job={videos[0]['id']}]")).to_be_visible()
 
 
 def test_errors_stand_beside_what_they_are_about(page: Page, inputs: Path) -> None:

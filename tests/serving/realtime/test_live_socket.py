@@ -96,8 +96,34 @@ def test_speech_in_chunks_becomes_a_growing_video_and_the_process_serves_the_nex
         assert json.loads(socket.receive_text())["type"] == "session.started"
         socket.send_bytes(pcm[:3201])
         socket.send_text(json.dumps({"type": "speech.finish"}))
-        told, _, _ = rest(socket)
-        assert [one["error"]["code"] for one in told if one["type"] == "error"] == ["audio_error"]
+        told, _, code = rest(socket)
+        assert [one["error"]["code"] for one in told if one["type"] == "error"] == ["audio_error"] and code == 1008
+    # Nothing said is no fault.
+    with client.websocket_connect("/v1/realtime") as socket:
+        begin(socket)
+        socket.send_text(json.dumps({"type": "speech.finish"}))
+        told, video, code = rest(socket)
+        assert [one["type"] for one in told] == ["session.started", "session.ended"], told
+        assert (told[1]["frames"], video, code) == (0, b"", 1000)
+    # What must not be sent is told once, as the last message.
+    for wrong in (json.dumps({"type": "session.start"}), "hello", bytes(5 * 2**20)):
+        with client.websocket_connect("/v1/realtime") as socket:
+            begin(socket)
+            socket.send_text(wrong) if isinstance(wrong, str) else socket.send_bytes(wrong)
+            told, _, code = rest(socket)
+            kinds = [one["type"] for one in told]
+            assert kinds.count("error") == 1 and kinds[-1] == "error" and code == 1008, told
+    # Whoever begins while a session that nobody wants any more is ending waits for its end.
+    with client.websocket_connect("/v1/realtime") as socket:
+        begin(socket)
+        assert json.loads(socket.receive_text())["type"] == "session.started"
+        socket.send_text(json.dumps({"type": "session.cancel"}))
+        with client.websocket_connect("/v1/realtime") as second:
+            begin(second)
+            assert json.loads(second.receive_text())["type"] == "session.started"
+            second.send_text(json.dumps({"type": "session.cancel"}))
+            rest(second)
+        rest(socket)
     # A client that leaves ends its session, and there is room for another.
     with client.websocket_connect("/v1/realtime") as socket:
         begin(socket)
@@ -120,14 +146,15 @@ def test_speech_in_chunks_becomes_a_growing_video_and_the_process_serves_the_nex
     ("first", "code"),
     [
         ("hello", "settings_error"),
+        (b"speech", "settings_error"),
         (json.dumps({"type": "speech.finish"}), "bad_request"),
         (json.dumps({"type": "session.start"}), "input_error"),
         (json.dumps({"type": "session.start", "image_reference": "AAAA", "model": "none"}), "settings_error"),
     ],
 )
-def test_a_session_that_cannot_begin_is_one_error(client: TestClient, first: str, code: str) -> None:
+def test_a_session_that_cannot_begin_is_one_error(client: TestClient, first: str | bytes, code: str) -> None:
     with client.websocket_connect("/v1/realtime") as socket:
-        socket.send_text(first)
+        socket.send_text(first) if isinstance(first, str) else socket.send_bytes(first)
         (told,), _, closed = rest(socket)
     assert told["type"] == "error" and told["error"]["code"] == code and closed == 1008
 

@@ -14,7 +14,8 @@ from fantasytalking.evaluation.report.clip_gallery import choose_clips, clips_se
 from fantasytalking.evaluation.report.report_plots import MOST_DOTS, distributions, mean_plots
 from fantasytalking.evaluation.report.report_table import comparison_values, result_values
 from fantasytalking.evaluation.results import Report
-from fantasytalking.reporting.html import printable, render_page
+from fantasytalking.reporting.html import render_page
+from fantasytalking.system.printable_text import printable
 from fantasytalking.system.records import describe
 
 __all__ = ["MAX_BYTES", "page"]

@@ -23,7 +23,7 @@ from fantasytalking.serving.jobs.job_errors import without_paths
 from fantasytalking.serving.jobs.job_files import FOOTAGE, IMAGE, JobFiles, new_job_id
 from fantasytalking.serving.jobs.job_records import Job, JobInputs, Mode, NewJob
 from fantasytalking.serving.jobs.job_store import JobStore, QueueFull
-from fantasytalking.serving.offered_models import model_named
+from fantasytalking.serving.offered_models import default_settings, model_named
 from fantasytalking.serving.server_settings import ServerSettings
 from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.records import nearest_name
@@ -101,12 +101,12 @@ class VideoDesk:
 
     def _accept(self, job: str, request: VideoRequest, sender: Sender) -> tuple[Job, bool]:
         check_names(request.fields, FIELDS)
-        given = parsed_settings(request.fields)
+        model, known_model = model_named(self._settings, request.model)
+        given = parsed_settings(request.fields, default_settings(self._settings, request.model))
         mode, faces = _mode(request), _faces(request)
         if faces and given.get("face") is not None:
             raise SettingsError("audio_face says which faces speak; leave out face.")
         self._check_prompts(given)
-        model, known_model = model_named(self._settings, request.model)
         if request.profile not in PROFILES:
             raise SettingsError(
                 f"There is no profile {request.profile!r}; {nearest_name(request.profile, PROFILES, 'profiles')}"

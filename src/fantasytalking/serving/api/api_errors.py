@@ -60,6 +60,7 @@ _MEANINGS = {
     409: "It is not in the state for that.",
     413: "It is larger or longer than the server accepts.",
     415: "A file of no kind that is known.",
+    416: "The range lies outside the file.",
     422: "A file or a setting cannot be used.",
     429: "Too many jobs or requests; Retry-After says when to come back.",
     501: "The server lacks the package for that.",

@@ -13,7 +13,8 @@ from fantasytalking.errors import MissingDependencyError
 from fantasytalking.serving.api.accept_video import VideoDesk
 from fantasytalking.serving.api.access import protect
 from fantasytalking.serving.api.api_errors import add_error_handlers
-from fantasytalking.serving.api.information import default_settings, information_routes
+from fantasytalking.serving.api.head_requests import HeadRequests
+from fantasytalking.serving.api.information import information_routes
 from fantasytalking.serving.api.service import Service, Workers
 from fantasytalking.serving.api.speech_synthesis import speech_routes
 from fantasytalking.serving.api.verifying import verifying_routes
@@ -24,7 +25,7 @@ from fantasytalking.serving.jobs.job_files import JobFiles
 from fantasytalking.serving.jobs.job_store import JobStore
 from fantasytalking.serving.jobs.job_tables import open_database
 from fantasytalking.serving.jobs.retention import Retention
-from fantasytalking.serving.offered_models import offered_models
+from fantasytalking.serving.offered_models import default_settings, offered_models
 from fantasytalking.serving.operations.health import Readiness, operations_routes
 from fantasytalking.serving.operations.metrics import Metrics
 from fantasytalking.serving.operations.request_log import RequestLog
@@ -83,6 +84,7 @@ def create_app(settings: ServerSettings, workers: Workers | None = None) -> Fast
     if settings.page:
         add_page(app)
     add_error_handlers(app, settings.data)
+    app.add_middleware(HeadRequests)
     protect(app, settings)
     app.add_middleware(RequestLog, metrics=metrics)
     return app

@@ -15,18 +15,17 @@ from fantasytalking.perception.face_confidence import check_face
 from fantasytalking.perception.faces import MIN_FACE_SIZE, detect_faces
 from fantasytalking.pipeline.early_inputs import read_demands
 from fantasytalking.pipeline.model_names import embedded_folder, resolve_model
-from fantasytalking.pipeline.settings import GenerationSettings, settings_list
+from fantasytalking.pipeline.settings import settings_list
 from fantasytalking.serving.api.api_errors import ApiError, error_responses
 from fantasytalking.serving.api.input_checks import check_file
 from fantasytalking.serving.api.one_file import one_file, one_file_body
 from fantasytalking.serving.api.service import service_of
 from fantasytalking.serving.api.settings_schema import setting_object
 from fantasytalking.serving.api.video_request import PROFILES
-from fantasytalking.serving.offered_models import model_named, offered_models
+from fantasytalking.serving.offered_models import default_settings, offered_models
 from fantasytalking.serving.realtime.live_messages import LIVE_IMAGE_BYTES
-from fantasytalking.serving.server_settings import ServerSettings
 
-__all__ = ["default_settings", "information_routes"]
+__all__ = ["information_routes"]
 
 _EXAMPLES = {"portrait": ("portrait.png", "image/png"), "speech": ("speech.wav", "audio/wav")}
 _LIMITS = (
@@ -53,18 +52,6 @@ class FoundFaces(BaseModel):
     width: int
     height: int
     faces: list[FoundFace]
-
-
-def default_settings(settings: ServerSettings, model: str | None = None) -> GenerationSettings:
-    """Settings of a model where nothing is given; the library's where the model is not on this machine yet.
-
-    Args:
-        settings: Of the server.
-        model: Name of the model in the API; None takes the default.
-    """
-    found = resolve_model(model_named(settings, model)[1])
-    demands = read_demands(found, {}) if isinstance(found, Path) else None
-    return GenerationSettings() if demands is None else demands.settings
 
 
 def information_routes() -> APIRouter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,13 +15,14 @@ __all__ = ["check_names", "parsed_settings", "setting_object", "setting_schema",
 _TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Picture", ("longest_side", "fps", "face", "face_check")),
-    ("Speech", ("max_seconds", "audio_guidance_scale", "audio_scale", "audio_level")),
+    ("Speech", ("max_seconds", "separate_speech", "audio_guidance_scale", "audio_scale", "audio_level")),
     ("Motion", ("w_face", "w_body", "identity_scale")),
     ("Prompt", ("prompt", "negative_prompt", "prompt_guidance_scale")),
     ("Sampling", ("steps", "seed", "sigma_shift")),
     ("Dubbing", ("dub_",)),
     ("Long videos", ("long_video", "segment_seconds", "window_weights", "prefix_noise", "anchor_audio", "hold_look")),
     ("Guidance over the steps", ("audio_start", "audio_end", "guidance_start", "guidance_end")),
+    ("Marks", ("manifest", "watermark", "label")),
     ("Speed", ("batch_passes", "reuse_conditions", "cache")),
 )
 _REST = "More"
@@ -60,6 +62,7 @@ def setting_object(setting: FieldDescription, default: Any) -> dict[str, Any]:
         "title": setting.name.replace("_", " ")
         .replace("w face", "face motion")
         .replace("w body", "body motion")
+        .replace("fps", "frame rate")
         .capitalize(),
         "help": setting.help,
         "type": _TYPES[setting.kind],
@@ -89,8 +92,12 @@ def check_names(names: Mapping[str, Any], others: tuple[str, ...]) -> None:
             raise SettingsError(f"There is no field {name!r}; {nearest_name(name, known, 'fields')}")
 
 
-def parsed_settings(fields: Mapping[str, Any]) -> dict[str, Any]:
+def parsed_settings(fields: Mapping[str, Any], usual: GenerationSettings | None = None) -> dict[str, Any]:
     """The settings among the fields of a request; those of a form are text.
+
+    Args:
+        fields: The fields.
+        usual: The model's defaults, which an error offers; None: the library's.
 
     Raises:
         SettingsError: A value is not accepted.
@@ -100,11 +107,15 @@ def parsed_settings(fields: Mapping[str, Any]) -> dict[str, Any]:
         if setting.name not in fields:
             continue
         value = fields[setting.name]
+        if usual is not None:
+            setting = dataclasses.replace(setting, default=getattr(usual, setting.name))
         # An empty field of a form means that nothing was given, but for texts, which may be empty.
         if isinstance(value, str) and setting.kind is not str:
             value = None if value == "" and setting.optional else setting.parse(value)
         elif isinstance(value, str) and setting.optional and value.lower() == "none":
             value = None
+        if isinstance(value, int | float | str):
+            setting.check(value)
         given[setting.name] = value
     GenerationSettings.create(given)
     return given

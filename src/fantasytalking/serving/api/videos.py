@@ -9,13 +9,14 @@ import cv2
 import numpy as np
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import JSONResponse
 
 from fantasytalking.media.image import load_image
 from fantasytalking.serving.api.accept_video import Sender
 from fantasytalking.serving.api.api_errors import ApiError, error_responses
 from fantasytalking.serving.api.identity import client_of
 from fantasytalking.serving.api.service import request_id_of, service_of
+from fantasytalking.serving.api.stored_file import StoredFile
 from fantasytalking.serving.api.video_objects import DeletedVideo, VideoList, VideoObject, stored_inputs, video_object
 from fantasytalking.serving.jobs.job_files import FOOTAGE
 from fantasytalking.serving.jobs.job_records import Job, JobStatus
@@ -32,12 +33,12 @@ _INPUT: dict[int | str, dict[str, Any]] = {
         "description": "The file. A picture is a PNG of the pixels that were sent; sound and footage are as they were sent.",
     },
     206: {"description": "The range that was asked for."},
-    416: {"description": "The range lies outside the file."},
+    304: {"description": "The client has the file already."},
 }
 _VIDEO: dict[int | str, dict[str, Any]] = {
     200: {"content": {"video/mp4": {}}, "description": "The video."},
     206: {"content": {"video/mp4": {}}, "description": "The range that was asked for."},
-    416: {"description": "The range lies outside the video."},
+    304: {"description": "The client has the video already."},
 }
 
 
@@ -126,19 +127,19 @@ def _add_looking(routes: APIRouter) -> None:
 def _add_content(routes: APIRouter) -> None:
     @routes.get(
         "/{video_id}/content",
-        response_class=FileResponse,
-        responses={**_VIDEO, **error_responses(404, 409)},
+        response_class=StoredFile,
+        responses={**_VIDEO, **error_responses(404, 409, 416)},
         summary="The video",
     )
     def get_content(
         request: Request,
         video_id: str,
         download: Annotated[bool, Query(description="Whether a browser is to save it.")] = False,
-    ) -> FileResponse:
+    ) -> StoredFile:
         service = service_of(request)
         path = service.video_of(service.job_of(request, video_id))
         how: Literal["attachment", "inline"] = "attachment" if download else "inline"
-        return FileResponse(
+        return StoredFile(
             path, media_type="video/mp4", filename=f"{video_id}.mp4", content_disposition_type=how, headers=_kept()
         )
 
@@ -187,11 +188,11 @@ def _add_pictures(routes: APIRouter) -> None:
 def _add_inputs(routes: APIRouter) -> None:
     @routes.get(
         "/{video_id}/input/{name}",
-        responses={**_INPUT, **error_responses(404)},
-        response_class=FileResponse,
+        responses={**_INPUT, **error_responses(404, 416)},
+        response_class=StoredFile,
         summary="A file that was sent for it, by its name among the inputs of the job",
     )
-    def get_input(request: Request, video_id: str, name: str) -> FileResponse:
+    def get_input(request: Request, video_id: str, name: str) -> StoredFile:
         service = service_of(request)
         job = service.job_of(request, video_id)
         stored = stored_inputs(job.inputs).get(name)
@@ -199,7 +200,7 @@ def _add_inputs(routes: APIRouter) -> None:
         if stored is None or not path.is_file():
             raise ApiError(404, "not_found", "The job has no input of this name; its inputs are among its values.")
         kind, ending = content_type(path, is_picture=stored == job.inputs.picture)
-        return FileResponse(path, media_type=kind, filename=f"{video_id}-{name}{ending}")
+        return StoredFile(path, media_type=kind, filename=f"{video_id}-{name}{ending}")
 
 
 def _small_picture(job: Job, folder: Path, longest: int = _THUMBNAIL) -> Response:

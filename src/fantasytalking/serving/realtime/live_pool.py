@@ -17,15 +17,24 @@ from fantasytalking.serving.workers.worker_options import WorkerOptions
 
 __all__ = ["LivePool", "LiveProcess"]
 
+_PAUSE = 0.05
+"""Seconds between two looks for room."""
+
 _log = logging.getLogger("fantasytalking.serving.realtime")
 
 
 class LiveProcess:
-    """A process that serves one session at a time."""
+    """A process that serves one session at a time.
+
+    Attributes:
+        free_since: When it last became free, on the monotonic clock.
+        is_leaving: Whether its client has gone, so that it is free in a moment.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self.free_since = time.monotonic()
+        self.is_leaving = False
 
     @classmethod
     async def start(cls, options: WorkerOptions) -> LiveProcess:
@@ -82,6 +91,7 @@ class LivePool:
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
         self._free: list[LiveProcess] = []
+        self._used: set[LiveProcess] = set()
         self._taken = 0
         self._closed = False
         self._sweeper: asyncio.Task[None] | None = None
@@ -91,15 +101,29 @@ class LivePool:
         """Whether another session may begin."""
         return not self._closed and self._taken < self._settings.realtime_sessions
 
+    async def room_soon(self, seconds: float) -> bool:
+        """Whether another session may begin, now or when one whose client has gone has ended: a page that is loaded again asks at once.
+
+        Args:
+            seconds: The longest wait for that.
+        """
+        until = time.monotonic() + seconds
+        while not self.has_room and any(one.is_leaving for one in self._used) and time.monotonic() < until:
+            await asyncio.sleep(_PAUSE)
+        return self.has_room
+
     async def take(self) -> LiveProcess:
         """A process for a session; `give_back` must follow. The caller has asked `has_room` in the same step of the event loop."""
         self._taken += 1
         while self._free:
             one = self._free.pop()
             if one.is_alive:
+                self._used.add(one)
                 return one
         try:
-            return await LiveProcess.start(WorkerOptions.of(self._settings, self._settings.devices[0]))
+            one = await LiveProcess.start(WorkerOptions.of(self._settings, self._settings.devices[0]))
+            self._used.add(one)
+            return one
         except BaseException:
             self._taken -= 1
             raise
@@ -107,6 +131,8 @@ class LivePool:
     async def give_back(self, one: LiveProcess, is_usable: bool) -> None:
         """Keep a process for the next session, or end it."""
         self._taken -= 1
+        self._used.discard(one)
+        one.is_leaving = False
         if is_usable and one.is_alive and not self._closed:
             one.free_since = time.monotonic()
             self._free.append(one)

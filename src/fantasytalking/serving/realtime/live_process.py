@@ -16,6 +16,7 @@ Packets (`live_packets.py`) come by standard input, whose end means that the ser
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -234,11 +235,15 @@ class LivePlace:
                 "started", fps=session.fps, width=width, height=height, settings=session.settings.to_dict()
             )
             told = time.monotonic()
-            writing = StreamWriter(
-                self.talker.video, session.fps, session.sample_rate, threads=threads, marks=session.marks
-            )
-            with writing as writer:
+            # No frame, where nothing was said, is no fault; to the writer it would be one.
+            with contextlib.ExitStack() as open_writer:
+                writer: StreamWriter | None = None
                 for frame in session:
+                    if writer is None:
+                        writing = StreamWriter(
+                            self.talker.video, session.fps, session.sample_rate, threads=threads, marks=session.marks
+                        )
+                        writer = open_writer.enter_context(writing)
                     writer.write(frame.pixels, frame.sound)
                     frames += 1
                     resting += frame.is_rest

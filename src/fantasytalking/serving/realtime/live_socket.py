@@ -15,7 +15,7 @@ from typing import Any
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from fastapi.concurrency import run_in_threadpool
 
-from fantasytalking.errors import FantasyTalkingError
+from fantasytalking.errors import FantasyTalkingError, InputError
 from fantasytalking.serving.api.refusals import error_body
 from fantasytalking.serving.jobs.job_errors import INTERNAL, error_of
 from fantasytalking.serving.offered_models import model_named
@@ -78,6 +78,7 @@ class _Conversation:
     def __init__(self, socket: WebSocket, settings: ServerSettings, pool: LivePool) -> None:
         self._socket, self._settings, self._pool = socket, settings, pool
         self._is_gone = False
+        self._fault: tuple[str, str, str] | None = None
 
     async def refuse(self, code: str, message: str, how: str) -> None:
         """Tell an error and close."""
@@ -93,14 +94,13 @@ class _Conversation:
             WebSocketDisconnect: It is gone.
         """
         settings = self._settings
-        async with asyncio.timeout(settings.idle_seconds):
-            first = parse_message(await self._socket.receive_text())
+        first = await self._first_message()
         if first["type"] != START:
             await self.refuse("bad_request", f"The first message must be {START}.", "refused")
             return
         start = await run_in_threadpool(SessionStart.of, first, min(settings.image_bytes, LIVE_IMAGE_BYTES))
         model, _ = model_named(settings, start.model)
-        if not self._pool.has_room:
+        if not await self._pool.room_soon(_END_SECONDS):
             await self.refuse(
                 "busy", "All live sessions of this server are taken; try again when one has ended.", "busy"
             )
@@ -124,8 +124,20 @@ class _Conversation:
         finally:
             await asyncio.shield(self._end(process, is_usable, folder))
         # Only now: whoever is told that the session has ended may begin the next one.
+        if self._fault is not None:
+            await self.refuse(*self._fault)
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             await self._socket.close(_CODES["normal"])
+
+    async def _first_message(self) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(self._settings.idle_seconds):
+                message = await self._socket.receive()
+        except TimeoutError:
+            raise InputError(f"No {START} came within {self._settings.idle_seconds:g} s; begin again.") from None
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1005))
+        return parse_message(message.get("text") or "")
 
     async def _end(self, process: LiveProcess, is_usable: bool, folder: Path) -> None:
         await self._pool.give_back(process, is_usable)
@@ -145,7 +157,7 @@ class _Conversation:
             hearing.cancel()
         if not seeing.done():
             # The client is gone or has cancelled: nobody takes what still comes.
-            self._is_gone = True
+            self._is_gone = process.is_leaving = True
             await process.tell("cancel")
             await asyncio.wait((seeing,), timeout=_END_SECONDS)
         seeing.cancel()
@@ -154,7 +166,7 @@ class _Conversation:
         return False
 
     async def _hear(self, process: LiveProcess) -> None:
-        """Hand on what the client sends; returns when it is gone or cancels."""
+        """Hand on what the client sends; returns when it is gone, cancels or sends what it must not."""
         while True:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
@@ -162,14 +174,17 @@ class _Conversation:
             chunk = message.get("bytes")
             if chunk is not None:
                 if len(chunk) > _CHUNK_BYTES:
-                    await self._say("error", **error_body("too_large", "A chunk of speech holds at most 4 MiB."))
+                    self._fault = "too_large", "A chunk of speech holds at most 4 MiB; send it in pieces.", "refused"
                     return
                 await process.speak(chunk)
                 continue
             try:
                 kind = parse_message(message.get("text") or "")["type"]
             except FantasyTalkingError as error:
-                await self._say("error", **error_body("bad_request", str(error)))
+                self._fault = "bad_request", str(error), "refused"
+                return
+            if kind == START:
+                self._fault = "bad_request", f"The session has begun already, so {START} cannot come again.", "refused"
                 return
             if kind == CANCEL:
                 return
@@ -185,16 +200,23 @@ class _Conversation:
                 continue
             told = json.loads(data)
             what = told.pop("type")
-            if what == "failed":
-                await self._send(process, self._say("error", **error_body(told["code"], told["message"])))
+            if self._fault is not None:
+                # An error is the last that is said.
+                pass
+            elif what == "failed":
+                how = "internal" if told["code"] == INTERNAL.code else "refused"
+                self._fault = told["code"], told["message"], how
             elif what == "started":
                 await self._send(process, self._say("session.started", mime=MIME, **told))
             elif what in ("delay", "ended"):
                 await self._send(process, self._say(f"session.{what}", **told))
             if what in ("ended", "failed"):
                 return True
-        gone = error_body("worker_died", "The process of this session ended; begin another one.")
-        await self._send(process, self._say("error", **gone))
+        self._fault = self._fault or (
+            "worker_died",
+            "The process of this session ended; begin another one.",
+            "internal",
+        )
         return False
 
     async def _send(self, process: LiveProcess, sending: Awaitable[None]) -> None:

@@ -57,6 +57,7 @@ export function verdict({ is_marked: isMarked, manifest, watermark, agree }) {
   if (isMarked) return ["good", "This video is marked as made by a model, and its marks hold."];
   if (agree === false) return ["bad", "The marks contradict each other: the statement and the watermark name different generations, so one of them comes from another video."];
   if (manifest.state === "invalid") return ["bad", `The signed statement does not hold${watermark.found ? ", but the watermark says that a model made this video." : ", so it proves nothing."}`];
+  if (manifest.state === "valid" && watermark.found) return ["bad", "The marks contradict each other: the signed statement does not say that a model had a part in the video, and the watermark says that a model made it."];
   if (manifest.state === "valid") return ["warn", "The signed statement holds. The watermark was not found."];
   if (watermark.found) return ["warn", "The watermark says that a model made this video. The signed statement is missing: saving a file anew takes it off."];
   return ["warn", "No mark was found. That does not say that the video is real: another program may have made it, or its marks may be lost."];

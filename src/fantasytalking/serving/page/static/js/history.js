@@ -8,6 +8,7 @@ import { length, moment } from "./words.js";
 
 const PAGE = 24;
 const POLL_MS = 3000;
+const LOOK_MS = 20000;
 
 /** Events: "open", "again" and "check" with detail job; "compare" with detail [job, job]. */
 export class History extends EventTarget {
@@ -26,6 +27,13 @@ export class History extends EventTarget {
     byId("compare-clear").addEventListener("click", () => this.#choose(null));
   }
 
+  /** Show what another tab, or a page that was left while it sent, has added or deleted: while this one is seen, and as soon as it is. */
+  follow() {
+    const look = () => document.visibilityState === "visible" && this.load();
+    document.addEventListener("visibilitychange", look);
+    setInterval(look, LOOK_MS);
+  }
+
   get jobs() {
     return [...this.#jobs.values()].sort((a, b) => b.created_at - a.created_at);
   }
@@ -37,6 +45,7 @@ export class History extends EventTarget {
     try {
       const { data, has_more: more } = await api.getJson(`/v1/videos?${query}`);
       if (after || this.#jobs.size <= PAGE) this.#more = more;
+      if (!after) this.#forget(data, more);
       for (const job of data) this.#jobs.set(job.id, job);
       this.#show();
       showError(byId("history-error"), null);
@@ -44,6 +53,18 @@ export class History extends EventTarget {
       if (error instanceof api.ApiError) showError(byId("history-error"), error.message, button("Load again", { kind: "small", onclick: () => this.load() }));
     }
     this.#poll();
+  }
+
+  /** Take out what is no longer on the newest page, though it would be: it was deleted elsewhere. */
+  #forget(data, more) {
+    const kept = new Set(data.map((job) => job.id));
+    const oldest = more ? data.at(-1).created_at : -Infinity;
+    for (const job of this.jobs) {
+      if (kept.has(job.id) || job.created_at <= oldest || job.id === this.shown) continue;
+      this.#jobs.delete(job.id);
+      this.#cards.delete(job.id);
+      this.#chosen = this.#chosen.filter((one) => one.id !== job.id);
+    }
   }
 
   /** Take over the state of a job that somebody else follows. */
@@ -98,7 +119,7 @@ export class History extends EventTarget {
     image.src = api.address(path);
     const name = { completed: "Play", failed: "Show the failure", cancelled: "Show" }[job.status] ?? "Follow";
     return make("button", { type: "button", class: "card-picture", "aria-label": `${name}: ${moment(job.created_at)}`, onclick: () => this.#tell("open", job) },
-      icon(job.status === "completed" ? "film" : job.status === "failed" ? "warning" : "clock"), image,
+      icon({ completed: "film", failed: "warning", cancelled: "remove" }[job.status] ?? "clock"), image,
       job.status === "completed" ? make("span", { class: "play", "aria-hidden": "true" }, icon("play")) : null);
   }
 

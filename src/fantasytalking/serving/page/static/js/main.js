@@ -46,7 +46,7 @@ async function start() {
   const reuse = new Reuse({ portrait, speech, store, extras, modelReady: () => redefined });
   const again = (job) => reuse.take(job);
   const stage = new Stage({ again, another: (job) => another(job), check: (job) => check.checkJob(job), compare: (job) => history.compareWith(job), tryAgain: () => create.submit() });
-  const another = (job) => repeat(job, stage);
+  const another = (job) => repeat(job, stage, store);
 
   joinFaces(portrait, speech, store);
   takeDrops(portrait, speech);
@@ -58,7 +58,7 @@ async function start() {
     byId("stage").scrollIntoView({ block: innerWidth > 860 ? "nearest" : "start" });
   });
   create.addEventListener("refused", () => stage.refused());
-  create.addEventListener("sent", ({ detail: job }) => stage.show(job));
+  create.addEventListener("sent", ({ detail: job }) => stage.showSent(job));
   stage.addEventListener("job", ({ detail: job }) => {
     history.shown = job.id;
     history.update(job);
@@ -81,6 +81,7 @@ async function start() {
     history.load();
     if (stage.job && !ENDED.includes(stage.job.status)) stage.show(stage.job);
   });
+  history.follow();
   await history.load();
   const running = history.jobs.find((job) => !ENDED.includes(job.status));
   if (running) stage.show(running);
@@ -117,15 +118,15 @@ function joinFaces(portrait, speech, store) {
 }
 
 /** Make a video once more with another seed; the form is left alone. */
-async function repeat(job, stage) {
+async function repeat(job, stage, store) {
   stage.setAspect(job.video.width / job.video.height);
   stage.sending();
   byId("stage").scrollIntoView({ block: innerWidth > 860 ? "nearest" : "start" });
   byId("stage-title").focus({ preventScroll: true });
   try {
-    stage.show(await withAnotherSeed(job));
+    stage.show(await withAnotherSeed(job, store));
   } catch (error) {
-    stage.refused(error.message, button("Try again", { kind: "small", onclick: () => repeat(job, stage) }));
+    stage.refused(error.message, button("Try again", { kind: "small", onclick: () => repeat(job, stage, store) }));
   }
 }
 

@@ -3,7 +3,7 @@
 import { button, byId, fill, make } from "./dom.js";
 import { announce } from "./notices.js";
 import { moment } from "./words.js";
-import { partsOf } from "./video_request.js";
+import { askedSettings, partsOf } from "./video_request.js";
 
 export class Reuse {
   /** @param {{portrait: PortraitCard, speech: SpeechCard, store: SettingsStore, extras: object, modelReady: function(): Promise}} parts of the form */
@@ -15,7 +15,7 @@ export class Reuse {
   async take(job) {
     const when = moment(job.created_at);
     const before = this.#now();
-    const wanted = { parts: null, settings: job.settings, extras: { model: job.model, profile: job.profile } };
+    const wanted = { parts: null, settings: () => askedSettings(job, this.store), extras: { model: job.model, profile: job.profile } };
     this.#tell(`Getting picture and speech of ${when}…`);
     let told = `Picture, speech, settings and seed of ${when} are in the form.`;
     try {
@@ -41,8 +41,9 @@ export class Reuse {
   /** The form as it is. */
   #now() {
     const { portrait, speech, store, extras } = this;
+    const values = store.values();
     const parts = [{ field: "image_reference", face: null, file: portrait.file }, ...speech.speeches.map((one) => ({ field: "audio_reference", ...one }))];
-    return { parts: parts.filter((one) => one.file), settings: store.values(), extras: extras.store.values() };
+    return { parts: parts.filter((one) => one.file), settings: () => values, extras: extras.store.values() };
   }
 
   async #put({ parts, settings, extras }) {
@@ -60,7 +61,7 @@ export class Reuse {
     await this.modelReady();
     // After the picture, which chooses the largest face.
     this.store.resetAll();
-    this.store.apply(settings);
+    this.store.apply(settings());
   }
 
   #tell(text, ...ways) {

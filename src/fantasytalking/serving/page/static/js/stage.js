@@ -37,6 +37,7 @@ export class Stage extends EventTarget {
   #watching = null;
   #announced = -1;
   #before = null;
+  #sent = null;
 
   /** @param {{again: function(object), another: function(object), check: function(object), compare: function(object), tryAgain: function()}} actions */
   constructor(actions) {
@@ -69,6 +70,12 @@ export class Stage extends EventTarget {
     if (this.#before) this.show(this.#before);
     else this.clear();
     if (message) showError(byId("stage-error"), message, ...ways);
+  }
+
+  /** Show and follow a job that the form has just sent. */
+  showSent(job) {
+    this.#sent = job.id;
+    return this.show(job);
   }
 
   /** Nothing to show. */
@@ -178,8 +185,10 @@ export class Stage extends EventTarget {
       if (fresh) announce("The video is done and plays.");
       return;
     }
-    const message = job.status === "cancelled" ? "Cancelled. Your entries are still there." : job.error?.message ?? "The video could not be made.";
-    showError(byId("stage-error"), message, button("Try again", { kind: "small", onclick: () => this.actions.tryAgain() }),
+    // "Try again" sends the form, which is this job's only where the job came from it.
+    const own = this.#sent === job.id;
+    const message = job.status === "cancelled" ? `Cancelled.${own ? " Your entries are still there." : ""}` : job.error?.message ?? "The video could not be made.";
+    showError(byId("stage-error"), message, own ? button("Try again", { kind: "small", onclick: () => this.actions.tryAgain() }) : "",
       button("Use its picture, speech and settings", { kind: "small", onclick: () => this.actions.again(job) }));
   }
 

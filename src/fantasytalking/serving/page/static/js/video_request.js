@@ -29,7 +29,18 @@ export const partsOf = (job) => Promise.all(job.inputs.map(async ({ name, field,
 /** A seed that nobody has chosen. */
 export const randomSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
 
-/** Make the video of a job once more, with another seed; gives the new job. */
-export async function withAnotherSeed(job) {
-  return sendVideo(bodyOf(await partsOf(job), { ...job.settings, model: job.model, profile: job.profile, seed: randomSeed() }));
+/**
+ * The settings of a job as they were asked for. What the server decided by itself, or a profile other than "exact" did, is left to them again;
+ * other defaults are kept, in case they have changed since.
+ * @param {object} job
+ * @param {SettingsStore} store with the defaults of the job's model
+ */
+export function askedSettings(job, store) {
+  const isLeft = (name) => !(name in job.given) && (job.profile !== "exact" || [null, undefined, "auto"].includes(store.default(name)));
+  return Object.fromEntries(Object.entries({ ...job.settings, ...job.given }).filter(([name]) => store.has(name) && !isLeft(name)));
+}
+
+/** Make the video of a job once more, with another seed; gives the new job. The arguments are those of `askedSettings`. */
+export async function withAnotherSeed(job, store) {
+  return sendVideo(bodyOf(await partsOf(job), { ...askedSettings(job, store), model: job.model, profile: job.profile, seed: randomSeed() }));
 }
