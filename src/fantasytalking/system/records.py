@@ -123,8 +123,7 @@ class FieldDescription:
         bounded = self.kind in (int, float) and value is not None
         if (
             (self.choices and value is not None and value not in self.choices)
-            or (bounded and not lowest <= value <= highest)
-            or (isinstance(value, float) and not math.isfinite(value))
+            or (bounded and (value in (math.inf, -math.inf) or not lowest <= value <= highest))
             or (bounded and self.multiple is not None and value % self.multiple)
         ):
             raise SettingsError(self.refusal(value))
