@@ -220,8 +220,7 @@ def unsound_share(size: tuple[int, int], mesh: Array, moved: Array) -> Array:
     """Measure the share of face pixels whose map is folded over or stretched more than `MAX_STRETCH`, for each frame.
 
     The maps are those that `render` samples the photo with, pixel by pixel, after motion was held back. Pixels inside the mouth and
-    between the lids do not count, as they are layers of their own, nor does the strip of up to 1.5 pixels by which the lower lip or lid is
-    drawn beyond its edge where the edges all but touch.
+    between the lids do not count, as they are layers of their own.
 
     Args:
         size: Height and width of the portrait in pixels.
@@ -246,9 +245,6 @@ def unsound_share(size: tuple[int, int], mesh: Array, moved: Array) -> Array:
             if drawn is None:
                 continue
             (left, top, right, bottom), below_upper, below, outline = drawn
-            # What reaches under the upper sheet is no skin: it lies between the edges.
-            edges = layer.masks(points, sheets, reaches_under=False)
-            below = below if edges is None else edges[2]
             part = slice(top - y0, bottom - y0), slice(left - x0, right - x0)
             lower = layer.backward_map(points, sheets[1], (left, top, right, bottom), outline)
             is_lower, is_upper = below > 0.99, below_upper < 0.01

@@ -237,23 +237,19 @@ class _Layer:
         )
         at = np.empty((2, len(y), len(x)), np.float32)
         at[0], at[1] = x, y[:, None]
-        found = np.stack([looked_up(plane, at) for plane in back])
+        # The median takes away single wrong pixels where the edge of a lip or lid lies between two places of the raster.
+        found = np.stack([cv2.medianBlur(looked_up(plane, at), 5) for plane in back])
         found /= raster.scale[:, None, None]
         return found
 
-    def masks(self, points: Array, sheets: Array, reaches_under: bool = True) -> tuple[Box, Array, Array, Array] | None:
-        """Shares of pixels that show what lies below the upper edge, and the lower sheet.
-
-        Args:
-            points: The moved mesh.
-            sheets: Displacement of upper and lower sheet on the raster.
-            reaches_under: Whether the lower sheet reaches under the upper one where the edges all but touch, as it is drawn.
+    def masks(self, points: Array, sheets: Array) -> tuple[Box, Array, Array, Array] | None:
+        """Shares of pixels that show what lies below the upper edge, and the lower sheet; arguments as for `draw`.
 
         Returns:
             x0, y0, x1, y1 of the pixels, the shares [h, w] each, and a polygon around the latter in pixels [N, 2]; None where none of it
             is in the photo.
         """
-        polygons = self._polygons(points, sheets[0], reaches_under)
+        polygons = self._polygons(points, sheets[0])
         bx0, by0, bx1, by1 = self.warper.field.raster.box
         x0, y0 = np.maximum(np.floor(polygons[0].min(0)).astype(int) - 1, (bx0, by0)).tolist()
         x1, y1 = np.minimum(np.ceil(polygons[0].max(0)).astype(int) + 2, (bx1, by1)).tolist()
@@ -263,7 +259,7 @@ class _Layer:
         below_upper, below_lower = (_mask(polygon - low, size) for polygon in polygons)
         return (x0, y0, x1, y1), below_upper, np.minimum(below_upper, below_lower), polygons[1]
 
-    def _polygons(self, points: Array, sheet: Array, reaches_under: bool) -> tuple[Array, Array]:
+    def _polygons(self, points: Array, sheet: Array) -> tuple[Array, Array]:
         """Outlines of what lies below the moved upper edge and below the moved lower edge, in pixels."""
         opening = self.placed.opening
         spots = self.frame_spots
@@ -273,10 +269,9 @@ class _Layer:
         down = np.array([-across[1], across[0]], np.float32) / max(float(np.hypot(*across)), 1e-3)
         width = 2 * self.placed.half_width
         upper = upper + opening.rim * width * _arch(len(upper))[:, None] * down
-        if reaches_under:
-            # Where the edges all but touch, so that nothing shines through the line.
-            gap = (lower - upper) @ down
-            lower = lower - np.clip(1.5 - gap, 0, 1.5)[:, None] * _arch(len(upper))[:, None] * down
+        # Where the edges all but touch, the lower sheet reaches under the upper one, so that nothing shines through the line.
+        gap = (lower - upper) @ down
+        lower = lower - np.clip(1.5 - gap, 0, 1.5)[:, None] * _arch(len(upper))[:, None] * down
         ends = np.stack([far_right, far_left])
         return tuple(np.concatenate([left[None], edge, right[None], ends]) for edge in (upper, lower))  # type: ignore[return-value]
 
