@@ -17,6 +17,7 @@ from torch import nn
 from fantasytalking.errors import AudioError, CheckpointError
 from fantasytalking.geometry import AUDIO_TOKEN_RATE
 from fantasytalking.system.execution_device import execution_device
+from fantasytalking.system.heap import return_free_memory
 
 SAMPLE_RATE = 16_000
 SAMPLES_PER_TOKEN = round(SAMPLE_RATE / AUDIO_TOKEN_RATE)
@@ -272,6 +273,8 @@ class SpeechEncoder:
             values = torch.from_numpy(wave)[None].to(self.device, self.dtype)
             return self.network(values).last_hidden_state[0].float()  # type: ignore[no-any-return]
         inputs = self.extractor(wave, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        # Half of what the encoding of a block takes at its peak is otherwise what the spectrogram has left.
+        return_free_memory()
         features = self.network(inputs.input_features.to(self.device, self.dtype)).last_hidden_state[0].float()
         return features[: max(1, round(wave.size / SAMPLES_PER_TOKEN))]  # type: ignore[no-any-return]
 
