@@ -32,6 +32,7 @@ from fantasytalking.pipeline.progress import Progress
 from fantasytalking.pipeline.talking_video import FrameSource, TalkingVideo, written
 from fantasytalking.pipeline.unfinished_run import Part, UnfinishedRun, run_digest
 from fantasytalking.provenance.marks import Marks
+from fantasytalking.system.heap import return_free_memory
 from fantasytalking.system.prefetching import quick_switches
 
 __all__ = ["StreamPace", "StreamedFrame", "is_long", "long_video", "streamed"]
@@ -221,6 +222,8 @@ class _Writing:
                     release_pages(speech.soundtrack.samples, speech.samples)
             with progress.stage("writing"):
                 parts = [(part.path, part.frames) for part in unfinished.parts]
+                # Signing the whole takes memory of its own.
+                return_free_memory()
                 join_parts(parts, unfinished.target, fps, speech.soundtrack, output.overwrite, self.marks)
 
 
