@@ -89,8 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _flush()
     except BrokenPipeError:
         # The program that read our output (head, less) has exited.
-        if sys.stderr is not None:
-            sys.stderr.close()
+        sys.stderr.close()
         return BROKEN_PIPE
     except OSError as error:
         return _os_error(error, as_json="--json" in words)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from fantasytalking.errors import CheckpointError, SettingsError
 from fantasytalking.generation.run_options import (
     MemoryOptions,
-    check_loras,
     check_weights_options,
     left_out,
+    lora_files,
     overrides_of,
 )
 from fantasytalking.pipeline.model_names import resolve_model
@@ -75,7 +75,7 @@ def collect_plan(question: PlanQuestion, options: MemoryOptions) -> dict[str, An
     place = torch.device("cuda") if question.device_memory is not None else choose_device(question.device)
     demands = read_demands(folder, {})
     usual = demands.settings if demands else GenerationSettings()
-    loras = check_loras(question.lora)
+    loras = lora_files(question.lora)
     resolved = resolve_profile(question.profile, usual.to_dict(), loras=loras, expects_lora=True)
     settings = dict(resolved.settings) | {
         name: value for name in ("longest_side", "max_seconds") if (value := getattr(question, name)) is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fantasytalking.generation.run_options import ProfileOptions, RunOptions, left_out, overrides_of, parse_loras
+from fantasytalking.generation.run_options import ProfileOptions, RunOptions, left_out, lora_files, overrides_of
 from fantasytalking.pipeline.settings import GenerationSettings
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def profile_of(model: str, run: RunOptions, speed: ProfileOptions, given: Mappin
 
     demands = read_demands(Path(local_folder(model, run.transformer)), {})
     usual = demands.settings if demands else GenerationSettings()
-    loras = tuple(path for path, _ in parse_loras(speed.lora))
-    return resolve_profile(speed.profile, usual.to_dict(), given, loras)
+    return resolve_profile(speed.profile, usual.to_dict(), given, lora_files(speed.lora))
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def plan_of_request(request: Request, settings: dict[str, Any], machine: Machine
 
     folder = Path(local_folder(request.model, request.run.transformer))
     try:
-        loras = [path for path, _ in parse_loras(request.profile.lora)]
+        loras = lora_files(request.profile.lora)
         sizes = read_sizes(folder, request.run.transformer, request.run.adapter, loras)
     except CheckpointError:
         # Its loader says what is wrong with the folder or the weights.

@@ -22,9 +22,9 @@ __all__ = [
     "MemoryOptions",
     "ProfileOptions",
     "RunOptions",
-    "check_loras",
     "check_weights_options",
     "left_out",
+    "lora_files",
     "overrides_of",
     "parse_loras",
     "speed_of",
@@ -165,18 +165,9 @@ def parse_loras(texts: tuple[str, ...]) -> tuple[tuple[Path, float], ...]:
     return tuple(found)
 
 
-def check_loras(texts: tuple[str, ...]) -> tuple[Path, ...]:
-    """The LoRA files that options name, after a look whether they are there, before anything is loaded.
-
-    Raises:
-        SettingsError: A weight is no number.
-        CheckpointError: There is no such file.
-    """
-    paths = tuple(path for path, _ in parse_loras(texts))
-    for path in paths:
-        if not path.is_file():
-            raise CheckpointError(f"There is no LoRA file '{path}'; check the path.")
-    return paths
+def lora_files(texts: tuple[str, ...]) -> tuple[Path, ...]:
+    """The files of `parse_loras` without their weights."""
+    return tuple(path for path, _ in parse_loras(texts))
 
 
 def speed_of(
