@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.pipeline.settings import settings_list
@@ -145,6 +145,20 @@ def fresh(page: Page) -> None:
     """Begin with an empty form."""
     page.reload()
     page.locator("html[data-ready]").wait_for(state="attached")
+
+
+def test_nothing_can_be_clicked_in_vain_before_the_page_is_ready(page: Page) -> None:
+    """Before: for as long as the server took to answer, buttons looked alive, and what was clicked was lost."""
+
+    def late(route: Route) -> None:
+        time.sleep(0.7)
+        route.continue_()
+
+    page.route("**/v1/limits", late)
+    page.reload()
+    page.locator("#portrait-example").click()  # which waits until it can be clicked
+    expect(page.locator("#portrait-told")).not_to_have_text(re.compile("Looking|^$"))
+    page.unroute("**/v1/limits")
 
 
 def give(page: Page, inputs: Path, picture: str = "portrait.png") -> None:

@@ -81,6 +81,8 @@ async function start() {
     history.load();
     if (stage.job && !ENDED.includes(stage.job.status)) stage.show(stage.job);
   });
+  // Until here nothing would have come of a click.
+  document.querySelector("main").inert = false;
   history.follow();
   await history.load();
   const running = history.jobs.find((job) => !ENDED.includes(job.status));
