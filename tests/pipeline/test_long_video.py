@@ -157,6 +157,13 @@ def test_segments_end_in_pauses() -> None:
     # without a pause, and the rest is worth a segment
     assert next_segment(None, 101, 97, 9, None).end == 93
 
+    def hissing(first: int, end: int) -> NDArray[np.float32]:
+        """A long pause, whose end is the quietest by a hair."""
+        return np.array([0.01 - frame * 1e-6 if 60 <= frame < 90 else 0.3 for frame in range(first, end)], np.float32)
+
+    # in the middle of the pause, and not where it ends
+    assert next_segment(None, 401, 97, 9, hissing).end == 81
+
 
 @pytest.mark.parametrize(("longest", "overlap"), [(5, 1), (9, 1), (13, 5), (17, 5), (21, 5), (25, 9), (81, 9)])
 def test_segments_cover_every_length(longest: int, overlap: int) -> None:

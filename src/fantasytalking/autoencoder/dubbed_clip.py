@@ -15,6 +15,7 @@ from fantasytalking.autoencoder.dubbed_mouth import DubbedMouth
 from fantasytalking.autoencoder.interface import Beginning
 from fantasytalking.autoencoder.mesh_codec import MeshCodec
 from fantasytalking.autoencoder.painter import MouthPainter
+from fantasytalking.autoencoder.segment_join import SegmentJoin
 
 __all__ = ["DubbedClip", "DubbedMotion"]
 
@@ -43,7 +44,7 @@ class DubbedMotion:
         self, codec: MeshCodec, painter: MouthPainter, limited: Callable[[Tensor], Tensor], overlap: int
     ) -> None:
         self._codec, self._painter, self._limited, self._overlap = codec, painter, limited, overlap
-        self._motion: list[Tensor] = []
+        self._motion, self._join = list[Tensor](), SegmentJoin()
         self.held_back = 0
         self._last: Tensor | None = None
 
@@ -51,7 +52,8 @@ class DubbedMotion:
         """Keep a segment's motion; there are no frames."""
         # As they are in the latents: what is shown of them is another matter.
         self._last = self._codec.from_latents(latents.float().cpu(), noise=0.0)[:, -self._overlap :]
-        self._motion.append(self._codec.shown(self._codec.from_latents(latents.float().cpu())[0])[given:])
+        motion = self._codec.shown(self._codec.from_latents(latents.float().cpu())[0])
+        self._motion.append(self._join.joined(motion, given))
         return iter(())
 
     def beginning(self) -> Beginning:

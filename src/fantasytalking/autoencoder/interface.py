@@ -14,6 +14,9 @@ from torch import Tensor
 from fantasytalking.geometry import Strides
 from fantasytalking.perception.faces import Face
 
+CONTINUED_FRAMES = 9
+"""Frames (4 k - 3) of a previous video that a continued one begins with: a third of a second."""
+
 
 @dataclass(frozen=True)
 class Reference:

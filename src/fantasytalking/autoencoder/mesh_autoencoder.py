@@ -29,6 +29,7 @@ from fantasytalking.autoencoder.mesh_segments import CONTEXT, FADE_FRAMES, SOON,
 from fantasytalking.autoencoder.opening_readings import drawn_openings
 from fantasytalking.autoencoder.painter import MouthPainter
 from fantasytalking.autoencoder.render import Renderer, render, warper_of
+from fantasytalking.autoencoder.segment_join import SegmentJoin
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.geometry import Strides
 from fantasytalking.perception.landmarks import face_mesh, track_mesh
@@ -229,8 +230,10 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             FaceError: There is no face in the portrait.
         """
         ((image, mesh),) = self._portraits(reference)
-        parameters = HeadDrift().without(self.codec.shown(self.codec.from_latents(latents.float().cpu())[0]))
-        parameters = self.limited(parameters)
+        parameters = self.codec.shown(self.codec.from_latents(latents.float().cpu())[0])
+        if continued:
+            parameters = SegmentJoin().begun(parameters)
+        parameters = self.limited(HeadDrift().without(parameters))
         if not continued:
             # The video begins with the portrait: what the sampler left on the given frame fades out.
             left = parameters[:1] - self.codec.still(torch.from_numpy(mesh))

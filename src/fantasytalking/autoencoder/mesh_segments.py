@@ -13,6 +13,7 @@ from fantasytalking.autoencoder.head_drift import HeadDrift
 from fantasytalking.autoencoder.interface import Beginning
 from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec
 from fantasytalking.autoencoder.render import Renderer
+from fantasytalking.autoencoder.segment_join import SegmentJoin
 
 __all__ = ["CONTEXT", "SOON", "TRAVEL", "MeshSegmentDecoder"]
 
@@ -66,7 +67,7 @@ class MeshSegmentDecoder:
         self._first = self._drawn = 0
         self._left: Tensor | None = None
         self._last = torch.zeros(0, len(self._still))
-        self._drift = HeadDrift()
+        self._join, self._drift = SegmentJoin(), HeadDrift()
 
     def decode(self, latents: Tensor, given: int, is_last: bool) -> Iterator[NDArray[np.uint8]]:
         """See `SegmentDecoder.decode`."""
@@ -75,7 +76,9 @@ class MeshSegmentDecoder:
         self._last = self._codec.from_latents(sampled[:, :, -(self._overlap + 3) // 4 - 1 :], noise=0.0)[0][
             -self._overlap :
         ]
-        new = self._drift.without(self._codec.shown(self._codec.from_latents(sampled)[0])[given:])
+        motion = self._codec.shown(self._codec.from_latents(sampled)[0])
+        begins = self._continued and not len(self._join.last)
+        new = self._drift.without(self._join.begun(motion) if begins else self._join.joined(motion, given))
         for start in range(0, len(new), LONGEST):
             ends = is_last and start + LONGEST >= len(new)
             self._motion = torch.cat([self._motion, new[start : start + LONGEST]])
@@ -115,13 +118,15 @@ class MeshSegmentDecoder:
             "numbers": numbers,
             "left": left.clone(),
             "last": self._last.contiguous().clone(),
+            "join": self._join.last.contiguous().clone(),
             "drift": self._drift.lately.clone(),
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """See `SegmentDecoder.restore`."""
         self._motion, self._last = state["motion"], state["last"]
-        # States of earlier releases have none.
+        # States of earlier releases have neither.
+        self._join.last = state.get("join", self._join.last)
         self._drift.lately = state.get("drift", self._drift.lately)
         self._left = state["left"] if state["left"].numel() else None
         self._first, self._drawn, width, height = state["numbers"].tolist()

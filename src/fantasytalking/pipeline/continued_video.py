@@ -6,13 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fantasytalking.autoencoder import Beginning, Reference, VideoAutoencoder, from_uint8
+from fantasytalking.autoencoder.interface import CONTINUED_FRAMES
 from fantasytalking.errors import AudioError, VideoError
 from fantasytalking.pipeline.talking_video import TalkingVideo
 
 __all__ = ["CONTINUED_FRAMES", "encode_beginning", "last_frames"]
-
-CONTINUED_FRAMES = 9
-"""Frames (4 k - 3) of a previous video that a continued one begins with: a third of a second."""
 
 
 def encode_beginning(

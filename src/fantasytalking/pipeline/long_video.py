@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fantasytalking.autoencoder import Beginning
 from fantasytalking.autoencoder.interface import PreparesDecoding, prepare_decoding
-from fantasytalking.autoencoder.segment_decoder import DecodesSegments, SegmentDecoder, segment_decoder
+from fantasytalking.autoencoder.segment_decoder import SegmentDecoder, segment_decoder
 from fantasytalking.conditioning.conditions import Conditions, replace
 from fantasytalking.flow import noised
 from fantasytalking.geometry import Strides
@@ -51,9 +51,6 @@ PREFIX_NOISE = 0.05
 """Median noise level of given frames for models that are not trained to continue: exp(-3), as LightX2V draws it."""
 PREFIX_SPREAD = 0.5
 """Standard deviation of its logarithm."""
-SEAM_FADE = 2.0
-"""Latent frames in which a jump of motion at a seam is faded out. In 60 s of the embedded model the speed of the face at seams is on
-average at the 88th percentile of all frames without, at the 84th with 1 and at the 80th with 2."""
 FIRST_SECONDS = 1.0
 """Length of a stream's first segment; each of the next ones is twice as long as the one before, as far as the model goes."""
 _LEAST = 25
@@ -238,9 +235,7 @@ class LongVideo:
         shape = autoencoder.latent_shape(segment.num_frames, *self._reference.images.shape[-2:])
         clip = self._clip(conditions, image_latents, shape, beginning)
         noise = self._drawn(shape)
-        # Where frames are decoded before they are joined, the decoder cross-fades those.
-        fade = SEAM_FADE if given and isinstance(autoencoder, DecodesSegments) else 0.0
-        return sample_clips(self._pipeline, [clip], noise, self._run, segment.start, fade=fade)[0]
+        return sample_clips(self._pipeline, [clip], noise, self._run, segment.start)[0]
 
     def _next_beginning(self) -> Beginning:
         """What the next segment begins with: of several processes, what the first has decoded."""

@@ -35,7 +35,6 @@ def sample_clips(
     run: Run,
     first: int = 0,
     windows: Sequence[Window] = (),
-    fade: float = 0.0,
 ) -> list[Tensor]:
     """Denoise clips of one size to [1, C, f, h, w] each.
 
@@ -46,7 +45,6 @@ def sample_clips(
         run: What the clips of the call have in common.
         first: Number of the first video frame, for a segment of a long video.
         windows: Windows of a video that the model cannot see as a whole.
-        fade: Latent frames behind given ones over which what separates them is faded out.
     """
     noise = pipeline._of_first(noise.to(pipeline._execution_device))
     settings, beginning, autoencoder = clips[0].case.settings, clips[0].beginning, pipeline.autoencoder
@@ -64,7 +62,7 @@ def sample_clips(
     done = list(range(begun))
     after_step: list[StepHook] = [lambda step, *_: done.append(step)]
     if beginning is not None:
-        after_step.append(continuation(beginning.latents, noise, schedule, fade))
+        after_step.append(continuation(beginning.latents, noise, schedule))
     if kept is not None:
         after_step.append(kept.keep(schedule, noise))
     seen = None if run.callback is None else StepCallback(pipeline, run.callback, run.tensor_names, guidance)

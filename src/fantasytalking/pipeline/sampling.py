@@ -92,29 +92,22 @@ def denoise(
     return latents
 
 
-def continuation(known: Tensor, noise: Tensor, schedule: Schedule, fade: float = 0.0) -> StepHook:
+def continuation(known: Tensor, noise: Tensor, schedule: Schedule) -> StepHook:
     """A hook that keeps the first latent frames at known ones, so that the other frames join them.
 
-    After each step they are put there at the step's noise level, with the noise that they began with. What the model made of the last of
-    them in the end differs from it by a little, and so the next frame would jump; with `fade` that difference is added to the next frames
-    and fades out.
+    After each step they are put there at the step's noise level, with the noise that they began with.
 
     Args:
         known: [B, C, k, h, w], clean latents of the first k latent frames.
         noise: [B, C, f, h, w] that sampling begins with.
         schedule: Of the sampling.
-        fade: Latent frames in which the difference falls to a third; 0: none is added.
     """
-    sigmas, count, last = schedule.sigmas, known.shape[2], len(schedule.timesteps) - 1
+    sigmas, count = schedule.sigmas, known.shape[2]
 
     def put(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
         end = sigmas[step + 1] if step + 1 < len(sigmas) else sigmas.new_zeros(())
         level = end.to(latents).expand(len(latents))
         beginning = noised(known.to(latents), noise[:, :, :count].to(latents), level)
-        joined = latents[:, :, count:]
-        if fade and step == last:
-            age = torch.arange(1, joined.shape[2] + 1).to(latents).view(1, 1, -1, 1, 1)
-            joined = joined + torch.exp(-age / fade) * (known[:, :, -1:].to(latents) - latents[:, :, count - 1 : count])
-        return torch.cat([beginning, joined], 2)
+        return torch.cat([beginning, latents[:, :, count:]], 2)
 
     return put

@@ -53,7 +53,7 @@ class Segment:
 
 
 def next_segment(before: Segment | None, total: int, longest: int, overlap: int, levels: Levels | None) -> Segment:
-    """The segment that follows another one. It ends in a pause of the speech, if there is one in its last part.
+    """The segment that follows another one. It ends within a pause of the speech, if there is one in its last part.
 
     Args:
         before: The segment before; None for the first one.
@@ -73,11 +73,14 @@ def next_segment(before: Segment | None, total: int, longest: int, overlap: int,
     ends = list(range(floor_frames(least + Strides().time - 1), most + 1, Strides().time))
     best = ends[-1]
     if levels is not None:
-        loud = levels(start + ends[0] - overlap, start + ends[-1])
-        means = [float(loud[end - ends[0] :][:overlap].mean()) for end in ends]
-        if min(means) <= QUIET * float(loud.max(initial=0.0)):
+        loud = levels(start + ends[0] - overlap, start + ends[-1] + overlap)
+        limit = QUIET * float(loud[:-overlap].max(initial=0.0))
+        # loudness before an end, and on both sides of it: where a pause ends, the face begins to move
+        means = [[float(loud[end - ends[0] :][:count].mean()) for count in (overlap, 2 * overlap)] for end in ends]
+        quiet = [(around, -end) for (pause, around), end in zip(means, ends, strict=True) if pause <= limit]
+        if quiet:
             # of equally quiet places the latest
-            best = max(zip(means, ends, strict=True), key=lambda one: (-one[0], one[1]))[1]
+            best = -min(quiet)[1]
     return Segment(number, start, best, given, False)
 
 
