@@ -24,8 +24,8 @@ rest."""
 class SegmentJoin:
     """Joins the motion of a video's segments.
 
-    A model that is given the last frames of a segment begins the next ones near them, but not at them: over 20 minutes of the embedded
-    model the face moves 1.7 times as fast at a seam as it usually does. What separates both is added to the frames behind the seam, and
+    A model that is given the last frames of a segment begins the next ones near them, but not at them: over three minutes of the
+    embedded model the face moves 1.7 times as fast at a seam as it usually does. What separates both is added to the frames behind the seam, and
     fades out.
 
     Attributes:
