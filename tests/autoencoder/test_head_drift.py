@@ -37,3 +37,16 @@ def test_motion_in_pieces_is_that_of_the_whole() -> None:
     given = motion(torch.linspace(0, 1, 100))
     whole, drift = HeadDrift().without(given), HeadDrift()
     assert torch.equal(torch.cat([drift.without(given[:37]), drift.without(given[37:])]), whole)
+
+
+def test_a_head_that_leaves_the_portraits_pose_at_once_is_held_there_from_the_beginning() -> None:
+    """As the model does it: given the portrait's pose, it takes the head elsewhere within some frames, and lets it nod there."""
+    time = torch.arange(10 * 25) / 25
+    nod = 0.05 * torch.sin(2 * torch.pi * time)
+    given = motion(0.2 * (1 - torch.exp(-time / 0.08)) + nod)
+    alone, begun = HeadDrift(), HeadDrift()
+    begun.begin(given)
+    before, found = (drift.without(given)[:, COEFFICIENTS] for drift in (alone, begun))
+    assert before[5:50].mean() > 0.12
+    assert found[5:50].mean().abs() < 0.02 and found[-50:].mean().abs() < 0.01
+    assert abs(found[50:].std() - nod.std()) < 0.002

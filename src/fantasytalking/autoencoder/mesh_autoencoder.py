@@ -231,9 +231,12 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         """
         ((image, mesh),) = self._portraits(reference)
         parameters = self.codec.shown(self.codec.from_latents(latents.float().cpu())[0])
+        drift = HeadDrift()
         if continued:
             parameters = SegmentJoin().begun(parameters)
-        parameters = self.limited(HeadDrift().without(parameters))
+        else:
+            drift.begin(parameters)
+        parameters = self.limited(drift.without(parameters))
         if not continued:
             # The video begins with the portrait: what the sampler left on the given frame fades out.
             left = parameters[:1] - self.codec.still(torch.from_numpy(mesh))

@@ -77,8 +77,11 @@ class MeshSegmentDecoder:
             -self._overlap :
         ]
         motion = self._codec.shown(self._codec.from_latents(sampled)[0])
-        begins = self._continued and not len(self._join.last)
-        new = self._drift.without(self._join.begun(motion) if begins else self._join.joined(motion, given))
+        begins = not len(self._join.last)
+        new = self._join.begun(motion) if begins and self._continued else self._join.joined(motion, given)
+        if begins and not self._continued:
+            self._drift.begin(new)
+        new = self._drift.without(new)
         for start in range(0, len(new), LONGEST):
             ends = is_last and start + LONGEST >= len(new)
             self._motion = torch.cat([self._motion, new[start : start + LONGEST]])

@@ -25,8 +25,8 @@ class SegmentJoin:
     """Joins the motion of a video's segments.
 
     A model that is given the last frames of a segment begins the next ones near them, but not at them: over three minutes of the
-    embedded model the face moves 1.7 times as fast at a seam as it usually does. What separates both is added to the frames behind the seam, and
-    fades out.
+    embedded model the face moves 1.7 times as fast at a seam as it usually does. What separates both is added to the frames behind the
+    seam, and fades out.
 
     Attributes:
         last: Motion [n, P] of the last frames, as joined; none before the first segment.
