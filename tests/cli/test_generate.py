@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -139,6 +140,13 @@ def test_an_impossible_number_of_threads_is_told_before_the_inputs_are(
     assert main(["generate", "--image", "x", "--audio", "x", "--output", "x.mp4", "--threads", str(count)]) == 2
     sentence = f"error: --threads must be at least 1 and at most 1024, but {count} was given."
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [(), ("--stream",), ("--max-seconds", "30")], ids=["file", "stream", "long"])
+def test_each_stage_is_told_once(given: list[str], words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", *given, "--steps", "1", "--longest-side", "96", *words]) == 0
+    told = re.findall(r"^(\w+): done", capsys.readouterr().err, re.MULTILINE)
+    assert "loading" in told and len(told) == len(set(told)), told
 
 
 def test_programs_get_one_json_object(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
