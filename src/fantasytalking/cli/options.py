@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
+from fantasytalking.cli.option_help import help_in_one_line
 from fantasytalking.errors import SettingsError
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list
 from fantasytalking.system.files import check_name
@@ -86,8 +87,9 @@ def parse_words(kind: type[T], command: str, words: Sequence[str], names: Sequen
         SystemExit: Help was asked for (0).
     """
     shown = io.StringIO()
+    is_help = any(word in ("-h", "--help") for word in words)
     try:
-        with contextlib.redirect_stderr(shown):
+        with contextlib.redirect_stderr(shown), help_in_one_line(kind) if is_help else contextlib.nullcontext():
             options, unknown = tyro.cli(
                 kind, prog=f"fantasytalking {command}", args=list(words), return_unknown_args=True, config=markers
             )
