@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ WIDTH = 78
 def broken_lines(page: str) -> Iterator[tuple[str, str]]:
     """Neighbouring lines of one help text, the first of which has room for the first word of the second."""
     lines = [re.sub(r"^[│|]|[│|]$", " ", line).rstrip() for line in page.splitlines()]
-    for above, below in zip(lines, lines[1:], strict=False):
+    for above, below in itertools.pairwise(lines):
         column, word = len(below) - len(below.lstrip()), below.split()[:1]
         if not word or column < 10 or word[0].startswith("--"):
             continue
