@@ -111,14 +111,16 @@ def _answer(words: list[str]) -> int:
     except FantasyTalkingError as error:
         _report(error, as_json="--json" in words)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         # Imported here, as most commands end without it.
         from fantasytalking.system.files import remove_own_unfinished
 
         remove_own_unfinished()
         resumable = words[0] in COMMANDS and COMMANDS[words[0]].resumable
-        more = "the same command goes on from here" if resumable else "no half-written file remains"
-        print(f"Interrupted; {more}.", file=sys.stderr)
+        more = "The same command goes on from here." if resumable else "No half-written file remains."
+        # Who keeps something of what was made says so on the exception.
+        told = getattr(interrupt, "__notes__", [more])[-1]
+        print(f"Interrupted. {told}", file=sys.stderr)
         return INTERRUPTED
 
 
