@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -40,8 +41,12 @@ def server(**settings: Any) -> FastAPI:
         return {}
 
     @app.get("/v1/large")
-    async def large() -> str:
-        return "x" * 50_000_000
+    async def large() -> StreamingResponse:
+        async def pieces() -> AsyncIterator[bytes]:
+            for _ in range(50):
+                yield b"x" * 1_000_000
+
+        return StreamingResponse(pieces())
 
     app.add_middleware(Noting)
     protect(app, ServerSettings(**settings))
