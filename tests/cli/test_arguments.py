@@ -165,3 +165,25 @@ def test_an_attention_back_end_that_cannot_be_used_is_told_before_anything_is_re
     shown = capsys.readouterr().err
     assert shown.startswith("error: ") and told in shown and shown.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["generate", "-i", "a.png", "-a", "b.wav", "-o", "c.mp4"], "There is no option -i; did you mean --image?"),
+        (
+            ["generate", "--image", "a.png", "--audio", "b.wav", "-o", "c.mp4"],
+            "There is no option -o; did you mean --output?",
+        ),
+        (
+            ["generate", "a.png", "b.wav"],
+            "'a.png' does not belong to an option; 'fantasytalking generate --help' lists them.",
+        ),
+        (["batch", "a.jsonl", "-z"], "There is no option -z; 'fantasytalking batch --help' lists them."),
+    ],
+)
+def test_what_other_programs_would_take_is_told_by_its_word(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"error: {told}\n"
