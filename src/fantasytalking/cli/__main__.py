@@ -96,7 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _answer(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help"):
+    if len(words) > 1 and words[0] == "help":
+        words = [*words[1:], "--help"]
+    if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
         return 0 if words else 2
     if words[0] == "--version":
@@ -155,7 +157,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         # Imported here, as it loads pydantic, which no other part of this module needs.
         from fantasytalking.system.records import nearest_name
 
-        print(f"error: There is no command '{name}'; {nearest_name(name, COMMANDS, 'commands')}", file=sys.stderr)
+        what, known = ("option", ("--help", "--version")) if name.startswith("-") else ("command", COMMANDS)
+        print(f"error: There is no {what} '{name}'; {nearest_name(name, known, f'{what}s')}", file=sys.stderr)
         return FantasyTalkingError.exit_code
     return int(importlib.import_module(COMMANDS[name].module).main(arguments) or 0)
 
