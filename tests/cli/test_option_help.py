@@ -45,6 +45,13 @@ def test_every_help_text_ends_with_its_sentence(words: tuple[str, ...]) -> None:
     assert [text for text in texts if not re.search(r"[.!?][)'\"]?$", text)] == []
 
 
+@pytest.mark.parametrize("words", [words for words in WRITTEN if words[0] != "train"], ids=" ".join)
+def test_an_option_without_a_default_shows_none(words: tuple[str, ...]) -> None:
+    """The fields of recipes, each of which has a value, are apart."""
+    shown = help_text(*words)
+    assert "(default: None)" not in shown and "{None}" not in shown
+
+
 @dataclass(frozen=True)
 class Inner:
     """A group."""

@@ -12,12 +12,15 @@ import dataclasses
 import inspect
 import itertools
 import textwrap
-from collections.abc import Iterator
-from typing import Annotated, Any, get_type_hints
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
 
 import tyro
 
 __all__ = ["help_in_one_line"]
+
+_METAVARS = {Path: "PATH", str: "STR", int: "INT", float: "FLOAT"}
 
 
 @contextlib.contextmanager
@@ -30,10 +33,13 @@ def help_in_one_line(kind: type[Any]) -> Iterator[None]:
     before = [(one, dict(one.__annotations__)) for one in _classes(kind)]
     try:
         for one, _ in before:
-            hints = get_type_hints(one, include_extras=True)
-            for name, text in _docstrings(one).items():
-                if not any(getattr(marker, "help", None) for marker in getattr(hints[name], "__metadata__", ())):
-                    one.__annotations__[name] = Annotated[hints[name], tyro.conf.arg(help=text)]
+            hints, texts = get_type_hints(one, include_extras=True), _docstrings(one)
+            for name in one.__annotations__.keys() & {field.name for field in dataclasses.fields(one)}:
+                added = _plain(one, name, hints)
+                if name in texts and not _given(hints[name], "help"):
+                    added["help"] = texts[name]
+                if added:
+                    one.__annotations__[name] = Annotated[hints[name], tyro.conf.arg(**added)]
         yield
     finally:
         for one, annotations in before:
@@ -63,3 +69,21 @@ def _docstrings(kind: type[Any]) -> dict[str, str]:
             if isinstance(text, str):
                 found[one.target.id] = " ".join(text.split())
     return found
+
+
+def _plain(kind: type[Any], name: str, hints: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an option that may be left out and has no default value: no `(default: None)`, and a metavar without `{None}`."""
+    default = next((one.default for one in dataclasses.fields(kind) if one.name == name), dataclasses.MISSING)
+    if default not in (None, ()):
+        return {}
+    hint = hints[name]
+    kinds = [one for one in get_args(getattr(hint, "__origin__", hint)) if one is not type(None)]
+    metavar = _METAVARS.get(kinds[0]) if default is None and len(kinds) == 1 else None
+    if metavar is None or _given(hint, "metavar"):
+        return {"help_behavior_hint": ""}
+    return {"help_behavior_hint": "", "metavar": metavar}
+
+
+def _given(hint: Any, what: str) -> bool:
+    """Whether an annotation says something itself."""
+    return any(getattr(marker, what, None) is not None for marker in getattr(hint, "__metadata__", ()))
