@@ -102,9 +102,12 @@ def test_every_scheduler_samples(folder: Path, name: str) -> None:
 
 
 def test_an_attention_back_end_that_cannot_be_used_is_told(folder: Path) -> None:
-    for name in ("sage", "quick"):
-        with pytest.raises(SettingsError, match=f"The attention back-end '{name}' cannot be used: "):
-            load_pipeline(str(folder), "cpu", speed=SpeedOptions(attention=name))
+    for name in ("xformers", "_native_cudnn"):
+        # before the model is looked for
+        with pytest.raises(SettingsError, match=f"The attention back-end '{name}' cannot be used on cpu in float32 "):
+            load_pipeline("gone", "cpu", speed=SpeedOptions(attention=name))
+    with pytest.raises(SettingsError, match="There is no attention back-end 'sge'; did you mean 'sage'"):
+        load_pipeline("gone", "cpu", speed=SpeedOptions(attention="sge"))
     pipeline = load_pipeline(str(folder), "cpu", speed=SpeedOptions(attention="native"))
     assert pipeline.transformer.blocks[0].attn2.processor._attention_backend == "native"
 

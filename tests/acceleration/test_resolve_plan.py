@@ -161,6 +161,18 @@ def test_short_memory_turns_off_what_is_kept_and_then_the_cache() -> None:
     assert resolve_plan(sizes, CLIP, card(141), "high", {"cache": "pab"}).plan.cache == "pab"
 
 
+@pytest.mark.parametrize("gib", [12, 24])
+def test_a_plan_from_disk_gives_up_no_more_than_it_must(gib: float) -> None:
+    """Passes in one batch read each block from its file once a step, not twice."""
+    chosen = resolve_plan(released_sizes(), CLIP, card(gib, 16))
+    assert (chosen.plan.offload, chosen.fits) == ("disk", True)
+    assert (chosen.plan.batch_passes, chosen.plan.vae_tiling, chosen.plan.reuse_conditions) == ("on", False, "on")
+    named = resolve_plan(released_sizes(), CLIP, card(gib, 16), "minimal")
+    assert (named.plan.batch_passes, named.plan.vae_tiling, named.plan.reuse_conditions) == ("off", True, "off")
+    lower = next_plan(released_sizes(), CLIP, card(gib, 16), chosen.plan)
+    assert lower is not None and lower.peaks.device_peak < chosen.peaks.device_peak
+
+
 def test_a_named_plan_is_taken_even_where_it_is_not_expected_to_fit() -> None:
     run = resolve_plan(released_sizes(), CLIP, card(24), "high")
     assert run.plan.offload == "none" and not run.fits

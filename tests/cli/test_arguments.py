@@ -118,3 +118,72 @@ def test_a_layout_that_a_run_lacks_is_told_before_any_framework(
     assert "has no released layout; export it with --layout pipeline or transformer" in capsys.readouterr().err
     assert main(["export", str(tmp_path / "lora-run"), str(tmp_path / "out"), "--layout", "lora"]) == 2
     assert "which needs no export" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [("--device", "cuda:99"), ("--device", "tpu")], ids=" ".join)
+@pytest.mark.parametrize("command", ["generate", "demo", "batch", "prepare", "evaluate", "benchmark", "info"])
+def test_a_device_that_is_not_there_is_told_before_anything_is_read(
+    command: str, option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example, out = ["--image", str(EXAMPLE / "portrait.png"), "--audio", str(EXAMPLE / "speech.wav")], tmp_path / "out"
+    output = ["--output", str(out) + (".mp4" if command in ("generate", "demo") else "")]
+    if command == "benchmark":
+        option = "--devices", option[1]
+    words = {
+        "generate": [*example, *output],
+        "batch": [str(tmp_path / "gone.jsonl"), *output],
+        "prepare": [str(EXAMPLE), *output],
+        "evaluate": ["--generated", str(tmp_path / "gone"), "--reference", str(tmp_path / "gone"), *output],
+        "benchmark": ["validation", "--data", str(tmp_path / "gone"), *output],
+        "info": ["--plan"],
+    }
+    assert main([command, *words.get(command, output), *option]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: There is no device '{option[1]}' on this machine; use ") and shown.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--attention", "xformers"], "The attention back-end 'xformers' cannot be used on cpu in float32 ("),
+        (["--attention", "_native_cudnn", "--dtype", "bfloat16"], "cannot be used on cpu in bfloat16 ("),
+        (["--attention", "nativ"], "There is no attention back-end 'nativ'; did you mean 'native'?"),
+    ],
+)
+@pytest.mark.parametrize("command", ["generate", "stream", "batch"])
+def test_an_attention_back_end_that_cannot_be_used_is_told_before_anything_is_read(
+    command: str, words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generate = ["generate", "--image", str(EXAMPLE / "portrait.png"), "--audio", str(EXAMPLE / "speech.wav")]
+    lines = {
+        "generate": [*generate, "--output", str(tmp_path / "out.mp4")],
+        "stream": [*generate, "--output", str(tmp_path / "out.mp4"), "--stream"],
+        "batch": ["batch", str(tmp_path / "gone.jsonl"), "--output", str(tmp_path / "out")],
+    }
+    assert main([*lines[command], "--device", "cpu", *words]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ") and told in shown and shown.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["generate", "-i", "a.png", "-a", "b.wav", "-o", "c.mp4"], "There is no option -i; did you mean --image?"),
+        (
+            ["generate", "--image", "a.png", "--audio", "b.wav", "-o", "c.mp4"],
+            "There is no option -o; did you mean --output?",
+        ),
+        (
+            ["generate", "a.png", "b.wav"],
+            "'a.png' does not belong to an option; 'fantasytalking generate --help' lists them.",
+        ),
+        (["batch", "a.jsonl", "-z"], "There is no option -z; 'fantasytalking batch --help' lists them."),
+    ],
+)
+def test_what_other_programs_would_take_is_told_by_its_word(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"error: {told}\n"

@@ -136,5 +136,5 @@ def test_ctrl_c_while_frames_are_written_leaves_no_file(inputs: Path, tmp_path: 
     os.killpg(process.pid, signal.SIGINT)
     _, shown = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert shown.splitlines()[-1] == "Interrupted; no half-written file remains."
+    assert shown.splitlines()[-1] == "Interrupted. No half-written file remains."
     assert left_over(tmp_path) == []

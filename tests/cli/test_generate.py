@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,6 +143,13 @@ def test_an_impossible_number_of_threads_is_told_before_the_inputs_are(
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [(), ("--stream",), ("--max-seconds", "30")], ids=["file", "stream", "long"])
+def test_each_stage_is_told_once(given: list[str], words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", *given, "--steps", "1", "--longest-side", "96", *words]) == 0
+    told = re.findall(r"^(\w+): done", capsys.readouterr().err, re.MULTILINE)
+    assert "loading" in told and len(told) == len(set(told)), told
+
+
 def test_programs_get_one_json_object(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", *given, "--json", "--steps", "1", "--seed", "11", "--max-seconds", "0.4"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -191,7 +200,7 @@ def test_the_example_of_the_demo_is_in_the_package_with_its_sources() -> None:
 
 
 def interrupted(options: list[str], folder: Path, moment: str) -> tuple[int, str]:
-    """Press Ctrl-C at a moment of a real process: when a stage begins, or when the file begins to grow."""
+    """Press Ctrl-C at a moment of a real process: when a stage begins, or when a file of a pattern is there."""
     # A terminal's Ctrl-C reaches the process group; here the process has one of its own.
     process = subprocess.Popen(
         [sys.executable, "-m", "fantasytalking.cli", "generate", *options],
@@ -203,8 +212,12 @@ def interrupted(options: list[str], folder: Path, moment: str) -> tuple[int, str
     )
     deadline = time.monotonic() + 120
     assert process.stderr is not None
-    if moment == "writing":
-        while not list(folder.glob(".*.part*")) and time.monotonic() < deadline and process.poll() is None:
+    if "*" in moment:
+        while (
+            not any(path.stat().st_size for path in folder.glob(moment))
+            and time.monotonic() < deadline
+            and process.poll() is None
+        ):
             time.sleep(0.002)
     else:
         while moment not in process.stderr.readline() and time.monotonic() < deadline and process.poll() is None:
@@ -215,7 +228,7 @@ def interrupted(options: list[str], folder: Path, moment: str) -> tuple[int, str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["encoding", "writing"])
+@pytest.mark.parametrize("moment", ["encoding", ".*.part*"])
 def test_ctrl_c_leaves_no_file_and_says_so(moment: str, model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "output"
     folder.mkdir()
@@ -225,5 +238,34 @@ def test_ctrl_c_leaves_no_file_and_says_so(moment: str, model: Path, tmp_path: P
     ]
     code, shown = interrupted(options, folder, moment)
     assert code == 130
-    assert shown.splitlines()[-1] == "Interrupted; no half-written file remains."
+    assert shown.splitlines()[-1] == "Interrupted. No half-written file remains."
     assert not list(folder.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "moment", "left", "told"),
+    [
+        ((), "*.unfinished/*0001*", "out.mp4.unfinished", "Interrupted. The same call goes on from there."),
+        (("--stream",), "*.mp4", "out.mp4", "Interrupted. The stream ends there; what was written of it plays."),
+    ],
+    ids=["long", "stream"],
+)
+def test_ctrl_c_tells_what_is_kept(
+    words: tuple[str, ...], moment: str, left: str, told: str, model: Path, tmp_path: Path
+) -> None:
+    with wave.open(str(EXAMPLE / "speech.wav")) as source, wave.open(str(tmp_path / "long.wav"), "wb") as long:
+        long.setparams(source.getparams())
+        long.writeframes(source.readframes(source.getnframes()) * 8)
+    folder = tmp_path / "output"
+    folder.mkdir()
+    options = [
+        *("--image", str(EXAMPLE / "portrait.png"), "--audio", str(tmp_path / "long.wav"), *words),
+        *("--model", str(model), "--output", str(folder / "out.mp4"), "--steps", "1", "--longest-side", "128"),
+    ]
+    code, shown = interrupted(options, folder, moment)
+    lines = shown.splitlines()
+    assert (code, lines[-1]) == (130, told) and "Traceback" not in shown
+    assert [path.name for path in folder.iterdir()] == [left]
+    assert words or "finished and kept in 'out.mp4.unfinished'" in lines[-2]
+    assert not words or probe_video(folder / left).frames >= 1

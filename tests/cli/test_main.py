@@ -30,6 +30,19 @@ def test_an_unknown_command_offers_the_nearest(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == "error: There is no command 'generat'; did you mean 'generate'?\n"
 
 
+def test_a_misspelt_option_in_place_of_a_command_offers_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--verison"]) == 2
+    assert capsys.readouterr().err == "error: There is no option '--verison'; did you mean '--version'?\n"
+
+
+def test_help_is_a_word_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help"]) == 0
+    assert "commands:" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        main(["help", "generate"])
+    assert stopped.value.code == 0 and "fantasytalking generate" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_one_entry(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert callable(importlib.import_module(COMMANDS[name].module).main)

@@ -105,7 +105,7 @@ def test_generate_follows_the_options(given: list[str], tmp_path: Path, capsys: 
         (("--lora", "file.safetensors=strong"), "--lora takes FILE or FILE=WEIGHT"),
         (("--lora", "nowhere.safetensors"), "There is no LoRA file 'nowhere.safetensors'"),
         (("--offload", "model"), "on cpu all parts compute where they wait"),
-        (("--attention", "quick"), "The attention back-end 'quick' cannot be used"),
+        (("--attention", "quick"), "There is no attention back-end 'quick'"),
     ],
 )
 def test_a_choice_that_cannot_be_followed_is_one_sentence(

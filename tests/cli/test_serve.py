@@ -19,6 +19,9 @@ from fantasytalking.system.records import describe
         (["--prot", "1"], "There is no option --prot; did you mean --port?"),
         (["--port", "70000"], "port must be a whole number from 0 to 65535, but '70000' was given"),
         (["--engine", "rays"], "did you mean 'ray'?"),
+        (["--devices", "cuda:99"], "There is no device 'cuda:99' on this machine; use"),
+        (["--devices", "cpu,tpu"], "There is no device 'tpu' on this machine; use"),
+        (["--devices", ""], "devices must name one at least, such as auto"),
         (["--host", "0.0.0.0"], "where others can call it, and has no tokens"),
     ],
 )

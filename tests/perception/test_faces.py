@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from fantasytalking.errors import FaceError, ImageError, SettingsError
-from fantasytalking.perception.faces import ARCFACE_POINTS, align_face, choose_face, crop_square, detect_faces
+from fantasytalking.perception.faces import (
+    ARCFACE_POINTS,
+    align_face,
+    choose_face,
+    crop_square,
+    detect_faces,
+    face_length,
+)
 from tests.perception.pictures import moved, movement, other_portrait, placed, portrait
 
 
@@ -96,6 +103,20 @@ def test_a_face_that_is_too_small_is_refused_with_both_sizes() -> None:
     with pytest.raises(FaceError, match=r"\d\d px large.*at least 48 px"):
         choose_face(placed(30, 640, 480))
     assert choose_face(placed(30, 640, 480), min_size=20).size < 48
+
+
+@pytest.mark.parametrize("tilt", [0, 30, 45, 60, -45])
+def test_a_tilted_face_is_measured_along_its_own_axis(tilt: float) -> None:
+    """The detector's box of the same face is 51 px upright and 44 px at 45 degrees."""
+    side, upright = 320, moved(portrait(), 0.5, (160, 160), 0, (320, 320))
+    size = detect_faces(upright)[0].size
+    factor = 51 / size
+    (face,) = detect_faces(image := moved(portrait(), 0.5 * factor, (160, 160), tilt, (side, side)))
+    assert face_length(image, face) == pytest.approx(51, rel=0.04)
+    assert choose_face(image, faces=[face]) is face
+    smaller = moved(portrait(), 0.42 * factor, (160, 160), tilt, (side, side))
+    with pytest.raises(FaceError, match=r"The face is 4[1-4] px large"):
+        choose_face(smaller)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from fantasytalking.errors import OutputError
+from fantasytalking.errors import ImageError, OutputError
 from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.system.files import (
     atomic_folder,
     atomic_path,
     check_output,
+    existing_file,
     full_disk_error,
     only_full_disk_error,
     remove_unfinished,
@@ -253,3 +254,11 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
     (tmp_path / ".model.part" / "vae" / ".x.part").touch()
     remove_unfinished(tmp_path)
     assert sorted(tmp_path.rglob("*")) == kept
+
+
+@pytest.mark.parametrize("address", ["https://example.com/a.png", "http:/example.com/a.png"])
+def test_an_address_in_place_of_a_path_is_called_one(address: str) -> None:
+    with pytest.raises(
+        ImageError, match=r"The image 'https?://example.com/a.png' is an address on the network; download"
+    ):
+        existing_file(Path(address), "image", ImageError)

@@ -12,9 +12,10 @@ from typing import Any
 import diffusers
 import torch
 
+from fantasytalking.acceleration.attention_backends import check_attention
+from fantasytalking.acceleration.few_step_lora import require_peft
 from fantasytalking.acceleration.memory_plan import MemoryPlan
-from fantasytalking.errors import CheckpointError, MissingDependencyError, OutOfMemory, SettingsError
-from fantasytalking.system.machine import installed_version
+from fantasytalking.errors import CheckpointError, OutOfMemory, SettingsError
 from fantasytalking.system.records import nearest_name
 
 __all__ = [
@@ -113,10 +114,7 @@ def load_loras(pipeline: Any, loras: Sequence[tuple[Path, float]]) -> None:
     """
     if not loras:
         return
-    if installed_version("peft") is None:
-        raise MissingDependencyError(
-            "LoRA needs the package peft; install it with pip install 'fantasytalking[train]'."
-        )
+    require_peft()
     names = []
     for number, (path, _) in enumerate(loras):
         if not path.is_file():
@@ -150,9 +148,12 @@ def apply_speed(pipeline: Any, options: SpeedOptions, device: torch.device) -> N
         kind, choices = SCHEDULERS[options.scheduler]
         pipeline.scheduler = getattr(diffusers, kind).from_config(pipeline.scheduler.config, **choices)
     if options.attention is not None:
+        transformer = pipeline.transformer
+        check_attention(options.attention, device, transformer.dtype, transformer.config.attention_head_dim)
         try:
-            pipeline.transformer.set_attention_backend(options.attention)
+            transformer.set_attention_backend(options.attention)
         except (ValueError, ImportError, RuntimeError) as error:
+            # what is fetched from the hub, or cannot be shared by several processes
             reason = " ".join(str(error).split())
             raise SettingsError(f"The attention back-end {options.attention!r} cannot be used: {reason}") from error
     if options.compile and device.type == "cuda":

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fantasytalking.errors import SettingsError
+from fantasytalking.errors import MissingDependencyError, SettingsError
 from fantasytalking.system.json import read_json_object
 from fantasytalking.system.records import plain
 
-__all__ = ["DEFAULTS_FILE", "FewStepSchedule", "few_step_schedule", "without_guidance"]
+__all__ = ["DEFAULTS_FILE", "FewStepSchedule", "few_step_schedule", "require_peft", "without_guidance"]
 
 DEFAULTS_FILE = "defaults.json"
 """Settings to use LoRA weights with, in their folder; the recipe of distillation writes it."""
@@ -54,6 +55,20 @@ class FewStepSchedule:
 def without_guidance(settings: Mapping[str, Any]) -> bool:
     """Whether no scale of some settings, by name, takes a second network pass."""
     return all(settings.get(name, 5.0) <= 1 for name in ("prompt_guidance_scale", "audio_guidance_scale"))
+
+
+def require_peft() -> None:
+    """Check that the package is there that puts LoRA weights on a model, without importing it.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
+    try:
+        importlib.metadata.version("peft")
+    except importlib.metadata.PackageNotFoundError:
+        raise MissingDependencyError(
+            "LoRA needs the package peft; install it with pip install 'fantasytalking[train]'."
+        ) from None
 
 
 def few_step_schedule(file: Path) -> FewStepSchedule | None:

@@ -124,7 +124,7 @@ def resolve_plan(
         run
         for choices in _with_less_cache(given)
         for name in names
-        for run in _runs(name, sizes, clip, machine, choices)
+        for run in _runs(name, sizes, clip, machine, choices, is_named=memory != "auto")
     ]
     fitting = next((run for run in runs if run.fits), None)
     if fitting is not None:
@@ -170,9 +170,22 @@ def next_plan(
     return None
 
 
-def _runs(name: str, sizes: ModelSizes, clip: Clip, machine: Machine, given: Mapping[str, Any]) -> Iterator[PlannedRun]:
-    """A plan by name, from the fastest way to follow it to the smallest."""
-    own = {"dtype": _usual_dtype(name, sizes, machine), "name": name, **PLANS[name]}
+def _runs(
+    name: str,
+    sizes: ModelSizes,
+    clip: Clip,
+    machine: Machine,
+    given: Mapping[str, Any],
+    is_named: bool = False,
+) -> Iterator[PlannedRun]:
+    """A plan by name, from the fastest way to follow it to the smallest.
+
+    Whoever names minimal wants what takes least. Where it is come to for want of main memory, the device may have room for all passes at
+    once, and then each block is read from its file once a step and not once a pass.
+    """
+    is_open = machine.kind == "cuda" and not is_named
+    named = {key: value for key, value in PLANS[name].items() if not (is_open and key in _SPEED_FIRST[0])}
+    own = {"dtype": _usual_dtype(name, sizes, machine), "name": name, **named}
     fixed = {**own, **({} if machine.kind == "cuda" else {"offload": "none"}), **given}
     if fixed.get("cache") in UNBATCHED:
         fixed["batch_passes"] = "off"

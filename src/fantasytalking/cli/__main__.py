@@ -96,7 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _answer(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help"):
+    if len(words) > 1 and words[0] == "help":
+        words = [*words[1:], "--help"]
+    if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
         return 0 if words else 2
     if words[0] == "--version":
@@ -111,14 +113,16 @@ def _answer(words: list[str]) -> int:
     except FantasyTalkingError as error:
         _report(error, as_json="--json" in words)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         # Imported here, as most commands end without it.
         from fantasytalking.system.files import remove_own_unfinished
 
         remove_own_unfinished()
         resumable = words[0] in COMMANDS and COMMANDS[words[0]].resumable
-        more = "the same command goes on from here" if resumable else "no half-written file remains"
-        print(f"Interrupted; {more}.", file=sys.stderr)
+        more = "The same command goes on from here." if resumable else "No half-written file remains."
+        # Who keeps something of what was made says so on the exception.
+        told = getattr(interrupt, "__notes__", [more])[-1]
+        print(f"Interrupted. {told}", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -153,7 +157,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         # Imported here, as it loads pydantic, which no other part of this module needs.
         from fantasytalking.system.records import nearest_name
 
-        print(f"error: There is no command '{name}'; {nearest_name(name, COMMANDS, 'commands')}", file=sys.stderr)
+        what, known = ("option", ("--help", "--version")) if name.startswith("-") else ("command", COMMANDS)
+        print(f"error: There is no {what} '{name}'; {nearest_name(name, known, f'{what}s')}", file=sys.stderr)
         return FantasyTalkingError.exit_code
     return int(importlib.import_module(COMMANDS[name].module).main(arguments) or 0)
 

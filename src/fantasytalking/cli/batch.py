@@ -21,6 +21,7 @@ from fantasytalking.generation.run_options import (
     MemoryOptions,
     ProfileOptions,
     RunOptions,
+    check_device_options,
     check_weights_options,
     parse_loras,
     use_signing_options,
@@ -95,7 +96,8 @@ def run(options: Batch) -> int:
         )
     check_server_options(options.server, options.token_file, options.run, (options.memory, options.speed), {})
     check_weights_options(options.run.transformer, options.run.adapter)
-    parse_loras(options.speed.lora)
+    if options.server is None:
+        check_device_options(options.run, options.speed)
     model = _whole_path(options.model) if options.server is None else options.model
     options = dataclasses.replace(options, output=options.output.expanduser().absolute(), model=model)
     cases = read_cases(options.manifest, options.output, given, deciding(options))

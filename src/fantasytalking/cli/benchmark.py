@@ -17,7 +17,7 @@ from fantasytalking.cli.options import parse
 from fantasytalking.errors import InputError, SettingsError
 from fantasytalking.evaluation.metrics.registry import Backend, metrics_help
 from fantasytalking.pipeline.progress import Progress, TerminalProgress, quiet_frameworks
-from fantasytalking.system.startup import importing_frameworks
+from fantasytalking.system.startup import check_device, importing_frameworks
 
 if TYPE_CHECKING:
     from fantasytalking.evaluation.benchmark.benchmark_manifest import Manifest
@@ -98,6 +98,8 @@ def run(options: Benchmark, command: str = "") -> int:
         raise SettingsError("--generate-only and --score-only exclude each other; leave both out to do everything.")
     if options.limit is not None and options.limit < 1:
         raise SettingsError(f"--limit must be at least 1, but {options.limit} was given.")
+    for device in options.devices:
+        check_device(device)
     models = _models(options.models)
     progress = TerminalProgress()
     scoring = _scoring(options, command)

@@ -18,8 +18,8 @@ from fantasytalking.generation.run_options import (
     MemoryOptions,
     ProfileOptions,
     RunOptions,
+    check_device_options,
     check_weights_options,
-    parse_loras,
     use_signing_options,
 )
 from fantasytalking.media.video_formats import ENDINGS
@@ -139,7 +139,7 @@ def check_request(
         model_index(folder)
     check_weights_options(run.transformer, run.adapter)
     use_signing_options(run)
-    parse_loras(plan[1].lora)
+    check_device_options(run, plan[1])
     return target
 
 

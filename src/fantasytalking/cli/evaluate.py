@@ -17,6 +17,7 @@ from fantasytalking.errors import SettingsError
 from fantasytalking.evaluation.metrics.registry import ALL, METRICS, Backend, metrics_help
 from fantasytalking.pipeline.progress import Progress, TerminalProgress, quiet_frameworks
 from fantasytalking.system.printable_text import printable
+from fantasytalking.system.startup import check_device
 
 if TYPE_CHECKING:
     from fantasytalking.evaluation.results import Report
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str]) -> int:
         command=shlex.join(["fantasytalking", "evaluate", *arguments]),
         media=options.media,
     )
+    check_device(choices.device)
     check_folders(methods, options.reference, options.output)
     progress = TerminalProgress()
     if options.fetch:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
+from fantasytalking.cli.option_help import help_in_one_line
 from fantasytalking.errors import SettingsError
 from fantasytalking.pipeline.settings import GenerationSettings, settings_list
 from fantasytalking.system.files import check_name
@@ -86,8 +87,9 @@ def parse_words(kind: type[T], command: str, words: Sequence[str], names: Sequen
         SystemExit: Help was asked for (0).
     """
     shown = io.StringIO()
+    is_help = any(word in ("-h", "--help") for word in words)
     try:
-        with contextlib.redirect_stderr(shown):
+        with contextlib.redirect_stderr(shown), help_in_one_line(kind) if is_help else contextlib.nullcontext():
             options, unknown = tyro.cli(
                 kind, prog=f"fantasytalking {command}", args=list(words), return_unknown_args=True, config=markers
             )
@@ -97,6 +99,9 @@ def parse_words(kind: type[T], command: str, words: Sequence[str], names: Sequen
         # a misspelt option explains why the right one is missing
         refuse_unknown(_unknown(words, names), names, command)
         missing = _missing(kind, words)
+        _refuse_short(words, [*(option for option, _ in missing), *names], command)
+        if missing and words and not words[0].startswith("-") and not _takes_words(kind):
+            refuse_unknown(words[:1], names, command)
         raise SettingsError(_lacks(command, missing) if missing else _plain(shown.getvalue(), command)) from None
     refuse_unknown(unknown, names, command)
     for path in _paths(options):
@@ -121,6 +126,21 @@ def _unknown(words: Sequence[str], names: Iterable[str]) -> list[str]:
     known = {*names, "--help"}
     given = [(word, word.partition("=")[0].replace("_", "-")) for word in words if word.startswith("--")]
     return [word for word, option in given if option not in known and option.replace("no-", "", 1) not in known]
+
+
+def _refuse_short(words: Sequence[str], names: Iterable[str], command: str) -> None:
+    """Refuse an option of one letter, as other programs have; there is none but -h."""
+    for word in words:
+        if re.fullmatch("-[a-zA-Z]", word) and word != "-h":
+            meant = next((name for name in names if name.startswith(f"-{word.lower()}")), None)
+            way_out = f"did you mean {meant}?" if meant else f"'fantasytalking {command} --help' lists them."
+            raise SettingsError(f"There is no option {word}; {way_out}")
+
+
+def _takes_words(kind: Any) -> bool:
+    """Whether a command takes words without an option."""
+    hints = get_type_hints(kind, include_extras=True)
+    return any(tyro.conf.Positional in getattr(hint, "__metadata__", ()) for hint in hints.values())
 
 
 def _missing(kind: Any, words: Sequence[str]) -> list[tuple[str, str]]:

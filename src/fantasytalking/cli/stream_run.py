@@ -89,10 +89,17 @@ class StreamTarget:
         first = next(pieces)
         with _destination(self.output) as place:
             plain = StreamWriter(place, first.fps, first.sample_rate, self.overwrite, marks=first.marks)
-            with plain if threads == 1 else BackgroundWriter(plain) as writer:
-                for piece in itertools.chain((first,), pieces):
-                    writer.write(piece.pixels, piece.sound)
-                    pace.mark()
+            try:
+                with plain if threads == 1 else BackgroundWriter(plain) as writer:
+                    for piece in itertools.chain((first,), pieces):
+                        writer.write(piece.pixels, piece.sound)
+                        pace.mark()
+            except BaseException as error:
+                if isinstance(place, Path) and place.exists() and place.stat().st_size == 0:
+                    place.unlink()
+                elif isinstance(error, KeyboardInterrupt):
+                    error.add_note("The stream ends there; what was written of it plays.")
+                raise
         return pace, first
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fantasytalking.errors import OutOfMemory
@@ -13,6 +15,9 @@ from fantasytalking.pipeline.progress import quiet_frameworks
 from fantasytalking.system.startup import importing_frameworks
 
 if TYPE_CHECKING:
+    import torch
+
+    from fantasytalking.acceleration.apply_plan import SpeedOptions
     from fantasytalking.acceleration.memory_plan import MemoryPlan
     from fantasytalking.acceleration.ranks import Ranks
     from fantasytalking.acceleration.resolve_plan import Machine
@@ -80,54 +85,91 @@ def generate_planned(request: Request, progress: Progress, loaded: LoadedModel |
     Raises:
         FantasyTalkingError: Whatever loading and generating raise.
     """
-    with together(request.ranks), progress.stage("loading"), importing_frameworks():
-        quiet_frameworks()
-        import torch
+    loaded = loaded or LoadedModel()
+    chosen: _Chosen | None = None
 
-        from fantasytalking.acceleration.apply_plan import release
-        from fantasytalking.system.machine import choose_device
-
-        loaded = loaded or LoadedModel()
-        place = choose_device(request.run.device)
-        resolved = profile_of(request.model, request.run, request.profile, request.settings)
-        settings = {**resolved.settings, **request.settings}
-        speed = speed_of(request.profile, resolved.profile.compile, resolved.scheduler)
-        planned = plan_of_request(request, settings, loaded.machine(place))
-        lower = None if planned is None else planned.lower
-    notes = () if planned is None else planned.notes
-    for note in (*resolved.notes, *notes, *_about_compiling(request, place), *_about_hearing(request)):
-        progress.note(note)
-
-    def attempt(plan: MemoryPlan | None) -> Made:
-        from fantasytalking.pipeline.plan_run import settings_by_plan
-        from fantasytalking.pipeline.talking_video import VideoOutput
-
+    def attempt(plan: MemoryPlan | None = None) -> Made:
+        nonlocal chosen
+        # One stage, as a user waits for one thing: the plan says how the model is loaded.
         with together(request.ranks), progress.stage("loading"), importing_frameworks():
-            pipeline, encoder_threads = loaded.load(request, plan, speed)
-        given = {**settings, **({} if plan is None else settings_by_plan(plan))}
-        if request.place is not None:
-            inputs = request.portrait, request.speech
-            with together(request.ranks):
-                return request.place.write(pipeline, inputs, given, encoder_threads, progress)
-        given["output"] = VideoOutput(request.target, request.run.overwrite, encoder_threads)
-        video: TalkingVideo = pipeline(request.portrait, request.speech, progress=progress, **given)
-        return video
+            if chosen is None:
+                chosen = _choose(request, progress, loaded)
+                plan = None if chosen.planned is None else chosen.planned.run.plan
+            pipeline, threads = loaded.load(request, plan, chosen.speed)
+        return _write(request, progress, pipeline, threads, chosen.settings, plan)
 
     try:
-        return attempt(None if planned is None else planned.run.plan)
-    except (OutOfMemory, torch.OutOfMemoryError) as error:
+        return attempt()
+    except _memory_errors() as error:
         # Before the except clause ends, its traceback holds the pipeline and with it the memory.
+        planned = None if chosen is None else chosen.planned
+        lower = None if planned is None else planned.lower
         if lower is None and isinstance(error, OutOfMemory):
             raise
         if lower is None:
             raise _does_not_fit(planned, request.ranks is not None) from error
+    from fantasytalking.acceleration.apply_plan import release
+
+    assert chosen is not None and planned is not None
     loaded.drop()
-    release(place)
-    assert planned is not None
+    release(chosen.place)
     progress.note(
         f"The memory plan {plan_label(planned.run)} ran out of memory; once more by the plan {plan_label(lower)}."
     )
     return attempt(lower.plan)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What a request comes to on this machine, with its profile and its plan."""
+
+    place: torch.device
+    settings: dict[str, Any]
+    speed: SpeedOptions
+    planned: PlanOfRequest | None
+
+
+def _choose(request: Request, progress: Progress, loaded: LoadedModel) -> _Chosen:
+    """Choose device, settings and plan, and tell what a user should know of them."""
+    quiet_frameworks()
+    from fantasytalking.system.machine import choose_device
+
+    place = choose_device(request.run.device)
+    resolved = profile_of(request.model, request.run, request.profile, request.settings)
+    settings = {**resolved.settings, **request.settings}
+    speed = speed_of(request.profile, resolved.profile.compile, resolved.scheduler)
+    planned = plan_of_request(request, settings, loaded.machine(place))
+    notes = () if planned is None else planned.notes
+    for note in (*resolved.notes, *notes, *_about_compiling(request, place), *_about_hearing(request)):
+        progress.note(note)
+    return _Chosen(place, settings, speed, planned)
+
+
+def _write(
+    request: Request,
+    progress: Progress,
+    pipeline: FantasyTalkingPipeline,
+    threads: int,
+    settings: dict[str, Any],
+    plan: MemoryPlan | None,
+) -> Made:
+    """Generate and write the video with a pipeline that is loaded."""
+    from fantasytalking.pipeline.plan_run import settings_by_plan
+    from fantasytalking.pipeline.talking_video import VideoOutput
+
+    given = {**settings, **({} if plan is None else settings_by_plan(plan))}
+    if request.place is not None:
+        with together(request.ranks):
+            return request.place.write(pipeline, (request.portrait, request.speech), given, threads, progress)
+    given["output"] = VideoOutput(request.target, request.run.overwrite, threads)
+    video: TalkingVideo = pipeline(request.portrait, request.speech, progress=progress, **given)
+    return video
+
+
+def _memory_errors() -> tuple[type[BaseException], ...]:
+    """Errors of too little memory; PyTorch's only once it is imported."""
+    torch = sys.modules.get("torch")
+    return (OutOfMemory,) if torch is None else (OutOfMemory, torch.OutOfMemoryError)
 
 
 def _about_hearing(request: Request) -> list[str]:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from fantasytalking.errors import CheckpointError, SettingsError
+from fantasytalking.pipeline.progress import quiet_frameworks
 from fantasytalking.provenance.signing_identity import CERTIFICATE_VARIABLE, KEY_VARIABLE, signing_identity
+from fantasytalking.system.startup import check_device, importing_frameworks
 
 if TYPE_CHECKING:
     from fantasytalking.acceleration.apply_plan import SpeedOptions
@@ -22,6 +24,7 @@ __all__ = [
     "MemoryOptions",
     "ProfileOptions",
     "RunOptions",
+    "check_device_options",
     "check_weights_options",
     "left_out",
     "lora_files",
@@ -197,6 +200,32 @@ def check_weights_options(transformer: Path | None, adapter: Path | None) -> Non
             raise CheckpointError(
                 f"There are no weights at {option} {path}; give a .safetensors, .gguf or torch file, or a folder that holds one."
             )
+
+
+def check_device_options(run: RunOptions, speed: ProfileOptions) -> None:
+    """Check that the device is there, and that it and the installed packages can do what options ask for, before anything is loaded.
+
+    Raises:
+        SettingsError: There is no such device or attention back-end, the back-end cannot be used, or a LoRA has no number as its weight.
+        CheckpointError: A LoRA file is missing.
+        MissingDependencyError: The package for LoRA is not installed.
+    """
+    if parse_loras(speed.lora):
+        from fantasytalking.acceleration.few_step_lora import require_peft
+
+        require_peft()
+    check_device(run.device)
+    if speed.attention is None:
+        return
+    with importing_frameworks():
+        quiet_frameworks()
+        import torch
+
+        from fantasytalking.acceleration.attention_backends import check_attention
+        from fantasytalking.pipeline.plan_run import dtype_name
+        from fantasytalking.system.machine import choose_device
+    place = choose_device(run.device)
+    check_attention(speed.attention, place, getattr(torch, dtype_name(run.dtype, place)))
 
 
 def use_signing_options(run: RunOptions) -> None:

@@ -32,6 +32,7 @@ from fantasytalking.provenance.growing_manifest import GrowingManifest
 from fantasytalking.provenance.marks import Marks
 from fantasytalking.provenance.signed_manifest import container_metadata
 from fantasytalking.system.files import check_output
+from fantasytalking.system.held_interrupt import interrupt_held
 
 __all__ = ["StreamWriter"]
 
@@ -119,7 +120,8 @@ class StreamWriter:
         """
         assert self._container is not None, "write() needs the block of `with StreamWriter(...)`"
         array = even_frame(frame)
-        with write_errors(self._name):
+        # PyAV and c2pa write through functions of Python
+        with write_errors(self._name), interrupt_held():
             if self._picture is None:
                 every = max(1, round(_KEYFRAME_SECONDS * self.fps))
                 options = _X264 | {"g": str(every)}
@@ -151,14 +153,11 @@ class StreamWriter:
 
     def _finish(self) -> None:
         assert self._container is not None
-        try:
+        with interrupt_held(), self._open, contextlib.closing(self._container) as container:
             if self._picture is not None and self._sound is not None:
-                self._container.mux(self._picture.encode(None))
+                container.mux(self._picture.encode(None))
                 self._sound.write(self._resampler.finish())
                 self._sound.finish()
-        finally:
-            with self._open:
-                self._container.close()
 
 
 class _Place:

@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from fantasytalking.acceleration.apply_plan import SpeedOptions, apply_plan, apply_speed, load_loras
+from fantasytalking.acceleration.attention_backends import check_attention
+from fantasytalking.acceleration.few_step_lora import require_peft
 from fantasytalking.acceleration.memory_plan import GIB, MemoryPlan
 from fantasytalking.acceleration.part_sizes import read_sizes
 from fantasytalking.acceleration.resolve_plan import Machine, resolve_plan
@@ -69,6 +71,10 @@ def load_pipeline(
         OutOfMemory: No plan fits.
     """
     place, speed = choose_device(device), speed or SpeedOptions()
+    if speed.attention is not None:
+        check_attention(speed.attention, place, getattr(torch, dtype_name(dtype, place)))
+    if speed.loras:
+        require_peft()
     backbone = _Backbone(*(None if path is None else Path(path) for path in (transformer, adapter)))
     folder = local_folder(name, backbone.transformer)
     if plan is None:

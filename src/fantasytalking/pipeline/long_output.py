@@ -100,6 +100,10 @@ def long_video(pipeline: Any, case: Case, portrait: Portrait, speech: Speech, ru
     )
 
 
+GOES_ON = "The same call goes on from there."
+"""Note on the exception that ended a run of which something is kept, by which a command knows what to tell."""
+
+
 @contextlib.contextmanager
 def _going_on(
     unfinished: UnfinishedRun | None, progress: Progress, amounts: Callable[[], tuple[str, str]]
@@ -128,12 +132,13 @@ def _going_on(
     try:
         yield
         is_done = True
-    except BaseException:
+    except BaseException as error:
         # Whatever it was: Ctrl-C, a full disk, another process that was killed.
         if unfinished.has_begun:
             progress.note(
                 f"{amounts()[1]} of the video are finished and kept in '{unfinished.folder.name}'; the same call goes on from there."
             )
+            error.add_note(GOES_ON)
         raise
     finally:
         unfinished.close(is_done)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fantasytalking.errors import FaceError
 from fantasytalking.perception.face_confidence import FaceCheck, check_face
-from fantasytalking.perception.faces import MIN_FACE_SIZE, Face, choose_face, detect_faces
+from fantasytalking.perception.faces import MIN_FACE_SIZE, Face, choose_face, detect_faces, face_length
 from fantasytalking.pipeline.settings import GenerationSettings
 
 __all__ = ["choose_portrait_face", "held_back"]
@@ -56,7 +56,7 @@ def choose_portrait_face(
 def _first_human(image: NDArray[np.uint8], faces: list[Face], checks: dict[int, FaceCheck]) -> int | None:
     """Index of the largest face that may be a human one, where it is not the largest of all."""
     for index, face in enumerate(faces):
-        if face.size < MIN_FACE_SIZE:
+        if face_length(image, face) < MIN_FACE_SIZE:
             break
         checks[index] = check_face(image, face)
         if not checks[index].is_no_face:

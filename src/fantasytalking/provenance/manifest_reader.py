@@ -15,6 +15,7 @@ from fantasytalking.provenance.manifest_claims import Claims, text_of
 from fantasytalking.provenance.offline_c2pa import offline_context
 from fantasytalking.provenance.signed_manifest import MIME_TYPES, sidecar_of
 from fantasytalking.provenance.signing_identity import SELF_MADE
+from fantasytalking.system.held_interrupt import interrupt_held
 
 __all__ = ["ManifestReport", "read_manifest"]
 
@@ -164,7 +165,8 @@ def _found(content: BinaryIO, kind: str, manifest: bytes | None, anchors: str | 
         context = offline_context(anchors)
     except c2pa.C2paError as error:
         raise InputError(f"The trusted certificates cannot be read ({error}); give a PEM file.") from error
-    with c2pa.Reader(kind, content, manifest, context=context) as reader:
+    # c2pa reads through functions of Python
+    with interrupt_held(), c2pa.Reader(kind, content, manifest, context=context) as reader:
         found: dict[str, Any] = json.loads(reader.json())
         return found | {"validation_state": reader.get_validation_state()}
 

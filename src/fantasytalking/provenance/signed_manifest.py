@@ -16,6 +16,7 @@ from fantasytalking.provenance.offline_c2pa import offline_context
 from fantasytalking.provenance.signing_identity import signing_identity
 from fantasytalking.system.digests import file_sha256
 from fantasytalking.system.files import atomic_path, full_disk_error
+from fantasytalking.system.held_interrupt import interrupt_held
 
 __all__ = ["GENERATION", "MIME_TYPES", "builder_of", "container_metadata", "sidecar_of", "sign_file", "tool_name"]
 
@@ -78,7 +79,7 @@ def sign_file(path: Path, marks: Marks, target: Path) -> None:
         builder = builder_of(marks, target.name, kind)
         if target.suffix.lower() in _WITHOUT_BOXES:
             builder.set_no_embed()
-            with path.open("rb") as source, open(os.devnull, "w+b") as nowhere:
+            with path.open("rb") as source, open(os.devnull, "w+b") as nowhere, interrupt_held():
                 manifest = builder.sign(signer, kind, source, nowhere)
             with atomic_path(sidecar_of(target), overwrite=True) as beside:
                 beside.write_bytes(manifest)
@@ -96,7 +97,8 @@ def _sign(builder: Any, signer: Any, kind: str, path: Path, signed: Path) -> Non
     with path.open("rb") as source, signed.open("w+b") as file:
         goal = _Goal(file)
         try:
-            builder.sign(signer, kind, source, goal)
+            with interrupt_held():  # c2pa reads and writes through functions of Python
+                builder.sign(signer, kind, source, goal)
         except c2pa.C2paError:
             if goal.failure is not None:
                 raise goal.failure from None

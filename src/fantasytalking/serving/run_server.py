@@ -23,6 +23,7 @@ from fantasytalking.serving.operations.structured_logs import configure_logs
 from fantasytalking.serving.server_settings import ServerSettings
 from fantasytalking.serving.uploads.file_kinds import MEDIA_FORMATS
 from fantasytalking.system.files import full_disk_error
+from fantasytalking.system.startup import check_device
 
 __all__ = ["run_server"]
 
@@ -62,6 +63,7 @@ def run_server(settings: ServerSettings, out: TextIO) -> int:
         OutputError: The data folder cannot be made.
     """
     check_access(settings)
+    _check_devices(settings)
     with _listen(settings) as listening:
         # What is sent and made is nobody else's business on this machine; workers inherit it.
         os.umask(0o077)
@@ -80,6 +82,14 @@ def run_server(settings: ServerSettings, out: TextIO) -> int:
         server = _Server(config, app.state.service, lambda: _tell(told, out))
         asyncio.run(server.serve([listening]))
     return 0
+
+
+def _check_devices(settings: ServerSettings) -> None:
+    if settings.engine == "ray" and settings.ray_address:
+        # those of the cluster's machines are not known here
+        return
+    for device in settings.devices:
+        check_device(device)
 
 
 def _tell(line: str, out: TextIO) -> None:

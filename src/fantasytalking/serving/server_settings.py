@@ -214,6 +214,8 @@ class ServerSettings(BaseSettings):
     def _whole(self) -> ServerSettings:
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
             raise ValueError(f"root_path must begin with / and not end with it, but {self.root_path!r} was given.")
+        if not self.devices:
+            raise ValueError("devices must name one at least, such as auto, but none was given.")
         for origin in self.origins:
             scheme, _, rest = origin.partition("://")
             if scheme not in ("http", "https") or not rest or "/" in rest or "*" in rest:

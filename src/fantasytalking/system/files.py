@@ -82,6 +82,10 @@ def existing_file(path: str | os.PathLike[str], what: str, error: type[InputErro
     if file.is_dir():
         raise error(f"The {what} '{file}' is a folder; give the path of one file.")
     if not file.exists():
+        # a path has one slash where an address has two
+        address = re.sub(r"^(https?:)/+", r"\1//", os.fspath(path))
+        if address.startswith(("http://", "https://")):
+            raise error(f"The {what} '{address}' is an address on the network; download the file, and give its path.")
         raise error(f"The {what} file '{file}' does not exist; check the path.")
     if not os.access(file, os.R_OK):
         raise error(f"The {what} file '{file}' is not readable; change its permissions.")

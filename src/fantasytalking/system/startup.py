@@ -15,7 +15,7 @@ from typing import Any
 from fantasytalking.errors import SettingsError
 from fantasytalking.system.deferred_imports import Kind, deferred_imports, when_loaded
 
-__all__ = ["SELDOM_USED", "check_threads", "importing_frameworks"]
+__all__ = ["SELDOM_USED", "check_device", "check_threads", "importing_frameworks"]
 
 MOST_THREADS = 1024
 
@@ -121,3 +121,19 @@ def check_threads(count: int | None) -> None:
     """
     if count is not None and not 1 <= count <= MOST_THREADS:
         raise SettingsError(f"--threads must be at least 1 and at most {MOST_THREADS}, but {count} was given.")
+
+
+def check_device(name: str) -> None:
+    """Check the name of a device that a user gave, before anything is read or started.
+
+    Args:
+        name: `auto` or a device of PyTorch. `auto` and `cpu` are everywhere, so for them no framework is imported.
+
+    Raises:
+        SettingsError: There is no such device on this machine.
+    """
+    if name in ("auto", "cpu"):
+        return
+    with importing_frameworks():
+        from fantasytalking.system.machine import choose_device
+    choose_device(name)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import time
-from collections.abc import Iterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fantasytalking.serving.api.access import protect
 from fantasytalking.serving.api.rate_limits import TokenBucket
@@ -19,6 +21,7 @@ from tests.serving.live_server import exchange, running
 
 OWN = "http://127.0.0.1:8000"
 READ: list[int] = []
+OVER = threading.Event()
 
 
 def server(**settings: Any) -> FastAPI:
@@ -38,11 +41,30 @@ def server(**settings: Any) -> FastAPI:
         return {}
 
     @app.get("/v1/large")
-    async def large() -> str:
-        return "x" * 50_000_000
+    async def large() -> StreamingResponse:
+        async def pieces() -> AsyncIterator[bytes]:
+            for _ in range(50):
+                yield b"x" * 1_000_000
 
+        return StreamingResponse(pieces())
+
+    app.add_middleware(Noting)
     protect(app, ServerSettings(**settings))
     return app
+
+
+class Noting:
+    """Notes when the large answer is over, sent or given up."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            if scope.get("path") == "/v1/large":
+                OVER.set()
 
 
 def test_a_bucket_fills_again_with_time() -> None:
@@ -115,37 +137,35 @@ HEAD = b"POST /v1/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
 
 
 def test_headers_that_never_end_close_the_connection(port: int) -> None:
-    answer, seconds = exchange(port, *(b"X: y\r\n" if number else HEAD for number in range(30)), pause=0.1)
-    assert answer == b"" and seconds < 5
-    answer, seconds = exchange(port)
-    assert answer == b"" and seconds < 5
+    assert exchange(port, *(b"X: y\r\n" if number else HEAD for number in range(30)), pause=0.1) == b""
+    assert exchange(port) == b""
 
 
 def test_a_silent_sender_is_told_and_disconnected(port: int) -> None:
-    answer, seconds = exchange(port, HEAD + b"\r\n" + b"x" * 10)
-    assert answer.startswith(b"HTTP/1.1 408") and b'"too_slow"' in answer and seconds < 5
+    answer = exchange(port, HEAD + b"\r\n" + b"x" * 10)
+    assert answer.startswith(b"HTTP/1.1 408") and b'"too_slow"' in answer
 
 
 def test_a_trickle_ends_with_the_time_of_the_body(port: int) -> None:
-    answer, seconds = exchange(port, HEAD + b"\r\n", *[b"x"] * 6, pause=0.3)
-    assert answer.startswith(b"HTTP/1.1 408") and seconds < 8
+    assert exchange(port, HEAD + b"\r\n", *[b"x"] * 6, pause=0.3).startswith(b"HTTP/1.1 408")
 
 
 def test_large_headers_are_refused(port: int) -> None:
-    answer, _ = exchange(port, b"GET /v1/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"y" * 100_000)
+    answer = exchange(port, b"GET /v1/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"y" * 100_000)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
 
 
 def test_a_refused_sender_still_hears_why(port: int) -> None:
     head = b"POST /v1/videos HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\nContent-Length: 300000\r\n\r\n"
-    answer, _ = exchange(port, head, b"x" * 300_000)
+    answer = exchange(port, head, b"x" * 300_000)
     assert answer.startswith(b"HTTP/1.1 403")
 
 
 def test_a_reader_that_does_not_read_is_disconnected(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=20) as line:
         line.sendall(b"GET /v1/large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        time.sleep(1.5)
+        # nothing is read before the server has given up, however busy the machine is
+        assert OVER.wait(60)
         read = 0
         with contextlib.suppress(ConnectionResetError):
             while chunk := line.recv(1 << 20):

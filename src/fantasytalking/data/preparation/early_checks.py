@@ -12,6 +12,7 @@ from fantasytalking.data.preparation.preparation_settings import PreparationSett
 from fantasytalking.data.preparation.video_sources import check_exists
 from fantasytalking.data.set_records import MANIFEST
 from fantasytalking.pipeline.model_names import INDEX, resolve_model
+from fantasytalking.system.startup import check_device
 
 __all__ = ["check_request"]
 
@@ -29,12 +30,16 @@ def check_request(
 
     Raises:
         InputError: A place does not exist, or there is no Ray cluster at the address.
+        SettingsError: There is no such device.
         CheckpointError: There is no such model.
         OutputError: The set must not be written there.
     """
     for place in places:
         check_exists(place)
     check_place(output, places)
+    # those of a cluster's machines are not known here
+    if run_settings.address is None:
+        check_device(settings.device)
     read_model_file(resolve_model(settings.model), INDEX)
     # a finished set is only verified
     if run_settings.address is not None and not (output.expanduser() / MANIFEST).is_file():

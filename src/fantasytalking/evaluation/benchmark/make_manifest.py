@@ -21,7 +21,7 @@ from fantasytalking.evaluation.clip_facts import frozen_in_window
 from fantasytalking.evaluation.footage import file_digest
 from fantasytalking.media.audio import is_silent
 from fantasytalking.media.video import iterate_frames, probe_video
-from fantasytalking.perception.faces import MIN_FACE_SIZE, detect_faces
+from fantasytalking.perception.faces import MIN_FACE_SIZE, detect_faces, face_length
 from fantasytalking.pipeline.progress import Progress
 from fantasytalking.system.digests import fraction_of
 
@@ -135,8 +135,9 @@ def _case(path: Path, relative: str, identity: str, choice: ClipChoice, names: s
         raise VideoError(f"It is silent from second {start:g} on.")
     for frame in _looks(path, start, choice.seconds):
         faces = detect_faces(frame)
-        if not faces or faces[0].size < MIN_FACE_SIZE:
-            seen = f"a face of {faces[0].size:.0f} pixels" if faces else "no face"
+        length = face_length(frame, faces[0]) if faces else 0.0
+        if length < MIN_FACE_SIZE:
+            seen = f"a face of {length:.0f} pixels" if faces else "no face"
             raise FaceError(f"A frame between second {start:g} and {start + choice.seconds:g} shows {seen}.")
     frozen = frozen_in_window(path, start, choice.seconds, sound)
     if frozen:

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from fantasytalking.errors import FantasyTalkingError
 from fantasytalking.pipeline.settings import settings_list
+from fantasytalking.serving.api.head_requests import allowed_methods
 from fantasytalking.serving.api.rate_limits import BodyRefused
 from fantasytalking.serving.api.refusals import error_body
 from fantasytalking.serving.jobs.job_errors import INTERNAL, error_of
@@ -133,8 +134,14 @@ def add_error_handlers(app: FastAPI, data: Path) -> None:
 
     @app.exception_handler(HTTPException)
     async def _of_framework(request: Request, error: HTTPException) -> JSONResponse:
-        code = _CODES.get(error.status_code, "error")
-        return JSONResponse(error_body(code, _sentence(str(error.detail))), error.status_code, error.headers)
+        code, headers, told = _CODES.get(error.status_code, "error"), error.headers, _sentence(str(error.detail))
+        if error.status_code == 405:
+            taken = ", ".join(allowed_methods(app.routes, request.scope))
+            headers, told = (
+                {"Allow": taken},
+                f"{request.scope['path']} does not take {request.method}; it takes {taken}.",
+            )
+        return JSONResponse(error_body(code, told), error.status_code, headers)
 
     @app.exception_handler(RequestValidationError)
     async def _of_parameters(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -1,10 +1,15 @@
-"""HEAD wherever there is GET: the same answer without its body (RFC 9110, 9.3.2)."""
+"""HEAD wherever there is GET: the same answer without its body (RFC 9110, 9.3.2); and the methods that a path takes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["HeadRequests"]
+__all__ = ["HeadRequests", "allowed_methods"]
+
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class HeadRequests:
@@ -37,3 +42,23 @@ class HeadRequests:
             return {"type": "http.disconnect"} if is_over else await receive()
 
         await self._app({**scope, "method": "GET"}, until_over, without_body)
+
+
+def allowed_methods(routes: Iterable[BaseRoute], scope: Scope) -> tuple[str, ...]:
+    """Methods that the path of a request takes: those of all its routes, while the answer of 405 comes from the first of them alone.
+
+    Args:
+        routes: Of the application; files below a mount are read only.
+        scope: Of the request.
+    """
+    # a mount has put its own path into it
+    asked = {**scope, "root_path": scope.get("app_root_path", scope.get("root_path", ""))}
+    taken: set[str] = set()
+    for route in routes:
+        if isinstance(route, Mount):
+            if route.matches(asked)[0] is Match.FULL:
+                taken.add("GET")
+        else:
+            taken |= {name for name in _METHODS if route.matches({**asked, "method": name})[0] is Match.FULL}
+    ordered = [name for name in _METHODS if name in taken]
+    return tuple(["GET", "HEAD", *ordered[1:]] if "GET" in taken else ordered)

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from fantasytalking.media.image import load_image
 from fantasytalking.perception.face_confidence import check_face
-from fantasytalking.perception.faces import MIN_FACE_SIZE, detect_faces
+from fantasytalking.perception.faces import MIN_FACE_SIZE, detect_faces, face_length
 from fantasytalking.pipeline.early_inputs import read_demands
 from fantasytalking.pipeline.model_names import embedded_folder, resolve_model
 from fantasytalking.pipeline.settings import settings_list
@@ -129,10 +129,11 @@ def _faces_in(path: Path) -> FoundFaces:
     found = []
     for number, face in enumerate(detect_faces(pixels)):
         check = check_face(pixels, face)
-        too_small = face.size < MIN_FACE_SIZE
+        length = face_length(pixels, face)
+        too_small = length < MIN_FACE_SIZE
         told = ""
         if too_small:
-            told = f"The face is {face.size:.0f} pixels large and must be at least {MIN_FACE_SIZE:.0f}."
+            told = f"The face is {length:.0f} pixels large and must be at least {MIN_FACE_SIZE:.0f}."
         elif check.is_no_face:
             told = "This is hardly a human face; face_check warn animates it all the same."
         elif check.is_unsure or check.hides_mouth or check.is_cut:
