@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from scipy.signal import find_peaks, peak_widths
 
 from fantasytalking.errors import InputError
-from fantasytalking.evaluation.footage import Footage
+from fantasytalking.evaluation.footage import FACE_SCORE, Footage
 from fantasytalking.evaluation.metrics.metric import Measurement, Metric
 from fantasytalking.evaluation.metrics.metric_column import metric_column
 from fantasytalking.evaluation.metrics.proxies import bundled_digest
 from fantasytalking.evaluation.results import Column, Kind
-from fantasytalking.perception.face_measures import eye_opening
+from fantasytalking.system.flag_runs import longest_flag_run
 
 __all__ = ["CLOSED_EYE", "Blink", "Blinks", "find_blinks", "standard"]
 
@@ -75,18 +75,19 @@ class Blink:
         return min(closing) / max(*closing, 1e-9)
 
 
-def find_blinks(points: NDArray[np.floating], fps: float) -> list[Blink]:
-    """Find the blinks of a face.
+def find_blinks(openings: NDArray[np.floating], fps: float) -> list[Blink]:
+    """Find the blinks of a person.
 
     A blink is a dip of the opening of both eyes, each over its median, that falls within 0.16 s and rises within 0.24 s by at least 0.15,
     and lasts for a second at most. What is cut off by the beginning or end of the video is not counted.
 
     Args:
-        points: Meshes [F, 468, 3].
+        openings: Openings of the person's right eye and left eye [F, 2], as `eye_readings.read_eyes` or `Footage.eyes` give them: one
+            reading of the mesh network takes its errors in narrow eyes for blinks.
         fps: Frames per second.
     """
-    opening = np.asarray(eye_opening(points), np.float64)
-    relative = opening / np.maximum(np.median(opening, axis=0), 1e-6)
+    relative = np.asarray(openings, np.float64)
+    relative = relative / np.maximum(np.median(relative, axis=0), 1e-6)
     both = relative.mean(axis=1)
     dips, _ = find_peaks(-both, prominence=LEAST_DEPTH, wlen=2 * round(LONGEST * fps) + 1)
     _, _, starts, ends = peak_widths(-both, dips, rel_height=0.5, wlen=2 * round(LONGEST * fps) + 1)
@@ -136,7 +137,8 @@ class Blinks(Metric):
             column(
                 "blink_rate",
                 1,
-                "Dips of the opening of both eyes by at least 0.15 of their median, which fall within 0.16 s and rise within 0.24 s.",
+                "Dips of the opening of both eyes by at least 0.15 of their median, which fall within 0.16 s and rise within 0.24 s. "
+                "Openings are means of two readings, of each frame and of its mirror image.",
                 "per minute",
                 "mean",
             ),
@@ -159,12 +161,12 @@ class Blinks(Metric):
         Raises:
             InputError: It is shorter than a second.
         """
-        run, fps = clip.longest_run, clip.protocol.fps
-        points = clip.track[0][run]
-        if len(points) < fps:
-            raise InputError(f"The face is seen in {len(points)} frames in a row; blinks need a second.")
-        blinks = find_blinks(points, fps)
-        values = {"blink_rate": len(blinks) / (len(points) / fps / 60)}
+        (openings, scores), fps = clip.eyes, clip.protocol.fps
+        openings = openings[longest_flag_run(scores >= FACE_SCORE)]
+        if len(openings) < fps:
+            raise InputError(f"The face is seen in {len(openings)} frames in a row; blinks need a second.")
+        blinks = find_blinks(openings, fps)
+        values = {"blink_rate": len(blinks) / (len(openings) / fps / 60)}
         if blinks:
             values["blink_depth"] = float(np.mean([blink.depth for blink in blinks]))
             values["blink_length"] = float(np.mean([blink.seconds for blink in blinks]))
