@@ -21,7 +21,7 @@ from fantasytalking.perception.mesh_network import MIN_SCORE
 
 __all__ = ["average_readings", "read_eyes", "track_mirrored", "track_settled"]
 
-Tracked = tuple[NDArray[np.float32], NDArray[np.float32]]
+Tracked = tuple[NDArray[np.floating], NDArray[np.floating]]
 _WARM_UP = 4
 _SAME_FACE = 0.5
 """Largest distance between the meshes of one face in a frame and in its mirror image, in distances of the outer corners of the eyes."""
@@ -38,7 +38,7 @@ def track_settled(frames: Iterable[NDArray[np.uint8]]) -> Tracked:
     return points[_WARM_UP:], scores[_WARM_UP:]
 
 
-def read_eyes(tracked: Tracked, frames: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def read_eyes(tracked: Tracked, frames: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
     """Read the eyes of a video twice, see `average_readings`; its mirror image is tracked here, a frame at a time.
 
     Args:
@@ -73,7 +73,7 @@ def track_mirrored(frames: Iterable[NDArray[np.uint8]]) -> Tracked | None:
     return points, scores
 
 
-def average_readings(direct: Tracked, mirrored: Tracked | None) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def average_readings(direct: Tracked, mirrored: Tracked | None) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
     """Average the openings of the eyes that are read in frames and in their mirror images.
 
     The readings are brought to a common median first, so that both count alike, and so that nothing jumps where only one of them sees the
@@ -106,7 +106,7 @@ def average_readings(direct: Tracked, mirrored: Tracked | None) -> tuple[NDArray
     return openings, np.maximum(scores, mirrored[1])
 
 
-def _are_near(points: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _are_near(points: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Whether meshes [F, 468, 3] and [F, 468, 3] lie on the same face, bool [F]."""
     between = np.linalg.norm((points - others)[..., :2].mean(axis=1), axis=-1)
     return np.asarray(between <= _SAME_FACE * eye_distance(points))
