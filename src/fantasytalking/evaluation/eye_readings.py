@@ -38,7 +38,9 @@ def track_settled(frames: Iterable[NDArray[np.uint8]]) -> Tracked:
     return points[_WARM_UP:], scores[_WARM_UP:]
 
 
-def read_eyes(tracked: Tracked, frames: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
+def read_eyes(
+    tracked: Tracked, frames: Iterable[NDArray[np.uint8]]
+) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
     """Read the eyes of a video twice, see `average_readings`; its mirror image is tracked here, a frame at a time.
 
     Args:
