@@ -35,9 +35,9 @@ WANTED_REMAINING, LONGEST = 0.5, 0.4
 """Share of its median opening to which each eye has to close, and the longest blink in seconds."""
 
 
-def describe(points: NDArray[np.floating], fps: float) -> dict[str, Any]:
-    """Blinks and head motion of meshes [F, 468, 3]."""
-    blinks = find_blinks(points, fps)
+def describe(points: NDArray[np.floating], openings: NDArray[np.floating], fps: float) -> dict[str, Any]:
+    """Blinks and head motion of meshes [F, 468, 3] and openings of both eyes [F, 2]."""
+    blinks = find_blinks(openings, fps)
     motion = head_motion(head_angles(points), fps)
     seen = [max(blink.remaining) for blink in blinks]  # of the eye that closes less
     return {
@@ -95,7 +95,7 @@ def measure(options: argparse.Namespace, portraits: Sequence[Portrait], record: 
             try:
                 picture = portrait.picture(options.portraits)
                 with generator.make(picture, speech, options.piece_frames, **record.settings) as made:
-                    video = describe(made.track(), FPS)
+                    video = describe(*made.track_with_eyes(), FPS)
                     video |= {"pieces": len(made.pieces), "generation_seconds": made.seconds, "notes": made.notes}
             except FantasyTalkingError as error:
                 record.leave_out(portrait.id, error)

@@ -24,6 +24,7 @@ from clips import FPS
 from numpy.typing import NDArray
 
 from fantasytalking.errors import InputError
+from fantasytalking.evaluation.eye_readings import read_eyes, track_settled
 from fantasytalking.media.audio import Audio
 from fantasytalking.media.video import write_video
 from fantasytalking.perception.landmarks import track_mesh
@@ -75,6 +76,10 @@ class Made:
         for path in self.pieces:
             yield np.load(path, mmap_mode="r")
 
+    def each_frame(self) -> Iterator[NDArray[np.uint8]]:
+        """Frames [H, W, 3], one after another."""
+        return (frame for piece in self.each_piece() for frame in piece)
+
     def frames(self) -> NDArray[np.uint8]:
         """All frames, [F, H, W, 3]."""
         return np.concatenate(list(self.each_piece()))
@@ -85,7 +90,16 @@ class Made:
         Raises:
             FaceError: No frame shows a face.
         """
-        return track_mesh(frame for piece in self.each_piece() for frame in piece)[0]
+        return track_mesh(self.each_frame())[0]
+
+    def track_with_eyes(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Meshes that are found in the rendered frames, [F, 468, 3], and openings of both eyes from two readings, [F, 2].
+
+        Raises:
+            FaceError: No frame shows a face.
+        """
+        tracked = track_settled(self.each_frame())
+        return tracked[0], read_eyes(tracked, self.each_frame())[0]
 
     def save(self, path: Path, speech: Speech) -> None:
         """Write the video with its speech."""

@@ -23,6 +23,7 @@ from fantasytalking.evaluation.benchmark.benchmark_manifest import Case
 from fantasytalking.evaluation.benchmark.case_inputs import choose_donors, portrait_of, write_reference
 from fantasytalking.evaluation.evaluate import evaluate
 from fantasytalking.evaluation.evaluation_options import EvaluationOptions
+from fantasytalking.evaluation.eye_readings import read_eyes, track_settled
 from fantasytalking.evaluation.metrics.articulation import spread_ratio
 from fantasytalking.evaluation.metrics.blinks import find_blinks
 from fantasytalking.evaluation.metrics.head_motion import head_motion
@@ -33,7 +34,6 @@ from fantasytalking.evaluation.report.write_report import table_text
 from fantasytalking.media.image import load_image
 from fantasytalking.media.video import read_frames
 from fantasytalking.perception.face_measures import head_angles, lip_opening
-from fantasytalking.perception.landmarks import track_mesh
 
 RATIOS = ("opening", "yaw", "pitch", "roll", "speed", "jerk")
 """Spread of the lips' opening and of the head's angles, speed and jerk of the head: each over the real clip's."""
@@ -128,9 +128,11 @@ def generate_clips(
 
 def describe(path: Path) -> dict[str, Any]:
     """Curve of the opening, motion of the head, and blinks of a video at `FPS`."""
-    points, _ = track_mesh(read_frames(path, FPS)[0])
+    frames, _ = read_frames(path, FPS)
+    tracked = track_settled(frames)
+    points = tracked[0]
     motion = head_motion(head_angles(points), FPS)
-    blinks = find_blinks(points, FPS)
+    blinks = find_blinks(read_eyes(tracked, frames)[0], FPS)
     return {
         "opening": np.asarray(lip_opening(points), np.float64),
         "head": dict(zip(("yaw", "pitch", "roll"), motion.spread, strict=True))

@@ -73,6 +73,16 @@ def video(blinks: int, remaining: float, length: float) -> dict[str, object]:
     }
 
 
+def test_blinks_are_those_of_the_openings_and_the_head_is_that_of_the_meshes() -> None:
+    openings = np.ones((100, 2))
+    openings[40:45] = [[0.8], [0.5], [0.5], [0.6], [0.9]]
+    found = blinks_and_head.describe(
+        np.random.default_rng(0).normal(size=(1, 468, 3)).repeat(100, axis=0), openings, 25.0
+    )
+    assert (found["blinks"], found["a_minute"], found["remaining"]) == (1, 15, [0])
+    assert found["jerk"] == pytest.approx(0, abs=1e-6) and found["seconds"] == 4
+
+
 def test_blinks_are_as_wanted_only_if_all_of_them_are() -> None:
     good = video(12, 0.1, 0.2)
     assert blinks_and_head.summarise([good, video(20, 0.3, 0.4)])["as_wanted"]

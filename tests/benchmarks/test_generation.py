@@ -49,7 +49,9 @@ def test_a_long_video_is_made_in_pieces_that_do_not_overlap(generator: Generator
         assert lengths[0] == 33
         assert all(length <= 33 - CONTINUED_FRAMES for length in lengths[1:])
         assert sum(lengths) == pytest.approx(50, abs=1)
-        assert np.isfinite(made.track()).all()
+        points, openings = made.track_with_eyes()
+        assert points.shape == made.track().shape == (sum(lengths), 468, 3)
+        assert openings.shape == (sum(lengths), 2) and (openings > 0).all()
 
 
 def test_a_refusal_is_the_models_own_sentence_and_the_process_goes_on(generator: Generator, said: Speech) -> None:

@@ -5,12 +5,17 @@ from pathlib import Path
 import authors
 import numpy as np
 import pytest
+import side_by_side
 import validation
 from clips import LEFT_OUT
 from side_by_side import Named, compare, read_model, summarise
 
 from fantasytalking.errors import InputError
+from fantasytalking.evaluation.footage import load_footage
+from fantasytalking.evaluation.metrics.blinks import find_blinks
+from fantasytalking.evaluation.protocol import Protocol
 from fantasytalking.media.video import write_video
+from fantasytalking.perception.face_measures import lip_opening
 from tests.media.files import moving_bar
 
 
@@ -38,6 +43,15 @@ def test_figures_are_ratios_to_the_real_clip_over_the_frames_of_both() -> None:
     assert found["opening"] == pytest.approx(0.5)
     assert found["mouth_r"] == pytest.approx(1)
     assert (found["yaw"], found["jerk"]) == (0.5, 1.0)
+
+
+def test_blinks_of_a_file_are_those_of_the_evaluation(talking: Path) -> None:
+    found = side_by_side.describe(talking / "lively.mp4")
+    clip = load_footage(talking / "lively.mp4", Protocol(longest_side=256))
+    openings, _ = clip.eyes
+    assert found["blinks"] == len(find_blinks(openings, 25.0)) == 1
+    assert found["full_blinks"] == 1
+    np.testing.assert_allclose(found["opening"], lip_opening(clip.track[0]), atol=1e-5)
 
 
 def test_ratios_are_summarised_by_their_median_and_r_by_its_mean() -> None:

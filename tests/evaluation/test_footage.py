@@ -61,7 +61,17 @@ def test_a_face_that_goes_away_ends_a_run(calm: Footage) -> None:
 
 def test_a_still_picture_has_a_still_mesh(calm: Footage) -> None:
     still = Footage("still", np.repeat(calm.frames[:1], 8, axis=0), None, calm.protocol)
-    assert np.abs(still.track[0] - still.track[0][0]).max() < 1.0
+    assert np.abs(still.track[0] - still.track[0][0]).max() == 0
+    openings, scores = still.eyes
+    assert openings.shape == (8, 2) and np.ptp(openings, axis=0).max() == 0 and (scores > 0.5).all()
+
+
+def test_eyes_are_those_of_the_frame_although_repeated_frames_are_read_once(calm: Footage) -> None:
+    twice = Footage("twice", np.repeat(calm.frames, 2, axis=0), None, calm.protocol)
+    np.testing.assert_allclose(twice.eyes[0], calm.eyes[0].repeat(2, axis=0))
+    gone = calm.frames.copy()
+    gone[20:25] = 128
+    assert (Footage("gap", gone, None, calm.protocol).eyes[1][20:25] == 0).all()
 
 
 def test_damaged_and_single_frame_files_are_refused(tmp_path: Path) -> None:

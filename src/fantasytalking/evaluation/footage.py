@@ -20,6 +20,7 @@ from fantasytalking.conditioning.speech_features import SAMPLE_RATE, SpeechEncod
 from fantasytalking.data.preparation.detect_speech import speech_stretches
 from fantasytalking.errors import AudioError, FaceError, InputError
 from fantasytalking.evaluation import phone_times
+from fantasytalking.evaluation.eye_readings import average_readings, track_mirrored, track_settled
 from fantasytalking.evaluation.protocol import Protocol
 from fantasytalking.evaluation.speech_targets import (
     SpeechTargets,
@@ -31,15 +32,13 @@ from fantasytalking.evaluation.speech_targets import (
 from fantasytalking.media.audio import load_audio, normalise_loudness
 from fantasytalking.media.video import iterate_frames, probe_video
 from fantasytalking.perception.body import person_mask
-from fantasytalking.perception.landmarks import track_mesh
 from fantasytalking.pipeline.model_names import embedded_folder
 from fantasytalking.system.digests import file_sha256
-from fantasytalking.system.flag_runs import flag_runs
+from fantasytalking.system.flag_runs import longest_flag_run
 
 __all__ = ["Footage", "file_digest", "load_footage", "load_sound", "resized"]
 
 Frames = NDArray[np.uint8]
-_WARM_UP = 4
 FACE_SCORE = 0.5
 """Minimum mesh score of a frame that counts as showing the face."""
 _FILTERS = {
@@ -116,18 +115,36 @@ class Footage:
         Raises:
             FaceError: No frame shows a face.
         """
-        # A repeated frame keeps the mesh of the previous one, so that a still image has exactly no motion.
-        new = [True, *((a != b).any() for a, b in itertools.pairwise(self.frames))]
-        place = np.cumsum(new) - 1
-        # The first mesh comes from a detection, later ones from the previous mesh: some rounds are needed to settle.
-        settling = itertools.repeat(self.frames[0], _WARM_UP)
         try:
-            points, scores = track_mesh(itertools.chain(settling, self.frames[np.flatnonzero(new)]))
+            points, scores = track_settled(self._distinct_frames())
         except FaceError as error:
             raise FaceError(
                 f"None of the {len(self.frames)} frames shows a face; metrics of faces need one seen from the front."
             ) from error
-        return points[_WARM_UP:][place], scores[_WARM_UP:][place]
+        return points[self._places], scores[self._places]
+
+    @functools.cached_property
+    def eyes(self) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Opening of the person's right eye and left eye [F, 2], read from the frames and from their mirror images, and scores [F].
+
+        See `average_readings`. It takes the mesh network once more than `track` does.
+
+        Raises:
+            FaceError: No frame shows a face.
+        """
+        track, places = self.track, self._places
+        mirrored = track_mirrored(self._distinct_frames())
+        return average_readings(track, None if mirrored is None else (mirrored[0][places], mirrored[1][places]))
+
+    @functools.cached_property
+    def _places(self) -> NDArray[np.intp]:
+        """Place [F] of each frame among `_distinct_frames`."""
+        # A repeated frame keeps the mesh of the previous one, so that a still image has exactly no motion.
+        new = [True, *((a != b).any() for a, b in itertools.pairwise(self.frames))]
+        return np.cumsum(new) - 1
+
+    def _distinct_frames(self) -> Iterator[Frames]:
+        return (self.frames[i] for i in np.flatnonzero(np.diff(self._places, prepend=-1)))
 
     @property
     def seen(self) -> NDArray[np.bool_]:
@@ -137,11 +154,7 @@ class Footage:
     @functools.cached_property
     def longest_run(self) -> slice:
         """Longest run of consecutive frames that show the face; empty if none does."""
-        runs = flag_runs(self.seen)
-        if len(runs) == 0:
-            return slice(0, 0)
-        start, stop = runs[np.argmax(runs[:, 1] - runs[:, 0])]
-        return slice(int(start), int(stop))
+        return longest_flag_run(self.seen)
 
     @functools.cached_property
     def speech(self) -> NDArray[np.float32]:

@@ -196,7 +196,8 @@ def _load_pair(task: Task, protocol: Protocol, frames: int) -> tuple[Footage, Fo
     clip = load_footage(task.video, protocol, None if sound == task.video else sound, frames)
     if task.video == task.reference:
         # The frames are the same and only the sound differs, so what was found in the frames is reused.
-        clip.__dict__.update({k: v for k, v in reference.__dict__.items() if k in ("track", "persons", "longest_run")})
+        found = ("track", "eyes", "persons", "longest_run")
+        clip.__dict__.update({k: v for k, v in reference.__dict__.items() if k in found})
     if clip.onsets is None and task.sound == task.video:
         clip.onsets = reference.onsets
     if clip.sound is None:

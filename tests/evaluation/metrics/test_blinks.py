@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fantasytalking.errors import InputError
+from fantasytalking.evaluation.eye_readings import average_readings
 from fantasytalking.evaluation.footage import Footage, load_footage
 from fantasytalking.evaluation.metrics import articulation, face_found, head_motion
 from fantasytalking.evaluation.metrics.blinks import Blink, find_blinks, standard
@@ -50,9 +51,9 @@ def shares(frames: int, at: Sequence[int], blink: Sequence[float] = BLINK) -> ND
 
 def test_blinks_are_found_where_they_are(face: NDArray[np.float64]) -> None:
     drawn = shares(150, (20, 60, 120))
-    points = closing(face, drawn, drawn)
-    np.testing.assert_allclose(eye_opening(points)[22] / eye_opening(points)[0], 0.1, atol=1e-6)
-    found = find_blinks(points, FPS)
+    openings = eye_opening(closing(face, drawn, drawn))
+    np.testing.assert_allclose(openings[22] / openings[0], 0.1, atol=1e-6)
+    found = find_blinks(openings, FPS)
     assert len(found) == 3
     for blink, start in zip(found, (20, 60, 120), strict=True):
         # half of the depth, 0.55, is crossed between 0.8 and 0.3, and between 0.3 and 0.6
@@ -66,13 +67,13 @@ def test_blinks_are_found_where_they_are(face: NDArray[np.float64]) -> None:
 
 def test_the_frame_rate_changes_nothing_but_the_grid(face: NDArray[np.float64]) -> None:
     drawn = np.interp(np.arange(180) / 30, np.arange(150) / 25, shares(150, (20, 60, 120)))
-    found = find_blinks(closing(face, drawn, drawn), 30.0)
+    found = find_blinks(eye_opening(closing(face, drawn, drawn)), 30.0)
     assert [round(blink.start, 1) for blink in found] == [0.8, 2.4, 4.8]
 
 
 def test_an_eye_that_closes_less_is_told(face: NDArray[np.float64]) -> None:
     right = shares(60, (20,))
-    found = find_blinks(closing(face, right, 1 - (1 - right) / 3), FPS)
+    found = find_blinks(eye_opening(closing(face, right, 1 - (1 - right) / 3)), FPS)
     assert len(found) == 1
     assert found[0].openings == (0, 0), "for real eyes both are closed"
     assert Blink(0, 0.1, (0.86, 1.1)).openings == pytest.approx((0.5, 1))
@@ -84,18 +85,53 @@ def test_a_look_down_a_tremor_and_a_nap_are_no_blinks(face: NDArray[np.float64])
     tremor = 1 + 0.05 * np.sin(np.arange(100))
     nap = np.where((np.arange(100) > 20) & (np.arange(100) < 70), 0.1, 1)
     for drawn in (slow, tremor, nap, np.ones(100)):
-        assert find_blinks(closing(face, drawn, drawn), FPS) == []
+        assert find_blinks(eye_opening(closing(face, drawn, drawn)), FPS) == []
 
 
 def test_a_long_blink_is_one_and_as_long_as_it_is(face: NDArray[np.float64]) -> None:
     drawn = shares(60, (20,), (0.5, 0.1, 0.2, 0.1, 0.1, 0.2, 0.1, 0.1, 0.1, 0.1, 0.5))
-    found = find_blinks(closing(face, drawn, drawn), FPS)
+    found = find_blinks(eye_opening(closing(face, drawn, drawn)), FPS)
     assert len(found) == 1 and found[0].seconds == pytest.approx(10 / FPS, abs=0.02)
 
 
 def test_two_blinks_in_quick_succession_are_two(face: NDArray[np.float64]) -> None:
     drawn = shares(60, (20, 26))
-    assert len(find_blinks(closing(face, drawn, drawn), FPS)) == 2
+    assert len(find_blinks(eye_opening(closing(face, drawn, drawn)), FPS)) == 2
+
+
+def test_an_error_that_depends_on_the_side_is_taken_away_by_the_second_reading(face: NDArray[np.float64]) -> None:
+    right = shares(200, (20, 100))
+    left = 1 - (1 - right) / 2
+    error = np.zeros(200)  # what is read too narrow in a frame is read too wide in its mirror image
+    for start in (50, 70, 150, 170):
+        error[start : start + 5] = 0.1, 0.25, 0.3, 0.25, 0.1
+    seen = np.ones(200, np.float32)
+    direct = closing(face, right * (1 - error), left * (1 - error))
+    # in the mirror image the network takes the right eye for the left one, and reads 0.8 of the opening of all
+    mirrored = closing(face, 0.8 * left * (1 + error), 0.8 * right * (1 + error))
+    openings, scores = average_readings((direct, seen), (mirrored, seen))
+    found = find_blinks(openings, FPS)
+    assert [blink.remaining for blink in found] == [pytest.approx((0.1, 0.55))] * 2
+    for blink, true in zip(found, find_blinks(eye_opening(closing(face, right, left)), FPS), strict=True):
+        assert (blink.start, blink.end) == pytest.approx((true.start, true.end))
+    assert (scores == 1).all()
+    assert len(find_blinks(eye_opening(direct), FPS)) == 6, "one reading takes the errors for blinks"
+
+
+@pytest.mark.parametrize("name", ["calm", "lively"])
+def test_a_mirrored_video_has_the_same_blinks_with_left_and_right_exchanged(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    clip: Footage = request.getfixturevalue(name)
+    mirrored = dataclasses.replace(clip, frames=np.ascontiguousarray(clip.frames[:, :, ::-1]))
+    own, other = clip.eyes[0], mirrored.eyes[0][:, ::-1]
+    np.testing.assert_allclose(own, other, atol=1e-5)
+    assert np.abs(eye_opening(clip.track[0]) - eye_opening(mirrored.track[0])[:, ::-1]).max() > 0.01
+    found, again = find_blinks(own, FPS), find_blinks(other, FPS)
+    assert len(found) == len(again) == 1
+    assert dataclasses.astuple(found[0])[:2] == pytest.approx(dataclasses.astuple(again[0])[:2], abs=1e-4)
+    assert found[0].remaining == pytest.approx(again[0].remaining, abs=1e-4)
+    assert standard().measure(clip, clip).values == pytest.approx(standard().measure(mirrored, clip).values, abs=1e-3)
 
 
 def test_a_still_portrait_that_an_encoder_has_touched_neither_blinks_nor_turns(
@@ -131,3 +167,8 @@ def test_a_face_that_goes_away_is_told(calm: Footage) -> None:
     assert face_found.standard().measure(grey, calm).values == {"face_found": 0}
     with pytest.raises(InputError, match="blinks need a second"):
         standard().measure(dataclasses.replace(calm, frames=calm.frames[:20]), calm)
+    # the one blink of 65 frames is in the stretch that is left, from frame 20
+    late = calm.frames.copy()
+    late[:20] = 128
+    values = standard().measure(dataclasses.replace(calm, frames=late), calm).values
+    assert values["blink_rate"] == pytest.approx(60 / (45 / FPS))
