@@ -93,8 +93,10 @@ rm -f "$stamp"
 echo "Installing the package${extra:+ with the extra '$extra'} (a few minutes the first time)"
 install ${more[@]+"${more[@]}"} --editable ".${extra:+[$extra]}"
 # What pip would do itself, on one core, file by file. Some packages hold files for other versions of Python, which do not compile. Almost half
-# of the source is tests and models that nothing here imports: the few files that are wanted are compiled by their first import.
+# of the source is tests, models and mypy, which runs as machine code, that nothing here imports: the few files that are wanted are compiled by
+# their first import.
 unused='/tests?/|/transformers/models/|/diffusers/(models|pipelines)/|/torch/(testing|_inductor|onnx)/|/(pip|setuptools)/'
-unused+='|/ray/(autoscaler|dashboard|llm|rllib|train|tune)/'
+unused+='|/ray/(autoscaler|dashboard|llm|rllib|train|tune)/|/mypyc?/|/diffusers/modular_pipelines/|/pygments/lexers/|/sympy/physics/'
+unused+='|/onnxruntime/(quantization|tools|transformers)/|/pyasn1_modules/'
 "$venv_python" -m compileall -q -j 0 -x "$unused" .venv/lib >/dev/null 2>&1 || true
 wanted_stamp > "$stamp"
