@@ -24,6 +24,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+import torch.utils.tensorboard  # which each run would import for itself
 from safetensors import safe_open
 from toy_runs import ToyRun
 

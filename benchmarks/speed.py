@@ -22,16 +22,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmark_run import plain, say
-from speed_cells import Cell, Session, Shape, cells_of, session_of
-from speed_loading import Job
-from speed_quality import measure_quality
-from speed_report import drawing, tables, target_lines
+from fantasytalking.system.startup import importing_frameworks
 
-import fantasytalking
-from fantasytalking.system.files import atomic_path
-from fantasytalking.system.json import read_json_object, write_json
-from fantasytalking.system.machine import choose_device, git_commit, machine
+with importing_frameworks():
+    from benchmark_run import plain, say
+    from speed_cells import Cell, Session, Shape, cells_of, session_of
+    from speed_loading import Job
+    from speed_quality import measure_quality
+    from speed_report import drawing, tables, target_lines
+
+    import fantasytalking
+    from fantasytalking.system.files import atomic_path
+    from fantasytalking.system.json import read_json_object, write_json
+    from fantasytalking.system.machine import choose_device, git_commit, machine
 
 PACKAGE = Path(fantasytalking.__file__).parent
 WORKER = Path(__file__).with_name("speed_worker.py")

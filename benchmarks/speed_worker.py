@@ -15,27 +15,30 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from benchmark_run import Quiet, plain, say
-from diffusers.utils import logging as diffusers_logging
-from other_loops import ReleasedLoop, SilentRun
-from safetensors.torch import load_file, save_file
-from speed_cells import PASSES, Cell, loop_of
-from speed_loading import Job, Loaded, load
-from step_caches import counted
-from torch import Tensor
-from transformers.utils import logging as transformers_logging
+from fantasytalking.system.startup import importing_frameworks
 
-from fantasytalking.acceleration.profiles import PROFILES, resolve_profile
-from fantasytalking.errors import FantasyTalkingError, OutOfMemory
-from fantasytalking.pipeline.model_names import embedded_folder
-from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
-from fantasytalking.pipeline.plan_run import count_passes
-from fantasytalking.pipeline.settings import DECIDING_BY_PASS
-from fantasytalking.pipeline.talking_video import VideoOutput
-from fantasytalking.system.json import write_json
-from fantasytalking.system.machine import machine
-from fantasytalking.training.trainer.flops import sample_flops
+with importing_frameworks():
+    import torch
+    from benchmark_run import Quiet, plain, say
+    from diffusers.utils import logging as diffusers_logging
+    from other_loops import ReleasedLoop, SilentRun
+    from safetensors.torch import load_file, save_file
+    from speed_cells import PASSES, Cell, loop_of
+    from speed_loading import Job, Loaded, load
+    from step_caches import counted
+    from torch import Tensor
+    from transformers.utils import logging as transformers_logging
+
+    from fantasytalking.acceleration.profiles import PROFILES, resolve_profile
+    from fantasytalking.errors import FantasyTalkingError, OutOfMemory
+    from fantasytalking.pipeline.model_names import embedded_folder
+    from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+    from fantasytalking.pipeline.plan_run import count_passes
+    from fantasytalking.pipeline.settings import DECIDING_BY_PASS
+    from fantasytalking.pipeline.talking_video import VideoOutput
+    from fantasytalking.system.json import write_json
+    from fantasytalking.system.machine import machine
+    from fantasytalking.training.trainer.flops import sample_flops
 
 EXAMPLE = embedded_folder() / "example"
 PASS_STEPS, PASS_ROUNDS = 4, 5

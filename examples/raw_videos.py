@@ -20,10 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fantasytalking import FantasyTalkingPipeline
-from fantasytalking.media.audio import Audio, load_audio
-from fantasytalking.media.video import write_video
-from fantasytalking.pipeline.model_names import embedded_folder
+from fantasytalking.system.startup import importing_frameworks
+
+with importing_frameworks():
+    from fantasytalking import FantasyTalkingPipeline
+    from fantasytalking.media.audio import Audio, load_audio
+    from fantasytalking.media.video import write_video
+    from fantasytalking.pipeline.model_names import embedded_folder
 
 Pixels = NDArray[np.uint8]
 EXAMPLE = embedded_folder() / "example"

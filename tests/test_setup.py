@@ -1,6 +1,7 @@
 """The set-up script finds a Python that works, and says plainly when there is none. Nothing is installed here."""
 
 import os
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -78,6 +79,7 @@ def working_python(tmp_path: Path) -> Path:
 case "$1" in
   --version) echo Python 3.11.0;;
   -m) mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo "$@" >> {calls};;
+  scripts/uv_install.py) echo "$@" >> {calls}; if [ -n "$NO_UV" ]; then echo "told by uv" >&2; exit 2; fi;;
 esac
 exit 0""",
     )
@@ -94,8 +96,49 @@ def test_torch_can_come_from_an_index_of_its_own(clone: Path, tmp_path: Path) ->
     assert len(with_index) == 1
     # PyTorch's index has few versions of what torch needs, so that comes with the package
     assert with_index[0].endswith("--no-deps --index-url https://example.org/cpu torch")
-    last = [line for line in calls.read_text().splitlines() if "pip install" in line][-1]
+    last = [line for line in calls.read_text().splitlines() if "--editable" in line][-1]
     assert "--extra-index-url https://example.org/cpu" in last and "--no-deps" not in last
+
+
+def test_uv_installs_and_pip_where_uv_fails(clone: Path, tmp_path: Path) -> None:
+    calls = working_python(tmp_path)
+    assert set_up(clone, tmp_path / "bin").returncode == 0
+    with_uv = [line for line in calls.read_text().splitlines() if line.endswith("--editable .")]
+    assert with_uv == ["scripts/uv_install.py --constraint constraints.txt --editable ."]
+    (clone / "constraints.txt").write_text("# other\n")
+    done = set_up(clone, tmp_path / "bin", NO_UV="1")
+    assert done.returncode == 0 and "told by uv" not in done.stderr
+    last = [line for line in calls.read_text().splitlines() if line.endswith("--editable .")][-1]
+    assert last.startswith("-m pip install ") and "--constraint constraints.txt" in last
+
+
+CONFIGURED = """:env:.cert='/etc/ca.crt'
+:env:.timeout='180'
+:env:.find-links='/opt/wheels'
+global.find-links='/gone'
+global.constraint='/etc/limits.txt'
+global.extra-index-url='\\nfile:///opt/more\\nhttps://example.org/simple'
+freeze.exclude='pip'
+"""
+"""What `pip config list` prints."""
+
+
+def test_uv_is_told_what_pip_is_told() -> None:
+    uv_install = runpy.run_path(str(ROOT / "scripts" / "uv_install.py"))
+    options, variables = uv_install["for_uv"](uv_install["settings"](CONFIGURED.splitlines()))
+    given = [" ".join(pair) for pair in zip(options[::2], options[1::2], strict=True)]
+    assert sorted(given) == [
+        *("--constraint /etc/limits.txt", "--extra-index-url file:///opt/more"),
+        *("--extra-index-url https://example.org/simple", "--find-links /opt/wheels"),
+        "--index-strategy unsafe-best-match",
+    ]
+    assert variables == {"SSL_CERT_FILE": "/etc/ca.crt"}
+
+
+def test_pip_installs_where_uv_cannot_be_told_of_a_setting() -> None:
+    uv_install = runpy.run_path(str(ROOT / "scripts" / "uv_install.py"))
+    with pytest.raises(ValueError, match="no-binary cannot be handed on"):
+        uv_install["for_uv"](uv_install["settings"](["global.no-binary=':all:'"]))
 
 
 def test_a_finished_set_up_is_not_repeated(clone: Path, tmp_path: Path) -> None:

@@ -17,11 +17,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import ContextParallelConfig
 
-from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
-from tests.acceleration.cached_runs import SCALES
-from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech, transformer, wan_pipeline
+from fantasytalking.system.startup import importing_frameworks
+
+# for the process that others are forked from
+with importing_frameworks():
+    from diffusers import ContextParallelConfig
+
+    from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
+    from tests.acceleration.cached_runs import SCALES
+    from tests.pipeline.tiny_pipeline import embedded_pipeline, portrait, speech, transformer, wan_pipeline
 
 BY_DIFFUSERS = "enable_parallelism"
 """A plan that stands for diffusers' own call."""

@@ -84,7 +84,7 @@ class MobileNetV2(nn.Module):
         name = name.replace(".", "_")
         weight, bias = self.weights[name + "_weight"], self.weights[name + "_bias"]
         x = F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, groups=x.shape[1] if depthwise else 1)
-        return F.relu6(x) if activate else x
+        return F.relu6(x, inplace=True) if activate else x
 
     def features(self, images: NDArray[np.uint8], batch: int = 16) -> NDArray[np.float32]:
         """Feature vectors of pictures: the mean over the plane of the last block's output.
