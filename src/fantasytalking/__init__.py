@@ -6,6 +6,7 @@ the command line's help need no framework.
 
 from __future__ import annotations
 
+import logging
 from collections import ChainMap
 from typing import TYPE_CHECKING
 
@@ -46,5 +47,8 @@ if TYPE_CHECKING:
     from fantasytalking.verification import Verification as Verification
     from fantasytalking.verification import verify as verify
 
+# diffusers imports it, and at that it warns of what it lacks on some CPUs, to people who never asked for it.
+if logging.getLogger("bitsandbytes").level == logging.NOTSET:
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 __getattr__, __dir__ = lazy_exports(__name__, ChainMap(_HOMES, _BORROWED))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import importlib
 import json
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -106,8 +105,6 @@ def _answer(words: list[str]) -> int:
 
         print(__version__)
         return 0
-    # At every import it warns of what it lacks on a CPU, to people who never asked for it.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         return _run(words[0], words[1:])
     except FantasyTalkingError as error:

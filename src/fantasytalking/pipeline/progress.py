@@ -259,8 +259,6 @@ def quiet_logger(name: str) -> Iterator[None]:
 
 def quiet_frameworks() -> None:
     """Silence the progress bars and the log messages of the frameworks, which would break up ours; call it before importing them."""
-    # at its import it warns of what it lacks on a CPU, to people who never asked for it
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # diffusers exchanges the tokens of Ulysses by functions that PyTorch has given other names
     warnings.filterwarnings("ignore", ".*_functional_collectives", FutureWarning)
     from diffusers.utils import logging as diffusers_logging
