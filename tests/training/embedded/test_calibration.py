@@ -74,10 +74,9 @@ def test_easing_keeps_usual_openings_and_makes_wide_ones_less_wide() -> None:
     ease_openings(made)
     y = made.opening_knots[1]
     assert torch.equal(y[x < 0], x[x < 0]) and (y.diff() > 0).all()
-    eased = shown(made, torch.tensor([0.05, 0.15, 0.25])).tolist()
-    assert eased[0] == pytest.approx(1.2 * 0.25 * math.tanh(0.2), rel=1e-4)
-    assert eased[1] == pytest.approx(0.161, rel=0.01)
-    assert eased[2] == pytest.approx(0.2285, rel=0.01)
+    eased = shown(made, torch.tensor([0.05, 0.1, 0.2, 0.3])).tolist()
+    assert eased[0] == pytest.approx(1.2 * 0.035 + 1.42 * 0.1 * math.tanh(0.15), rel=1e-4)
+    assert eased[1:] == pytest.approx([0.123, 0.175, 0.205], rel=0.01)
     slope = float(y[-1] - y[-2]) / float(x[-1] - x[-2])
     assert slope == pytest.approx(LEAST_SLOPE, rel=1e-4)
 

@@ -27,11 +27,13 @@ __all__ = ["calibrate", "ease_openings", "fit_gain", "fit_openings"]
 BATCH = 16
 STEEPEST = 2.5  # of the map of openings
 LARGEST_GAIN = 1.6
-EASED_GAIN, EASED_LIMIT, LEAST_SLOPE = 1.2, 0.25, 0.3
-"""Of the curve by which openings are eased: at 0.2 it changes nothing, 0.05 becomes 0.059, and 0.3 becomes 0.25.
+SMALL, SMALL_GAIN = 0.035, 1.2
+"""Openings up to which the curve is a line, so that lips close as far as before, and the slope of that line."""
+EASED_GAIN, EASED_LIMIT, LEAST_SLOPE = 1.42, 0.1, 0.3
+"""Of the curve behind it, by which openings are eased: 0.05 becomes 0.063, 0.1 becomes 0.123, 0.2 becomes 0.175, and 0.3 becomes 0.205.
 
-The limit was chosen on openings generated for training clips and for syllables, at `w_face` 0.6: it leaves closures and vowels as far apart
-as before where the spread over the clips is smaller. The gain was chosen so that the spread on the validation clips is in bounds, too.
+It was chosen once, at `w_face` 0.6, on openings of syllables and of the validation clips: it leaves closures and vowels as far apart as
+before where the spread over the clips is smaller. So these two figures are not untouched.
 """
 
 
@@ -55,11 +57,18 @@ def fit_openings(codec: MeshCodec, generated: Tensor, true: Tensor) -> None:
 
 
 def ease_openings(codec: MeshCodec) -> None:
-    """Bend the map of openings y to gain * limit * tanh(y / limit) above 0, and on with the least slope where the curve is flatter."""
+    """Bend the map of openings y, of which those up to `SMALL` are enlarged alike.
+
+    Wider ones become SMALL_GAIN * SMALL + EASED_GAIN * EASED_LIMIT * tanh((y - SMALL) / EASED_LIMIT), and go on with the least slope where the
+    curve is flatter.
+    """
     shown = codec.opening_knots[1]
     end = EASED_LIMIT * math.acosh(math.sqrt(EASED_GAIN / LEAST_SLOPE))  # there the slope is the least one
-    curved = EASED_GAIN * EASED_LIMIT * torch.tanh(shown.clamp(0, end) / EASED_LIMIT)
-    codec.opening_knots[1] = shown.clamp(max=0) + curved + LEAST_SLOPE * (shown - end).clamp_min(0)
+    wider = (shown - SMALL).clamp_min(0)
+    curved = EASED_GAIN * EASED_LIMIT * torch.tanh(wider.clamp_max(end) / EASED_LIMIT) + LEAST_SLOPE * (
+        wider - end
+    ).clamp_min(0)
+    codec.opening_knots[1] = shown.clamp(max=0) + SMALL_GAIN * shown.clamp(0, SMALL) + curved
 
 
 def fit_gain(codec: MeshCodec, generated: Tensor, true: Tensor) -> None:
