@@ -59,8 +59,8 @@ def fit_openings(codec: MeshCodec, generated: Tensor, true: Tensor) -> None:
 def ease_openings(codec: MeshCodec) -> None:
     """Bend the map of openings y, of which those up to `SMALL` are enlarged alike.
 
-    Wider ones become SMALL_GAIN * SMALL + EASED_GAIN * EASED_LIMIT * tanh((y - SMALL) / EASED_LIMIT), and go on with the least slope where the
-    curve is flatter.
+    Wider ones become SMALL_GAIN * SMALL + EASED_GAIN * EASED_LIMIT * tanh((y - SMALL) / EASED_LIMIT), and go on with the least slope
+    where the curve is flatter.
     """
     shown = codec.opening_knots[1]
     end = EASED_LIMIT * math.acosh(math.sqrt(EASED_GAIN / LEAST_SLOPE))  # there the slope is the least one
