@@ -32,7 +32,8 @@ def test_a_picture_that_stands_still_under_speech_is_found_and_one_whose_mouth_m
     sound = Audio(tone(len(held) / 25), 16000)
     ended = Audio(np.where(np.arange(len(sound.samples)) < 10 / 25 * 16000, sound.samples, 0).astype(np.float32), 16000)
     frozen = {
-        name: read_facts(write_video(tmp_path / f"{name}.mp4", clip, fps, heard, crf=28), Protocol()).frozen
+        # From a CRF of 28 on, what the encoder does to a held picture can be as much as what it leaves of this one's slow motion.
+        name: read_facts(write_video(tmp_path / f"{name}.mp4", clip, fps, heard, crf=23), Protocol()).frozen
         for name, clip, heard in (
             ("talking", frames, Audio(tone(len(frames) / 25), 16000)),
             ("held", held, sound),

@@ -142,7 +142,8 @@ def test_long_videos_of_several_people_are_the_same_however_the_passes_run(
         )
     assert len(made[0]) > 6  # more than a segment of two steps of three passes
     assert len(read_frames(tmp_path / "on.mp4")[0]) == 44
-    torch.testing.assert_close(*made, rtol=0, atol=1e-5)
+    # Passes in one batch are rounded otherwise, and each segment begins with what the one before has made of that: 1.3e-5 on an AMD EPYC.
+    torch.testing.assert_close(*made, rtol=0, atol=5e-5)
 
 
 def test_a_step_cache_that_skips_nothing_changes_nothing(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ Places = NDArray[np.bool_]
 STEPS = 2  # of Newton's method, from a scattered start: they reach a hundredth of a grid step
 # from a given start: the step that begins within this of the places, in grid steps, is the last
 CLOSE, MOST_STEPS = 0.5, 3
-FEW = 0.001  # share of places that may be further off: a sheet is folded where it is not shown
+FEW = 0.0002  # share of places that may be further off: a sheet is folded where it is not shown
 LONGEST_STEP = 3.0  # grid steps
 
 
