@@ -36,7 +36,9 @@ def test_two_replicas_share_the_queue_and_the_job_of_a_killed_one_is_finished_by
         def send(**settings: str) -> list[str]:
             """Two jobs, once both are at work."""
             jobs = [server.make(files, None, **settings) for _ in range(2)]
-            until = time.monotonic() + 600  # a replica takes 30 s to start on an idle machine, and minutes on a busy one
+            until = (
+                time.monotonic() + 600
+            )  # a replica takes 30 s to start on an idle machine, and minutes on a busy one
             while not all(server.job(job)["status"] == "in_progress" for job in jobs):
                 assert time.monotonic() < until, server.log.read_text()
                 time.sleep(0.1)
