@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fantasytalking.autoencoder.mesh_codec import LIDS, POSE_DIMENSIONS
 
-__all__ = ["BEGINNING", "SETTLED", "HeadDrift"]
+__all__ = ["SETTLED", "HeadDrift"]
 
 SETTLED = 75
 """Frames, 3 s, in which a lasting turn of the head is let go of: as long as most clips of the training set, so what the model has learned

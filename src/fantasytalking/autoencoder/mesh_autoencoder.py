@@ -21,15 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fantasytalking.autoencoder.dubbed_clip import DubbedMotion
-from fantasytalking.autoencoder.head_drift import HeadDrift
 from fantasytalking.autoencoder.interface import Beginning, Reference, from_uint8, to_uint8
 from fantasytalking.autoencoder.lids import draw_blinks
 from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec, smooth_over_time
-from fantasytalking.autoencoder.mesh_segments import CONTEXT, FADE_FRAMES, SOON, TRAVEL, MeshSegmentDecoder
+from fantasytalking.autoencoder.mesh_segments import CONTEXT, FADE_FRAMES, SOON, TRAVEL, MeshSegmentDecoder, ShownMotion
 from fantasytalking.autoencoder.opening_readings import drawn_openings
 from fantasytalking.autoencoder.painter import MouthPainter
 from fantasytalking.autoencoder.render import Renderer, render, warper_of
-from fantasytalking.autoencoder.segment_join import SegmentJoin
 from fantasytalking.autoencoder.warp import PortraitWarper
 from fantasytalking.geometry import Strides
 from fantasytalking.perception.landmarks import face_mesh, track_mesh
@@ -231,12 +229,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         """
         ((image, mesh),) = self._portraits(reference)
         parameters = self.codec.shown(self.codec.from_latents(latents.float().cpu())[0])
-        drift = HeadDrift()
-        if continued:
-            parameters = SegmentJoin().begun(parameters)
-        else:
-            drift.begin(parameters)
-        parameters = self.limited(drift.without(parameters))
+        parameters = self.limited(ShownMotion(continued).next(parameters, 0))
         if not continued:
             # The video begins with the portrait: what the sampler left on the given frame fades out.
             left = parameters[:1] - self.codec.still(torch.from_numpy(mesh))

@@ -15,7 +15,7 @@ from fantasytalking.autoencoder.mesh_codec import LIDS, MeshCodec
 from fantasytalking.autoencoder.render import Renderer
 from fantasytalking.autoencoder.segment_join import SegmentJoin
 
-__all__ = ["CONTEXT", "SOON", "TRAVEL", "MeshSegmentDecoder"]
+__all__ = ["CONTEXT", "SOON", "TRAVEL", "MeshSegmentDecoder", "ShownMotion"]
 
 CONTEXT = 16
 """Frames before and behind one on which it depends: smoothing reaches 6, and motion is held back from 8 frames before."""
@@ -27,6 +27,29 @@ TRAVEL = 0.3
 """Head motion that the seam towards the background allows for, in distances between the eyes. Clips of their own take their own largest
 motion, 0.25 for the example; later segments are not known here."""
 FADE_FRAMES = 5
+
+
+class ShownMotion:
+    """Motion of one video, segment after segment: each goes on where the one before has stopped, and the head moves about the portrait's.
+
+    Args:
+        continued: Whether the video continues another one, so that it begins with given frames and not with the portrait.
+
+    Attributes:
+        join: Joins the segments.
+        drift: Holds the head where the portrait has it.
+    """
+
+    def __init__(self, continued: bool) -> None:
+        self.join, self.drift, self._continued = SegmentJoin(), HeadDrift(), continued
+
+    def next(self, motion: Tensor, given: int) -> Tensor:
+        """The new frames of a segment; arguments and result are those of `SegmentJoin.joined`."""
+        if not len(self.join.last):
+            if self._continued:
+                return self.drift.without(self.join.begun(motion))
+            self.drift.begin(motion)
+        return self.drift.without(self.join.joined(motion, given))
 
 
 class MeshSegmentDecoder:
@@ -67,7 +90,7 @@ class MeshSegmentDecoder:
         self._first = self._drawn = 0
         self._left: Tensor | None = None
         self._last = torch.zeros(0, len(self._still))
-        self._join, self._drift = SegmentJoin(), HeadDrift()
+        self._shown = ShownMotion(continued)
 
     def decode(self, latents: Tensor, given: int, is_last: bool) -> Iterator[NDArray[np.uint8]]:
         """See `SegmentDecoder.decode`."""
@@ -77,11 +100,7 @@ class MeshSegmentDecoder:
             -self._overlap :
         ]
         motion = self._codec.shown(self._codec.from_latents(sampled)[0])
-        begins = not len(self._join.last)
-        new = self._join.begun(motion) if begins and self._continued else self._join.joined(motion, given)
-        if begins and not self._continued:
-            self._drift.begin(new)
-        new = self._drift.without(new)
+        new = self._shown.next(motion, given)
         for start in range(0, len(new), LONGEST):
             ends = is_last and start + LONGEST >= len(new)
             self._motion = torch.cat([self._motion, new[start : start + LONGEST]])
@@ -121,16 +140,17 @@ class MeshSegmentDecoder:
             "numbers": numbers,
             "left": left.clone(),
             "last": self._last.contiguous().clone(),
-            "join": self._join.last.contiguous().clone(),
-            "drift": self._drift.lately.clone(),
+            "join": self._shown.join.last.contiguous().clone(),
+            "drift": self._shown.drift.lately.clone(),
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """See `SegmentDecoder.restore`."""
         self._motion, self._last = state["motion"], state["last"]
         # States of earlier releases have neither.
-        self._join.last = state.get("join", self._join.last)
-        self._drift.lately = state.get("drift", self._drift.lately)
+        shown = self._shown
+        shown.join.last = state.get("join", shown.join.last)
+        shown.drift.lately = state.get("drift", shown.drift.lately)
         self._left = state["left"] if state["left"].numel() else None
         self._first, self._drawn, width, height = state["numbers"].tolist()
         self._renderer.window = (width, height)
