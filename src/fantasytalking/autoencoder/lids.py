@@ -26,7 +26,7 @@ EYES = ((RIGHT_LIDS, RIGHT_LID_RINGS), (LEFT_LIDS, LEFT_LID_RINGS))
 """Lid pairs and rings of the person's right and left eye."""
 LID_POINTS = tuple(point for lids, rings in EYES for row in (*lids, rings[0], rings[2]) for point in row)
 """Points that a lid carries: expression leaves them to the lids."""
-UPPER_SHARE = 0.85  # where the lids meet, from the upper one's place
+UPPER_SHARE = 0.95  # where the lids meet, from the upper one's place
 RING_SHARE = (0.55, 0.15, 0.35)  # how far a ring follows the lid that it lies beside: two above, one below
 
 
@@ -63,8 +63,8 @@ def close_lids(points: Tensor, closure: Tensor) -> Tensor:
 
 
 def blink_rate(w_face: float) -> float:
-    """Blinks a minute at an intensity of facial motion of 0 to 1: 13 to 19."""
-    return 13.0 + 6.0 * min(max(w_face, 0.0), 1.0)
+    """Blinks a minute at an intensity of facial motion of 0 to 1: 14 to 21."""
+    return 14.0 + 7.0 * min(max(w_face, 0.0), 1.0)
 
 
 def draw_blinks(frames: int, fps: float, seed: int, w_face: float, first: int = 0) -> NDArray[np.float32]:

@@ -1,8 +1,8 @@
-"""Warp of a portrait by its face mesh: its pixels move, none is painted.
+"""Warp of a portrait by its face mesh: its pixels move.
 
 The displacement of every pixel is worked out from the mesh (`displacement`), inverted (`inversion`), and the photo is sampled there, so
 the result is as sharp as the photo and smooth wherever the mesh is. Mouth and eyes are slits (`openings`): an upper and a lower sheet
-move apart or meet, and between them shows what moves with the skull, the teeth or the eyeball.
+move apart or meet, and between them shows what moves with the skull, the teeth or the eyeball. Only a closing lid is painted (`lid_skin`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fantasytalking.autoencoder.displacement import FaceField
 from fantasytalking.autoencoder.enlarged_photo import EnlargedPhoto
 from fantasytalking.autoencoder.inversion import inverse_displacement, looked_up
+from fantasytalking.autoencoder.lid_skin import LidSkin
 from fantasytalking.autoencoder.mouth_inside import mouth_inside
 from fantasytalking.autoencoder.openings import REACH, PlacedOpening
 from fantasytalking.autoencoder.rigid import whole_motion
@@ -192,6 +193,11 @@ class _Layer:
         self.frame_spots = np.clip(at, 0, (raster.width - 1, raster.height - 1))
         self.lower = _Inverse()
 
+    @cached_property
+    def lid(self) -> LidSkin:
+        """The lid of an eye."""
+        return LidSkin(self.warper.image, self.placed)
+
     def draw(self, frame: Pixels, points: Array, sheets: Array, skull: Array) -> None:
         """Draw the layer and the lower sheet into a frame, in place.
 
@@ -211,6 +217,12 @@ class _Layer:
         if between.max() > 0:
             pixels = cv2.blendLinear(pixels, self._interior(points, skull, (x0, y0, x1, y1)), below, between)
         frame[box] = cv2.blendLinear(frame[box], pixels, 1 - below_upper, below_upper)
+        if self.placed.opening.is_eye:
+            self.lid.draw(frame, points, self._skull_motion(skull))
+
+    def _skull_motion(self, skull: Array) -> Array:
+        """Motion of the skull around the opening as an affine map [3, 2]."""
+        return np.asarray(self.around_inverse @ skull[self.around, :2], np.float32)
 
     def backward_map(self, points: Array, sheet: Array, box: Box, outline: Array) -> Array:
         """Displacement from each pixel to where it came from, [2, h, w] in pixels.
@@ -277,7 +289,7 @@ class _Layer:
 
     def _interior(self, points: Array, skull: Array, box: Box) -> Pixels:
         """Pixels between the edges in a box: those of the portrait, moved with the skull."""
-        affine = (self.around_inverse @ skull[self.around, :2]).astype(np.float32)  # [3, 2]
+        affine = self._skull_motion(skull)
         inverse = np.linalg.inv(affine[:2]).astype(np.float32)
         size = box[2] - box[0], box[3] - box[1]
         pulled = (points[:, :2] - affine[2]) @ inverse
