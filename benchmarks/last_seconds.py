@@ -13,19 +13,18 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from benchmark_run import Quiet, Record, generation_settings, load_model, option_parser, say, table
+from drawn_meshes import drawn_meshes
 from numpy.typing import NDArray
 from repeated_speech import with_error
 
 from fantasytalking.autoencoder.mesh_codec import POSE_DIMENSIONS
-from fantasytalking.autoencoder.render import Renderer
 from fantasytalking.evaluation.drift import MEASURES, measure_drift
 from fantasytalking.media.video import write_video
 from fantasytalking.perception.landmarks import mouth_opening
@@ -38,27 +37,6 @@ from fantasytalking.system.files import atomic_path
 
 EXAMPLE = embedded_folder() / "example"
 SECONDS = 10.0
-
-
-@contextmanager
-def watched(drawn_from: int) -> Iterator[list[NDArray[np.float64]]]:
-    """Collects the mouth openings of the meshes that are drawn; the frames before a number are black."""
-    openings: list[NDArray[np.float64]] = []
-    original, given = Renderer.frames, 0
-
-    def frames(self: Renderer, points: Any, begin: int, end: int, aside: bool) -> Iterator[Any]:
-        nonlocal given
-        openings.append(np.asarray(mouth_opening(np.asarray(points[begin:end])), np.float64))
-        black = min(max(drawn_from - given, 0), end - begin)
-        given += end - begin
-        yield from np.zeros((black, 8, 8, 3), np.uint8)
-        yield from original(self, points, begin + black, end, aside)
-
-    Renderer.frames = frames  # type: ignore[assignment,method-assign]
-    try:
-        yield openings
-    finally:
-        Renderer.frames = original  # type: ignore[method-assign]
 
 
 class Maker:
@@ -126,12 +104,17 @@ def segment_ends(video: LongVideo) -> list[int]:
     return ends
 
 
+def openings_in(meshes: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Mouth openings of meshes."""
+    return np.asarray(mouth_opening(np.concatenate(meshes)), np.float64)
+
+
 def openings_of(video: LongVideo, frames: int | None = None) -> NDArray[np.float64]:
     """Mouth openings of the next frames, or of all."""
-    with watched(sys.maxsize) as openings:
+    with drawn_meshes(sys.maxsize) as meshes:
         for _ in itertools.islice(video.each_frame(), frames):
             pass
-    return np.concatenate(openings)
+    return openings_in(meshes)
 
 
 def check(pipeline: Any, options: Any) -> list[tuple[Any, ...]]:
@@ -163,9 +146,9 @@ def drawn(maker: Maker, first: int, count: int, run_in: float) -> End:
     """Some frames of the video, after a run-in of some seconds."""
     video = maker.before(first, run_in)
     skipped = first - video.frames
-    with watched(skipped) as openings:
+    with drawn_meshes(skipped) as meshes:
         frames = list(itertools.islice(video.each_frame(), skipped, skipped + count))
-    return np.stack(frames), np.concatenate(openings)[skipped : skipped + count]
+    return np.stack(frames), openings_in(meshes)[skipped : skipped + count]
 
 
 def undrawn(maker: Maker, first: int, count: int, run_in: float) -> NDArray[np.float64]:

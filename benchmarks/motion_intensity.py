@@ -2,8 +2,8 @@
 
 Expression motion is the variance over time of the face mesh without head pose, and head motion that of the six
 numbers of head pose (`window_motion`, the quantities that training normalises to w_face and w_body). Meshes are
-tracked on the rendered frames, so the measurement includes the autoencoder and the renderer; `--from-latents` leaves
-them out. Portraits are first frames of validation clips, each with another clip's speech and the same seed throughout.
+tracked on the rendered frames, so the measurement includes the renderer; `--meshes` leaves it out. Portraits are first
+frames of validation clips, each with another clip's speech and the same seed throughout.
 
     python benchmarks/motion_intensity.py --plot motion.png
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,9 @@ from benchmark_run import (
     table,
 )
 from clips import SpeakingPortrait, choose_portraits
-from numpy.typing import NDArray
+from drawn_meshes import drawn_meshes
 from torch import Tensor
 
-from fantasytalking.autoencoder import Reference
 from fantasytalking.autoencoder.mesh_codec import smooth_over_time
 from fantasytalking.data.motion_dataset import window_motion
 from fantasytalking.errors import FantasyTalkingError
@@ -45,43 +44,24 @@ KNOBS = {"w_face": "expression motion", "w_body": "head motion"}
 """Motion that each setting controls, in the order of `window_motion`."""
 
 
-class LatentPipeline(FantasyTalkingPipeline):
-    """Pipeline that decodes latents to motion and renders nothing.
-
-    Attributes:
-        motion: Motion parameters [F, P] of the last generation.
-    """
-
-    motion: Tensor
-
-    def _decode(
-        self,
-        latents: Tensor,
-        reference: Reference,
-        video_frames: int,
-        advance: Callable[[], None],
-        continued: bool,
-        write: Callable[[NDArray[np.uint8]], None] | None,
-    ) -> NDArray[np.uint8]:
-        codec = self.vae.codec
-        self.motion = codec.shown(codec.from_latents(latents.float().cpu())[0, :video_frames])
-        return np.zeros((video_frames, 1, 1, 3), np.uint8)
-
-
-def motion_of(pipeline: FantasyTalkingPipeline, portrait: SpeakingPortrait, settings: dict[str, Any]) -> Tensor:
+def motion_of(
+    pipeline: FantasyTalkingPipeline, portrait: SpeakingPortrait, settings: dict[str, Any], of_meshes: bool
+) -> Tensor:
     """Measure expression and head motion [2] of one generation, not normalised (see `window_motion`)."""
-    video = make_video(pipeline, portrait.picture, portrait.speech, **settings)
     codec = pipeline.vae.codec
-    if isinstance(pipeline, LatentPipeline):
-        return window_motion(codec, pipeline.motion)
-    points, _ = track_mesh(video.frames)
-    # As in training, so that jitter of the mesh network does not count as motion.
-    steady = smooth_over_time(torch.from_numpy(points), 0.5)
+    if of_meshes:
+        with drawn_meshes(sys.maxsize) as meshes:
+            make_video(pipeline, portrait.picture, portrait.speech, **settings)
+        steady = torch.from_numpy(np.concatenate(meshes))
+    else:
+        points, _ = track_mesh(make_video(pipeline, portrait.picture, portrait.speech, **settings).frames)
+        # As in training, so that jitter of the mesh network does not count as motion.
+        steady = smooth_over_time(torch.from_numpy(points), 0.5)
     return window_motion(codec, codec.parameters_of(steady, steady[0]))
 
 
 def measure(
-    pipeline: FantasyTalkingPipeline, portraits: Sequence[SpeakingPortrait], record: Record
+    pipeline: FantasyTalkingPipeline, portraits: Sequence[SpeakingPortrait], record: Record, of_meshes: bool
 ) -> dict[tuple[float, float], dict[str, list[float]]]:
     """Measure all values on all portraits, leaving out portraits that fail at any value.
 
@@ -95,7 +75,7 @@ def measure(
         try:
             found = {
                 (face, body): motion_of(
-                    pipeline, portrait, {**record.settings, "w_face": face, "w_body": body}
+                    pipeline, portrait, {**record.settings, "w_face": face, "w_body": body}, of_meshes
                 ).tolist()
                 for face, body in pairs
             }
@@ -170,15 +150,15 @@ def main() -> int:
     parser.add_argument("--portraits", type=int, default=8, help="number of unseen portraits")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each generation")
     parser.add_argument("--longest-side", type=int, default=256, help="size of the rendered frames")
-    parser.add_argument("--from-latents", action="store_true", help="measure the latents and render nothing")
+    parser.add_argument("--meshes", action="store_true", help="measure the meshes that are drawn, and draw nothing")
     parser.add_argument("--plot", type=Path, help="also draw the curves to this file")
     options: argparse.Namespace = parser.parse_args()
-    pipeline = load_model(options, LatentPipeline if options.from_latents else FantasyTalkingPipeline)
+    pipeline = load_model(options)
     record = Record("motion_intensity", options, {"seed": options.seed, "longest_side": options.longest_side})
     portraits = choose_portraits(
         options.data, min(options.portraits, options.limit or options.portraits), options.seconds
     )
-    measured = measure(pipeline, portraits, record)
+    measured = measure(pipeline, portraits, record, options.meshes)
     if len(record.left_out) == len(portraits):
         raise SystemExit("No portrait could be used; see the reasons above.")
     results = {knob: series(measured, knob) for knob in KNOBS}
@@ -189,7 +169,7 @@ def main() -> int:
     print()
     record.results = {
         **results,
-        "measured_on": "latents" if options.from_latents else "rendered frames",
+        "measured_on": "drawn meshes" if options.meshes else "rendered frames",
         "per_portrait": {f"{face:g},{body:g}": found for (face, body), found in measured.items()},
         "speech_of": {portrait.window.name: portrait.speaker.name for portrait in portraits},
         "generation": generation_settings(pipeline, **record.settings),

@@ -300,7 +300,7 @@ def test_every_result_that_finds_no_room_is_a_sentence_and_leaves_nothing(tmp_pa
         "pairs": lambda: pairs.save(tmp_path / "pairs.npz"),
         "model": lambda: export_embedded(model, codec, MouthPainter(), scale, SPEECH_ENCODER, tmp_path / "model"),
         "student": lambda: export_student(
-            model, DISTIL_RECIPES["distil-tiny"], embedded_folder(), tmp_path / "student"
+            model, DISTIL_RECIPES["distil-tiny"], embedded_folder(), tmp_path / "student", {}
         ),
         "lip-sync": lambda: save_weights(LipSync(LipSyncNetwork()), tmp_path / "lip_sync.safetensors"),
         "log": lambda: append_json_line(tmp_path / "log.jsonl", {"text": "x" * 100_000}),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fantasytalking.autoencoder.dub_areas import Area
+from fantasytalking.autoencoder.interface import Reference
 from fantasytalking.autoencoder.segment_decoder import SegmentDecoder
 
 __all__ = ["Dubber", "DubsMotion", "FilmedFace", "MotionDecoder"]
@@ -55,5 +56,5 @@ class MotionDecoder(SegmentDecoder, Protocol):
 class DubsMotion(Protocol):
     """An autoencoder that can move the face in footage; the latents of others are pictures."""
 
-    def motion_decoder(self, overlap: int) -> MotionDecoder:
+    def motion_decoder(self, reference: Reference, overlap: int) -> MotionDecoder:
         """A decoder of one video's motion, whose segments share `overlap` frames."""

@@ -35,14 +35,21 @@ class DubbedMotion:
         painter: The mouth painter.
         limited: Limits and smooths motion numbers [F, P].
         overlap: Frames that neighbouring segments share.
+        gains: Of openings and head motion, see `MeshCodec.shown`.
 
     Attributes:
         held_back: Last frames of a segment that are given with the next one: none, as no frames are given at all.
     """
 
     def __init__(
-        self, codec: MeshCodec, painter: MouthPainter, limited: Callable[[Tensor], Tensor], overlap: int
+        self,
+        codec: MeshCodec,
+        painter: MouthPainter,
+        limited: Callable[[Tensor], Tensor],
+        overlap: int,
+        gains: tuple[float, float] = (1.0, 1.0),
     ) -> None:
+        self._gains = gains
         self._codec, self._painter, self._limited, self._overlap = codec, painter, limited, overlap
         self._motion, self._join = list[Tensor](), SegmentJoin()
         self.held_back = 0
@@ -52,7 +59,7 @@ class DubbedMotion:
         """Keep a segment's motion; there are no frames."""
         # As they are in the latents: what is shown of them is another matter.
         self._last = self._codec.from_latents(latents.float().cpu(), noise=0.0)[:, -self._overlap :]
-        motion = self._codec.shown(self._codec.from_latents(latents.float().cpu())[0])
+        motion = self._codec.shown(self._codec.from_latents(latents.float().cpu())[0], self._gains)
         self._motion.append(self._join.joined(motion, given))
         return iter(())
 

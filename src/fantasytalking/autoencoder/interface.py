@@ -25,10 +25,12 @@ class Reference:
     Attributes:
         images: [B, 3, H, W] in [-1, 1].
         faces: The chosen face of each portrait; None takes the largest face that the autoencoder finds.
+        intensities: `w_face` and `w_body` of each video, 0..1, for an autoencoder that moves the portrait itself; None: the model's usual.
     """
 
     images: Tensor
     faces: tuple[Face, ...] | None = None
+    intensities: tuple[tuple[float, float], ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -64,6 +65,9 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         max_deviations: Limit of the expression coefficients, in standard deviations of the training set.
         expression_smoothing: Standard deviation of the Gaussian over time that smooths expression on decoding, in frames.
         pose_smoothing: The same for head pose. A head has mass; what shakes faster is noise that the sampler left.
+        face_gains: How much wider than usual the mouth opens at intensities `w_face` that are evenly spaced from 0 to 1; none: always
+            as wide as usual. The transformer follows the intensities only in part, see `training.embedded.calibration`.
+        body_gains: The same for the motion of the head and `w_body`.
     """
 
     config_name = "config.json"
@@ -85,6 +89,8 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         max_deviations: float = 4.0,
         expression_smoothing: float = 0.4,
         pose_smoothing: float = 2.0,
+        face_gains: tuple[float, ...] = (),
+        body_gains: tuple[float, ...] = (),
     ) -> None:
         super().__init__()
         self.codec = MeshCodec(coefficients, latent_height, latent_width, stride)
@@ -160,10 +166,10 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             FaceError: There is no face in a portrait or in a clip.
         """
         latents = []
-        for clip, (_, mesh) in zip(video, self._portraits(reference), strict=True):
+        for i, (clip, (_, mesh)) in enumerate(zip(video, self._portraits(reference), strict=True)):
             points, _ = track_mesh(to_uint8(clip.movedim(0, 1)))
             parameters = self.codec.parameters_of(torch.from_numpy(points), torch.from_numpy(mesh))
-            latents.append(self.codec.to_latents(self.codec.unshown(parameters)[None]))
+            latents.append(self.codec.to_latents(self.codec.unshown(parameters, self._gains(reference, i))[None]))
         return torch.cat(latents).to(video.device)
 
     @property
@@ -184,8 +190,9 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         meshes = [torch.from_numpy(mesh) for _, mesh in self._portraits(reference)]
         given = 1
         if beginning is None:
-            still = torch.stack([self.codec.still(mesh) for mesh in meshes])
-            latents[:, :, :1] = self.codec.to_latents(self.codec.unshown(still)[:, None])
+            gains = (self._gains(reference, i) for i in range(len(meshes)))
+            still = [self.codec.unshown(self.codec.still(m), g) for m, g in zip(meshes, gains, strict=True)]
+            latents[:, :, :1] = self.codec.to_latents(torch.stack(still)[:, None])
         else:
             given = beginning.latents.shape[2]
             latents[:, :, :given] = beginning.latents.cpu()
@@ -203,10 +210,11 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
 
     def decode(self, latents: Tensor, reference: Reference) -> Tensor:
         """Decode latents: [B, 16, f, h, w] -> [B, 3, F, H, W] in [-1, 1] at the portrait's own size."""
-        faces = reference.faces
+        faces, told = reference.faces, reference.intensities
         clips = []
         for i, sample in enumerate(latents):
             one = Reference(reference.images[i : i + 1], None if faces is None else faces[i : i + 1])
+            one = one if told is None else replace(one, intensities=told[i : i + 1])
             clips.append(from_uint8(np.stack(list(self.decode_frames(sample[None], one)))).movedim(0, 1))
         return torch.stack(clips)
 
@@ -228,7 +236,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             FaceError: There is no face in the portrait.
         """
         ((image, mesh),) = self._portraits(reference)
-        parameters = self.codec.shown(self.codec.from_latents(latents.float().cpu())[0])
+        parameters = self.codec.shown(self.codec.from_latents(latents.float().cpu())[0], self._gains(reference))
         parameters = self.limited(ShownMotion(continued).next(parameters, 0))
         if not continued:
             # The video begins with the portrait: what the sampler left on the given frame fades out.
@@ -261,11 +269,23 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
             continued,
             aside,
             SOON if soon else CONTEXT,
+            self._gains(reference),
         )
 
-    def motion_decoder(self, overlap: int) -> DubbedMotion:
+    def motion_decoder(self, reference: Reference, overlap: int) -> DubbedMotion:
         """A decoder that keeps the motion of a long video's segments, for dubbing; see `autoencoder.dub_interface`."""
-        return DubbedMotion(self.codec, self.painter, self.limited, overlap)
+        return DubbedMotion(self.codec, self.painter, self.limited, overlap, self._gains(reference))
+
+    def _gains(self, reference: Reference, number: int = 0) -> tuple[float, float]:
+        """Gains of openings and head motion, see `MeshCodec.shown`, for one of a reference's videos."""
+        if reference.intensities is None:
+            return 1.0, 1.0
+        curves = zip(reference.intensities[number], (self.config.face_gains, self.config.body_gains), strict=True)
+        face, body = (
+            round(float(np.interp(value, np.linspace(0, 1, len(gains)), gains)), 6) if gains else 1.0
+            for value, gains in curves
+        )
+        return face, body
 
     def limited(self, parameters: Tensor) -> Tensor:
         """Limit motion to what the training set and a single photo allow, and smooth out jitter."""

@@ -144,9 +144,7 @@ class MeshCodec(nn.Module):
         self.register_buffer("pose_std", torch.ones(POSE_DIMENSIONS + LIDS))
         # shape of a portrait's mouth -> its expression
         self.register_buffer("portrait_weights", torch.zeros(coefficients, 3 * len(LIP_FEATURES) + 1))
-        self.register_buffer(
-            "opening_direction", torch.zeros(coefficients)
-        )  # expression that opens the mouth by one unit
+        self.register_buffer("opening_direction", torch.zeros(coefficients))  # expression that opens the mouth by 1
         # openings as generated and as shown, and gains of head motion: chosen on training clips after training
         self.register_buffer("opening_knots", torch.linspace(-0.2, 1.0, KNOTS).expand(2, -1).clone())
         self.register_buffer("pose_gain", torch.ones(POSE_DIMENSIONS))
@@ -260,13 +258,18 @@ class MeshCodec(nn.Module):
         shift = F.pad(parameters[:, k + 4 : k + 6] * scale0, (0, 1))
         return scale[:, None, None] * torch.einsum("fij,fvj->fvi", turn, local) + (translation0 + shift)[:, None, :]
 
-    def shown(self, parameters: Tensor) -> Tensor:
-        """Motion numbers [..., P] as they are shown: openings and head motion as large as on the training clips, see `unshown`."""
-        return self._calibrated(parameters, self.opening_knots, self.pose_gain)
+    def shown(self, parameters: Tensor, gains: tuple[float, float] = (1.0, 1.0)) -> Tensor:
+        """Motion numbers [..., P] as they are shown: openings and head motion as large as on the training clips, times two gains."""
+        return self._calibrated(parameters, self._knots(gains[0]), gains[1] * self.pose_gain)
 
-    def unshown(self, parameters: Tensor) -> Tensor:
+    def unshown(self, parameters: Tensor, gains: tuple[float, float] = (1.0, 1.0)) -> Tensor:
         """Inverse of `shown`, where it has one: what the transformer is given of frames that have been shown."""
-        return self._calibrated(parameters, self.opening_knots.flip(0), 1 / self.pose_gain)
+        return self._calibrated(parameters, self._knots(gains[0]).flip(0), 1 / (gains[1] * self.pose_gain))
+
+    def _knots(self, gain: float) -> Tensor:
+        """Knots of the map of openings, those of parted lips enlarged."""
+        x, y = self.opening_knots
+        return torch.stack([x, torch.where(y > 0, gain * y, y)])
 
     def _calibrated(self, parameters: Tensor, knots: Tensor, gain: Tensor) -> Tensor:
         k, end = self.coefficients, self.coefficients + POSE_DIMENSIONS

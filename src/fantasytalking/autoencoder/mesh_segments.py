@@ -65,6 +65,7 @@ class MeshSegmentDecoder:
         continued: Whether the video continues another one, so that its first frame is not the portrait.
         aside: Whether a second thread draws the next frames meanwhile.
         held_back: Frames behind one that are waited for before it is drawn.
+        gains: Of openings and head motion, see `MeshCodec.shown`.
     """
 
     def __init__(
@@ -78,8 +79,9 @@ class MeshSegmentDecoder:
         continued: bool,
         aside: bool,
         held_back: int = CONTEXT,
+        gains: tuple[float, float] = (1.0, 1.0),
     ) -> None:
-        self.held_back = held_back
+        self.held_back, self._gains = held_back, gains
         self._codec, self._limit = codec, limited
         self._mesh, self._overlap, self._aside = torch.from_numpy(mesh), overlap, aside
         self._renderer, self._openings = renderer, openings
@@ -99,7 +101,7 @@ class MeshSegmentDecoder:
         self._last = self._codec.from_latents(sampled[:, :, -(self._overlap + 3) // 4 - 1 :], noise=0.0)[0][
             -self._overlap :
         ]
-        motion = self._codec.shown(self._codec.from_latents(sampled)[0])
+        motion = self._codec.shown(self._codec.from_latents(sampled)[0], self._gains)
         new = self._shown.next(motion, given)
         for start in range(0, len(new), LONGEST):
             ends = is_last and start + LONGEST >= len(new)

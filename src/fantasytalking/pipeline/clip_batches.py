@@ -28,6 +28,7 @@ from fantasytalking.pipeline.kept_footage import KeptFootage
 from fantasytalking.pipeline.kept_steps import KeptSteps
 from fantasytalking.pipeline.model_rules import ModelRules
 from fantasytalking.pipeline.progress import Progress
+from fantasytalking.pipeline.settings import GenerationSettings
 from fantasytalking.pipeline.step_callback import StepEnd
 from fantasytalking.pipeline.talking_video import FrameSource, TalkingVideo, VideoOutput, take_frames, written
 from fantasytalking.provenance.marks import Marks
@@ -112,10 +113,10 @@ class Clip:
     marks: Marks | None = None
 
 
-def reference_of(portrait: Portrait, device: torch.device) -> Reference:
-    """The portrait as autoencoders take it."""
+def reference_of(portrait: Portrait, settings: GenerationSettings, device: torch.device) -> Reference:
+    """The portrait of a video as autoencoders take it."""
     faces = None if portrait.face is None else (portrait.face,)
-    return Reference(from_uint8(portrait.pixels)[None].to(device), faces)
+    return Reference(from_uint8(portrait.pixels)[None].to(device), faces, ((settings.w_face, settings.w_body),))
 
 
 def encode_clip(
@@ -142,7 +143,7 @@ def encode_clip(
         run: What the clips of the call have in common.
         is_only: Whether it is the only clip of the call.
     """
-    reference = reference_of(portrait, encoders.device)
+    reference = reference_of(portrait, case.settings, encoders.device)
     if is_only and run.decoded and run.aside:
         prepare_decoding(autoencoder, reference)
     text, negative = prompts

@@ -182,7 +182,9 @@ def _dubber(pipeline: Any, speaker: Speaker, case: Case, run: Run, whose: str) -
     autoencoder, settings, rate = pipeline.autoencoder, case.settings, float(footage.video.rate)
     face = FilmedFace(footage.face.meshes, footage.face.shares, rate, footage.video.frame, settings.dub_area)
     if isinstance(autoencoder, DubsMotion):
-        decoder = autoencoder.motion_decoder(overlap_of(longest_segment(pipeline, case, speech.fps), CONTINUED_FRAMES))
+        reference = reference_of(portrait, settings, pipeline.encoders.device)
+        longest = longest_segment(pipeline, case, speech.fps)
+        decoder = autoencoder.motion_decoder(reference, overlap_of(longest, CONTINUED_FRAMES))
         video = LongVideo(pipeline, case, portrait, speech, run, decoder=decoder)
         for _ in video.each_frame():
             pass
@@ -191,7 +193,7 @@ def _dubber(pipeline: Any, speaker: Speaker, case: Case, run: Run, whose: str) -
         with run.progress.stage("looking at the mouth"):
             return decoder.dubber(face, speech.video_frames, speech.fps)
     with run.progress.stage("encoding"):
-        reference = reference_of(portrait, pipeline.encoders.device)
+        reference = reference_of(portrait, settings, pipeline.encoders.device)
         kept = encode_footage(
             autoencoder, footage, reference, speech.num_frames, speech.fps, settings.dub_area, settings.dub_strength
         )

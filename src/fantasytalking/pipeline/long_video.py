@@ -133,7 +133,7 @@ class LongVideo:
             self._noise.set_state(case.generator.get_state())
         with self._nested.stage("encoding"):
             texts = encode_prompts(pipeline.encoders, case.settings, case.text.prompt, case.text.negative)
-            self._reference = reference_of(portrait, pipeline.encoders.device)
+            self._reference = reference_of(portrait, case.settings, pipeline.encoders.device)
             self._track = track or _track(pipeline, speech)
             if isinstance(pipeline.autoencoder, PreparesDecoding) and not is_stream:
                 # What the speech encoder needs for a moment comes before what the decoder keeps; a stream has no time for that.

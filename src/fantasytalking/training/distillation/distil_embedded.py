@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from fantasytalking.training.check_folders import (
 from fantasytalking.training.check_recipe import check_means, check_transformer
 from fantasytalking.training.distillation.distillation_recipes import DistillConfig
 from fantasytalking.training.distillation.distillation_trainer import check_guidance, make_distiller, student_defaults
+from fantasytalking.training.embedded.calibration import one_a_person
+from fantasytalking.training.embedded.intensity_gains import fit_intensity_gains
 from fantasytalking.training.embedded.mouth_validation import Validation
 from fantasytalking.training.embedded.train_embedded import embedded_samples, make_dataset, window_source
 from fantasytalking.training.embedded.training_tracks import TRUSTED, Material, load_material, measure
@@ -94,18 +96,33 @@ def distil_embedded(config: DistillConfig, teacher: Path, data: Path, output: Pa
     student, target = trainer.averaged(), output / "model"
     with main_process_first() as main:
         if main:
-            export_student(student, config, teacher, target)
+            gains = _intensity_gains(student, material, config, pipeline)
+            export_student(student, config, teacher, target, gains)
     return target
 
 
-def export_student(student: Any, config: DistillConfig, teacher: Path, target: Path) -> Path:
-    """Write the teacher's folder with the student's weights, in half precision, and settings; it appears complete or not at all."""
+def _intensity_gains(
+    student: Any, material: Material, config: DistillConfig, pipeline: FantasyTalkingPipeline
+) -> dict[str, tuple[float, ...]]:
+    """Gains of the intensities, which a student follows otherwise than its teacher."""
+    dataset = make_dataset(material, material.train, min(config.train.frames), config.train, NO_AUGMENTATION)
+    settings = pipeline.settings(batch_passes="off", **student_defaults(config))
+    return fit_intensity_gains(student, dataset, one_a_person(dataset), settings)
+
+
+def export_student(
+    student: Any, config: DistillConfig, teacher: Path, target: Path, gains: Mapping[str, tuple[float, ...]]
+) -> Path:
+    """Write the teacher's folder with the student's weights, in half precision, settings and gains; it appears complete or not at all."""
     with atomic_folder(target) as temporary:
         shutil.copytree(teacher, temporary, ignore=shutil.ignore_patterns("transformer"), dirs_exist_ok=True)
         copy.deepcopy(student).half().save_pretrained(temporary / "transformer")
         index = json.loads((temporary / INDEX).read_text(encoding="utf-8"))
         index["defaults"] = {**(index.get("defaults") or {}), **student_defaults(config)}
         (temporary / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        described = temporary / "vae" / "config.json"
+        own = json.loads(described.read_text(encoding="utf-8"))
+        described.write_text(json.dumps({**own, **gains}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         write_json(temporary / "distillation.json", config.method(), indent=1)
     return target
 

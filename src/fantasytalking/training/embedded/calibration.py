@@ -10,6 +10,7 @@ curve was chosen once, see `EASED_GAIN`.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -18,11 +19,12 @@ from fantasytalking.autoencoder.mesh_codec import POSE_DIMENSIONS, MeshCodec, sm
 from fantasytalking.data.motion_dataset import MotionDataset
 from fantasytalking.data.samples import Sample
 from fantasytalking.pipeline.progress import stage
+from fantasytalking.training.embedded.intensity_gains import fit_intensity_gains
 from fantasytalking.training.embedded.mouth_validation import inference_settings, sample_latents
 from fantasytalking.training.trainer.config import TrainConfig
 from fantasytalking.transformer.model import FantasyTalkingTransformer3DModel
 
-__all__ = ["calibrate", "ease_openings", "fit_gain", "fit_openings"]
+__all__ = ["calibrate", "ease_openings", "fit_gain", "fit_openings", "one_a_person"]
 
 BATCH = 16
 STEEPEST = 2.5  # of the map of openings
@@ -78,17 +80,23 @@ def fit_gain(codec: MeshCodec, generated: Tensor, true: Tensor) -> None:
 
 
 @torch.no_grad()
-def calibrate(model: FantasyTalkingTransformer3DModel, dataset: MotionDataset, config: TrainConfig) -> None:
+def calibrate(
+    model: FantasyTalkingTransformer3DModel, dataset: MotionDataset, config: TrainConfig, w_face: float = 0.5
+) -> dict[str, tuple[float, ...]]:
     """Fit the codec's `opening_knots` and `pose_gain` to windows of the training clips, generated with the model's own defaults.
 
     Args:
         model: Trained transformer.
         dataset: Windows of the training tracks without augmentation; its codec is changed.
         config: Configuration of the run.
+        w_face: The model's default of that setting.
+
+    Returns:
+        Gains that make motion follow the intensities, see `fit_intensity_gains`.
     """
-    codec, windows = dataset.codec, _one_a_person(dataset)
+    codec, windows = dataset.codec, one_a_person(dataset)
     if not windows:
-        return
+        return fit_intensity_gains(model, dataset, windows, inference_settings(config))
     settings = inference_settings(config)
     generated: list[Tensor] = []
     with stage("calibration", len(windows)) as advance:
@@ -105,9 +113,10 @@ def calibrate(model: FantasyTalkingTransformer3DModel, dataset: MotionDataset, c
     ease_openings(codec)
     poses = torch.stack([smooth_over_time(row, 2.0) for row in shown[..., k : k + POSE_DIMENSIONS]])
     fit_gain(codec, poses, true[..., k : k + POSE_DIMENSIONS])
+    return fit_intensity_gains(model, dataset, windows, replace(settings, w_face=w_face))
 
 
-def _one_a_person(dataset: MotionDataset) -> list[Sample]:
+def one_a_person(dataset: MotionDataset) -> list[Sample]:
     """A window of every person, from the middle of a clip."""
     windows = []
     for name in dataset.people.names:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
@@ -33,13 +35,20 @@ DEFAULTS = {
 }
 
 
+NO_GAINS: Mapping[str, tuple[float, ...]] = MappingProxyType({})
+
+
 def embedded_pipeline(
-    transformer: FantasyTalkingTransformer3DModel, codec: MeshCodec, painter: MouthPainter, speech_encoder: Path
+    transformer: FantasyTalkingTransformer3DModel,
+    codec: MeshCodec,
+    painter: MouthPainter,
+    speech_encoder: Path,
+    gains: Mapping[str, tuple[float, ...]] = NO_GAINS,
 ) -> FantasyTalkingPipeline:
     """Assemble a pipeline from trained parts; arguments as in `export_embedded`."""
     with undrawn():
         vae = MeshAutoencoder(
-            codec.coefficients, codec.height, codec.width, codec.strides.width, painter.widths, painter.crop
+            codec.coefficients, codec.height, codec.width, codec.strides.width, painter.widths, painter.crop, **gains
         )
     vae.codec.load_state_dict(codec.state_dict())
     vae.painter.load_state_dict(painter.state_dict())
@@ -68,6 +77,7 @@ def export_embedded(
     intensity: IntensityScale,
     speech_encoder: Path,
     target: Path,
+    gains: Mapping[str, tuple[float, ...]] = NO_GAINS,
 ) -> Path:
     """Write a pipeline folder, the transformer in half precision; other files in the folder (example, model card) are kept.
 
@@ -78,6 +88,7 @@ def export_embedded(
         intensity: Percentile scale of motion, stored with the weights.
         speech_encoder: Folder of the Whisper encoder and its feature extractor.
         target: Folder to write.
+        gains: Gains of the intensities, see `intensity_gains.fit_intensity_gains`.
 
     Returns:
         `target`, which appears complete or not at all.
@@ -85,7 +96,7 @@ def export_embedded(
     Raises:
         OutputError: The disk is full.
     """
-    pipeline = embedded_pipeline(transformer.half(), codec, painter, speech_encoder)
+    pipeline = embedded_pipeline(transformer.half(), codec, painter, speech_encoder, gains)
     with atomic_folder(target) as temporary:
         pipeline.save_pretrained(temporary)
         # The encoder was not trained: its own files, with licence and notice, replace the copy that `save_pretrained` made.

@@ -31,7 +31,7 @@ from fantasytalking.training.check_recipe import SampleSizes, check_means, check
 from fantasytalking.training.embedded.articulation_loss import ArticulationMatching
 from fantasytalking.training.embedded.calibration import calibrate
 from fantasytalking.training.embedded.embedded_recipes import EMBEDDED_MODEL, OPENING_WEIGHT, EmbeddedRecipe
-from fantasytalking.training.embedded.export_model import export_embedded
+from fantasytalking.training.embedded.export_model import DEFAULTS, export_embedded
 from fantasytalking.training.embedded.mouth_validation import Validation
 from fantasytalking.training.embedded.packed_material import load_packed, packed_fingerprint, save_packed
 from fantasytalking.training.embedded.painter_part import collect_run_pairs, train_run_painter
@@ -197,16 +197,16 @@ def train_embedded(
     painter = (
         train_run_painter(recipe, footage.fingerprint, output) if start is None or makes_painter else start.vae.painter
     )
-    videos = show_validation(footage, painter, measure_video)
-    callbacks = [] if videos is None else [videos]
-    averaged = _train_transformer(recipe, material, footage.fingerprint, output, start, source, callbacks)
+    shown = [videos for videos in [show_validation(footage, painter, measure_video)] if videos is not None]
+    averaged = _train_transformer(recipe, material, footage.fingerprint, output, start, source, shown)
     begin("calibration")
     dataset = make_dataset(material, material.train, min(config.frames), config, NO_AUGMENTATION)
     with main_process_first() as main:
-        calibrate(averaged, dataset, config)
+        gains = calibrate(averaged, dataset, config, DEFAULTS["w_face"])
         begin("export")
         if main:
-            export_embedded(averaged, material.codec, painter, material.intensity, SPEECH_ENCODER, output / "model")
+            made = averaged, dataset.codec, painter, material.intensity, SPEECH_ENCODER
+            export_embedded(*made, output / "model", gains)
     return output / "model"
 
 
