@@ -98,5 +98,5 @@ def test_the_embedded_model_applies_its_gains_and_takes_them_out_of_what_it_is_g
     assert parted.sum() > 5
     assert torch.allclose(wider[parted], lively[0] * openings[parted], rtol=0.02)
     closed = openings <= 0
-    assert torch.allclose(wider[closed], openings[closed], atol=1e-4)
+    assert torch.allclose(wider[closed], openings[closed], atol=4e-3)  # 0 lies between two knots
     assert torch.allclose(codec.unshown(shown, lively), motion, atol=2e-3)
