@@ -1,11 +1,11 @@
-"""Are the last ten seconds of a long speech as good as its first ten? Over several seeds, without making what lies between.
+"""Are the last ten seconds of long speeches as good as their first ten? Over several seeds, without making what lies between.
 
 All that a segment takes over from the one before is the motion of its last frames; noise, speech and blinks depend on its place alone. Two
 runs that begin differently but draw the same noise come together: `--check` measures how fast. So the last seconds are sampled as in an
 uninterrupted run, but for a run-in that begins with the portrait at rest some time before them. Only the two ends are drawn.
 
     python benchmarks/last_seconds.py --check --speech minute.wav
-    python benchmarks/last_seconds.py --speech ten_minutes.wav --truth opening.npy --seeds 6 --output FOLDER
+    python benchmarks/last_seconds.py --speech FOLDER/*.wav --seeds 2 --output OTHER
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from repeated_speech import with_error
 
 from fantasytalking.autoencoder.mesh_codec import POSE_DIMENSIONS
 from fantasytalking.evaluation.drift import MEASURES, measure_drift
+from fantasytalking.evaluation.metrics.mouth_correlation import correlation
 from fantasytalking.media.video import write_video
 from fantasytalking.perception.landmarks import mouth_opening
 from fantasytalking.pipeline.call_arguments import cases_of
@@ -121,7 +122,7 @@ def check(pipeline: Any, options: Any) -> list[tuple[Any, ...]]:
     """How far a run that begins in the middle is from an uninterrupted one, by the seconds since then."""
     rows = []
     for seed in range(options.seed, options.seed + options.seeds):
-        maker = Maker(pipeline, options.speech, options.longest_side, seed)
+        maker = Maker(pipeline, options.speech[0], options.longest_side, seed)
         whole = openings_of(maker.begun(0))
         for number in options.begin:
             late = maker.begun(number)
@@ -172,41 +173,53 @@ def of_meshes(ends: Sequence[NDArray[np.float64]], truth: NDArray[np.float64] | 
     """Figures of the mouth openings of the drawn meshes at both ends."""
     values = {"articulation of drawn meshes": [float(openings.std()) for openings in ends]}
     if truth is not None:
-        values["mouth r of drawn meshes"] = [float(np.corrcoef(openings, truth)[0, 1]) for openings in ends]
+        told = np.isfinite(truth)
+        values["mouth r of drawn meshes"] = [correlation(openings[told], truth[told]) for openings in ends]
     return values
 
 
-def measured(pipeline: Any, options: Any, seed: int) -> dict[str, list[float]]:
+def measured(pipeline: Any, options: Any, seed: int, speech: Path, truth: Path | None) -> dict[str, list[float]]:
     """Figures of the first and the last seconds of one video."""
-    maker = Maker(pipeline, options.speech, options.longest_side, seed)
+    maker = Maker(pipeline, speech, options.longest_side, seed)
     fps, folder = maker.speech.fps, Path(options.output)
     count = round(SECONDS * fps)
     last = maker.speech.video_frames - count if options.last is None else round(options.last * fps)
     places = round(options.first * fps), last
-    known = np.load(options.truth)[:count] if options.truth else None
+    known = None if truth is None else np.load(truth)[:count]
+    if known is not None:
+        known = np.pad(known, (0, count - len(known)), constant_values=np.nan)
     if options.meshes:
         return of_meshes([undrawn(maker, place, count, options.run_in) for place in places], known)
     ends = [
-        kept(folder / f"part-{place}-{seed}.npz", lambda place=place: drawn(maker, place, count, options.run_in))  # type: ignore[misc]
+        kept(
+            folder / f"part-{place}-{speech.stem}-{seed}.npz",
+            lambda place=place: drawn(maker, place, count, options.run_in),
+        )  # type: ignore[misc]
         for place in places
     ]
-    path = folder / f"ends-{seed}.mp4"
+    path = folder / f"ends-{speech.stem}-{seed}.mp4"
     write_video(path, np.concatenate([frames for frames, _ in ends]), maker.speech.fps, overwrite=True)
     expected = np.tile(np.full(count, np.nan) if known is None else known, 2).astype(np.float32)
     found = measure_drift(path, maker.portrait.original, SECONDS, (), expected)
     values = {name: [float(getattr(piece, name)) for piece in found.pieces] for name in (*MEASURES, "mouth_r")}
     values |= of_meshes([openings for _, openings in ends], known)
     for place in places:
-        (folder / f"part-{place}-{seed}.npz").unlink()
+        (folder / f"part-{place}-{speech.stem}-{seed}.npz").unlink()
     return values
 
 
 def main() -> int:
     """Check the run-in, or measure every seed, and report."""
     parser = option_parser(__doc__)
-    parser.add_argument("--speech", type=Path, required=True, help="sound file that ends with the words it begins with")
-    parser.add_argument("--truth", type=Path, help="npy file of the speaker's own mouth opening at 25 frames a second")
-    parser.add_argument("--seeds", type=int, default=3, help="number of videos")
+    parser.add_argument(
+        "--speech",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="sound files that end with the words they begin with, as make_long_speech.py writes them; NAME.npy beside one is its "
+        "speaker's own mouth opening at 25 frames a second",
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="number of videos of each")
     parser.add_argument("--run-in", type=float, default=40.0, help="seconds that are sampled before the last ones")
     parser.add_argument(
         "--first", type=float, default=0.0, help="second at which the first of the compared parts begins"
@@ -242,22 +255,29 @@ def main() -> int:
         record.finish()
         return 0
     options.output.mkdir(parents=True, exist_ok=True)
-    found: list[dict[str, list[float]]] = []
+    found: dict[str, list[dict[str, list[float]]]] = {speech.stem: [] for speech in options.speech}
     for seed in range(options.seed, options.seed + options.seeds):
-        path = options.output / f"seed-{seed}.json"
-        if not path.is_file():
-            path.write_text(json.dumps(measured(pipeline, options, seed)))
-            say(f"seed {seed}: {path.read_text()}")
-        found.append(json.loads(path.read_text()))
+        for speech in options.speech:
+            path = options.output / f"{speech.stem}-{seed}.json"
+            if not path.is_file():
+                truth = speech.with_suffix(".npy")
+                path.write_text(
+                    json.dumps(measured(pipeline, options, seed, speech, truth if truth.is_file() else None))
+                )
+                say(f"{path.stem}: {path.read_text()}")
+            found[speech.stem].append(json.loads(path.read_text()))
     rows = []
-    for name in found[0]:
-        values = np.array([one[name] for one in found])
+    # over speeches, each the mean of its seeds, as speeches differ by more than seeds; of one speech, over its seeds
+    units = [[one] for one in found[options.speech[0].stem]] if len(found) == 1 else list(found.values())
+    names = [name for name in units[0][0] if all(name in one for unit in units for one in unit)]
+    for name in names:
+        values = np.array([np.mean([one[name] for one in unit], 0) for unit in units])
         changes = 100 * (values[:, 1] - values[:, 0]) / values[:, 0].mean()
         rows.append(
             (name, *(with_error(column, "{:.4f}") for column in values.T), with_error(changes, "{:+.1f}", 1.96))
         )
     print(table(("", "first part", "last part", "change, % (95 %)"), rows))
-    record.results = {"seeds": found}
+    record.results = {"speeches": found}
     record.finish()
     return 0
 

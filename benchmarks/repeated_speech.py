@@ -10,16 +10,14 @@ tracker adds its own noise; `--tracked` measures the pictures as well, which tak
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchmark_run import Quiet, Record, generation_settings, load_model, mean_and_error, option_parser, say, table
+from drawn_meshes import drawn_meshes
 from numpy.typing import NDArray
 
-from fantasytalking.autoencoder.render import Renderer
 from fantasytalking.evaluation.metrics.mouth_correlation import correlation
 from fantasytalking.media.audio import Audio, load_audio
 from fantasytalking.media.image import load_image
@@ -28,26 +26,6 @@ from fantasytalking.pipeline.model_names import embedded_folder
 
 EXAMPLE = embedded_folder() / "example"
 Curve = NDArray[np.float64]
-
-
-@contextmanager
-def watched_meshes(draws: bool) -> Iterator[list[Curve]]:
-    """Collects the mouth openings of the meshes that are drawn; unless it draws, the frames are black and tiny."""
-    openings: list[Curve] = []
-    original = Renderer.frames
-
-    def frames(self: Renderer, points: Any, begin: int, end: int, aside: bool) -> Iterator[Any]:
-        openings.append(np.asarray(mouth_opening(np.asarray(points[begin:end])), np.float64))
-        if draws:
-            yield from original(self, points, begin, end, aside)
-        else:
-            yield from np.zeros((end - begin, 8, 8, 3), np.uint8)
-
-    Renderer.frames = frames  # type: ignore[method-assign]
-    try:
-        yield openings
-    finally:
-        Renderer.frames = original  # type: ignore[method-assign]
 
 
 def takes_of(curve: Curve, count: int) -> list[Curve]:
@@ -111,7 +89,7 @@ def main() -> int:
     drawn: list[dict[str, list[float]]] = []
     tracked: list[dict[str, list[float]]] = []
     for seed in range(options.seed, options.seed + options.seeds):
-        with watched_meshes(options.tracked) as openings:
+        with drawn_meshes(0 if options.tracked else sys.maxsize) as meshes:
             video = pipeline(portrait, speech, progress=Quiet(), seed=seed, longest_side=options.longest_side)
             frames = iter(video)
             if options.tracked:
@@ -119,7 +97,8 @@ def main() -> int:
                 tracked.append(figures(takes_of(seen, options.takes * options.pieces), truth))
             else:
                 assert sum(1 for _ in frames) == len(video)
-        drawn.append(figures(takes_of(np.concatenate(openings)[: len(video)], options.takes * options.pieces), truth))
+        openings = np.asarray(mouth_opening(np.concatenate(meshes)), np.float64)
+        drawn.append(figures(takes_of(openings[: len(video)], options.takes * options.pieces), truth))
         say(f"seed {seed}: articulation {np.round(drawn[-1]['articulation'], 4).tolist()}")
     for what, found in (("drawn meshes", drawn), ("tracked pictures", tracked)):
         if found:
