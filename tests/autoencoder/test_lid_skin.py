@@ -71,6 +71,15 @@ def test_an_eye_that_is_open_is_not_painted_even_where_the_head_turns(share: flo
         assert begun.frame.shape == other.frame.shape
 
 
+def test_eyes_that_are_closed_in_the_photo_are_left_alone() -> None:
+    image, mesh = plain_face()
+    shut = closed(mesh, 0.85)
+    warper = PortraitWarper(image, shut)
+    for moved in (closed(shut), turned(own_mesh(), 0.1) * 5):
+        pulled = moved[:, :2]
+        assert all(layer.lid.closure(pulled) == 0 for layer in warper.layers if layer.placed.opening.is_eye)
+
+
 def test_a_lid_fades_in_as_it_comes_down() -> None:
     image, mesh = plain_face()
     warper = PortraitWarper(image, mesh)

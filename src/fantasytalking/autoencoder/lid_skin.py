@@ -29,6 +29,7 @@ LASHES, DARKNESS = 0.065, 0.75
 """Half width of the line of lashes, in W, and how much of it is theirs. Chosen on people of the training footage: of 33 photos with a blink
 drawn over each, the mesh network sees it in 24 where the skin is stretched, in 27 where the lid is painted, and in 31 with the line."""
 LEAST = 0.08  # share of a closure that may as well be a turn of the head
+SHUT = 0.07  # opening in the photo, in W, below which an eye is closed already
 SOON = 0.3  # share from which on the lid is opaque
 
 
@@ -81,7 +82,9 @@ class LidSkin:
         return np.asarray(skin * min(1.0, float(levels[: len(levels) // 6].mean()) / max(float(skin.mean()), 1.0)))
 
     def closure(self, pulled: Array) -> float:
-        """How far the eye is closed, 0 to 1, for a moved mesh without the motion of the skull [468, 2]."""
+        """How far the eye is closed, 0 to 1, for a moved mesh without the motion of the skull [468, 2]; 0 if the photo has it closed."""
+        if self.placed.gap < SHUT * self.width:
+            return 0.0
         u = self.placed.upper.u[1:-1]
         upper, lower = (edge.at(u) for edge in self.placed.moved(pulled))
         before = np.maximum(self.placed.lower.at(u) - self.placed.upper.at(u), 1e-3)
