@@ -42,14 +42,14 @@ def test_the_offered_way_out_animates_an_animal_with_a_note_or_without_a_look() 
     with pytest.raises(FaceError, match=r"--face-check warn \(in Python face_check='warn'\)"):
         choose_portrait_face(case("dog.jpg"), USUAL)
     (note,), held = notes_of(case("dog.jpg"), face_check="warn")
-    assert "may not be a human one" in note and "moves less (w_face 0 and w_body 0)" in note
+    assert "may not be a human one" in note and "moves less (w_face 0.25 and w_body 0.25)" in note
     assert (held.w_face, held.w_body) == (0, 0)
     assert notes_of(case("dog.jpg"), face_check="off") == ([], GenerationSettings(face_check="off"))
 
 
 def test_a_face_that_the_picture_cuts_is_told_and_its_head_held_still() -> None:
     (note,), held = notes_of(case("cut_face.jpg"))
-    assert "edge of the picture cuts off part of the face" in note and "(w_body 0)" in note
+    assert "edge of the picture cuts off part of the face" in note and "(w_body 0.25)" in note
     assert (held.w_face, held.w_body) == (USUAL.w_face, 0)
 
 

@@ -15,6 +15,7 @@ from fantasytalking.pipeline.settings import GenerationSettings
 __all__ = ["choose_portrait_face", "held_back"]
 
 _ALL_THE_SAME = "or pass --face-check warn (in Python face_check='warn') to animate it all the same"
+CALM = 0.25  # intensity of a doubtful face: the calmest quarter of people, whose lips still say what is said
 _AS_USUAL = "pass --face-check off (in Python face_check='off') to animate it as any other"
 
 
@@ -91,10 +92,10 @@ def held_back(
     if not reason:
         return settings, []
     changed = [name for name in fields if has_motion and getattr(settings, name) == getattr(usual, name)]
-    changed = [name for name in changed if getattr(settings, name) > 0]
+    changed = [name for name in changed if getattr(settings, name) > CALM]
     if changed:
-        settings = settings.replace(**dict.fromkeys(changed, 0.0))
-        less = " and ".join(f"{name} 0" for name in changed)
+        settings = settings.replace(**dict.fromkeys(changed, CALM))
+        less = " and ".join(f"{name} {CALM:g}" for name in changed)
         return settings, [f"{reason}, so it moves less ({less}); {_AS_USUAL}."]
     return settings, [
         f"{reason}, so the video may look wrong; use a photo or a painting in which a whole face is seen."
