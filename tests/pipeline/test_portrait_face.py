@@ -9,7 +9,7 @@ import pytest
 
 from fantasytalking.errors import FaceError
 from fantasytalking.pipeline.pipeline import FantasyTalkingPipeline
-from fantasytalking.pipeline.portrait_face import choose_portrait_face, held_back
+from fantasytalking.pipeline.portrait_face import CALM, choose_portrait_face, held_back
 from fantasytalking.pipeline.settings import GenerationSettings
 from tests.perception.pictures import cartoon, case, with_mask
 from tests.perception.pictures import portrait as photo
@@ -43,20 +43,20 @@ def test_the_offered_way_out_animates_an_animal_with_a_note_or_without_a_look() 
         choose_portrait_face(case("dog.jpg"), USUAL)
     (note,), held = notes_of(case("dog.jpg"), face_check="warn")
     assert "may not be a human one" in note and "moves less (w_face 0.25 and w_body 0.25)" in note
-    assert (held.w_face, held.w_body) == (0, 0)
+    assert (held.w_face, held.w_body) == (CALM, CALM)
     assert notes_of(case("dog.jpg"), face_check="off") == ([], GenerationSettings(face_check="off"))
 
 
 def test_a_face_that_the_picture_cuts_is_told_and_its_head_held_still() -> None:
     (note,), held = notes_of(case("cut_face.jpg"))
     assert "edge of the picture cuts off part of the face" in note and "(w_body 0.25)" in note
-    assert (held.w_face, held.w_body) == (USUAL.w_face, 0)
+    assert (held.w_face, held.w_body) == (USUAL.w_face, CALM)
 
 
 def test_a_masked_mouth_is_told_or_refused() -> None:
     image = with_mask(photo(), (235, 235, 235))
     (note,), held = notes_of(image)
-    assert "The mouth can hardly be seen" in note and (held.w_face, held.w_body) == (0, 0)
+    assert "The mouth can hardly be seen" in note and (held.w_face, held.w_body) == (CALM, CALM)
     # the way out of the note
     assert "--face-check off" in note and notes_of(image, face_check="off")[0] == []
 
@@ -87,8 +87,8 @@ def test_the_video_carries_the_notes_and_the_settings_that_made_it(pipeline: Fan
     with pytest.warns(UserWarning, match="mouth can hardly be seen"):
         video = pipeline(image, speech())
     assert [note for note in video.notes if "mouth" in note] and (video.settings.w_face, video.settings.w_body) == (
-        0,
-        0,
+        CALM,
+        CALM,
     )
     plain = pipeline(portrait(256), speech())
     assert plain.notes == () and plain.settings == pipeline.settings()
