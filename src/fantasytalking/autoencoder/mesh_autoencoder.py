@@ -66,7 +66,7 @@ class MeshAutoencoder(ModelMixin, ConfigMixin):
         expression_smoothing: Standard deviation of the Gaussian over time that smooths expression on decoding, in frames.
         pose_smoothing: The same for head pose. A head has mass; what shakes faster is noise that the sampler left.
         face_gains: How much wider than usual the mouth opens at intensities `w_face` that are evenly spaced from 0 to 1; none: always
-            as wide as usual. The transformer follows the intensities only in part, see `training.embedded.calibration`.
+            as wide as usual. The transformer follows the intensities only in part, see `training.embedded.intensity_gains`.
         body_gains: The same for the motion of the head and `w_body`.
     """
 

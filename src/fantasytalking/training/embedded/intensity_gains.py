@@ -25,7 +25,7 @@ __all__ = ["INTENSITIES", "fit_intensity_gains"]
 
 INTENSITIES = tuple(round(0.1 * step, 1) for step in range(11))
 LEAST, MOST = 0.3, 1.8
-"""Limits of a gain. More than the most is noise of the sampler, enlarged; with less than the least, lips no longer part."""
+"""Limits of a gain. More than the most is noise of the sampler, enlarged; with less than the least, nothing would be seen of the motion."""
 BATCH = 16
 
 
