@@ -62,7 +62,7 @@ def test_metrics_move_with_the_damage_that_encoding_does(report: tuple[Report, P
     assert found["sharpness", "held frames"].mean > sharp[2]
     # how much a frame's delay costs depends on how fast the mouth moves; encoding hardly costs anything
     assert found["mouth", "held frames"].mean < -0.01
-    assert found["mouth", "H.264 CRF 18"].mean > found["mouth", "held frames"].mean / 3
+    assert found["mouth", "H.264 CRF 18"].mean > found["mouth", "held frames"].mean / 2
     distances = [found["fid", name].mean for name in ("H.264 CRF 18", "H.264 CRF 28", "H.264 CRF 38")]
     assert 0 < distances[0] < distances[1] < distances[2]
     truth = report[0].methods[0].clips["clip"].values
