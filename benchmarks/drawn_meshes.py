@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fantasytalking.autoencoder.render import Renderer
+from fantasytalking.perception.landmarks import mouth_opening
 
 
 @contextmanager
@@ -34,3 +35,8 @@ def drawn_meshes(drawn_from: int) -> Iterator[list[NDArray[np.float32]]]:
         yield meshes
     finally:
         Renderer.frames = original  # type: ignore[method-assign]
+
+
+def openings_in(meshes: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Mouth openings [F] of the meshes that were collected."""
+    return np.asarray(mouth_opening(np.concatenate(meshes)), np.float64)

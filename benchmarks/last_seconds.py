@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmark_run import Quiet, Record, generation_settings, load_model, option_parser, say, table
-from drawn_meshes import drawn_meshes
+from drawn_meshes import drawn_meshes, openings_in
 from numpy.typing import NDArray
 from repeated_speech import with_error
 
@@ -28,7 +28,6 @@ from fantasytalking.autoencoder.mesh_codec import POSE_DIMENSIONS
 from fantasytalking.evaluation.drift import MEASURES, measure_drift
 from fantasytalking.evaluation.metrics.mouth_correlation import correlation
 from fantasytalking.media.video import write_video
-from fantasytalking.perception.landmarks import mouth_opening
 from fantasytalking.pipeline.call_arguments import cases_of
 from fantasytalking.pipeline.clip_batches import Run
 from fantasytalking.pipeline.long_video import LongVideo
@@ -103,11 +102,6 @@ def segment_ends(video: LongVideo) -> list[int]:
         assert segment is not None
         ends.append(segment.end)
     return ends
-
-
-def openings_in(meshes: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Mouth openings of meshes."""
-    return np.asarray(mouth_opening(np.concatenate(meshes)), np.float64)
 
 
 def openings_of(video: LongVideo, frames: int | None = None) -> NDArray[np.float64]:

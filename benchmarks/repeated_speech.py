@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from benchmark_run import Quiet, Record, generation_settings, load_model, mean_and_error, option_parser, say, table
-from drawn_meshes import drawn_meshes
+from drawn_meshes import drawn_meshes, openings_in
 from numpy.typing import NDArray
 
 from fantasytalking.evaluation.metrics.mouth_correlation import correlation
@@ -97,8 +97,7 @@ def main() -> int:
                 tracked.append(figures(takes_of(seen, options.takes * options.pieces), truth))
             else:
                 assert sum(1 for _ in frames) == len(video)
-        openings = np.asarray(mouth_opening(np.concatenate(meshes)), np.float64)
-        drawn.append(figures(takes_of(openings[: len(video)], options.takes * options.pieces), truth))
+        drawn.append(figures(takes_of(openings_in(meshes)[: len(video)], options.takes * options.pieces), truth))
         say(f"seed {seed}: articulation {np.round(drawn[-1]['articulation'], 4).tolist()}")
     for what, found in (("drawn meshes", drawn), ("tracked pictures", tracked)):
         if found:

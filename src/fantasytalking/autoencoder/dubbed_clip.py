@@ -47,10 +47,10 @@ class DubbedMotion:
         painter: MouthPainter,
         limited: Callable[[Tensor], Tensor],
         overlap: int,
-        gains: tuple[float, float] = (1.0, 1.0),
+        gains: tuple[float, float],
     ) -> None:
-        self._gains = gains
         self._codec, self._painter, self._limited, self._overlap = codec, painter, limited, overlap
+        self._gains = gains
         self._motion, self._join = list[Tensor](), SegmentJoin()
         self.held_back = 0
         self._last: Tensor | None = None

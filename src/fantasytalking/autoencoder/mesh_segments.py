@@ -78,8 +78,8 @@ class MeshSegmentDecoder:
         overlap: int,
         continued: bool,
         aside: bool,
-        held_back: int = CONTEXT,
-        gains: tuple[float, float] = (1.0, 1.0),
+        held_back: int,
+        gains: tuple[float, float],
     ) -> None:
         self.held_back, self._gains = held_back, gains
         self._codec, self._limit = codec, limited

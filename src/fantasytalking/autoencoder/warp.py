@@ -214,15 +214,12 @@ class _Layer:
         box = slice(y0, y1), slice(x0, x1)
         between = np.maximum(below_upper - below, 0)
         pixels = self.warper.photo.sample(self.backward_map(points, sheets[1], (x0, y0, x1, y1), outline), (x0, y0))
+        affine = np.asarray(self.around_inverse @ skull[self.around, :2], np.float32)  # motion of the skull [3, 2]
         if between.max() > 0:
-            pixels = cv2.blendLinear(pixels, self._interior(points, skull, (x0, y0, x1, y1)), below, between)
+            pixels = cv2.blendLinear(pixels, self._interior(points, affine, (x0, y0, x1, y1)), below, between)
         frame[box] = cv2.blendLinear(frame[box], pixels, 1 - below_upper, below_upper)
         if self.placed.opening.is_eye:
-            self.lid.draw(frame, points, self._skull_motion(skull))
-
-    def _skull_motion(self, skull: Array) -> Array:
-        """Motion of the skull around the opening as an affine map [3, 2]."""
-        return np.asarray(self.around_inverse @ skull[self.around, :2], np.float32)
+            self.lid.draw(frame, points, affine)
 
     def backward_map(self, points: Array, sheet: Array, box: Box, outline: Array) -> Array:
         """Displacement from each pixel to where it came from, [2, h, w] in pixels.
@@ -287,9 +284,8 @@ class _Layer:
         ends = np.stack([far_right, far_left])
         return tuple(np.concatenate([left[None], edge, right[None], ends]) for edge in (upper, lower))  # type: ignore[return-value]
 
-    def _interior(self, points: Array, skull: Array, box: Box) -> Pixels:
-        """Pixels between the edges in a box: those of the portrait, moved with the skull."""
-        affine = self._skull_motion(skull)
+    def _interior(self, points: Array, affine: Array, box: Box) -> Pixels:
+        """Pixels between the edges in a box: those of the portrait, moved with the skull, an affine map [3, 2]."""
         inverse = np.linalg.inv(affine[:2]).astype(np.float32)
         size = box[2] - box[0], box[3] - box[1]
         pulled = (points[:, :2] - affine[2]) @ inverse
